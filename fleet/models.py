@@ -1,0 +1,129 @@
+"""The inventory: hosts and their devices, who may do what, and who did what. Bottom layer of the models."""
+
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils import timezone
+
+HOST_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+
+class Origin(models.TextChoices):
+    REAL = "real", "real"
+    SIMULATED = "simulated", "simulated"
+    IMPORTED = "imported", "imported"
+
+
+class Host(models.Model):
+    """A machine whose agent reports, or whose recorded telemetry was imported."""
+
+    name = models.CharField(max_length=63, unique=True, validators=[RegexValidator(HOST_NAME_PATTERN)])
+    cluster = models.CharField(max_length=63, blank=True, default="")
+    labels = models.JSONField(default=dict, blank=True)
+    origin = models.CharField(max_length=9, choices=Origin.choices, default=Origin.REAL)
+    software = models.JSONField(default=dict, blank=True, help_text="What the agent found: {name: version}.")
+    created_at = models.DateTimeField(default=timezone.now)
+    last_seen_at = models.DateTimeField(null=True, blank=True, help_text="When the newest sample was taken.")
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def is_silent(self, now: "timezone.datetime") -> bool:
+        """Tell whether a host that should report has not done so for `STEPWATT_SILENT_SECONDS`."""
+        if self.origin == Origin.IMPORTED:
+            return False
+        return self.last_seen_at is None or (now - self.last_seen_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
+
+
+class DeviceKind(models.TextChoices):
+    NVIDIA = "nvidia", "GPU"
+    AMD = "amd", "GPU"
+    TPU = "tpu", "TPU"
+    CPU = "cpu", "CPU"
+
+
+class Device(models.Model):
+    """One device of a host. Its identity is the UUID; its index is only shown."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="devices")
+    uuid = models.CharField(max_length=96, unique=True)
+    kind = models.CharField(max_length=6, choices=DeviceKind.choices)
+    index = models.PositiveIntegerField()
+    model = models.CharField(max_length=500, blank=True, default="")
+    pci_bus_id = models.CharField(max_length=32, blank=True, default="")
+    driver_version = models.CharField(max_length=100, blank=True, default="")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["host", "kind", "index"]
+
+    def __str__(self) -> str:
+        return f"{self.host.name} {self.title}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.get_kind_display()} {self.index}"
+
+    @property
+    def is_accelerator(self) -> bool:
+        return self.kind != DeviceKind.CPU
+
+
+class Role(models.TextChoices):
+    """What a person or token may do; each role includes the one before it."""
+
+    VIEWER = "viewer", "viewer"
+    OPERATOR = "operator", "operator"
+    ADMIN = "admin", "admin"
+
+
+class ApiToken(models.Model):
+    """A bearer token for scripts; only its digest is stored (fleet/auth.py)."""
+
+    name = models.CharField(max_length=100, unique=True)
+    role = models.CharField(max_length=8, choices=Role.choices)
+    digest = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AuditEntry(models.Model):
+    """Who did what to what. Written in the transaction of the deed; never changed."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    actor = models.CharField(max_length=150, help_text="User name, token:<name>, or command:<user>.")
+    action = models.CharField(max_length=50)
+    subject = models.CharField(max_length=200)
+    detail = models.JSONField(default=dict, blank=True)
+    address = models.GenericIPAddressField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-at"]
+        verbose_name_plural = "audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.at:%F %T} {self.actor} {self.action} {self.subject}"
+
+
+class LoginAttempt(models.Model):
+    """A failed sign-in, kept as long as the throttle looks back (fleet/auth.py)."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    address = models.GenericIPAddressField(null=True, blank=True)
+    username = models.CharField(max_length=150)
+
+    class Meta:
+        indexes = [models.Index(fields=["username", "at"], name="login_attempt_by_name")]
+
+    def __str__(self) -> str:
+        return f"{self.username} {self.at:%F %T}"

@@ -1,0 +1,173 @@
+"""The one settings file: Django, Celery and Stepwatt read from `STEPWATT_…` (docs/install.md lists them)."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+import dj_database_url
+from csp.constants import NONE, SELF
+
+from fleet import secrets
+from fleet.env import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Environment.of_process(BASE_DIR / ".env")
+
+# Where it lives -----------------------------------------------------------------------------------------------
+STEPWATT_BIND = env.bind("STEPWATT_BIND", "127.0.0.1:8000")
+STEPWATT_DATA_DIR = Path(env.text("STEPWATT_DATA_DIR", str(BASE_DIR / "var"))).resolve()
+STEPWATT_DATABASE_URL = env.url("STEPWATT_DATABASE_URL", ("postgres", "postgresql"))
+STEPWATT_PUBLIC_URL = env.url("STEPWATT_PUBLIC_URL", ("http", "https")).rstrip("/")
+_secrets = secrets.load_or_create(STEPWATT_DATA_DIR)
+
+# What it measures and keeps -----------------------------------------------------------------------------------
+STEPWATT_RETENTION_RAW = env.duration("STEPWATT_RETENTION_RAW", "7d")
+STEPWATT_RETENTION_1M = env.duration("STEPWATT_RETENTION_1M", "90d")
+STEPWATT_CURRENCY = env.text("STEPWATT_CURRENCY")
+STEPWATT_PRICE_PER_KWH = env.optional_number("STEPWATT_PRICE_PER_KWH")
+STEPWATT_GRAMS_CO2_PER_KWH = env.optional_number("STEPWATT_GRAMS_CO2_PER_KWH")
+STEPWATT_PUE = env.optional_number("STEPWATT_PUE", minimum=1.0)
+STEPWATT_METRICS_ANONYMOUS = env.boolean("STEPWATT_METRICS_ANONYMOUS", default=False)
+STEPWATT_DCGM_HOSTNAME_LABEL = env.choice("STEPWATT_DCGM_HOSTNAME_LABEL", "Hostname", ("Hostname", "hostname"))
+STEPWATT_SILENT_SECONDS = 30  # a host that sent nothing for this long is silent: its device series end
+
+# Django -------------------------------------------------------------------------------------------------------
+SECRET_KEY = _secrets["django_secret_key"]
+DEBUG = False
+_public_host = STEPWATT_PUBLIC_URL.partition("://")[2].partition("/")[0].rpartition("@")[2]
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", STEPWATT_BIND[0], *([_public_host.partition(":")[0]] if _public_host else [])]
+CSRF_TRUSTED_ORIGINS = [STEPWATT_PUBLIC_URL] if STEPWATT_PUBLIC_URL else []
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "fleet.apps.FleetConfig",
+    "telemetry.apps.TelemetryConfig",
+    "training.apps.TrainingConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "fleet.auth.BearerTokenMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "fleet.urls"
+ASGI_APPLICATION = "fleet.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "fleet.context.shell",
+            ]
+        },
+    }
+]
+
+DATABASES = {
+    "default": dj_database_url.parse(STEPWATT_DATABASE_URL, conn_max_age=60)
+    if STEPWATT_DATABASE_URL
+    else {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": STEPWATT_DATA_DIR / "stepwatt.sqlite3",
+        "OPTIONS": {
+            # A writer takes its lock at BEGIN and waits for it, instead of failing half-way when it upgrades.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            # WAL: readers never wait for the ingest. NORMAL: a power cut may lose the last commits, never the file.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000;",
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/login/"
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True  # a checkout serves its files as they are: no collect step before the first page
+WHITENOISE_KEEP_ONLY_HASHED_FILES = False
+STATIC_ROOT = STEPWATT_DATA_DIR / "static"
+
+# Everything comes from the own origin; nothing inline. Plotly keeps to it by way of its own style sheet (base.html).
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+_https = STEPWATT_PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None
+SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
+SESSION_COOKIE_AGE = 14 * 86_400
+SECURE_REFERRER_POLICY = "same-origin"
+# TLS ends at the proxy in front (docs/install.md); these checks of `check --deploy` speak of a server that is its own edge.
+SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W005", "security.W008", "security.W012", "security.W016", "security.W021"]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+}
+
+# Broker and Celery ----------------------------------------------------------------------------------------------
+BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
+STEPWATT_BROKER_URL = env.url("STEPWATT_BROKER_URL", BROKER_SCHEMES)
+EMBEDDED_BROKER_SOCKET_PORT_FILE = STEPWATT_DATA_DIR / "broker" / "port"
+EMBEDDED_BROKER_PASSWORD = _secrets["broker_password"]
+
+
+def embedded_broker_url(port: int) -> str:
+    return f"redis://:{quote(EMBEDDED_BROKER_PASSWORD, safe='')}@127.0.0.1:{port}/0"
+
+
+def _broker_url() -> str:
+    """Return the configured broker, else the embedded one of the running supervisor, which notes its port on disk."""
+    if STEPWATT_BROKER_URL:
+        return STEPWATT_BROKER_URL
+    try:
+        return embedded_broker_url(int(EMBEDDED_BROKER_SOCKET_PORT_FILE.read_text()))
+    except (OSError, ValueError):
+        return embedded_broker_url(1)  # nobody listens on port 1: every use says that the broker cannot be reached
+
+
+CELERY_BROKER_URL = _broker_url()

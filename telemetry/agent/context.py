@@ -1,0 +1,36 @@
+"""What the agent gives to its extensions (the job runner of the upper package): identity, folders, and a way to send.
+
+An extension is a Celery task module with a function `attach(context)`; the host's app names it as a string.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from telemetry.wire import DeviceInfo
+
+Frame = dict[str, Any]
+
+
+class Submit(Protocol):
+    def __call__(self, task: str, payload: bytes, *, on_sent: Callable[[], None] | None = None) -> None:
+        """Queue a message for the server and return at once. `on_sent` runs on the sender's thread once the broker has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentContext:
+    """`directory` is the agent's own folder (0700); `socket_path` is where loops send their step timings."""
+
+    host: str
+    directory: Path
+    socket_path: Path
+    job_python: str
+    submit: Submit
+    devices: Callable[[], list[DeviceInfo]]
+    on_frames: Callable[[Callable[[list[Frame]], None]], None]  # registers who gets the step listener's frames
+
+
+class Extension(Protocol):
+    def attach(self, context: AgentContext) -> None:
+        """Called once, before the worker takes its first order."""

@@ -1,0 +1,235 @@
+"""What a host's agent sends: batches of samples, as msgpack bytes with a version. No Django.
+
+Written by the agent's batcher, read by the ingest and by the store. Anything may have written to the broker, so reading
+checks every field and bounds every size; a message that does not fit raises `MessageInvalid` and has no effect.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import msgpack
+
+from telemetry import catalog, codec
+from telemetry.catalog import AbsentReason
+
+VERSION = 1
+MAX_BYTES = 4_000_000
+MAX_DEVICES = 1024
+MAX_TICKS = 10_000
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9/_.:-]{0,95}")
+_EPOCH = re.compile(r"[0-9a-f]{32}")
+
+INGEST_TASK = "telemetry.ingest_batch"
+INGEST_QUEUE = "telemetry"
+
+
+def host_queue(name: str) -> str:
+    """Return the name of the queue on which a host's agent takes its orders."""
+    return f"host.{name}"
+
+
+class MessageInvalid(ValueError):
+    """A message does not fit the wire format; the text says which field."""
+
+
+class DeviceKind(StrEnum):
+    NVIDIA = "nvidia"
+    AMD = "amd"
+    TPU = "tpu"
+    CPU = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What a device is, apart from its readings. `uuid` identifies it; `index` is only shown."""
+
+    uuid: str
+    kind: DeviceKind
+    index: int
+    model: str
+    pci_bus_id: str = ""
+    driver_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Readings of one host over some ticks.
+
+    `times_ms` are UTC milliseconds, `(n_ticks,)`, ascending within a batch: a wall clock that jumps ends the batch
+    and begins the next `segment`. `columns[metric][device]` is `(n_ticks,)` in base units, None where absent;
+    `absent[uuid][metric]` says why the last tick has no reading. `(host, epoch, sequence)` names the batch for ever.
+    """
+
+    host: str
+    epoch: str
+    sequence: int
+    segment: int
+    sent_ms: int
+    times_ms: Sequence[int]
+    devices: Sequence[DeviceInfo]
+    columns: Mapping[str, Sequence[Sequence[float | None]]]
+    absent: Mapping[str, Mapping[str, AbsentReason]] = field(default_factory=dict)
+    software: Mapping[str, str] = field(default_factory=dict)
+    agent: Mapping[str, float] = field(default_factory=dict)
+    sample_seconds: float = 1.0
+
+
+def pack(batch: Batch) -> bytes:
+    """Return the batch's bytes; readings become integers of their metric's resolution."""
+    names = [name for name in catalog.BY_NAME if name in batch.columns]
+    series = [
+        [None if value is None else round(value / catalog.BY_NAME[name].resolution) for value in values]
+        for name in names
+        for values in batch.columns[name]
+    ]
+    mask, body = codec.encode(series)
+    message = {
+        "v": VERSION,
+        "host": batch.host,
+        "epoch": batch.epoch,
+        "seq": batch.sequence,
+        "segment": batch.segment,
+        "sent_ms": batch.sent_ms,
+        "times_ms": list(batch.times_ms),
+        "sample_seconds": batch.sample_seconds,
+        "devices": [[d.uuid, d.kind.value, d.index, d.model, d.pci_bus_id, d.driver_version] for d in batch.devices],
+        "metrics": names,
+        "mask": mask,
+        "body": body,
+        "absent": {uuid: {m: r.value for m, r in reasons.items()} for uuid, reasons in batch.absent.items()},
+        "software": dict(batch.software),
+        "agent": dict(batch.agent),
+    }
+    return bytes(msgpack.packb(message))
+
+
+def unpack(payload: bytes) -> Batch:
+    """Return the batch. Raises MessageInvalid; a metric that this version does not know is left out."""
+    message = read_message(payload, MAX_BYTES)
+    if message.get("v") != VERSION:
+        raise MessageInvalid(f"v: this server reads version {VERSION}, the message has {message.get('v')!r}")
+    devices = [_device(row) for row in _list(message, "devices", MAX_DEVICES)]
+    times = [integer(value, "times_ms") for value in _list(message, "times_ms", MAX_TICKS)]
+    if not times or any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
+        raise MessageInvalid("times_ms: expected at least one tick, in ascending order")
+    if len({device.uuid for device in devices}) != len(devices):
+        raise MessageInvalid("devices: a uuid stands twice")
+    names = [text(value, "metrics") for value in _list(message, "metrics", 1000)]
+    return Batch(
+        host=matching(message, "host", HOST_NAME),
+        epoch=matching(message, "epoch", _EPOCH),
+        sequence=integer(message.get("seq"), "seq"),
+        segment=integer(message.get("segment"), "segment"),
+        sent_ms=integer(message.get("sent_ms"), "sent_ms"),
+        times_ms=times,
+        sample_seconds=number(message.get("sample_seconds"), "sample_seconds"),
+        devices=devices,
+        columns=_columns(message, names, len(devices), len(times)),
+        absent=_absent(mapping(message, "absent"), {device.uuid for device in devices}),
+        software={text(k, "software"): text(v, "software") for k, v in mapping(message, "software").items()},
+        agent={text(k, "agent"): number(v, "agent") for k, v in mapping(message, "agent").items()},
+    )
+
+
+def _columns(message: dict[str, Any], names: list[str], n_devices: int, n_ticks: int) -> dict[str, list[list[float | None]]]:
+    mask, body = message.get("mask"), message.get("body")
+    if not isinstance(mask, bytes) or not isinstance(body, bytes):
+        raise MessageInvalid("mask, body: expected bytes")
+    try:
+        series = codec.decode(mask, body, n_series=len(names) * n_devices, n_ticks=n_ticks)
+    except codec.BlockInvalid as error:
+        raise MessageInvalid(f"body: {error}") from error
+    columns = {}
+    for position, name in enumerate(names):
+        metric = catalog.BY_NAME.get(name)
+        if metric is None:
+            continue
+        block = series[position * n_devices : (position + 1) * n_devices]
+        columns[name] = [[_base(value, metric.resolution) for value in values] for values in block]
+    return columns
+
+
+def _base(value: int | None, resolution: float) -> float | None:
+    """Return the value in base units; whole steps are divided, not multiplied, so that 0.1 °C stays 41.3."""
+    if value is None:
+        return None
+    return value / round(1 / resolution) if resolution < 1 else value * resolution
+
+
+def _device(row: object) -> DeviceInfo:
+    if not isinstance(row, list) or len(row) != 6:
+        raise MessageInvalid("devices: expected [uuid, kind, index, model, pci_bus_id, driver_version]")
+    uuid, kind, index, model, bus, driver = row
+    if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
+        raise MessageInvalid("devices: uuid has characters that no driver gives")
+    if kind not in list(DeviceKind):
+        raise MessageInvalid(f"devices: kind {kind!r} is not known")
+    return DeviceInfo(uuid, DeviceKind(kind), integer(index, "devices"), *(text(v, "devices") for v in (model, bus, driver)))
+
+
+def _absent(raw: dict[Any, Any], uuids: set[str]) -> dict[str, dict[str, AbsentReason]]:
+    known = set(AbsentReason)
+    return {
+        uuid: {m: AbsentReason(r) if r in known else AbsentReason.UNKNOWN for m, r in reasons.items() if m in catalog.BY_NAME}
+        for uuid, reasons in raw.items()
+        if uuid in uuids and isinstance(reasons, dict)
+    }
+
+
+# Field readers, shared with training/wire.py ----------------------------------------------------------------------
+
+
+def read_message(payload: bytes, limit: int) -> dict[str, Any]:
+    """Return the message's map. Raises MessageInvalid where the bytes are too many or are no map."""
+    if not isinstance(payload, bytes) or len(payload) > limit:
+        raise MessageInvalid(f"message: expected at most {limit} bytes")
+    try:
+        message = msgpack.unpackb(payload, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise MessageInvalid(f"message: not msgpack ({error})") from error
+    if not isinstance(message, dict):
+        raise MessageInvalid("message: expected a map")
+    return message
+
+
+def text(value: object, name: str, limit: int = 500) -> str:
+    if not isinstance(value, str) or len(value) > limit:
+        raise MessageInvalid(f"{name}: expected text of at most {limit} characters")
+    return value.replace("\x00", "")  # PostgreSQL's text cannot hold it
+
+
+def matching(message: dict[str, Any], name: str, pattern: re.Pattern[str]) -> str:
+    value = message.get(name)
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise MessageInvalid(f"{name}: {value!r} does not match {pattern.pattern}")
+    return value
+
+
+def integer(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**62:
+        raise MessageInvalid(f"{name}: expected a non-negative integer")
+    return value
+
+
+def number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):  # noqa: PLR0124 — NaN
+        raise MessageInvalid(f"{name}: expected a finite number")
+    return float(value)
+
+
+def mapping(message: dict[str, Any], name: str) -> dict[Any, Any]:
+    value = message.get(name, {})
+    if not isinstance(value, dict) or len(value) > MAX_DEVICES:
+        raise MessageInvalid(f"{name}: expected a map")
+    return value
+
+
+def _list(message: dict[str, Any], name: str, limit: int) -> list[Any]:
+    value = message.get(name)
+    if not isinstance(value, list) or len(value) > limit:
+        raise MessageInvalid(f"{name}: expected a list of at most {limit}")
+    return value

@@ -1,0 +1,98 @@
+"""Training runs with their step timings, and reference jobs."""
+
+from django.db import models
+from django.utils import timezone
+
+from fleet.models import Device, Host
+
+
+class Run(models.Model):
+    """One launch of a training loop, recognised by the name and launch id that its steps carry."""
+
+    name = models.CharField(max_length=200)
+    launch = models.CharField(max_length=64, help_text="Chosen by the client; the same for all ranks of a launch.")
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="runs")
+    device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    started_at = models.DateTimeField(default=timezone.now)
+    last_step_at = models.DateTimeField(null=True, blank=True, db_index=True)
+
+    class Meta:
+        ordering = ["-started_at"]
+        constraints = [models.UniqueConstraint(fields=["name", "launch"], name="run_once_a_launch")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Step(models.Model):
+    """One step of one rank. `ended_ms` is UTC; `seconds` was taken on the loop's own monotonic clock."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
+    rank = models.PositiveIntegerField(default=0)
+    number = models.PositiveBigIntegerField()
+    ended_ms = models.BigIntegerField()
+    seconds = models.FloatField()
+    samples = models.FloatField(null=True)
+    tokens = models.FloatField(null=True)
+    loss = models.FloatField(null=True)
+    is_warmup = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "rank", "number"], name="step_once")]
+
+    def __str__(self) -> str:
+        return f"{self.run_id} rank {self.rank} step {self.number}"
+
+
+class JobState(models.TextChoices):
+    QUEUED = "queued", "queued"
+    STARTING = "starting", "starting"
+    RUNNING = "running", "running"
+    DONE = "done", "done"
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+    LOST = "lost", "lost"
+
+
+ACTIVE_STATES = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING)
+FINAL_STATES = (JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.LOST)
+
+
+class ReferenceJob(models.Model):
+    """One reference workload on one host. A launch on several hosts makes one job each, with one `launch`."""
+
+    launch = models.CharField(max_length=32, db_index=True)
+    workload = models.CharField(max_length=40)
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="reference_jobs")
+    device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="reference_jobs")
+    run = models.OneToOneField(Run, on_delete=models.SET_NULL, null=True, blank=True, related_name="reference_job")
+    params = models.JSONField(default=dict)
+    time_limit_seconds = models.PositiveIntegerField()
+    requested_by = models.CharField(max_length=150)
+
+    state = models.CharField(max_length=9, choices=JobState.choices, default=JobState.QUEUED, db_index=True)
+    reason = models.TextField(blank=True, default="", help_text="Why it waits, failed, was cancelled or lost.")
+    stage = models.CharField(max_length=40, blank=True, default="")
+    step = models.PositiveIntegerField(default=0)
+    total_steps = models.PositiveIntegerField(default=0)
+    result = models.JSONField(default=dict, help_text="The harness's result (training/wire.py, JobResult).")
+    energy = models.JSONField(default=dict, help_text="Power and joules over the measured window, or why unknown.")
+    log = models.TextField(blank=True, default="")
+
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+    expires_at = models.DateTimeField(help_text="A host that takes the order later than this does not start it.")
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    heard_at = models.DateTimeField(null=True, blank=True, help_text="When the agent last spoke of this job.")
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    report_sequence = models.BigIntegerField(default=-1, help_text="Newest report applied; an older one changes nothing.")
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.workload} on {self.host.name}"
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL_STATES
