@@ -20,6 +20,7 @@ STEPWATT_PUBLIC_URL = env.url("STEPWATT_PUBLIC_URL", ("http", "https")).rstrip("
 _secrets = secrets.load_or_create(STEPWATT_DATA_DIR)
 
 # What it measures and keeps -----------------------------------------------------------------------------------
+STEPWATT_SAMPLE_SECONDS = env.number("STEPWATT_SAMPLE_SECONDS", 1.0, minimum=0.1, maximum=10.0)
 STEPWATT_RETENTION_RAW = env.duration("STEPWATT_RETENTION_RAW", "7d")
 STEPWATT_RETENTION_1M = env.duration("STEPWATT_RETENTION_1M", "90d")
 STEPWATT_CURRENCY = env.text("STEPWATT_CURRENCY")

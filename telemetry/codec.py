@@ -74,14 +74,14 @@ def _decompress(body: bytes, size: int) -> bytes:
         raise BlockInvalid(f"body cannot be decompressed: {error}") from error
 
 
-def _shuffle(values: array[int]) -> bytes:
+def _shuffle(values: "array[int]") -> bytes:
     if sys.byteorder == "big":
         values.byteswap()
     raw = values.tobytes()
     return b"".join(raw[plane::_WIDTH] for plane in range(_WIDTH))
 
 
-def _unshuffle(raw: bytes) -> array[int]:
+def _unshuffle(raw: bytes) -> "array[int]":
     interleaved = bytearray(len(raw))
     n = len(raw) // _WIDTH
     for plane in range(_WIDTH):

@@ -131,6 +131,16 @@ def unpack_order(payload: bytes) -> JobOrder:
     )
 
 
+def pack_cancel(job: int, host: str) -> bytes:
+    return bytes(msgpack.packb({"v": VERSION, "job": job, "host": host}))
+
+
+def unpack_cancel(payload: bytes) -> tuple[int, str]:
+    """Return (job, host)."""
+    message = _versioned(payload)
+    return integer(message.get("job"), "job"), matching(message, "host", HOST_NAME)
+
+
 def unpack_report(payload: bytes) -> JobReport:
     message = _versioned(payload)
     state = message.get("state")

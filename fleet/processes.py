@@ -1,0 +1,66 @@
+"""Which processes make up a server on one machine: their commands and their environments.
+
+Called by `manage.py up` and `manage.py agent`. Upper packages are named as strings only.
+"""
+
+import os
+import sys
+
+from django.conf import settings
+
+from fleet.child import Child
+from fleet.env import load_dotenv
+from fleet.settings import BASE_DIR
+
+SERVER_NAMES = ("ingest", "worker", "agent", "beat", "web")
+_CELERY = (sys.executable, "-m", "celery", "--quiet", "--app", "fleet.celery")
+_WORKER_OPTIONS = ("--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat")
+
+
+def server_children(broker_url: str) -> list[Child]:
+    """Return the children of SERVER_NAMES in the order of their start; they end in the reverse order."""
+    environment = server_environment()
+    address, port = settings.STEPWATT_BIND
+    web = (sys.executable, "-m", "uvicorn", "fleet.asgi:application", "--host", address, "--port", str(port))
+    web_options = (
+        "--timeout-graceful-shutdown",
+        "3",
+        "--no-access-log",
+        "--proxy-headers",
+        "--lifespan",
+        "off",
+    )
+    commands = (
+        (*_CELERY, "worker", "--queues", "telemetry", "--hostname", "ingest@%h", *_WORKER_OPTIONS),
+        (*_CELERY, "worker", "--queues", "default", "--hostname", "worker@%h", *_WORKER_OPTIONS),
+        agent_command("run"),
+        (*_CELERY, "beat", "--schedule", str(settings.STEPWATT_DATA_DIR / "beat-schedule")),
+        (*web, *web_options, "--log-level", "warning"),
+    )
+    return [
+        Child(name, argv, BASE_DIR, agent_environment(broker_url) if name == "agent" else environment)
+        for name, argv in zip(SERVER_NAMES, commands, strict=True)
+    ]
+
+
+def server_environment() -> dict[str, str]:
+    return {
+        **load_dotenv(BASE_DIR / ".env"),
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "fleet.settings",
+        "PYTHONUNBUFFERED": "1",
+        "STEPWATT_DATA_DIR": str(settings.STEPWATT_DATA_DIR),
+    }
+
+
+def agent_command(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "telemetry.agent", *arguments)
+
+
+def agent_environment(broker_url: str) -> dict[str, str]:
+    """Return what the agent needs besides: it reads neither Django's settings nor the file `.env`."""
+    environment = server_environment()
+    environment.pop("DJANGO_SETTINGS_MODULE")
+    environment["STEPWATT_BROKER_URL"] = broker_url
+    environment.pop("STEPWATT_BROKER_URL_FILE", None)
+    return environment

@@ -1,0 +1,52 @@
+"""Throttling of sign-in, by rows in the database, so that it holds across processes. Called by the login form."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import ceil
+
+from fleet.models import LoginAttempt
+
+WINDOW = timedelta(minutes=15)
+TRIES_PER_NAME = 5  # of one user name from one address
+TRIES_PER_ADDRESS = 20  # whatever the names: one address that goes through a list of users
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try to sign in. `wait` is set where it must not be made; else `tries_left` follow it should it fail."""
+
+    tries_left: int
+    wait: timedelta | None = None
+
+    @property
+    def wait_minutes(self) -> int:
+        return ceil(self.wait.total_seconds() / 60) if self.wait else 0
+
+
+def begin(username: str, address: str | None, now: datetime) -> Try:
+    """Note a try and tell whether it may be made. A try counts as failed until `succeeded` says otherwise.
+
+    It is written before it is counted: of many tries at the same moment, no more than the limit pass.
+    """
+    name = _key(username)
+    LoginAttempt.objects.filter(at__lte=now - WINDOW).delete()
+    own = LoginAttempt.objects.create(at=now, username=name, address=address)
+    at_address = LoginAttempt.objects.filter(address=address).exclude(pk=own.pk).order_by("-at")
+    left = []
+    for earlier, limit in ((at_address.filter(username=name), TRIES_PER_NAME), (at_address, TRIES_PER_ADDRESS)):
+        times = list(earlier.values_list("at", flat=True)[:limit])
+        if len(times) == limit:
+            own.delete()  # a refused try lengthens nobody's wait
+            return Try(0, times[-1] + WINDOW - now)
+        left.append(limit - len(times) - 1)
+    return Try(min(left))
+
+
+def succeeded(username: str, address: str | None) -> None:
+    """Forget this name's tries from this address; those of other names stand."""
+    LoginAttempt.objects.filter(address=address, username=_key(username)).delete()
+
+
+def _key(username: str) -> str:
+    """Return one key for what people take for one name; as long as the column."""
+    return username.strip().casefold()[:150]

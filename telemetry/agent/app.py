@@ -1,0 +1,127 @@
+"""The host's Celery app and process: a worker on the queue `host.<name>`, beside sampler, batcher, sender and step listener.
+
+Needs neither Django nor the database, and loads no torch. What the upper package adds (the job runner) is named as a string.
+"""
+
+import fcntl
+import logging
+from importlib import import_module
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from telemetry.agent.backends.cpu import CpuBackend
+from telemetry.agent.backends.nvml import NvmlBackend
+from telemetry.agent.backends.protocol import Backend
+from telemetry.agent.batcher import Batcher
+from telemetry.agent.config import AgentConfig, ConfigInvalid
+from telemetry.agent.context import AgentContext, Extension
+from telemetry.agent.sampler import Sampler
+from telemetry.agent.sender import Sender
+from telemetry.agent.steps import StepListener
+from telemetry.wire import INGEST_TASK, host_queue
+
+logger = logging.getLogger(__name__)
+
+EXTENSIONS = ("training.host.tasks",)
+VISIBILITY_TIMEOUT_SECONDS = 120  # as in the server's app: the lowest of all consumers counts for everyone
+FAREWELL_SECONDS = 2.0
+
+
+def create_app(config: AgentConfig) -> Celery:
+    """Return the host's Celery app. Remote control is off: it is unsigned, and orders come as tasks."""
+    app = Celery("stepwatt-agent", broker=config.broker_url, include=list(EXTENSIONS), set_as_current=True)
+    app.conf.update(
+        task_default_queue=host_queue(config.host),
+        task_serializer="msgpack",
+        accept_content=["msgpack"],
+        task_ignore_result=True,
+        worker_pool="solo",
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "retry_on_timeout": True,
+        },
+    )
+    return app
+
+
+def run(config: AgentConfig) -> None:
+    """Sample, listen and take orders until SIGTERM. Sampling starts here, whether the broker is reached or not.
+
+    Raises ConfigInvalid where another agent runs in the same directory.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    setup_logging.connect(_keep_logging)
+    with (config.directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigInvalid(f"another agent runs in {config.directory}; stop it, or set STEPWATT_DATA_DIR") from None
+        _run(config)
+
+
+def _run(config: AgentConfig) -> None:
+    app = create_app(config)
+    sampler = Sampler(_backends(config), config.sample_seconds)
+    sender = Sender(app)
+    listener = StepListener(config.socket_path)
+    batcher = Batcher(
+        config.host,
+        sampler,
+        lambda payload: sender.submit(INGEST_TASK, payload),
+        sender.cost,
+        period=config.batch_seconds,
+        sample_seconds=config.sample_seconds,
+    )
+    sampler.start()
+    batcher.start()
+    listener.start()
+    sender.start()
+    _attach_extensions(config, sampler, sender, listener)
+    try:
+        worker = app.Worker(
+            hostname=f"agent@{config.host}",
+            queues=[host_queue(config.host)],
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            loglevel="INFO",
+            quiet=True,
+        )
+        worker.start()
+    finally:
+        listener.stop()
+        sampler.stop()
+        batcher.stop()
+        sender.stop(patience=FAREWELL_SECONDS)
+
+
+def _backends(config: AgentConfig) -> list[Backend]:
+    return [NvmlBackend(), CpuBackend(config.directory)]
+
+
+def _attach_extensions(config: AgentConfig, sampler: Sampler, sender: Sender, listener: StepListener) -> None:
+    context = AgentContext(
+        host=config.host,
+        directory=config.directory,
+        socket_path=config.socket_path,
+        job_python=config.job_python,
+        submit=sender.submit,
+        devices=sampler.devices,
+        on_frames=listener.register,
+    )
+    for name in EXTENSIONS:
+        extension: Extension = import_module(name)  # type: ignore[assignment]  # a module with `attach`
+        extension.attach(context)
+
+
+def _keep_logging(**_: object) -> None:
+    """Celery leaves logging as basicConfig made it."""

@@ -1,0 +1,116 @@
+"""The sender: hands queued messages to the broker, on a thread of its own with time limits, and reconnects for ever.
+
+Called by the batcher and the extensions, which never wait for it. What waits is bounded in bytes: telemetry is dropped
+oldest first and counted; reports of jobs and steps are dropped only when no telemetry is left to drop.
+"""
+
+import logging
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from celery import Celery
+from kombu import Connection
+
+from telemetry.wire import INGEST_QUEUE, INGEST_TASK
+
+logger = logging.getLogger(__name__)
+
+QUEUE_BYTES = 16 * 2**20
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    task: str
+    payload: bytes
+    on_sent: Callable[[], None] | None
+
+
+class Sender:
+    """`submit` may be called from any thread and returns at once."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._queue: deque[Message] = deque()
+        self._queued_bytes = 0
+        self._sent = self._dropped = 0
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="send", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, patience: float) -> None:
+        """Send what is queued if the broker takes it within `patience` seconds, then end."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join(timeout=patience)
+
+    def submit(self, task: str, payload: bytes, *, on_sent: Callable[[], None] | None = None) -> None:
+        with self._wake:
+            self._queue.append(Message(task, payload, on_sent))
+            self._queued_bytes += len(payload)
+            while self._queued_bytes > QUEUE_BYTES:
+                self._drop_one()
+            self._wake.notify()
+
+    def cost(self) -> dict[str, float]:
+        """Return the sender's counters for the batch's own-cost figures."""
+        with self._wake:
+            return {
+                "batches_sent_total": self._sent,
+                "batches_dropped_total": self._dropped,
+                "queue_depth": len(self._queue),
+            }
+
+    def _drop_one(self) -> None:
+        victim = next((m for m in self._queue if m.task == INGEST_TASK), self._queue[0])
+        self._queue.remove(victim)
+        self._queued_bytes -= len(victim.payload)
+        self._dropped += 1
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                with self._app.connection_for_write() as connection:
+                    pause = FIRST_PAUSE_SECONDS if self._drain(connection) else pause
+                return
+            except Exception as error:  # the outermost loop of this thread: any transport's error means try again
+                if self._stopping:
+                    logger.warning("%d messages were not sent before the end", len(self._queue))
+                    return
+                logger.warning("broker not reached (%s), next try in %.1f s", type(error).__name__, pause)
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopping, timeout=pause * random.uniform(0.8, 1.2))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _drain(self, connection: Connection) -> bool:
+        """Send until told to stop and nothing is left. Raises the transport's error; the message stays queued."""
+        with self._app.amqp.Producer(connection.default_channel, auto_declare=False) as producer:
+            while True:
+                with self._wake:
+                    self._wake.wait_for(lambda: self._queue or self._stopping)
+                    if not self._queue:
+                        return True
+                    message = self._queue[0]
+                self._publish(producer, message)
+                self._settle(message)
+
+    def _publish(self, producer: object, message: Message) -> None:
+        self._app.send_task(message.task, [message.payload], queue=INGEST_QUEUE, producer=producer, retry=False, argsrepr="")
+
+    def _settle(self, message: Message) -> None:
+        with self._wake:
+            # A full queue may have dropped it meanwhile; it has been sent all the same.
+            if self._queue and self._queue[0] is message:
+                self._queue.popleft()
+                self._queued_bytes -= len(message.payload)
+            self._sent += message.task == INGEST_TASK
+        if message.on_sent:
+            message.on_sent()

@@ -1,0 +1,257 @@
+"""What telemetry's API answers, made from the read side's states and series. Called by telemetry/api.py."""
+
+from datetime import UTC, datetime
+
+from ninja import Schema
+
+from telemetry import catalog
+from telemetry.catalog import AbsentReason, Kind, Metric
+from telemetry.health import Health
+from telemetry.queries import Attention, DeviceState, FleetState, HostState, Trend
+from telemetry.store.read import Bucketed, BucketedMetric, Column
+
+
+class Reading(Schema):
+    """A value in its unit, or null with the reason: the catalogue's, `silent`, `not_offered` or `incomplete`."""
+
+    value: float | None
+    unit: str
+    reason: str | None = None
+
+
+class DeviceItem(Schema):
+    uuid: str
+    host: str
+    cluster: str
+    origin: str
+    kind: str
+    index: int
+    model: str
+    pci_bus_id: str
+    driver_version: str
+    health: Health
+    note: str
+    at: datetime | None
+    readings: dict[str, Reading]
+
+    @classmethod
+    def of(cls, state: DeviceState) -> "DeviceItem":
+        device = state.device
+        return cls(
+            uuid=device.uuid,
+            host=device.host.name,
+            cluster=device.host.cluster,
+            origin=device.host.origin,
+            kind=device.kind,
+            index=device.index,
+            model=device.model,
+            pci_bus_id=device.pci_bus_id,
+            driver_version=device.driver_version,
+            health=state.health,
+            note=state.note,
+            at=state.at,
+            readings={metric.name: reading(state, metric) for metric in catalog.METRICS},
+        )
+
+
+class HostItem(Schema):
+    name: str
+    cluster: str
+    labels: dict[str, str]
+    origin: str
+    health: Health
+    note: str
+    last_seen_at: datetime | None
+    device_count: int
+    readings: dict[str, Reading]
+
+    @classmethod
+    def of(cls, state: HostState) -> "HostItem":
+        return cls(**_host_fields(state))
+
+
+class HostDetail(HostItem):
+    """A host with its devices, what the agent found installed, and the agent's own cost."""
+
+    software: dict[str, str]
+    agent: dict[str, float]
+    devices: list[DeviceItem]
+
+    @classmethod
+    def of(cls, state: HostState) -> "HostDetail":
+        software = {str(name): str(version) for name, version in state.host.software.items()}
+        devices = [DeviceItem.of(device) for device in state.devices]
+        return cls(**_host_fields(state), software=software, agent=state.agent, devices=devices)
+
+
+def _host_fields(state: HostState) -> dict[str, object]:
+    host = state.host
+    return {
+        "name": host.name,
+        "cluster": host.cluster,
+        "labels": {str(key): str(value) for key, value in host.labels.items()},
+        "origin": host.origin,
+        "health": state.health,
+        "note": state.note,
+        "last_seen_at": host.last_seen_at,
+        "device_count": len(state.devices),
+        "readings": {"power_draw_watts": _summed(state.power_watts, is_silent=state.health is Health.SILENT)},
+    }
+
+
+def reading(state: DeviceState, metric: Metric) -> Reading:
+    """Return the newest reading of a metric, or why there is none."""
+    value = state.values.get(metric.name)
+    if value is not None:
+        return Reading(value=value, unit=metric.unit)
+    if state.health is Health.SILENT:
+        return Reading(value=None, unit=metric.unit, reason="silent")
+    absent = state.absent.get(metric.name)
+    return Reading(value=None, unit=metric.unit, reason=AbsentReason(absent) if absent else "not_offered")
+
+
+def _summed(watts: float | None, *, is_silent: bool) -> Reading:
+    if watts is not None:
+        return Reading(value=watts, unit="watts")
+    return Reading(value=None, unit="watts", reason="silent" if is_silent else "incomplete")
+
+
+class AttentionItem(Schema):
+    health: Health
+    title: str
+    detail: str
+    since: datetime | None
+    url: str
+
+    @classmethod
+    def of(cls, item: Attention) -> "AttentionItem":
+        return cls(health=item.health, title=item.title, detail=item.detail, since=item.since, url=item.url)
+
+
+class Summary(Schema):
+    """The first screen: how many of what in which health, and the fleet's means and power."""
+
+    at: datetime
+    hosts: dict[str, int]
+    devices: dict[str, int]
+    counted: str
+    origins: list[str]
+    readings: dict[str, Reading]
+    attention: list[AttentionItem]
+
+    @classmethod
+    def of(cls, state: FleetState, attention: list[Attention], power_watts: float | None) -> "Summary":
+        means = [catalog.BY_NAME[name] for name in ("gpu_utilization_ratio", "temperature_celsius")]
+        silent = not state.reporting
+        return cls(
+            at=state.now,
+            hosts={health: sum(host.health is health for host in state.hosts) for health in Health},
+            devices={health: state.count(health) for health in Health},
+            counted=state.noun,
+            origins=sorted(state.origins),
+            readings={
+                **{metric.name: _mean(state.mean(metric.name), metric, is_silent=silent) for metric in means},
+                "power_draw_watts": _summed(power_watts, is_silent=silent),
+            },
+            attention=[AttentionItem.of(item) for item in attention],
+        )
+
+
+def _mean(value: float | None, metric: Metric, *, is_silent: bool) -> Reading:
+    if value is not None:
+        return Reading(value=value, unit=metric.unit)
+    return Reading(value=None, unit=metric.unit, reason="silent" if is_silent else "not_offered")
+
+
+class MapItem(Schema):
+    """One cell of the host map."""
+
+    uuid: str
+    host: str
+    cluster: str
+    kind: str
+    index: int
+    model: str
+    health: Health
+    reading: Reading
+
+    @classmethod
+    def of(cls, state: DeviceState, metric: Metric) -> "MapItem":
+        device = state.device
+        return cls(
+            uuid=device.uuid,
+            host=device.host.name,
+            cluster=device.host.cluster,
+            kind=device.kind,
+            index=device.index,
+            model=device.model,
+            health=state.health,
+            reading=reading(state, metric),
+        )
+
+
+class MapAnswer(Schema):
+    metric: str
+    items: list[MapItem]
+    count: int
+
+
+class DeviceSeries(Schema):
+    """`metrics` by name. Gauges have mean, min and max, counters increase, states seconds per value; absent is null."""
+
+    start: datetime
+    end: datetime
+    step_seconds: float
+    metrics: dict[str, dict[str, str | list[int] | Column | dict[str, Column]]]
+
+
+def series_of(block: Bucketed, uuid: str, metric: Metric) -> dict[str, str | list[int] | Column | dict[str, Column]]:
+    """Return one gauge's or counter's columns; a metric without any sample is null throughout."""
+    gap: Column = [None] * len(block.times_ms)
+    empty = BucketedMetric(mean=gap, minimum=gap, maximum=gap, increase=gap)
+    found = block.series.get(uuid, {}).get(metric.name, empty)
+    head: dict[str, str | list[int] | Column | dict[str, Column]] = {
+        "unit": metric.unit,
+        "kind": metric.kind.value,
+        "time_ms": block.times_ms,
+    }
+    if metric.kind is Kind.COUNTER:
+        return {**head, "increase": found.increase}
+    return {**head, "mean": found.mean, "min": found.minimum, "max": found.maximum}
+
+
+def state_series_of(block: Bucketed, metric: Metric, seconds: dict[int, Column]) -> dict[str, object]:
+    """Return a state's columns: seconds at each value per bucket, the values written as JSON's keys must be."""
+    by_value = {str(value): column for value, column in sorted(seconds.items())}
+    return {"unit": metric.unit, "kind": metric.kind.value, "time_ms": block.times_ms, "seconds": by_value}
+
+
+class Group(Schema):
+    """One group of devices over time; each list as long as `time_ms`, null in a gap."""
+
+    key: str
+    mean: Column
+    p10: Column
+    p90: Column
+    total: Column
+
+
+class FleetSeries(Schema):
+    start: datetime
+    end: datetime
+    step_seconds: float
+    metric: str
+    unit: str
+    time_ms: list[int]
+    groups: list[Group]
+
+
+def groups_of(trend: Trend) -> list[Group]:
+    return [
+        Group(key=key, mean=mean, p10=trend.p10[key], p90=trend.p90[key], total=trend.total[key])
+        for key, mean in trend.mean.items()
+    ]
+
+
+def utc(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

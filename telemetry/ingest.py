@@ -1,0 +1,54 @@
+"""From an agent's message to stored samples: checked, its host and devices known, stored once. No HTTP, no Celery."""
+
+import logging
+from datetime import datetime
+
+from django.db import transaction
+
+from fleet.models import Device, Host, Origin
+from telemetry import wire
+from telemetry.store import write
+from telemetry.wire import Batch, MessageInvalid
+
+logger = logging.getLogger(__name__)
+
+
+def ingest(payload: bytes, now: datetime) -> bool:
+    """Store a batch; False where it changed nothing (it was stored before). Raises MessageInvalid.
+
+    A host that holds the broker's password joins by its first batch; enrolment with keys replaces this.
+    """
+    batch = wire.unpack(payload)
+    newest = batch.times_ms[-1]
+    if newest > now.timestamp() * 1000 + FUTURE_MS:
+        raise MessageInvalid(f"times_ms: {batch.host}'s clock is {newest / 1000 - now.timestamp():.0f} s ahead of the server's")
+    with transaction.atomic():
+        host, _ = Host.objects.get_or_create(name=batch.host)
+        if host.origin != Origin.REAL:
+            raise MessageInvalid(f"host: {host.name} is {host.origin}; an agent may not report under its name")
+        if batch.software and host.software != batch.software:
+            Host.objects.filter(pk=host.pk).update(software=dict(batch.software))
+        _know_devices(host, batch)
+        return write.accept(host, batch, payload)
+
+
+FUTURE_MS = 60_000
+
+
+def _know_devices(host: Host, batch: Batch) -> None:
+    """Make rows for new devices and keep what the driver says of the others; a device may move between hosts."""
+    known = {device.uuid: device for device in Device.objects.filter(uuid__in=[d.uuid for d in batch.devices])}
+    for info in batch.devices:
+        fields = {
+            "host_id": host.pk,
+            "kind": info.kind.value,
+            "index": info.index,
+            "model": info.model,
+            "pci_bus_id": info.pci_bus_id[:32],
+            "driver_version": info.driver_version[:100],
+        }
+        device = known.get(info.uuid)
+        if device is None:
+            Device.objects.create(uuid=info.uuid, **fields)
+        elif any(getattr(device, name) != value for name, value in fields.items()):
+            Device.objects.filter(pk=device.pk).update(**fields)

@@ -1,0 +1,221 @@
+"""The read side of pages, API and exposition: the fleet's newest state, series and trends. Views ask here and render.
+
+Values are in base units. What is absent is left out of `values` and stands in `absent` with its reason.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from fleet.models import Device, Host, Origin
+from telemetry.catalog import AbsentReason
+from telemetry.health import Health, judge
+from telemetry.store import read
+from telemetry.store.read import Bucketed
+
+MAX_POINTS = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """A device with its newest readings; `values` is empty where its host is silent."""
+
+    device: Device
+    health: Health
+    note: str
+    at: datetime | None
+    values: dict[str, float]
+    absent: dict[str, str]
+
+    def why_absent(self, metric: str) -> str:
+        """Return the sentence that belongs to the "—" of a metric."""
+        if self.health is Health.SILENT:
+            return self.note
+        reason = self.absent.get(metric)
+        return AbsentReason(reason).sentence if reason else "not offered by this kind of device"
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    host: Host
+    health: Health
+    note: str
+    devices: list[DeviceState]
+    agent: dict[str, float]
+
+    @property
+    def counted(self) -> list[DeviceState]:
+        """The devices that figures speak of: accelerators where the host has any, else its CPU."""
+        return [d for d in self.devices if d.device.is_accelerator] or self.devices
+
+    @property
+    def power_watts(self) -> float | None:
+        """Sum over the counted devices; None where one of them gives no power."""
+        return total(d.values.get("power_draw_watts") for d in self.counted)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    now: datetime
+    hosts: list[HostState]
+
+    @property
+    def counted(self) -> list[DeviceState]:
+        """Accelerators where the fleet has any, else the CPUs."""
+        devices = [d for host in self.hosts for d in host.devices]
+        return [d for d in devices if d.device.is_accelerator] or devices
+
+    @property
+    def reporting(self) -> list[DeviceState]:
+        return [d for d in self.counted if d.health is not Health.SILENT]
+
+    @property
+    def noun(self) -> str:
+        """What the counted devices are called."""
+        return "GPUs" if any(d.device.is_accelerator for d in self.counted) else "CPUs"
+
+    @property
+    def origins(self) -> set[str]:
+        """Origins other than real, for the banner."""
+        return {state.host.origin for state in self.hosts} - {Origin.REAL}
+
+    def mean(self, metric: str) -> float | None:
+        values = [d.values[metric] for d in self.reporting if metric in d.values]
+        return sum(values) / len(values) if values else None
+
+    def count(self, health: Health) -> int:
+        return sum(d.health is health for d in self.counted)
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """One line of the attention list."""
+
+    health: Health
+    title: str
+    detail: str
+    since: datetime | None
+    url: str
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """Return the sum; None where nothing is summed or one part is unknown."""
+    known = list(values)
+    if not known or any(value is None for value in known):
+        return None
+    return sum(value for value in known if value is not None)
+
+
+def fleet_state(now: datetime, *, cluster: str = "") -> FleetState:
+    """Return every host with its devices, by name. Three queries, whatever the size of the fleet."""
+    hosts = Host.objects.filter(cluster=cluster) if cluster else Host.objects.all()
+    return FleetState(now, _states(list(hosts.prefetch_related("devices")), now))
+
+
+def host_state(host: Host, now: datetime) -> HostState:
+    return _states([host], now)[0]
+
+
+def device_state(device: Device, now: datetime) -> DeviceState:
+    state = host_state(device.host, now)
+    return next(d for d in state.devices if d.device.pk == device.pk)
+
+
+def attention(state: FleetState) -> list[Attention]:
+    """Return what needs a person, gravest first: silent hosts, then devices that are lost, failing or slowed down."""
+    items = []
+    for host in state.hosts:
+        url = f"/hosts/{host.host.name}/"
+        if host.health is Health.SILENT:
+            items.append(Attention(Health.CRIT, f"{host.host.name} silent", host.note, host.host.last_seen_at, url))
+            continue
+        items += [
+            Attention(d.health, f"{host.host.name} {d.device.title}: {d.note}", d.device.model, d.at, f"/devices/{d.device.uuid}/")
+            for d in host.devices
+            if d.health in {Health.CRIT, Health.WARN}
+        ]
+    return sorted(items, key=lambda item: item.health is not Health.CRIT)
+
+
+def device_series(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int) -> Bucketed:
+    """Return min, mean, max (counters: increase) per device and metric, at most `points` buckets."""
+    return read.bucketed(devices, metrics, start_ms, end_ms, min(points, MAX_POINTS))
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """One metric over time per group: each list `(n_buckets,)`, None in a gap."""
+
+    times_ms: list[int]
+    step_seconds: float
+    mean: dict[str, list[float | None]]
+    p10: dict[str, list[float | None]]
+    p90: dict[str, list[float | None]]
+    total: dict[str, list[float | None]]
+
+
+def trend(devices: Sequence[Device], metric: str, start_ms: int, end_ms: int, points: int, *, group_by: str = "") -> Trend:
+    """Return mean, p10, p90 and sum of a gauge across the devices of each group ("" | "cluster" | "model" | "host").
+
+    A bucket's sum is None where a device that reported in it gave no value before or after either.
+    """
+    block = read.bucketed(devices, [metric], start_ms, end_ms, min(points, MAX_POINTS))
+    groups: dict[str, list[str]] = {}
+    for device in devices:
+        groups.setdefault(_group_key(device, group_by), []).append(device.uuid)
+    summaries = {key: read.across(block, metric, uuids) for key, uuids in sorted(groups.items())}
+    return Trend(
+        times_ms=block.times_ms,
+        step_seconds=block.step_seconds,
+        mean={key: summary.mean for key, summary in summaries.items()},
+        p10={key: summary.p10 for key, summary in summaries.items()},
+        p90={key: summary.p90 for key, summary in summaries.items()},
+        total={key: summary.total for key, summary in summaries.items()},
+    )
+
+
+def _group_key(device: Device, group_by: str) -> str:
+    match group_by:
+        case "cluster":
+            return device.host.cluster
+        case "model":
+            return device.model
+        case "host":
+            return device.host.name
+    return ""
+
+
+def _states(hosts: list[Host], now: datetime) -> list[HostState]:
+    latest = read.latest(hosts)
+    return [_host_state(host, latest.get(host.pk), now) for host in hosts]
+
+
+def _host_state(host: Host, latest: read.Latest | None, now: datetime) -> HostState:
+    silent = host.is_silent(now)
+    devices = [_device_state(device, latest, silent=silent, now=now) for device in host.devices.all()]
+    if silent:
+        return HostState(host, Health.SILENT, _silence(host), devices, {})
+    worst = max(devices, key=lambda d: _GRAVITY[d.health], default=None)
+    agent = latest.agent if latest else {}
+    if worst is None or worst.health in {Health.OK, Health.SILENT}:
+        return HostState(host, Health.OK, "", devices, agent)
+    return HostState(host, worst.health, f"{worst.device.title}: {worst.note}", devices, agent)
+
+
+_GRAVITY = {Health.OK: 0, Health.SILENT: 1, Health.WARN: 2, Health.CRIT: 3}
+_STALE = timedelta(seconds=30)
+
+
+def _silence(host: Host) -> str:
+    return "no sample yet" if host.last_seen_at is None else f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _device_state(device: Device, latest: read.Latest | None, *, silent: bool, now: datetime) -> DeviceState:
+    newest = latest.devices.get(device.uuid) if latest else None
+    at = datetime.fromtimestamp(newest.at_ms / 1000, UTC) if newest else None
+    if silent or newest is None or at is None:
+        return DeviceState(device, Health.SILENT, _silence(device.host), at, {}, {})
+    if device.host.origin != Origin.IMPORTED and now - at > _STALE:
+        return DeviceState(device, Health.SILENT, "its host reports, this device does not", at, {}, {})
+    health, note = judge(newest.values, newest.absent)
+    return DeviceState(device, health, note, at, newest.values, newest.absent)

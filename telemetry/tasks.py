@@ -1,0 +1,29 @@
+"""Telemetry's Celery tasks: a few lines each, idempotent."""
+
+import logging
+from datetime import UTC, datetime
+
+from celery import shared_task
+
+from telemetry import ingest, retention, rollups
+from telemetry.wire import INGEST_TASK, MessageInvalid
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name=INGEST_TASK)
+def ingest_batch(payload: bytes) -> None:
+    try:
+        ingest.ingest(payload, datetime.now(UTC))
+    except MessageInvalid as error:
+        logger.warning("a batch was refused: %s", error)
+
+
+@shared_task(name="telemetry.roll_up")
+def roll_up() -> None:
+    rollups.roll_up(budget_seconds=8)
+
+
+@shared_task(name="telemetry.retire")
+def retire() -> None:
+    retention.retire(datetime.now(UTC), budget_seconds=60)

@@ -1,0 +1,59 @@
+"""GET /metrics: the exposition for Prometheus, of the whole fleet or of one host.
+
+Checks the reader itself: a bearer token or a session will do, and nothing is needed where
+`STEPWATT_METRICS_ANONYMOUS` says so. Refusals are JSON, as in the API.
+"""
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from fleet.api_errors import ApiError, invalid
+from fleet.auth import check_role
+from fleet.models import Host, Role
+from telemetry import exposition, queries
+from telemetry.exposition import Names
+from telemetry.queries import FleetState
+from telemetry.textformat import OPENMETRICS, TEXT, render
+
+
+@login_not_required
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    try:
+        if not settings.STEPWATT_METRICS_ANONYMOUS:
+            check_role(request, Role.VIEWER)
+        names, host = _read_query(request)
+    except ApiError as error:
+        return error.response
+    now = timezone.now()
+    state = queries.fleet_state(now) if host is None else FleetState(now, [queries.host_state(host, now)])
+    content_type = request.get_preferred_type([TEXT, OPENMETRICS]) or TEXT
+    body = render(exposition.families(state, names), openmetrics=content_type == OPENMETRICS)
+    return HttpResponse(
+        body, content_type=content_type, headers={"Vary": "Accept", "Cache-Control": "no-store"}
+    )
+
+
+def _read_query(request: HttpRequest) -> tuple[list[Names], Host | None]:
+    """Return the namings and the host that are asked for; None is the whole fleet. Raises ApiError."""
+    for field, values in request.GET.lists():
+        if field not in {"names", "host"}:
+            raise invalid(field, f"{field}: not a parameter of /metrics, which has names and host")
+        if len(values) > 1:
+            raise invalid(field, f"{field}: stands more than once")
+    wanted = request.GET.get("names")
+    if wanted is not None and wanted not in list(Names):
+        raise invalid("names", f"names: expected {' or '.join(Names)}, found {wanted!r}")
+    return list(Names) if wanted is None else [Names(wanted)], _host(request.GET.get("host"))
+
+
+def _host(name: str | None) -> Host | None:
+    if name is None:
+        return None
+    try:
+        return Host.objects.get(name=name)
+    except Host.DoesNotExist:
+        raise ApiError(404, "not_found", f"host: there is no host {name!r}", "host") from None

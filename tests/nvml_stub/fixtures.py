@@ -1,0 +1,108 @@
+"""pytest fixtures of the stubbed driver; tests/conftest.py names this module in `pytest_plugins`.
+
+`nvml_library` is the built library, `nvml_stub` a driver of its own for one test: in this process through pynvml's real
+ctypes path, in a child through `environment()`.
+"""
+
+import ctypes
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from tests.nvml_stub.build import COMPILER, build
+
+
+class StubDriver:
+    """Writes the control file, whose grammar is in README.md. Devices are named by number, not by present index."""
+
+    def __init__(self, library: Path, control: Path) -> None:
+        self._library = library
+        self._control = control
+        self._lines: list[str] = []
+        self.clear()
+
+    def environment(self, *, devices: int = 8) -> dict[str, str]:
+        """Return what a child process needs to find this driver in the place of the real one."""
+        return {
+            "LD_LIBRARY_PATH": str(self._library.parent),
+            "STEPWATT_NVML_STUB_CONTROL": str(self._control),
+            "STEPWATT_NVML_STUB_DEVICES": str(devices),
+        }
+
+    def clear(self) -> None:
+        """Take every fault back."""
+        self.write([])
+
+    def write(self, lines: list[str]) -> None:
+        """Make these the control file's lines, at once: the stub never sees half a file."""
+        self._lines = list(lines)
+        draft = self._control.with_suffix(".draft")
+        draft.write_text("".join(f"{line}\n" for line in lines))
+        draft.replace(self._control)
+
+    def add(self, line: str) -> None:
+        self.write([*self._lines, line])
+
+    def lose(self, device: int) -> None:
+        self.add(f"lost {device}")
+
+    def remove(self, device: int) -> None:
+        self.add(f"removed {device}")
+
+    def require_reset(self, device: int) -> None:
+        self.add(f"reset_required {device}")
+
+    def unsupport(self, device: int | str, call: str) -> None:
+        self.add(f"unsupported {device} {call}")
+
+    def forbid(self, device: int | str, call: str) -> None:
+        self.add(f"no_permission {device} {call}")
+
+    def fail(self, device: int | str, call: str, code: int) -> None:
+        self.add(f"fail {device} {call} {code}")
+
+    def slow(self, device: int | str, call: str, milliseconds: int) -> None:
+        self.add(f"slow {device} {call} {milliseconds}")
+
+    def sentinel(self, device: int | str, call: str) -> None:
+        self.add(f"sentinel {device} {call}")
+
+    def answer(self, device: int | str, call: str, raw: int) -> None:
+        self.add(f"answer {device} {call} {raw}")
+
+    def reverse_order(self) -> None:
+        self.add("reversed")
+
+    def set_devices(self, count: int) -> None:
+        self.add(f"devices {count}")
+
+    def refuse_init(self, code: int) -> None:
+        self.add(f"init {code}")
+
+    def calls(self, name: str, device: int = -1) -> int:
+        """Return how often this process has made a call, for one device or (-1) for all, since the stub was loaded."""
+        count = ctypes.CDLL(str(self._library)).stub_call_count
+        count.restype = ctypes.c_ulong
+        return count(name.encode(), device)
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which(COMPILER) is None:
+        missing = "no C compiler (cc): the stub of the NVIDIA driver cannot be built"
+        pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
+    return build(tmp_path_factory.mktemp("nvml_stub"))
+
+
+@pytest.fixture
+def nvml_stub(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubDriver]:
+    control = tmp_path / "nvml_control"
+    monkeypatch.setenv("STEPWATT_NVML_STUB_CONTROL", str(control))
+    # pynvml would look the driver up by name, once for the whole process: the next test must not find it there.
+    monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(nvml_library)))
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    return StubDriver(nvml_library, control)

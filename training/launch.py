@@ -1,0 +1,122 @@
+"""Launching and cancelling reference jobs: the one service behind the button, the API and `manage.py reference`.
+
+A launch is validated whole before anything is written: one bad host or parameter refuses all of it, with the field named.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from fleet import audit
+from fleet.audit import Actor
+from fleet.models import Device, DeviceKind, Host, Origin
+from training import orders
+from training.models import ACTIVE_STATES, JobState, ReferenceJob
+from training.workloads import ParamsInvalid, validate
+
+ORDER_LIFETIME = timedelta(minutes=10)  # an offline host may come back and still start the job within this
+
+
+class LaunchRefused(Exception):
+    """Nothing was started. `field` is one of workload, hosts, device, or the parameter's name.
+
+    `is_busy` tells a host that runs a job already, where the same launch may succeed later, from a launch that is wrong.
+    """
+
+    def __init__(self, field: str, message: str, *, is_busy: bool = False) -> None:
+        super().__init__(message)
+        self.field = field
+        self.is_busy = is_busy
+
+
+def launch(
+    workload: str, hosts: Sequence[str], params: Mapping[str, Any], *, actor: Actor, device_uuid: str = ""
+) -> list[ReferenceJob]:
+    """Queue `workload` on each host and send the orders. Returns one job per host, in the order given.
+
+    `device_uuid` chooses the device where one host is named; else each host's first accelerator, or its CPU.
+    Raises LaunchRefused.
+    """
+    try:
+        chosen, complete = validate(workload, params)
+    except ParamsInvalid as error:
+        raise LaunchRefused(error.field, str(error)) from error
+    now = timezone.now()
+    with transaction.atomic():
+        targets = [(host, _device(host, device_uuid)) for host in _hosts(hosts)]
+        launch_id = secrets.token_hex(8)
+        jobs = [
+            ReferenceJob.objects.create(
+                launch=launch_id,
+                workload=chosen.name,
+                host=host,
+                device=device,
+                params=complete,
+                time_limit_seconds=chosen.time_limit_seconds,
+                requested_by=actor.name,
+                reason=_waiting_reason(host, now),
+                created_at=now,
+                expires_at=now + ORDER_LIFETIME,
+            )
+            for host, device in targets
+        ]
+        for job in jobs:
+            detail = {"job": job.pk, "workload": job.workload, "params": complete}
+            audit.record(actor.name, "reference.launch", job.host.name, detail, actor.address)
+        transaction.on_commit(lambda: [orders.send_start(job) for job in jobs])
+    return jobs
+
+
+def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
+    """Ask for the end of a job; False where it has ended already. A job that no host has taken is cancelled at once."""
+    with transaction.atomic():
+        asked = ReferenceJob.objects.filter(pk=job.pk, state__in=ACTIVE_STATES).update(cancel_requested_at=now)
+        if not asked:
+            return False
+        ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
+            state=JobState.CANCELLED, reason=f"cancelled by {actor.name} before a host took it", ended_at=now
+        )
+        audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
+        transaction.on_commit(lambda: orders.send_cancel(job))
+    job.refresh_from_db()
+    return True
+
+
+def _hosts(names: Sequence[str]) -> list[Host]:
+    if not names:
+        raise LaunchRefused("hosts", "choose at least one host")
+    if len(set(names)) != len(names):
+        raise LaunchRefused("hosts", "a host is named twice")
+    found = {host.name: host for host in Host.objects.select_for_update().filter(name__in=names)}
+    for name in names:
+        host = found.get(name)
+        if host is None:
+            raise LaunchRefused("hosts", f"there is no host named {name!r}")
+        if host.origin != Origin.REAL:
+            raise LaunchRefused("hosts", f"{name} is {host.get_origin_display()}: it cannot run anything")
+        busy = ReferenceJob.objects.filter(host=host, state__in=ACTIVE_STATES).first()
+        if busy:
+            message = f"{name} is busy with reference job {busy.pk} ({busy.workload}); wait or cancel it first"
+            raise LaunchRefused("hosts", message, is_busy=True)
+    return [found[name] for name in names]
+
+
+def _device(host: Host, device_uuid: str) -> Device:
+    devices = list(host.devices.order_by("kind", "index"))
+    if device_uuid:
+        devices = [device for device in devices if device.uuid == device_uuid]
+        if not devices:
+            raise LaunchRefused("device", f"{host.name} has no device {device_uuid}")
+    if not devices:
+        raise LaunchRefused("hosts", f"{host.name} has not reported any device yet")
+    return next((device for device in devices if device.kind == DeviceKind.NVIDIA), devices[0])
+
+
+def _waiting_reason(host: Host, now: datetime) -> str:
+    if host.is_silent(now):
+        return f"waiting for {host.name}, which is silent; the order expires in {ORDER_LIFETIME.seconds // 60} minutes"
+    return ""

@@ -1,0 +1,32 @@
+"""Training's Celery tasks: a few lines each, idempotent."""
+
+import logging
+from datetime import UTC, datetime
+
+from celery import shared_task
+
+from telemetry.wire import MessageInvalid
+from training import ingest, watch, wire
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name=wire.STEPS_TASK)
+def ingest_steps(payload: bytes) -> None:
+    try:
+        ingest.ingest_steps(payload)
+    except MessageInvalid as error:
+        logger.warning("step timings were refused: %s", error)
+
+
+@shared_task(name=wire.REPORT_TASK)
+def ingest_report(payload: bytes) -> None:
+    try:
+        ingest.ingest_report(payload, datetime.now(UTC))
+    except MessageInvalid as error:
+        logger.warning("a job report was refused: %s", error)
+
+
+@shared_task(name="training.watch_jobs")
+def watch_jobs() -> None:
+    watch.watch(datetime.now(UTC))
