@@ -74,7 +74,9 @@ def _known_parameters_only(operation: Callable[..., Any]) -> Callable[..., Any]:
         for name in request.GET:
             if name not in known:
                 expected = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
-                raise ApiError(400, "unknown_parameter", f"{name} is not a parameter of {request.path}; {expected}", name)
+                raise ApiError(
+                    400, "unknown_parameter", f"{name} is not a parameter of {request.path}; {expected}", name
+                )
         return operation(request, *args, **kwargs)
 
     return checked

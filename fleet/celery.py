@@ -17,7 +17,10 @@ app = Celery("stepwatt", include=["telemetry.tasks", "training.tasks"])
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     task_default_queue="default",
-    task_routes={"telemetry.ingest_batch": {"queue": "telemetry"}, "training.ingest_*": {"queue": "telemetry"}},
+    task_routes={
+        "telemetry.ingest_batch": {"queue": "telemetry"},
+        "training.ingest_*": {"queue": "telemetry"},
+    },
     task_serializer="msgpack",
     accept_content=["msgpack"],
     task_ignore_result=True,

@@ -108,5 +108,7 @@ class Environment:
         """Return the URL, "" where unset. The message of a refusal leaves the URL out: it may hold a password."""
         raw = self.text(name)
         if raw and raw.partition("://")[0] not in schemes:
-            raise EnvironmentInvalid(f"{name}: expected a URL that begins with {' or '.join(s + '://' for s in schemes)}")
+            raise EnvironmentInvalid(
+                f"{name}: expected a URL that begins with {' or '.join(s + '://' for s in schemes)}"
+            )
         return raw

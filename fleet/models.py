@@ -1,5 +1,7 @@
 """The inventory: hosts and their devices, who may do what, and who did what. Bottom layer of the models."""
 
+from datetime import datetime
+
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
@@ -31,7 +33,7 @@ class Host(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def is_silent(self, now: "timezone.datetime") -> bool:
+    def is_silent(self, now: datetime) -> bool:
         """Tell whether a host that should report has not done so for `STEPWATT_SILENT_SECONDS`."""
         if self.origin == Origin.IMPORTED:
             return False

@@ -35,7 +35,13 @@ STEPWATT_SILENT_SECONDS = 30  # a host that sent nothing for this long is silent
 SECRET_KEY = _secrets["django_secret_key"]
 DEBUG = False
 _public_host = STEPWATT_PUBLIC_URL.partition("://")[2].partition("/")[0].rpartition("@")[2]
-ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", STEPWATT_BIND[0], *([_public_host.partition(":")[0]] if _public_host else [])]
+ALLOWED_HOSTS = [
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    STEPWATT_BIND[0],
+    *([_public_host.partition(":")[0]] if _public_host else []),
+]
 CSRF_TRUSTED_ORIGINS = [STEPWATT_PUBLIC_URL] if STEPWATT_PUBLIC_URL else []
 
 INSTALLED_APPS = [
@@ -140,7 +146,14 @@ SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SESSION_COOKIE_AGE = 14 * 86_400
 SECURE_REFERRER_POLICY = "same-origin"
 # TLS ends at the proxy in front (docs/install.md); these checks of `check --deploy` speak of a server that is its own edge.
-SILENCED_SYSTEM_CHECKS = ["security.W004", "security.W005", "security.W008", "security.W012", "security.W016", "security.W021"]
+SILENCED_SYSTEM_CHECKS = [
+    "security.W004",
+    "security.W005",
+    "security.W008",
+    "security.W012",
+    "security.W016",
+    "security.W021",
+]
 
 LOGGING = {
     "version": 1,

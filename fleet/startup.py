@@ -3,6 +3,7 @@
 Called by `manage.py up` and the system checks.
 """
 
+import errno
 import fcntl
 import os
 import socket
@@ -19,7 +20,7 @@ from fleet.celery import app
 _TIMEOUT_SECONDS = 3
 
 
-class StartRefused(Exception):  # noqa: N818  a decision, not a fault of the program
+class StartRefused(Exception):
     """Something outside is not as it must be; the message is one line that says what, and what to do."""
 
     def __init__(self, message: str) -> None:
@@ -60,9 +61,10 @@ def take_lock(directory: Path) -> IO[str]:
 def check_bind(address: str, port: int) -> None:
     error = listen_error(address, port)
     if error:
+        remedy = "stop the program that holds the port, or " if error.errno == errno.EADDRINUSE else ""
         raise StartRefused(
-            f"cannot listen on {address}:{port} ({error.strerror}); stop the program that holds the port, "
-            "or set STEPWATT_BIND to another address:port"
+            f"cannot listen on {address}:{port} ({error.strerror}); "
+            f"{remedy}set STEPWATT_BIND to another address:port of this machine"
         )
 
 

@@ -1,14 +1,14 @@
-"""What telemetry's API answers, made from the read side's states and series. Called by telemetry/api.py."""
+"""What telemetry's API answers of the newest state, made from the read side's. Called by telemetry/api.py."""
 
-from datetime import UTC, datetime
+from datetime import datetime
+from typing import Any
 
 from ninja import Schema
 
 from telemetry import catalog
-from telemetry.catalog import AbsentReason, Kind, Metric
+from telemetry.catalog import AbsentReason, Metric
 from telemetry.health import Health
-from telemetry.queries import Attention, DeviceState, FleetState, HostState, Trend
-from telemetry.store.read import Bucketed, BucketedMetric, Column
+from telemetry.queries import Attention, DeviceState, FleetState, HostState
 
 
 class Reading(Schema):
@@ -84,7 +84,7 @@ class HostDetail(HostItem):
         return cls(**_host_fields(state), software=software, agent=state.agent, devices=devices)
 
 
-def _host_fields(state: HostState) -> dict[str, object]:
+def _host_fields(state: HostState) -> dict[str, Any]:
     host = state.host
     return {
         "name": host.name,
@@ -194,64 +194,3 @@ class MapAnswer(Schema):
     metric: str
     items: list[MapItem]
     count: int
-
-
-class DeviceSeries(Schema):
-    """`metrics` by name. Gauges have mean, min and max, counters increase, states seconds per value; absent is null."""
-
-    start: datetime
-    end: datetime
-    step_seconds: float
-    metrics: dict[str, dict[str, str | list[int] | Column | dict[str, Column]]]
-
-
-def series_of(block: Bucketed, uuid: str, metric: Metric) -> dict[str, str | list[int] | Column | dict[str, Column]]:
-    """Return one gauge's or counter's columns; a metric without any sample is null throughout."""
-    gap: Column = [None] * len(block.times_ms)
-    empty = BucketedMetric(mean=gap, minimum=gap, maximum=gap, increase=gap)
-    found = block.series.get(uuid, {}).get(metric.name, empty)
-    head: dict[str, str | list[int] | Column | dict[str, Column]] = {
-        "unit": metric.unit,
-        "kind": metric.kind.value,
-        "time_ms": block.times_ms,
-    }
-    if metric.kind is Kind.COUNTER:
-        return {**head, "increase": found.increase}
-    return {**head, "mean": found.mean, "min": found.minimum, "max": found.maximum}
-
-
-def state_series_of(block: Bucketed, metric: Metric, seconds: dict[int, Column]) -> dict[str, object]:
-    """Return a state's columns: seconds at each value per bucket, the values written as JSON's keys must be."""
-    by_value = {str(value): column for value, column in sorted(seconds.items())}
-    return {"unit": metric.unit, "kind": metric.kind.value, "time_ms": block.times_ms, "seconds": by_value}
-
-
-class Group(Schema):
-    """One group of devices over time; each list as long as `time_ms`, null in a gap."""
-
-    key: str
-    mean: Column
-    p10: Column
-    p90: Column
-    total: Column
-
-
-class FleetSeries(Schema):
-    start: datetime
-    end: datetime
-    step_seconds: float
-    metric: str
-    unit: str
-    time_ms: list[int]
-    groups: list[Group]
-
-
-def groups_of(trend: Trend) -> list[Group]:
-    return [
-        Group(key=key, mean=mean, p10=trend.p10[key], p90=trend.p90[key], total=trend.total[key])
-        for key, mean in trend.mean.items()
-    ]
-
-
-def utc(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

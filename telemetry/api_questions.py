@@ -53,7 +53,7 @@ Moment = Annotated[
 Label = Annotated[str, AfterValidator(_label)]
 
 
-class Scope(Schema):
+class InventoryFilter(Schema):
     """Which part of the inventory. `label` is key=value and may be given more than once: all must hold."""
 
     cluster: str | None = None
@@ -83,7 +83,7 @@ class Scope(Schema):
         )
 
 
-class Inventory(Scope, Page):
+class Inventory(InventoryFilter, Page):
     """A page of a part of the inventory."""
 
 
@@ -123,4 +123,6 @@ def known_gauge(name: str) -> Metric:
 def check_state_span(start_ms: int, end_ms: int) -> None:
     """Raise ApiError where a range is too long for a state, whose seconds are counted from the samples themselves."""
     if end_ms - start_ms > _STATE_SPAN.total_seconds() * 1000:
-        raise invalid("metric", "a state's seconds are counted from samples: ask for 24 hours at most, or leave the state out")
+        raise invalid(
+            "metric", "a state's seconds are counted from samples: ask for 24 hours at most, or leave the state out"
+        )

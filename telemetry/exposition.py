@@ -70,12 +70,8 @@ def host_labels(host: Host) -> str:
 
 
 def _hosts(states: Sequence[HostState]) -> list[Family]:
-    info = Family(
-        "stepwatt_host", Type.INFO, "Where a host's telemetry comes from.", (*HOST_LABELS, "origin")
-    )
-    up = Family(
-        "stepwatt_host_up", Type.GAUGE, "1 where the host reports, 0 where it is silent.", HOST_LABELS
-    )
+    info = Family("stepwatt_host", Type.INFO, "Where a host's telemetry comes from.", (*HOST_LABELS, "origin"))
+    up = Family("stepwatt_host_up", Type.GAUGE, "1 where the host reports, 0 where it is silent.", HOST_LABELS)
     seen = Family(
         "stepwatt_host_last_sample_timestamp_seconds",
         Type.GAUGE,

@@ -46,7 +46,10 @@ def judge(values: Mapping[str, float], absent: Mapping[str, str]) -> tuple[Healt
     if AbsentReason.RESET_REQUIRED in reasons:
         return Health.CRIT, "must be reset"
     if values.get("ecc_uncorrected_total", 0) > 0:
-        return Health.CRIT, f"{values['ecc_uncorrected_total']:.0f} uncorrected memory errors since the driver was loaded"
+        return (
+            Health.CRIT,
+            f"{values['ecc_uncorrected_total']:.0f} uncorrected memory errors since the driver was loaded",
+        )
     slowed = int(values.get("clock_event_reasons", 0)) & _SLOWED
     if slowed:
         return Health.WARN, ", ".join(clock_event_names(slowed))

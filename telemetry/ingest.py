@@ -21,7 +21,9 @@ def ingest(payload: bytes, now: datetime) -> bool:
     batch = wire.unpack(payload)
     newest = batch.times_ms[-1]
     if newest > now.timestamp() * 1000 + FUTURE_MS:
-        raise MessageInvalid(f"times_ms: {batch.host}'s clock is {newest / 1000 - now.timestamp():.0f} s ahead of the server's")
+        raise MessageInvalid(
+            f"times_ms: {batch.host}'s clock is {newest / 1000 - now.timestamp():.0f} s ahead of the server's"
+        )
     with transaction.atomic():
         host, _ = Host.objects.get_or_create(name=batch.host)
         if host.origin != Origin.REAL:

@@ -46,7 +46,9 @@ class MinuteRollup(models.Model):
     maximum = models.FloatField()
     last = models.FloatField()
     count = models.PositiveIntegerField()
-    increase = models.FloatField(null=True, help_text="Counters: growth from the sample before the minute; a reset adds nothing.")
+    increase = models.FloatField(
+        null=True, help_text="Counters: growth from the sample before the minute; a reset adds nothing."
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["device", "metric", "minute_ms"], name="rollup_once_a_minute")]

@@ -130,14 +130,22 @@ def attention(state: FleetState) -> list[Attention]:
             items.append(Attention(Health.CRIT, f"{host.host.name} silent", host.note, host.host.last_seen_at, url))
             continue
         items += [
-            Attention(d.health, f"{host.host.name} {d.device.title}: {d.note}", d.device.model, d.at, f"/devices/{d.device.uuid}/")
+            Attention(
+                d.health,
+                f"{host.host.name} {d.device.title}: {d.note}",
+                d.device.model,
+                d.at,
+                f"/devices/{d.device.uuid}/",
+            )
             for d in host.devices
             if d.health in {Health.CRIT, Health.WARN}
         ]
     return sorted(items, key=lambda item: item.health is not Health.CRIT)
 
 
-def device_series(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int) -> Bucketed:
+def device_series(
+    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int
+) -> Bucketed:
     """Return min, mean, max (counters: increase) per device and metric, at most `points` buckets."""
     return read.bucketed(devices, metrics, start_ms, end_ms, min(points, MAX_POINTS))
 
@@ -154,7 +162,9 @@ class Trend:
     total: dict[str, list[float | None]]
 
 
-def trend(devices: Sequence[Device], metric: str, start_ms: int, end_ms: int, points: int, *, group_by: str = "") -> Trend:
+def trend(
+    devices: Sequence[Device], metric: str, start_ms: int, end_ms: int, points: int, *, group_by: str = ""
+) -> Trend:
     """Return mean, p10, p90 and sum of a gauge across the devices of each group ("" | "cluster" | "model" | "host").
 
     A bucket's sum is None where a device that reported in it gave no value before or after either.

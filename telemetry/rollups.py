@@ -1,5 +1,6 @@
-"""Minute rollups from stored batches. A late batch makes its minute dirty, and the minute is made again; never sums that a
-redelivery could double.
+"""Minute rollups from stored batches.
+
+A late batch makes its minute dirty, and the minute is made again; never sums that a redelivery could double.
 """
 
 import time

@@ -22,7 +22,7 @@ def seconds_per_value(found: Samples, first_ms: int, step_ms: int, n: int, hold_
     for value, total in seconds.items():
         for covered, at in ((inside, bucket), (beyond, bucket + 1)):
             chosen = (values == value) & (at >= 0) & (at < n)
-            total += np.bincount(at[chosen], covered[chosen] / 1000, minlength=n)
+            total[:] += np.bincount(at[chosen], covered[chosen] / 1000, minlength=n)
     known = np.sum(list(seconds.values()), axis=0) > 0
     return {
         value: [x if there else None for x, there in zip(total.tolist(), known.tolist(), strict=True)]

@@ -1,7 +1,7 @@
 """Prometheus' two text formats: families of finished sample lines, and their headers in either format.
 
 Called by the exposition, the DCGM names and training's families; knows no metric, no model and no request.
-Own code, since prometheus_client takes many times as long (`manage.py bench metrics`); its parsers check this.
+Own code, since prometheus_client takes many times as long (`manage.py bench metrics`); its parsers check it.
 Sources: Prometheus exposition format 0.0.4; OpenMetrics 1.0.0.
 """
 
@@ -48,9 +48,7 @@ class Family:
         """Add a sample; both texts come from `label_text` and `number_text`."""
         self.lines.append(f"{self.sample_name}{{{label_text}}} {value}\n")
 
-    def add_histogram(
-        self, label_text: str, cumulative: Sequence[tuple[float, int]], count: int, total: float
-    ) -> None:
+    def add_histogram(self, label_text: str, cumulative: Sequence[tuple[float, int]], count: int, total: float) -> None:
         """Add a histogram; `cumulative` holds (upper bound, samples up to it), ascending, without +Inf."""
         for bound, so_far in (*((repr(float(b)), n) for b, n in cumulative), ("+Inf", count)):
             self.lines.append(f'{self.name}_bucket{{{label_text},le="{bound}"}} {so_far}\n')

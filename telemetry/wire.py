@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import msgpack
@@ -114,7 +115,7 @@ def unpack(payload: bytes) -> Batch:
         raise MessageInvalid(f"v: this server reads version {VERSION}, the message has {message.get('v')!r}")
     devices = [_device(row) for row in _list(message, "devices", MAX_DEVICES)]
     times = [integer(value, "times_ms") for value in _list(message, "times_ms", MAX_TICKS)]
-    if not times or any(later <= earlier for earlier, later in zip(times, times[1:], strict=False)):
+    if not times or any(later <= earlier for earlier, later in pairwise(times)):
         raise MessageInvalid("times_ms: expected at least one tick, in ascending order")
     if len({device.uuid for device in devices}) != len(devices):
         raise MessageInvalid("devices: a uuid stands twice")
@@ -135,7 +136,9 @@ def unpack(payload: bytes) -> Batch:
     )
 
 
-def _columns(message: dict[str, Any], names: list[str], n_devices: int, n_ticks: int) -> dict[str, list[list[float | None]]]:
+def _columns(
+    message: dict[str, Any], names: list[str], n_devices: int, n_ticks: int
+) -> dict[str, list[list[float | None]]]:
     mask, body = message.get("mask"), message.get("body")
     if not isinstance(mask, bytes) or not isinstance(body, bytes):
         raise MessageInvalid("mask, body: expected bytes")
@@ -168,13 +171,19 @@ def _device(row: object) -> DeviceInfo:
         raise MessageInvalid("devices: uuid has characters that no driver gives")
     if kind not in list(DeviceKind):
         raise MessageInvalid(f"devices: kind {kind!r} is not known")
-    return DeviceInfo(uuid, DeviceKind(kind), integer(index, "devices"), *(text(v, "devices") for v in (model, bus, driver)))
+    return DeviceInfo(
+        uuid, DeviceKind(kind), integer(index, "devices"), *(text(v, "devices") for v in (model, bus, driver))
+    )
 
 
 def _absent(raw: dict[Any, Any], uuids: set[str]) -> dict[str, dict[str, AbsentReason]]:
     known = set(AbsentReason)
     return {
-        uuid: {m: AbsentReason(r) if r in known else AbsentReason.UNKNOWN for m, r in reasons.items() if m in catalog.BY_NAME}
+        uuid: {
+            m: AbsentReason(r) if r in known else AbsentReason.UNKNOWN
+            for m, r in reasons.items()
+            if m in catalog.BY_NAME
+        }
         for uuid, reasons in raw.items()
         if uuid in uuids and isinstance(reasons, dict)
     }
@@ -183,7 +192,7 @@ def _absent(raw: dict[Any, Any], uuids: set[str]) -> dict[str, dict[str, AbsentR
 # Field readers, shared with training/wire.py ----------------------------------------------------------------------
 
 
-def read_message(payload: bytes, limit: int) -> dict[str, Any]:
+def read_message(payload: object, limit: int) -> dict[str, Any]:
     """Return the message's map. Raises MessageInvalid where the bytes are too many or are no map."""
     if not isinstance(payload, bytes) or len(payload) > limit:
         raise MessageInvalid(f"message: expected at most {limit} bytes")

@@ -1,4 +1,4 @@
-"""Loaded by pytest before Django's settings: every test run has a data directory of its own, and none of the caller's settings."""
+"""Loaded by pytest before Django's settings: a test run has a data directory of its own and none of the caller's settings."""
 
 import atexit
 import os

@@ -93,7 +93,7 @@ def _runs(hosts: Sequence[Host], now: datetime) -> list[Family]:
 
 
 def _running(hosts: Sequence[Host], now: datetime) -> QuerySet[Any]:
-    """Return the runs that step, each with sums over all its steps: a counter may not forget the older ones."""
+    """Return the runs that step, with sums over all of their steps: a counter may not forget the older ones."""
     measured = Q(steps__is_warmup=False)
     up_to = {
         f"up_to_{i}": Count("steps", filter=measured & Q(steps__seconds__lte=bound))

@@ -67,7 +67,8 @@ def launch(
         for job in jobs:
             detail = {"job": job.pk, "workload": job.workload, "params": complete}
             audit.record(actor.name, "reference.launch", job.host.name, detail, actor.address)
-        transaction.on_commit(lambda: [orders.send_start(job) for job in jobs])
+    for job in jobs:  # only now: a host never hears of a launch that was not committed
+        orders.send_start(job)
     return jobs
 
 
@@ -81,7 +82,7 @@ def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
             state=JobState.CANCELLED, reason=f"cancelled by {actor.name} before a host took it", ended_at=now
         )
         audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
-        transaction.on_commit(lambda: orders.send_cancel(job))
+    orders.send_cancel(job)
     job.refresh_from_db()
     return True
 

@@ -85,7 +85,9 @@ class ReferenceJob(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     heard_at = models.DateTimeField(null=True, blank=True, help_text="When the agent last spoke of this job.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
-    report_sequence = models.BigIntegerField(default=-1, help_text="Newest report applied; an older one changes nothing.")
+    report_sequence = models.BigIntegerField(
+        default=-1, help_text="Newest report applied; an older one changes nothing."
+    )
 
     class Meta:
         ordering = ["-created_at"]

@@ -49,5 +49,7 @@ def steps(job: ReferenceJob) -> StepColumns:
         .values_list("number", "ended_ms", "seconds", "loss", "is_warmup")
     )
     every = max(1, -(-len(rows) // MAX_POINTS))
-    number, ended_ms, seconds, loss, is_warmup = (list(column) for column in zip(*rows[::every], strict=True)) if rows else ([], [], [], [], [])
+    number, ended_ms, seconds, loss, is_warmup = (
+        (list(column) for column in zip(*rows[::every], strict=True)) if rows else ([], [], [], [], [])
+    )
     return StepColumns(number, ended_ms, seconds, loss, is_warmup, every)

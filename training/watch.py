@@ -36,7 +36,9 @@ def _send_again(now: datetime) -> None:
         Q(heard_at=None) | Q(heard_at__lt=now - RESEND_AFTER), created_at__lt=now - RESEND_AFTER
     )
     for job in waiting.filter(state=JobState.QUEUED):
-        if not job.host.is_silent(now) and ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(heard_at=now):
+        if not job.host.is_silent(now) and ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
+            heard_at=now
+        ):
             orders.send_start(job)
     cancels = ReferenceJob.objects.select_related("host").filter(
         state__in=ACTIVE_STATES, cancel_requested_at__lt=now - timedelta(seconds=10)

@@ -64,7 +64,9 @@ def run(config: AgentConfig) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigInvalid(f"another agent runs in {config.directory}; stop it, or set STEPWATT_DATA_DIR") from None
+            raise ConfigInvalid(
+                f"another agent runs in {config.directory}; stop it, or set STEPWATT_DATA_DIR"
+            ) from None
         _run(config)
 
 
@@ -119,7 +121,7 @@ def _attach_extensions(config: AgentConfig, sampler: Sampler, sender: Sender, li
         on_frames=listener.register,
     )
     for name in EXTENSIONS:
-        extension: Extension = import_module(name)  # type: ignore[assignment]  # a module with `attach`
+        extension: Extension = import_module(name)
         extension.attach(context)
 
 

@@ -64,7 +64,10 @@ class Batcher:
                     yield part
                 part = []
                 self._segment += 1
-                logger.warning("the wall clock jumped by %.1f s: a new segment begins", tick.wall_offset_seconds - self._offset)
+                logger.warning(
+                    "the wall clock jumped by %.1f s: a new segment begins",
+                    tick.wall_offset_seconds - self._offset,
+                )
             self._offset = tick.wall_offset_seconds
             part.append(tick)
         if part:
@@ -85,7 +88,11 @@ class Batcher:
             columns=_columns(ticks, devices),
             absent=_absent(ticks[-1]),
             software=self._sampler.software(),
-            agent={**self._sender_cost(), **own_cost(), "tick_lateness_seconds": self._sampler.worst_lateness()},
+            agent={
+                **self._sender_cost(),
+                **own_cost(),
+                "tick_lateness_seconds": self._sampler.worst_lateness(),
+            },
         )
 
 
@@ -114,4 +121,7 @@ def own_cost() -> dict[str, float]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     with open("/proc/self/statm") as statm:  # noqa: PTH123 — a Path object per batch is waste here
         pages = int(statm.read().split()[1])
-    return {"cpu_seconds_total": usage.ru_utime + usage.ru_stime, "resident_bytes": pages * resource.getpagesize()}
+    return {
+        "cpu_seconds_total": usage.ru_utime + usage.ru_stime,
+        "resident_bytes": pages * resource.getpagesize(),
+    }

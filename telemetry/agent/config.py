@@ -79,7 +79,9 @@ def _broker_url(env: Mapping[str, str]) -> str:
 def _socket_path(env: Mapping[str, str], directory: Path) -> Path:
     path = Path(env.get("STEPWATT_SOCKET") or directory / "steps.sock")
     if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
-        raise ConfigInvalid(f"STEPWATT_SOCKET={path}: a socket's path may have {_SOCKET_PATH_LIMIT} bytes; choose a shorter one")
+        raise ConfigInvalid(
+            f"STEPWATT_SOCKET={path}: a socket's path may have {_SOCKET_PATH_LIMIT} bytes; choose a shorter one"
+        )
     return path
 
 

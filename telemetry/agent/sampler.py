@@ -1,5 +1,6 @@
-"""The sampler: reads every backend once a tick, each on a thread of its own, so that a driver call that hangs holds up
-nobody else. Called by the agent's process; the batcher takes the ticks away.
+"""The sampler: reads every backend once a tick, each on a thread of its own.
+
+So a driver call that hangs holds up nobody else. Called by the agent's process; the batcher takes the ticks away.
 
 Ticks lie on a grid of CLOCK_BOOTTIME, which runs on through suspend and knows no wall-clock steps. Each tick carries the
 offset to the wall clock that was read beside it.
@@ -39,7 +40,12 @@ class Tick:
 class Lane:
     """One backend on its own thread."""
 
-    def __init__(self, backend: Backend, deposit: "Callable[[Lane, int, float, list[DeviceReading]], None]", period: float) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        deposit: "Callable[[Lane, int, float, list[DeviceReading]], None]",
+        period: float,
+    ) -> None:
         self.backend = backend
         self.devices: dict[str, DeviceInfo] = {}
         self.software: dict[str, str] = {}
@@ -141,7 +147,9 @@ class Sampler:
             tick = self._ticks.setdefault(number, Tick(due, offset))
             for reading in readings:
                 tick.devices[reading.device.uuid] = reading.device
-                tick.readings[reading.device.uuid] = {name: _checked(name, value) for name, value in reading.readings.items()}
+                tick.readings[reading.device.uuid] = {
+                    name: _checked(name, value) for name, value in reading.readings.items()
+                }
 
     def _mark_hanging(self, number: int, tick: Tick) -> None:
         for lane in self._lanes:

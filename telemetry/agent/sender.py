@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from celery import Celery
-from kombu import Connection
+from kombu.connection import Connection
 
 from telemetry.wire import INGEST_QUEUE, INGEST_TASK
 
@@ -77,33 +77,37 @@ class Sender:
     def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
+            sent_before = self._sent
             try:
                 with self._app.connection_for_write() as connection:
-                    pause = FIRST_PAUSE_SECONDS if self._drain(connection) else pause
-                return
-            except Exception as error:  # the outermost loop of this thread: any transport's error means try again
+                    self._drain(connection)
+            except Exception as error:  # noqa: BLE001 — the outermost loop of this thread: any transport's error means try again
                 if self._stopping:
                     logger.warning("%d messages were not sent before the end", len(self._queue))
                     return
+                pause = FIRST_PAUSE_SECONDS if self._sent > sent_before else min(pause * 2, LONGEST_PAUSE_SECONDS)
                 logger.warning("broker not reached (%s), next try in %.1f s", type(error).__name__, pause)
-            with self._wake:
-                self._wake.wait_for(lambda: self._stopping, timeout=pause * random.uniform(0.8, 1.2))
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                with self._wake:
+                    self._wake.wait_for(lambda: self._stopping, timeout=pause * random.uniform(0.8, 1.2))  # noqa: S311 — jitter
+            else:
+                return
 
-    def _drain(self, connection: Connection) -> bool:
+    def _drain(self, connection: Connection) -> None:
         """Send until told to stop and nothing is left. Raises the transport's error; the message stays queued."""
         with self._app.amqp.Producer(connection.default_channel, auto_declare=False) as producer:
             while True:
                 with self._wake:
                     self._wake.wait_for(lambda: self._queue or self._stopping)
                     if not self._queue:
-                        return True
+                        return
                     message = self._queue[0]
                 self._publish(producer, message)
                 self._settle(message)
 
     def _publish(self, producer: object, message: Message) -> None:
-        self._app.send_task(message.task, [message.payload], queue=INGEST_QUEUE, producer=producer, retry=False, argsrepr="")
+        self._app.send_task(
+            message.task, [message.payload], queue=INGEST_QUEUE, producer=producer, retry=False, argsrepr=""
+        )
 
     def _settle(self, message: Message) -> None:
         with self._wake:

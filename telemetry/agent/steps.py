@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from telemetry.agent.context import Frame
 
@@ -62,7 +63,7 @@ class StepListener:
     def _gather(self) -> list[Frame]:
         """Wait for a frame, then take what comes within a second: one message for many steps."""
         frames: list[Frame] = []
-        deadline = None
+        deadline: float | None = None
         while len(frames) < MAX_FRAMES:
             timeout = None if deadline is None else deadline - time.monotonic()
             if timeout is not None and timeout <= 0:
@@ -87,7 +88,7 @@ def _frame(raw: bytes) -> Frame | None:
     if len(raw) > MAX_FRAME_BYTES:
         return None
     try:
-        frame = json.loads(raw)
+        frame: Any = json.loads(raw)
     except ValueError:
         return None
     return frame if isinstance(frame, dict) else None

@@ -1,5 +1,6 @@
-"""Reading the store: newest readings, and series at the resolution that fits the time range. Called by the queries,
-the energy accounts and the exposition; nobody else knows the layout.
+"""Reading the store: newest readings, and series at the resolution that fits the time range.
+
+Called by the queries and the energy accounts; nobody outside the store knows the layout.
 """
 
 from collections.abc import Iterator, Sequence
@@ -91,7 +92,9 @@ def latest(hosts: Sequence[Host]) -> dict[int, Latest]:
     }
 
 
-def raw(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int) -> dict[tuple[str, str], Samples]:
+def raw(
+    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int
+) -> dict[tuple[str, str], Samples]:
     """Return the stored samples with start ≤ time < end by (device uuid, metric); a series without any is left out."""
     wanted = {device.uuid for device in devices}
     gathered: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
@@ -192,7 +195,9 @@ def _bucket_minutes(metric: str, rows: NDArray[np.float64], first: int, step: in
     return _statistics(bucket, rows[:, 2], rows[:, 1], rows[:, 3], rows[:, 4], n)
 
 
-def _statistics(bucket: NDArray[np.int64], means: Floats, minima: Floats, maxima: Floats, counts: Floats, n: int) -> BucketedMetric:
+def _statistics(
+    bucket: NDArray[np.int64], means: Floats, minima: Floats, maxima: Floats, counts: Floats, n: int
+) -> BucketedMetric:
     weights = np.bincount(bucket, counts, minlength=n)[:n]
     sums = np.bincount(bucket, means * counts, minlength=n)[:n]
     low, high = np.full(n, np.inf), np.full(n, -np.inf)
@@ -201,7 +206,9 @@ def _statistics(bucket: NDArray[np.int64], means: Floats, minima: Floats, maxima
     known = weights > 0
     mean = np.where(known, sums / np.where(known, weights, 1), np.nan)
     return BucketedMetric(
-        mean=_column(mean), minimum=_column(np.where(known, low, np.nan)), maximum=_column(np.where(known, high, np.nan))
+        mean=_column(mean),
+        minimum=_column(np.where(known, low, np.nan)),
+        maximum=_column(np.where(known, high, np.nan)),
     )
 
 

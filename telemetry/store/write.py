@@ -52,7 +52,9 @@ def _update_latest(host: Host, batch: Batch) -> None:
         return
     devices = dict(row.devices) if row else {}
     for position, device in enumerate(batch.devices):
-        values = {name: columns[position][-1] for name, columns in batch.columns.items() if columns[position][-1] is not None}
+        values = {
+            name: columns[position][-1] for name, columns in batch.columns.items() if columns[position][-1] is not None
+        }
         absent = {name: reason.value for name, reason in batch.absent.get(device.uuid, {}).items()}
         if values or absent:
             devices[device.uuid] = {"at_ms": at_ms, "values": values, "absent": absent}
@@ -74,7 +76,9 @@ def roll_up_minute(host_id: int, minute_ms: int) -> None:
     found = read.raw(devices, list(catalog.BY_NAME), minute_ms - _LOOK_BACK_MS, minute_ms + MINUTE_MS)
     ids = {device.uuid: device.pk for device in devices}
     rows = [
-        row for (uuid, metric), series in found.items() if (row := _rollup(ids[uuid], metric, minute_ms, series)) is not None
+        row
+        for (uuid, metric), series in found.items()
+        if (row := _rollup(ids[uuid], metric, minute_ms, series)) is not None
     ]
     MinuteRollup.objects.bulk_create(
         rows,
@@ -101,10 +105,16 @@ def _rollup(device_id: int, metric: str, minute_ms: int, series: read.Samples) -
 
 def retire_chunks(hosts: Sequence[Host], before_ms: int, limit: int) -> int:
     """Delete up to `limit` of the hosts' chunks that end before the time; a slice, so that no transaction is long."""
-    old = Chunk.objects.filter(host__in=hosts, end_ms__lt=before_ms).order_by("end_ms").values_list("pk", flat=True)[:limit]
+    old = (
+        Chunk.objects.filter(host__in=hosts, end_ms__lt=before_ms)
+        .order_by("end_ms")
+        .values_list("pk", flat=True)[:limit]
+    )
     return Chunk.objects.filter(pk__in=list(old)).delete()[0]
 
 
 def retire_rollups(hosts: Sequence[Host], before_ms: int, limit: int) -> int:
-    old = MinuteRollup.objects.filter(device__host__in=hosts, minute_ms__lt=before_ms).values_list("pk", flat=True)[:limit]
+    old = MinuteRollup.objects.filter(device__host__in=hosts, minute_ms__lt=before_ms).values_list("pk", flat=True)[
+        :limit
+    ]
     return MinuteRollup.objects.filter(pk__in=list(old)).delete()[0]

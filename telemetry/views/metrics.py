@@ -18,6 +18,8 @@ from telemetry.exposition import Names
 from telemetry.queries import FleetState
 from telemetry.textformat import OPENMETRICS, TEXT, render
 
+_OPENMETRICS_TYPE, _OPENMETRICS_VERSION = "application/openmetrics-text", "1.0.0"
+
 
 @login_not_required
 @require_safe
@@ -30,11 +32,23 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return error.response
     now = timezone.now()
     state = queries.fleet_state(now) if host is None else FleetState(now, [queries.host_state(host, now)])
-    content_type = request.get_preferred_type([TEXT, OPENMETRICS]) or TEXT
+    content_type = _content_type(request)
     body = render(exposition.families(state, names), openmetrics=content_type == OPENMETRICS)
-    return HttpResponse(
-        body, content_type=content_type, headers={"Vary": "Accept", "Cache-Control": "no-store"}
-    )
+    return HttpResponse(body, content_type=content_type, headers={"Vary": "Accept", "Cache-Control": "no-store"})
+
+
+def _content_type(request: HttpRequest) -> str:
+    """Return the format that the Accept header prefers; text where it says neither.
+
+    Django's own choice compares all parameters, and scrapers send some that do not matter here (charset, escaping).
+    """
+    for accepted in request.accepted_types:
+        if f"{accepted.main_type}/{accepted.sub_type}" == _OPENMETRICS_TYPE:
+            if accepted.params.get("version", _OPENMETRICS_VERSION) == _OPENMETRICS_VERSION:
+                return OPENMETRICS
+        elif accepted.main_type in {"text", "*"}:
+            return TEXT
+    return TEXT
 
 
 def _read_query(request: HttpRequest) -> tuple[list[Names], Host | None]:

@@ -36,7 +36,13 @@ CLIENT_OF_TORCH = "import training.reference.gpt, training.reference.resnet, tra
 def loaded_by(code: str) -> set[str]:
     """Return the top-level names of what a fresh interpreter holds after running `code`."""
     dump = "\nimport sys, json; print(json.dumps(sorted(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code + dump], capture_output=True, text=True, check=False, env=os.environ | {"DJANGO_SETTINGS_MODULE": "fleet.settings"})
+    run = subprocess.run(
+        [sys.executable, "-c", code + dump],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "fleet.settings"},
+    )
     assert run.returncode == 0, run.stderr
     return set(json.loads(run.stdout.splitlines()[-1]))
 
@@ -46,7 +52,11 @@ def loaded_by(code: str) -> set[str]:
     [
         pytest.param(WEB, {"torch", "pynvml", "telemetry.agent.app"}, id="web"),
         pytest.param(WORKER, {"torch", "pynvml", "telemetry.agent.app"}, id="workers"),
-        pytest.param(AGENT, {"torch", "django", "fleet", "numpy", "plotly", "telemetry.models", "training.models"}, id="agent"),
+        pytest.param(
+            AGENT,
+            {"torch", "django", "fleet", "numpy", "plotly", "telemetry.models", "training.models"},
+            id="agent",
+        ),
         pytest.param(CLIENT_OF_TORCH, {"django", "celery", "fleet", "pynvml"}, id="reference jobs"),
     ],
 )

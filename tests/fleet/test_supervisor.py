@@ -9,15 +9,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
+from django.conf import settings
 
 from fleet.supervisor import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, delay_after
 from tests.process.traces import processes_of, wait_until
 
 SLEEPER = "import time; print('ready'); time.sleep(60)"
-# Says when it is ready; notes each signal in a file of the directory that all children share, and ends a moment later.
+# Says when it is ready; notes each signal in a file that all children share, and ends a moment later.
 NOTING = """
 import pathlib, signal, sys, time
 def note(number, frame):
@@ -52,21 +54,32 @@ class Running:
         return self.process.wait(10)
 
 
+def _start(directory: Path, children: list[dict], stop_seconds: float, output: IO | int) -> subprocess.Popen:
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "tests.process.supervise",
+            json.dumps({"children": children, "stop_seconds": stop_seconds}),
+        ],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(settings.BASE_DIR)},
+        stdout=output,
+        start_new_session=True,
+    )
+
+
 @pytest.fixture
 def supervise(tmp_path: Path) -> Iterator:
     started = []
 
     def start(codes: dict[str, str], *, last: str = "", stop_seconds: float = 7.0) -> Running:
-        children = [{"name": name, "code": code, "ends_last": name == last} for name, code in codes.items()]
-        command = [sys.executable, "-m", "tests.process.supervise"]
+        children = [
+            {"name": name, "argv": [sys.executable, "-uc", code], "ends_last": name == last}
+            for name, code in codes.items()
+        ]
         with (tmp_path / "output").open("wb") as output:
-            process = subprocess.Popen(
-                [*command, json.dumps({"children": children, "stop_seconds": stop_seconds})],
-                cwd=tmp_path,
-                env={**os.environ, "PYTHONPATH": os.getcwd()},
-                stdout=output,
-                start_new_session=True,
-            )
+            process = _start(tmp_path, children, stop_seconds, output)
         started.append(process)
         return Running(tmp_path, process, len(codes))
 
@@ -104,10 +117,16 @@ def test_it_says_how_a_child_ended(supervise):
     assert "shot ended by SIGKILL; it starts again in 0.5 s" in running.output
 
 
-def test_a_child_that_cannot_be_started_is_tried_again(supervise, tmp_path):
-    running = supervise({"late": "import os, shutil; print('ready'); os.chdir('/'); shutil.rmtree('DIR')"})
-    running.wait_ready()
-    assert running.process.poll() is None
+def test_a_child_that_cannot_be_started_is_tried_again(tmp_path):
+    program = tmp_path / "program"
+    process = _start(tmp_path, [{"name": "late", "argv": [str(program)], "ends_last": False}], 5, subprocess.PIPE)
+    with process, contextlib.closing(process.stdout):
+        assert b"late cannot be started" in process.stdout.readline()
+        program.write_text("#!/bin/sh\necho here\n")
+        program.chmod(0o700)
+        lines = iter(process.stdout.readline, b"")
+        assert any(line.endswith(b"late | here\n") for line in lines)
+        process.terminate()
 
 
 def test_ctrl_c_is_one_sigterm_to_each_child_and_the_last_one_waits(supervise, tmp_path):
@@ -144,8 +163,9 @@ def test_a_child_that_ignores_sigterm_is_killed_in_time(supervise, tmp_path):
 
 
 def test_it_kills_what_a_child_left_in_another_session(supervise, tmp_path):
-    grandchild = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready'); time.sleep(60)"
-    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-uc', {grandchild!r}], start_new_session=True)"
+    grandchild = "import time; print('ready'); time.sleep(60)"
+    command = f"[sys.executable, '-uc', {grandchild!r}]"
+    parent = f"import subprocess, sys; subprocess.Popen({command}, start_new_session=True)"
     running = supervise({"parent": f"{parent}; {SLEEPER}"})
     wait_until(lambda: running.output.count("| ready") == 2, 10, "parent and grandchild")
     assert running.stop() == 0
@@ -153,10 +173,12 @@ def test_it_kills_what_a_child_left_in_another_session(supervise, tmp_path):
 
 
 def test_each_line_is_whole_and_carries_its_speakers_name(supervise):
-    running = supervise({
-        "a": f"import sys, time; sys.stdout.write('first h'); time.sleep(0.3); print('alf'); {SLEEPER}",
-        "bcd": "print('one'); print('two', end='')",
-    })
+    running = supervise(
+        {
+            "a": f"import sys, time; sys.stdout.write('first h'); time.sleep(0.3); print('alf'); {SLEEPER}",
+            "bcd": "print('one'); print('two', end='')",
+        }
+    )
     wait_until(lambda: "half" in running.output and "starts again" in running.output, 10)
     said = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in running.output.splitlines()]
     assert "a   | first half" in said
@@ -165,15 +187,11 @@ def test_each_line_is_whole_and_carries_its_speakers_name(supervise):
 
 def test_it_stops_when_nobody_reads_its_output(tmp_path):
     talker = "import time\nwhile True: print('ready'); time.sleep(0.05)"
-    spec = json.dumps({"children": [{"name": "talker", "code": talker, "ends_last": False}], "stop_seconds": 5})
-    command = [sys.executable, "-m", "tests.process.supervise", spec]
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
-        process.stdout.close()
-        with contextlib.ExitStack() as cleanup:
-            cleanup.callback(process.kill)
-            assert process.wait(10) == 0
+    children = [{"name": "talker", "argv": [sys.executable, "-uc", talker], "ends_last": False}]
+    process = _start(tmp_path, children, 5, subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(10) == 0
     assert processes_of(tmp_path) == []
 
 

@@ -1,6 +1,6 @@
 """A supervisor over stand-in children, run as a process of its own: `python -m tests.process.supervise SPEC`.
 
-SPEC is JSON: {"children": [{"name", "code", "ends_last"}…], "stop_seconds"}; `code` is Python.
+SPEC is JSON: {"children": [{"name", "argv", "ends_last"}…], "stop_seconds"}.
 """
 
 import json
@@ -15,7 +15,7 @@ from fleet.supervisor import Console, Supervisor
 def main() -> None:
     spec = json.loads(sys.argv[1])
     children = [
-        Child(child["name"], (sys.executable, "-uc", child["code"]), Path.cwd(), os.environ, b"", child["ends_last"])
+        Child(child["name"], tuple(child["argv"]), Path.cwd(), os.environ, ends_last=child["ends_last"])
         for child in spec["children"]
     ]
     console = Console(sys.stdout.buffer, ("up", *(child.name for child in children)))

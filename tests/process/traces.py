@@ -1,4 +1,4 @@
-"""What a stopped run has left behind: found by its directory's path, which no other process has anything to do with."""
+"""What a stopped run has left behind, found by its directory's path: nobody else has to do with that."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def wait_until(condition: Callable[[], bool], within_seconds: float, what: str =
 
 
 def processes_of(directory: Path) -> list[str]:
-    """Return `pid command` of each process whose working directory, command or environment names the directory."""
+    """Return `pid command` of each process whose directory, command or environment names the directory."""
     return [
         f"{process.pid} {' '.join(process.info['cmdline'] or [])}"
         for process in psutil.process_iter(["cmdline", "cwd", "environ", "status"])

@@ -7,7 +7,14 @@ from telemetry.catalog import AbsentReason
 from telemetry.wire import Batch, DeviceInfo, DeviceKind
 
 EPOCH = "0" * 31 + "1"
-GPU = DeviceInfo("GPU-6b6d8f2a-0000-0000-0000-000000000000", DeviceKind.NVIDIA, 0, "NVIDIA H100 80GB HBM3", "00000000:07:00.0", "580.105.08")
+GPU = DeviceInfo(
+    "GPU-6b6d8f2a-0000-0000-0000-000000000000",
+    DeviceKind.NVIDIA,
+    0,
+    "NVIDIA H100 80GB HBM3",
+    "00000000:07:00.0",
+    "580.105.08",
+)
 
 
 def batch(

@@ -14,7 +14,9 @@ shapes = st.tuples(st.integers(0, 6), st.integers(1, 12))
 @given(st.data())
 def test_it_gives_back_what_was_put_in(data):
     n_series, n_ticks = data.draw(shapes)
-    series = data.draw(st.lists(st.lists(values, min_size=n_ticks, max_size=n_ticks), min_size=n_series, max_size=n_series))
+    series = data.draw(
+        st.lists(st.lists(values, min_size=n_ticks, max_size=n_ticks), min_size=n_series, max_size=n_series)
+    )
 
     mask, body = codec.encode(series)
 

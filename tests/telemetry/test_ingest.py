@@ -1,6 +1,7 @@
 """From a message to stored samples."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -89,8 +90,7 @@ class TestAnyOrder(TestCase):
         watts = [200 + (tick // 1000) % 7 for tick in ticks]
         cuts = sorted(data.draw(st.sets(st.integers(1, len(ticks) - 1), max_size=5)) | {0, len(ticks)})
         parts = [
-            payload(ticks[a:b], {"power_draw_watts": watts[a:b]}, sequence=n)
-            for n, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))
+            payload(ticks[a:b], {"power_draw_watts": watts[a:b]}, sequence=n) for n, (a, b) in enumerate(pairwise(cuts))
         ]
         for part in data.draw(st.permutations(parts + parts[:2])):
             ingest(part, NOW)

@@ -70,7 +70,10 @@ def test_ticks_lie_on_one_grid(running):
     ticks = gather(running(SteeredBackend("a"), SteeredBackend("b")), 4)
 
     first = ticks[0].boot_seconds
-    assert all((tick.boot_seconds - first) / PERIOD == pytest.approx(round((tick.boot_seconds - first) / PERIOD), abs=1e-6) for tick in ticks)
+    assert all(
+        (tick.boot_seconds - first) / PERIOD == pytest.approx(round((tick.boot_seconds - first) / PERIOD), abs=1e-6)
+        for tick in ticks
+    )
     assert any(set(tick.readings) == {"GPU-a", "GPU-b"} for tick in ticks)
 
 
@@ -81,7 +84,12 @@ def test_a_backend_that_hangs_holds_up_nobody_and_is_said_to_hang(running):
     sampler = running(hanging, SteeredBackend("works"))
 
     ticks: list[Tick] = []
-    wait_for(lambda: ticks.extend(sampler.take()) or (ticks and AbsentReason.TIMEOUT in ticks[-1].readings.get("GPU-hangs", {}).values()))
+    wait_for(
+        lambda: (
+            ticks.extend(sampler.take())
+            or (ticks and AbsentReason.TIMEOUT in ticks[-1].readings.get("GPU-hangs", {}).values())
+        )
+    )
 
     assert ticks[-1].readings["GPU-works"] == {"power_draw_watts": 300.0}
     release.set()
@@ -89,7 +97,9 @@ def test_a_backend_that_hangs_holds_up_nobody_and_is_said_to_hang(running):
 
 def test_a_backend_that_raises_is_opened_again(running):
     calls = iter([1, 2])
-    backend = SteeredBackend("a", lambda: {"power_draw_watts": float(next(calls, 300))} if backend.opened > 1 else 1 / 0)
+    backend = SteeredBackend(
+        "a", lambda: {"power_draw_watts": float(next(calls, 300))} if backend.opened > 1 else 1 / 0
+    )
 
     ticks = gather(running(backend), 2)
 
@@ -132,7 +142,12 @@ class RecordedSampler:
 
 def tick(boot: float, offset: float, watts: float = 300.0) -> Tick:
     device = DeviceInfo("GPU-a", DeviceKind.NVIDIA, 0, "test device")
-    return Tick(boot, offset, {"GPU-a": device}, {"GPU-a": {"power_draw_watts": watts, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED}})
+    return Tick(
+        boot,
+        offset,
+        {"GPU-a": device},
+        {"GPU-a": {"power_draw_watts": watts, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED}},
+    )
 
 
 def batches_of(*ticks: Tick) -> list[wire.Batch]:

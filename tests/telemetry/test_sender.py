@@ -54,14 +54,21 @@ def test_a_full_queue_drops_the_oldest_telemetry_first_and_counts_it(app):
 def test_everything_queued_is_sent_once_the_broker_is_back(broker_binary, tmp_path):
     port = free_port()
     app = Celery("test", broker=f"redis://127.0.0.1:{port}/0", set_as_current=False)
-    app.conf.update(task_serializer="msgpack", accept_content=["msgpack"], broker_transport_options={"socket_connect_timeout": 1})
+    app.conf.update(
+        task_serializer="msgpack",
+        accept_content=["msgpack"],
+        broker_transport_options={"socket_connect_timeout": 1},
+    )
     sender, sent = Sender(app), []
     sender.start()
     for number in range(5):
         sender.submit(INGEST_TASK, b"x", on_sent=lambda n=number: sent.append(n))
     wait_for(lambda: sender.cost()["batches_sent_total"] == 0)
 
-    broker = subprocess.Popen([broker_binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)], stdout=subprocess.DEVNULL)
+    broker = subprocess.Popen(
+        [broker_binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+    )
     try:
         wait_for(lambda: sent == [0, 1, 2, 3, 4], seconds=20)
         sender.stop(patience=5)
@@ -107,5 +114,3 @@ def test_a_leftover_socket_of_a_killed_agent_is_replaced(tmp_path):
     listener.stop()
 
     assert not (tmp_path / "steps.sock").exists()
-
-

@@ -61,7 +61,11 @@ def test_long_ranges_read_the_minute_rollups_and_agree_with_the_samples():
 
     series = long_range.series[GPU.uuid]["power_draw_watts"]
     assert long_range.step_seconds >= 60
-    known = [(mean, low, high) for mean, low, high in zip(series.mean, series.minimum, series.maximum, strict=True) if mean is not None]
+    known = [
+        (mean, low, high)
+        for mean, low, high in zip(series.mean, series.minimum, series.maximum, strict=True)
+        if mean is not None
+    ]
     assert known == [(pytest.approx(np.mean(watts)), 100, 159)]
 
 
@@ -84,5 +88,10 @@ def test_across_devices_gives_mean_percentiles_and_sum():
 
     across = read.across(block, "power_draw_watts", uuids)
 
-    assert (across.mean, across.p10, across.p90, across.total) == ([50, None], [10, None], [90, None], [550, None])
+    assert (across.mean, across.p10, across.p90, across.total) == (
+        [50, None],
+        [10, None],
+        [90, None],
+        [550, None],
+    )
     assert host.is_silent(timezone.now())

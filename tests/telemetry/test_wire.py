@@ -18,8 +18,11 @@ def altered(**fields):
 
 
 def test_a_batch_comes_back_as_it_was_sent():
-    sent = batch([1000, 2000], {"power_draw_watts": [300.125, None], "energy_joules_total": [1234.567, 1534.569]},
-                 absent={"fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+    sent = batch(
+        [1000, 2000],
+        {"power_draw_watts": [300.125, None], "energy_joules_total": [1234.567, 1534.569]},
+        absent={"fan_speed_ratio": AbsentReason.NOT_SUPPORTED},
+    )
 
     assert wire.unpack(wire.pack(sent)) == sent
 
@@ -73,8 +76,6 @@ def test_foreign_bytes_are_refused_and_nothing_else(payload):
 def test_a_message_over_the_bound_is_refused():
     with pytest.raises(wire.MessageInvalid, match="at most"):
         wire.unpack(bytes(wire.MAX_BYTES + 1))
-
-
 
 
 def test_a_stored_batch_of_version_1_stays_readable():

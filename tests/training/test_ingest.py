@@ -26,7 +26,12 @@ def host():
 @pytest.fixture
 def job(host):
     return ReferenceJob.objects.create(
-        launch="ab", workload="gpt-train", host=host, time_limit_seconds=600, requested_by="admin", expires_at=NOW + timedelta(minutes=10)
+        launch="ab",
+        workload="gpt-train",
+        host=host,
+        time_limit_seconds=600,
+        requested_by="admin",
+        expires_at=NOW + timedelta(minutes=10),
     )
 
 
@@ -35,7 +40,16 @@ def steps(launch: str, count: int = 3) -> list[StepTiming]:
 
 
 def report(job: ReferenceJob, **fields) -> bytes:
-    base = JobReport(job=job.pk, host=job.host.name, sequence=1, state="running", at_ms=NOW_MS, stage="measure", step=3, total_steps=40)
+    base = JobReport(
+        job=job.pk,
+        host=job.host.name,
+        sequence=1,
+        state="running",
+        at_ms=NOW_MS,
+        stage="measure",
+        step=3,
+        total_steps=40,
+    )
     return wire.pack(replace(base, **fields))
 
 

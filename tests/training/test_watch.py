@@ -32,8 +32,14 @@ def sent(monkeypatch):
 
 
 def job(host, **fields) -> ReferenceJob:
-    defaults = {"launch": "ab", "workload": "gpt-train", "time_limit_seconds": 600, "requested_by": "admin",
-                "created_at": NOW - timedelta(minutes=1), "expires_at": NOW + timedelta(minutes=9)}
+    defaults = {
+        "launch": "ab",
+        "workload": "gpt-train",
+        "time_limit_seconds": 600,
+        "requested_by": "admin",
+        "created_at": NOW - timedelta(minutes=1),
+        "expires_at": NOW + timedelta(minutes=9),
+    }
     return ReferenceJob.objects.create(host=host, device=Device.objects.get(uuid=GPU.uuid), **defaults | fields)
 
 

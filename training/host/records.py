@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Self
 
 logger = logging.getLogger(__name__)
 
@@ -23,20 +23,22 @@ KEEP_ENDED_RECORDS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One job. `order` is None where its cancel came first. `sequence` is the last report's that is known to the disk.
+    """One job on this host.
 
-    `pid` and `started_ticks` (its start time as /proc tells it) name the process; both 0 while there is none.
-    `unsent_report` is the final report until the broker has it.
+    `order` is the message in hexadecimal, None where its cancel came first. `sequence` is that of the last report that
+    the disk knows of. `pid` and `started_ticks` (its start time as /proc tells it) name the process; both 0 while there is none.
+    `final_report` is what the job ended with; `is_sent` once the broker has it.
     """
 
     job: int
     state: str
     changed_ms: int
-    order: dict[str, Any] | None = None
+    order: str | None = None
     pid: int = 0
     started_ticks: int = 0
     sequence: int = 0
-    unsent_report: dict[str, Any] | None = None
+    final_report: dict[str, Any] | None = None
+    is_sent: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -82,10 +84,17 @@ class Records:
             self.put(record)
             return record
 
+    def mark_sent(self, job: int, sequence: int) -> None:
+        """Note that the broker has the final report of that sequence."""
+        with self._lock:
+            record = self.get(job)
+            if record and record.final_report and record.final_report["sequence"] == sequence:
+                self.put(replace(record, is_sent=True))
+
     def put(self, record: Record) -> None:
         """Write a record over whatever there was."""
         with self._draft(record) as draft:
-            os.replace(draft.path, self._path(record.job))
+            draft.path.replace(self._path(record.job))
         self._sync_directory()
 
     def all(self) -> Iterator[Record]:
@@ -103,7 +112,7 @@ class Records:
         """Remove ended and reported records that are old or many, and drafts that a killed agent left."""
         for draft in self._directory.glob(".draft-*"):
             draft.unlink(missing_ok=True)
-        ended = [record for record in self.all() if record.has_ended and record.unsent_report is None]
+        ended = [record for record in self.all() if record.has_ended and record.is_sent]
         ended.sort(key=lambda record: record.changed_ms, reverse=True)
         for position, record in enumerate(ended):
             if position >= KEEP_ENDED_RECORDS or now_ms - record.changed_ms > KEEP_ENDED_MS:
@@ -130,7 +139,7 @@ class _Draft:
         self.path = directory / f".draft-{os.getpid()}-{secrets.token_hex(6)}"
         self._text = text
 
-    def __enter__(self) -> "_Draft":
+    def __enter__(self) -> Self:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(self._text)

@@ -1,4 +1,4 @@
-"""From the step listener's frames to messages for the server. Called by the listener once a second; No Django.
+"""From the step listener's frames to messages for the server. Called by the listener once a second. No Django.
 
 Anybody on this host may write to the socket: what is no step timing is counted, said once a minute, and left out.
 """
@@ -34,15 +34,16 @@ class StepForwarder:
             self._submit(STEPS_TASK, pack_steps(self._host, steps[start : start + MAX_STEPS]))
 
     def _read(self, frame: dict[str, Any]) -> StepTiming | None:
+        if frame.get("v") != VERSION:
+            self._complain(f"v: expected {VERSION}, found {frame.get('v')!r}")
+            return None
         try:
-            if frame.get("v") != VERSION:
-                raise MessageInvalid(f"v: expected {VERSION}, found {frame.get('v')!r}")
             return step_from(frame)
         except MessageInvalid as error:
-            self._complain(error)
+            self._complain(str(error))
             return None
 
-    def _complain(self, error: MessageInvalid) -> None:
+    def _complain(self, error: str) -> None:
         self.invalid += 1
         now = self._monotonic()
         if now - self._complained_at >= COMPLAIN_SECONDS:

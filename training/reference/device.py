@@ -49,7 +49,12 @@ def open_device(order: Order) -> Device:
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     if order.device_kind == "cpu":
-        precision = _precision(order.params["precision"], bf16=_cpu_has_bf16(), auto="fp32", where="this CPU has neither avx512_bf16 nor amx_bf16")
+        precision = _precision(
+            order.params["precision"],
+            bf16=_cpu_has_bf16(),
+            auto="fp32",
+            where="this CPU has neither avx512_bf16 nor amx_bf16",
+        )
         return Device(torch.device("cpu"), _cpu_name(), None, precision, threads)
     if order.device_kind == "nvidia":
         return _open_cuda(order, threads)
@@ -70,7 +75,12 @@ def _open_cuda(order: Order, threads: int) -> Device:
     torch.backends.cudnn.benchmark = True
     properties = torch.cuda.get_device_properties(0)
     bf16 = properties.major >= 8
-    precision = _precision(order.params["precision"], bf16=bf16, auto="bf16" if bf16 else "fp32", where=f"{properties.name} has no bf16 units")
+    precision = _precision(
+        order.params["precision"],
+        bf16=bf16,
+        auto="bf16" if bf16 else "fp32",
+        where=f"{properties.name} has no bf16 units",
+    )
     return Device(torch.device("cuda", 0), properties.name, properties.total_memory, precision, threads)
 
 
@@ -84,7 +94,7 @@ def versions(order: Order) -> dict[str, str]:
     """Return what is known of {python, torch, cuda, cudnn, driver}."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     if order.device_kind == "nvidia":
-        cudnn = torch.backends.cudnn.version()
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch leaves it so
         found |= {"cuda": torch.version.cuda or "", "cudnn": str(cudnn or ""), "driver": order.driver_version}
     return {name: version for name, version in found.items() if version}
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — torch's own customary name
 
 from training.flops import GPT_3M, GPT_14M, GPT_124M, Flops, GptShape, gpt_training_flops_per_sequence
+from training.reference.data import BATCHES
 from training.reference.device import Device
 
-_BATCHES = 4  # made once and used in turn, so that making data is no part of a step
 _WORDS = 256  # tokens of the language, whatever the vocabulary: a short run already learns which they are
 _SUCCESSORS = 4  # tokens that may follow a token
 _LARGE_DEVICE_BYTES = 15e9  # what a "16 GB" accelerator reports at least
@@ -71,10 +71,10 @@ class GptTraining:
         shape = _shape(device)
         self.model = shape.name
         self.batch_size = batch_size or _batch_size(device)
-        self.tokens_per_sample = shape.context
+        self.tokens_per_sample: int | None = shape.context
         self.flops: Flops = gpt_training_flops_per_sequence(shape)
         self.data = (
-            f"synthetic: {_BATCHES} batches of sequences of {shape.context} tokens in a language of {_WORDS} tokens with "
+            f"synthetic: {BATCHES} batches of sequences of {shape.context} tokens in a language of {_WORDS} tokens with "
             f"{_SUCCESSORS} successors each, made on the device with seed {seed} and used in turn"
         )
         self._device = device
@@ -86,13 +86,13 @@ class GptTraining:
 
     def step(self) -> float:
         """Train on the next batch and return its loss."""
-        sequences = self._batches[self._next % _BATCHES]
+        sequences = self._batches[self._next % BATCHES]
         self._next += 1
         self._optimiser.zero_grad(set_to_none=True)
         with self._device.autocast():
             logits = self._network(sequences[:, :-1])
             loss = F.cross_entropy(logits.flatten(0, 1), sequences[:, 1:].flatten())
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
         self._optimiser.step()
         return loss.item()
 
@@ -113,7 +113,7 @@ def _sequences(shape: GptShape, batch_size: int, device: torch.device) -> list[T
     """Return the batches, `(batch_size, context + 1)` tokens: a walk over a fixed random table of successors."""
     successors = torch.randint(_WORDS, (_WORDS, _SUCCESSORS), device=device)
     batches = []
-    for _ in range(_BATCHES):
+    for _ in range(BATCHES):
         choices = torch.randint(_SUCCESSORS, (batch_size, shape.context), device=device)
         walk = [torch.randint(_WORDS, (batch_size,), device=device)]
         for position in range(shape.context):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from training.flops import Flops
+from training.reference.data import BATCHES
 from training.reference.events import Events, StepSocket
 from training.reference.order import CannotRun, Order
 
@@ -56,7 +57,12 @@ class Loop:
     """Runs the steps of one order; timings leave through `send` and `events`, outside what is timed."""
 
     def __init__(
-        self, order: Order, training: Training, synchronise: Callable[[], None], send: Callable[[dict[str, Any]], None], events: Events
+        self,
+        order: Order,
+        training: Training,
+        synchronise: Callable[[], None],
+        send: Callable[[dict[str, Any]], None],
+        events: Events,
     ) -> None:
         self._order = order
         self._training = training
@@ -130,9 +136,11 @@ def run(order: Order, events: Events) -> dict[str, Any]:
 
     device = devices.open_device(order)
     torch.manual_seed(order.params["seed"])
-    build = {"resnet-train": ResNetTraining, "gpt-train": GptTraining}[order.workload]
-    training: Training = build(device, order.params["batch_size"], order.params["seed"])
-    say(f"{training.model}, {training.parameters:,} parameters, batch {training.batch_size}, {device.precision}, on {device.name}")
+    builders: dict[str, Callable[..., Training]] = {"resnet-train": ResNetTraining, "gpt-train": GptTraining}
+    training = builders[order.workload](device, order.params["batch_size"], order.params["seed"])
+    say(
+        f"{training.model}, {training.parameters:,} parameters, batch {training.batch_size}, {device.precision}, on {device.name}"
+    )
     say(f"data: {training.data}")
     socket = StepSocket(order.socket_path)
     loop = Loop(order, training, device.synchronise, socket.send, events)
@@ -185,17 +193,19 @@ def figures(measurement: Measurement, training: Training, clock: WallClock) -> d
 def losses(values: Sequence[float]) -> dict[str, Any]:
     """Return the loss at start and end. Raises CannotRun where it did not fall: such a job trained nothing.
 
-    Warm-up counts here, since learning begins with the first step. The means are over a quarter of the steps, at most 5.
+    Both are means over the same batches (the first and the last pass), so that their difference is what was learnt and no
+    difference of the data. Warm-up counts, since learning begins with the first step.
     """
-    span = max(1, min(5, len(values) // 4))
-    start, end = statistics.fmean(values[:span]), statistics.fmean(values[-span:])
+    start, end = statistics.fmean(values[:BATCHES]), statistics.fmean(values[-BATCHES:])
     say(f"loss {start:.4f} at start, {end:.4f} at end")
     if not end < start:
-        raise CannotRun(f"the loss did not fall: {start:.4f} at start, {end:.4f} at end, so the result is not to be trusted")
+        raise CannotRun(
+            f"the loss did not fall: {start:.4f} at start, {end:.4f} at end, so the result is not to be trusted"
+        )
     return {
         "loss_start": start,
         "loss_end": end,
-        "loss_method": f"mean of the first {span} steps, warm-up included, and of the last {span}",
+        "loss_method": f"means of the first {BATCHES} steps, warm-up included, and of the last {BATCHES}: the same batches",
     }
 
 

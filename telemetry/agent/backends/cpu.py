@@ -12,12 +12,12 @@ from typing import Any
 
 import psutil
 
-from telemetry.agent.backends.identity import stable_uuid
-from telemetry.agent.backends.protocol import DeviceReading, Reading
+from telemetry.agent.backends.identity import machine_id, stable_uuid
+from telemetry.agent.backends.protocol import BackendUnavailable, DeviceReading, Reading
 from telemetry.catalog import AbsentReason
 from telemetry.wire import DeviceInfo, DeviceKind
 
-# Labels of the sensor that speaks for the package, by driver; of several labels the first that exists counts.
+# Labels of the sensor that speaks for the package, by driver; the first that exists counts.
 _SENSOR_LABELS = {"coretemp": ("Package id",), "k10temp": ("Tdie", "Tctl")}
 
 # RAPL's registers wrap after 65 kJ at the least, and start again after a suspend: a longer silence hides both.
@@ -41,20 +41,23 @@ def _number(path: Path) -> int:
 
 
 class CpuBackend:
-    """One device of kind cpu. `proc` and `sys` are where the kernel's files are read, `clock` gives boot seconds."""
+    """One device of kind cpu. `directory` keeps the machine's id where the system has none.
+
+    `proc` and `sys` are where the kernel's files are read, `clock` gives boot seconds.
+    """
 
     name = "cpu"
 
     def __init__(
         self,
-        machine: str,
+        directory: Path,
         *,
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
         clock: Callable[[], float] = _boot_seconds,
         cpu_times: Callable[[], Any] = psutil.cpu_times,
     ) -> None:
-        self._uuid = stable_uuid(machine, DeviceKind.CPU, "package-0")
+        self._directory = directory
         self._proc = proc
         self._sys = sys
         self._clock = clock
@@ -62,9 +65,14 @@ class CpuBackend:
         self._energy = _Energy(sys)
 
     def open(self) -> None:
-        self._device = DeviceInfo(self._uuid, DeviceKind.CPU, 0, _model(self._proc / "cpuinfo"))
+        try:
+            machine = machine_id(self._directory)
+        except OSError as error:
+            raise BackendUnavailable(f"no machine id, and none can be kept in {self._directory}: {error}") from error
+        uuid = stable_uuid(machine, DeviceKind.CPU, "package-0")
+        self._device = DeviceInfo(uuid, DeviceKind.CPU, 0, _model(self._proc / "cpuinfo"))
         self._clocks = sorted(self._sys.glob("devices/system/cpu/cpufreq/policy*/scaling_cur_freq"))
-        self._sensors = _package_sensors(self._sys)
+        self._sensors, self._no_sensor = _package_sensors(self._sys)
         self._load.start()
         self._energy.start(self._clock())
 
@@ -99,7 +107,7 @@ class CpuBackend:
 
     def _temperature(self) -> Reading:
         if not self._sensors:
-            return AbsentReason.NOT_SUPPORTED
+            return self._no_sensor
         try:
             return max(map(_number, self._sensors)) / 1000  # of several packages the hottest
         except (OSError, ValueError) as error:
@@ -119,12 +127,13 @@ class _Load:
         now = self._cpu_times()
         # proc(5): iowait may go backwards, which is no time that passed.
         spent = {name: max(0.0, getattr(now, name) - getattr(self._last, name)) for name in now._fields}
+        idle: float = spent.pop("idle") + spent.pop("iowait", 0.0)
         # Guests' time stands in user and nice as well.
-        total = sum(seconds for name, seconds in spent.items() if not name.startswith("guest"))
-        if total == 0:
+        busy: float = sum(seconds for name, seconds in spent.items() if not name.startswith("guest"))
+        if busy + idle == 0:
             return AbsentReason.UNKNOWN  # read again within one tick of the kernel
         self._last = now
-        return 1 - (spent["idle"] + spent.get("iowait", 0.0)) / total
+        return busy / (busy + idle)
 
 
 @dataclass(slots=True)
@@ -135,16 +144,15 @@ class _Domain:
     wrap: int
     last: int
 
-    def advance(self) -> int:
-        """Return the microjoules since the last call."""
-        now = _number(self.path)
+    def advance(self, now: int) -> int:
+        """Return the microjoules from the last register value to this one."""
         used = now - self.last if now >= self.last else now + self.wrap - self.last
         self.last = now
         return used
 
 
 class _Energy:
-    """RAPL's package domains, summed: joules since `start`, so that a restart of the agent is a plain reset."""
+    """RAPL's package domains, summed: joules since `start`, so that the agent's restart is a plain reset."""
 
     def __init__(self, sys: Path) -> None:
         self._sys = sys
@@ -167,10 +175,12 @@ class _Energy:
         if elapsed < _SHORTEST_GAP_SECONDS:
             return AbsentReason.UNKNOWN, self._joules
         try:
-            joules = sum(domain.advance() for domain in self._domains) / 1e6
+            registers = [_number(domain.path) for domain in self._domains]
         except (OSError, ValueError) as error:
             return _reason(error), _reason(error)
         self._since = now
+        used = (domain.advance(register) for domain, register in zip(self._domains, registers, strict=True))
+        joules = sum(used) / 1e6
         if elapsed > _LONGEST_GAP_SECONDS:
             return AbsentReason.UNKNOWN, self._joules
         self._joules += joules
@@ -188,16 +198,18 @@ def _domain(folder: Path) -> _Domain:
     return _Domain(register, wrap=_number(folder / "max_energy_range_uj"), last=_number(register))
 
 
-def _package_sensors(sys: Path) -> list[Path]:
-    sensors = []
-    for name_file in sorted(sys.glob("class/hwmon/hwmon*/name")):
-        labels = {path.read_text().strip(): path for path in sorted(name_file.parent.glob("temp*_label"))}
-        for wanted in _SENSOR_LABELS.get(name_file.read_text().strip(), ()):
-            found = [path for label, path in labels.items() if label.startswith(wanted)]
-            if found:
-                sensors += [path.with_name(path.name.replace("_label", "_input")) for path in found]
-                break
-    return sensors
+def _package_sensors(sys: Path) -> tuple[list[Path], AbsentReason]:
+    """Return the sensors' files, and why there is none where the list is empty."""
+    sensors: list[Path] = []
+    try:
+        for name_file in sorted(sys.glob("class/hwmon/hwmon*/name")):
+            wanted = _SENSOR_LABELS.get(name_file.read_text().strip(), ())
+            labels = {path: path.read_text() for path in sorted(name_file.parent.glob("temp*_label"))}
+            choices = ([path for path, label in labels.items() if label.startswith(w)] for w in wanted)
+            sensors += next(filter(None, choices), [])
+    except OSError as error:
+        return [], _reason(error)
+    return [label.with_name(label.name.replace("_label", "_input")) for label in sensors], AbsentReason.NOT_SUPPORTED
 
 
 def _cpuinfo(path: Path, key: str) -> list[str]:

@@ -8,9 +8,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-_MACHINE_ID = re.compile(
-    r"[0-9a-f]{32}"
-)  # machine-id(5); an unfinished image holds "uninitialized" or nothing
+_MACHINE_ID = re.compile(r"[0-9a-f]{32}")  # machine-id(5); an unfinished image holds "uninitialized" or nothing
 _SOURCES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 # Devices keep their UUID only as long as this stays what it is.
@@ -18,9 +16,9 @@ _NAMESPACE = uuid.UUID("0b8dd1d1-2d3c-5c1f-9a53-8f9a3c1b7e42")
 
 
 def machine_id(directory: Path, sources: Sequence[Path] = _SOURCES) -> str:
-    """Return 32 hexadecimal digits that stay with this machine: the system's, or else `directory`/machine-id.
+    """Return 32 hexadecimal digits that stay with this machine: the system's, else `directory`/machine-id.
 
-    That file is written at the first call that needs it. Raises OSError where the directory cannot be written.
+    That file is written by the first call that needs it. Raises OSError where it cannot be written.
     """
     own = directory / "machine-id"
     for path in (*sources, own):

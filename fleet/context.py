@@ -1,0 +1,59 @@
+"""What base.html shows on every page: time ranges, agents reporting, and whether a fleet holds data that is not live.
+
+Named in the settings as a context processor. One query, and only where a template asks.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Count, Q
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
+
+from fleet import timerange
+from fleet.models import Host, Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """`agents` are the hosts that should report; `simulated` and `imported` count the hosts that the banner names."""
+
+    section: str
+    ranges: dict[str, str]
+    range: str
+    agents: int
+    agents_reporting: int
+    simulated: int
+    imported: int
+
+
+def shell(request: HttpRequest) -> dict[str, object]:
+    return {"shell": SimpleLazyObject(lambda: _shell(request, timezone.now()))}
+
+
+def _shell(request: HttpRequest, now: datetime) -> Shell:
+    since = now - timedelta(seconds=settings.STEPWATT_SILENT_SECONDS)
+    live = ~Q(origin=Origin.IMPORTED)
+    counts = Host.objects.aggregate(
+        agents=Count("pk", filter=live),
+        reporting=Count("pk", filter=live & Q(last_seen_at__gte=since)),
+        simulated=Count("pk", filter=Q(origin=Origin.SIMULATED)),
+        imported=Count("pk", filter=Q(origin=Origin.IMPORTED)),
+    )
+    return Shell(
+        section=_section(request.path),
+        ranges={key: f"{key[:-1]} {key[-1]}" for key in timerange.RANGES},
+        range=request.GET.get("range", timerange.DEFAULT),
+        agents=counts["agents"],
+        agents_reporting=counts["reporting"],
+        simulated=counts["simulated"],
+        imported=counts["imported"],
+    )
+
+
+def _section(path: str) -> str:
+    """Return the navigation item that a path belongs to; devices stand under their hosts."""
+    head = path.strip("/").partition("/")[0]
+    return {"": "fleet", "devices": "hosts"}.get(head, head)

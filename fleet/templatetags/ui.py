@@ -1,0 +1,148 @@
+"""Template tags of the design system: icons, states, times, quantities, sparklines. `{% load ui %}`.
+
+Formats by way of fleet/units.py; knows no app's models.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from fleet import sparkline, units
+
+register = template.Library()
+
+_SHAPES = {"silent": "stale"}  # a health whose shape has another name
+_HEALTH_WORDS = {"ok": "healthy", "warn": "warning", "crit": "critical", "silent": "silent"}
+
+
+class Readings(Protocol):
+    """What `reading` shows: telemetry's DeviceState."""
+
+    @property
+    def values(self) -> Mapping[str, float]: ...
+    def why_absent(self, metric: str) -> str: ...
+
+
+@register.simple_tag
+def icon(name: str, size: str = "") -> SafeString:
+    return format_html('<svg class="i {}" aria-hidden="true"><use href="#i-{}"/></svg>', size, name)
+
+
+@register.simple_tag
+def mark(name: str) -> SafeString:
+    """The shape of a state: ok, warn, crit, stale, run, idle; a health's name is understood."""
+    return format_html('<svg aria-hidden="true" width="12" height="12"><use href="#s-{}"/></svg>', _shape(name))
+
+
+@register.simple_tag
+def status(name: str, words: str) -> SafeString:
+    return format_html('<span class="st {}">{}{}</span>', _shape(name), mark(name), words)
+
+
+@register.simple_tag
+def pill(name: str, words: str) -> SafeString:
+    return format_html('<span class="pill {}">{}{}</span>', _shape(name), mark(name), words)
+
+
+@register.simple_tag
+def health(name: str) -> SafeString:
+    return status(name, _HEALTH_WORDS[name])
+
+
+def _shape(name: str) -> str:
+    return _SHAPES.get(name, name)
+
+
+@register.simple_tag
+def ago(moment: datetime | None) -> SafeString:
+    """The age of a moment, kept up to date by the shell; its UTC time where scripts do not run."""
+    return _time(moment, "ago")
+
+
+@register.simple_tag
+def at(moment: datetime | None) -> SafeString:
+    """A moment in the viewer's zone, by way of the shell; in UTC where scripts do not run."""
+    return _time(moment, "at")
+
+
+def _time(moment: datetime | None, form: str) -> SafeString:
+    if moment is None:
+        return format_html('<span class="faint">{}</span>', units.UNKNOWN)
+    words = units.utc(moment)
+    iso = moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return format_html('<time datetime="{}" data-f="{}" title="{}">{}</time>', iso, form, words, words)
+
+
+@register.filter
+def quantity(value: float | None, unit: str) -> SafeString:
+    """`{{ x|quantity:"watts" }}` → the number and its unit; "—" for None."""
+    return _quantity(value, unit)
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    return units.duration(seconds)
+
+
+@register.filter
+def count(value: float | None) -> str:
+    return units.count(value)
+
+
+@register.simple_tag
+def reading(state: Readings, metric: str, unit: str) -> SafeString:
+    """The reading of a device, or "—" with the reason why there is none."""
+    if metric in state.values:
+        return _quantity(state.values[metric], unit)
+    return absent(state.why_absent(metric))
+
+
+@register.simple_tag
+def absent(reason: str) -> SafeString:
+    """What stands where a value is unknown."""
+    return format_html('<abbr class="faint" title="{}">{}</abbr>', reason, units.UNKNOWN)
+
+
+def _quantity(value: float | None, unit: str) -> SafeString:
+    shown = units.quantity(value, unit)
+    if not shown.unit:
+        return format_html("{}", shown.number)
+    return format_html('{}<span class="unit">{}</span>', shown.number, shown.unit)
+
+
+@register.simple_tag
+def bar(ratio: float | None, series: str = "s1") -> SafeString:
+    """A bar in a table cell, for a share; an empty one where the share is unknown."""
+    percent = 0 if ratio is None else round(min(1.0, max(0.0, ratio)) * 100)
+    return format_html(
+        '<svg class="c-{}" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect width="{}" height="6"/></svg>',
+        series,
+        percent,
+    )
+
+
+@register.simple_tag(name="sparkline")
+def sparkline_tag(
+    values: Sequence[float | None] = (),
+    series: str = "s1",
+    low: float | None = None,
+    high: float | None = None,
+    key: str = "",
+) -> SafeString:
+    """A sparkline; with a `key` its paths are filled by the page's chart data (static/js/chart.js)."""
+    line, area = sparkline.paths(values, low, high)
+    return format_html(
+        '<svg class="spark c-{}" viewBox="0 0 {} {}" preserveAspectRatio="none" aria-hidden="true"{}>'
+        '<path class="a" d="{}"/><path class="l" d="{}"/></svg>',
+        series,
+        sparkline.WIDTH,
+        sparkline.HEIGHT,
+        format_html(' data-spark="{}"', key) if key else "",
+        area,
+        line,
+    )

@@ -1,0 +1,45 @@
+"""The time range of a page, from its query string: `range=6h`, or `from` and `to` in UTC milliseconds.
+
+Called by the views that show series. Imports no app.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.core.exceptions import BadRequest
+from django.http import QueryDict
+
+RANGES = {"15m": 900, "1h": 3600, "6h": 21_600, "24h": 86_400, "7d": 604_800, "30d": 2_592_000}
+WORDS = {"15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days", "30d": "30 days"}
+DEFAULT = "1h"
+_LONGEST_MS = 366 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """A span of time, `start_ms` ≤ t < `end_ms`; `key` is the named range of the page that it belongs to."""
+
+    key: str
+    start_ms: int
+    end_ms: int
+
+    @property
+    def words(self) -> str:
+        return WORDS[self.key]
+
+
+def of_query(query: QueryDict, now: datetime) -> TimeRange:
+    """Return the range asked for. Raises BadRequest for one that does not exist."""
+    key = query.get("range", DEFAULT)
+    if key not in RANGES:
+        raise BadRequest(f"range: expected one of {', '.join(RANGES)}")
+    now_ms = int(now.timestamp() * 1000)
+    if "from" not in query and "to" not in query:
+        return TimeRange(key, now_ms - RANGES[key] * 1000, now_ms)
+    try:
+        start, end = int(query.get("from", "")), int(query.get("to", ""))
+    except ValueError:
+        raise BadRequest("from, to: expected milliseconds since 1970 (UTC)") from None
+    if not 0 <= start < end <= start + _LONGEST_MS:
+        raise BadRequest("from, to: expected a span of at most 366 days, its start before its end")
+    return TimeRange(key, start, end)

@@ -1,0 +1,115 @@
+"""The only place that turns base units into words for people: numbers with their unit, durations, ages.
+
+Called by the template tags, the commands and the chart figures; pure, imports nothing of Django.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+UNKNOWN = "—"
+_NARROW_GAP = "\N{NARROW NO-BREAK SPACE}"
+_DIGITS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number and its unit, ready to be shown; the unit is "" where there is none."""
+
+    number: str
+    unit: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.number}{_NARROW_GAP}{self.unit}" if self.unit else self.number
+
+
+Ladder = tuple[tuple[float, str], ...]
+"""(size in base units, name), ascending; the largest that fits is used, the first one for everything below."""
+
+_LADDERS: dict[str, Ladder] = {
+    "watts": ((1, "W"), (1e3, "kW"), (1e6, "MW")),
+    "joules": ((1, "J"), (1e3, "kJ"), (3.6e6, "kWh"), (3.6e9, "MWh")),
+    "bytes": ((1, "B"), (2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB")),
+    # Clocks are compared in MHz, as every vendor tool prints them.
+    "hertz": ((1e6, "MHz"), (1e10, "GHz")),
+    "ratio": ((0.01, "%"),),
+    "celsius": ((1, "°C"),),
+    "seconds": ((1e-6, "µs"), (1e-3, "ms"), (1, "s"), (120, "min"), (7200, "h")),
+    "flop": ((1, "FLOP"), (1e6, "MFLOP"), (1e9, "GFLOP"), (1e12, "TFLOP"), (1e15, "PFLOP")),
+    "flop_per_second": ((1, "FLOP/s"), (1e6, "MFLOP/s"), (1e9, "GFLOP/s"), (1e12, "TFLOP/s"), (1e15, "PFLOP/s")),
+    "bitmask": ((1, ""),),
+    "generation": ((1, ""),),
+    "lanes": ((1, "lanes"),),
+    "count": ((1, ""),),
+}
+# The rungs at which a unit takes over but whose own size is another: two minutes stay "120 s" until they are reached.
+_SIZES = {("seconds", "min"): 60.0, ("seconds", "h"): 3600.0, ("hertz", "GHz"): 1e9}
+
+_CHART_LADDERS: dict[str, Ladder] = {
+    "bytes": ((2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB")),
+    "hertz": ((1e6, "MHz"),),
+    "seconds": ((1e-3, "ms"), (1, "s")),
+}
+
+
+def number(value: float, digits: int = _DIGITS) -> str:
+    """Return the number with `digits` significant figures (all of its whole figures), comma thousands, true minus."""
+    if not math.isfinite(value):
+        return "not finite"
+    rounded = _significant(value, digits)
+    whole = f"{rounded:,.0f}"
+    if abs(rounded) >= 10 ** (digits - 1) or rounded == int(rounded):
+        return whole.replace("-", "\N{MINUS SIGN}")
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:.{decimals}f}".rstrip("0").replace("-", "\N{MINUS SIGN}")
+
+
+def quantity(value: float | None, unit: str) -> Quantity:
+    """Return the value of a base unit in the unit that people read. An unknown unit's name is shown as it is."""
+    if value is None:
+        return Quantity(UNKNOWN)
+    if not math.isfinite(value):
+        return Quantity(number(value))
+    ladder = _LADDERS.get(unit, ((1, unit),))
+    rounded = abs(_significant(value, _DIGITS))
+    starts = [start for start, _ in ladder]
+    rung = max((i for i, start in enumerate(starts) if rounded >= start), default=0)
+    start, name = ladder[rung]
+    return Quantity(number(value / _SIZES.get((unit, name), start)), name)
+
+
+def chart_ladder(unit: str) -> list[tuple[float, str]]:
+    """Return the (size, name) pairs from which a chart picks one for its whole axis, by its greatest value."""
+    return list(_CHART_LADDERS.get(unit, _LADDERS.get(unit, ((1, unit),))))
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with comma thousands."""
+    return UNKNOWN if value is None else f"{value:,.0f}".replace("-", "\N{MINUS SIGN}")
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in its two greatest units: "350 ms", "12.3 s", "2 min 5 s", "3 h 12 min", "41 d 6 h"."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 60:
+        return str(quantity(seconds, "seconds"))
+    for size, name, smaller_size, smaller in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if seconds >= size:
+            great, rest = divmod(int(seconds), size)
+            small = rest // smaller_size
+            head = str(Quantity(f"{great:,}", name))
+            return f"{head} {Quantity(str(small), smaller)}" if small else head
+    raise AssertionError("unreachable: at least a minute")
+
+
+def utc(moment: datetime) -> str:
+    """Return "2026-11-23 16:04:39 UTC"."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _significant(value: float, digits: int) -> float:
+    """Round to significant figures; whole figures are never rounded away."""
+    if value == 0:
+        return 0.0
+    return round(value, max(0, digits - 1 - math.floor(math.log10(abs(value)))))

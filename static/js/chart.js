@@ -1,0 +1,299 @@
+/* Charts. <div class="chart" data-figure="id"> is drawn from <script type="application/json" id="id">: a plotly figure made
+   in Python (telemetry/figures.py). With data-arrays="url" its traces' values come from there and are fetched again on
+   `sw:tick`; charts with the same URL share one answer:
+
+     {"range": [start_ms, end_ms], "charts": {"id": {"traces": [{"x": […], "y": […]}, …], "shapes": […], "annotations": […]}},
+      "sparks": {"key": {"line": "M…", "area": "M…"}}}
+
+   or, for one chart alone, its "traces" (and shapes, annotations) beside "range". Values are in base units; null is a gap.
+   layout.meta: {"units": [[size, "W"], …] (one is picked for the axis), "legend": [{"label", "color", "shape", "traces"}]}.
+   Colours are "token:s1" or "token:s1/0.17", resolved when drawn. data-sync="group" shares zoom and crosshair;
+   data-every="s" sets the seconds between two fetches, data-window sends a zoomed window along as `from` and `to`. */
+
+import { fetchJson, query, setQuery, token } from "./shell.js";
+
+const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false };
+const MINUTE = 60_000;
+const DAY = 1440 * MINUTE;
+const STEPS = [1 / 60, 1 / 30, 1 / 12, 1 / 4, 1 / 2, 1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 40_320];
+const charts = [];
+const sources = new Map();
+const zooms = new Map(); // group → [start, end] in the values of the axis; milliseconds in UTC where it is a time axis
+
+const plotly = new Promise((resolve, reject) => {
+  if (window.Plotly) resolve(window.Plotly);
+  const script = document.getElementById("plotly-script");
+  script.addEventListener("load", () => resolve(window.Plotly));
+  script.addEventListener("error", () => reject(new Error("The chart library did not load; the newest values stand in the legends.")));
+});
+
+/* Times: plotly knows UTC only, so a moment is shifted to where it stands on the viewer's wall clock. ------------- */
+
+const offset = (ms) => new Date(ms).getTimezoneOffset() * MINUTE;
+const toWall = (ms) => ms - offset(ms);
+const fromWall = (ms) => ms + offset(ms + offset(ms));
+const ofAxis = (value) => (typeof value === "number" ? value : Date.parse(`${value.replace(" ", "T")}Z`));
+
+/* Figure → what plotly draws ------------------------------------------------------------------------------------- */
+
+function resolved(value) {
+  if (typeof value === "string") return value.startsWith("token:") ? token(value.slice(6)) : value;
+  if (Array.isArray(value)) return value.length && typeof value[0] === "number" ? value : value.map(resolved);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, resolved(inner)]));
+}
+
+function pickUnit(chart) {
+  const units = chart.figure.layout.meta?.units ?? [[1, ""]];
+  let greatest = 0;
+  for (const trace of chart.traces) for (const y of trace.y ?? []) if (y !== null) greatest = Math.max(greatest, Math.abs(y));
+  const fitting = units.filter(([size]) => greatest >= 2 * size);
+  return fitting.at(-1) ?? units[0];
+}
+
+function drawnTraces(chart) {
+  return chart.figure.data.map((styled, index) => {
+    const { x, y } = chart.traces[index];
+    return {
+      ...resolved(styled),
+      x: chart.isTime ? x.map((ms) => (ms === null ? null : toWall(ms))) : x,
+      y: chart.unit[0] === 1 ? y : y.map((value) => (value === null ? null : value / chart.unit[0])),
+    };
+  });
+}
+
+/* Shapes and annotations speak of the axes as the traces do: time in milliseconds, values in base units. */
+function placed(chart, item) {
+  const out = resolved(item);
+  for (const key of ["x", "x0", "x1"]) if (chart.isTime && item.xref !== "paper" && key in out) out[key] = toWall(out[key]);
+  for (const key of ["y", "y0", "y1"]) if (item.yref !== "paper" && key in out) out[key] /= chart.unit[0];
+  return out;
+}
+
+function drawnLayout(chart) {
+  const { meta, ...described } = chart.figure.layout;
+  const layout = resolved(described);
+  const window_ = chart.window();
+  layout.height = chart.element.clientHeight;
+  layout.shapes = [...(described.shapes ?? []), ...(chart.extra.shapes ?? [])].map((item) => placed(chart, item));
+  layout.annotations = [...(described.annotations ?? []), ...(chart.extra.annotations ?? [])].map((item) => placed(chart, item));
+  layout.uirevision = "live";
+  layout.xaxis = { ...layout.xaxis, uirevision: String(zooms.get(chart.group) ?? "live") };
+  layout.yaxis = { ...layout.yaxis };
+  if (window_) layout.xaxis.range = chart.isTime ? window_.map(toWall) : window_;
+  if (window_ && chart.isTime) Object.assign(layout.xaxis, timeTicks(window_, chart.element.clientWidth));
+  if (layout.yaxis.range) layout.yaxis.range = layout.yaxis.range.map((y) => (y === null ? null : y / chart.unit[0]));
+  if (chart.unit[1]) Object.assign(layout.yaxis, { ticksuffix: ` ${chart.unit[1]}`, showticksuffix: "last" });
+  return layout;
+}
+
+function timeTicks([start, end], width) {
+  const fits = (minutes) => (end - start) / (minutes * MINUTE) <= (width - 60) / (minutes >= 1440 ? 80 : 62);
+  const step = (STEPS.find(fits) ?? STEPS.at(-1)) * MINUTE;
+  const midnight = new Date(start).setHours(0, 0, 0, 0);
+  return { dtick: step, tick0: toWall(midnight), tickformat: step < MINUTE ? "%H:%M:%S" : step < DAY ? "%H:%M" : "%-d %b" };
+}
+
+/* Legends: HTML, with the value at the crosshair, else the newest ------------------------------------------------- */
+
+function format(value) {
+  const small = Math.abs(value) < 1000;
+  const digits = small ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
+  return value.toLocaleString("en-GB", digits).replace("-", "\u2212");
+}
+
+function buildLegend(chart) {
+  const box = document.querySelector(`[data-legend="${chart.id}"]`);
+  chart.entries = [];
+  if (!box) return;
+  box.replaceChildren();
+  for (const entry of chart.figure.layout.meta?.legend ?? []) {
+    const [line, swatch, value] = ["span", "i", "b"].map((tag) => document.createElement(tag));
+    swatch.className = entry.shape === "line" ? "" : entry.shape;
+    swatch.style.setProperty("--c", `var(--${entry.color.replace("token:", "")})`);
+    line.append(swatch, entry.label, value);
+    box.append(line);
+    chart.entries.push({ ...entry, value });
+  }
+}
+
+/* The value of a trace at `x` (null: its newest); null in a gap. A trace may carry its own values as customdata. */
+function valueAt({ x, y, customdata }, at) {
+  const values = customdata ?? y;
+  if (at === null) return values.findLast((value) => value !== null) ?? null;
+  return values[nearest(x, at)] ?? null;
+}
+
+function nearest(xs, at) {
+  let low = 0;
+  let high = xs.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (xs[middle] <= at) low = middle;
+    else high = middle;
+  }
+  return at - xs[low] < xs[high] - at ? low : high;
+}
+
+function readout(chart, at) {
+  const [size, unit] = chart.unit;
+  for (const entry of chart.entries) {
+    const values = entry.traces.map((index) => valueAt(chart.traces[index], at)).filter((value) => value !== null);
+    const shown = [...new Set([Math.min(...values), Math.max(...values)].map((value) => format(value / size)))];
+    entry.value.textContent = values.length ? shown.join("–") + (unit ? `\u202f${unit}` : "") : "—";
+  }
+}
+
+/* Crosshair and zoom of a group ------------------------------------------------------------------------------------ */
+
+function crosshair(group, at, source = null) {
+  for (const chart of charts.filter((other) => other.group === group && other.isDrawn)) {
+    const axis = chart.element._fullLayout.xaxis;
+    const plot = chart.element._fullLayout.yaxis;
+    const known = chart.traces.find((trace, index) => trace.x.length && chart.figure.data[index].fill !== "toself");
+    chart.cursor.hidden = at === null || !known;
+    readout(chart, known ? at : null);
+    if (chart.cursor.hidden) continue;
+    const snapped = known.x[nearest(known.x, at)];
+    const left = axis._offset + axis.c2p(chart.isTime ? toWall(snapped) : snapped);
+    Object.assign(chart.cursor.style, { left: `${left}px`, top: `${plot._offset}px`, height: `${plot._length}px` });
+    chart.cursor.firstChild.textContent = chart !== source ? "" : chart.isTime ? new Date(snapped).toLocaleTimeString("en-GB") : format(snapped);
+  }
+}
+
+function setZoom(group, range) {
+  if (range) zooms.set(group, range);
+  else zooms.delete(group);
+  const members = charts.filter((chart) => chart.group === group);
+  if (members[0].isTime) setQuery({ from: range && Math.round(range[0]), to: range && Math.round(range[1]) });
+  members.forEach(draw);
+  new Set(members.map((chart) => chart.source)).forEach((source) => source?.fetchesWindow && refresh(source));
+}
+
+function listen(chart) {
+  const { element, group } = chart;
+  element.addEventListener("pointermove", (event) => {
+    const axis = element._fullLayout.xaxis;
+    const pixel = event.clientX - element.getBoundingClientRect().left - axis._offset;
+    if (pixel < 0 || pixel > axis._length) crosshair(group, null);
+    else crosshair(group, chart.isTime ? fromWall(axis.p2c(pixel)) : axis.p2c(pixel), chart);
+  });
+  element.addEventListener("pointerleave", () => crosshair(group, null));
+  element.on("plotly_doubleclick", () => setZoom(group, null));
+  element.on("plotly_relayout", (change) => {
+    const ends = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+    if (ends[0] !== undefined) setZoom(group, chart.isTime ? ends.map(ofAxis).map(fromWall) : ends.map(Number));
+  });
+}
+
+/* Drawing and fetching ---------------------------------------------------------------------------------------------- */
+
+async function draw(chart) {
+  if (!chart.traces) return;
+  chart.unit = pickUnit(chart);
+  readout(chart, null);
+  try {
+    const library = await plotly;
+    if (!chart.isDrawn) chart.element.replaceChildren();
+    await library.react(chart.element, drawnTraces(chart), drawnLayout(chart), CONFIG);
+  } catch (error) {
+    chart.element.replaceChildren(waiting(error.message));
+    throw error;
+  }
+  if (!chart.isDrawn) {
+    chart.isDrawn = true;
+    listen(chart);
+  }
+  chart.element.append(chart.cursor);
+}
+
+function waiting(text) {
+  const note = document.createElement("p");
+  note.className = "chart-wait";
+  note.textContent = text;
+  return note;
+}
+
+function accept(chart, answer) {
+  const own = answer.charts ? answer.charts[chart.id] : answer;
+  if (own.traces.length !== chart.figure.data.length) {
+    // A device or cluster has come or gone since the page was made: the figure itself is out of date.
+    if (chart.traces) location.reload();
+    return;
+  }
+  chart.traces = own.traces;
+  chart.extra = own;
+  chart.range = answer.range;
+  draw(chart);
+}
+
+async function refresh(source) {
+  const url = new URL(source.url, location.href);
+  const zoom = source.fetchesWindow && zooms.get(source.charts[0].group);
+  if (zoom) ["from", "to"].forEach((name, index) => url.searchParams.set(name, Math.round(zoom[index])));
+  const answer = await fetchJson(url);
+  source.charts.forEach((chart) => accept(chart, answer));
+  for (const [key, spark] of Object.entries(answer.sparks ?? {})) {
+    for (const svg of document.querySelectorAll(`[data-spark="${CSS.escape(key)}"]`)) {
+      svg.querySelector("path.l").setAttribute("d", spark.line);
+      svg.querySelector("path.a").setAttribute("d", spark.area);
+    }
+  }
+  source.every = source.seconds ?? (answer.range ? Math.min(300, Math.max(5, (answer.range[1] - answer.range[0]) / 720_000)) : 5);
+}
+
+/* One fetch at a time for each source; one that fails is tried again when its time comes. */
+async function onTick(source) {
+  const now = performance.now();
+  if (source.isBusy || now - source.at < source.every * 1000 - 500) return;
+  source.isBusy = true;
+  source.at = now;
+  try {
+    await refresh(source);
+  } catch (error) {
+    console.warn(error);
+  } finally {
+    source.isBusy = false;
+  }
+}
+
+function sourceOf(element) {
+  const { arrays: url, every } = element.dataset;
+  if (!url) return null;
+  if (!sources.has(url)) {
+    const seconds = every ? Number(every) : null;
+    sources.set(url, { url, seconds, every: seconds ?? 5, fetchesWindow: "window" in element.dataset, charts: [], at: -Infinity, isBusy: false });
+  }
+  return sources.get(url);
+}
+
+function adopt(element) {
+  const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
+  const cursor = document.createElement("div");
+  cursor.className = "xh";
+  cursor.hidden = true;
+  cursor.append(document.createElement("span"));
+  const source = sourceOf(element);
+  const chart = { element, figure, cursor, source, id: element.dataset.figure, isTime: figure.layout.xaxis?.type === "date", extra: {}, unit: [1, ""] };
+  chart.group = element.dataset.sync ?? chart.id;
+  chart.window = () => zooms.get(chart.group) ?? chart.range ?? null;
+  chart.traces = source ? null : figure.data.map(({ x, y, customdata }) => ({ x, y, customdata }));
+  const params = query();
+  if (chart.isTime && element.dataset.sync && params.has("from") && params.has("to")) zooms.set(chart.group, [Number(params.get("from")), Number(params.get("to"))]);
+  charts.push(chart);
+  source?.charts.push(chart);
+  buildLegend(chart);
+  if (source) element.replaceChildren(waiting("Reading the samples"));
+  else draw(chart);
+}
+
+document.querySelectorAll(".chart[data-figure]").forEach(adopt);
+sources.forEach(onTick);
+document.body.addEventListener("sw:tick", () => sources.forEach(onTick));
+document.addEventListener("sw:theme", () => charts.forEach(draw));
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (Math.abs(innerWidth - width) < 40) return;
+  width = innerWidth;
+  charts.forEach(draw);
+});

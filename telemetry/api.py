@@ -1,0 +1,165 @@
+"""Telemetry's part of the HTTP API: inventory, series, and what the fleet page shows. Called by fleet/api.py, by name.
+
+Asks telemetry/queries.py; parameters are read in api_questions, answers made in api_answers and api_series.
+"""
+
+from datetime import UTC, datetime
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils import timezone
+from ninja import Field, Query, Router, Schema
+
+from fleet.api_errors import ApiError
+from fleet.api_lists import Listed, page_of
+from fleet.models import Device, Host
+from telemetry import queries
+from telemetry.api_answers import DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
+from telemetry.api_questions import Inventory, Span, check_state_span, known_gauge, known_metric
+from telemetry.api_series import DeviceSeries, FleetSeries, Group, StateSeries, group_of, series_of
+from telemetry.catalog import Kind, Metric
+from telemetry.states import seconds_per_value
+from telemetry.store import read
+from telemetry.store.read import Bucketed
+
+router = Router()
+
+
+@router.get("/hosts", response=Listed[HostItem])
+def hosts(request: HttpRequest, inventory: Query[Inventory]) -> Listed[HostItem]:
+    """List hosts with their health and power."""
+    state = queries.fleet_state(timezone.now())
+    return page_of([host for host in state.hosts if inventory.takes_host(host)], inventory, HostItem.of)
+
+
+@router.get("/hosts/{name}", response=HostDetail)
+def host(request: HttpRequest, name: str) -> HostDetail:
+    """Show one host with the newest readings of its devices."""
+    found = Host.objects.prefetch_related("devices").filter(name=name).first()
+    if found is None:
+        raise ApiError(404, "not_found", f"there is no host named {name!r}", "name")
+    return HostDetail.of(queries.host_state(found, timezone.now()))
+
+
+@router.get("/devices", response=Listed[DeviceItem])
+def devices(request: HttpRequest, inventory: Query[Inventory]) -> Listed[DeviceItem]:
+    """List devices with their newest readings."""
+    state = queries.fleet_state(timezone.now())
+    found = [device for host in state.hosts for device in host.devices if inventory.takes_device(host, device)]
+    return page_of(found, inventory, DeviceItem.of)
+
+
+@router.get("/devices/{uuid}", response=DeviceItem)
+def device(request: HttpRequest, uuid: str) -> DeviceItem:
+    """Show one device with its newest readings."""
+    return DeviceItem.of(queries.device_state(_device(uuid), timezone.now()))
+
+
+class SeriesQuestion(Span):
+    metric: list[str] = Field(min_length=1, description="May be given more than once.")
+
+
+@router.get("/devices/{uuid}/series", response=DeviceSeries)
+def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> DeviceSeries:
+    """Show metrics of a device over time."""
+    metrics = [known_metric(name) for name in dict.fromkeys(asked.metric)]
+    start_ms, end_ms = asked.milliseconds(timezone.now())
+    if any(metric.kind is Kind.STATE for metric in metrics):
+        check_state_span(start_ms, end_ms)
+    found = _device(uuid)
+    block = queries.device_series([found], [metric.name for metric in metrics], start_ms, end_ms, asked.points)
+    return DeviceSeries(
+        start=_utc(start_ms),
+        end=_utc(end_ms),
+        step_seconds=block.step_seconds,
+        metrics={
+            metric.name: _state_series(found, metric, block)
+            if metric.kind is Kind.STATE
+            else series_of(block, found.uuid, metric)
+            for metric in metrics
+        },
+    )
+
+
+class Cluster(Schema):
+    cluster: str = ""
+
+
+@router.get("/fleet/summary", response=Summary)
+def summary(request: HttpRequest, asked: Query[Cluster]) -> Summary:
+    """Show what the first screen's tiles and attention list show."""
+    state = queries.fleet_state(timezone.now(), cluster=asked.cluster)
+    power_watts = queries.total(device.values.get("power_draw_watts") for device in state.reporting)
+    return Summary.of(state, queries.attention(state), power_watts)
+
+
+class MapQuestion(Cluster):
+    metric: str
+
+
+@router.get("/fleet/map", response=MapAnswer)
+def fleet_map(request: HttpRequest, asked: Query[MapQuestion]) -> MapAnswer:
+    """Show one metric's newest reading of every accelerator (of every CPU in a fleet without accelerators)."""
+    metric = known_metric(asked.metric)
+    counted = queries.fleet_state(timezone.now(), cluster=asked.cluster).counted
+    return MapAnswer(metric=metric.name, items=[MapItem.of(state, metric) for state in counted], count=len(counted))
+
+
+class FleetSeriesQuestion(Span, Cluster):
+    metric: str
+    group_by: str = Field(
+        "", pattern=r"^(|cluster|model|host|label:.+)$", description="cluster, model, host or label:<key>"
+    )
+
+
+@router.get("/fleet/series", response=FleetSeries)
+def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> FleetSeries:
+    """Show one gauge over time across the devices of each group; without `group_by`, of the whole fleet."""
+    metric = known_gauge(asked.metric)
+    now = timezone.now()
+    start_ms, end_ms = asked.milliseconds(now)
+    counted = [state.device for state in queries.fleet_state(now, cluster=asked.cluster).counted]
+    grid = queries.device_series([], [metric.name], start_ms, end_ms, asked.points)
+    return FleetSeries(
+        start=_utc(start_ms),
+        end=_utc(end_ms),
+        step_seconds=grid.step_seconds,
+        metric=metric.name,
+        unit=metric.unit,
+        time_ms=grid.times_ms,
+        groups=_groups(counted, metric, asked, start_ms, end_ms),
+    )
+
+
+def _groups(
+    counted: list[Device], metric: Metric, asked: FleetSeriesQuestion, start_ms: int, end_ms: int
+) -> list[Group]:
+    span = (metric.name, start_ms, end_ms, asked.points)
+    kind, _, key = asked.group_by.partition(":")
+    if kind != "label":
+        trend = queries.trend(counted, *span, group_by=kind)
+        return [group_of(name, trend, name) for name in trend.mean]
+    by_value: dict[str, list[Device]] = {}
+    for member in counted:
+        by_value.setdefault(str(member.host.labels.get(key, "")), []).append(member)
+    return [group_of(value, queries.trend(members, *span), "") for value, members in sorted(by_value.items())]
+
+
+def _state_series(found: Device, metric: Metric, block: Bucketed) -> StateSeries:
+    first_ms, step_ms, n = block.times_ms[0], int(block.step_seconds * 1000), len(block.times_ms)
+    hold_ms = int(2 * settings.STEPWATT_SAMPLE_SECONDS * 1000)
+    samples = read.samples(found, metric.name, first_ms - hold_ms, first_ms + n * step_ms)
+    seconds = seconds_per_value(samples, first_ms, step_ms, n, hold_ms)
+    columns = {str(value): column for value, column in sorted(seconds.items())}
+    return StateSeries(unit=metric.unit, time_ms=block.times_ms, seconds=columns)
+
+
+def _device(uuid: str) -> Device:
+    found = Device.objects.select_related("host").filter(uuid=uuid).first()
+    if found is None:
+        raise ApiError(404, "not_found", f"there is no device {uuid}", "uuid")
+    return found
+
+
+def _utc(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,96 @@
+"""The main job, end to end: a fresh clone, an empty HOME, `make up`, and a training job by the button's API.
+
+The tests stand in the order of a first day and share one run. They take minutes: the clone makes its own .venv.
+"""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.process.site import INSTALL_SECONDS, START_SECONDS, Site
+from tests.process.traces import listening_ports, processes_of, wait_until
+
+pytestmark = pytest.mark.slow
+ENDED = {"done", "failed", "cancelled", "lost"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("first-day"))
+    site.start(within_seconds=INSTALL_SECONDS)
+    yield site
+    if site.make.is_running():
+        site.stop()
+
+
+@pytest.fixture(scope="module")
+def host(site: Site) -> str:
+    """Return the name under which this machine reports, once it is there."""
+    assert site.sign_in().headers["location"] == "/"
+    wait_until(lambda: site.get_json("devices")["count"] > 0, 15, "the first device")
+    return site.get_json("hosts")["items"][0]["name"]
+
+
+def test_it_brings_its_own_broker(site):
+    programs = {Path(process.exe()) for process in map(psutil.Process, site.pids)}
+    servers = [program for program in programs if program.name.endswith("-server")]
+    assert len(servers) == 1
+    assert servers[0].is_relative_to(site.clone / ".venv")
+
+
+def test_a_stranger_is_sent_to_the_login_page(site):
+    with socket.create_connection(("127.0.0.1", site.port), 5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b"location: /login/" in connection.recv(4096).lower()
+
+
+def test_this_machines_devices_are_on_its_page(site, host):
+    page = site.client.get(f"/hosts/{host}/").raise_for_status().text
+    for device in site.get_json("devices")["items"]:
+        assert device["uuid"] in page
+
+
+def test_a_reading_arrives_within_15_seconds_of_the_agents_start(site, host):
+    uuid = site.get_json("devices")["items"][0]["uuid"]
+    assert site.get_json(f"devices/{uuid}")["latest"]
+
+
+def test_gpt_train_runs_to_its_end_with_a_falling_loss(site, host):
+    params = {"steps": 30}
+    launched = site.post_json("reference/jobs", {"workload": "gpt-train", "hosts": [host], "params": params})
+    path = f"reference/jobs/{launched['items'][0]['id']}"
+    wait_until(lambda: site.get_json(path)["state"] in ENDED, 180, "the job's end")
+    job = site.get_json(path)
+    assert job["state"] == "done", job
+    assert job["result"]["loss_end"] < job["result"]["loss_start"]
+
+
+def test_the_metrics_name_this_machine(site, host):
+    exposition = site.client.get("/metrics").raise_for_status().text
+    assert f'stepwatt_host_up{{host="{host}"' in exposition
+
+
+def test_one_sigterm_leaves_no_process_and_no_socket(site, host):
+    pids = site.pids
+    ports = listening_ports(pids)
+    assert {site.port} < ports  # the web server's and the broker's
+    assert (site.clone / "var" / "agent" / "steps.sock").exists()
+    site.stop()
+    assert processes_of(site.clone) == []
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert listening_ports_now() & ports == set()
+    assert not (site.clone / "var" / "agent" / "steps.sock").exists()
+
+
+def listening_ports_now() -> set[int]:
+    return {connection.laddr.port for connection in psutil.net_connections("tcp") if connection.status == "LISTEN"}
+
+
+def test_a_second_start_serves_within_8_seconds(site, host):
+    assert site.start(within_seconds=START_SECONDS) <= 8
+    assert "one-time password" not in site.output
+    assert site.client.get("/").status_code == 200  # the session of before still holds
+    site.stop()

@@ -1,0 +1,112 @@
+"""A real Prometheus scrapes a running server, and what it stored is asked back over its query API."""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.error import URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import pytest
+from django.utils import timezone
+
+from fleet.auth import create_token
+from fleet.models import Host, Role
+from tests.programs import require
+from tests.telemetry.exposed import UUID, make_host
+
+DEADLINE_SECONDS = 20
+Query = Callable[[str], dict[str, float]]
+
+CONFIGURATION = """
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: openmetrics
+    authorization: {{credentials: "{token}"}}
+    static_configs: [{{targets: ["{server}"]}}]
+  - job_name: text
+    authorization: {{credentials: "{token}"}}
+    static_configs: [{{targets: ["{text_server}"]}}]
+"""
+
+
+@pytest.fixture
+def text_server(live_server) -> Iterator[str]:
+    """A door to the server that asks for the text format: Debian's Prometheus cannot be told to."""
+
+    class Door(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            headers = {"Authorization": self.headers["Authorization"], "Accept": "text/plain;version=0.0.4"}
+            request = Request(live_server.url + self.path, headers=headers)  # noqa: S310 — the test's own server
+            with urlopen(request) as answer:  # noqa: S310 — the same
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.headers["Content-Type"])
+                self.end_headers()
+                self.wfile.write(answer.read())
+
+        def log_message(self, *_: object) -> None:
+            """Tests are quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def query(live_server, text_server: str, tmp_path: Path) -> Iterator[Query]:
+    """Asks a Prometheus of the test's own: returns value by scrape job."""
+    token = create_token("prometheus", Role.VIEWER)
+    server = live_server.url.removeprefix("http://")
+    file = tmp_path / "prometheus.yml"
+    file.write_text(CONFIGURATION.format(token=token, server=server, text_server=text_server))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    storage = f"--storage.tsdb.path={tmp_path / 'data'}"
+    options = (f"--config.file={file}", storage, f"--web.listen-address={address}", "--log.level=error")
+    process = subprocess.Popen([require("prometheus"), *options])
+
+    def ask(expression: str) -> dict[str, float]:
+        try:
+            with urlopen(f"http://{address}/api/v1/query?query={quote(expression)}") as answer:
+                rows = json.load(answer)["data"]["result"]
+        except URLError:
+            return {}  # it is still starting
+        return {row["metric"]["job"]: float(row["value"][1]) for row in rows}
+
+    yield ask
+    process.terminate()
+    process.wait(timeout=DEADLINE_SECONDS)
+
+
+def wait_for(query: Query, expression: str, expected: dict[str, float]) -> dict[str, float]:
+    """Return the last answer: the expected one, or what stood there at the deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while (found := query(expression)) != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found
+
+
+def test_prometheus_stores_the_values_of_both_formats_and_namings(query: Query) -> None:
+    make_host(now=timezone.now())
+    for expression, value in (
+        (f'stepwatt_power_draw_watts{{uuid="{UUID}"}}', 683.412),
+        ('DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{gpu="0",Hostname="gpu-a01"}', 5_551_899_580),
+    ):
+        expected = {"openmetrics": value, "text": value}
+        assert wait_for(query, expression, expected) == expected
+
+
+def test_the_series_of_a_host_that_went_silent_end(query: Query) -> None:
+    make_host(now=timezone.now())
+    running = {"openmetrics": 683.412, "text": 683.412}
+    assert wait_for(query, "stepwatt_power_draw_watts", running) == running
+    Host.objects.update(last_seen_at=timezone.now() - timedelta(minutes=1))
+    assert wait_for(query, "stepwatt_power_draw_watts", {}) == {}
+    assert wait_for(query, "stepwatt_host_up", {"openmetrics": 0, "text": 0}) == {"openmetrics": 0, "text": 0}

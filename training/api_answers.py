@@ -1,0 +1,178 @@
+"""What training's API answers, made from jobs, results and steps. Called by training/api.py."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from ninja import Schema
+
+from training.models import JobState, ReferenceJob
+from training.queries import StepColumns
+from training.workloads import Param, Workload
+
+
+class ParamItem(Schema):
+    """`minimum` and `maximum` belong to an integer, `choices` to a choice."""
+
+    name: str
+    label: str
+    kind: Literal["integer", "choice"]
+    default: int | str
+    help: str
+    minimum: int | None
+    maximum: int | None
+    choices: list[str]
+
+    @classmethod
+    def of(cls, param: Param) -> "ParamItem":
+        bounds = (param.minimum, param.maximum) if param.kind == "integer" else (None, None)
+        return cls(
+            name=param.name,
+            label=param.label,
+            kind=param.kind,
+            default=param.default,
+            help=param.help,
+            minimum=bounds[0],
+            maximum=bounds[1],
+            choices=list(param.choices),
+        )
+
+
+class WorkloadItem(Schema):
+    name: str
+    title: str
+    summary: str
+    stresses: str
+    about: str
+    sample_unit: str
+    time_limit_seconds: int
+    params: list[ParamItem]
+
+    @classmethod
+    def of(cls, workload: Workload) -> "WorkloadItem":
+        return cls(
+            name=workload.name,
+            title=workload.title,
+            summary=workload.summary,
+            stresses=workload.stresses,
+            about=workload.about,
+            sample_unit=workload.sample_unit,
+            time_limit_seconds=workload.time_limit_seconds,
+            params=[ParamItem.of(param) for param in workload.params],
+        )
+
+
+class Links(Schema):
+    self: str
+    steps: str
+    log: str
+    cancel: str
+    page: str
+
+
+class JobItem(Schema):
+    """A job. `progress` is null until the host has said how many steps there are; `result` and `energy` come at the end."""
+
+    id: int
+    launch: str
+    workload: str
+    host: str
+    device: str | None
+    device_model: str | None
+    params: dict[str, Any]
+    requested_by: str
+    state: JobState
+    reason: str
+    stage: str
+    step: int
+    total_steps: int | None
+    progress: float | None
+    result: dict[str, Any] | None
+    energy: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    cancel_requested_at: datetime | None
+    expires_at: datetime
+    time_limit_seconds: int
+    links: Links
+
+    @classmethod
+    def of(cls, job: ReferenceJob) -> "JobItem":
+        return cls(
+            id=job.pk,
+            launch=job.launch,
+            workload=job.workload,
+            host=job.host.name,
+            device=job.device.uuid if job.device else None,
+            device_model=job.device.model if job.device else None,
+            params=job.params,
+            requested_by=job.requested_by,
+            state=JobState(job.state),
+            reason=job.reason,
+            stage=job.stage,
+            step=job.step,
+            total_steps=job.total_steps or None,
+            progress=job.step / job.total_steps if job.total_steps else None,
+            result=job.result or None,
+            energy=job.energy or None,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            ended_at=job.ended_at,
+            cancel_requested_at=job.cancel_requested_at,
+            expires_at=job.expires_at,
+            time_limit_seconds=job.time_limit_seconds,
+            links=_links(job.pk),
+        )
+
+
+def _links(job_id: int) -> Links:
+    api = f"/api/v1/reference/jobs/{job_id}"
+    return Links(self=api, steps=f"{api}/steps", log=f"{api}/log", cancel=f"{api}/cancel", page=f"/reference/{job_id}/")
+
+
+class ResultItem(Schema):
+    job: int
+    workload: str
+    host: str
+    device: str | None
+    device_model: str | None
+    ended_at: datetime | None
+    params: dict[str, Any]
+    result: dict[str, Any]
+    energy: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, job: ReferenceJob) -> "ResultItem":
+        return cls(
+            job=job.pk,
+            workload=job.workload,
+            host=job.host.name,
+            device=job.device.uuid if job.device else None,
+            device_model=job.device.model if job.device else None,
+            ended_at=job.ended_at,
+            params=job.params,
+            result=job.result,
+            energy=job.energy or None,
+        )
+
+
+class StepsAnswer(Schema):
+    """Each list `(n_steps,)`; `every` > 1 where only each so many-th step is shown."""
+
+    step: list[int]
+    time_ms: list[int]
+    seconds: list[float]
+    loss: list[float | None]
+    is_warmup: list[bool]
+    every: int
+
+    @classmethod
+    def of(cls, columns: StepColumns) -> "StepsAnswer":
+        return cls(
+            step=columns.number,
+            time_ms=columns.ended_ms,
+            seconds=columns.seconds,
+            loss=columns.loss,
+            is_warmup=columns.is_warmup,
+            every=columns.every,
+        )

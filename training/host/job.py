@@ -1,0 +1,161 @@
+"""One reference job on this host, from its process's start to its final report, on a thread of its own. No Django."""
+
+import logging
+import signal
+import time
+from threading import Event
+
+from telemetry.agent.context import AgentContext
+from telemetry.wire import DeviceInfo
+from training.host.output import JobOutput
+from training.host.process import JobProcess
+from training.host.records import Records
+from training.host.reports import Reporter, now_ms
+from training.wire import JobOrder
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.2
+REPORT_SECONDS = 1.0
+KILL_AFTER_SECONDS = 3.0  # after a cancel's SIGTERM
+CANCELLED = "cancelled while it ran"
+CANCELLED_EARLY = "cancelled before it started"
+
+
+def launch_id(job: int) -> str:
+    """Return the launch id that a reference job's steps carry; the server knows them by it."""
+    return f"reference-{job}"
+
+
+class Job:
+    """A job whose order was accepted. `cancel` may be called from any thread, at any time, twice."""
+
+    def __init__(self, order: JobOrder, context: AgentContext, records: Records, reporter: Reporter) -> None:
+        self._order = order
+        self._context = context
+        self._records = records
+        self._reporter = reporter
+        self._cancel = Event()
+        self._told_log_changes = 0
+
+    def cancel(self) -> None:
+        self._cancel.set()
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self._cancel.is_set()
+
+    def refuse(self, reason: str) -> None:
+        """End the job before it has a process."""
+        if self.is_cancelled:
+            self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
+        else:
+            self._reporter.end("failed", now_ms(), reason)
+
+    def run(self, device: DeviceInfo, params: dict[str, int | str]) -> None:
+        """Do the job and report its end. The job's process is gone when this returns or raises."""
+        if self.is_cancelled:
+            self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
+            return
+        try:
+            process = JobProcess(
+                self._context.job_python, self._order_of_process(device, params), self._context.directory
+            )
+        except OSError as error:
+            python = self._context.job_python
+            self.refuse(f"the jobs' interpreter {python} cannot be started ({error.strerror}); see STEPWATT_JOB_PYTHON")
+            return
+        output = JobOutput(process.events, process.output)
+        try:
+            self._records.update(
+                self._order.job,
+                state="running",
+                changed_ms=now_ms(),
+                pid=process.pid,
+                started_ticks=process.started_ticks,
+            )
+            is_over_limit = self._watch(process, output)
+        finally:
+            status = process.reap()
+            output.drain()
+            process.close()
+        self._end(output, status, is_over_limit=is_over_limit)
+
+    def _order_of_process(self, device: DeviceInfo, params: dict[str, int | str]) -> dict[str, object]:
+        """Return the fields of training.reference.order.Order."""
+        return {
+            "workload": self._order.workload,
+            "params": params,
+            "device_kind": device.kind.value,
+            "device_uuid": device.uuid,
+            "driver_version": device.driver_version,
+            "run": f"reference {self._order.workload}",
+            "launch": launch_id(self._order.job),
+            "socket_path": str(self._context.socket_path),
+        }
+
+    def _watch(self, process: JobProcess, output: JobOutput) -> bool:
+        """Read, report and obey until the process has ended; True where the time limit ended it."""
+        deadline = time.monotonic() + self._order.time_limit_seconds
+        kill_at: float | None = None
+        report_at, told_stage = 0.0, None
+        while not process.has_ended():
+            output.read(POLL_SECONDS)
+            now = time.monotonic()
+            if now >= report_at or output.stage != told_stage:
+                self._tell(output)
+                report_at, told_stage = now + REPORT_SECONDS, output.stage
+            if now >= deadline:
+                return True
+            if self.is_cancelled and kill_at is None:
+                kill_at = now + KILL_AFTER_SECONDS
+                process.signal_group(signal.SIGTERM)
+            if kill_at is not None and now >= kill_at:
+                process.signal_group(signal.SIGKILL)
+        return False
+
+    def _tell(self, output: JobOutput) -> None:
+        is_log_new = output.log_changes != self._told_log_changes
+        self._told_log_changes = output.log_changes
+        self._reporter.tell(
+            "running" if output.stage else "starting",
+            now_ms(),
+            stage=output.stage,
+            step=output.step,
+            total_steps=output.total_steps,
+            log=output.log if is_log_new else None,
+        )
+
+    def _end(self, output: JobOutput, status: int, *, is_over_limit: bool) -> None:
+        state, reason = self._verdict(output, status, is_over_limit=is_over_limit)
+        self._reporter.end(
+            state,
+            now_ms(),
+            reason,
+            stage=output.stage,
+            step=output.step,
+            total_steps=output.total_steps,
+            log=output.log,
+            result=output.result or {} if state == "done" else {},
+        )
+
+    def _verdict(self, output: JobOutput, status: int, *, is_over_limit: bool) -> tuple[str, str]:
+        """Return (state, reason) of an ended process. A result counts only with exit status 0."""
+        if status == 0 and output.result is not None:
+            return "done", ""
+        if self.is_cancelled:
+            return "cancelled", CANCELLED
+        if is_over_limit:
+            return "failed", f"took longer than its limit of {self._order.time_limit_seconds} s"
+        if output.failure:
+            return "failed", output.failure
+        if status < 0:
+            return "failed", _killed_by(-status)
+        last = f"; its last line: {output.last_line}" if output.last_line else ""
+        return "failed", f"the job's process ended with exit status {status} and no result{last}"
+
+
+def _killed_by(number: int) -> str:
+    known = {member.value: member.name for member in signal.Signals}
+    text = f"the job's process was killed by signal {number} ({known.get(number, 'unknown')})"
+    return f"{text}, often the kernel's out-of-memory killer" if number == signal.SIGKILL else text

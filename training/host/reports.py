@@ -1,0 +1,60 @@
+"""What the host tells the server of one job, in an order that grows across restarts of the agent. No Django.
+
+A final report is on the disk before it is submitted and stays there until the broker has it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from telemetry.agent.context import AgentContext
+from training.host.records import Record, Records
+from training.wire import MAX_LOG_CHARACTERS, REPORT_TASK, JobReport, pack
+
+_MAX_REASON_CHARACTERS = 4_000
+_LIFE = 10**9  # reports that one life of the agent may send of a job; the next life's numbers begin above them
+
+
+def now_ms() -> int:
+    """Return UTC in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Reporter:
+    """Sends the reports of one job. Used by one thread at a time."""
+
+    def __init__(self, context: AgentContext, records: Records, record: Record, *, is_new_life: bool = False) -> None:
+        self._context = context
+        self._records = records
+        self._job = record.job
+        self._sequence = (record.sequence // _LIFE + 1) * _LIFE if is_new_life else record.sequence
+
+    def tell(self, state: str, at_ms: int, **facts: Any) -> None:
+        """Report a state that may still change; `facts` are JobReport's other fields."""
+        self._context.submit(REPORT_TASK, pack(self._report(state, at_ms, facts)))
+
+    def end(self, state: str, at_ms: int, reason: str, **facts: Any) -> None:
+        """Report the final state: first to the disk, so that a killed agent says it after its restart."""
+        report = self._report(state, at_ms, {"reason": reason[:_MAX_REASON_CHARACTERS], **facts})
+        self._records.update(
+            self._job, state=state, changed_ms=at_ms, sequence=report.sequence, final_report=asdict(report)
+        )
+        submit_final(self._context, self._records, report)
+
+    def _report(self, state: str, at_ms: int, facts: dict[str, Any]) -> JobReport:
+        self._sequence += 1
+        if facts.get("log") is not None:
+            facts = {**facts, "log": facts["log"][-MAX_LOG_CHARACTERS:]}
+        return JobReport(
+            job=self._job, host=self._context.host, sequence=self._sequence, state=state, at_ms=at_ms, **facts
+        )
+
+
+def submit_final(context: AgentContext, records: Records, report: JobReport) -> None:
+    """Submit a final report; its record is told when the broker has it."""
+    context.submit(REPORT_TASK, pack(report), on_sent=_marker(records, report))
+
+
+def _marker(records: Records, report: JobReport) -> Callable[[], None]:
+    return lambda: records.mark_sent(report.job, report.sequence)

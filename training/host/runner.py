@@ -1,0 +1,168 @@
+"""Takes orders and cancels, and sees to it that every job of this host ends in a known state. No Django, no torch.
+
+Messages are only put into an inbox; one thread decides, and each job has a thread of its own.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from threading import Lock, Thread
+
+from telemetry.agent.context import AgentContext
+from telemetry.wire import DeviceInfo, MessageInvalid
+from training.host.job import CANCELLED_EARLY, Job
+from training.host.process import signal_group, started_ticks
+from training.host.records import Record, Records
+from training.host.reports import Reporter, now_ms, submit_final
+from training.wire import JobOrder, JobReport, unpack_cancel, unpack_order
+from training.workloads import ParamsInvalid, validate
+
+logger = logging.getLogger(__name__)
+
+DEVICE_WAIT_SECONDS = 15.0  # an order may come before the sampler has found any device
+
+
+class OrderRefused(Exception):
+    """An order that this host does not carry out; the text is the reason that people see."""
+
+
+class JobRunner:
+    """One for each agent. `recover` before the first message."""
+
+    def __init__(self, context: AgentContext, device_wait_seconds: float = DEVICE_WAIT_SECONDS) -> None:
+        self._context = context
+        self._records = Records(context.directory / "jobs")
+        self._device_wait_seconds = device_wait_seconds
+        self._inbox: SimpleQueue[tuple[Callable[[bytes], None], bytes]] = SimpleQueue()
+        self._lock = Lock()  # over what is running: the deciding thread adds, the jobs' threads remove
+        self._jobs: dict[int, Job] = {}
+        self._busy: dict[str, int] = {}
+        Thread(target=self._decide, name="jobs", daemon=True).start()
+
+    def take_order(self, payload: bytes) -> None:
+        self._inbox.put((self._order, payload))
+
+    def take_cancel(self, payload: bytes) -> None:
+        self._inbox.put((self._cancel, payload))
+
+    def recover(self) -> None:
+        """Say what became of the jobs that an earlier life of this agent left, and forget old ones."""
+        at_ms = now_ms()
+        for record in self._records.all():
+            if not record.has_ended:
+                if record.pid and started_ticks(record.pid) == record.started_ticks:
+                    signal_group(record.pid, signal.SIGKILL)
+                reporter = Reporter(self._context, self._records, record, is_new_life=True)
+                reporter.end("lost", at_ms, "the agent was stopped or killed while the job ran")
+            elif not record.is_sent:
+                self._say_again(record)
+        self._records.prune(at_ms)
+
+    def _decide(self) -> None:
+        while True:
+            act, payload = self._inbox.get()
+            try:
+                act(payload)
+            except MessageInvalid as error:
+                logger.warning("a message about a job was left out: %s", error)
+            except Exception:  # the thread's outermost loop: one bad message must not end all jobs
+                logger.exception("a message about a job could not be handled")
+
+    def _order(self, payload: bytes) -> None:
+        """Start a job, unless this very order is known already."""
+        order = unpack_order(payload)
+        if order.host != self._context.host:
+            logger.warning("an order for host %s came to %s; it was left out", order.host, self._context.host)
+            return
+        at_ms = now_ms()
+        record = Record(order.job, "starting", at_ms, order=payload.hex())
+        if not self._is_new(record):
+            logger.info("the order of reference job %d is known already: nothing is started", order.job)
+            self._say_again(self._records.get(order.job))
+            return
+        job = Job(order, self._context, self._records, Reporter(self._context, self._records, record))
+        try:
+            params = self._accept(order, at_ms)
+            self._reserve(order, job)
+        except OrderRefused as refusal:
+            job.refuse(str(refusal))
+            return
+        Thread(target=self._run, args=(order, job, params), name=f"job-{order.job}", daemon=True).start()
+
+    def _is_new(self, record: Record) -> bool:
+        """Write the record before anything is started; False where the order is a known one.
+
+        A server that was set up anew counts its jobs from 1 again: another order under an ended job's number is new.
+        """
+        if self._records.claim(record):
+            return True
+        known = self._records.get(record.job)
+        if known is None or not known.has_ended or known.order in (None, record.order):
+            return False
+        self._records.put(record)
+        return True
+
+    def _accept(self, order: JobOrder, at_ms: int) -> dict[str, int | str]:
+        if at_ms > order.expires_ms:
+            expired = datetime.fromtimestamp(order.expires_ms / 1000, UTC).isoformat(" ", "seconds")
+            raise OrderRefused(f"the order expired at {expired} before this host took it")
+        try:
+            return validate(order.workload, order.params)[1]
+        except ParamsInvalid as error:
+            raise OrderRefused(str(error)) from error
+
+    def _reserve(self, order: JobOrder, job: Job) -> None:
+        with self._lock:
+            other = self._busy.setdefault(order.device_uuid, order.job)
+            if other != order.job:
+                raise OrderRefused(f"device {order.device_uuid} is busy with reference job {other}")
+            self._jobs[order.job] = job
+
+    def _run(self, order: JobOrder, job: Job, params: dict[str, int | str]) -> None:
+        """A job's thread. It outlives the job's process, which the kernel kills with this thread."""
+        try:
+            job.run(self._device(order.device_uuid, job), params)
+        except OrderRefused as refusal:
+            job.refuse(str(refusal))
+        except Exception as error:  # the thread's outermost call: the job must not end without a state
+            logger.exception("reference job %d could not be watched", order.job)
+            job.refuse(f"the agent could not watch the job: {type(error).__name__}: {error}")
+        finally:
+            with self._lock:
+                del self._jobs[order.job], self._busy[order.device_uuid]
+
+    def _device(self, uuid: str, job: Job) -> DeviceInfo:
+        """Return the device; waits for the first tick of a sampler that has only just started."""
+        deadline = time.monotonic() + self._device_wait_seconds
+        while not (devices := self._context.devices()) and time.monotonic() < deadline and not job.is_cancelled:
+            time.sleep(0.1)
+        for device in devices:
+            if device.uuid == uuid:
+                return device
+        raise OrderRefused(f"this host has no device {uuid!r}")
+
+    def _cancel(self, payload: bytes) -> None:
+        """End a job; a cancel that overtook its order is remembered, so that the order starts nothing."""
+        number, host = unpack_cancel(payload)
+        if host != self._context.host:
+            logger.warning("a cancel for host %s came to %s; it was left out", host, self._context.host)
+            return
+        with self._lock:
+            job = self._jobs.get(number)
+        if job is not None:
+            job.cancel()
+            return
+        at_ms = now_ms()
+        record = Record(number, "cancelled", at_ms)
+        if self._records.claim(record):
+            Reporter(self._context, self._records, record).end("cancelled", at_ms, CANCELLED_EARLY)
+        else:
+            self._say_again(self._records.get(number))
+
+    def _say_again(self, record: Record | None) -> None:
+        """Repeat an ended job's final report: the server asks because a broker lost it, or the agent died before it went."""
+        if record and record.final_report:
+            submit_final(self._context, self._records, JobReport(**record.final_report))

@@ -1,0 +1,43 @@
+"""The results of a launch as a table for the terminal. Called by `manage.py reference`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from training.models import JobState, ReferenceJob
+
+_COLUMNS = ("host", "state", "samples/s", "median step", "TFLOP/s", "power", "loss")
+
+
+def result_table(jobs: Sequence[ReferenceJob]) -> Table:
+    """Return one row per job; a figure that is not known is "—", with its reason below."""
+    table = Table(*_COLUMNS, box=None, caption="\n".join(_notes(jobs)) or None, caption_justify="left")
+    for job in jobs:
+        table.add_row(job.host.name, job.state, *_figures(job))
+    return table
+
+
+def _figures(job: ReferenceJob) -> list[str]:
+    if job.state != JobState.DONE:
+        return ["—"] * (len(_COLUMNS) - 2)
+    result: dict[str, Any] = job.result
+    watts = job.energy.get("mean_watts")
+    estimated = " estimated" if job.energy.get("is_estimated") else ""
+    return [
+        f"{result['samples_per_second']:.4g}",
+        f"{result['step_seconds_median'] * 1000:.4g} ms",
+        f"{result['achieved_flops_per_second'] / 1e12:.4g}",
+        "—" if watts is None else f"{watts:.4g} W{estimated}",
+        f"{result['loss_start']:.4g} → {result['loss_end']:.4g}",
+    ]
+
+
+def _notes(jobs: Sequence[ReferenceJob]) -> list[str]:
+    """Say why a job did not finish, and why its power is not known."""
+    notes = [f"{job.host.name}: {job.reason}" for job in jobs if job.reason]
+    return notes + [
+        f"{job.host.name}: no power: {job.energy.get('reason', 'its last samples have not arrived yet')}"
+        for job in jobs
+        if job.state == JobState.DONE and job.energy.get("mean_watts") is None
+    ]

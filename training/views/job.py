@@ -1,0 +1,88 @@
+"""The live page of one reference job: progress, figures, step times, log, cancel. One view gives the page and its refresh."""
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from fleet.auth import actor_of, has_role, require_role
+from fleet.models import Role
+from training import figures, launch, queries
+from training.models import JobState, ReferenceJob
+from training.views import measured
+from training.views.log import tail
+from training.views.progress import progress
+from training.workloads import WORKLOADS
+
+
+@require_safe
+def job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Show the job; htmx gets the parts that change. `?confirm=cancel` asks before it cancels."""
+    now = timezone.now()
+    found = _job(job_id)
+    steps = queries.steps(found)
+    context = {
+        "job": found,
+        "progress": progress(found, steps),
+        "figures": measured.figures(found, steps, now),
+        "sample_unit": measured.sample_unit(found),
+        "samples_rate": f"{measured.sample_unit(found)}/s",
+        "samples_per_joule_unit": f"{measured.sample_unit(found)}/J",
+        "settings": _settings(found),
+        "seconds_taken": _seconds_taken(found),
+        "why_no_energy": measured.why_no_energy(found),
+        "tail": tail(found.log),
+        "may_cancel": has_role(request, Role.OPERATOR),
+        "asks_to_cancel": request.GET.get("confirm") == "cancel" and not found.is_final,
+        "path": request.get_full_path(),
+        "polls": not found.is_final or _energy_is_due(found),
+    }
+    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
+        return render(request, "training/_job_refresh.html", context)
+    figure = figures.step_times(figures.step_arrays(found, steps))
+    return render(request, "training/job.html", context | {"figure": figure})
+
+
+@require_safe
+def steps(request: HttpRequest, job_id: int) -> JsonResponse:
+    """Return the chart's arrays, in the order of the figure's traces."""
+    found = _job(job_id)
+    return JsonResponse(figures.step_arrays(found, queries.steps(found)))
+
+
+@require_safe
+def log(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Return the whole log that the host has kept, as a file."""
+    found = _job(job_id)
+    name = f"{found.workload}-{found.host.name}-{found.pk}.log"
+    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return HttpResponse(found.log, content_type="text/plain; charset=utf-8", headers=disposition)
+
+
+@require_POST
+@require_role(Role.OPERATOR)
+def cancel(request: HttpRequest, job_id: int) -> HttpResponseBase:
+    """Ask the host to end the job; a job that has ended stays as it is."""
+    launch.cancel(_job(job_id), actor=actor_of(request), now=timezone.now())
+    return redirect("training:job", job_id)
+
+
+def _job(job_id: int) -> ReferenceJob:
+    return get_object_or_404(ReferenceJob.objects.select_related("host", "device"), pk=job_id)
+
+
+def _settings(found: ReferenceJob) -> list[tuple[str, object]]:
+    """Return (label, value) of each parameter; a workload that has left the catalogue shows their names."""
+    workload = WORKLOADS.get(found.workload)
+    labels = {param.name: param.label for param in workload.params} if workload else {}
+    return [(labels.get(name, name), value) for name, value in found.params.items()]
+
+
+def _seconds_taken(found: ReferenceJob) -> float | None:
+    if found.started_at is None or found.ended_at is None:
+        return None
+    return (found.ended_at - found.started_at).total_seconds()
+
+
+def _energy_is_due(found: ReferenceJob) -> bool:
+    return found.state == JobState.DONE and not found.energy

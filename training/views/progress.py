@@ -1,0 +1,115 @@
+"""How far a reference job is: its headline, stages, share and time left. Called by the job page and the tables; asks nothing.
+
+Stage names are those of the harness (training/reference/harness.py); "queued" stands before them.
+"""
+
+from dataclasses import dataclass
+from statistics import median
+
+from training.models import ACTIVE_STATES, JobState, ReferenceJob
+from training.queries import StepColumns
+
+STAGES = ("queued", "build", "warm up", "measure", "finish")
+_HEADLINES = {
+    "build": "Building the model",
+    "warm up": "Warming up",
+    "measure": "Measuring",
+    "finish": "Writing the result",
+}
+MARKS: dict[JobState, str] = {
+    JobState.QUEUED: "idle",
+    JobState.STARTING: "run",
+    JobState.RUNNING: "run",
+    JobState.DONE: "ok",
+    JobState.FAILED: "crit",
+    JobState.CANCELLED: "stale",
+    JobState.LOST: "warn",
+}
+_LATEST_STEPS = 20  # the time left follows the pace of now
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One of the named stages; `progress` is done, now, stopped (the job ended in it) or ahead."""
+
+    label: str
+    progress: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`percent` is None before the first step is known, `seconds_left` before there is a pace."""
+
+    mark: str
+    headline: str
+    reason: str
+    step: int
+    total_steps: int
+    percent: int | None
+    seconds_left: float | None
+    stages: list[Stage]
+
+
+def mark(job: ReferenceJob) -> str:
+    """Return the shape and colour of a job's state (the `ui` tags' names)."""
+    return MARKS[JobState(job.state)]
+
+
+def percent(step: int, total_steps: int) -> int | None:
+    return min(100, step * 100 // total_steps) if total_steps else None
+
+
+def progress(job: ReferenceJob, steps: StepColumns) -> Progress:
+    """Return how far the job is, by its newest report and by the steps that have arrived, whichever is further."""
+    step = max(job.step, steps.number[-1] if steps.number else 0)
+    total = job.total_steps or job.params["warmup_steps"] + job.params["steps"]
+    return Progress(
+        mark=mark(job),
+        headline=_headline(job),
+        reason=_reason(job),
+        step=step,
+        total_steps=total,
+        percent=percent(step, total) if step or job.is_final else None,
+        seconds_left=_seconds_left(job, steps, total - step),
+        stages=_stages(job),
+    )
+
+
+def _headline(job: ReferenceJob) -> str:
+    if job.is_final:
+        return job.get_state_display().capitalize()
+    if job.cancel_requested_at:
+        return f"Cancelling on {job.host.name}"
+    match job.state:
+        case JobState.QUEUED:
+            return f"Queued for {job.host.name}"
+        case JobState.STARTING:
+            return f"Starting on {job.host.name}"
+    return _HEADLINES.get(job.stage, "Running")
+
+
+def _reason(job: ReferenceJob) -> str:
+    if job.reason or job.state != JobState.QUEUED:
+        return job.reason
+    return f"The order is on its way: {job.host.name} has not taken it yet."
+
+
+def _seconds_left(job: ReferenceJob, steps: StepColumns, steps_left: int) -> float | None:
+    """Return the steps that are left times the median of the latest; the measured ones where there are any."""
+    if job.state not in ACTIVE_STATES or not steps.seconds:
+        return None
+    measured = [seconds for seconds, warm in zip(steps.seconds, steps.is_warmup, strict=True) if not warm]
+    return steps_left * median((measured or steps.seconds)[-_LATEST_STEPS:])
+
+
+def _stages(job: ReferenceJob) -> list[Stage]:
+    labels = ["Queued", "Build", f"Warm up, {job.params['warmup_steps']} steps", f"Measure, {job.params['steps']} steps", "Finish"]
+    at = len(STAGES) if job.state == JobState.DONE else _stage_index(job)
+    here = "stopped" if job.is_final else "now"
+    return [Stage(label, "done" if i < at else here if i == at else "ahead") for i, label in enumerate(labels)]
+
+
+def _stage_index(job: ReferenceJob) -> int:
+    if job.stage in STAGES:
+        return STAGES.index(job.stage)
+    return 0 if job.started_at is None and job.state != JobState.STARTING else 1

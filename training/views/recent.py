@@ -1,0 +1,21 @@
+"""The panel "Reference jobs" of the fleet and host pages, which pull it by its URL."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
+
+from fleet.models import Host
+from training import queries
+from training.views.rows import rows
+
+SHOWN = 6
+
+
+@require_safe
+def recent(request: HttpRequest) -> HttpResponse:
+    """Show the newest jobs, of one host where `?host=` names it."""
+    host = request.GET.get("host", "")
+    if host:
+        get_object_or_404(Host, name=host)
+    found = rows(queries.jobs(host=host)[:SHOWN])
+    return render(request, "training/_recent.html", {"rows": found, "host": host, "path": request.get_full_path()})

@@ -1,0 +1,126 @@
+"""The reference page in its three views: results, launch form, running. POST launches. One view gives page and fragments."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from fleet.auth import actor_of, has_role, require_role
+from fleet.models import Host, Role
+from training import queries
+from training.forms import LaunchForm, launch_form
+from training.launch import LaunchRefused, launch
+from training.models import JobState
+from training.views.progress import MARKS
+from training.views.rows import rows
+from training.workloads import ParamsInvalid, find, read_texts
+
+ROWS_A_PAGE = 50
+_FRAGMENTS = {"launch-settings": "training/_settings.html", "launch-before": "training/_before.html"}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def reference(request: HttpRequest) -> HttpResponseBase:
+    now = timezone.now()
+    if request.method == "POST":
+        return _start(request, now)
+    match request.GET.get("view", "results"):
+        case "results":
+            return _results(request)
+        case "launch":
+            return _form(request, now)
+        case "running":
+            return _running(request)
+        case other:
+            raise Http404(f"The reference page has no view {other!r}.")
+
+
+def _results(request: HttpRequest) -> HttpResponse:
+    workload, state = request.GET.get("workload", ""), request.GET.get("state", "")
+    if workload and workload not in {each.name for each in queries.workloads()}:
+        raise Http404(f"There is no workload {workload!r}.")
+    if state and state not in JobState.values:
+        raise Http404(f"There is no job state {state!r}.")
+    found = queries.jobs(workload=workload)
+    page = Paginator(found.filter(state=state) if state else found, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    context = {
+        "rows": rows(page.object_list),
+        "page": page,
+        "workloads": queries.workloads(),
+        "states": MARKS,
+        "workload": workload,
+        "state": state,
+        "is_filtered": bool(workload or state),
+    }
+    return _page(request, "results", context)
+
+
+def _running(request: HttpRequest) -> HttpResponse:
+    return _page(request, "running", {"rows": rows(queries.jobs(active=True))})
+
+
+def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpResponse:
+    template = "training/_jobs.html" if request.htmx else f"training/{view}.html"  # type: ignore[attr-defined]  # django-htmx
+    return render(request, template, {**_shared(request, view), **context})
+
+
+def _form(request: HttpRequest, now: datetime) -> HttpResponse:
+    """Show the form as the query string fills it in; htmx gets the part that it names as its target."""
+    errors = {}
+    names = request.GET.getlist("host")
+    known = set(Host.objects.filter(name__in=names).values_list("name", flat=True))
+    if unknown := [name for name in names if name not in known]:
+        errors["hosts"] = f"there is no host named {unknown[0]!r}"
+    if "workload" in request.GET:
+        try:
+            find(request.GET["workload"])
+        except ParamsInvalid as error:
+            errors["workload"] = error.message
+    form = launch_form(request.GET, names, now, errors)
+    template = _FRAGMENTS.get(request.htmx.target or "", "training/launch.html")  # type: ignore[attr-defined]  # django-htmx
+    return _render_form(request, form, template, 400 if errors else 200)
+
+
+def _start(request: HttpRequest, now: datetime) -> HttpResponseBase:
+    return require_role(Role.OPERATOR)(_launch)(request, now)
+
+
+def _launch(request: HttpRequest, now: datetime) -> HttpResponseBase:
+    names = request.POST.getlist("host")
+    try:
+        workload = find(request.POST.get("workload"))
+        texts = {param.name: request.POST.get(param.name, "") for param in workload.params}
+        jobs = launch(workload.name, names, read_texts(workload.name, texts), actor=actor_of(request))
+    except ParamsInvalid as error:
+        return _refuse(request, names, now, error.field, error.message)
+    except LaunchRefused as error:
+        return _refuse(request, names, now, error.field, str(error))
+    if len(jobs) == 1:
+        return redirect("training:job", jobs[0].pk)
+    return redirect(f"{reverse('training:reference')}?view=running")
+
+
+def _refuse(request: HttpRequest, names: list[str], now: datetime, field: str, message: str) -> HttpResponse:
+    """Show the form again as it was sent: 409 where a chosen host is busy, else 400."""
+    form = launch_form(request.POST, names, now, {field: message})
+    is_busy = any(choice.mark == "run" and choice.host.name in names for choice in form.hosts)
+    return _render_form(request, form, "training/launch.html", 409 if field == "hosts" and is_busy else 400)
+
+
+def _render_form(request: HttpRequest, form: LaunchForm, template: str, status: int) -> HttpResponse:
+    return render(request, template, {**_shared(request, "launch"), "form": form}, status=status)
+
+
+def _shared(request: HttpRequest, view: str) -> dict[str, Any]:
+    return {
+        "view": view,
+        "running_count": queries.jobs(active=True).count(),
+        "may_launch": has_role(request, Role.OPERATOR),
+        "path": request.get_full_path(),
+    }
