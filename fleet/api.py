@@ -106,10 +106,10 @@ def _not_signed_in(request: HttpRequest, error: AuthenticationError) -> HttpResp
 
 @api.exception_handler(ValidationError)
 def _not_valid(request: HttpRequest, error: ValidationError) -> HttpResponse:
-    """Answer the first error. `loc` is (source, parameter…); a body's own name in it is ninja's, not the caller's."""
+    """Answer the first error. Its place is (source, parameter) or (source, ninja's own name, parameter, …)."""
     first = error.errors[0]
-    source, *where = first["loc"]
-    names = [str(part) for part in (where[1:] if source == "body" and len(where) > 1 else where)]
+    _, *where = first["loc"]
+    names = [str(part) for part in where[1:] or where if not isinstance(part, int)]
     message = str(first["msg"]).removeprefix("Value error, ")
     return error_response(400, "invalid", message, ".".join(names))
 

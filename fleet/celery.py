@@ -4,14 +4,19 @@ Task modules of the upper apps are named as strings. The agent on a GPU host has
 """
 
 import os
+import warnings
 from typing import Any
 
 from celery import Celery
+from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
 
 VISIBILITY_TIMEOUT_SECONDS = 120  # an unacknowledged message is handed out again after this; the same on agents
+
+# Celery warns a root user because of pickle, which is not accepted here.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 app = Celery("stepwatt", include=["telemetry.tasks", "training.tasks"])
 app.config_from_object("django.conf:settings", namespace="CELERY")

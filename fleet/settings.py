@@ -122,8 +122,6 @@ USE_TZ = True
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # a checkout serves its files as they are: no collect step before the first page
-WHITENOISE_KEEP_ONLY_HASHED_FILES = False
-STATIC_ROOT = STEPWATT_DATA_DIR / "static"
 
 # Everything comes from the own origin; nothing inline. Plotly keeps to it by way of its own style sheet (base.html).
 CONTENT_SECURITY_POLICY = {

@@ -80,11 +80,11 @@ class Supervisor:
         adopt_orphans()
         self._wake, self._wake_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake, EVENT_READ)
+        signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)  # before the handlers: no signal is lost
         numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
             numbers.append(signal.SIGHUP)
         self._handlers_before = {number: signal.signal(number, _noted_by_wakeup) for number in numbers}
-        signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
         return self
 
     def __exit__(

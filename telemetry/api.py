@@ -49,17 +49,11 @@ def devices(request: HttpRequest, inventory: Query[Inventory]) -> Listed[DeviceI
     return page_of(found, inventory, DeviceItem.of)
 
 
-@router.get("/devices/{uuid}", response=DeviceItem)
-def device(request: HttpRequest, uuid: str) -> DeviceItem:
-    """Show one device with its newest readings."""
-    return DeviceItem.of(queries.device_state(_device(uuid), timezone.now()))
-
-
 class SeriesQuestion(Span):
     metric: list[str] = Field(min_length=1, description="May be given more than once.")
 
 
-@router.get("/devices/{uuid}/series", response=DeviceSeries)
+@router.get("/devices/{path:uuid}/series", response=DeviceSeries)
 def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> DeviceSeries:
     """Show metrics of a device over time."""
     metrics = [known_metric(name) for name in dict.fromkeys(asked.metric)]
@@ -79,6 +73,12 @@ def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> Dev
             for metric in metrics
         },
     )
+
+
+@router.get("/devices/{path:uuid}", response=DeviceItem)
+def device(request: HttpRequest, uuid: str) -> DeviceItem:
+    """Show one device with its newest readings."""
+    return DeviceItem.of(queries.device_state(_device(uuid), timezone.now()))
 
 
 class Cluster(Schema):

@@ -9,7 +9,8 @@ differences from its previous present cell, as little-endian int64 whose bytes a
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
+from itertools import accumulate
 
 import zstandard
 
@@ -41,26 +42,35 @@ def encode(series: Sequence[Series]) -> tuple[bytes, bytes]:
     return mask.to_bytes((cells + 7) // 8, "little"), _compressor.compress(_shuffle(deltas))
 
 
-def decode(mask: bytes, body: bytes, *, n_series: int, n_ticks: int) -> list[list[int | None]]:
-    """Return the series, each `(n_ticks,)`. Raises BlockInvalid where the bytes do not fit the shape."""
+def decode(
+    mask: bytes, body: bytes, *, n_series: int, n_ticks: int, wanted: Container[int] | None = None
+) -> dict[int, list[int | None]]:
+    """Return the series by position, each `(n_ticks,)`; with `wanted` only those positions.
+
+    Raises BlockInvalid where the bytes do not fit the shape.
+    """
     cells = n_series * n_ticks
     if cells > MAX_CELLS or len(mask) != (cells + 7) // 8:
         raise BlockInvalid(f"{len(mask)} mask bytes do not fit {n_series} series of {n_ticks} ticks")
     bits = int.from_bytes(mask, "little")
-    present = bits.bit_count()
-    deltas = iter(_unshuffle(_decompress(body, present * _WIDTH)))
-    series: list[list[int | None]] = []
-    for _ in range(n_series):
-        value, values = 0, list[int | None]()
-        for _ in range(n_ticks):
-            if bits & 1:
-                value += next(deltas)
-                values.append(value)
-            else:
-                values.append(None)
-            bits >>= 1
-        series.append(values)
+    if bits >> cells:
+        raise BlockInvalid("the mask has bits beyond the last cell")
+    deltas = _unshuffle(_decompress(body, bits.bit_count() * _WIDTH))
+    one_series, start, series = (1 << n_ticks) - 1, 0, {}
+    for position in range(n_series):
+        present = bits & one_series
+        bits >>= n_ticks
+        stop = start + present.bit_count()
+        if wanted is None or position in wanted:
+            series[position] = _placed(accumulate(deltas[start:stop]), present, n_ticks)
+        start = stop
     return series
+
+
+def _placed(values: Iterator[int], present: int, n_ticks: int) -> list[int | None]:
+    if present.bit_count() == n_ticks:
+        return list(values)
+    return [next(values) if present >> tick & 1 else None for tick in range(n_ticks)]
 
 
 def _decompress(body: bytes, size: int) -> bytes:

@@ -28,10 +28,9 @@ def families(devices: Sequence[DeviceState]) -> list[Family]:
         if not metric.dcgm_name:
             continue
         family = Family(metric.dcgm_name, _type(metric), _help(metric), names)
-        for labels, values in labelled:
-            value = values.get(metric.name)
-            if value is not None:
-                family.add(labels, _text(metric, value))
+        family.extend(
+            (labels, _text(metric, values[metric.name])) for labels, values in labelled if metric.name in values
+        )
         found.append(family)
     return found
 

@@ -4,7 +4,7 @@ Called by the /metrics view, the metrics documentation and the bench. What the u
 a string. Readings end, they do not freeze: a silent host has no device series, nor has one that was imported.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -51,16 +51,23 @@ class Names(StrEnum):
 def families(state: FleetState, names: Iterable[Names]) -> list[Family]:
     """Return the families of the wanted namings; those that have nothing to say are there, without lines."""
     wanted = set(names)
+    found = of_telemetry(state, wanted)
+    if Names.STEPWATT in wanted:
+        hosts = [h.host for h in state.hosts]
+        for name in EXPOSITION_SOURCES:
+            source: Source = import_string(name)
+            found += source(hosts, state.now)
+    return found
+
+
+def of_telemetry(state: FleetState, names: Container[Names]) -> list[Family]:
+    """Return the families that need no more than the state: all but those of the upper package."""
     live = [h for h in state.hosts if h.health is not Health.SILENT and h.host.origin != Origin.IMPORTED]
     devices = [d for host in live for d in host.devices]
     found: list[Family] = []
-    if Names.STEPWATT in wanted:
+    if Names.STEPWATT in names:
         found += [*_hosts(state.hosts), *_agents(live), *_identity(devices), *_readings(devices)]
-        hosts = [h.host for h in state.hosts]
-        for source in EXPOSITION_SOURCES:
-            load: Source = import_string(source)
-            found += load(hosts, state.now)
-    if Names.DCGM in wanted:
+    if Names.DCGM in names:
         found += dcgm.families(devices)
     return found
 
@@ -127,10 +134,9 @@ def _readings(states: Sequence[DeviceState]) -> list[Family]:
     found = []
     for metric in METRICS:
         family = own_family(metric)
-        for labels, values in labelled:
-            value = values.get(metric.name)
-            if value is not None:
-                family.add(labels, number_text(value))
+        family.extend(
+            (labels, number_text(values[metric.name])) for labels, values in labelled if metric.name in values
+        )
         found.append(family)
     return found
 

@@ -46,7 +46,12 @@ class Family:
 
     def add(self, label_text: str, value: str) -> None:
         """Add a sample; both texts come from `label_text` and `number_text`."""
-        self.lines.append(f"{self.sample_name}{{{label_text}}} {value}\n")
+        self.extend([(label_text, value)])
+
+    def extend(self, samples: Iterable[tuple[str, str]]) -> None:
+        """Add many samples, which is where a large fleet's time goes."""
+        name = self.sample_name
+        self.lines.extend(f"{name}{{{label_text}}} {value}\n" for label_text, value in samples)
 
     def add_histogram(self, label_text: str, cumulative: Sequence[tuple[float, int]], count: int, total: float) -> None:
         """Add a histogram; `cumulative` holds (upper bound, samples up to it), ascending, without +Inf."""

@@ -5,7 +5,7 @@ checks every field and bounds every size; a message that does not fit raises `Me
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -108,8 +108,11 @@ def pack(batch: Batch) -> bytes:
     return bytes(msgpack.packb(message))
 
 
-def unpack(payload: bytes) -> Batch:
-    """Return the batch. Raises MessageInvalid; a metric that this version does not know is left out."""
+def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
+    """Return the batch with the columns of `metrics`; one that this version does not know is left out.
+
+    Raises MessageInvalid.
+    """
     message = read_message(payload, MAX_BYTES)
     if message.get("v") != VERSION:
         raise MessageInvalid(f"v: this server reads version {VERSION}, the message has {message.get('v')!r}")
@@ -129,7 +132,7 @@ def unpack(payload: bytes) -> Batch:
         times_ms=times,
         sample_seconds=number(message.get("sample_seconds"), "sample_seconds"),
         devices=devices,
-        columns=_columns(message, names, len(devices), len(times)),
+        columns=_columns(message, names, metrics, len(devices), len(times)),
         absent=_absent(mapping(message, "absent"), {device.uuid for device in devices}),
         software={text(k, "software"): text(v, "software") for k, v in mapping(message, "software").items()},
         agent={text(k, "agent"): number(v, "agent") for k, v in mapping(message, "agent").items()},
@@ -137,23 +140,25 @@ def unpack(payload: bytes) -> Batch:
 
 
 def _columns(
-    message: dict[str, Any], names: list[str], n_devices: int, n_ticks: int
+    message: dict[str, Any], names: list[str], wanted: Container[str], n_devices: int, n_ticks: int
 ) -> dict[str, list[list[float | None]]]:
     mask, body = message.get("mask"), message.get("body")
     if not isinstance(mask, bytes) or not isinstance(body, bytes):
         raise MessageInvalid("mask, body: expected bytes")
+    blocks = {
+        name: range(number * n_devices, (number + 1) * n_devices)
+        for number, name in enumerate(names)
+        if name in wanted and name in catalog.BY_NAME
+    }
+    positions = {position for block in blocks.values() for position in block}
     try:
-        series = codec.decode(mask, body, n_series=len(names) * n_devices, n_ticks=n_ticks)
+        series = codec.decode(mask, body, n_series=len(names) * n_devices, n_ticks=n_ticks, wanted=positions)
     except codec.BlockInvalid as error:
         raise MessageInvalid(f"body: {error}") from error
-    columns = {}
-    for position, name in enumerate(names):
-        metric = catalog.BY_NAME.get(name)
-        if metric is None:
-            continue
-        block = series[position * n_devices : (position + 1) * n_devices]
-        columns[name] = [[_base(value, metric.resolution) for value in values] for values in block]
-    return columns
+    return {
+        name: [[_base(value, catalog.BY_NAME[name].resolution) for value in series[position]] for position in block]
+        for name, block in blocks.items()
+    }
 
 
 def _base(value: int | None, resolution: float) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.utils import timezone
-from ninja import Query, Router, Schema
+from ninja import Query, Router, Schema, Status
 from pydantic import ConfigDict
 
 from fleet.api_access import OPERATOR
@@ -40,7 +40,7 @@ class LaunchOrder(Schema):
 
 
 @router.post("/reference/jobs", response={201: Listed[JobItem]}, auth=OPERATOR)
-def start(request: HttpRequest, order: LaunchOrder) -> tuple[int, Listed[JobItem]]:
+def start(request: HttpRequest, order: LaunchOrder) -> Status[Listed[JobItem]]:
     """Launch a workload on each host: one job a host, or none at all where anything is wrong."""
     try:
         jobs = launch.launch(
@@ -50,7 +50,7 @@ def start(request: HttpRequest, order: LaunchOrder) -> tuple[int, Listed[JobItem
         if error.is_busy:
             raise ApiError(409, "host_busy", str(error), error.field) from error
         raise invalid(error.field, str(error)) from error
-    return 201, Listed(items=[JobItem.of(job) for job in jobs], count=len(jobs))
+    return Status(201, Listed(items=[JobItem.of(job) for job in jobs], count=len(jobs)))
 
 
 class JobFilter(Page):

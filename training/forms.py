@@ -119,7 +119,10 @@ def _devices_text(devices: Sequence[Device]) -> str:
 
 def _last_seconds(workload: Workload) -> dict[int, float]:
     """Return how long the newest finished job of the workload took, by host id."""
-    done = ReferenceJob.objects.filter(workload=workload.name, state=JobState.DONE, started_at__isnull=False)
+    done = ReferenceJob.objects.filter(workload=workload.name, state=JobState.DONE)
     newest = done.order_by().values("host").annotate(newest=Max("pk")).values("newest")
-    rows = done.filter(pk__in=newest, ended_at__isnull=False).values_list("host", "started_at", "ended_at")
-    return {host: (ended_at - started_at).total_seconds() for host, started_at, ended_at in rows}
+    return {
+        job.host_id: (job.ended_at - job.started_at).total_seconds()
+        for job in done.filter(pk__in=newest).only("host", "started_at", "ended_at")
+        if job.started_at is not None and job.ended_at is not None
+    }

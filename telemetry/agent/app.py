@@ -5,9 +5,11 @@ Needs neither Django nor the database, and loads no torch. What the upper packag
 
 import fcntl
 import logging
+import warnings
 from importlib import import_module
 
 from celery import Celery
+from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 
 from telemetry.agent.backends.cpu import CpuBackend
@@ -60,6 +62,7 @@ def run(config: AgentConfig) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     setup_logging.connect(_keep_logging)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle, which is not accepted here
     with (config.directory / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ from telemetry.catalog import Kind
 from telemetry.models import Chunk, LatestState, MinuteRollup
 
 MINUTE_MS = 60_000
-_RAW_CELLS = 400_000  # above this many samples a range is read from the minute rollups
+_RAW_HOST_MS = 2 * 3_600_000  # two hours of one host, one hour of two, …: above this the minute rollups are read
 _STEPS_MS = [s * 1000 for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)]
 
 Floats = NDArray[np.float64]
@@ -102,7 +102,7 @@ def raw(
         host__in={device.host_id for device in devices}, end_ms__gte=start_ms, start_ms__lt=end_ms
     ).order_by("start_ms")
     for body in chunks.values_list("body", flat=True).iterator(chunk_size=500):
-        batch = wire.unpack(bytes(body))
+        batch = wire.unpack(bytes(body), metrics)
         for metric in metrics:
             for device, column in zip(batch.devices, batch.columns.get(metric, ()), strict=False):
                 if device.uuid in wanted:
@@ -126,12 +126,12 @@ def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, e
     Short ranges are read from raw samples, long ones from the minute rollups.
     """
     sample_ms = int(settings.STEPWATT_SAMPLE_SECONDS * 1000)
-    step = _step_ms(start_ms, end_ms, points, 2 * sample_ms)
-    cells = (end_ms - start_ms) / sample_ms * len(devices) * len(metrics)
+    from_samples = (end_ms - start_ms) * len({device.host_id for device in devices}) <= _RAW_HOST_MS
+    step = _step_ms(start_ms, end_ms, points, 2 * sample_ms if from_samples else MINUTE_MS)
     first = floor(start_ms / step) * step
     n = max(1, ceil((end_ms - first) / step))
     block = Bucketed(start_ms, end_ms, step / 1000, [first + i * step for i in range(n)], {})
-    if cells <= _RAW_CELLS or step < MINUTE_MS:
+    if from_samples:
         for (uuid, metric), found in raw(devices, metrics, first - 5 * sample_ms, first + n * step).items():
             block.series.setdefault(uuid, {})[metric] = _bucket_samples(metric, found, first, step, n)
     else:

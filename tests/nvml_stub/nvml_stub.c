@@ -417,6 +417,9 @@ nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, nvmlClockType_t type
 static void fill_field(nvmlDevice_t device, nvmlFieldValue_t *field) {
     char name[32];
     snprintf(name, sizeof name, "field:%u", field->fieldId);
+    pthread_mutex_lock(&lock);
+    count(name, device->number);
+    pthread_mutex_unlock(&lock);
     unsigned long long value = 0;
     field->valueType = NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
     if (field->fieldId == NVML_FI_DEV_MEMORY_TEMP) {

@@ -13,7 +13,6 @@ import pytest
 from tests.process.site import INSTALL_SECONDS, START_SECONDS, Site
 from tests.process.traces import listening_ports, processes_of, wait_until
 
-pytestmark = pytest.mark.slow
 ENDED = {"done", "failed", "cancelled", "lost"}
 
 
@@ -53,9 +52,10 @@ def test_this_machines_devices_are_on_its_page(site, host):
         assert device["uuid"] in page
 
 
-def test_a_reading_arrives_within_15_seconds_of_the_agents_start(site, host):
-    uuid = site.get_json("devices")["items"][0]["uuid"]
-    assert site.get_json(f"devices/{uuid}")["latest"]
+def test_its_readings_are_real_or_absent_with_a_reason(site, host):
+    readings = site.get_json("devices")["items"][0]["readings"].values()
+    assert any(reading["value"] is not None for reading in readings)
+    assert all(reading["value"] is not None or reading["reason"] for reading in readings)
 
 
 def test_gpt_train_runs_to_its_end_with_a_falling_loss(site, host):
@@ -81,12 +81,8 @@ def test_one_sigterm_leaves_no_process_and_no_socket(site, host):
     site.stop()
     assert processes_of(site.clone) == []
     assert not any(psutil.pid_exists(pid) for pid in pids)
-    assert listening_ports_now() & ports == set()
+    assert ports.isdisjoint(listening_ports())
     assert not (site.clone / "var" / "agent" / "steps.sock").exists()
-
-
-def listening_ports_now() -> set[int]:
-    return {connection.laddr.port for connection in psutil.net_connections("tcp") if connection.status == "LISTEN"}
 
 
 def test_a_second_start_serves_within_8_seconds(site, host):

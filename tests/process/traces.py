@@ -29,10 +29,10 @@ def _names(info: dict, text: str) -> bool:
     return any(text in value for value in values)
 
 
-def listening_ports(pids: set[int]) -> set[int]:
-    """Return the TCP ports on which these processes listen."""
+def listening_ports(pids: set[int] | None = None) -> set[int]:
+    """Return the TCP ports on which these processes listen; without `pids`, on which anybody does."""
     return {
         connection.laddr.port
         for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.pid in pids
+        if connection.status == psutil.CONN_LISTEN and (pids is None or connection.pid in pids)
     }

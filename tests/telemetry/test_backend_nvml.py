@@ -74,6 +74,13 @@ def test_it_names_the_driver_and_the_cuda_version(opened):
     assert opened.software() == {"driver": "580.105.08", "cuda": "13.0"}
 
 
+def test_a_container_without_libcuda_is_read_all_the_same(backend, nvml_stub):
+    nvml_stub.fail("*", "nvmlSystemGetCudaDriverVersion_v2", 12)
+    backend.open()
+    assert backend.software() == {"driver": "580.105.08"}
+    assert len(backend.read()) == 8
+
+
 def test_every_reading_is_in_base_units(opened, nvml_stub):
     nvml_stub.answer(0, POWER, 345_678)
     nvml_stub.answer(0, "nvmlDeviceGetTotalEnergyConsumption", 9_876_543)
@@ -114,6 +121,13 @@ def test_of_a_lost_device_nothing_counts_although_some_calls_still_answer(opened
     assert readings(opened, 4)["power_draw_watts"] > 0
 
 
+def test_a_device_that_is_lost_before_the_start_is_shown_as_lost(backend, nvml_stub):
+    nvml_stub.lose(3)
+    backend.open()
+    assert len(backend.read()) == 8
+    assert set(readings(backend, 3).values()) == {AbsentReason.GPU_IS_LOST}
+
+
 def test_a_lost_device_is_recognised_by_a_field_alone(opened, nvml_stub):
     nvml_stub.fail(3, "field:82", GPU_IS_LOST)
     assert set(readings(opened, 3).values()) == {AbsentReason.GPU_IS_LOST}
@@ -144,10 +158,12 @@ def test_what_a_device_does_not_support_is_absent_and_not_asked_again(backend, n
     assert nvml_stub.calls(POWER, 1) > asked
 
 
-def test_a_field_that_a_device_does_not_support_leaves_the_others(backend, nvml_stub):
+def test_a_field_that_a_device_does_not_support_is_not_asked_again(backend, nvml_stub):
     nvml_stub.unsupport(2, "field:82")
     backend.open()
+    asked = nvml_stub.calls("field:82", 2)
     found = readings(backend, 2)
+    assert nvml_stub.calls("field:82", 2) == asked
     assert found["memory_temperature_celsius"] is AbsentReason.NOT_SUPPORTED
     assert found["ecc_corrected_total"] == 5
 

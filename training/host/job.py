@@ -57,6 +57,7 @@ class Job:
         if self.is_cancelled:
             self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
             return
+        self._reporter.tell("starting", now_ms())
         try:
             process = JobProcess(
                 self._context.job_python, self._order_of_process(device, params), self._context.directory

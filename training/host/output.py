@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import selectors
+import time
 from typing import Any
 
 from training.wire import MAX_LOG_CHARACTERS
@@ -33,7 +34,10 @@ class JobOutput:
 
     def read(self, wait_seconds: float) -> bool:
         """Wait for something to be said, at most so long, and take it in; False where nothing was."""
-        ready = self._selector.select(wait_seconds) if self._selector.get_map() else []
+        if not self._selector.get_map():  # both ends are closed: only the process's own end is waited for
+            time.sleep(wait_seconds)
+            return False
+        ready = self._selector.select(wait_seconds)
         for key, _ in ready:
             data = os.read(key.fd, _READ_BYTES)
             if not data:

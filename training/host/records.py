@@ -81,7 +81,7 @@ class Records:
             if record is None:
                 raise ValueError(f"job {job} has no record")
             record = replace(record, **changes)
-            self.put(record)
+            self._write(record)
             return record
 
     def mark_sent(self, job: int, sequence: int) -> None:
@@ -89,10 +89,14 @@ class Records:
         with self._lock:
             record = self.get(job)
             if record and record.final_report and record.final_report["sequence"] == sequence:
-                self.put(replace(record, is_sent=True))
+                self._write(replace(record, is_sent=True))
 
     def put(self, record: Record) -> None:
         """Write a record over whatever there was."""
+        with self._lock:
+            self._write(record)
+
+    def _write(self, record: Record) -> None:
         with self._draft(record) as draft:
             draft.path.replace(self._path(record.job))
         self._sync_directory()

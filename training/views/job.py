@@ -39,15 +39,15 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "training/_job_refresh.html", context)
-    figure = figures.step_times(figures.step_arrays(found, steps))
-    return render(request, "training/job.html", context | {"figure": figure})
+    return render(request, "training/job.html", context | {"figure": figures.step_times()})
 
 
 @require_safe
 def steps(request: HttpRequest, job_id: int) -> JsonResponse:
     """Return the chart's arrays, in the order of the figure's traces."""
     found = _job(job_id)
-    return JsonResponse(figures.step_arrays(found, queries.steps(found)))
+    columns = queries.steps(found)
+    return JsonResponse(figures.step_arrays(found, columns, progress(found, columns).seconds_left))
 
 
 @require_safe

@@ -111,7 +111,7 @@ def _final_speed(job: ReferenceJob) -> Speed:
 
 
 def _rate(job: ReferenceJob, counted: str) -> float | None:
-    steps = Step.objects.filter(run_id=job.run_id, rank=0, is_warmup=False, **{f"{counted}__isnull": False})
+    steps = Step.objects.filter(run__reference_job=job, rank=0, is_warmup=False, **{f"{counted}__isnull": False})
     sums = steps.aggregate(n=Sum(counted), seconds=Sum("seconds"))
     return None if sums["n"] is None else float(sums["n"] / sums["seconds"])
 

@@ -103,7 +103,8 @@ def _seconds_left(job: ReferenceJob, steps: StepColumns, steps_left: int) -> flo
 
 
 def _stages(job: ReferenceJob) -> list[Stage]:
-    labels = ["Queued", "Build", f"Warm up, {job.params['warmup_steps']} steps", f"Measure, {job.params['steps']} steps", "Finish"]
+    warm_up, measure = _steps(job.params["warmup_steps"]), _steps(job.params["steps"])
+    labels = ["Queued", "Build", f"Warm up, {warm_up}", f"Measure, {measure}", "Finish"]
     at = len(STAGES) if job.state == JobState.DONE else _stage_index(job)
     here = "stopped" if job.is_final else "now"
     return [Stage(label, "done" if i < at else here if i == at else "ahead") for i, label in enumerate(labels)]
@@ -113,3 +114,7 @@ def _stage_index(job: ReferenceJob) -> int:
     if job.stage in STAGES:
         return STAGES.index(job.stage)
     return 0 if job.started_at is None and job.state != JobState.STARTING else 1
+
+
+def _steps(n: int) -> str:
+    return f"{n:,} step" if n == 1 else f"{n:,} steps"

@@ -22,7 +22,7 @@ from training.views.rows import rows
 from training.workloads import ParamsInvalid, find, read_texts
 
 ROWS_A_PAGE = 50
-_FRAGMENTS = {"launch-settings": "training/_settings.html", "launch-before": "training/_before.html"}
+_PARTS = {"settings": "training/_settings.html", "before": "training/_before.html"}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -71,7 +71,7 @@ def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpRe
 
 
 def _form(request: HttpRequest, now: datetime) -> HttpResponse:
-    """Show the form as the query string fills it in; htmx gets the part that it names as its target."""
+    """Show the form as the query string fills it in, or the `part` of it that is asked for."""
     errors = {}
     names = request.GET.getlist("host")
     known = set(Host.objects.filter(name__in=names).values_list("name", flat=True))
@@ -83,7 +83,7 @@ def _form(request: HttpRequest, now: datetime) -> HttpResponse:
         except ParamsInvalid as error:
             errors["workload"] = error.message
     form = launch_form(request.GET, names, now, errors)
-    template = _FRAGMENTS.get(request.htmx.target or "", "training/launch.html")  # type: ignore[attr-defined]  # django-htmx
+    template = _PARTS.get(request.GET.get("part", ""), "training/launch.html")
     return _render_form(request, form, template, 400 if errors else 200)
 
 

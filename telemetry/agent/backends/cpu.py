@@ -188,9 +188,9 @@ class _Energy:
 
 
 def _package_domains(sys: Path) -> list[Path]:
-    """Return the packages' folders: without their parts (intel-rapl:0:0) and the whole platform (psys)."""
+    """Return the packages' folders: without their parts (core, dram) and the whole platform (psys)."""
     folders = sorted(sys.glob("class/powercap/intel-rapl:*"))
-    return [f for f in folders if f.name.count(":") == 1 and (f / "name").read_text().startswith("package")]
+    return [folder for folder in folders if (folder / "name").read_text().startswith("package")]
 
 
 def _domain(folder: Path) -> _Domain:

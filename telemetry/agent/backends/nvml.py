@@ -57,12 +57,8 @@ _CALLS: dict[_Ask, dict[str, _Take]] = {
         "gpu_utilization_ratio": lambda rates: _from_percent(rates.gpu),
         "memory_controller_utilization_ratio": lambda rates: _from_percent(rates.memory),
     },
-    pynvml.nvmlDeviceGetEncoderUtilization: {
-        "encoder_utilization_ratio": lambda pair: _from_percent(pair[0])
-    },
-    pynvml.nvmlDeviceGetDecoderUtilization: {
-        "decoder_utilization_ratio": lambda pair: _from_percent(pair[0])
-    },
+    pynvml.nvmlDeviceGetEncoderUtilization: {"encoder_utilization_ratio": lambda pair: _from_percent(pair[0])},
+    pynvml.nvmlDeviceGetDecoderUtilization: {"decoder_utilization_ratio": lambda pair: _from_percent(pair[0])},
     _memory_v2: _MEMORY | {"memory_reserved_bytes": lambda memory: memory.reserved},
     pynvml.nvmlDeviceGetPowerUsage: {"power_draw_watts": _from_milli},
     pynvml.nvmlDeviceGetEnforcedPowerLimit: {"power_limit_watts": _from_milli},
@@ -268,9 +264,7 @@ class NvmlBackend:
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
-            raise BackendUnavailable(
-                _ADVICE.get(error.value, f"the NVIDIA driver does not start: {error}")
-            ) from error
+            raise BackendUnavailable(_ADVICE.get(error.value, f"the NVIDIA driver does not start: {error}")) from error
         self._is_open = True
         try:
             self._software = _versions()
@@ -326,5 +320,12 @@ def _list_devices(driver: str) -> list[_Device]:
 
 
 def _versions() -> dict[str, str]:
-    cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
-    return {"driver": pynvml.nvmlSystemGetDriverVersion(), "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}"}
+    versions = {"driver": pynvml.nvmlSystemGetDriverVersion()}
+    try:
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+    except pynvml.NVMLError as error:
+        # A container may be given NVML without libcuda: the devices are read all the same.
+        _log.info("the CUDA version is not known: %s", error)
+    else:
+        versions["cuda"] = f"{cuda // 1000}.{cuda % 1000 // 10}"
+    return versions

@@ -1,0 +1,24 @@
+"""The root of all addresses; the upper apps' are included by name."""
+
+from django.contrib import admin
+from django.contrib.auth.views import LogoutView
+from django.urls import include, path
+
+from fleet.api import api
+from fleet.views.login import LoginView
+from fleet.views.probes import healthz, readyz
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("login/", LoginView.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("healthz", healthz),
+    path("readyz", readyz),
+    path("api/v1/", api.urls),
+    path("", include("telemetry.urls")),
+    path("", include("training.urls")),
+]
+handler400 = "fleet.views.errors.bad_request"
+handler403 = "fleet.views.errors.forbidden"
+handler404 = "fleet.views.errors.not_found"
+handler500 = "fleet.views.errors.failed"

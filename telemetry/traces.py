@@ -1,0 +1,91 @@
+"""The values that fill the figures: arrays from series, bands and stacks as outlines, gaps as shapes. Called by the views.
+
+Times are UTC milliseconds, values in base units; None is a gap. The order of traces is that of telemetry/figures.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+Column = Sequence[float | None]
+Trace = dict[str, list[Any]]
+
+
+def line(times_ms: Sequence[int], values: Column) -> Trace:
+    return {"x": list(times_ms), "y": list(values)}
+
+
+def band(times_ms: Sequence[int], low: Column, high: Column) -> Trace:
+    """Return the outline between two lines, one closed outline for each run without a gap."""
+    x: list[int | None] = []
+    y: list[float | None] = []
+    for run in _runs([a is not None and b is not None for a, b in zip(low, high, strict=True)]):
+        if x:
+            x.append(None)
+            y.append(None)
+        x += [times_ms[i] for i in run] + [times_ms[i] for i in reversed(run)]
+        y += [high[i] for i in run] + [low[i] for i in reversed(run)]
+    return {"x": x, "y": y}
+
+
+def mean_with_band(times_ms: Sequence[int], mean: Column, low: Column, high: Column) -> list[Trace]:
+    return [band(times_ms, low, high), line(times_ms, mean)]
+
+
+def stacked(times_ms: Sequence[int], columns: Sequence[Column]) -> list[Trace]:
+    """Return an area and its upper edge per group, each on top of those before it; `customdata` is a group's own value.
+
+    Where one group has a gap, the others close up: a stack shows what is known.
+    """
+    floor = [0.0] * len(times_ms)
+    traces: list[Trace] = []
+    for column in columns:
+        low = [None if value is None else base for value, base in zip(column, floor, strict=True)]
+        high = [None if value is None else base + value for value, base in zip(column, floor, strict=True)]
+        traces += [band(times_ms, low, high), line(times_ms, high) | {"customdata": list(column)}]
+        floor = [base + (value or 0.0) for value, base in zip(column, floor, strict=True)]
+    return traces
+
+
+def peers(times_ms: Sequence[int], columns: Sequence[Column], chosen: Column) -> list[Trace]:
+    return [*(line(times_ms, column) for column in columns), line(times_ms, chosen)]
+
+
+def means(columns: Sequence[Column]) -> Column:
+    """Return the mean across columns per bucket of those that have a value; None where none has."""
+    known = [[value for value in at if value is not None] for at in zip(*columns, strict=True)]
+    return [sum(at) / len(at) if at else None for at in known]
+
+
+def sums(columns: Sequence[Column]) -> Column:
+    """Return the sum across columns per bucket of those that have a value; None where none has."""
+    known = [[value for value in at if value is not None] for at in zip(*columns, strict=True)]
+    return [sum(at) if at else None for at in known]
+
+
+def gaps(times_ms: Sequence[int], step_seconds: float, columns: Sequence[Column]) -> dict[str, list[Any]]:
+    """Return grey spans where no column has a value. The last two buckets may still be on their way: they are no gap."""
+    is_empty = [all(column[i] is None for column in columns) for i in range(len(times_ms))]
+    spans = [(times_ms[run[0]], times_ms[run[-1]] + step_seconds * 1000) for run in _runs(is_empty[:-2])]
+    total = (times_ms[-1] - times_ms[0]) or 1
+    shape = {"type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}}
+    words = {"yref": "paper", "y": 1, "yanchor": "top", "showarrow": False, "text": "no data"}
+    font = {"size": 10.5, "color": "token:text-3"}
+    return {
+        "shapes": [shape | {"x0": start, "x1": end, "fillcolor": "token:surface-3"} for start, end in spans],
+        "annotations": [
+            words | {"x": (start + end) / 2, "font": font} for start, end in spans if (end - start) / total > 0.12
+        ],
+    }
+
+
+def _runs(flags: Sequence[bool]) -> Iterator[list[int]]:
+    """Yield the positions of each run of true flags."""
+    run: list[int] = []
+    for position, flag in enumerate(flags):
+        if flag:
+            run.append(position)
+        elif run:
+            yield run
+            run = []
+    if run:
+        yield run

@@ -1,0 +1,18 @@
+"""Pages and data of the fleet, its hosts and devices, and the exposition for Prometheus."""
+
+from django.urls import path
+
+from telemetry.views import data, device, fleet, host, hosts, metrics
+
+urlpatterns = [
+    path("", fleet.fleet, name="fleet"),
+    path("fleet/agents/", fleet.agents, name="fleet-agents"),
+    path("fleet/map/", data.fleet_map, name="fleet-map"),
+    path("fleet/arrays/", data.fleet_arrays, name="fleet-arrays"),
+    path("hosts/", hosts.hosts, name="hosts"),
+    path("hosts/<str:name>/", host.host, name="host"),
+    path("hosts/<str:name>/arrays/", data.host_arrays, name="host-arrays"),
+    path("devices/<path:uuid>/arrays/", data.device_arrays, name="device-arrays"),
+    path("devices/<path:uuid>/", device.device, name="device"),
+    path("metrics", metrics.metrics, name="metrics"),
+]

@@ -1,0 +1,137 @@
+"""What the pages' scripts fetch: the host map and the charts' arrays, as columnar JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, JsonResponse
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from fleet import sparkline, timerange
+from fleet.models import Device, Host
+from fleet.timerange import TimeRange
+from telemetry import catalog, queries, traces
+from telemetry.queries import DeviceState, FleetState, Trend
+from telemetry.store.read import Bucketed, BucketedMetric
+from telemetry.views.fleet import power_groups
+
+POINTS = 241
+FLEET_POINTS = 61
+_FINE_CELLS = 40_000  # above this many samples a fleet chart is content with minutes, which the store has made beforehand
+MAP_METRICS = ("gpu_utilization_ratio", "memory_used_ratio", "power_draw_watts", "temperature_celsius")
+
+
+@require_safe
+def fleet_map(request: HttpRequest) -> JsonResponse:
+    """Every counted device once, by cluster and host; columns over devices, null where absent."""
+    state = queries.fleet_state(timezone.now())
+    hosts = sorted(state.hosts, key=lambda h: (h.host.cluster, h.host.name))
+    cells = [(position, device) for position, host in enumerate(hosts) for device in host.counted]
+    limits = [d.values["power_limit_watts"] for _, d in cells if "power_limit_watts" in d.values]
+    drawn = [d.values["power_draw_watts"] for _, d in cells if "power_draw_watts" in d.values]
+    return JsonResponse(
+        {
+            "hosts": {"name": [h.host.name for h in hosts], "cluster": [h.host.cluster for h in hosts]},
+            "devices": {
+                "host": [position for position, _ in cells],
+                "uuid": [d.device.uuid for _, d in cells],
+                "title": [d.device.title for _, d in cells],
+                "model": [d.device.model for _, d in cells],
+                "health": [d.health.value for _, d in cells],
+                "note": [d.note for _, d in cells],
+            },
+            "values": {metric: [_map_value(d, metric) for _, d in cells] for metric in MAP_METRICS},
+            "power_scale_watts": max([*limits, *drawn], default=None),
+        }
+    )
+
+
+def _map_value(state: DeviceState, metric: str) -> float | None:
+    if metric != "memory_used_ratio":
+        return state.values.get(metric)
+    used, whole = state.values.get("memory_used_bytes"), state.values.get("memory_total_bytes")
+    return used / whole if used is not None and whole else None
+
+
+@require_safe
+def fleet_arrays(request: HttpRequest) -> JsonResponse:
+    """Utilisation (mean, p10–p90) and power (sum by cluster) of the counted devices."""
+    state = queries.fleet_state(timezone.now())
+    window = timerange.of_query(request.GET, state.now)
+    used = _trend(state, "gpu_utilization_ratio", window)
+    power = _trend(state, "power_draw_watts", window, groups := power_groups(state))
+    mean, low, high = used.mean.get("", []), used.p10.get("", []), used.p90.get("", [])
+    totals = [power.total[group] for group in groups]
+    charts = {
+        "fig-utilisation": {
+            "traces": traces.mean_with_band(used.times_ms, mean, low, high),
+            **traces.gaps(used.times_ms, used.step_seconds, [mean]),
+        },
+        "fig-power": {
+            "traces": traces.stacked(power.times_ms, totals),
+            **traces.gaps(power.times_ms, power.step_seconds, totals),
+        },
+    }
+    sparks = {"utilisation": _spark(mean, 0, 1), "power": _spark(traces.sums(totals), 0)}
+    return JsonResponse({"range": [window.start_ms, window.end_ms], "charts": charts, "sparks": sparks})
+
+
+def _trend(state: FleetState, metric: str, window: TimeRange, groups: Sequence[str] = ("",)) -> Trend:
+    devices = [d.device for d in state.counted]
+    cells = len(devices) * (window.end_ms - window.start_ms) / 1000
+    points = POINTS if cells <= _FINE_CELLS else FLEET_POINTS
+    group_by = "" if list(groups) == [""] else "cluster"
+    return queries.trend(devices, metric, window.start_ms, window.end_ms, points, group_by=group_by)
+
+
+@require_safe
+def host_arrays(request: HttpRequest, name: str) -> JsonResponse:
+    """Each `metric` for the host's counted devices: the peers and the chosen `device`, or the mean of all."""
+    host = get_object_or_404(Host.objects.prefetch_related("devices"), name=name)
+    now = timezone.now()
+    devices = [d.device for d in queries.host_state(host, now).counted]
+    return _device_arrays(request, devices, request.GET.get("device", ""), timerange.of_query(request.GET, now))
+
+
+@require_safe
+def device_arrays(request: HttpRequest, uuid: str) -> JsonResponse:
+    """Each `metric` of one device, mean within its band from minimum to maximum."""
+    device = get_object_or_404(Device.objects.select_related("host"), uuid=uuid)
+    return _device_arrays(request, [device], "", timerange.of_query(request.GET, timezone.now()))
+
+
+def _device_arrays(request: HttpRequest, devices: list[Device], chosen: str, window: TimeRange) -> JsonResponse:
+    metrics = request.GET.getlist("metric")
+    if unknown := [metric for metric in metrics if metric not in catalog.BY_NAME]:
+        raise BadRequest(f"metric: {unknown[0]} is not known")
+    block = queries.device_series(devices, metrics, window.start_ms, window.end_ms, POINTS)
+    charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
+    sparks = {
+        device.uuid: _spark(_series(block, device.uuid, "gpu_utilization_ratio").mean, 0, 1) for device in devices
+    }
+    return JsonResponse({"range": [window.start_ms, window.end_ms], "charts": charts, "sparks": sparks})
+
+
+def _chart(block: Bucketed, uuids: Sequence[str], metric: str, chosen: str) -> dict[str, Any]:
+    series = {uuid: _series(block, uuid, metric) for uuid in uuids}
+    columns = {uuid: found.mean for uuid, found in series.items()}
+    if len(series) == 1:
+        only = next(iter(series.values()))
+        lines = traces.mean_with_band(block.times_ms, only.mean, only.minimum, only.maximum)
+    else:
+        front = columns.pop(chosen, None) or traces.means(list(columns.values()))
+        lines = traces.peers(block.times_ms, list(columns.values()), front)
+    return {"traces": lines, **traces.gaps(block.times_ms, block.step_seconds, [s.mean for s in series.values()])}
+
+
+def _series(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:
+    """Return a series on the block's grid; all gaps where the store has none."""
+    gap: list[float | None] = [None] * len(block.times_ms)
+    return block.series.get(uuid, {}).get(metric) or BucketedMetric(gap, gap, gap, gap)
+
+
+def _spark(values: Sequence[float | None], low: float, high: float | None = None) -> dict[str, str]:
+    line, area = sparkline.paths(values, low, high)
+    return {"line": line, "area": area}

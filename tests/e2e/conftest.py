@@ -1,0 +1,67 @@
+"""A real browser on the running product. Every page's console and requests are watched: an error or a stranger fails the test."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.programs import require
+from tests.stack import Stack
+
+FLAGS = [
+    "--no-sandbox",  # the tests may run as root, in a container
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Watched:
+    """What a page complained about, and what it asked for outside its own origin."""
+
+    complaints: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+    def follow(self, page: Page, origin: str) -> None:
+        page.on("console", lambda said: said.type in {"error", "warning"} and self.complaints.append(said.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: request.url.startswith((origin, "data:", "blob:")) or self.strangers.append(request.url))
+
+
+@pytest.fixture
+def page(browser: Browser, stack: Stack, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """Return a page at the product's origin, not signed in. Its clean record is asserted at the end."""
+    options = getattr(request, "param", {})
+    context = browser.new_context(base_url=stack.url, **options)
+    page, watched = context.new_page(), Watched()
+    watched.follow(page, stack.url)
+    yield page
+    context.close()
+    assert watched.complaints == []
+    assert watched.strangers == []
+
+
+@pytest.fixture
+def signed_in(page: Page, stack: Stack) -> Page:
+    page.goto("/login/")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill(stack.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("/")
+    return page
+
+
+    return tmp_path_factory.mktemp("pictures")

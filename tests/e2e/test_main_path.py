@@ -1,0 +1,91 @@
+"""The main path in a real browser: log in, see this machine live, launch a job by the button, watch it, cancel another."""
+
+import re
+import socket
+
+import pytest
+from playwright.sync_api import Page, expect
+
+HOST = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
+
+
+def test_a_wrong_password_is_refused_in_words(page: Page):
+    page.goto("/")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill("not the password")
+    page.get_by_role("button", name="Sign in").click()
+
+    expect(page.get_by_text("User name or password is wrong")).to_be_visible()
+
+
+def test_the_fleet_page_shows_this_machine_and_its_values_change(signed_in: Page):
+    page = signed_in
+    expect(page.locator(".tiles .tile").first).to_be_visible(timeout=20_000)
+    utilisation = page.locator(".tile", has_text=re.compile("utilisation", re.IGNORECASE)).first.locator(".v")
+    seen = utilisation.inner_text()
+
+    expect(utilisation).not_to_have_text(seen, timeout=20_000)
+    expect(page.locator("#hostmap canvas")).to_be_visible()
+
+
+def test_the_host_page_shows_readings_and_the_reason_for_a_missing_one(signed_in: Page):
+    page = signed_in
+    page.goto(f"/hosts/{HOST}/")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text(HOST)
+    expect(page.locator(".cards .gpu").first).to_contain_text("CPU 0")
+    expect(page.locator(".chart .main-svg").first).to_be_visible(timeout=15_000)
+    missing = page.locator("abbr[title]", has_text="—").first
+    expect(missing).to_have_attribute("title", re.compile("not offered|no permission"))
+
+
+def test_a_job_is_launched_by_the_button_and_its_steps_arrive(signed_in: Page):
+    page = signed_in
+    launch(page, "gpt-train", steps=40)
+
+    expect(page.locator(".pill, .st").filter(has_text=re.compile("running|done")).first).to_be_visible(timeout=40_000)
+    expect(page.locator(".log")).to_contain_text("step", timeout=40_000)
+    expect(page.locator(".pill").filter(has_text="done")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("samples", exact=False).first).to_be_visible()
+
+
+def test_a_second_job_is_cancelled(signed_in: Page):
+    page = signed_in
+    launch(page, "resnet-train", steps=5_000)
+    expect(page.locator(".pill").filter(has_text="running")).to_be_visible(timeout=40_000)
+
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Cancel").click()
+
+    expect(page.locator(".pill").filter(has_text="cancelled")).to_be_visible(timeout=15_000)
+
+
+def launch(page: Page, workload: str, *, steps: int) -> None:
+    page.goto(f"/hosts/{HOST}/")
+    page.get_by_role("link", name="Run reference job").click()
+    page.locator(f"input[type=radio][value={workload}]").check(force=True)
+    page.get_by_label("Measured steps").locator("visible=true").fill(str(steps))
+    page.get_by_role("button", name=re.compile("^Run")).click()
+    page.wait_for_url(re.compile(r"/reference/\d+/"))
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+@pytest.mark.parametrize("path", ["/", "/hosts/", f"/hosts/{HOST}/", "/reference/", "/reference/?view=launch"])
+def test_no_page_scrolls_sideways_on_a_phone(signed_in: Page, path: str):
+    page = signed_in
+    page.goto(path)
+    page.wait_for_load_state("load")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("page", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"])
+def test_the_theme_follows_the_system_and_the_toggle_pins_it(signed_in: Page):
+    page = signed_in
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    page.locator("[data-theme-toggle]").first.click()
+
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before

@@ -1,0 +1,39 @@
+"""The commands and environments of a server's processes."""
+
+import subprocess
+import sys
+
+from django.conf import settings
+
+from fleet import processes
+
+BROKER_URL = "redis://:geheim@127.0.0.1:1/0"
+
+
+def test_the_brokers_password_is_in_no_command():
+    children = processes.server_children(BROKER_URL)
+    assert len(children) == len(processes.SERVER_NAMES)
+    assert not any("geheim" in word for child in children for word in child.argv)
+
+
+def test_the_agent_gets_the_brokers_url_and_nothing_of_django(monkeypatch):
+    monkeypatch.setenv("STEPWATT_BROKER_URL_FILE", "/run/secrets/url")
+    environment = processes.agent_environment(BROKER_URL)
+    assert environment["STEPWATT_BROKER_URL"] == BROKER_URL
+    assert "STEPWATT_BROKER_URL_FILE" not in environment  # it would win
+    assert "DJANGO_SETTINGS_MODULE" not in environment
+
+
+def test_what_stands_in_the_env_file_reaches_the_agent_too(monkeypatch, tmp_path):
+    (tmp_path / ".env").write_text("STEPWATT_BATCH_SECONDS=2\nSTEPWATT_SOCKET=/run/from-file\n")
+    monkeypatch.setattr(processes, "BASE_DIR", tmp_path)
+    monkeypatch.setenv("STEPWATT_SOCKET", "/run/from-environment")
+    environment = processes.agent_environment(BROKER_URL)
+    assert environment["STEPWATT_BATCH_SECONDS"] == "2"
+    assert environment["STEPWATT_SOCKET"] == "/run/from-environment"
+
+
+def test_manage_agent_hands_its_arguments_to_the_hosts_own_command():
+    command = [sys.executable, "manage.py", "agent", "run", "--help"]
+    shown = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=30, check=True)
+    assert shown.stdout.startswith("usage: stepwatt-agent run")

@@ -1,0 +1,157 @@
+"""What dies comes back, nothing is counted twice, and a job's state is true. On the whole product, really killed."""
+
+import signal
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import httpx
+import psutil
+import pytest
+
+from tests.process.traces import wait_until
+from tests.stack import Stack, start_stack
+
+RECOVERY_SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory) -> Iterator[Stack]:
+    with start_stack(tmp_path_factory.mktemp("faults")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(stack) -> Iterator[httpx.Client]:
+    with stack.signed_in() as client:
+        wait_until(lambda: client.get("/api/v1/hosts").json()["count"] == 1, RECOVERY_SECONDS, "the host's first sample")
+        yield client
+
+
+def host(client: httpx.Client) -> dict:
+    return client.get("/api/v1/hosts").json()["items"][0]
+
+
+def newest_sample(client: httpx.Client) -> datetime:
+    return datetime.fromisoformat(host(client)["last_seen_at"])
+
+
+def wait_for_new_samples(client: httpx.Client) -> None:
+    before = time.time()
+    wait_until(lambda: newest_sample(client).timestamp() > before, RECOVERY_SECONDS, "a new sample")
+
+
+def launch(client: httpx.Client, **params: object) -> int:
+    order = {"workload": "gpt-train", "hosts": [host(client)["name"]], "params": params}
+    answer = client.post("/api/v1/reference/jobs", json=order)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["items"][0]["id"]
+
+
+def job(client: httpx.Client, job_id: int) -> dict:
+    return client.get(f"/api/v1/reference/jobs/{job_id}").json()
+
+
+def wait_for_state(client: httpx.Client, job_id: int, *states: str, within_seconds: float = 60) -> dict:
+    wait_until(lambda: job(client, job_id)["state"] in states, within_seconds, f"state {states} of the job")
+    return job(client, job_id)
+
+
+def test_telemetry_goes_on_after_the_broker_was_killed(stack, client):
+    stack.child("valkey-server").kill()
+
+    wait_for_new_samples(client)
+
+
+def test_telemetry_goes_on_after_the_ingest_was_killed(stack, client):
+    stack.child("ingest@").kill()
+
+    wait_for_new_samples(client)
+
+
+def test_no_sample_is_counted_twice(stack, client):
+    """After the kills above the broker has handed some batches out again."""
+    counted = stack.manage("shell", "--no-imports", "-c", COUNT_REPEATED)
+
+    assert counted.stdout.strip() == "0", counted.stdout + counted.stderr
+
+
+COUNT_REPEATED = """
+from fleet.models import Device
+from telemetry.store import read
+device = Device.objects.get()
+times = read.samples(device, "gpu_utilization_ratio", 0, 2**53).times_ms.tolist()
+assert len(times) > 5
+print(len(times) - len(set(times)))
+"""
+
+
+def test_a_job_survives_a_restart_of_the_web_server_and_the_workers(stack, client):
+    job_id = launch(client, steps=40)
+    wait_for_state(client, job_id, "running")
+
+    for words in ("uvicorn", "ingest@", "worker@"):
+        stack.child(words).send_signal(signal.SIGTERM)
+    wait_until(lambda: is_alive(client), RECOVERY_SECONDS, "the web server's answer")
+
+    assert wait_for_state(client, job_id, "done", "failed", "lost", within_seconds=120)["state"] == "done"
+
+
+def is_alive(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_job_whose_agent_was_killed_is_lost_and_its_process_gone(stack, client):
+    job_id = launch(client, steps=10_000)
+    wait_for_state(client, job_id, "running")
+    torch = stack.child("training.reference")
+
+    stack.child("telemetry.agent").kill()
+
+    psutil.wait_procs([torch], timeout=5)
+    assert not torch.is_running()
+    ended = wait_for_state(client, job_id, "lost", "failed", "done", within_seconds=RECOVERY_SECONDS)
+    assert ended["state"] == "lost"
+    assert "agent" in ended["reason"]
+    wait_for_new_samples(client)
+
+
+def test_a_job_whose_process_was_killed_failed_with_its_reason(stack, client):
+    job_id = launch(client, steps=10_000)
+    wait_for_state(client, job_id, "running")
+
+    stack.child("training.reference").kill()
+
+    ended = wait_for_state(client, job_id, "lost", "failed", "done", within_seconds=RECOVERY_SECONDS)
+    assert ended["state"] == "failed"
+    assert "SIGKILL" in ended["reason"]
+
+
+def test_a_cancelled_job_is_gone_within_five_seconds(stack, client):
+    job_id = launch(client, steps=10_000)
+    wait_for_state(client, job_id, "running")
+    torch = stack.child("training.reference")
+
+    assert client.post(f"/api/v1/reference/jobs/{job_id}/cancel").status_code == 200
+
+    _, alive = psutil.wait_procs([torch], timeout=5)
+    assert not alive
+    assert wait_for_state(client, job_id, "cancelled", within_seconds=10)["state"] == "cancelled"
+
+
+def test_no_process_but_the_job_itself_maps_torch(stack, client):
+    job_id = launch(client, steps=10_000)
+    wait_for_state(client, job_id, "running")
+
+    mapping = [p for p in psutil.Process(stack.pid).children(recursive=True) if maps_torch(p)]
+
+    client.post(f"/api/v1/reference/jobs/{job_id}/cancel")
+    assert ["training.reference" in " ".join(process.cmdline()) for process in mapping] == [True]
+    wait_for_state(client, job_id, "cancelled", within_seconds=10)
+
+
+def maps_torch(process: psutil.Process) -> bool:
+    return any("libtorch" in mapped.path for mapped in process.memory_maps())

@@ -1,0 +1,123 @@
+"""A stand-in for the agent around the job runner: it collects what is submitted, and awaits conditions with a deadline."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+
+from telemetry.agent.context import AgentContext
+from telemetry.wire import DeviceInfo, DeviceKind
+from training.host.records import Record, Records
+from training.host.runner import JobRunner
+from training.wire import REPORT_TASK, JobOrder, JobReport, pack, pack_cancel, unpack_report
+
+HOST = "node-1"
+CPU = DeviceInfo("cpu-0001", DeviceKind.CPU, 0, "A processor")
+GPU = DeviceInfo("GPU-00000000-0000-0000-0000-000000000000", DeviceKind.NVIDIA, 0, "An accelerator")
+TINY = {"steps": 5, "warmup_steps": 1, "batch_size": 2}
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+
+
+class StandInAgent:
+    """One life of an agent in `directory`; `has_broker` False keeps everything that is submitted from being sent."""
+
+    def __init__(self, directory: Path, job_python: str = sys.executable, *, has_broker: bool = True) -> None:
+        self.directory = directory
+        self.reports: list[JobReport] = []
+        self._has_broker = has_broker
+        self._lock = Lock()
+        self.context = AgentContext(
+            host=HOST,
+            directory=directory,
+            socket_path=directory / "steps.sock",
+            job_python=job_python,
+            submit=self._submit,
+            devices=lambda: [CPU, GPU],
+            on_frames=lambda handler: None,
+        )
+        self.runner = JobRunner(self.context)
+        self.runner.recover()
+
+    def _submit(self, task: str, payload: bytes, *, on_sent: Callable[[], None] | None = None) -> None:
+        assert task == REPORT_TASK
+        with self._lock:
+            self.reports.append(unpack_report(payload))
+        if on_sent and self._has_broker:
+            on_sent()
+
+    def order(self, job: int, **changes) -> bytes:
+        fields = {
+            "host": HOST,
+            "workload": "gpt-train",
+            "params": TINY,
+            "device_uuid": CPU.uuid,
+            "expires_ms": int(time.time() * 1000) + 60_000,
+            "time_limit_seconds": 60,
+        }
+        payload = pack(JobOrder(job=job, **{**fields, **changes}))
+        self.runner.take_order(payload)
+        return payload
+
+    def cancel(self, job: int) -> None:
+        self.runner.take_cancel(pack_cancel(job, HOST))
+
+    def record(self, job: int) -> Record | None:
+        return Records(self.directory / "jobs").get(job)
+
+    def reports_of(self, job: int) -> list[JobReport]:
+        return [report for report in self.reports if report.job == job]
+
+    def states(self, job: int) -> list[str]:
+        """Return the states reported so far, each change once."""
+        return list(_changes(report.state for report in self.reports_of(job)))
+
+    def end_of(self, job: int, seconds: float = 60.0) -> JobReport:
+        """Wait for the job's final report."""
+        final = ("done", "failed", "cancelled", "lost")
+        until(lambda: any(report.state in final for report in self.reports_of(job)), seconds)
+        return next(report for report in self.reports_of(job) if report.state in final)
+
+    def running(self, job: int) -> Record:
+        """Wait until the job has a process, and return its record."""
+        until(lambda: (self.record(job) or Record(job, "", 0)).state == "running")
+        record = self.record(job)
+        assert record is not None
+        return record
+
+
+def _changes(values: Iterator[str]) -> Iterator[str]:
+    last = None
+    for value in values:
+        if value != last:
+            yield value
+        last = value
+
+
+def interpreter(directory: Path, body: str) -> str:
+    """Return a program that stands in for the jobs' Python; `$6` is the number of the pipe for events."""
+    path = directory / "python"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+SLEEPS = "echo working; exec sleep 60"
+STUBBORN = 'trap "" TERM; echo working; while :; do sleep 0.2; done'
+SUCCEEDS = """echo "$$" >> started
+echo '{"event": "stage", "name": "build"}' > /dev/fd/$6
+echo '{"event": "result", "result": {"samples": 10}}' > /dev/fd/$6"""
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; one that only waits to be reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,36 @@
+"""A broker in memory, to see which messages the server sends to its hosts."""
+
+from collections.abc import Iterator
+
+import pytest
+from celery import current_app
+from kombu import Connection, pools
+from kombu.transport.memory import Channel
+
+from telemetry.wire import host_queue
+
+
+class Outbox:
+    """The queues of hosts, as an agent would read them."""
+
+    def __init__(self, broker: Connection) -> None:
+        self._channel = broker.channel()
+
+    def taken(self, host: str) -> list[tuple[str, bytes, dict]]:
+        """Return (task, payload, headers) of each message that waits for a host, and take them away."""
+        found = []
+        queue = host_queue(host)
+        while queue in Channel.queues and (message := self._channel.basic_get(queue, no_ack=True)):
+            message.accept = {"application/x-msgpack"}
+            (payload, *_), *_ = message.decode()
+            found.append((message.headers["task"], payload, message.headers))
+        return found
+
+
+@pytest.fixture
+def outbox(monkeypatch) -> Iterator[Outbox]:
+    broker = Connection("memory://")
+    monkeypatch.setattr(current_app.amqp, "_producer_pool", pools.producers[broker])
+    yield Outbox(broker)
+    for queue in Channel.queues.values():
+        queue.queue.clear()

@@ -1,0 +1,231 @@
+"""Launching and cancelling: all or nothing, and the orders that go to the hosts."""
+
+from datetime import timedelta
+
+import pytest
+from celery import current_app
+from django.utils import timezone
+from kombu import Connection, pools
+
+from fleet.audit import Actor
+from fleet.models import AuditEntry, DeviceKind, Origin
+from tests.training.reference_jobs import existing_job, ready_host
+from training import wire
+from training.launch import ORDER_LIFETIME, LaunchRefused, cancel, launch
+from training.models import FINAL_STATES, JobState, ReferenceJob
+
+pytestmark = pytest.mark.django_db
+
+ADA = Actor("ada", "192.0.2.7")
+
+
+@pytest.fixture
+def start(django_capture_on_commit_callbacks, outbox):
+    def start(*hosts, workload="gpt-train", params=None, **kwargs):
+        with django_capture_on_commit_callbacks(execute=True):
+            return launch(workload, list(hosts), params or {}, actor=ADA, **kwargs)
+
+    return start
+
+
+@pytest.fixture
+def stop(django_capture_on_commit_callbacks, outbox):
+    def stop(job):
+        with django_capture_on_commit_callbacks(execute=True):
+            return cancel(job, actor=ADA, now=timezone.now())
+
+    return stop
+
+
+def test_each_host_gets_a_job_of_one_launch_in_the_order_given(start):
+    ready_host("a")
+    ready_host("b")
+
+    jobs = start("b", "a")
+
+    assert [job.host.name for job in jobs] == ["b", "a"]
+    assert len({job.launch for job in jobs}) == 1
+    assert {job.state for job in jobs} == {JobState.QUEUED}
+
+
+def test_parameters_that_are_not_given_have_their_defaults(start):
+    ready_host()
+
+    [job] = start("a", params={"steps": 30})
+
+    assert (job.params["steps"], job.params["warmup_steps"], job.params["precision"]) == (30, 5, "auto")
+
+
+def test_the_order_waits_on_the_hosts_own_queue(start, outbox):
+    ready_host("a")
+    ready_host("b")
+
+    [job] = start("b", params={"steps": 30})
+
+    [(task, payload, headers)] = outbox.taken("b")
+    order = wire.unpack_order(payload)
+    assert task == wire.START_TASK
+    assert (order.job, order.host, order.workload, order.device_uuid) == (job.pk, "b", "gpt-train", "nvidia-b")
+    assert order.params == job.params
+    assert outbox.taken("a") == []
+
+
+def test_an_order_expires_with_its_job(start, outbox):
+    ready_host()
+
+    [job] = start("a")
+
+    [(_, payload, _)] = outbox.taken("a")
+    assert job.expires_at - job.created_at == ORDER_LIFETIME
+    assert wire.unpack_order(payload).expires_ms == int(job.expires_at.timestamp() * 1000)
+
+
+def test_no_order_is_sent_before_the_job_is_committed(django_capture_on_commit_callbacks, outbox):
+    ready_host()
+
+    with django_capture_on_commit_callbacks(execute=False):
+        launch("gpt-train", ["a"], {}, actor=ADA)
+
+    assert outbox.taken("a") == []
+
+
+def test_a_launch_is_in_the_audit_log_once_a_host(start):
+    ready_host("a")
+    ready_host("b")
+
+    first, _ = start("a", "b")
+
+    entry = AuditEntry.objects.get(subject="a")
+    assert AuditEntry.objects.count() == 2
+    assert (entry.actor, entry.action, entry.address) == ("ada", "reference.launch", "192.0.2.7")
+    assert entry.detail == {"job": first.pk, "workload": "gpt-train", "params": first.params}
+
+
+def test_an_accelerator_is_chosen_before_the_cpu(start):
+    ready_host("a", DeviceKind.CPU, DeviceKind.NVIDIA)
+
+    assert start("a")[0].device.kind == DeviceKind.NVIDIA
+
+
+def test_a_device_can_be_chosen(start):
+    ready_host("a", DeviceKind.CPU, DeviceKind.NVIDIA)
+
+    assert start("a", device_uuid="cpu-a")[0].device.kind == DeviceKind.CPU
+
+
+def test_a_silent_host_is_given_its_order_and_the_job_says_that_it_waits(start, outbox):
+    ready_host(last_seen_at=timezone.now() - timedelta(minutes=5))
+
+    [job] = start("a")
+
+    assert job.reason == "waiting for a, which is silent; the order expires in 10 minutes"
+    assert len(outbox.taken("a")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "words"),
+    [
+        ({"workload": "mine-coins"}, "workload", "'mine-coins' is not one of"),
+        ({"params": {"steps": 1}}, "steps", "not between 5 and"),
+        ({"params": {"steps": "60"}}, "steps", "not a whole number"),
+        ({"params": {"colour": "red"}}, "colour", "no such parameter"),
+        ({"device_uuid": "GPU-other"}, "device", "has no device GPU-other"),
+    ],
+)
+def test_a_wrong_order_names_its_field(start, arguments, field, words):
+    ready_host()
+
+    with pytest.raises(LaunchRefused, match=words) as refusal:
+        start("a", **arguments)
+
+    assert (refusal.value.field, refusal.value.is_busy) == (field, False)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        ((), "choose at least one host"),
+        (("a", "a"), "named twice"),
+        (("a", "nobody"), "no host named 'nobody'"),
+        (("a", "bare"), "has not reported any device"),
+        (("a", "replay"), "replay is imported: it cannot run anything"),
+        (("a", "busy"), r"busy is busy with reference job \d+ \(gpt-train\)"),
+    ],
+)
+def test_one_host_that_cannot_refuses_the_whole_launch(start, outbox, hosts, words):
+    ready_host("a")
+    ready_host("bare").devices.all().delete()
+    ready_host("replay", origin=Origin.IMPORTED)
+    existing_job(ready_host("busy"), JobState.RUNNING)
+
+    with pytest.raises(LaunchRefused, match=words) as refusal:
+        start(*hosts)
+
+    assert refusal.value.field == "hosts"
+    assert ReferenceJob.objects.count() == 1
+    assert not AuditEntry.objects.exists()
+    assert outbox.taken("a") == []
+
+
+def test_only_a_busy_host_is_worth_another_try(start):
+    existing_job(ready_host(), JobState.QUEUED)
+
+    with pytest.raises(LaunchRefused) as refusal:
+        start("a")
+
+    assert refusal.value.is_busy
+
+
+@pytest.mark.parametrize("state", FINAL_STATES)
+def test_a_host_whose_job_has_ended_is_free(start, state):
+    existing_job(ready_host(), state)
+
+    assert start("a")
+
+
+def test_without_a_broker_the_job_stays_queued_for_the_watch_to_send(start, monkeypatch):
+    nobody = Connection("redis://127.0.0.1:1/0")
+    monkeypatch.setattr(current_app.amqp, "_producer_pool", pools.producers[nobody])
+    ready_host()
+
+    [job] = start("a")
+
+    job.refresh_from_db()
+    assert job.state == JobState.QUEUED
+
+
+def test_a_running_job_goes_on_until_its_host_has_ended_it(stop, outbox):
+    job = existing_job(ready_host(), JobState.RUNNING)
+
+    assert stop(job)
+
+    [(task, payload, _)] = outbox.taken("a")
+    assert (task, wire.unpack_cancel(payload)) == (wire.CANCEL_TASK, (job.pk, "a"))
+    assert (job.state, job.cancel_requested_at is not None) == (JobState.RUNNING, True)
+
+
+def test_a_job_that_no_host_has_taken_is_cancelled_at_once(stop, outbox):
+    job = existing_job(ready_host())
+
+    stop(job)
+
+    assert (job.state, job.reason) == (JobState.CANCELLED, "cancelled by ada before a host took it")
+    assert len(outbox.taken("a")) == 1  # the host may be taking it at this very moment
+
+
+@pytest.mark.parametrize("state", FINAL_STATES)
+def test_a_job_that_has_ended_cannot_be_cancelled(stop, outbox, state):
+    job = existing_job(ready_host(), state)
+
+    assert not stop(job)
+    assert outbox.taken("a") == []
+    assert not AuditEntry.objects.exists()
+
+
+def test_a_cancel_is_in_the_audit_log(stop):
+    job = existing_job(ready_host(), JobState.RUNNING)
+
+    stop(job)
+
+    entry = AuditEntry.objects.get()
+    assert (entry.actor, entry.action, entry.subject, entry.detail) == ("ada", "reference.cancel", "a", {"job": job.pk})

@@ -1,0 +1,132 @@
+"""What the harness makes of timings and losses, and what it refuses. No device."""
+
+import json
+import os
+import socket
+from dataclasses import replace
+
+import pytest
+
+from training.flops import Flops
+from training.reference import __main__ as program
+from training.reference import harness, order
+from training.reference.events import Events, StepSocket
+from training.reference.harness import Measurement, WallClock
+from training.reference.order import CannotRun, Order
+
+ORDER = Order("gpt-train", {}, "cpu", "cpu-1", "", "reference gpt-train", "reference-1", "/nowhere")
+
+
+class CountingTraining:
+    model, parameters, batch_size, tokens_per_sample = "counter", 1, 4, 10
+    flops, data = Flops(100, "by hand"), "none"
+
+    def __init__(self):
+        self.steps = 0
+
+    def step(self) -> float:
+        self.steps += 1
+        return 10.0 / self.steps
+
+
+def run_loop(params):
+    reading, writing = os.pipe()
+    training, frames, synchronised = CountingTraining(), [], []
+    loop = harness.Loop(
+        replace(ORDER, params=params),
+        training,
+        lambda: synchronised.append(training.steps),
+        frames.append,
+        Events(writing),
+    )
+    measurement = loop.run()
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        return measurement, frames, synchronised, [json.loads(line) for line in pipe]
+
+
+def test_warm_up_steps_are_run_and_left_out_of_the_measurement():
+    measurement, frames, _, _ = run_loop({"steps": 5, "warmup_steps": 3})
+    assert len(measurement.seconds) == 5
+    assert [frame["is_warmup"] for frame in frames] == [True] * 3 + [False] * 5
+
+
+def test_every_step_waits_for_the_device_before_its_clock_is_read():
+    _, _, synchronised, _ = run_loop({"steps": 5, "warmup_steps": 1})
+    assert set(synchronised) == {1, 2, 3, 4, 5, 6}
+
+
+def test_progress_ends_with_the_last_step_and_stages_come_in_order():
+    *_, events = run_loop({"steps": 5, "warmup_steps": 1})
+    assert [event["name"] for event in events if event["event"] == "stage"] == ["warm up", "measure"]
+    assert events[-1] == {"event": "progress", "step": 6, "total": 6}
+
+
+def test_throughput_is_samples_over_the_window_not_over_the_sum_of_steps():
+    measurement = Measurement([2.0, 1.0], seconds=[0.1, 0.3], window_start=100.0, window_end=100.5)
+    figures = harness.figures(measurement, CountingTraining(), WallClock())
+    assert figures["samples_per_second"] == pytest.approx(8 / 0.5)
+    assert figures["tokens_per_second"] == pytest.approx(80 / 0.5)
+    assert figures["achieved_flops_per_second"] == pytest.approx(800 / 0.5)
+    assert figures["window_end_ms"] - figures["window_start_ms"] == 500
+
+
+def test_median_and_p95_are_those_of_the_measured_steps():
+    seconds = [float(n) for n in range(1, 21)]
+    figures = harness.figures(Measurement([], seconds, 0.0, 210.0), CountingTraining(), WallClock())
+    assert figures["step_seconds_median"] == 10.5
+    assert figures["step_seconds_p95"] == 19.0
+
+
+def test_start_and_end_loss_are_means_over_the_same_batches():
+    found = harness.losses([8, 6, 7, 7, 4, 3, 2, 1])
+    assert (found["loss_start"], found["loss_end"]) == (7, 2.5)
+
+
+@pytest.mark.parametrize("values", [[1.0] * 8, [1, 1, 1, 1, 2, 2, 2, 2], [2.0] * 4 + [float("nan")] * 4])
+def test_a_loss_that_does_not_fall_fails_the_job(values):
+    with pytest.raises(CannotRun, match="the loss did not fall"):
+        harness.losses(values)
+
+
+def test_frames_that_nobody_takes_are_counted(tmp_path):
+    step_socket = StepSocket(str(tmp_path / "nobody.sock"))
+    step_socket.send({"v": 1})
+    assert step_socket.dropped == 1
+
+
+def test_a_listener_that_is_behind_never_blocks_the_loop(tmp_path):
+    path = str(tmp_path / "s.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(path)
+        step_socket = StepSocket(path)
+        for _ in range(2_000):
+            step_socket.send({"filler": "x" * 1_000})
+    assert 0 < step_socket.dropped < 2_000
+
+
+def test_an_order_comes_back_whole_from_its_json():
+    sent = replace(ORDER, params={"steps": 7})
+    received = order.read(sent.to_json())
+    assert received.params["steps"] == 7
+    assert received.params["seed"] == 1
+    assert replace(received, params=sent.params) == sent
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"workload": "gpt-train"})])
+def test_an_order_that_cannot_be_read_is_refused(text):
+    with pytest.raises(CannotRun, match="the order cannot be read"):
+        order.read(text)
+
+
+def test_an_order_outside_the_catalogue_is_refused():
+    with pytest.raises(CannotRun, match="steps: 1 is not between"):
+        order.read(replace(ORDER, params={"steps": 1}).to_json())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")],
+)
+def test_running_out_of_memory_is_named(error):
+    assert program.reason_of(error).startswith("out of memory")

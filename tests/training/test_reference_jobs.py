@@ -1,0 +1,112 @@
+"""Each workload for real: through the runner, as a process with torch, its steps over a real socket."""
+
+import json
+import socket
+
+import pytest
+
+from tests.training.agents import CPU, GPU, TINY, StandInAgent, interpreter
+from training.wire import step_from
+from training.workloads import WORKLOADS
+
+
+@pytest.fixture(scope="module", params=list(WORKLOADS))
+def finished(request, tmp_path_factory):
+    """Return (workload, reports, frames) of a tiny job that was run."""
+    directory = tmp_path_factory.mktemp("agent")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(directory / "steps.sock"))
+        agent = StandInAgent(directory)
+        agent.order(7, workload=request.param, params=TINY)
+        agent.end_of(7)
+        listener.setblocking(False)
+        frames = []
+        while True:
+            try:
+                frames.append(json.loads(listener.recv(65_536)))
+            except BlockingIOError:
+                return request.param, agent.reports_of(7), frames
+
+
+def test_it_ends_done_with_a_falling_loss(finished):
+    end = finished[1][-1]
+    assert (end.state, end.reason) == ("done", "")
+    assert end.result["loss_end"] < end.result["loss_start"]
+
+
+def test_its_figures_agree_with_each_other(finished):
+    result = finished[1][-1].result
+    assert (result["measured_steps"], result["warmup_steps"], result["samples"]) == (5, 1, 10)
+    assert result["samples_per_second"] == pytest.approx(10 / result["measured_seconds"])
+    window_seconds = (result["window_end_ms"] - result["window_start_ms"]) / 1000
+    assert window_seconds == pytest.approx(result["measured_seconds"], abs=0.002)
+    assert result["achieved_flops_per_second"] == pytest.approx(
+        result["samples_per_second"] * result["flops_per_sample"]
+    )
+
+
+def test_its_result_says_how_everything_was_measured(finished):
+    result = finished[1][-1].result
+    assert result["data"].startswith("synthetic")
+    assert "ru_maxrss" in result["peak_memory_method"]
+    assert result["peak_memory_bytes"] > 50_000_000
+    assert {"python", "torch"} <= set(result["versions"])
+    assert (result["precision"], result["batch_size"], result["seed"]) == ("fp32", 2, 1)
+
+
+def test_tokens_are_counted_only_where_samples_are_sequences(finished):
+    workload, reports, _ = finished
+    assert (reports[-1].result["tokens_per_second"] is not None) == (workload == "gpt-train")
+
+
+def test_every_step_arrives_as_a_frame_that_the_agent_reads(finished):
+    workload, _, frames = finished
+    steps = [step_from(frame) for frame in frames]
+    assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.is_warmup for step in steps] == [True] + [False] * 5
+    assert {(step.run, step.launch, step.device_uuid) for step in steps} == {
+        (f"reference {workload}", "reference-7", CPU.uuid)
+    }
+    assert all(step.samples == 2 for step in steps)
+
+
+def test_no_frame_was_dropped_and_the_window_holds_the_measured_steps(finished):
+    _, reports, frames = finished
+    result = reports[-1].result
+    assert result["dropped_step_frames"] == 0
+    assert all(result["window_start_ms"] < frame["ended_ms"] <= result["window_end_ms"] for frame in frames[1:])
+
+
+def test_reports_go_through_its_states_with_growing_sequences(finished):
+    reports = finished[1]
+    assert list(dict.fromkeys(report.state for report in reports)) == ["starting", "running", "done"]
+    sequences = [report.sequence for report in reports]
+    assert sequences == sorted(set(sequences))
+    assert (reports[-1].step, reports[-1].total_steps) == (6, 6)
+
+
+def test_its_log_tells_a_person_what_was_run(finished):
+    log = finished[1][-1].log
+    assert "parameters, batch 2, fp32" in log
+    assert "step 6/6: loss" in log
+
+
+def test_an_interpreter_without_torch_is_named_with_what_to_do(tmp_path):
+    import sys
+
+    python = interpreter(tmp_path, f'exec {sys.executable} -S "$@"')
+    agent = StandInAgent(tmp_path, python)
+    agent.order(1)
+    end = agent.end_of(1)
+    assert end.state == "failed"
+    assert "torch is not installed for" in end.reason
+    assert "STEPWATT_JOB_PYTHON" in end.reason
+
+
+def test_an_accelerator_that_torch_cannot_see_fails_and_is_not_replaced_by_the_cpu(tmp_path):
+    agent = StandInAgent(tmp_path)
+    agent.order(1, device_uuid=GPU.uuid)
+    end = agent.end_of(1)
+    assert end.state == "failed"
+    assert f"device {GPU.uuid} cannot be used" in end.reason
+    assert "sees no CUDA device" in end.reason

@@ -1,0 +1,73 @@
+"""A cancel gets through at any time, and before its order too."""
+
+import time
+
+import pytest
+
+from tests.training.agents import SLEEPS, STUBBORN, SUCCEEDS, StandInAgent, interpreter, is_alive, until
+from training.wire import pack_cancel
+
+
+@pytest.mark.parametrize("body", [SLEEPS, STUBBORN], ids=["obedient", "stubborn"])
+def test_a_cancel_ends_the_whole_job_within_five_seconds(tmp_path, body):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, body))
+    agent.order(1)
+    pid = agent.running(1).pid
+    began = time.monotonic()
+    agent.cancel(1)
+    end = agent.end_of(1)
+    assert time.monotonic() - began < 5
+    assert (end.state, end.reason) == ("cancelled", "cancelled while it ran")
+    assert not is_alive(pid)
+
+
+def test_a_cancel_ends_a_real_training_within_five_seconds(tmp_path):
+    agent = StandInAgent(tmp_path)
+    agent.order(1, params={"steps": 10_000, "batch_size": 1})
+    pid = agent.running(1).pid
+    until(lambda: any(report.stage == "measure" for report in agent.reports_of(1)), seconds=60)
+    began = time.monotonic()
+    agent.cancel(1)
+    assert agent.end_of(1).state == "cancelled"
+    assert time.monotonic() - began < 5
+    assert not is_alive(pid)
+
+
+def test_a_cancel_before_its_order_keeps_the_job_from_starting(tmp_path):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, SUCCEEDS))
+    agent.cancel(1)
+    agent.order(1)
+    agent.order(2)
+    assert agent.end_of(2).state == "done"
+    assert agent.states(1) == ["cancelled"]
+
+
+def test_a_cancel_before_its_order_is_remembered_by_the_next_agent(tmp_path):
+    python = interpreter(tmp_path, SUCCEEDS)
+    first = StandInAgent(tmp_path, python)
+    first.cancel(1)
+    first.end_of(1)
+    again = StandInAgent(tmp_path, python)
+    again.order(1)
+    again.order(2)
+    assert again.end_of(2).state == "done"
+    assert again.states(1) in ([], ["cancelled"])
+
+
+def test_a_second_cancel_changes_nothing(tmp_path):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, SLEEPS))
+    agent.order(1)
+    agent.running(1)
+    agent.cancel(1)
+    agent.cancel(1)
+    end = agent.end_of(1)
+    agent.cancel(1)
+    until(lambda: agent.reports_of(1).count(end) == 2)  # the third one asks how it ended
+    assert agent.states(1)[-1] == "cancelled"
+
+
+def test_a_cancel_for_another_host_has_no_effect(tmp_path):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, SUCCEEDS))
+    agent.runner.take_cancel(pack_cancel(1, "node-2"))
+    agent.order(1)
+    assert agent.end_of(1).state == "done"

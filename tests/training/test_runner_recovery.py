@@ -1,0 +1,102 @@
+"""What becomes of jobs when their agent is stopped or killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from tests.training.agents import HOST, SUCCEEDS, StandInAgent, interpreter, is_alive, until
+from training.host.process import PROJECT_ROOT, started_ticks
+from training.host.records import KEEP_ENDED_MS, Record, Records
+
+AGENT_WITH_A_LONG_JOB = """
+import sys, time
+from pathlib import Path
+from tests.training.agents import StandInAgent
+agent = StandInAgent(Path(sys.argv[1]))
+agent.order(1, params={"steps": 10_000, "batch_size": 1})
+time.sleep(60)
+"""
+
+
+def test_a_job_dies_with_its_agent_and_is_reported_lost_by_the_next_one(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    killed = subprocess.Popen([sys.executable, "-c", AGENT_WITH_A_LONG_JOB, str(tmp_path)], env=environment)
+    records = Records(tmp_path / "jobs")
+    until(lambda: (records.get(1) or Record(1, "", 0)).pid)
+    pid = records.get(1).pid
+    time.sleep(1)  # past the first lines of the job, which tie it to the agent
+    killed.kill()
+    killed.wait()
+    until(lambda: not is_alive(pid), seconds=5)
+    agent = StandInAgent(tmp_path)
+    end = agent.end_of(1)
+    assert (end.state, end.reason) == ("lost", "the agent was stopped or killed while the job ran")
+
+
+def test_a_lost_jobs_report_is_newer_than_any_of_the_killed_agent(tmp_path):
+    Records(tmp_path / "jobs").claim(Record(1, "running", 0, order="00", sequence=0))
+    assert StandInAgent(tmp_path).end_of(1).sequence > 1_000_000
+
+
+def test_a_process_that_outlived_its_agent_is_ended_first(tmp_path):
+    orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    Records(tmp_path / "jobs").claim(
+        Record(1, "running", 0, order="00", pid=orphan.pid, started_ticks=started_ticks(orphan.pid))
+    )
+    assert StandInAgent(tmp_path).end_of(1).state == "lost"
+    assert orphan.wait(5) == -signal.SIGKILL
+
+
+def test_a_process_that_only_has_the_same_number_is_left_alone(tmp_path):
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    ticks = started_ticks(stranger.pid) - 1
+    Records(tmp_path / "jobs").claim(Record(1, "running", 0, order="00", pid=stranger.pid, started_ticks=ticks))
+    StandInAgent(tmp_path).end_of(1)
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+def test_a_final_report_that_the_broker_never_got_is_sent_again(tmp_path):
+    python = interpreter(tmp_path, SUCCEEDS)
+    offline = StandInAgent(tmp_path, python, has_broker=False)
+    offline.order(1)
+    end = offline.end_of(1)
+    again = StandInAgent(tmp_path, python)
+    assert again.reports == [end]
+
+
+def test_a_final_report_that_was_sent_is_not_repeated_at_the_next_start(tmp_path):
+    python = interpreter(tmp_path, SUCCEEDS)
+    first = StandInAgent(tmp_path, python)
+    first.order(1)
+    first.end_of(1)
+    until(lambda: first.record(1).is_sent)
+    assert StandInAgent(tmp_path, python).reports == []
+
+
+def test_old_records_are_forgotten_and_unsent_ones_are_kept(tmp_path):
+    records = Records(tmp_path / "jobs")
+    now_ms = time.time_ns() // 1_000_000
+    report = {"job": 2, "host": HOST, "sequence": 1, "state": "done", "at_ms": 1}
+    records.claim(Record(1, "done", now_ms - KEEP_ENDED_MS - 1, is_sent=True))
+    records.claim(Record(2, "done", now_ms - KEEP_ENDED_MS - 1, final_report=report))
+    records.claim(Record(3, "done", now_ms, is_sent=True))
+    records.prune(now_ms)
+    assert [record.job for record in records.all()] == [2, 3]
+
+
+def test_a_damaged_record_keeps_no_other_job_from_its_end(tmp_path):
+    records = Records(tmp_path / "jobs")
+    (tmp_path / "jobs" / "1.json").write_text("{half")
+    records.claim(Record(2, "running", 0, order="00"))
+    assert StandInAgent(tmp_path).end_of(2).state == "lost"
+
+
+def test_a_record_is_claimed_once(tmp_path):
+    records = Records(tmp_path / "jobs")
+    assert records.claim(Record(1, "starting", 5))
+    assert not Records(tmp_path / "jobs").claim(Record(1, "cancelled", 6))
+    assert records.get(1).changed_ms == 5
