@@ -57,11 +57,11 @@ def number(value: float, digits: int = _DIGITS) -> str:
     if not math.isfinite(value):
         return "not finite"
     rounded = _significant(value, digits)
-    whole = f"{rounded:,.0f}"
-    if abs(rounded) >= 10 ** (digits - 1) or rounded == int(rounded):
-        return whole.replace("-", "\N{MINUS SIGN}")
-    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
-    return f"{rounded:.{decimals}f}".rstrip("0").replace("-", "\N{MINUS SIGN}")
+    decimals = 0
+    # A whole number stays one: a meter that gives 64 °C did not give 64.0.
+    if not math.isclose(value, round(value), rel_tol=1e-9):
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def quantity(value: float | None, unit: str) -> Quantity:

@@ -47,7 +47,9 @@ def _reporting(state: FleetState) -> Headline:
 def _utilisation(state: FleetState) -> Headline:
     metric = "gpu_utilization_ratio"
     values = [d.values[metric] for d in _giving(state, metric)]
-    note = f"{units.quantity(min(values), 'ratio')} to {units.quantity(max(values), 'ratio')}" if len(values) > 1 else ""
+    note = (
+        f"{units.quantity(min(values), 'ratio')} to {units.quantity(max(values), 'ratio')}" if len(values) > 1 else ""
+    )
     return Headline(
         label="Mean utilisation",
         value=_mean(values),
@@ -111,7 +113,9 @@ def _hottest(state: FleetState) -> Headline:
 def _clock(state: FleetState) -> Headline:
     giving = _giving(state, "sm_clock_hertz")
     shares = [
-        d.values["sm_clock_hertz"] / d.values["sm_clock_max_hertz"] for d in giving if d.values.get("sm_clock_max_hertz")
+        d.values["sm_clock_hertz"] / d.values["sm_clock_max_hertz"]
+        for d in giving
+        if d.values.get("sm_clock_max_hertz")
     ]
     share = _mean(shares)
     return Headline(

@@ -62,10 +62,13 @@ def sums(columns: Sequence[Column]) -> Column:
     return [sum(at) if at else None for at in known]
 
 
-def gaps(times_ms: Sequence[int], step_seconds: float, columns: Sequence[Column]) -> dict[str, list[Any]]:
-    """Return grey spans where no column has a value. The last two buckets may still be on their way: they are no gap."""
+def gaps(times_ms: Sequence[int], columns: Sequence[Column]) -> dict[str, list[Any]]:
+    """Return grey spans where no column has a value, from the last known bucket to the next one.
+
+    The last two buckets may still be on their way: they are no gap.
+    """
     is_empty = [all(column[i] is None for column in columns) for i in range(len(times_ms))]
-    spans = [(times_ms[run[0]], times_ms[run[-1]] + step_seconds * 1000) for run in _runs(is_empty[:-2])]
+    spans = [(times_ms[max(0, run[0] - 1)], times_ms[run[-1] + 1]) for run in _runs(is_empty[:-2])]
     total = (times_ms[-1] - times_ms[0]) or 1
     shape = {"type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}}
     words = {"yref": "paper", "y": 1, "yanchor": "top", "showarrow": False, "text": "no data"}

@@ -101,7 +101,7 @@ def _state(host: Host, busy: ReferenceJob | None, device: Device | None, now: da
         kind = host.get_origin_display()
         return "stale", kind, f"{kind} hosts cannot run anything"
     if busy is not None:
-        return "run", f"running job {busy.pk}", f"runs job {busy.pk}, {busy.workload}; wait for it or cancel it"
+        return "run", f"{busy.get_state_display()} job {busy.pk}", f"has job {busy.pk}, {busy.workload}; wait for it or cancel it"
     if device is None:
         return "stale", "no device", "has not reported any device yet"
     if host.is_silent(now):

@@ -156,7 +156,7 @@ WORKLOADS: dict[str, Workload] = {
             ),
             sample_unit="sequences",
             time_limit_seconds=900,
-            params=_params(50, "sequences"),
+            params=_params(40, "sequences"),
         ),
     )
 }

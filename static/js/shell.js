@@ -1,36 +1,18 @@
-/* The shell of every page: live ticks, theme, URL state, times, menus, copy, sortable tables. No dependencies.
+/* The shell of every page: live ticks, theme, URL state, times, menus, copy; tables by table.js.
 
    `sw:tick` goes to document.body every 2 s while the page is live and in sight; htmx fragments and charts refresh on it.
    `sw:theme` goes to document when the colours change, `sw:query` when a control writes the query string. */
+
+import { query, reflect, setQuery } from "./address.js";
+import { applySort, filterRows, sortByHeading } from "./table.js";
+
+export { query, setQuery };
 
 const TICK_MS = 2000;
 const root = document.documentElement;
 const all = (selector, within = document) => Array.from(within.querySelectorAll(selector));
 
-/* Query string ------------------------------------------------------------------------------------------------ */
-
-export const query = () => new URLSearchParams(location.search);
-
-export function setQuery(values) {
-  const params = query();
-  for (const [key, value] of Object.entries(values)) {
-    if (value === null || value === "") params.delete(key);
-    else params.set(key, value);
-  }
-  const text = params.toString();
-  history.replaceState(null, "", location.pathname + (text ? `?${text}` : "") + location.hash);
-  document.dispatchEvent(new CustomEvent("sw:query", { detail: values }));
-}
-
-/* A button with data-q="key=value" sets that parameter; one with data-q-default is chosen where none is set. */
-function reflect() {
-  const params = query();
-  for (const button of all("[data-q]")) {
-    const [key, value] = button.dataset.q.split("=");
-    const chosen = params.has(key) ? params.get(key) === value : "qDefault" in button.dataset;
-    button.setAttribute("aria-pressed", String(chosen));
-  }
-}
+/* Controls that write the address ------------------------------------------------------------------------------- */
 
 function choose(button) {
   const [key, value] = button.dataset.q.split("=");
@@ -129,58 +111,6 @@ export function times(within = document) {
     if (element.textContent !== text) element.textContent = text;
   }
   for (const element of all("[data-zone]", within)) element.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
-}
-
-/* Tables ------------------------------------------------------------------------------------------------------ */
-
-/* Rows with data-state="a b" are filtered by ?state=, and by ?q= on their text. */
-function filterRows() {
-  const params = query();
-  const state = params.get("state");
-  const text = (params.get("q") ?? "").toLowerCase();
-  for (const row of all("tr[data-state]")) {
-    const inState = !state || row.dataset.state.split(" ").includes(state);
-    row.hidden = !(inState && (!text || row.textContent.toLowerCase().includes(text)));
-  }
-}
-
-/* Cells sort on data-v, else on their text. An unknown value (data-v="") stands last in either direction. */
-function sortKey(row, column) {
-  const cell = row.cells[column];
-  const value = cell.dataset.v ?? cell.textContent.trim();
-  return value === "" || Number.isNaN(Number(value)) ? value : Number(value);
-}
-
-function compare(a, b, sign) {
-  if (a === "" || b === "") return (a === "") - (b === "");
-  const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true });
-  return order * sign;
-}
-
-function sortBy(table, heading, descending) {
-  for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-  heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
-  const rows = Array.from(table.tBodies[0].rows, (row) => [sortKey(row, heading.cellIndex), row]);
-  rows.sort((a, b) => compare(a[0], b[0], descending ? -1 : 1));
-  table.tBodies[0].append(...rows.map(([, row]) => row));
-}
-
-/* ?sort=-power sorts the table whose heading has data-k="power", largest first. */
-function applySort() {
-  const wanted = query().get("sort");
-  if (!wanted) return;
-  const key = wanted.replace(/^-/, "");
-  for (const table of all("table[data-sort]")) {
-    const heading = all("th[data-k]", table).find((th) => th.dataset.k === key);
-    if (heading) sortBy(table, heading, wanted.startsWith("-"));
-  }
-}
-
-function sortByHeading(heading) {
-  const current = heading.getAttribute("aria-sort");
-  const descending = current ? current === "ascending" : heading.classList.contains("num");
-  sortBy(heading.closest("table"), heading, descending);
-  if (heading.dataset.k) setQuery({ sort: (descending ? "-" : "") + heading.dataset.k });
 }
 
 /* Copying ----------------------------------------------------------------------------------------------------- */

@@ -19,7 +19,9 @@ from telemetry.views.fleet import power_groups
 
 POINTS = 241
 FLEET_POINTS = 61
-_FINE_CELLS = 40_000  # above this many samples a fleet chart is content with minutes, which the store has made beforehand
+_FINE_CELLS = (
+    40_000  # above this many samples a fleet chart is content with minutes, which the store has made beforehand
+)
 MAP_METRICS = ("gpu_utilization_ratio", "memory_used_ratio", "power_draw_watts", "temperature_celsius")
 
 
@@ -67,11 +69,11 @@ def fleet_arrays(request: HttpRequest) -> JsonResponse:
     charts = {
         "fig-utilisation": {
             "traces": traces.mean_with_band(used.times_ms, mean, low, high),
-            **traces.gaps(used.times_ms, used.step_seconds, [mean]),
+            **traces.gaps(used.times_ms, [mean]),
         },
         "fig-power": {
             "traces": traces.stacked(power.times_ms, totals),
-            **traces.gaps(power.times_ms, power.step_seconds, totals),
+            **traces.gaps(power.times_ms, totals),
         },
     }
     sparks = {"utilisation": _spark(mean, 0, 1), "power": _spark(traces.sums(totals), 0)}
@@ -123,7 +125,7 @@ def _chart(block: Bucketed, uuids: Sequence[str], metric: str, chosen: str) -> d
     else:
         front = columns.pop(chosen, None) or traces.means(list(columns.values()))
         lines = traces.peers(block.times_ms, list(columns.values()), front)
-    return {"traces": lines, **traces.gaps(block.times_ms, block.step_seconds, [s.mean for s in series.values()])}
+    return {"traces": lines, **traces.gaps(block.times_ms, [s.mean for s in series.values()])}
 
 
 def _series(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:

@@ -17,7 +17,13 @@ from telemetry.health import clock_event_names
 from telemetry.queries import DeviceState
 from telemetry.views.host import METRICS, Chart, references
 
-_NO_CHART = {"memory_total_bytes", "memory_free_bytes", "memory_reserved_bytes", "power_limit_watts", "sm_clock_max_hertz"}
+_NO_CHART = {
+    "memory_total_bytes",
+    "memory_free_bytes",
+    "memory_reserved_bytes",
+    "power_limit_watts",
+    "sm_clock_max_hertz",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ LIMITS = {
     "memory_used_bytes": ("memory_total_bytes", "installed"),
 }
 
+_SOFTWARE = {"driver": "Driver", "cuda": "CUDA", "kernel": "Kernel"}
+
 
 @dataclass(frozen=True, slots=True)
 class Chart:
@@ -56,6 +58,7 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     context = {
         "state": state,
         "device_words": device_words(state),
+        "software": {label: found.software[name] for name, label in _SOFTWARE.items() if name in found.software},
         "chosen": _chosen(state, request.GET.get("device", "")),
         "attention": queries.attention(FleetState(now, [state])),
         "can_launch": has_role(request, Role.OPERATOR),
@@ -77,7 +80,9 @@ def _charts(request: HttpRequest, state: HostState, chosen: DeviceState | None) 
     charts = [
         Chart(
             catalog.BY_NAME[metric],
-            figures.as_json(_figure(state, chosen, metric, is_last=metric == offered[-1])) if metric in offered else None,
+            figures.as_json(_figure(state, chosen, metric, is_last=metric == offered[-1]))
+            if metric in offered
+            else None,
             why_absent(state.counted, metric),
         )
         for metric in METRICS

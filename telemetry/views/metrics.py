@@ -55,7 +55,8 @@ def _read_query(request: HttpRequest) -> tuple[list[Names], Host | None]:
     """Return the namings and the host that are asked for; None is the whole fleet. Raises ApiError."""
     for field, values in request.GET.lists():
         if field not in {"names", "host"}:
-            raise invalid(field, f"{field}: not a parameter of /metrics, which has names and host")
+            message = f"{field} is not a parameter of /metrics; it has names and host"
+            raise ApiError(400, "unknown_parameter", message, field)
         if len(values) > 1:
             raise invalid(field, f"{field}: stands more than once")
     wanted = request.GET.get("names")

@@ -36,7 +36,7 @@ class Watched:
     strangers: list[str] = field(default_factory=list)
 
     def follow(self, page: Page, origin: str) -> None:
-        page.on("console", lambda said: said.type in {"error", "warning"} and self.complaints.append(said.text))
+        page.on("console", lambda said: said.type in {"error", "warning"} and self.complaints.append(f"{said.text} {said.location}"))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: request.url.startswith((origin, "data:", "blob:")) or self.strangers.append(request.url))
 
@@ -62,6 +62,3 @@ def signed_in(page: Page, stack: Stack) -> Page:
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("/")
     return page
-
-
-    return tmp_path_factory.mktemp("pictures")

@@ -79,6 +79,11 @@ class Site:
         headers = {"X-CSRFToken": self._csrf_token()}
         return self.client.post(f"/api/v1/{path}", json=body, headers=headers).raise_for_status().json()
 
+    def launch(self, workload: str, host: str, params: dict) -> str:
+        """Launch a reference job as the button does; returns its path for `get_json`."""
+        launched = self.post_json("reference/jobs", {"workload": workload, "hosts": [host], "params": params})
+        return f"reference/jobs/{launched['items'][0]['id']}"
+
     def _csrf_token(self) -> str:
         return self.client.cookies["csrftoken"]
 

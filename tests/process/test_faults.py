@@ -24,7 +24,9 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def client(stack) -> Iterator[httpx.Client]:
     with stack.signed_in() as client:
-        wait_until(lambda: client.get("/api/v1/hosts").json()["count"] == 1, RECOVERY_SECONDS, "the host's first sample")
+        wait_until(
+            lambda: client.get("/api/v1/hosts").json()["count"] == 1, RECOVERY_SECONDS, "the host's first sample"
+        )
         yield client
 
 

@@ -3,6 +3,7 @@
 The tests stand in the order of a first day and share one run. They take minutes: the clone makes its own .venv.
 """
 
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,13 +60,11 @@ def test_its_readings_are_real_or_absent_with_a_reason(site, host):
 
 
 def test_gpt_train_runs_to_its_end_with_a_falling_loss(site, host):
-    params = {"steps": 30}
-    launched = site.post_json("reference/jobs", {"workload": "gpt-train", "hosts": [host], "params": params})
-    path = f"reference/jobs/{launched['items'][0]['id']}"
-    wait_until(lambda: site.get_json(path)["state"] in ENDED, 180, "the job's end")
-    job = site.get_json(path)
-    assert job["state"] == "done", job
-    assert job["result"]["loss_end"] < job["result"]["loss_start"]
+    job = site.launch("gpt-train", host, {"steps": 30})
+    wait_until(lambda: site.get_json(job)["state"] in ENDED, 180, "the job's end")
+    ended = site.get_json(job)
+    assert ended["state"] == "done", ended
+    assert ended["result"]["loss_end"] < ended["result"]["loss_start"]
 
 
 def test_the_metrics_name_this_machine(site, host):
@@ -90,3 +89,16 @@ def test_a_second_start_serves_within_8_seconds(site, host):
     assert "one-time password" not in site.output
     assert site.client.get("/").status_code == 200  # the session of before still holds
     site.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_end_in_the_middle_of_a_job_leaves_no_process(site, host, number):
+    site.start(within_seconds=START_SECONDS)
+    wait_until(lambda: site.get_json("reference/jobs?active=true")["count"] == 0, 60, "the earlier job's end")
+    job = site.launch("gpt-train", host, {"steps": 10_000})
+    wait_until(lambda: site.get_json(job)["step"] > 0, 60, "the job's first step")
+    supervisor = psutil.Process(min(site.pids))
+    assert "up" in supervisor.cmdline()
+    supervisor.send_signal(number)
+    wait_until(lambda: processes_of(site.clone) == [], 12, "the end of every process")
+    site.make.wait(5)

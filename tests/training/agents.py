@@ -33,13 +33,14 @@ class StandInAgent:
         self.reports: list[JobReport] = []
         self._has_broker = has_broker
         self._lock = Lock()
+        self.devices = [CPU, GPU]
         self.context = AgentContext(
             host=HOST,
             directory=directory,
             socket_path=directory / "steps.sock",
             job_python=job_python,
             submit=self._submit,
-            devices=lambda: [CPU, GPU],
+            devices=lambda: self.devices,
             on_frames=lambda handler: None,
         )
         self.runner = JobRunner(self.context)

@@ -16,14 +16,14 @@ class Outbox:
     def __init__(self, broker: Connection) -> None:
         self._channel = broker.channel()
 
-    def taken(self, host: str) -> list[tuple[str, bytes, dict]]:
-        """Return (task, payload, headers) of each message that waits for a host, and take them away."""
+    def taken(self, host: str) -> list[tuple[str, bytes]]:
+        """Return (task, payload) of each message that waits for a host, and take them away."""
         found = []
         queue = host_queue(host)
         while queue in Channel.queues and (message := self._channel.basic_get(queue, no_ack=True)):
             message.accept = {"application/x-msgpack"}
             (payload, *_), *_ = message.decode()
-            found.append((message.headers["task"], payload, message.headers))
+            found.append((message.headers["task"], payload))
         return found
 
 

@@ -13,15 +13,14 @@ JOBS = "/api/v1/reference/jobs"
 
 
 @pytest.fixture
-def api(outbox, django_capture_on_commit_callbacks):
+def api(outbox):
     client = script(Role.OPERATOR)
 
     def ask(path, body=None, **parameters):
-        with django_capture_on_commit_callbacks(execute=True):
-            if body is None:
-                response = client.get(f"/api/v1/reference/{path}", parameters)
-            else:
-                response = client.post(f"/api/v1/reference/{path}", body, content_type="application/json")
+        if body is None:
+            response = client.get(f"/api/v1/reference/{path}", parameters)
+        else:
+            response = client.post(f"/api/v1/reference/{path}", body, content_type="application/json")
         return response.status_code, response.json()
 
     return ask

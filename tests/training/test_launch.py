@@ -4,9 +4,11 @@ from datetime import timedelta
 
 import pytest
 from celery import current_app
+from django.db import DatabaseError
 from django.utils import timezone
 from kombu import Connection, pools
 
+from fleet import audit
 from fleet.audit import Actor
 from fleet.models import AuditEntry, DeviceKind, Origin
 from tests.training.reference_jobs import existing_job, ready_host
@@ -20,21 +22,16 @@ ADA = Actor("ada", "192.0.2.7")
 
 
 @pytest.fixture
-def start(django_capture_on_commit_callbacks, outbox):
+def start(outbox):
     def start(*hosts, workload="gpt-train", params=None, **kwargs):
-        with django_capture_on_commit_callbacks(execute=True):
-            return launch(workload, list(hosts), params or {}, actor=ADA, **kwargs)
+        return launch(workload, list(hosts), params or {}, actor=ADA, **kwargs)
 
     return start
 
 
 @pytest.fixture
-def stop(django_capture_on_commit_callbacks, outbox):
-    def stop(job):
-        with django_capture_on_commit_callbacks(execute=True):
-            return cancel(job, actor=ADA, now=timezone.now())
-
-    return stop
+def stop(outbox):
+    return lambda job: cancel(job, actor=ADA, now=timezone.now())
 
 
 def test_each_host_gets_a_job_of_one_launch_in_the_order_given(start):
@@ -62,7 +59,7 @@ def test_the_order_waits_on_the_hosts_own_queue(start, outbox):
 
     [job] = start("b", params={"steps": 30})
 
-    [(task, payload, headers)] = outbox.taken("b")
+    [(task, payload)] = outbox.taken("b")
     order = wire.unpack_order(payload)
     assert task == wire.START_TASK
     assert (order.job, order.host, order.workload, order.device_uuid) == (job.pk, "b", "gpt-train", "nvidia-b")
@@ -75,18 +72,23 @@ def test_an_order_expires_with_its_job(start, outbox):
 
     [job] = start("a")
 
-    [(_, payload, _)] = outbox.taken("a")
+    [(_, payload)] = outbox.taken("a")
     assert job.expires_at - job.created_at == ORDER_LIFETIME
     assert wire.unpack_order(payload).expires_ms == int(job.expires_at.timestamp() * 1000)
 
 
-def test_no_order_is_sent_before_the_job_is_committed(django_capture_on_commit_callbacks, outbox):
+def test_no_order_is_sent_for_a_launch_that_was_not_committed(start, outbox, monkeypatch):
+    def fail(*args):
+        raise DatabaseError("the disk is full")
+
+    monkeypatch.setattr(audit, "record", fail)
     ready_host()
 
-    with django_capture_on_commit_callbacks(execute=False):
-        launch("gpt-train", ["a"], {}, actor=ADA)
+    with pytest.raises(DatabaseError):
+        start("a")
 
     assert outbox.taken("a") == []
+    assert not ReferenceJob.objects.exists()
 
 
 def test_a_launch_is_in_the_audit_log_once_a_host(start):
@@ -199,7 +201,7 @@ def test_a_running_job_goes_on_until_its_host_has_ended_it(stop, outbox):
 
     assert stop(job)
 
-    [(task, payload, _)] = outbox.taken("a")
+    [(task, payload)] = outbox.taken("a")
     assert (task, wire.unpack_cancel(payload)) == (wire.CANCEL_TASK, (job.pk, "a"))
     assert (job.state, job.cancel_requested_at is not None) == (JobState.RUNNING, True)
 

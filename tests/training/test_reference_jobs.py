@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 
 import pytest
 
@@ -92,8 +93,6 @@ def test_its_log_tells_a_person_what_was_run(finished):
 
 
 def test_an_interpreter_without_torch_is_named_with_what_to_do(tmp_path):
-    import sys
-
     python = interpreter(tmp_path, f'exec {sys.executable} -S "$@"')
     agent = StandInAgent(tmp_path, python)
     agent.order(1)

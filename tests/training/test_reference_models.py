@@ -28,9 +28,7 @@ def test_the_counted_macs_are_those_of_the_layers_that_run(shape):
         macs = []
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
-                layer.register_forward_hook(
-                    lambda layer, _, out: macs.append(out.numel() * layer.weight[0].numel())  # noqa: B023
-                )
+                layer.register_forward_hook(lambda layer, _, out: macs.append(out.numel() * layer.weight[0].numel()))
         network(torch.empty(1, 3, shape.image_size, shape.image_size))
     assert sum(macs) == flops.resnet_forward_macs(shape)
 

@@ -54,6 +54,14 @@ def test_a_cancel_before_its_order_is_remembered_by_the_next_agent(tmp_path):
     assert again.states(1) in ([], ["cancelled"])
 
 
+def test_a_cancel_reaches_a_job_that_still_waits_for_its_device(tmp_path):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, SUCCEEDS))
+    agent.devices = []
+    agent.order(1)
+    agent.cancel(1)
+    assert agent.end_of(1, seconds=5).state == "cancelled"
+
+
 def test_a_second_cancel_changes_nothing(tmp_path):
     agent = StandInAgent(tmp_path, interpreter(tmp_path, SLEEPS))
     agent.order(1)

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,14 @@ def test_an_end_without_a_result_is_told_with_status_and_last_line(tmp_path):
     assert end.log == "loading\nit broke\n"
 
 
+def test_an_order_waits_for_a_sampler_that_has_found_no_device_yet(agent):
+    agent.devices = []
+    agent.order(1)
+    until(lambda: agent.record(1))
+    agent.devices = [CPU]
+    assert agent.end_of(1).state == "done"
+
+
 def test_a_job_sees_no_secret_and_only_its_accelerator():
     inherited = {"PATH": "/bin", "STEPWATT_BROKER_URL": "redis://:secret@h", "PYTHONPATH": "/x", "LD_PRELOAD": "/y"}
     found = environment("nvidia", "GPU-1", inherited)
@@ -168,4 +177,4 @@ def test_a_running_job_is_heard_of_at_least_every_two_seconds(busy):
     at = [report.at_ms for report in busy.reports_of(1)]
     until(lambda: len(busy.reports_of(1)) >= len(at) + 3, seconds=10)
     times = [report.at_ms for report in busy.reports_of(1)]
-    assert max(later - earlier for earlier, later in zip(times, times[1:], strict=False)) < 2_000
+    assert max(later - earlier for earlier, later in pairwise(times)) < 2_000

@@ -75,7 +75,8 @@ def _settings(found: ReferenceJob) -> list[tuple[str, object]]:
     """Return (label, value) of each parameter; a workload that has left the catalogue shows their names."""
     workload = WORKLOADS.get(found.workload)
     labels = {param.name: param.label for param in workload.params} if workload else {}
-    return [(labels.get(name, name), value) for name, value in found.params.items()]
+    shown = {"batch_size": {0: "by the device"}}
+    return [(labels.get(name, name), shown.get(name, {}).get(value, value)) for name, value in found.params.items()]
 
 
 def _seconds_taken(found: ReferenceJob) -> float | None:

@@ -62,7 +62,7 @@ def percent(step: int, total_steps: int) -> int | None:
 def progress(job: ReferenceJob, steps: StepColumns) -> Progress:
     """Return how far the job is, by its newest report and by the steps that have arrived, whichever is further."""
     step = max(job.step, steps.number[-1] if steps.number else 0)
-    total = job.total_steps or job.params["warmup_steps"] + job.params["steps"]
+    total = job.total_steps or sum(job.params.get(name, 0) for name in ("warmup_steps", "steps"))
     return Progress(
         mark=mark(job),
         headline=_headline(job),
@@ -103,8 +103,8 @@ def _seconds_left(job: ReferenceJob, steps: StepColumns, steps_left: int) -> flo
 
 
 def _stages(job: ReferenceJob) -> list[Stage]:
-    warm_up, measure = _steps(job.params["warmup_steps"]), _steps(job.params["steps"])
-    labels = ["Queued", "Build", f"Warm up, {warm_up}", f"Measure, {measure}", "Finish"]
+    warm_up, measure = job.params.get("warmup_steps"), job.params.get("steps")
+    labels = ["Queued", "Build", _counted("Warm up", warm_up), _counted("Measure", measure), "Finish"]
     at = len(STAGES) if job.state == JobState.DONE else _stage_index(job)
     here = "stopped" if job.is_final else "now"
     return [Stage(label, "done" if i < at else here if i == at else "ahead") for i, label in enumerate(labels)]
@@ -116,5 +116,7 @@ def _stage_index(job: ReferenceJob) -> int:
     return 0 if job.started_at is None and job.state != JobState.STARTING else 1
 
 
-def _steps(n: int) -> str:
-    return f"{n:,} step" if n == 1 else f"{n:,} steps"
+def _counted(label: str, n_steps: int | None) -> str:
+    if n_steps is None:
+        return label
+    return f"{label}, {n_steps:,} step{'' if n_steps == 1 else 's'}"

@@ -98,19 +98,17 @@ def _launch(request: HttpRequest, now: datetime) -> HttpResponseBase:
         texts = {param.name: request.POST.get(param.name, "") for param in workload.params}
         jobs = launch(workload.name, names, read_texts(workload.name, texts), actor=actor_of(request))
     except ParamsInvalid as error:
-        return _refuse(request, names, now, error.field, error.message)
+        return _refuse(request, names, now, {error.field: error.message}, 400)
     except LaunchRefused as error:
-        return _refuse(request, names, now, error.field, str(error))
+        return _refuse(request, names, now, {error.field: str(error)}, 409 if error.is_busy else 400)
     if len(jobs) == 1:
         return redirect("training:job", jobs[0].pk)
     return redirect(f"{reverse('training:reference')}?view=running")
 
 
-def _refuse(request: HttpRequest, names: list[str], now: datetime, field: str, message: str) -> HttpResponse:
-    """Show the form again as it was sent: 409 where a chosen host is busy, else 400."""
-    form = launch_form(request.POST, names, now, {field: message})
-    is_busy = any(choice.mark == "run" and choice.host.name in names for choice in form.hosts)
-    return _render_form(request, form, "training/launch.html", 409 if field == "hosts" and is_busy else 400)
+def _refuse(request: HttpRequest, names: list[str], now: datetime, errors: dict[str, str], status: int) -> HttpResponse:
+    """Show the form again as it was sent."""
+    return _render_form(request, launch_form(request.POST, names, now, errors), "training/launch.html", status)
 
 
 def _render_form(request: HttpRequest, form: LaunchForm, template: str, status: int) -> HttpResponse:
