@@ -16,7 +16,7 @@ from fleet.models import Device, Host
 from telemetry import queries
 from telemetry.api_answers import DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
 from telemetry.api_questions import Inventory, Span, check_state_span, known_gauge, known_metric
-from telemetry.api_series import DeviceSeries, FleetSeries, Group, StateSeries, group_of, series_of
+from telemetry.api_series import DeviceSeries, FleetSeries, StateSeries, group_of, series_of
 from telemetry.catalog import Kind, Metric
 from telemetry.states import seconds_per_value
 from telemetry.store import read
@@ -119,30 +119,16 @@ def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> Fle
     now = timezone.now()
     start_ms, end_ms = asked.milliseconds(now)
     counted = [state.device for state in queries.fleet_state(now, cluster=asked.cluster).counted]
-    grid = queries.device_series([], [metric.name], start_ms, end_ms, asked.points)
+    trend = queries.trend(counted, metric.name, start_ms, end_ms, asked.points, group_by=asked.group_by)
     return FleetSeries(
         start=_utc(start_ms),
         end=_utc(end_ms),
-        step_seconds=grid.step_seconds,
+        step_seconds=trend.step_seconds,
         metric=metric.name,
         unit=metric.unit,
-        time_ms=grid.times_ms,
-        groups=_groups(counted, metric, asked, start_ms, end_ms),
+        time_ms=trend.times_ms,
+        groups=[group_of(name, trend, name) for name in trend.mean],
     )
-
-
-def _groups(
-    counted: list[Device], metric: Metric, asked: FleetSeriesQuestion, start_ms: int, end_ms: int
-) -> list[Group]:
-    span = (metric.name, start_ms, end_ms, asked.points)
-    kind, _, key = asked.group_by.partition(":")
-    if kind != "label":
-        trend = queries.trend(counted, *span, group_by=kind)
-        return [group_of(name, trend, name) for name in trend.mean]
-    by_value: dict[str, list[Device]] = {}
-    for member in counted:
-        by_value.setdefault(str(member.host.labels.get(key, "")), []).append(member)
-    return [group_of(value, queries.trend(members, *span), "") for value, members in sorted(by_value.items())]
 
 
 def _state_series(found: Device, metric: Metric, block: Bucketed) -> StateSeries:

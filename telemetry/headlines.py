@@ -27,6 +27,12 @@ class Headline:
     share: float | None = None
 
 
+    @property
+    def words(self) -> str:
+        """The line below the figure: what it is to be read against, or why there is none."""
+        return self.why_unknown if self.value is None else self.note
+
+
 def headlines(state: FleetState) -> list[Headline]:
     return [_reporting(state), _utilisation(state), _power(state), _memory(state), _hottest(state), _clock(state)]
 
@@ -89,7 +95,7 @@ def _memory(state: FleetState) -> Headline:
         label="Memory in use",
         value=used if giving else None,
         unit="bytes",
-        note=note or _of_devices(state, 0),
+        note=note,
         href="/hosts/?sort=-memory",
         why_unknown=_why(state, "memory_used_bytes"),
         share=used / whole if giving else None,
@@ -104,7 +110,7 @@ def _hottest(state: FleetState) -> Headline:
         label=f"Hottest {state.noun.removesuffix('s')}",
         value=hottest.values[metric] if hottest else None,
         unit="celsius",
-        note=f"{hottest.device.host.name} {hottest.device.title}" if hottest else _of_devices(state, 0),
+        note=f"{hottest.device.host.name} {hottest.device.title}" if hottest else "",
         href=f"/devices/{hottest.device.uuid}/" if hottest else "/hosts/?sort=-temperature",
         why_unknown=_why(state, metric),
     )
@@ -133,7 +139,8 @@ def _giving(state: FleetState, metric: str) -> list[DeviceState]:
 
 
 def _of_devices(state: FleetState, n: int) -> str:
-    return f"from {n:,} of {len(state.counted):,} {state.noun}"
+    """Return of how many devices a figure speaks; "" where it is the only one there is."""
+    return "" if n == len(state.counted) == 1 else f"from {n:,} of {len(state.counted):,} {state.noun}"
 
 
 def _why(state: FleetState, metric: str) -> str:

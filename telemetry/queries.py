@@ -165,7 +165,7 @@ class Trend:
 def trend(
     devices: Sequence[Device], metric: str, start_ms: int, end_ms: int, points: int, *, group_by: str = ""
 ) -> Trend:
-    """Return mean, p10, p90 and sum of a gauge across the devices of each group ("" | "cluster" | "model" | "host").
+    """Return mean, p10, p90 and sum of a gauge across the devices of each group ("" | "cluster" | "model" | "host" | "label:<key>").
 
     A bucket's sum is None where a device that reported in it gave no value before or after either.
     """
@@ -192,6 +192,8 @@ def _group_key(device: Device, group_by: str) -> str:
             return device.model
         case "host":
             return device.host.name
+        case _ if group_by.startswith("label:"):
+            return str(device.host.labels.get(group_by.removeprefix("label:"), ""))
     return ""
 
 

@@ -97,8 +97,9 @@ class Stack:
         client.get("/login/")
         form = {"username": "admin", "password": self.password, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
         answer = client.post("/login/", data=form, headers={"Referer": f"{self.url}/login/"})
-        assert answer.status_code == 200 and "sessionid" in client.cookies, answer.text[:2000]
-        client.headers |= {"X-CSRFToken": client.cookies["csrftoken"], "Referer": f"{self.url}/"}
+        assert answer.status_code == 200, answer.text[:2000]
+        assert "sessionid" in client.cookies, "the sign-in was refused"
+        client.headers.update({"X-CSRFToken": client.cookies["csrftoken"], "Referer": f"{self.url}/"})
         return client
 
 

@@ -26,7 +26,9 @@ def step_times() -> dict[str, Any]:
     )
     traces = [line("s0"), line("s1", width=1.75), above]
     keys = [Key("measured step", "s1", [1]), Key("warm-up step", "s0", [0])]
-    return as_json(figure(traces, unit="seconds", keys=keys, from_zero=False))
+    drawn = figure(traces, unit="seconds", keys=keys, from_zero=False)
+    drawn.update_layout(margin_t=22)  # the span's name stands above the plot, clear of the triangles
+    return as_json(drawn)
 
 
 def step_arrays(job: ReferenceJob, steps: StepColumns, seconds_left: float | None) -> dict[str, Any]:
@@ -66,20 +68,17 @@ def _range(job: ReferenceJob, steps: StepColumns, seconds_left: float | None) ->
 def _warm_up_span(steps: StepColumns) -> dict[str, Any]:
     ends = [ended_ms for ended_ms, warm in zip(steps.ended_ms, steps.is_warmup, strict=True) if warm]
     if not ends:
-        return {"shapes": [], "annotations": []}
+        return {"shapes": [], "annotations": [] if steps.number else [_nothing_yet()]}
     span = {"type": "rect", "layer": "below", "xref": "x", "x0": _first_ms(steps), "x1": ends[-1]}
     fill = {"yref": "paper", "y0": 0, "y1": 1, "fillcolor": "token:text-3/0.13", "line": {"width": 0}}
     words = {"text": "warm-up", "showarrow": False, "font": {"size": 10.5, "color": "token:text-2"}}
-    place = {
-        "xref": "x",
-        "x": _first_ms(steps),
-        "xanchor": "left",
-        "xshift": 4,
-        "yref": "paper",
-        "y": 1,
-        "yanchor": "top",
-    }
+    place = {"xref": "x", "x": _first_ms(steps), "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom"}
     return {"shapes": [span | fill], "annotations": [words | place]}
+
+
+def _nothing_yet() -> dict[str, Any]:
+    words = {"text": "no step has arrived", "showarrow": False, "font": {"size": 12, "color": "token:text-3"}}
+    return words | {"xref": "paper", "x": 0.5, "yref": "paper", "y": 0.5}
 
 
 def _first_ms(steps: StepColumns) -> int:

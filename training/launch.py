@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from fleet import audit
 from fleet.audit import Actor
-from fleet.models import Device, DeviceKind, Host, Origin
+from fleet.models import Device, Host, Origin
 from training import orders
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 from training.workloads import ParamsInvalid, validate
@@ -114,7 +114,7 @@ def _device(host: Host, device_uuid: str) -> Device:
             raise LaunchRefused("device", f"{host.name} has no device {device_uuid}")
     if not devices:
         raise LaunchRefused("hosts", f"{host.name} has not reported any device yet")
-    return next((device for device in devices if device.kind == DeviceKind.NVIDIA), devices[0])
+    return next((device for device in devices if device.is_accelerator), devices[0])
 
 
 def _waiting_reason(host: Host, now: datetime) -> str:

@@ -45,7 +45,7 @@ def status(name: str, words: str) -> SafeString:
 
 @register.simple_tag
 def pill(name: str, words: str) -> SafeString:
-    return format_html('<span class="pill {}">{}{}</span>', _shape(name), mark(name), words)
+    return format_html('<span class="pill {}">{}<span>{}</span></span>', _shape(name), mark(name), words)
 
 
 @register.simple_tag

@@ -10,12 +10,11 @@
    Colours are "token:s1" or "token:s1/0.17", resolved when drawn. data-sync="group" shares zoom and crosshair;
    data-every="s" sets the seconds between two fetches, data-window sends a zoomed window along as `from` and `to`. */
 
-import { fetchJson, query, setQuery, token } from "./shell.js";
+import { drawnLayout, drawnTraces, fromWall, ofAxis, pickUnit, toWall } from "./figure.js";
+import { buildLegend, format, nearest, readout } from "./legend.js";
+import { fetchJson, query, setQuery } from "./shell.js";
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false };
-const MINUTE = 60_000;
-const DAY = 1440 * MINUTE;
-const STEPS = [1 / 60, 1 / 30, 1 / 12, 1 / 4, 1 / 2, 1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 40_320];
 const charts = [];
 const sources = new Map();
 const zooms = new Map(); // group → [start, end] in the values of the axis; milliseconds in UTC where it is a time axis
@@ -26,123 +25,6 @@ const plotly = new Promise((resolve, reject) => {
   script.addEventListener("load", () => resolve(window.Plotly));
   script.addEventListener("error", () => reject(new Error("The chart library did not load; the newest values stand in the legends.")));
 });
-
-/* Times: plotly knows UTC only, so a moment is shifted to where it stands on the viewer's wall clock. ------------- */
-
-const offset = (ms) => new Date(ms).getTimezoneOffset() * MINUTE;
-const toWall = (ms) => ms - offset(ms);
-const fromWall = (ms) => ms + offset(ms + offset(ms));
-const ofAxis = (value) => (typeof value === "number" ? value : Date.parse(`${value.replace(" ", "T")}Z`));
-
-/* Figure → what plotly draws ------------------------------------------------------------------------------------- */
-
-function resolved(value) {
-  if (typeof value === "string") return value.startsWith("token:") ? token(value.slice(6)) : value;
-  if (Array.isArray(value)) return value.length && typeof value[0] === "number" ? value : value.map(resolved);
-  if (value === null || typeof value !== "object") return value;
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, resolved(inner)]));
-}
-
-function pickUnit(chart) {
-  const units = chart.figure.layout.meta?.units ?? [[1, ""]];
-  let greatest = 0;
-  for (const trace of chart.traces) for (const y of trace.y ?? []) if (y !== null) greatest = Math.max(greatest, Math.abs(y));
-  const fitting = units.filter(([size]) => greatest >= 2 * size);
-  return fitting.at(-1) ?? units[0];
-}
-
-function drawnTraces(chart) {
-  return chart.figure.data.map((styled, index) => {
-    const { x, y } = chart.traces[index];
-    return {
-      ...resolved(styled),
-      x: chart.isTime ? x.map((ms) => (ms === null ? null : toWall(ms))) : x,
-      y: chart.unit[0] === 1 ? y : y.map((value) => (value === null ? null : value / chart.unit[0])),
-    };
-  });
-}
-
-/* Shapes and annotations speak of the axes as the traces do: time in milliseconds, values in base units. */
-function placed(chart, item) {
-  const out = resolved(item);
-  for (const key of ["x", "x0", "x1"]) if (chart.isTime && item.xref !== "paper" && key in out) out[key] = toWall(out[key]);
-  for (const key of ["y", "y0", "y1"]) if (item.yref !== "paper" && key in out) out[key] /= chart.unit[0];
-  return out;
-}
-
-function drawnLayout(chart) {
-  const { meta, ...described } = chart.figure.layout;
-  const layout = resolved(described);
-  const window_ = chart.window();
-  layout.height = chart.element.clientHeight;
-  layout.shapes = [...(described.shapes ?? []), ...(chart.extra.shapes ?? [])].map((item) => placed(chart, item));
-  layout.annotations = [...(described.annotations ?? []), ...(chart.extra.annotations ?? [])].map((item) => placed(chart, item));
-  layout.uirevision = "live";
-  layout.xaxis = { ...layout.xaxis, uirevision: String(zooms.get(chart.group) ?? "live") };
-  layout.yaxis = { ...layout.yaxis };
-  if (window_) layout.xaxis.range = chart.isTime ? window_.map(toWall) : window_;
-  if (window_ && chart.isTime) Object.assign(layout.xaxis, timeTicks(window_, chart.element.clientWidth));
-  if (layout.yaxis.range) layout.yaxis.range = layout.yaxis.range.map((y) => (y === null ? null : y / chart.unit[0]));
-  if (chart.unit[1]) Object.assign(layout.yaxis, { ticksuffix: ` ${chart.unit[1]}`, showticksuffix: "last" });
-  return layout;
-}
-
-function timeTicks([start, end], width) {
-  const fits = (minutes) => (end - start) / (minutes * MINUTE) <= (width - 60) / (minutes >= 1440 ? 80 : 62);
-  const step = (STEPS.find(fits) ?? STEPS.at(-1)) * MINUTE;
-  const midnight = new Date(start).setHours(0, 0, 0, 0);
-  return { dtick: step, tick0: toWall(midnight), tickformat: step < MINUTE ? "%H:%M:%S" : step < DAY ? "%H:%M" : "%-d %b" };
-}
-
-/* Legends: HTML, with the value at the crosshair, else the newest ------------------------------------------------- */
-
-function format(value) {
-  const small = Math.abs(value) < 1000;
-  const digits = small ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
-  return value.toLocaleString("en-GB", digits).replace("-", "\u2212");
-}
-
-function buildLegend(chart) {
-  const box = document.querySelector(`[data-legend="${chart.id}"]`);
-  chart.entries = [];
-  if (!box) return;
-  box.replaceChildren();
-  for (const entry of chart.figure.layout.meta?.legend ?? []) {
-    const [line, swatch, value] = ["span", "i", "b"].map((tag) => document.createElement(tag));
-    swatch.className = entry.shape === "line" ? "" : entry.shape;
-    swatch.style.setProperty("--c", `var(--${entry.color.replace("token:", "")})`);
-    line.append(swatch, entry.label, value);
-    box.append(line);
-    chart.entries.push({ ...entry, value });
-  }
-}
-
-/* The value of a trace at `x` (null: its newest); null in a gap. A trace may carry its own values as customdata. */
-function valueAt({ x, y, customdata }, at) {
-  const values = customdata ?? y;
-  if (at === null) return values.findLast((value) => value !== null) ?? null;
-  return values[nearest(x, at)] ?? null;
-}
-
-function nearest(xs, at) {
-  let low = 0;
-  let high = xs.length - 1;
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (xs[middle] <= at) low = middle;
-    else high = middle;
-  }
-  return at - xs[low] < xs[high] - at ? low : high;
-}
-
-function readout(chart, at) {
-  const [size, unit] = chart.unit;
-  for (const entry of chart.entries) {
-    const values = entry.traces.map((index) => valueAt(chart.traces[index], at)).filter((value) => value !== null);
-    const shown = [...new Set([Math.min(...values), Math.max(...values)].map((value) => format(value / size)))];
-    entry.value.textContent = values.length ? shown.join("–") + (unit ? `\u202f${unit}` : "") : "—";
-  }
-}
 
 /* Crosshair and zoom of a group ------------------------------------------------------------------------------------ */
 
@@ -195,7 +77,7 @@ async function draw(chart) {
   try {
     const library = await plotly;
     if (!chart.isDrawn) chart.element.replaceChildren();
-    await library.react(chart.element, drawnTraces(chart), drawnLayout(chart), CONFIG);
+    await library.react(chart.element, drawnTraces(chart), drawnLayout(chart, zooms.get(chart.group)), CONFIG);
   } catch (error) {
     chart.element.replaceChildren(waiting(error.message));
     throw error;

@@ -15,7 +15,7 @@ from telemetry import catalog, figures, queries
 from telemetry.catalog import Kind, Metric
 from telemetry.health import clock_event_names
 from telemetry.queries import DeviceState
-from telemetry.views.host import METRICS, Chart, references
+from telemetry.views.host import METRICS, Chart, metric_label, references
 
 _NO_CHART = {
     "memory_total_bytes",
@@ -31,6 +31,7 @@ class Reading:
     """A row of the table: a value in base units with its words, or the reason why there is none."""
 
     metric: Metric
+    label: str
     value: float | None
     words: str
     absent: str
@@ -55,13 +56,13 @@ def device(request: HttpRequest, uuid: str) -> HttpResponse:
 
 
 def _reading(state: DeviceState, metric: Metric) -> Reading:
-    value = state.values.get(metric.name)
+    value, label = state.values.get(metric.name), metric_label(metric.name, [state])
     if value is None:
-        return Reading(metric, None, "", state.why_absent(metric.name))
+        return Reading(metric, label, None, "", state.why_absent(metric.name))
     words = ""
     if metric.name == "clock_event_reasons":
         words = ", ".join(clock_event_names(int(value))) or "none"
-    return Reading(metric, value, words, "")
+    return Reading(metric, label, value, words, "")
 
 
 def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
@@ -72,6 +73,7 @@ def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
     charts = [
         Chart(
             catalog.BY_NAME[name],
+            metric_label(name, [state]),
             figures.as_json(
                 figures.mean_with_band(
                     catalog.BY_NAME[name].unit,

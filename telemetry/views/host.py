@@ -40,6 +40,7 @@ class Chart:
     """A row of the stack: a figure, or the reason why there is none."""
 
     metric: catalog.Metric
+    label: str
     figure: dict[str, Any] | None
     absent: str
 
@@ -80,6 +81,7 @@ def _charts(request: HttpRequest, state: HostState, chosen: DeviceState | None) 
     charts = [
         Chart(
             catalog.BY_NAME[metric],
+            metric_label(metric, state.counted),
             figures.as_json(_figure(state, chosen, metric, is_last=metric == offered[-1]))
             if metric in offered
             else None,
@@ -90,6 +92,12 @@ def _charts(request: HttpRequest, state: HostState, chosen: DeviceState | None) 
     wanted = {"range": window.key, "metric": offered, "device": chosen.device.uuid if chosen else ""}
     arrays = f"{reverse('host-arrays', args=[state.host.name])}?{urlencode(wanted, doseq=True)}"
     return {"range": window, "charts": charts, "arrays": arrays}
+
+
+def metric_label(metric: str, devices: list[DeviceState]) -> str:
+    """Return what the metric is called on these devices: a CPU has no streaming multiprocessors."""
+    is_core_clock = metric == "sm_clock_hertz" and not any(d.device.is_accelerator for d in devices)
+    return "Core clock" if is_core_clock else catalog.BY_NAME[metric].label
 
 
 def why_absent(devices: list[DeviceState], metric: str) -> str:

@@ -1,10 +1,13 @@
-"""A real browser on the running product. Every page's console and requests are watched: an error or a stranger fails the test."""
+"""A real browser on the running product.
+
+Every page's console and requests are watched: an error, or a request to a stranger, fails the test.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.programs import require
 from tests.stack import Stack
@@ -36,9 +39,17 @@ class Watched:
     strangers: list[str] = field(default_factory=list)
 
     def follow(self, page: Page, origin: str) -> None:
-        page.on("console", lambda said: said.type in {"error", "warning"} and self.complaints.append(f"{said.text} {said.location}"))
+        page.on("console", self._note)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: request.url.startswith((origin, "data:", "blob:")) or self.strangers.append(request.url))
+        page.on("request", lambda request: self._is_own(request.url, origin) or self.strangers.append(request.url))
+
+    def _note(self, said: ConsoleMessage) -> None:
+        if said.type in {"error", "warning"}:
+            self.complaints.append(f"{said.text} {said.location}")
+
+    @staticmethod
+    def _is_own(url: str, origin: str) -> bool:
+        return url.startswith((origin, "data:", "blob:"))
 
 
 @pytest.fixture

@@ -23,11 +23,10 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def client(stack) -> Iterator[httpx.Client]:
-    with stack.signed_in() as client:
-        wait_until(
-            lambda: client.get("/api/v1/hosts").json()["count"] == 1, RECOVERY_SECONDS, "the host's first sample"
-        )
-        yield client
+    client = stack.signed_in()
+    wait_until(lambda: client.get("/api/v1/hosts").json()["count"] == 1, RECOVERY_SECONDS, "the first sample")
+    yield client
+    client.close()
 
 
 def host(client: httpx.Client) -> dict:
@@ -71,29 +70,14 @@ def test_telemetry_goes_on_after_the_ingest_was_killed(stack, client):
     wait_for_new_samples(client)
 
 
-def test_no_sample_is_counted_twice(stack, client):
-    """After the kills above the broker has handed some batches out again."""
-    counted = stack.manage("shell", "--no-imports", "-c", COUNT_REPEATED)
-
-    assert counted.stdout.strip() == "0", counted.stdout + counted.stderr
-
-
-COUNT_REPEATED = """
-from fleet.models import Device
-from telemetry.store import read
-device = Device.objects.get()
-times = read.samples(device, "gpu_utilization_ratio", 0, 2**53).times_ms.tolist()
-assert len(times) > 5
-print(len(times) - len(set(times)))
-"""
-
-
 def test_a_job_survives_a_restart_of_the_web_server_and_the_workers(stack, client):
     job_id = launch(client, steps=40)
     wait_for_state(client, job_id, "running")
 
-    for words in ("uvicorn", "ingest@", "worker@"):
-        stack.child(words).send_signal(signal.SIGTERM)
+    asked = [stack.child(words) for words in ("uvicorn", "ingest@", "worker@")]
+    for process in asked:
+        process.send_signal(signal.SIGTERM)
+    psutil.wait_procs(asked, timeout=RECOVERY_SECONDS)
     wait_until(lambda: is_alive(client), RECOVERY_SECONDS, "the web server's answer")
 
     assert wait_for_state(client, job_id, "done", "failed", "lost", within_seconds=120)["state"] == "done"
@@ -146,7 +130,7 @@ def test_a_cancelled_job_is_gone_within_five_seconds(stack, client):
 
 def test_no_process_but_the_job_itself_maps_torch(stack, client):
     job_id = launch(client, steps=10_000)
-    wait_for_state(client, job_id, "running")
+    wait_until(lambda: job(client, job_id)["step"] > 0, RECOVERY_SECONDS, "the job's first step")
 
     mapping = [p for p in psutil.Process(stack.pid).children(recursive=True) if maps_torch(p)]
 
@@ -157,3 +141,20 @@ def test_no_process_but_the_job_itself_maps_torch(stack, client):
 
 def maps_torch(process: psutil.Process) -> bool:
     return any("libtorch" in mapped.path for mapped in process.memory_maps())
+
+
+def test_no_sample_is_counted_twice(stack, client):
+    """The kills above made agents send again and the broker hand out again."""
+    counted = stack.manage("shell", "--no-imports", "-c", COUNT_REPEATED)
+
+    assert counted.stdout.strip() == "0", counted.stdout + counted.stderr
+
+
+COUNT_REPEATED = """
+from fleet.models import Device
+from telemetry.store import read
+device = Device.objects.get()
+times = read.samples(device, "gpu_utilization_ratio", 0, 2**53).times_ms.tolist()
+assert len(times) > 5
+print(len(times) - len(set(times)))
+"""

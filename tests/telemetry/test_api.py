@@ -162,7 +162,9 @@ def test_a_device_that_nobody_knows_is_an_error(api):
 def test_a_gauge_answers_mean_min_and_max_on_one_grid(api):
     first = report({"power_draw_watts": 400.0}, ticks=10, ago=MINUTE_AGO)
 
-    _, answer = api(f"devices/{GPU.uuid}/series", metric="power_draw_watts", start=first, end=first + 10_000, points=100)
+    _, answer = api(
+        f"devices/{GPU.uuid}/series", metric="power_draw_watts", start=first, end=first + 10_000, points=100
+    )
 
     series = answer["metrics"]["power_draw_watts"]
     assert (series["unit"], series["kind"], answer["step_seconds"]) == ("watts", "gauge", 2)
@@ -190,7 +192,9 @@ def test_a_state_answers_seconds_at_each_value(api):
 
     series = answer["metrics"]["clock_event_reasons"]
     assert list(series["seconds"]) == ["4"]
-    assert sum(x or 0 for x in series["seconds"]["4"]) == pytest.approx(11)  # ten samples, the last of which holds for 2 s
+    assert sum(x or 0 for x in series["seconds"]["4"]) == pytest.approx(
+        11
+    )  # ten samples, the last of which holds for 2 s
 
 
 def test_what_was_not_measured_is_null(api):

@@ -75,6 +75,7 @@ def test_a_job_without_steps_has_an_axis_from_its_beginning():
     assert answer["range"][0] == START
     assert [trace["x"] for trace in answer["traces"]] == [[], [], []]
     assert answer["shapes"] == []
+    assert [words["text"] for words in answer["annotations"]] == ["no step has arrived"]
 
 
 def test_the_span_of_the_warm_up_is_from_its_first_start_to_its_last_end():

@@ -20,14 +20,14 @@ LAUNCH = "/reference/?view=launch"
 PARAMS = {"steps": 60, "warmup_steps": 5, "batch_size": 0, "precision": "auto", "seed": 1}
 RESULT = {
     "model": "GPT 3M", "parameters": 3_178_496, "batch_size": 8, "data": "synthetic tokens", "measured_steps": 60,
-    "measured_seconds": 20.0, "samples": 480, "window_start_ms": 1_700_000_000_000, "window_end_ms": 1_700_000_020_000,
-    "samples_per_second": 24.0, "tokens_per_second": 3072.0, "step_seconds_median": 0.331, "step_seconds_p95": 0.352,
-    "flops_per_sample": 2_500_000_000, "flops_method": "6N + 12·L·H·Q·T", "achieved_flops_per_second": 6.0e10,
+    "measured_seconds": 20.5, "samples": 504, "window_start_ms": 1_700_000_000_000, "window_end_ms": 1_700_000_020_000,
+    "samples_per_second": 504 / 20.5, "tokens_per_second": 3148.8, "step_seconds_median": 0.331, "step_seconds_p95": 0.352,
+    "flops_per_sample": 2_510_000_000, "flops_method": "6N + 12·L·H·Q·T", "achieved_flops_per_second": 6.1746e10,
     "loss_start": 6.2, "loss_end": 4.9, "loss_method": "mean of the first 5 steps", "warmup_steps": 5, "seed": 1,
     "precision": "fp32", "device_name": "model cpu", "threads": 2, "peak_memory_bytes": 640_000_000,
     "peak_memory_method": "resident set", "versions": {"torch": "2.13.0"},
 }  # fmt: skip
-ENERGY = {"joules": 960.0, "mean_watts": 48.0, "samples_per_joule": 0.5, "method": "counter difference"}
+ENERGY = {"joules": 985.0, "mean_watts": 49.2, "samples_per_joule": 504 / 985, "method": "counter difference"}
 
 
 def job_in(state, **fields):
@@ -335,9 +335,9 @@ def test_running_figures_leave_the_warm_up_out(viewer):
 def test_a_finished_job_shows_its_result_and_where_each_figure_comes_from(viewer):
     page = text(viewer.get(f"/reference/{finished().pk}/"))
 
-    assert "480 sequences ÷ 20 s = 24 sequences/s" in page
-    assert "480 sequences ÷ 960 J = 0.5 sequences/J" in page
-    assert "2.5 GFLOP × 24 sequences/s = 60 GFLOP/s" in page
+    assert "504 sequences ÷ 20.5 s = 24.6 sequences/s" in page
+    assert "504 sequences ÷ 985 J = 0.512 sequences/J" in page
+    assert "2.51 GFLOP × 24.6 sequences/s = 61.7 GFLOP/s" in page
     assert "6N + 12·L·H·Q·T" in page
     assert "torch 2.13.0" in page
 
@@ -455,9 +455,9 @@ def test_results_show_the_figures_of_done_jobs_and_the_reason_of_others(viewer):
     page = text(viewer.get("/reference/"))
 
     assert "331 ms" in page
-    assert "24 /s" in page
-    assert "48 W" in page
-    assert "0.5 /J" in page
+    assert "24.6 /s" in page
+    assert "49.2 W" in page
+    assert "0.512 /J" in page
     assert "torch is not installed on b" in page
 
 

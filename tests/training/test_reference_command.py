@@ -3,11 +3,9 @@
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
-from rich.console import Console
 
-from tests.training.reference_jobs import RESULT, existing_job, ready_host
+from tests.training.reference_jobs import RESULT, ready_host
 from training.management.commands import reference
-from training.management.commands.reference import follow
 from training.models import JobState, ReferenceJob
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +34,7 @@ def the_host(monkeypatch):
                 raise move
             ReferenceJob.objects.update(**move)
 
-        monkeypatch.setattr(reference.time, "sleep", sleep)
+        monkeypatch.setattr(reference, "sleep", sleep)
 
     return plays
 
@@ -140,11 +138,21 @@ def test_a_job_that_does_not_finish_is_a_failure_with_its_reason(the_host, capsy
     assert "a: no torch [on this host]" in capsys.readouterr().out
 
 
-def test_one_host_of_two_that_fails_is_a_failure():
-    console = Console(file=None, quiet=True)
-    done, failed = existing_job(ready_host("a"), **DONE), existing_job(ready_host("b"), JobState.FAILED)
+def test_one_host_of_two_that_fails_is_a_failure(monkeypatch, capsys):
+    def end(seconds):
+        ReferenceJob.objects.filter(host__name="a").update(**DONE)
+        ReferenceJob.objects.filter(host__name="b").update(state=JobState.FAILED, reason="no torch")
 
-    assert [job.state for job in follow([done.pk, failed.pk], console)] == ["done", "failed"]
+    ready_host("a")
+    ready_host("b")
+    monkeypatch.setattr(reference, "sleep", end)
+
+    with pytest.raises(CommandError, match="not every host finished"):
+        run("gpt-train", "--host", "a", "--host", "b", "--wait")
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[-3:-1]] == [
+        ["a", "done"],
+        ["b", "failed"],
+    ]
 
 
 def test_interrupting_the_wait_leaves_the_job_and_says_how_to_cancel(the_host):

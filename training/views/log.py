@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 TAIL_LINES = 200
 _TIMED = re.compile(r"(?P<time>(?:\d{4}-\d{2}-\d{2}[T ])?\d{2}:\d{2}:\d{2}(?:[.,]\d+)?Z?)\s(?P<text>.*)")
-_TROUBLE = re.compile(r"\b(error|warning|traceback|exception|killed|out of memory)\b", re.IGNORECASE)
+_TROUBLE = re.compile(r"(error|warning|exception|traceback|killed|out of memory)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,10 @@ class Tail:
 
     lines: list[Line]
     total: int
+
+    @property
+    def is_timed(self) -> bool:
+        return any(line.time for line in self.lines)
 
 
 def tail(log: str) -> Tail:

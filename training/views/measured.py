@@ -19,7 +19,7 @@ from training.workloads import WORKLOADS
 _STILL_TO_COME = "the last samples of the measured window are still arriving"
 _AT_THE_END = "counted when the job is done"
 _NO_STEP_YET = "no measured step yet"
-_NO_RESULT = "the job did not finish, so there is no result"
+_NO_RESULT = "no result: the job did not finish"
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def progress(job: ReferenceJob, steps: StepColumns) -> Progress:
         reason=_reason(job),
         step=step,
         total_steps=total,
-        percent=percent(step, total) if step or job.is_final else None,
+        percent=percent(step, total) if step else None,
         seconds_left=_seconds_left(job, steps, total - step),
         stages=_stages(job),
     )

@@ -1,9 +1,8 @@
 """`manage.py reference WORKLOAD --host H…`: what the button does; with `--wait`, a progress bar and the result."""
 
-import time
 from argparse import ArgumentParser
-from collections.abc import Callable
 from datetime import datetime, timedelta
+from time import sleep
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -39,9 +38,13 @@ class Command(BaseCommand):
             jobs = launch.launch(workload, host, params, actor=Actor.of_command())
         except (launch.LaunchRefused, ParamsInvalid) as error:
             raise CommandError(f"nothing was started: {error}") from error
-        console = Console(highlight=False, markup=False)  # self.stdout ends each piece with a line break, which a bar cannot bear
+        console = Console(
+            highlight=False, markup=False
+        )  # self.stdout ends each piece with a line break, which a bar cannot bear
         for job in jobs:
-            console.print(f"job {job.pk}: {job.workload} on {job.host.name}, queued. {job.reason}".strip(), soft_wrap=True)
+            console.print(
+                f"job {job.pk}: {job.workload} on {job.host.name}, queued. {job.reason}".strip(), soft_wrap=True
+            )
         if not wait:
             return
         try:
@@ -53,7 +56,7 @@ class Command(BaseCommand):
             raise CommandError("not every host finished")
 
 
-def follow(job_ids: list[int], console: Console, sleep: Callable[[float], None] = time.sleep) -> list[ReferenceJob]:
+def follow(job_ids: list[int], console: Console) -> list[ReferenceJob]:
     """Show the jobs' progress until each has ended and told its energy; returns them in the order given."""
     bar = Progress(
         TextColumn("{task.fields[host]}"),

@@ -1,0 +1,54 @@
+/* Legends in HTML: each entry shows its trace's value at the crosshair, else the newest one. Called by chart.js. */
+
+const RECENT = 4; // buckets; the last two may still be on their way
+
+export function format(value) {
+  const small = Math.abs(value) < 1000;
+  const digits = small ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
+  return value.toLocaleString("en-GB", digits).replace("-", "\u2212");
+}
+
+export function buildLegend(chart) {
+  const box = document.querySelector(`[data-legend="${chart.id}"]`);
+  chart.entries = [];
+  if (!box) return;
+  box.replaceChildren();
+  for (const entry of chart.figure.layout.meta?.legend ?? []) {
+    const [line, swatch, value] = ["span", "i", "b"].map((tag) => document.createElement(tag));
+    swatch.className = entry.shape === "line" ? "" : entry.shape;
+    swatch.style.setProperty("--c", `var(--${entry.color.replace("token:", "")})`);
+    line.append(swatch, entry.label, value);
+    box.append(line);
+    chart.entries.push({ ...entry, value });
+  }
+}
+
+/* The value of a trace at `at` (null: its newest); null in a gap. A trace may carry its own values as customdata.
+   On a live time grid the newest is one of the last few: what was measured longer ago is not carried on. */
+function valueAt(chart, index, at) {
+  const { x, y, customdata } = chart.traces[index];
+  const values = customdata ?? y;
+  if (at !== null) return values[nearest(x, at)] ?? null;
+  const recent = chart.source?.fetchesWindow ? values.slice(-RECENT) : values;
+  return recent.findLast((value) => value !== null) ?? null;
+}
+
+export function nearest(xs, at) {
+  let low = 0;
+  let high = xs.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (xs[middle] <= at) low = middle;
+    else high = middle;
+  }
+  return at - xs[low] < xs[high] - at ? low : high;
+}
+
+export function readout(chart, at) {
+  const [size, unit] = chart.unit;
+  for (const entry of chart.entries) {
+    const values = entry.traces.map((index) => valueAt(chart, index, at)).filter((value) => value !== null);
+    const shown = [...new Set([Math.min(...values), Math.max(...values)].map((value) => format(value / size)))];
+    entry.value.textContent = values.length ? shown.join("–") + (unit ? `\u202f${unit}` : "") : "—";
+  }
+}
