@@ -26,7 +26,6 @@ class Headline:
     series: str = "s1"
     share: float | None = None
 
-
     @property
     def words(self) -> str:
         """The line below the figure: what it is to be read against, or why there is none."""

@@ -1,4 +1,4 @@
-"""Rows for tests that look at what is stored: hosts, devices, their newest state, samples. For the ingest itself see batches.py."""
+"""Rows for tests of what is stored: hosts, devices, their newest state, samples. For the ingest itself see batches.py."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -36,11 +36,16 @@ def make_host(name: str = "gpu-a01", *, seen_at: datetime | None = None, **field
 
 def make_device(host: Host, index: int = 0, *, kind: str = DeviceKind.NVIDIA, **fields: object) -> Device:
     digest = hashlib.sha256(f"{host.name}/{kind}/{index}".encode()).hexdigest()
-    defaults = {"uuid": f"{'CPU' if kind == DeviceKind.CPU else 'GPU'}-{digest[:8]}-{digest[8:12]}-0000", "model": "NVIDIA H100 80GB HBM3"}
+    defaults = {
+        "uuid": f"{'CPU' if kind == DeviceKind.CPU else 'GPU'}-{digest[:8]}-{digest[8:12]}-0000",
+        "model": "NVIDIA H100 80GB HBM3",
+    }
     return Device.objects.create(host=host, kind=kind, index=index, **(defaults | fields))
 
 
-def make_latest(host: Host, values: Mapping[Device, Readings], absent: Mapping[Device, Mapping[str, str]] | None = None) -> LatestState:
+def make_latest(
+    host: Host, values: Mapping[Device, Readings], absent: Mapping[Device, Mapping[str, str]] | None = None
+) -> LatestState:
     """The newest state of a host's devices, taken when the host was last seen."""
     at_ms = int(host.last_seen_at.timestamp() * 1000)
     devices = {

@@ -7,7 +7,8 @@ const MINUTE = 60_000;
 const DAY = 1440 * MINUTE;
 const STEPS = [1 / 60, 1 / 30, 1 / 12, 1 / 4, 1 / 2, 1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 40_320];
 
-/* Times: plotly knows UTC only, so a moment is shifted to where it stands on the viewer's wall clock. ------------- */
+/* Plotly takes milliseconds for moments and shows them in the viewer's zone. Inside (ranges, pixels) it counts wall-clock
+   time as if it were UTC: these convert between the two. */
 
 const offset = (ms) => new Date(ms).getTimezoneOffset() * MINUTE;
 export const toWall = (ms) => ms - offset(ms);
@@ -34,16 +35,15 @@ export function drawnTraces(chart) {
     const { x, y } = chart.traces[index];
     return {
       ...resolved(styled),
-      x: chart.isTime ? x.map((ms) => (ms === null ? null : toWall(ms))) : x,
+      x,
       y: chart.unit[0] === 1 ? y : y.map((value) => (value === null ? null : value / chart.unit[0])),
     };
   });
 }
 
-/* Shapes and annotations speak of the axes as the traces do: time in milliseconds, values in base units. */
+/* Shapes and annotations give their values in base units, as the traces do. */
 function placed(chart, item) {
   const out = resolved(item);
-  for (const key of ["x", "x0", "x1"]) if (chart.isTime && item.xref !== "paper" && key in out) out[key] = toWall(out[key]);
   for (const key of ["y", "y0", "y1"]) if (item.yref !== "paper" && key in out) out[key] /= chart.unit[0];
   return out;
 }
@@ -58,7 +58,7 @@ export function drawnLayout(chart, zoom) {
   layout.uirevision = "live";
   layout.xaxis = { ...layout.xaxis, uirevision: String(zoom ?? "live") };
   layout.yaxis = { ...layout.yaxis };
-  if (window_) layout.xaxis.range = chart.isTime ? window_.map(toWall) : window_;
+  if (window_) layout.xaxis.range = window_;
   if (window_ && chart.isTime) Object.assign(layout.xaxis, timeTicks(window_, chart.element.clientWidth));
   if (layout.yaxis.range) layout.yaxis.range = layout.yaxis.range.map((y) => y / chart.unit[0]);
   else if (layout.yaxis.rangemode !== "tozero") layout.yaxis.range = spread(chart, layout.shapes);
@@ -81,5 +81,5 @@ function timeTicks([start, end], width) {
   const fits = (minutes) => (end - start) / (minutes * MINUTE) <= (width - 60) / (minutes >= 1440 ? 80 : 62);
   const step = (STEPS.find(fits) ?? STEPS.at(-1)) * MINUTE;
   const midnight = new Date(start).setHours(0, 0, 0, 0);
-  return { dtick: step, tick0: toWall(midnight), tickformat: step < MINUTE ? "%H:%M:%S" : step < DAY ? "%H:%M" : "%-d %b" };
+  return { dtick: step, tick0: midnight, tickformat: step < MINUTE ? "%H:%M:%S" : step < DAY ? "%H:%M" : "%-d %b" };
 }

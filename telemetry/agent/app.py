@@ -32,7 +32,8 @@ FAREWELL_SECONDS = 2.0
 
 def create_app(config: AgentConfig) -> Celery:
     """Return the host's Celery app. Remote control is off: it is unsigned, and orders come as tasks."""
-    app = Celery("stepwatt-agent", broker=config.broker_url, include=list(EXTENSIONS), set_as_current=True)
+    # Without fix-ups: Celery's would set Django up wherever DJANGO_SETTINGS_MODULE happens to be set.
+    app = Celery("stepwatt-agent", broker=config.broker_url, include=list(EXTENSIONS), fixups=[])
     app.conf.update(
         task_default_queue=host_queue(config.host),
         task_serializer="msgpack",

@@ -50,7 +50,7 @@ def device(request: HttpRequest, uuid: str) -> HttpResponse:
         "siblings": [d.device for d in whole.devices],
         "readings": [_reading(state, metric) for metric in catalog.METRICS],
     }
-    if request.htmx:
+    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_device.html", context)
     return render(request, "telemetry/device.html", context | _charts(request, state))
 

@@ -4,6 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
+from django_htmx.http import HttpResponseClientRefresh
 
 from fleet import timerange
 from telemetry import figures, queries
@@ -28,7 +29,12 @@ def fleet(request: HttpRequest) -> HttpResponse:
         "n_attention": len(attention),
         "counts": {mark: state.count(health) for mark, health in _MARKS.items()},
     }
-    if request.htmx:
+    htmx = request.htmx  # type: ignore[attr-defined]  # set by django-htmx's middleware
+    if htmx and htmx.target == "waiting":
+        return (
+            HttpResponseClientRefresh()
+        )  # the first sample is here: the whole page takes the place of the waiting one
+    if htmx:
         return render(request, "telemetry/_fleet.html", context)
     return render(request, "telemetry/fleet.html", context | _charts(request, state))
 
@@ -44,8 +50,9 @@ def agents(request: HttpRequest) -> HttpResponse:
 
 def _waiting(request: HttpRequest, state: FleetState) -> HttpResponse:
     """Before the first sample; the page asks again by itself and is replaced by the real one."""
-    context = {"hosts": state.hosts}
-    return render(request, "telemetry/_waiting.html" if request.htmx else "telemetry/waiting.html", context)
+    is_fragment = request.htmx  # type: ignore[attr-defined]  # set by django-htmx's middleware
+    template = "telemetry/_waiting.html" if is_fragment else "telemetry/waiting.html"
+    return render(request, template, {"hosts": state.hosts})
 
 
 def power_groups(state: FleetState) -> list[str]:

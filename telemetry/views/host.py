@@ -56,17 +56,18 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
         raise Http404(f"There is no host named {name}.")
     now = timezone.now()
     state = queries.host_state(found, now)
+    chosen = _chosen(state, request.GET.get("device", ""))
     context = {
         "state": state,
         "device_words": device_words(state),
         "software": {label: found.software[name] for name, label in _SOFTWARE.items() if name in found.software},
-        "chosen": _chosen(state, request.GET.get("device", "")),
+        "chosen": chosen,
         "attention": queries.attention(FleetState(now, [state])),
         "can_launch": has_role(request, Role.OPERATOR),
     }
-    if request.htmx:
+    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_host.html", context)
-    return render(request, "telemetry/host.html", context | _charts(request, state, context["chosen"]))
+    return render(request, "telemetry/host.html", context | _charts(request, state, chosen))
 
 
 def _chosen(state: HostState, uuid: str) -> DeviceState | None:

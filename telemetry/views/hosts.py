@@ -34,7 +34,8 @@ def hosts(request: HttpRequest) -> HttpResponse:
     state = queries.fleet_state(timezone.now())
     rows = [_row(host) for host in state.hosts]
     counts = {health.value: sum(row.state.health is health for row in rows) for health in Health}
-    template = "telemetry/_hosts.html" if request.htmx else "telemetry/hosts.html"
+    is_fragment = request.htmx  # type: ignore[attr-defined]  # set by django-htmx's middleware
+    template = "telemetry/_hosts.html" if is_fragment else "telemetry/hosts.html"
     return render(request, template, {"rows": rows, "counts": counts})
 
 

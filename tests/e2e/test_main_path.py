@@ -54,8 +54,8 @@ def test_a_second_job_is_cancelled(signed_in: Page):
     launch(page, "resnet-train", steps=5_000)
     expect(page.locator(".pill").filter(has_text="running")).to_be_visible(timeout=40_000)
 
-    page.once("dialog", lambda dialog: dialog.accept())
-    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel the job").click()
 
     expect(page.locator(".pill").filter(has_text="cancelled")).to_be_visible(timeout=15_000)
 

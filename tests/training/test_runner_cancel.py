@@ -69,6 +69,7 @@ def test_a_second_cancel_changes_nothing(tmp_path):
     agent.cancel(1)
     agent.cancel(1)
     end = agent.end_of(1)
+    until(lambda: not agent.runner._jobs)
     agent.cancel(1)
     until(lambda: agent.reports_of(1).count(end) == 2)  # the third one asks how it ended
     assert agent.states(1)[-1] == "cancelled"

@@ -1,0 +1,30 @@
+"""The time range in a page's address."""
+
+from datetime import UTC, datetime
+
+import pytest
+from django.core.exceptions import BadRequest
+from django.http import QueryDict
+
+from fleet import timerange
+
+NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
+
+
+def test_it_is_the_last_hour_by_default():
+    window = timerange.of_query(QueryDict(""), NOW)
+    assert (window.key, window.start_ms, window.end_ms) == ("1h", NOW_MS - 3_600_000, NOW_MS)
+
+
+def test_a_zoomed_window_wins_over_the_named_range():
+    window = timerange.of_query(QueryDict("range=6h&from=1000&to=2000"), NOW)
+    assert (window.key, window.start_ms, window.end_ms) == ("6h", 1000, 2000)
+
+
+@pytest.mark.parametrize(
+    "query", ["range=2h", "from=1000", "from=x&to=2000", "from=2000&to=1000", "from=0&to=99999999999999"]
+)
+def test_it_refuses_what_is_no_range(query):
+    with pytest.raises(BadRequest):
+        timerange.of_query(QueryDict(query), NOW)

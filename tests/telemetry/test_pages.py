@@ -1,0 +1,267 @@
+"""The pages of the fleet, its hosts and devices: what they show, who may see them, what they cost."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from fleet.models import DeviceKind, Origin, Role
+from tests.factories import CPU_READINGS, GPU_READINGS, make_chunks, make_device, make_gpu_host, make_host, make_latest
+from tests.people import signed_in
+
+pytestmark = pytest.mark.django_db
+HTMX = {"HX-Request": "true"}
+SESSION_AND_USER = 2
+INLINE = re.compile(r"<script(?![^>]*(\bsrc=|application/json))|<style|\sstyle=|\son\w+=|javascript:", re.IGNORECASE)
+
+
+@pytest.fixture
+def viewer() -> Client:
+    return signed_in()
+
+
+@pytest.fixture
+def gpu_host():
+    return make_gpu_host("gpu-a01", 8, cluster="atlas")
+
+
+def paths(host) -> list[str]:
+    device = host.devices.first()
+    return ["/", "/hosts/", f"/hosts/{host.name}/", f"/devices/{device.uuid}/"]
+
+
+def data_paths(host) -> list[str]:
+    query = "?range=1h&metric=power_draw_watts"
+    device = host.devices.first()
+    return [
+        "/fleet/map/",
+        "/fleet/arrays/",
+        f"/hosts/{host.name}/arrays/{query}",
+        f"/devices/{device.uuid}/arrays/{query}",
+    ]
+
+
+def text(page) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.content.decode()))
+
+
+def test_every_page_answers_and_sends_the_policy(viewer, gpu_host):
+    for path in paths(gpu_host):
+        page = viewer.get(path)
+        assert page.status_code == 200, path
+        assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+        assert "unsafe" not in page.headers["Content-Security-Policy"]
+
+
+def test_no_page_or_fragment_holds_inline_script_or_style(viewer, gpu_host):
+    for path in [*paths(gpu_host), "/hosts/no-such/"]:
+        assert not INLINE.search(viewer.get(path).content.decode()), path
+        assert not INLINE.search(viewer.get(path, headers=HTMX).content.decode()), path
+    assert not INLINE.search(Client().get("/login/").content.decode())
+
+
+def test_every_page_has_one_heading_and_its_landmarks(viewer, gpu_host):
+    for path in [*paths(gpu_host), "/hosts/no-such/"]:
+        page = viewer.get(path).content.decode()
+        assert (page.count("<h1"), page.count("<main"), page.count("<nav")) == (1, 1, 1), path
+
+
+def test_nothing_is_shown_to_a_stranger(gpu_host):
+    for path in [*paths(gpu_host), *data_paths(gpu_host), "/fleet/agents/"]:
+        answer = Client().get(path)
+        assert answer.status_code == 302, path
+        assert answer.headers["Location"].startswith("/login/?next="), path
+
+
+def test_a_missing_page_tells_a_stranger_nothing_of_the_fleet(gpu_host):
+    page = Client().get("/no/such/page")
+    assert page.status_code == 404
+    assert "agent" not in text(page)
+
+
+@pytest.mark.parametrize("path", ["/hosts/gpu-z99/", "/devices/GPU-none/"])
+def test_what_is_unknown_is_said_by_name(viewer, path):
+    page = viewer.get(path)
+    assert page.status_code == 404
+    assert path.split("/")[2] in text(page)
+
+
+def test_a_range_that_does_not_exist_is_refused_in_words(viewer, gpu_host):
+    page = viewer.get("/?range=2h")
+    assert page.status_code == 400
+    assert "expected one of 15m, 1h" in text(page)
+
+
+@pytest.mark.parametrize("path", ["/", "/hosts/"])
+def test_a_page_costs_the_same_queries_for_one_host_and_for_many(viewer, gpu_host, path):
+    viewer.get(path)
+    with CaptureQueriesContext(
+        connection,
+    ) as for_one:
+        viewer.get(path)
+    for number in range(2, 6):
+        make_gpu_host(f"gpu-a{number:02}", 8)
+    with CaptureQueriesContext(connection) as for_five:
+        viewer.get(path)
+    assert len(for_five) == len(for_one)
+
+
+def test_the_fleet_fragment_reads_hosts_devices_and_newest_state_once(viewer, gpu_host, django_assert_num_queries):
+    viewer.get("/")
+    with django_assert_num_queries(SESSION_AND_USER + 3):
+        viewer.get("/", headers=HTMX)
+
+
+def test_before_the_first_sample_the_page_waits(viewer):
+    page = viewer.get("/")
+    assert "Waiting for the first sample" in text(page)
+    assert "nothing received so far" in text(viewer.get("/", headers=HTMX))
+
+
+def test_the_waiting_page_is_replaced_when_the_first_sample_is_here(viewer, gpu_host):
+    answer = viewer.get("/", headers={**HTMX, "HX-Target": "waiting"})
+    assert answer.headers["HX-Refresh"] == "true"
+
+
+def test_the_tiles_sum_up_the_devices(viewer, gpu_host):
+    page = text(viewer.get("/"))
+    for words in ("GPUs reporting 8 / 8 all healthy", "Mean utilisation 93 %", "Power 5.21 kW limit 5.60 kW"):
+        assert words in page
+    assert "Memory in use 552 GiB 86.2 % of 640 GiB" in page
+
+
+def test_a_fleet_of_cpus_speaks_of_cpus_and_says_what_it_does_not_know(viewer):
+    host = make_host("workstation")
+    device = make_device(host, kind=DeviceKind.CPU, model="AMD EPYC")
+    make_latest(host, {device: CPU_READINGS}, {device: {"power_draw_watts": "no_permission"}})
+    page = viewer.get("/")
+    assert "CPUs reporting 1 / 1" in text(page)
+    assert '<abbr class="faint" title="the agent has no permission to read it">—</abbr>' in page.content.decode()
+    assert "No power is known: the agent has no permission to read it." in text(page)
+
+
+def test_a_silent_host_shows_no_value(viewer):
+    host = make_gpu_host("gpu-a01", 2, silent=True)
+    row = text(viewer.get("/hosts/", headers=HTMX))
+    assert "silent" in row
+    assert row.count("—") >= 4
+    assert "93" not in text(viewer.get(f"/hosts/{host.name}/", headers=HTMX))
+
+
+def test_what_needs_attention_is_listed_gravest_first(viewer):
+    host = make_host("gpu-a01")
+    slow, lost = make_device(host, 0), make_device(host, 1)
+    slowed = {**GPU_READINGS, "clock_event_reasons": float(0x20)}
+    make_latest(host, {slow: slowed, lost: {}}, {lost: {"power_draw_watts": "gpu_is_lost"}})
+    page = text(viewer.get("/"))
+    assert page.index("GPU 1: fell off the bus") < page.index("GPU 0: software thermal slowdown")
+
+
+@pytest.mark.parametrize(
+    ("origin", "words"), [(Origin.SIMULATED, "Simulated data."), (Origin.IMPORTED, "Recorded data.")]
+)
+def test_data_that_no_live_host_measured_is_named_on_every_page(viewer, origin, words):
+    host = make_gpu_host("sim-01", 2, origin=origin)
+    for path in paths(host):
+        assert words in text(viewer.get(path)), path
+
+
+def test_the_launch_button_is_for_those_who_may_launch(gpu_host):
+    link = "/reference/?view=launch&amp;host=gpu-a01"
+    assert link not in signed_in(Role.VIEWER).get("/hosts/gpu-a01/").content.decode()
+    assert link in signed_in(Role.OPERATOR).get("/hosts/gpu-a01/").content.decode()
+
+
+def test_a_metric_that_no_device_offers_has_its_reason_instead_of_a_chart(viewer):
+    host = make_host("workstation")
+    device = make_device(host, kind=DeviceKind.CPU)
+    make_latest(host, {device: CPU_READINGS}, {device: {"power_draw_watts": "not_supported"}})
+    page = viewer.get("/hosts/workstation/").content.decode()
+    assert "not offered by this device or its driver" in page
+    assert 'data-figure="fig-power_draw_watts"' not in page
+    assert 'data-figure="fig-gpu_utilization_ratio"' in page
+
+
+def test_a_device_page_names_the_reason_of_every_absent_reading(viewer, gpu_host):
+    device = gpu_host.devices.first()
+    page = viewer.get(f"/devices/{device.uuid}/", headers=HTMX).content.decode()
+    assert "not offered by this kind of device" in page
+    assert "651" in page
+
+
+def test_the_host_map_is_columns_over_devices(viewer, gpu_host):
+    answer = viewer.get("/fleet/map/").json()
+    assert answer["hosts"] == {"name": ["gpu-a01"], "cluster": ["atlas"]}
+    assert answer["devices"]["host"] == [0] * 8
+    assert answer["values"]["memory_used_ratio"] == [0.8625] * 8
+    assert answer["power_scale_watts"] == 700.0
+
+
+def test_an_absent_value_on_the_map_is_null(viewer):
+    host = make_host("workstation")
+    make_latest(host, {make_device(host, kind=DeviceKind.CPU): CPU_READINGS})
+    assert viewer.get("/fleet/map/").json()["values"]["power_draw_watts"] == [None]
+
+
+@pytest.fixture
+def measured_host():
+    """Two GPUs, two minutes of samples each second, half a minute of silence between them."""
+    host = make_host("gpu-a01", cluster="atlas")
+    devices = [make_device(host, index) for index in range(2)]
+    make_latest(host, {device: GPU_READINGS for device in devices})
+    end_ms = int((datetime.now(UTC) - timedelta(seconds=10)).timestamp()) * 1000
+    times = [end_ms - 1000 * back for back in range(150, 0, -1) if not 60 <= back < 90]
+    watts = [[600.0] * len(times), [400.0] * len(times)]
+    used = [[0.9] * len(times), [0.5] * len(times)]
+    make_chunks(host, devices, times, {"gpu_utilization_ratio": used, "power_draw_watts": watts})
+    return host
+
+
+def known(values: list[float | None]) -> set[float]:
+    return {round(value, 6) for value in values if value is not None}
+
+
+def test_fleet_arrays_hold_mean_and_stacked_power(viewer, measured_host):
+    answer = viewer.get("/fleet/arrays/?range=15m").json()
+    band, mean = answer["charts"]["fig-utilisation"]["traces"]
+    _, power = answer["charts"]["fig-power"]["traces"]
+    assert known(mean["y"]) == {0.7}
+    assert known(band["y"]) == {0.54, 0.86}
+    assert known(power["y"]) == {1000.0}
+    assert answer["sparks"]["power"]["line"].startswith("M")
+
+
+def test_host_arrays_put_the_chosen_device_last(viewer, measured_host):
+    first, second = measured_host.devices.all()
+    query = f"?range=15m&metric=power_draw_watts&device={first.uuid}"
+    peer, chosen = viewer.get(f"/hosts/gpu-a01/arrays/{query}").json()["charts"]["fig-power_draw_watts"]["traces"]
+    assert (known(peer["y"]), known(chosen["y"])) == ({400.0}, {600.0})
+
+
+def test_a_silence_is_null_and_marked_as_a_gap(viewer, measured_host):
+    device = measured_host.devices.first()
+    answer = viewer.get(f"/devices/{device.uuid}/arrays/?range=15m&metric=power_draw_watts").json()
+    chart = answer["charts"]["fig-power_draw_watts"]
+    middle = chart["traces"][1]["y"]
+    first, last = (
+        next(i for i in order if middle[i] is not None)
+        for order in (range(len(middle)), range(len(middle) - 1, -1, -1))
+    )
+    assert None in middle[first:last]
+    assert len(chart["shapes"]) == 2  # before the first sample, and the silence
+
+
+def test_an_unknown_metric_is_an_error(viewer, gpu_host):
+    assert viewer.get("/hosts/gpu-a01/arrays/?metric=nonsense").status_code == 400
+
+
+def test_the_figures_of_a_page_fit_the_traces_of_its_arrays(viewer, measured_host):
+    page = viewer.get("/hosts/gpu-a01/")
+    arrays = viewer.get(page.context["arrays"]).json()["charts"]
+    offered = [chart for chart in page.context["charts"] if chart.figure]
+    assert {chart.id: len(chart.figure["data"]) for chart in offered} == {
+        k: len(v["traces"]) for k, v in arrays.items()
+    }
