@@ -1,6 +1,7 @@
 """The values that fill the figures: arrays from series, bands and stacks as outlines, gaps as shapes. Called by the views.
 
 Times are UTC milliseconds, values in base units; None is a gap. The order of traces is that of telemetry/figures.py.
+A trace without an `x` of its own stands on the answer's `x`, the time grid that all lines share.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,8 @@ Column = Sequence[float | None]
 Trace = dict[str, list[Any]]
 
 
-def line(times_ms: Sequence[int], values: Column) -> Trace:
-    return {"x": list(times_ms), "y": list(values)}
+def line(values: Column) -> Trace:
+    return {"y": [_short(value) for value in values]}
 
 
 def band(times_ms: Sequence[int], low: Column, high: Column) -> Trace:
@@ -23,12 +24,12 @@ def band(times_ms: Sequence[int], low: Column, high: Column) -> Trace:
             x.append(None)
             y.append(None)
         x += [times_ms[i] for i in run] + [times_ms[i] for i in reversed(run)]
-        y += [high[i] for i in run] + [low[i] for i in reversed(run)]
+        y += [_short(high[i]) for i in run] + [_short(low[i]) for i in reversed(run)]
     return {"x": x, "y": y}
 
 
 def mean_with_band(times_ms: Sequence[int], mean: Column, low: Column, high: Column) -> list[Trace]:
-    return [band(times_ms, low, high), line(times_ms, mean)]
+    return [band(times_ms, low, high), line(mean)]
 
 
 def stacked(times_ms: Sequence[int], columns: Sequence[Column]) -> list[Trace]:
@@ -41,13 +42,13 @@ def stacked(times_ms: Sequence[int], columns: Sequence[Column]) -> list[Trace]:
     for column in columns:
         low = [None if value is None else base for value, base in zip(column, floor, strict=True)]
         high = [None if value is None else base + value for value, base in zip(column, floor, strict=True)]
-        traces += [band(times_ms, low, high), line(times_ms, high) | {"customdata": list(column)}]
+        traces += [band(times_ms, low, high), line(high) | {"customdata": line(column)["y"]}]
         floor = [base + (value or 0.0) for value, base in zip(column, floor, strict=True)]
     return traces
 
 
-def peers(times_ms: Sequence[int], columns: Sequence[Column], chosen: Column) -> list[Trace]:
-    return [*(line(times_ms, column) for column in columns), line(times_ms, chosen)]
+def peers(columns: Sequence[Column], chosen: Column) -> list[Trace]:
+    return [line(column) for column in [*columns, chosen]]
 
 
 def means(columns: Sequence[Column]) -> Column:
@@ -79,6 +80,11 @@ def gaps(times_ms: Sequence[int], columns: Sequence[Column]) -> dict[str, list[A
             words | {"x": (start + end) / 2, "font": font} for start, end in spans if (end - start) / total > 0.12
         ],
     }
+
+
+def _short(value: float | None) -> float | None:
+    """Six figures are more than a chart shows, and half of what a double takes to write."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _runs(flags: Sequence[bool]) -> Iterator[list[int]]:

@@ -2,10 +2,11 @@
    in Python (telemetry/figures.py). With data-arrays="url" its traces' values come from there and are fetched again on
    `sw:tick`; charts with the same URL share one answer:
 
-     {"range": [start_ms, end_ms], "charts": {"id": {"traces": [{"x": […], "y": […]}, …], "shapes": […], "annotations": […]}},
-      "sparks": {"key": {"line": "M…", "area": "M…"}}}
+     {"range": [start_ms, end_ms], "x": […], "sparks": {"key": {"line": "M…", "area": "M…"}},
+      "charts": {"id": {"traces": [{"y": […]}, {"x": […], "y": […]}, …], "shapes": […], "annotations": […]}}}
 
-   or, for one chart alone, its "traces" (and shapes, annotations) beside "range". Values are in base units; null is a gap.
+   or, for one chart alone, its "traces" (and shapes, annotations) beside "range". A trace without "x" stands on the answer's.
+   Values are in base units; null is a gap.
    layout.meta: {"units": [[size, "W"], …] (one is picked for the axis), "legend": [{"label", "color", "shape", "traces"}]}.
    Colours are "token:s1" or "token:s1/0.17", resolved when drawn. data-sync="group" shares zoom and crosshair;
    data-every="s" sets the seconds between two fetches, data-window sends a zoomed window along as `from` and `to`. */
@@ -103,7 +104,7 @@ function accept(chart, answer) {
     if (chart.traces) location.reload();
     return;
   }
-  chart.traces = own.traces;
+  chart.traces = own.traces.map((trace) => ({ x: answer.x, ...trace }));
   chart.extra = own;
   chart.range = answer.range;
   draw(chart);

@@ -77,7 +77,7 @@ def fleet_arrays(request: HttpRequest) -> JsonResponse:
         },
     }
     sparks = {"utilisation": _spark(mean, 0, 1), "power": _spark(traces.sums(totals), 0)}
-    return JsonResponse({"range": [window.start_ms, window.end_ms], "charts": charts, "sparks": sparks})
+    return _answer(window, used.times_ms, charts, sparks)
 
 
 def _trend(state: FleetState, metric: str, window: TimeRange, groups: Sequence[str] = ("",)) -> Trend:
@@ -113,7 +113,12 @@ def _device_arrays(request: HttpRequest, devices: list[Device], chosen: str, win
     sparks = {
         device.uuid: _spark(_series(block, device.uuid, "gpu_utilization_ratio").mean, 0, 1) for device in devices
     }
-    return JsonResponse({"range": [window.start_ms, window.end_ms], "charts": charts, "sparks": sparks})
+    return _answer(window, block.times_ms, charts, sparks)
+
+
+def _answer(window: TimeRange, times_ms: list[int], charts: dict[str, Any], sparks: dict[str, Any]) -> JsonResponse:
+    span = [window.start_ms, window.end_ms]
+    return JsonResponse({"range": span, "x": times_ms, "charts": charts, "sparks": sparks})
 
 
 def _chart(block: Bucketed, uuids: Sequence[str], metric: str, chosen: str) -> dict[str, Any]:
@@ -124,7 +129,7 @@ def _chart(block: Bucketed, uuids: Sequence[str], metric: str, chosen: str) -> d
         lines = traces.mean_with_band(block.times_ms, only.mean, only.minimum, only.maximum)
     else:
         front = columns.pop(chosen, None) or traces.means(list(columns.values()))
-        lines = traces.peers(block.times_ms, list(columns.values()), front)
+        lines = traces.peers(list(columns.values()), front)
     return {"traces": lines, **traces.gaps(block.times_ms, [s.mean for s in series.values()])}
 
 

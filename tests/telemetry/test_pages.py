@@ -211,7 +211,7 @@ def measured_host():
     """Two GPUs, two minutes of samples each second, half a minute of silence between them."""
     host = make_host("gpu-a01", cluster="atlas")
     devices = [make_device(host, index) for index in range(2)]
-    make_latest(host, {device: GPU_READINGS for device in devices})
+    make_latest(host, dict.fromkeys(devices, GPU_READINGS))
     end_ms = int((datetime.now(UTC) - timedelta(seconds=10)).timestamp()) * 1000
     times = [end_ms - 1000 * back for back in range(150, 0, -1) if not 60 <= back < 90]
     watts = [[600.0] * len(times), [400.0] * len(times)]
@@ -235,7 +235,7 @@ def test_fleet_arrays_hold_mean_and_stacked_power(viewer, measured_host):
 
 
 def test_host_arrays_put_the_chosen_device_last(viewer, measured_host):
-    first, second = measured_host.devices.all()
+    first = measured_host.devices.first()
     query = f"?range=15m&metric=power_draw_watts&device={first.uuid}"
     peer, chosen = viewer.get(f"/hosts/gpu-a01/arrays/{query}").json()["charts"]["fig-power_draw_watts"]["traces"]
     assert (known(peer["y"]), known(chosen["y"])) == ({400.0}, {600.0})
