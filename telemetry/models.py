@@ -24,7 +24,7 @@ class Chunk(models.Model):
 
 
 class LatestState(models.Model):
-    """The newest readings of a host, one row a host: {uuid: {"at_ms", "values": {metric: x}, "absent": {metric: why}}}."""
+    """The newest readings of a host, one row a host: {uuid: {"at_ms", "read_ms", "values": {metric: x}, "absent": {metric: why}}}."""
 
     host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="+")
     at_ms = models.BigIntegerField()

@@ -18,12 +18,16 @@ MAX_POINTS = 4_000
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """A device with its newest readings; `values` is empty where its host is silent."""
+    """A device with its newest readings; `values` is empty where its host is silent or the device is lost.
+
+    `at` is when the agent last spoke of it, `read_at` when it last gave any value.
+    """
 
     device: Device
     health: Health
     note: str
     at: datetime | None
+    read_at: datetime | None
     values: dict[str, float]
     absent: dict[str, str]
 
@@ -67,7 +71,8 @@ class FleetState:
 
     @property
     def reporting(self) -> list[DeviceState]:
-        return [d for d in self.counted if d.health is not Health.SILENT]
+        """Those that give readings: neither silent nor lost."""
+        return [d for d in self.counted if d.values]
 
     @property
     def noun(self) -> str:
@@ -134,7 +139,7 @@ def attention(state: FleetState) -> list[Attention]:
                 d.health,
                 f"{host.host.name} {d.device.title}: {d.note}",
                 d.device.model,
-                d.at,
+                None if d.values else d.read_at,  # for how long it has been slow is not known
                 f"/devices/{d.device.uuid}/",
             )
             for d in host.devices
@@ -204,7 +209,8 @@ def _states(hosts: list[Host], now: datetime) -> list[HostState]:
 
 def _host_state(host: Host, latest: read.Latest | None, now: datetime) -> HostState:
     silent = host.is_silent(now)
-    devices = [_device_state(device, latest, silent=silent, now=now) for device in host.devices.all()]
+    accelerators_first = sorted(host.devices.all(), key=lambda d: (not d.is_accelerator, d.kind, d.index))
+    devices = [_device_state(device, latest, silent=silent, now=now) for device in accelerators_first]
     if silent:
         return HostState(host, Health.SILENT, _silence(host), devices, {})
     worst = max(devices, key=lambda d: _GRAVITY[d.health], default=None)
@@ -224,10 +230,16 @@ def _silence(host: Host) -> str:
 
 def _device_state(device: Device, latest: read.Latest | None, *, silent: bool, now: datetime) -> DeviceState:
     newest = latest.devices.get(device.uuid) if latest else None
-    at = datetime.fromtimestamp(newest.at_ms / 1000, UTC) if newest else None
-    if silent or newest is None or at is None:
-        return DeviceState(device, Health.SILENT, _silence(device.host), at, {}, {})
+    if newest is None:
+        return DeviceState(device, Health.SILENT, _silence(device.host), None, None, {}, {})
+    at, read_at = _time(newest.at_ms), None if newest.read_ms is None else _time(newest.read_ms)
+    if silent:
+        return DeviceState(device, Health.SILENT, _silence(device.host), at, read_at, {}, {})
     if device.host.origin != Origin.IMPORTED and now - at > _STALE:
-        return DeviceState(device, Health.SILENT, "its host reports, this device does not", at, {}, {})
+        return DeviceState(device, Health.SILENT, "its host reports, this device does not", at, read_at, {}, {})
     health, note = judge(newest.values, newest.absent)
-    return DeviceState(device, health, note, at, newest.values, newest.absent)
+    return DeviceState(device, health, note, at, read_at, newest.values, newest.absent)
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -5,7 +5,10 @@ A trace without an `x` of its own stands on the answer's `x`, the time grid that
 """
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 from typing import Any
+
+JOURNEY_MS = 20_000  # from the sample to the page: collected, sent, stored
 
 Column = Sequence[float | None]
 Trace = dict[str, list[Any]]
@@ -66,10 +69,11 @@ def sums(columns: Sequence[Column]) -> Column:
 def gaps(times_ms: Sequence[int], columns: Sequence[Column]) -> dict[str, list[Any]]:
     """Return grey spans where no column has a value, from the last known bucket to the next one.
 
-    The last two buckets may still be on their way: they are no gap.
+    What is younger than a batch's journey may still be on its way: it is no gap.
     """
-    is_empty = [all(column[i] is None for column in columns) for i in range(len(times_ms))]
-    spans = [(times_ms[max(0, run[0] - 1)], times_ms[run[-1] + 1]) for run in _runs(is_empty[:-2])]
+    on_its_way = max(2, ceil(JOURNEY_MS / (times_ms[1] - times_ms[0]))) if len(times_ms) > 1 else 1
+    is_empty = [all(column[i] is None for column in columns) for i in range(len(times_ms) - on_its_way)]
+    spans = [(times_ms[max(0, run[0] - 1)], times_ms[run[-1] + 1]) for run in _runs(is_empty)]
     total = (times_ms[-1] - times_ms[0]) or 1
     shape = {"type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}}
     words = {"yref": "paper", "y": 1, "yanchor": "top", "showarrow": False, "text": "no data"}

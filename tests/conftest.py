@@ -1,3 +1,12 @@
 """Fixtures for all tests."""
 
+import pytest
+from django.conf import settings
+
 pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_passwords() -> None:
+    """Hash passwords weakly: their strength is Django's to test, and costs 0.2 s each."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -49,7 +49,12 @@ def make_latest(
     """The newest state of a host's devices, taken when the host was last seen."""
     at_ms = int(host.last_seen_at.timestamp() * 1000)
     devices = {
-        device.uuid: {"at_ms": at_ms, "values": dict(readings), "absent": dict((absent or {}).get(device, {}))}
+        device.uuid: {
+            "at_ms": at_ms,
+            "read_ms": at_ms if readings else None,
+            "values": dict(readings),
+            "absent": dict((absent or {}).get(device, {})),
+        }
         for device, readings in values.items()
     }
     return LatestState.objects.create(host=host, at_ms=at_ms, devices=devices)

@@ -10,8 +10,9 @@ from datetime import datetime
 from django.db.models import Max
 from django.http import QueryDict
 
-from fleet.models import Device, DeviceKind, Host, Origin
+from fleet.models import Device, Host, Origin
 from training import queries
+from training.launch import default_device
 from training.models import JobState, ReferenceJob
 from training.workloads import Param, Workload
 
@@ -90,7 +91,7 @@ def _choices(workload: Workload, chosen: set[str], now: datetime) -> list[HostCh
 def _choice(host: Host, busy: ReferenceJob | None, is_chosen: bool, seconds: float | None, now: datetime) -> HostChoice:
     devices = sorted(host.devices.all(), key=lambda device: (device.kind, device.index))
     # The device that training.launch takes where none is named.
-    device = next((each for each in devices if each.kind == DeviceKind.NVIDIA), devices[0] if devices else None)
+    device = default_device(devices) if devices else None
     mark, state, why_not = _state(host, busy, device, now)
     return HostChoice(host, _devices_text(devices), device, mark, state, why_not, is_chosen and not why_not, seconds)
 
@@ -101,7 +102,11 @@ def _state(host: Host, busy: ReferenceJob | None, device: Device | None, now: da
         kind = host.get_origin_display()
         return "stale", kind, f"{kind} hosts cannot run anything"
     if busy is not None:
-        return "run", f"{busy.get_state_display()} job {busy.pk}", f"has job {busy.pk}, {busy.workload}; wait for it or cancel it"
+        return (
+            "run",
+            f"{busy.get_state_display()} job {busy.pk}",
+            f"has job {busy.pk}, {busy.workload}; wait for it or cancel it",
+        )
     if device is None:
         return "stale", "no device", "has not reported any device yet"
     if host.is_silent(now):

@@ -114,6 +114,11 @@ def _device(host: Host, device_uuid: str) -> Device:
             raise LaunchRefused("device", f"{host.name} has no device {device_uuid}")
     if not devices:
         raise LaunchRefused("hosts", f"{host.name} has not reported any device yet")
+    return default_device(devices)
+
+
+def default_device(devices: Sequence[Device]) -> Device:
+    """Return the device that a job gets where none is chosen: the first accelerator, else the CPU."""
     return next((device for device in devices if device.is_accelerator), devices[0])
 
 

@@ -50,7 +50,13 @@ function setZoom(group, range) {
   const members = charts.filter((chart) => chart.group === group);
   if (members[0].isTime) setQuery({ from: range && Math.round(range[0]), to: range && Math.round(range[1]) });
   members.forEach(draw);
+  showZoom();
   new Set(members.map((chart) => chart.source)).forEach((source) => source?.fetchesWindow && refresh(source));
+}
+
+/* What the page says of a zoom stands in [data-zoomed="group"]. */
+function showZoom() {
+  for (const note of document.querySelectorAll("[data-zoomed]")) note.hidden = !zooms.has(note.dataset.zoomed);
 }
 
 function listen(chart) {
@@ -122,7 +128,7 @@ async function refresh(source) {
       svg.querySelector("path.a").setAttribute("d", spark.area);
     }
   }
-  source.every = source.seconds ?? (answer.range ? Math.min(300, Math.max(5, (answer.range[1] - answer.range[0]) / 720_000)) : 5);
+  source.every = source.seconds ?? (answer.range ? Math.min(300, Math.max(5, (answer.range[1] - answer.range[0]) / 360_000)) : 5);
 }
 
 /* One fetch at a time for each source; one that fails is tried again when its time comes. */
@@ -171,6 +177,7 @@ function adopt(element) {
 }
 
 document.querySelectorAll(".chart[data-figure]").forEach(adopt);
+showZoom();
 sources.forEach(onTick);
 document.body.addEventListener("sw:tick", () => sources.forEach(onTick));
 document.addEventListener("sw:theme", () => charts.forEach(draw));

@@ -100,4 +100,4 @@ def _device(host: Host, number: int, index: int) -> DeviceState:
     )
     steps = 987_600_000 + 37 * number + 11 * index
     values = {metric.name: round(steps * metric.resolution, 4) for metric in METRICS}  # digits as a reading has them
-    return DeviceState(device, Health.OK, "", _NOW, values, {})
+    return DeviceState(device, Health.OK, "", _NOW, _NOW, values, {})

@@ -26,7 +26,10 @@ Column = list[float | None]
 
 @dataclass(frozen=True, slots=True)
 class LatestDevice:
+    """One device at `at_ms`; `read_ms` is when it last gave any value, None if it never did."""
+
     at_ms: int
+    read_ms: int | None
     values: dict[str, float]
     absent: dict[str, str]
 
@@ -85,7 +88,7 @@ def latest(hosts: Sequence[Host]) -> dict[int, Latest]:
     return {
         row.host_id: Latest(
             row.at_ms,
-            {uuid: LatestDevice(d["at_ms"], d["values"], d["absent"]) for uuid, d in row.devices.items()},
+            {uuid: LatestDevice(d["at_ms"], d["read_ms"], d["values"], d["absent"]) for uuid, d in row.devices.items()},
             row.agent,
         )
         for row in rows

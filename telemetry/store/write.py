@@ -57,7 +57,8 @@ def _update_latest(host: Host, batch: Batch) -> None:
         }
         absent = {name: reason.value for name, reason in batch.absent.get(device.uuid, {}).items()}
         if values or absent:
-            devices[device.uuid] = {"at_ms": at_ms, "values": values, "absent": absent}
+            read_ms = at_ms if values else devices.get(device.uuid, {}).get("read_ms")
+            devices[device.uuid] = {"at_ms": at_ms, "read_ms": read_ms, "values": values, "absent": absent}
     LatestState.objects.update_or_create(
         host=host, defaults={"at_ms": at_ms, "devices": devices, "agent": dict(batch.agent)}
     )

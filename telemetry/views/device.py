@@ -48,7 +48,7 @@ def device(request: HttpRequest, uuid: str) -> HttpResponse:
     context = {
         "state": state,
         "siblings": [d.device for d in whole.devices],
-        "readings": [_reading(state, metric) for metric in catalog.METRICS],
+        "readings": sorted((_reading(state, metric) for metric in catalog.METRICS), key=lambda r: bool(r.absent)),
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_device.html", context)

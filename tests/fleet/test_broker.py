@@ -127,7 +127,7 @@ def test_it_leaves_a_stranger_with_the_noted_process_id_alone(place):
         stranger.kill()
 
 
-def test_without_a_server_program_it_says_what_to_install(place, monkeypatch, tmp_path):
+def test_without_aserver_program_it_says_what_to_install(place, monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StartRefused, match="install one of them, or set STEPWATT_BROKER_URL"):

@@ -36,7 +36,7 @@ def make_host(
     fields = {"uuid": UUID, "index": 0, "driver_version": "580.105.08", **identity, **device_fields}
     device = Device.objects.create(host=host, **fields)
     at_ms = int(seen.timestamp() * 1000)
-    newest = {"at_ms": at_ms, "values": dict(values), "absent": dict(absent or {})}
+    newest = {"at_ms": at_ms, "read_ms": at_ms if values else None, "values": dict(values), "absent": dict(absent or {})}
     agent = {"cpu_seconds_total": 12.5, "resident_bytes": 62_914_560, "batches_dropped_total": 0}
     LatestState.objects.create(host=host, at_ms=at_ms, devices={device.uuid: newest}, agent=agent)
     return device

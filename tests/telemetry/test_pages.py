@@ -212,7 +212,7 @@ def measured_host():
     host = make_host("gpu-a01", cluster="atlas")
     devices = [make_device(host, index) for index in range(2)]
     make_latest(host, dict.fromkeys(devices, GPU_READINGS))
-    end_ms = int((datetime.now(UTC) - timedelta(seconds=10)).timestamp()) * 1000
+    end_ms = int((datetime.now(UTC) - timedelta(seconds=2)).timestamp()) * 1000
     times = [end_ms - 1000 * back for back in range(150, 0, -1) if not 60 <= back < 90]
     watts = [[600.0] * len(times), [400.0] * len(times)]
     used = [[0.9] * len(times), [0.5] * len(times)]

@@ -8,6 +8,7 @@ import time
 import pytest
 from celery import Celery
 
+from fleet.broker import server_program
 from telemetry.agent.sender import QUEUE_BYTES, Sender
 from telemetry.agent.steps import MAX_FRAME_BYTES, StepListener
 from telemetry.wire import INGEST_TASK
@@ -51,7 +52,7 @@ def test_a_full_queue_drops_the_oldest_telemetry_first_and_counts_it(app):
     assert sender.cost()["queue_depth"] == 3
 
 
-def test_everything_queued_is_sent_once_the_broker_is_back(broker_binary, tmp_path):
+def test_everything_queued_is_sent_once_the_broker_is_back(tmp_path):
     port = free_port()
     app = Celery("test", broker=f"redis://127.0.0.1:{port}/0", set_as_current=False)
     app.conf.update(
@@ -66,7 +67,7 @@ def test_everything_queued_is_sent_once_the_broker_is_back(broker_binary, tmp_pa
     wait_for(lambda: sender.cost()["batches_sent_total"] == 0)
 
     broker = subprocess.Popen(
-        [broker_binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
+        [server_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -75,13 +76,6 @@ def test_everything_queued_is_sent_once_the_broker_is_back(broker_binary, tmp_pa
     finally:
         broker.terminate()
         broker.wait()
-
-
-@pytest.fixture
-def broker_binary():
-    from fleet.broker import server_binary
-
-    return str(server_binary())
 
 
 @pytest.fixture

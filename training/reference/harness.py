@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from training.flops import Flops
@@ -210,8 +211,9 @@ def losses(values: Sequence[float]) -> dict[str, Any]:
 
 
 def say(text: str) -> None:
-    """Write a line of the job's log."""
-    print(text, flush=True)  # noqa: T201 — standard output is the job's log
+    """Write a line of the job's log, with its time in UTC."""
+    now = datetime.now(UTC)
+    print(f"{now:%H:%M:%S}.{now.microsecond // 1000:03d} {text}", flush=True)  # noqa: T201 — standard output is the job's log
 
 
 def _words(params: dict[str, Any]) -> str:

@@ -1,0 +1,34 @@
+"""The pages for what went wrong."""
+
+import pytest
+from django.db import connection
+from django.test import Client, RequestFactory
+from django.test.utils import CaptureQueriesContext
+
+from fleet.views import errors
+from tests.people import signed_in
+
+
+@pytest.mark.django_db
+def test_the_page_of_a_failure_needs_no_database():
+    with CaptureQueriesContext(connection) as queries:
+        page = errors.failed(RequestFactory().get("/"))
+    assert (page.status_code, len(queries)) == (500, 0)
+
+
+@pytest.mark.django_db
+def test_a_path_that_no_page_has_is_named():
+    page = signed_in().get("/no/<such>/page")
+    assert page.status_code == 404
+    assert "There is no page at /no/&lt;such&gt;/page." in page.content.decode()
+
+
+@pytest.mark.django_db
+def test_a_stranger_is_led_to_the_sign_in():
+    assert 'href="/login/"' in Client().get("/no/such/page").content.decode()
+
+
+@pytest.mark.django_db
+def test_a_form_out_of_date_says_what_to_do():
+    request = RequestFactory().post("/logout/")
+    assert "reload the page" in errors.csrf_failure(request, reason="token missing").content.decode()
