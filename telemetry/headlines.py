@@ -69,7 +69,7 @@ def _utilisation(state: FleetState) -> Headline:
 def _power(state: FleetState) -> Headline:
     giving = _giving(state, "power_draw_watts")
     limits = [d.values["power_limit_watts"] for d in giving if "power_limit_watts" in d.values]
-    is_whole = len(giving) == len(state.reporting)
+    is_whole = len(giving) == len(state.counted)
     note = _of_devices(state, len(giving))
     if is_whole and limits and len(limits) == len(giving):
         note = f"limit {units.quantity(sum(limits), 'watts')}"

@@ -172,7 +172,7 @@ def trend(
 ) -> Trend:
     """Return mean, p10, p90 and sum of a gauge across the devices of each group ("" | "cluster" | "model" | "host" | "label:<key>").
 
-    A bucket's sum is None where a device that reported in it gave no value before or after either.
+    A bucket speaks of the devices that gave a value in it: one that falls silent leaves the sum.
     """
     block = read.bucketed(devices, [metric], start_ms, end_ms, min(points, MAX_POINTS))
     groups: dict[str, list[str]] = {}

@@ -133,6 +133,9 @@ async function refresh(source) {
 
 /* One fetch at a time for each source; one that fails is tried again when its time comes. */
 async function onTick(source) {
+  // A page whose subject has ended takes `data-arrays` away: nothing more will come.
+  source.charts = source.charts.filter(({ element }) => element.dataset.arrays);
+  if (!source.charts.length) return;
   const now = performance.now();
   if (source.isBusy || now - source.at < source.every * 1000 - 500) return;
   source.isBusy = true;

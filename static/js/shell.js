@@ -147,9 +147,8 @@ function beforeSwap(event) {
     return;
   }
   if (requestConfig.verb !== "get" || !target.id) return;
-  const key = `${target.id} ${xhr.responseURL}`;
-  if (lastFragment.get(key) === xhr.responseText) event.detail.shouldSwap = false;
-  lastFragment.set(key, xhr.responseText);
+  if (lastFragment.get(target.id) === xhr.responseText) event.detail.shouldSwap = false;
+  lastFragment.set(target.id, xhr.responseText);
 }
 
 /* Wiring ------------------------------------------------------------------------------------------------------ */
