@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from hashlib import sha256
+from ipaddress import ip_address
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -124,7 +125,11 @@ def actor_of(request: HttpRequest) -> Actor:
 
 
 def client_address(request: HttpRequest) -> str | None:
-    return request.META.get("REMOTE_ADDR") or None
+    """Return where the request came from; None where a proxy said something that is no address."""
+    try:
+        return str(ip_address(request.META.get("REMOTE_ADDR", "")))
+    except ValueError:
+        return None
 
 
 def create_token(name: str, role: Role) -> str:

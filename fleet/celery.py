@@ -10,10 +10,9 @@ from typing import Any
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
+from django.utils.module_loading import import_string
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
-
-VISIBILITY_TIMEOUT_SECONDS = 120  # an unacknowledged message is handed out again after this; the same on agents
 
 # Celery warns a root user because of pickle, which is not accepted here.
 warnings.filterwarnings("ignore", category=SecurityWarning)
@@ -21,29 +20,13 @@ warnings.filterwarnings("ignore", category=SecurityWarning)
 app = Celery("stepwatt", include=["telemetry.tasks", "training.tasks"])
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
+    import_string("telemetry.transport.CELERY_OPTIONS"),
     task_default_queue="default",
-    task_routes={
-        "telemetry.ingest_batch": {"queue": "telemetry"},
-        "training.ingest_*": {"queue": "telemetry"},
-    },
-    task_serializer="msgpack",
-    accept_content=["msgpack"],
-    task_ignore_result=True,
+    task_routes={"telemetry.ingest_batch": {"queue": "telemetry"}, "training.ingest_*": {"queue": "telemetry"}},
     # A message leaves the broker only when its work is committed; ingest is idempotent, so twice is no harm.
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=8,
-    worker_pool="solo",
-    worker_enable_remote_control=False,
-    worker_send_task_events=False,
-    broker_connection_retry_on_startup=True,
-    broker_connection_max_retries=None,
-    broker_transport_options={
-        "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
-        "socket_timeout": 10,
-        "socket_connect_timeout": 5,
-        "retry_on_timeout": True,
-    },
     beat_schedule={
         "roll-up": {"task": "telemetry.roll_up", "schedule": 10.0, "options": {"expires": 10}},
         "retire": {"task": "telemetry.retire", "schedule": 600.0, "options": {"expires": 600}},

@@ -38,7 +38,7 @@ def _shell(request: HttpRequest, now: datetime) -> Shell:
     live = ~Q(origin=Origin.IMPORTED)
     counts = Host.objects.aggregate(
         agents=Count("pk", filter=live),
-        reporting=Count("pk", filter=live & Q(last_seen_at__gte=since)),
+        reporting=Count("pk", filter=live & Q(heard_at__gte=since)),
         simulated=Count("pk", filter=Q(origin=Origin.SIMULATED)),
         imported=Count("pk", filter=Q(origin=Origin.IMPORTED)),
     )

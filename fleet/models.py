@@ -25,7 +25,12 @@ class Host(models.Model):
     origin = models.CharField(max_length=9, choices=Origin.choices, default=Origin.REAL)
     software = models.JSONField(default=dict, blank=True, help_text="What the agent found: {name: version}.")
     created_at = models.DateTimeField(default=timezone.now)
-    last_seen_at = models.DateTimeField(null=True, blank=True, help_text="When the newest sample was taken.")
+    last_seen_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the newest sample was taken, by the host's clock."
+    )
+    heard_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its newest batch was stored, by the server's clock."
+    )
 
     class Meta:
         ordering = ["name"]
@@ -34,10 +39,10 @@ class Host(models.Model):
         return self.name
 
     def is_silent(self, now: datetime) -> bool:
-        """Tell whether a host that should report has not done so for `STEPWATT_SILENT_SECONDS`."""
+        """Tell whether a host that should report has not done so for `STEPWATT_SILENT_SECONDS`, wherever its clock stands."""
         if self.origin == Origin.IMPORTED:
             return False
-        return self.last_seen_at is None or (now - self.last_seen_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
+        return self.heard_at is None or (now - self.heard_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
 
 
 class DeviceKind(models.TextChoices):

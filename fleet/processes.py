@@ -26,7 +26,8 @@ def server_children(broker_url: str) -> list[Child]:
         "--timeout-graceful-shutdown",
         "3",
         "--no-access-log",
-        "--proxy-headers",
+        # Only behind a proxy: anybody on this machine could else say to come from anywhere, and pass the throttle.
+        "--proxy-headers" if settings.STEPWATT_PUBLIC_URL else "--no-proxy-headers",
         "--lifespan",
         "off",
     )

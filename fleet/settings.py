@@ -1,7 +1,7 @@
 """The one settings file: Django, Celery and Stepwatt read from `STEPWATT_…` (docs/install.md lists them)."""
 
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import dj_database_url
 from csp.constants import NONE, SELF
@@ -20,7 +20,6 @@ STEPWATT_PUBLIC_URL = env.url("STEPWATT_PUBLIC_URL", ("http", "https")).rstrip("
 _secrets = secrets.load_or_create(STEPWATT_DATA_DIR)
 
 # What it measures and keeps -----------------------------------------------------------------------------------
-STEPWATT_SAMPLE_SECONDS = env.number("STEPWATT_SAMPLE_SECONDS", 1.0, minimum=0.1, maximum=10.0)
 STEPWATT_RETENTION_RAW = env.duration("STEPWATT_RETENTION_RAW", "7d")
 STEPWATT_RETENTION_1M = env.duration("STEPWATT_RETENTION_1M", "90d")
 STEPWATT_CURRENCY = env.text("STEPWATT_CURRENCY")
@@ -34,13 +33,12 @@ STEPWATT_SILENT_SECONDS = 30  # a host that sent nothing for this long is silent
 # Django -------------------------------------------------------------------------------------------------------
 SECRET_KEY = _secrets["django_secret_key"]
 DEBUG = False
-_public_host = STEPWATT_PUBLIC_URL.partition("://")[2].partition("/")[0].rpartition("@")[2]
+_public_host = urlsplit(STEPWATT_PUBLIC_URL).hostname
 ALLOWED_HOSTS = [
-    "localhost",
-    "127.0.0.1",
-    "[::1]",
-    STEPWATT_BIND[0],
-    *([_public_host.partition(":")[0]] if _public_host else []),
+    # Django matches the Host header, in which an IPv6 address stands in brackets.
+    f"[{name}]" if ":" in name else name
+    for name in ("localhost", "127.0.0.1", "::1", STEPWATT_BIND[0], _public_host)
+    if name
 ]
 CSRF_TRUSTED_ORIGINS = [STEPWATT_PUBLIC_URL] if STEPWATT_PUBLIC_URL else []
 
@@ -89,7 +87,7 @@ TEMPLATES = [
 ]
 
 DATABASES = {
-    "default": dj_database_url.parse(STEPWATT_DATABASE_URL, conn_max_age=60)
+    "default": dj_database_url.parse(STEPWATT_DATABASE_URL)  # under ASGI a kept connection is never used again
     if STEPWATT_DATABASE_URL
     else {
         "ENGINE": "django.db.backends.sqlite3",

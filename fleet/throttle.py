@@ -9,6 +9,7 @@ from fleet.models import LoginAttempt
 WINDOW = timedelta(minutes=15)
 TRIES_PER_NAME = 5  # of one user name from one address
 TRIES_PER_ADDRESS = 20  # whatever the names: one address that goes through a list of users
+TRIES_PER_NAME_ANYWHERE = 50  # whatever the addresses: many of them that go for one user
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,12 @@ def begin(username: str, address: str | None, now: datetime) -> Try:
     own = LoginAttempt.objects.create(at=now, username=name, address=address)
     at_address = LoginAttempt.objects.filter(address=address).exclude(pk=own.pk).order_by("-at")
     left = []
-    for earlier, limit in ((at_address.filter(username=name), TRIES_PER_NAME), (at_address, TRIES_PER_ADDRESS)):
+    of_name = LoginAttempt.objects.filter(username=name).exclude(pk=own.pk).order_by("-at")
+    for earlier, limit in (
+        (at_address.filter(username=name), TRIES_PER_NAME),
+        (at_address, TRIES_PER_ADDRESS),
+        (of_name, TRIES_PER_NAME_ANYWHERE),
+    ):
         times = list(earlier.values_list("at", flat=True)[:limit])
         if len(times) == limit:
             own.delete()  # a refused try lengthens nobody's wait

@@ -5,7 +5,6 @@ Asks telemetry/queries.py; parameters are read in api_questions, answers made in
 
 from datetime import UTC, datetime
 
-from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
@@ -133,8 +132,8 @@ def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> Fle
 
 def _state_series(found: Device, metric: Metric, block: Bucketed) -> StateSeries:
     first_ms, step_ms, n = block.times_ms[0], int(block.step_seconds * 1000), len(block.times_ms)
-    hold_ms = int(2 * settings.STEPWATT_SAMPLE_SECONDS * 1000)
-    samples = read.samples(found, metric.name, first_ms - hold_ms, first_ms + n * step_ms)
+    samples = read.samples(found, metric.name, first_ms - step_ms, first_ms + n * step_ms)
+    hold_ms = min(2 * samples.interval_ms, step_ms)
     seconds = seconds_per_value(samples, first_ms, step_ms, n, hold_ms)
     columns = {str(value): column for value, column in sorted(seconds.items())}
     return StateSeries(unit=metric.unit, time_ms=block.times_ms, seconds=columns)

@@ -7,12 +7,13 @@ is covered by samples.
 from dataclasses import dataclass
 
 import numpy as np
-from django.conf import settings
 
 from fleet.models import Device
 from telemetry.store import read
 from telemetry.store.read import Floats, Samples
 
+_GAP_INTERVALS = 2.5  # samples further apart than this many sampling intervals have a gap between them
+_MARGIN_MS = 25_000  # that gap at the slowest sampling, so that both edges find a sample
 _COVERED_SHARE = 0.95  # below this the window's energy is unknown, not a part passed off as the whole
 
 
@@ -25,6 +26,7 @@ class Energy:
     method: str = ""
     is_estimated: bool = False
     reason: str = ""
+    is_partial: bool = False  # the window is not covered (yet): samples may still be on their way
 
     @property
     def mean_watts(self) -> float | None:
@@ -34,22 +36,23 @@ class Energy:
 def energy_between(device: Device, start_ms: int, end_ms: int) -> Energy:
     """Return the energy of the window; its edges are interpolated between the samples on either side."""
     seconds = (end_ms - start_ms) / 1000
-    gap_ms = int(2.5 * settings.STEPWATT_SAMPLE_SECONDS * 1000)
-    found = read.raw([device], ["energy_joules_total", "power_draw_watts"], start_ms - gap_ms, end_ms + gap_ms)
+    found = read.raw([device], ["energy_joules_total", "power_draw_watts"], start_ms - _MARGIN_MS, end_ms + _MARGIN_MS)
     counter = found.get((device.uuid, "energy_joules_total"))
-    if counter is not None and (joules := _from_counter(counter, start_ms, end_ms, gap_ms)) is not None:
+    if counter is not None and (joules := _from_counter(counter, start_ms, end_ms)) is not None:
         return Energy(joules, seconds, method="counter")
     power = found.get((device.uuid, "power_draw_watts"))
     if power is None:
         return Energy(None, seconds, reason=f"{device.title} gave no power and no energy reading in this window")
-    joules, covered = trapezoid(power, start_ms, end_ms, gap_ms)
+    joules, covered = trapezoid(power, start_ms, end_ms)
     if covered < _COVERED_SHARE * seconds:
-        return Energy(None, seconds, reason=f"power is known for {covered:.1f} s of {seconds:.1f} s only")
+        reason = f"power is known for {covered:.1f} s of {seconds:.1f} s only"
+        return Energy(None, seconds, reason=reason, is_partial=True)
     return Energy(joules * seconds / covered, seconds, method="trapezoid", is_estimated=True)
 
 
-def trapezoid(power: Samples, start_ms: int, end_ms: int, gap_ms: int) -> tuple[float, float]:
-    """Return (joules, covered seconds) of power samples inside the window; a step longer than `gap_ms` counts nothing."""
+def trapezoid(power: Samples, start_ms: int, end_ms: int) -> tuple[float, float]:
+    """Return (joules, covered seconds) of power samples inside the window; a gap counts nothing."""
+    gap_ms = _GAP_INTERVALS * power.interval_ms
     joules = covered = 0.0
     times, watts = power.times_ms, power.values
     for left, right in zip(range(times.size - 1), range(1, times.size), strict=True):
@@ -62,12 +65,16 @@ def trapezoid(power: Samples, start_ms: int, end_ms: int, gap_ms: int) -> tuple[
     return joules, covered
 
 
-def _from_counter(counter: Samples, start_ms: int, end_ms: int, gap_ms: int) -> float | None:
-    """Return the counter's growth over the window; None where a sample is missing around an edge or the counter was reset."""
-    times, values = counter.times_ms, counter.values
-    if times.size < 2 or times[0] > start_ms or times[-1] < end_ms:
+def _from_counter(counter: Samples, start_ms: int, end_ms: int) -> float | None:
+    """Return the counter's growth over the window; None where an edge, a stretch, or one clock for all of it is missing."""
+    left = int(np.searchsorted(counter.times_ms, start_ms, side="right")) - 1
+    right = int(np.searchsorted(counter.times_ms, end_ms, side="left"))
+    if left < 0 or right >= counter.times_ms.size:
         return None
-    if (np.diff(times) > gap_ms).any() or (np.diff(values) < 0).any():
+    around = slice(left, right + 1)
+    times, values, clocks = counter.times_ms[around], counter.values[around], counter.clocks[around]
+    has_gap = (np.diff(times) > _GAP_INTERVALS * counter.interval_ms).any()
+    if has_gap or (clocks != clocks[0]).any() or (np.diff(values) < 0).any():
         return None
     edges: Floats = np.interp([start_ms, end_ms], times, values)
     return float(edges[1] - edges[0])

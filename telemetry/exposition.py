@@ -35,6 +35,7 @@ _AGENT = (
         "",
         "Messages that the broker has taken from the agent since its start.",
     ),
+    ("step_frames_refused_total", Type.COUNTER, "", "Datagrams on the step socket that were no JSON object."),
     ("batches_dropped_total", Type.COUNTER, "", "Messages that the agent gave up, its queue being full."),
     ("queue_depth", Type.GAUGE, "", "Messages that wait in the agent to be sent."),
     ("tick_lateness_seconds", Type.GAUGE, "seconds", "How late the latest tick of the newest batch began."),

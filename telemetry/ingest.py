@@ -1,6 +1,5 @@
 """From an agent's message to stored samples: checked, its host and devices known, stored once. No HTTP, no Celery."""
 
-import logging
 from datetime import datetime
 
 from django.db import transaction
@@ -10,7 +9,7 @@ from telemetry import wire
 from telemetry.store import write
 from telemetry.wire import Batch, MessageInvalid
 
-logger = logging.getLogger(__name__)
+FUTURE_MS = 60_000  # a clock further ahead than this is wrong
 
 
 def ingest(payload: bytes, now: datetime) -> bool:
@@ -31,10 +30,7 @@ def ingest(payload: bytes, now: datetime) -> bool:
         if batch.software and host.software != batch.software:
             Host.objects.filter(pk=host.pk).update(software=dict(batch.software))
         _know_devices(host, batch)
-        return write.accept(host, batch, payload)
-
-
-FUTURE_MS = 60_000
+        return write.accept(host, batch, payload, now)
 
 
 def _know_devices(host: Host, batch: Batch) -> None:

@@ -24,7 +24,10 @@ class Chunk(models.Model):
 
 
 class LatestState(models.Model):
-    """The newest readings of a host, one row a host: {uuid: {"at_ms", "read_ms", "values": {metric: x}, "absent": {metric: why}}}."""
+    """The newest readings of a host, one row a host.
+
+    `devices` is {uuid: {"at_ms", "read_ms", "values": {metric: number}, "absent": {metric: reason}}}.
+    """
 
     host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="+")
     at_ms = models.BigIntegerField()

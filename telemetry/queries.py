@@ -170,8 +170,9 @@ class Trend:
 def trend(
     devices: Sequence[Device], metric: str, start_ms: int, end_ms: int, points: int, *, group_by: str = ""
 ) -> Trend:
-    """Return mean, p10, p90 and sum of a gauge across the devices of each group ("" | "cluster" | "model" | "host" | "label:<key>").
+    """Return mean, p10, p90 and sum of a gauge across the devices of each group.
 
+    `group_by` is "" for one group, cluster, model, host, or label:<key>.
     A bucket speaks of the devices that gave a value in it: one that falls silent leaves the sum.
     """
     block = read.bucketed(devices, [metric], start_ms, end_ms, min(points, MAX_POINTS))
@@ -210,7 +211,7 @@ def _states(hosts: list[Host], now: datetime) -> list[HostState]:
 def _host_state(host: Host, latest: read.Latest | None, now: datetime) -> HostState:
     silent = host.is_silent(now)
     accelerators_first = sorted(host.devices.all(), key=lambda d: (not d.is_accelerator, d.kind, d.index))
-    devices = [_device_state(device, latest, silent=silent, now=now) for device in accelerators_first]
+    devices = [_device_state(device, latest, silent=silent) for device in accelerators_first]
     if silent:
         return HostState(host, Health.SILENT, _silence(host), devices, {})
     worst = max(devices, key=lambda d: _GRAVITY[d.health], default=None)
@@ -221,21 +222,21 @@ def _host_state(host: Host, latest: read.Latest | None, now: datetime) -> HostSt
 
 
 _GRAVITY = {Health.OK: 0, Health.SILENT: 1, Health.WARN: 2, Health.CRIT: 3}
-_STALE = timedelta(seconds=30)
+_STALE = timedelta(seconds=30)  # behind the other devices of its host, by the host's own clock
 
 
 def _silence(host: Host) -> str:
     return "no sample yet" if host.last_seen_at is None else f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _device_state(device: Device, latest: read.Latest | None, *, silent: bool, now: datetime) -> DeviceState:
+def _device_state(device: Device, latest: read.Latest | None, *, silent: bool) -> DeviceState:
     newest = latest.devices.get(device.uuid) if latest else None
     if newest is None:
         return DeviceState(device, Health.SILENT, _silence(device.host), None, None, {}, {})
     at, read_at = _time(newest.at_ms), None if newest.read_ms is None else _time(newest.read_ms)
     if silent:
         return DeviceState(device, Health.SILENT, _silence(device.host), at, read_at, {}, {})
-    if device.host.origin != Origin.IMPORTED and now - at > _STALE:
+    if latest is not None and _time(latest.at_ms) - at > _STALE:
         return DeviceState(device, Health.SILENT, "its host reports, this device does not", at, read_at, {}, {})
     health, note = judge(newest.values, newest.absent)
     return DeviceState(device, health, note, at, read_at, newest.values, newest.absent)

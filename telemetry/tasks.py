@@ -4,14 +4,23 @@ import logging
 from datetime import UTC, datetime
 
 from celery import shared_task
+from django.db import InterfaceError, OperationalError
 
 from telemetry import ingest, retention, rollups
 from telemetry.wire import INGEST_TASK, MessageInvalid
 
 logger = logging.getLogger(__name__)
 
+# A database that is away or busy for a while must not cost a message: it is tried again until it is stored.
+UNTIL_STORED = {
+    "autoretry_for": (OperationalError, InterfaceError),
+    "retry_backoff": True,
+    "retry_backoff_max": 60,
+    "max_retries": None,
+}
 
-@shared_task(name=INGEST_TASK)
+
+@shared_task(name=INGEST_TASK, **UNTIL_STORED)
 def ingest_batch(payload: bytes) -> None:
     try:
         ingest.ingest(payload, datetime.now(UTC))

@@ -20,6 +20,8 @@ VERSION = 1
 MAX_BYTES = 4_000_000
 MAX_DEVICES = 1024
 MAX_TICKS = 10_000
+MAX_SPAN_MS = 86_400_000  # what one message may make dirty
+LATEST_MS = 253_402_300_799_000  # the end of the year 9999, and of Python's datetime
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9/_.:-]{0,95}")
 _EPOCH = re.compile(r"[0-9a-f]{32}")
@@ -120,6 +122,8 @@ def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
     times = [integer(value, "times_ms") for value in _list(message, "times_ms", MAX_TICKS)]
     if not times or any(later <= earlier for earlier, later in pairwise(times)):
         raise MessageInvalid("times_ms: expected at least one tick, in ascending order")
+    if times[-1] - times[0] > MAX_SPAN_MS or times[-1] > LATEST_MS:
+        raise MessageInvalid("times_ms: expected at most a day in one batch, before the year 10000")
     if len({device.uuid for device in devices}) != len(devices):
         raise MessageInvalid("devices: a uuid stands twice")
     names = [text(value, "metrics") for value in _list(message, "metrics", 1000)]
@@ -130,7 +134,7 @@ def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
         segment=integer(message.get("segment"), "segment"),
         sent_ms=integer(message.get("sent_ms"), "sent_ms"),
         times_ms=times,
-        sample_seconds=number(message.get("sample_seconds"), "sample_seconds"),
+        sample_seconds=_sample_seconds(message.get("sample_seconds")),
         devices=devices,
         columns=_columns(message, names, metrics, len(devices), len(times)),
         absent=_absent(mapping(message, "absent"), {device.uuid for device in devices}),
@@ -168,6 +172,13 @@ def _base(value: int | None, resolution: float) -> float | None:
     return value / round(1 / resolution) if resolution < 1 else value * resolution
 
 
+def _sample_seconds(value: object) -> float:
+    seconds = number(value, "sample_seconds")
+    if not 0.01 <= seconds <= 3600:
+        raise MessageInvalid("sample_seconds: expected 0.01 to 3600")
+    return seconds
+
+
 def _device(row: object) -> DeviceInfo:
     if not isinstance(row, list) or len(row) != 6:
         raise MessageInvalid("devices: expected [uuid, kind, index, model, pci_bus_id, driver_version]")
@@ -176,6 +187,8 @@ def _device(row: object) -> DeviceInfo:
         raise MessageInvalid("devices: uuid has characters that no driver gives")
     if kind not in list(DeviceKind):
         raise MessageInvalid(f"devices: kind {kind!r} is not known")
+    if integer(index, "devices") >= 2**31:
+        raise MessageInvalid("devices: the index is too large")
     return DeviceInfo(
         uuid, DeviceKind(kind), integer(index, "devices"), *(text(v, "devices") for v in (model, bus, driver))
     )

@@ -31,7 +31,8 @@ CPU_READINGS = {
 
 
 def make_host(name: str = "gpu-a01", *, seen_at: datetime | None = None, **fields: object) -> Host:
-    return Host.objects.create(name=name, last_seen_at=seen_at or datetime.now(UTC), **fields)
+    at = seen_at or datetime.now(UTC)
+    return Host.objects.create(name=name, **{"last_seen_at": at, "heard_at": at, **fields})
 
 
 def make_device(host: Host, index: int = 0, *, kind: str = DeviceKind.NVIDIA, **fields: object) -> Device:

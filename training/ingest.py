@@ -1,8 +1,11 @@
 """From the agents' messages to runs, steps and job states. Repeating a message changes nothing. No HTTP, no Celery."""
 
+import logging
+import re
 from datetime import UTC, datetime
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from fleet.models import Device, Host
 from telemetry.wire import MessageInvalid
@@ -10,38 +13,60 @@ from training import wire
 from training.models import FINAL_STATES, JobState, ReferenceJob, Run, Step
 from training.wire import JobReport, StepTiming
 
-_LAUNCH_PREFIX = "reference-"
+logger = logging.getLogger(__name__)
+CANCEL_TOO_LATE = "the cancel came too late: the job was done before it could be ended"
+_REFERENCE_LAUNCH = re.compile(re.escape(wire.REFERENCE_PREFIX) + r"(\d{1,18})-([A-Za-z0-9]{1,32})")
+# What pages, tables and the exposition calculate with; anything else of a result is only shown.
+_RESULT_NUMBERS = (
+    "achieved_flops_per_second", "batch_size", "flops_per_sample", "loss_end", "loss_start", "measured_seconds",
+    "measured_steps", "parameters", "peak_memory_bytes", "samples", "samples_per_second", "step_seconds_median",
+    "step_seconds_p95", "threads", "tokens_per_second", "warmup_steps", "window_end_ms", "window_start_ms",
+)  # fmt: skip
 
 
-def reference_launch(job_id: int) -> str:
+def reference_launch(job: ReferenceJob) -> str:
     """Return the launch id under which a reference job's steps arrive."""
-    return f"{_LAUNCH_PREFIX}{job_id}"
+    return wire.steps_launch(job.pk, job.launch)
 
 
 def ingest_steps(payload: bytes) -> int:
-    """Store step timings; returns how many were sent. Raises MessageInvalid."""
-    host_name, steps = wire.unpack_steps(payload)
+    """Store step timings; returns how many. Those that cannot be used are logged. Raises MessageInvalid."""
+    host_name, steps, refused = wire.unpack_steps(payload)
     host = _host(host_name)
     by_run: dict[tuple[str, str], list[StepTiming]] = {}
     for step in steps:
         by_run.setdefault((step.run, step.launch), []).append(step)
+    n_stored = 0
     with transaction.atomic():
         for (name, launch), timings in by_run.items():
-            _store_steps(_run(host, name, launch, timings), timings)
-    return len(steps)
+            try:
+                run = _run(host, name, launch, timings)
+            except MessageInvalid as error:
+                refused += [str(error)] * len(timings)
+                continue
+            _store_steps(run, timings)
+            n_stored += len(timings)
+    if refused:
+        logger.warning("%d step timings from %s were left out: %s", len(refused), host_name, refused[0])
+    return n_stored
 
 
 def ingest_report(payload: bytes, now: datetime) -> bool:
-    """Apply a job report; False where it is older than what is known. Raises MessageInvalid."""
+    """Apply a job report; False where it is older than what is known, or of no job here. Raises MessageInvalid."""
     report = wire.unpack_report(payload)
     host = _host(report.host)
     fields = _fields(report, now)
-    # The order of reports is the host's; a job that the server gave up as lost may still turn out otherwise.
-    candidates = ReferenceJob.objects.filter(pk=report.job, host=host, report_sequence__lt=report.sequence)
-    if report.state in FINAL_STATES:
-        candidates = candidates.exclude(state__in=[JobState.DONE, JobState.FAILED])
-    else:
-        candidates = candidates.exclude(state__in=[JobState.DONE, JobState.FAILED, JobState.CANCELLED])
+    # The order of reports is the host's; what the server only concluded (lost, expired, cancelled in the queue) yields to it.
+    candidates = ReferenceJob.objects.filter(
+        pk=report.job, launch=report.launch, host=host, report_sequence__lt=report.sequence
+    ).exclude(state=JobState.DONE)
+    candidates = candidates.exclude(state=JobState.FAILED, report_sequence__gte=0)
+    if report.state not in FINAL_STATES:
+        return bool(candidates.exclude(state=JobState.CANCELLED).update(**fields))
+    if report.state == JobState.DONE:  # what the host did is true, also where it was to be cancelled
+        too_late = candidates.exclude(cancel_requested_at=None).update(**fields | {"reason": CANCEL_TOO_LATE})
+        if too_late:
+            return True
     return bool(candidates.update(**fields))
 
 
@@ -60,10 +85,22 @@ def _fields(report: JobReport, now: datetime) -> dict[str, object]:
     if report.log is not None:
         fields["log"] = report.log
     if report.state in FINAL_STATES:
-        fields |= {"ended_at": at, "result": report.result}
+        fields |= {"ended_at": at, "sent_at": None, "result": _result(report)}
     elif report.state == JobState.STARTING:
         fields["started_at"] = at
     return fields
+
+
+def _result(report: JobReport) -> dict[str, object]:
+    """Return a finished job's result with each number that is counted with, None where the host gave none."""
+    if report.state != JobState.DONE:
+        return report.result
+    numbers = {name: _number(report.result.get(name)) for name in _RESULT_NUMBERS}
+    return {**report.result, **numbers}
+
+
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _host(name: str) -> Host:
@@ -74,18 +111,27 @@ def _host(name: str) -> Host:
 
 
 def _run(host: Host, name: str, launch: str, timings: list[StepTiming]) -> Run:
+    """Return the run of these steps. The ranks of a run may lie on several hosts; a reference job is its host's alone."""
+    jobs = _reference_job(host, launch) if launch.startswith(wire.REFERENCE_PREFIX) else None
     device = Device.objects.filter(uuid=timings[0].device_uuid).first() if timings[0].device_uuid else None
     first_ms = min(step.ended_ms - step.seconds * 1000 for step in timings)
-    run, is_new = Run.objects.get_or_create(
+    run, _ = Run.objects.get_or_create(
         name=name,
         launch=launch,
         defaults={"host": host, "device": device, "started_at": datetime.fromtimestamp(first_ms / 1000, UTC)},
     )
-    if is_new and launch.startswith(_LAUNCH_PREFIX) and launch.removeprefix(_LAUNCH_PREFIX).isdecimal():
-        # Only the host that was given the job can speak of it.
-        job_id = int(launch.removeprefix(_LAUNCH_PREFIX))
-        ReferenceJob.objects.filter(pk=job_id, host=host, run=None).update(run=run)
+    if jobs is not None:
+        jobs.filter(run=None).update(run=run)
     return run
+
+
+def _reference_job(host: Host, launch: str) -> QuerySet[ReferenceJob]:
+    found = _REFERENCE_LAUNCH.fullmatch(launch)
+    if found:
+        jobs = ReferenceJob.objects.filter(pk=int(found[1]), launch=found[2], host=host)
+        if jobs.exists():
+            return jobs
+    raise MessageInvalid(f"launch: {host.name} was given no reference job whose steps are {launch!r}")
 
 
 def _store_steps(run: Run, timings: list[StepTiming]) -> None:

@@ -25,12 +25,16 @@ def _figures(job: ReferenceJob) -> list[str]:
     watts = job.energy.get("mean_watts")
     estimated = " estimated" if job.energy.get("is_estimated") else ""
     return [
-        f"{result['samples_per_second']:.4g}",
-        f"{result['step_seconds_median'] * 1000:.4g} ms",
-        f"{result['achieved_flops_per_second'] / 1e12:.4g}",
-        "—" if watts is None else f"{watts:.4g} W{estimated}",
-        f"{result['loss_start']:.4g} → {result['loss_end']:.4g}",
+        _figure(result.get("samples_per_second")),
+        _figure(result.get("step_seconds_median"), 1000, " ms"),
+        _figure(result.get("achieved_flops_per_second"), 1e-12),
+        _figure(watts, unit=f" W{estimated}"),
+        f"{_figure(result.get('loss_start'))} → {_figure(result.get('loss_end'))}",
     ]
+
+
+def _figure(value: float | None, factor: float = 1, unit: str = "") -> str:
+    return "—" if value is None else f"{value * factor:.4g}{unit}"
 
 
 def _notes(jobs: Sequence[ReferenceJob]) -> list[str]:

@@ -61,6 +61,7 @@ def launch(
                 reason=_waiting_reason(host, now),
                 created_at=now,
                 expires_at=now + ORDER_LIFETIME,
+                sent_at=now,
             )
             for host, device in targets
         ]
@@ -75,14 +76,16 @@ def launch(
 def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
     """Ask for the end of a job; False where it has ended already. A job that no host has taken is cancelled at once."""
     with transaction.atomic():
-        asked = ReferenceJob.objects.filter(pk=job.pk, state__in=ACTIVE_STATES).update(cancel_requested_at=now)
+        asked = ReferenceJob.objects.filter(pk=job.pk, state__in=ACTIVE_STATES).update(
+            cancel_requested_at=now, sent_at=now
+        )
         if not asked:
             return False
         ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
             state=JobState.CANCELLED, reason=f"cancelled by {actor.name} before a host took it", ended_at=now
         )
         audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
-    orders.send_cancel(job)
+    orders.send_cancel(job, now)
     job.refresh_from_db()
     return True
 

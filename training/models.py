@@ -75,7 +75,9 @@ class ReferenceJob(models.Model):
     stage = models.CharField(max_length=40, blank=True, default="")
     step = models.PositiveIntegerField(default=0)
     total_steps = models.PositiveIntegerField(default=0)
-    result = models.JSONField(default=dict, help_text="The harness's result (training/wire.py, JobResult).")
+    result = models.JSONField(
+        default=dict, help_text="What the harness measured, in base units; foreign data, checked."
+    )
     energy = models.JSONField(default=dict, help_text="Power and joules over the measured window, or why unknown.")
     log = models.TextField(blank=True, default="")
 
@@ -84,6 +86,11 @@ class ReferenceJob(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     heard_at = models.DateTimeField(null=True, blank=True, help_text="When the agent last spoke of this job.")
+    sent_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When an order or cancel last went to the host; null once the host has told the job's end.",
+    )
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     report_sequence = models.BigIntegerField(
         default=-1, help_text="Newest report applied; an older one changes nothing."

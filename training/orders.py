@@ -1,10 +1,10 @@
 """Sending job orders and cancels to a host's own queue.
 
-A broker that is away is no failure of the launch: the job stays queued, and `watch` (training/watch.py) sends its order again.
+A broker that is away is no failure of the launch: the job stays as it is, and `watch` (training/watch.py) sends again.
 """
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from celery import current_app
 from kombu.exceptions import OperationalError
@@ -14,28 +14,43 @@ from training import wire
 from training.models import ReferenceJob
 
 logger = logging.getLogger(__name__)
-_CANCEL_LIFETIME_SECONDS = 3600
+_CANCEL_LIFETIME = timedelta(hours=1)
+_QUESTION_LIFETIME = timedelta(minutes=1)
 _PUBLISH_RETRIES = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2}
 
 
 def send_start(job: ReferenceJob) -> None:
+    _send(wire.START_TASK, _order(job, job.expires_at), job, expires=job.expires_at)
+
+
+def ask_again(job: ReferenceJob, now: datetime) -> None:
+    """Have the host say once more how a job that it took has ended, by an order that can start nothing.
+
+    Such an order has expired when the host was last heard of it: whoever knows the job answers, whoever does not refuses.
+    """
+    _send(wire.START_TASK, _order(job, job.heard_at or job.created_at), job, expires=now + _QUESTION_LIFETIME)
+
+
+def send_cancel(job: ReferenceJob, now: datetime) -> None:
+    payload = wire.pack_cancel(job.pk, job.launch, job.host.name)
+    _send(wire.CANCEL_TASK, payload, job, expires=now + _CANCEL_LIFETIME)
+
+
+def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
     order = wire.JobOrder(
         job=job.pk,
+        launch=job.launch,
         host=job.host.name,
         workload=job.workload,
         params=job.params,
         device_uuid=job.device.uuid if job.device else "",
-        expires_ms=int(job.expires_at.timestamp() * 1000),
+        expires_ms=int(expires_at.timestamp() * 1000),
         time_limit_seconds=job.time_limit_seconds,
     )
-    _send(wire.START_TASK, wire.pack(order), job, expires=job.expires_at)
+    return wire.pack(order)
 
 
-def send_cancel(job: ReferenceJob) -> None:
-    _send(wire.CANCEL_TASK, wire.pack_cancel(job.pk, job.host.name), job, expires=_CANCEL_LIFETIME_SECONDS)
-
-
-def _send(task: str, payload: bytes, job: ReferenceJob, *, expires: datetime | int) -> None:
+def _send(task: str, payload: bytes, job: ReferenceJob, *, expires: datetime) -> None:
     try:
         current_app.send_task(
             task,

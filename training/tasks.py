@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 
 from celery import shared_task
 
+from telemetry.tasks import UNTIL_STORED
 from telemetry.wire import MessageInvalid
 from training import ingest, watch, wire
 
 logger = logging.getLogger(__name__)
 
 
-@shared_task(name=wire.STEPS_TASK)
+@shared_task(name=wire.STEPS_TASK, **UNTIL_STORED)
 def ingest_steps(payload: bytes) -> None:
     try:
         ingest.ingest_steps(payload)
@@ -19,7 +20,7 @@ def ingest_steps(payload: bytes) -> None:
         logger.warning("step timings were refused: %s", error)
 
 
-@shared_task(name=wire.REPORT_TASK)
+@shared_task(name=wire.REPORT_TASK, **UNTIL_STORED)
 def ingest_report(payload: bytes) -> None:
     try:
         ingest.ingest_report(payload, datetime.now(UTC))

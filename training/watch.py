@@ -1,22 +1,31 @@
 """Keeping jobs' states true when nobody speaks: orders not taken, hosts gone silent, energy still to come. Called by beat."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from telemetry.energy import Energy, energy_between
+from telemetry.wire import LATEST_MS
 from training import orders
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 
 RESEND_AFTER = timedelta(seconds=20)
+RESEND_CANCEL_AFTER = timedelta(seconds=10)
 LOST_AFTER = timedelta(seconds=30)
+ASK_FOR = timedelta(hours=1)  # so long is a lost job's host asked how the job ended
+CANCEL_SLACK = timedelta(minutes=1)  # a host may take an order at the last moment
 ENERGY_PATIENCE = timedelta(seconds=60)
+_UP_SINCE = datetime.now(UTC)
 
 
-def watch(now: datetime) -> None:
-    _expire_queued(now)
-    _send_again(now)
-    _declare_lost(now)
+def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
+    """Look after all jobs once. `up_since` is when this server began to take in what hosts say."""
+    if now - up_since >= LOST_AFTER:  # after a pause the hosts' reports still lie in the queue: nobody was silent
+        _expire_queued(now)
+        _declare_lost(now)
+    _send_orders(now)
+    _send_cancels(now)
+    _ask_for_ends(now)
     _account_energy(now)
 
 
@@ -30,22 +39,39 @@ def _expire_queued(now: datetime) -> None:
         )
 
 
-def _send_again(now: datetime) -> None:
-    """Send orders and cancels again that a broker may have lost; the host starts nothing twice."""
-    waiting = ReferenceJob.objects.select_related("host", "device").filter(
-        Q(heard_at=None) | Q(heard_at__lt=now - RESEND_AFTER), created_at__lt=now - RESEND_AFTER
-    )
-    for job in waiting.filter(state=JobState.QUEUED):
-        if not job.host.is_silent(now) and ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
-            heard_at=now
-        ):
+def _send_orders(now: datetime) -> None:
+    """Send orders again that a broker may have lost; the host starts nothing twice."""
+    for job in _sent_before(now - RESEND_AFTER, Q(state=JobState.QUEUED)):
+        if not job.host.is_silent(now) and _note_sent(job, now):
             orders.send_start(job)
-    cancels = ReferenceJob.objects.select_related("host").filter(
-        state__in=ACTIVE_STATES, cancel_requested_at__lt=now - timedelta(seconds=10)
-    )
-    for job in cancels:
-        if ReferenceJob.objects.filter(pk=job.pk).update(cancel_requested_at=now):
-            orders.send_cancel(job)
+
+
+def _send_cancels(now: datetime) -> None:
+    """Send cancels again, also of jobs that no host had taken: a broker may have lost the cancel and not the order."""
+    running = Q(state__in=ACTIVE_STATES, cancel_requested_at__isnull=False)
+    not_taken = Q(state=JobState.CANCELLED, report_sequence=-1, expires_at__gt=now - CANCEL_SLACK)
+    for job in _sent_before(now - RESEND_CANCEL_AFTER, running | not_taken):
+        is_in_vain = job.state == JobState.CANCELLED and job.host.is_silent(now)
+        if not is_in_vain and _note_sent(job, now):
+            orders.send_cancel(job, now)
+
+
+def _ask_for_ends(now: datetime) -> None:
+    """Ask hosts that speak again how a job ended that was given up as lost: the broker may have lost the final report."""
+    for job in _sent_before(now - RESEND_AFTER, Q(state=JobState.LOST, ended_at__gt=now - ASK_FOR)):
+        if not job.host.is_silent(now) and _note_sent(job, now):
+            orders.ask_again(job, now)
+
+
+def _sent_before(moment: datetime, which: Q) -> QuerySet[ReferenceJob]:
+    """Return jobs that are still waited for; one whose host has told its end has no `sent_at`."""
+    return ReferenceJob.objects.select_related("host", "device").filter(which, sent_at__lt=moment)
+
+
+def _note_sent(job: ReferenceJob, now: datetime) -> bool:
+    """Note that a message goes out; False where the job has changed meanwhile."""
+    unchanged = ReferenceJob.objects.filter(pk=job.pk, state=job.state, sent_at=job.sent_at)
+    return bool(unchanged.update(sent_at=now))
 
 
 def _declare_lost(now: datetime) -> None:
@@ -56,6 +82,7 @@ def _declare_lost(now: datetime) -> None:
         ReferenceJob.objects.filter(pk=job.pk, state=job.state, heard_at=job.heard_at).update(
             state=JobState.LOST,
             ended_at=now,
+            sent_at=now,
             reason=f"the agent on {job.host.name} has not spoken of this job since {job.heard_at:%H:%M:%S} UTC",
         )
 
@@ -71,14 +98,16 @@ def _account_energy(now: datetime) -> None:
 def _energy(job: ReferenceJob, now: datetime) -> dict[str, object] | None:
     """Return what the job page shows, None while it is worth waiting."""
     start_ms, end_ms = job.result.get("window_start_ms"), job.result.get("window_end_ms")
-    if job.device is None or not isinstance(start_ms, int) or not isinstance(end_ms, int) or end_ms <= start_ms:
+    if job.device is None or not isinstance(start_ms, int) or not isinstance(end_ms, int):
         return {"reason": "the result names no measured window or its device is gone"}
+    if not 0 <= start_ms < end_ms <= min(start_ms + job.time_limit_seconds * 1000, LATEST_MS):
+        return {"reason": "the result's measured window is not one that such a job can have"}
     seen = job.host.last_seen_at
     waited = job.ended_at is None or now - job.ended_at > ENERGY_PATIENCE
     if not waited and (seen is None or seen.timestamp() * 1000 < end_ms + 3000):
         return None
     found = energy_between(job.device, start_ms, end_ms)
-    if found.joules is None and not waited and "only" in found.reason:
+    if found.joules is None and not waited and found.is_partial:
         return None
     return _shown(found, job.result.get("samples"))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-from telemetry.wire import HOST_NAME, MessageInvalid, integer, mapping, matching, number, read_message, text
+from telemetry.wire import HOST_NAME, LATEST_MS, MessageInvalid, integer, mapping, matching, number, read_message, text
 
 VERSION = 1
 START_TASK = "host.start_job"
@@ -21,6 +21,12 @@ STEPS_TASK = "training.ingest_steps"
 REPORT_TASK = "training.ingest_report"
 MAX_BYTES = 2_000_000
 MAX_LOG_CHARACTERS = 200_000
+MAX_STEP_SECONDS = 1e7
+MAX_RESULT_FIELDS = 100
+_MAX_RESULT_CHARACTERS = 2_000
+_INT_32 = 2**31
+REFERENCE_PREFIX = "reference-"
+_JOB_LAUNCH = re.compile(r"[A-Za-z0-9]{1,32}")
 _LAUNCH = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _NAME = re.compile(r"[^\x00-\x1f]{1,200}")
 
@@ -44,9 +50,13 @@ class StepTiming:
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """Start `workload` with `params` (already validated by the server; the host validates again)."""
+    """Start `workload` with `params` (already validated by the server; the host validates again).
+
+    `job` and `launch` together are the job's identity: numbers begin anew with a new server, launches never repeat.
+    """
 
     job: int
+    launch: str
     host: str
     workload: str
     params: dict[str, Any]
@@ -57,13 +67,14 @@ class JobOrder:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """What the agent says of a job. `sequence` grows within a job; the server applies only what is newer.
+    """What the agent says of the job (`job`, `launch`). `sequence` grows within it; the server applies only what is newer.
 
     `state` is one of starting, running, done, failed, cancelled, lost. `log` is the whole tail kept by the host (the last
     MAX_LOG_CHARACTERS), None where it has not changed. `result` comes once, with state done.
     """
 
     job: int
+    launch: str
     host: str
     sequence: int
     state: str
@@ -79,6 +90,11 @@ class JobReport:
 REPORT_STATES = ("starting", "running", "done", "failed", "cancelled", "lost")
 
 
+def steps_launch(job: int, launch: str) -> str:
+    """Return the launch id under which a reference job's own steps travel."""
+    return f"{REFERENCE_PREFIX}{job}-{launch}"
+
+
 def pack(message: JobOrder | JobReport) -> bytes:
     return bytes(msgpack.packb({"v": VERSION, **asdict(message)}))
 
@@ -87,13 +103,19 @@ def pack_steps(host: str, steps: Sequence[StepTiming]) -> bytes:
     return bytes(msgpack.packb({"v": VERSION, "host": host, "steps": [asdict(step) for step in steps]}))
 
 
-def unpack_steps(payload: bytes) -> tuple[str, list[StepTiming]]:
-    """Return (host name, steps)."""
+def unpack_steps(payload: bytes) -> tuple[str, list[StepTiming], list[str]]:
+    """Return (host name, steps, why each of the others is none): a bad step takes no good one with it."""
     message = _versioned(payload)
     rows = message.get("steps")
     if not isinstance(rows, list) or len(rows) > 20_000:
         raise MessageInvalid("steps: expected a list of at most 20000")
-    return matching(message, "host", HOST_NAME), [step_from(row) for row in rows]
+    steps, refused = [], []
+    for row in rows:
+        try:
+            steps.append(step_from(row))
+        except MessageInvalid as error:
+            refused.append(str(error))
+    return matching(message, "host", HOST_NAME), steps, refused
 
 
 def step_from(row: object) -> StepTiming:
@@ -101,15 +123,15 @@ def step_from(row: object) -> StepTiming:
     if not isinstance(row, dict):
         raise MessageInvalid("step: expected a map")
     seconds = number(row.get("seconds"), "seconds")
-    if seconds <= 0:
-        raise MessageInvalid("seconds: expected more than 0")
+    if not 0 < seconds <= MAX_STEP_SECONDS:
+        raise MessageInvalid(f"seconds: expected more than 0 and at most {MAX_STEP_SECONDS:.0f}")
     return StepTiming(
         run=matching(row, "run", _NAME),
         launch=matching(row, "launch", _LAUNCH),
         number=integer(row.get("number"), "number"),
-        ended_ms=integer(row.get("ended_ms"), "ended_ms"),
+        ended_ms=_below(LATEST_MS, row.get("ended_ms"), "ended_ms"),
         seconds=seconds,
-        rank=integer(row.get("rank", 0), "rank"),
+        rank=_below(_INT_32, row.get("rank", 0), "rank"),
         device_uuid=text(row.get("device_uuid", ""), "device_uuid", 96),
         samples=_optional(row, "samples"),
         tokens=_optional(row, "tokens"),
@@ -122,23 +144,25 @@ def unpack_order(payload: bytes) -> JobOrder:
     message = _versioned(payload)
     return JobOrder(
         job=integer(message.get("job"), "job"),
+        launch=matching(message, "launch", _JOB_LAUNCH),
         host=matching(message, "host", HOST_NAME),
         workload=text(message.get("workload"), "workload", 40),
         params=mapping(message, "params"),
         device_uuid=text(message.get("device_uuid"), "device_uuid", 96),
-        expires_ms=integer(message.get("expires_ms"), "expires_ms"),
-        time_limit_seconds=integer(message.get("time_limit_seconds"), "time_limit_seconds"),
+        expires_ms=_below(LATEST_MS, message.get("expires_ms"), "expires_ms"),
+        time_limit_seconds=_below(_INT_32, message.get("time_limit_seconds"), "time_limit_seconds"),
     )
 
 
-def pack_cancel(job: int, host: str) -> bytes:
-    return bytes(msgpack.packb({"v": VERSION, "job": job, "host": host}))
+def pack_cancel(job: int, launch: str, host: str) -> bytes:
+    return bytes(msgpack.packb({"v": VERSION, "job": job, "launch": launch, "host": host}))
 
 
-def unpack_cancel(payload: bytes) -> tuple[int, str]:
-    """Return (job, host)."""
+def unpack_cancel(payload: bytes) -> tuple[int, str, str]:
+    """Return (job, launch, host)."""
     message = _versioned(payload)
-    return integer(message.get("job"), "job"), matching(message, "host", HOST_NAME)
+    job, launch = integer(message.get("job"), "job"), matching(message, "launch", _JOB_LAUNCH)
+    return job, launch, matching(message, "host", HOST_NAME)
 
 
 def unpack_report(payload: bytes) -> JobReport:
@@ -149,17 +173,36 @@ def unpack_report(payload: bytes) -> JobReport:
     log = message.get("log")
     return JobReport(
         job=integer(message.get("job"), "job"),
+        launch=matching(message, "launch", _JOB_LAUNCH),
         host=matching(message, "host", HOST_NAME),
         sequence=integer(message.get("sequence"), "sequence"),
         state=state,
-        at_ms=integer(message.get("at_ms"), "at_ms"),
+        at_ms=_below(LATEST_MS, message.get("at_ms"), "at_ms"),
         reason=text(message.get("reason"), "reason", 4000),
         stage=text(message.get("stage"), "stage", 40),
-        step=integer(message.get("step"), "step"),
-        total_steps=integer(message.get("total_steps"), "total_steps"),
+        step=_below(_INT_32, message.get("step"), "step"),
+        total_steps=_below(_INT_32, message.get("total_steps"), "total_steps"),
         log=None if log is None else text(log, "log", MAX_LOG_CHARACTERS),
-        result=mapping(message, "result"),
+        result=_fields(message.get("result", {}), "result", depth=2),
     )
+
+
+def _fields(value: object, name: str, depth: int) -> dict[str, Any]:
+    """Return a map of names to scalars, or to such maps while `depth` allows: what JSON can store and a page can show."""
+    if not isinstance(value, dict) or len(value) > MAX_RESULT_FIELDS:
+        raise MessageInvalid(f"{name}: expected a map of at most {MAX_RESULT_FIELDS} fields")
+    return {
+        text(key, name, 100): _fields(each, name, depth - 1)
+        if isinstance(each, dict) and depth > 1
+        else _scalar(each, name)
+        for key, each in value.items()
+    }
+
+
+def _scalar(value: object, name: str) -> str | int | float | None:
+    if isinstance(value, float):
+        return value if isfinite(value) else None  # PostgreSQL's JSON has no NaN
+    return value if value is None or isinstance(value, int) else text(value, name, _MAX_RESULT_CHARACTERS)
 
 
 def _versioned(payload: bytes) -> dict[str, Any]:
@@ -167,6 +210,13 @@ def _versioned(payload: bytes) -> dict[str, Any]:
     if message.get("v") != VERSION:
         raise MessageInvalid(f"v: this side reads version {VERSION}, the message has {message.get('v')!r}")
     return message
+
+
+def _below(limit: int, value: object, name: str) -> int:
+    found = integer(value, name)
+    if found >= limit:
+        raise MessageInvalid(f"{name}: expected less than {limit}")
+    return found
 
 
 def _optional(row: dict[str, Any], name: str) -> float | None:

@@ -4,11 +4,9 @@ A host runs only what stands here, with parameters that `validate` has passed. I
 job's interpreter too, so nothing outside the standard library.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from hashlib import sha256
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 
 class ParamsInvalid(ValueError):
@@ -181,9 +179,3 @@ def read_texts(workload_name: object, texts: Mapping[str, str]) -> dict[str, int
     """Return the parameters that a form or a command line gave as text; empty ones are left out. Raises ParamsInvalid."""
     workload = find(workload_name)
     return {name: workload.param(name).read(text.strip()) for name, text in texts.items() if text.strip()}
-
-
-def catalogue_digest() -> str:
-    """Return the sha256 of the whole catalogue, hexadecimal: two sides with one digest mean the same jobs."""
-    rows: list[dict[str, Any]] = [asdict(workload) for workload in WORKLOADS.values()]
-    return sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()

@@ -55,7 +55,8 @@ class Migration(migrations.Migration):
                 ('origin', models.CharField(choices=[('real', 'real'), ('simulated', 'simulated'), ('imported', 'imported')], default='real', max_length=9)),
                 ('software', models.JSONField(blank=True, default=dict, help_text='What the agent found: {name: version}.')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('last_seen_at', models.DateTimeField(blank=True, help_text='When the newest sample was taken.', null=True)),
+                ('last_seen_at', models.DateTimeField(blank=True, help_text="When the newest sample was taken, by the host's clock.", null=True)),
+                ('heard_at', models.DateTimeField(blank=True, help_text="When its newest batch was stored, by the server's clock.", null=True)),
             ],
             options={
                 'ordering': ['name'],

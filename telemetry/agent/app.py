@@ -21,37 +21,24 @@ from telemetry.agent.context import AgentContext, Extension
 from telemetry.agent.sampler import Sampler
 from telemetry.agent.sender import Sender
 from telemetry.agent.steps import StepListener
+from telemetry.transport import CELERY_OPTIONS
 from telemetry.wire import INGEST_TASK, host_queue
 
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = ("training.host.tasks",)
-VISIBILITY_TIMEOUT_SECONDS = 120  # as in the server's app: the lowest of all consumers counts for everyone
 FAREWELL_SECONDS = 2.0
 
 
 def create_app(config: AgentConfig) -> Celery:
-    """Return the host's Celery app. Remote control is off: it is unsigned, and orders come as tasks."""
+    """Return the host's Celery app."""
     # Without fix-ups: Celery's would set Django up wherever DJANGO_SETTINGS_MODULE happens to be set.
     app = Celery("stepwatt-agent", broker=config.broker_url, include=list(EXTENSIONS), fixups=[])
     app.conf.update(
+        CELERY_OPTIONS,
         task_default_queue=host_queue(config.host),
-        task_serializer="msgpack",
-        accept_content=["msgpack"],
-        task_ignore_result=True,
-        worker_pool="solo",
         worker_prefetch_multiplier=1,
-        worker_enable_remote_control=False,
-        worker_send_task_events=False,
         worker_hijack_root_logger=False,
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        broker_transport_options={
-            "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
-            "socket_timeout": 10,
-            "socket_connect_timeout": 5,
-            "retry_on_timeout": True,
-        },
     )
     return app
 
@@ -83,7 +70,7 @@ def _run(config: AgentConfig) -> None:
         config.host,
         sampler,
         lambda payload: sender.submit(INGEST_TASK, payload),
-        sender.cost,
+        lambda: {**sender.cost(), "step_frames_refused_total": listener.refused},
         period=config.batch_seconds,
         sample_seconds=config.sample_seconds,
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from telemetry.wire import HOST_NAME
 
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
+_SLOWEST_BATCH_SECONDS = 10.0  # the server calls a host silent after 30 s: a lost message or two must not do that
 _SOCKET_PATH_LIMIT = 107  # sun_path of a Unix socket address
 
 
@@ -42,7 +43,7 @@ def read_config(env: Mapping[str, str], *, name: str = "") -> AgentConfig:
         directory=directory,
         socket_path=_socket_path(env, directory),
         sample_seconds=sample_seconds,
-        batch_seconds=_number(env, "STEPWATT_BATCH_SECONDS", 5.0, sample_seconds, 300.0),
+        batch_seconds=_number(env, "STEPWATT_BATCH_SECONDS", 5.0, sample_seconds, _SLOWEST_BATCH_SECONDS),
         job_python=env.get("STEPWATT_JOB_PYTHON") or sys.executable,
     )
 

@@ -14,8 +14,14 @@ Frame = dict[str, Any]
 
 
 class Submit(Protocol):
-    def __call__(self, task: str, payload: bytes, *, on_sent: Callable[[], None] | None = None) -> None:
-        """Queue a message for the server and return at once. `on_sent` runs on the sender's thread once the broker has it."""
+    def __call__(
+        self, task: str, payload: bytes, *, replaces: str = "", on_sent: Callable[[], None] | None = None
+    ) -> None:
+        """Queue a message for the server and return at once.
+
+        It takes the place of one that still waits under the same `replaces`. `on_sent` runs on the sender's thread
+        once the broker has it.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,22 @@ offset to the wall clock that was read beside it.
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
-from telemetry.agent.backends.protocol import Backend, BackendUnavailable, DeviceReading
+from telemetry.agent.backends.protocol import Backend, BackendUnavailable, DeviceReading, Reading
 from telemetry.catalog import BY_NAME, AbsentReason
 from telemetry.wire import DeviceInfo
 
 logger = logging.getLogger(__name__)
 
-REOPEN_SECONDS = 30.0
+REOPEN_SECONDS = 30.0  # where there is no driver: one may be installed
+FAULT_PAUSE_SECONDS = 1.0
 HANGING_TICKS = 3  # a backend that is this many ticks late is said to hang
+HANGING: Mapping[str, Reading] = {
+    "gpu_utilization_ratio": AbsentReason.TIMEOUT
+}  # what a tick holds that got no answer in time
 
 
 def boot_seconds() -> float:
@@ -34,7 +38,7 @@ class Tick:
     boot_seconds: float
     wall_offset_seconds: float
     devices: dict[str, DeviceInfo] = field(default_factory=dict)
-    readings: dict[str, dict[str, float | AbsentReason]] = field(default_factory=dict)
+    readings: dict[str, dict[str, Reading]] = field(default_factory=dict)
 
 
 class Lane:
@@ -67,19 +71,22 @@ class Lane:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                self.backend.open()
-                self.software = self.backend.software()
+                self._live()
             except BackendUnavailable as missing:
                 logger.info("%s: %s", self.backend.name, missing)
                 self._stop.wait(REOPEN_SECONDS)
-                continue
-            try:
-                self._sample()
             except Exception:  # the outermost loop of this thread: log, let the driver go, take it up again
-                logger.exception("%s: reading failed, the backend is opened again", self.backend.name)
-                self._stop.wait(self._period)
-            finally:
-                self.backend.close()
+                logger.exception("%s failed and is opened again", self.backend.name)
+                self._stop.wait(FAULT_PAUSE_SECONDS)
+
+    def _live(self) -> None:
+        """Open the driver, sample until told to stop, let go of it."""
+        self.backend.open()
+        try:
+            self.software = self.backend.software()
+            self._sample()
+        finally:
+            self.backend.close()
 
     def _sample(self) -> None:
         while True:
@@ -92,9 +99,10 @@ class Lane:
             self.devices = {reading.device.uuid: reading.device for reading in readings}
             self.last_tick = number
             self.worst_lateness = max(self.worst_lateness, lateness)
-            # A reading that came back after its tick's half would stand at a wrong time: it is left out, as a gap.
-            if boot_seconds() - due <= self._period / 2:
-                self._deposit(self, number, due, readings)
+            if boot_seconds() - due > self._period / 2:
+                # These readings would stand at a wrong time: the tick says that the driver was too slow for it.
+                readings = [DeviceReading(device, HANGING) for device in self.devices.values()]
+            self._deposit(self, number, due, readings)
 
 
 class Sampler:
@@ -156,10 +164,10 @@ class Sampler:
             if lane.devices and number - lane.last_tick >= HANGING_TICKS:
                 for uuid, device in lane.devices.items():
                     tick.devices[uuid] = device
-                    tick.readings[uuid] = {"gpu_utilization_ratio": AbsentReason.TIMEOUT}
+                    tick.readings[uuid] = dict(HANGING)
 
 
-def _checked(name: str, value: float | AbsentReason) -> float | AbsentReason:
+def _checked(name: str, value: Reading) -> Reading:
     """Return the value if it is a finite number that the wire can carry, else UNKNOWN."""
     if isinstance(value, AbsentReason):
         return value

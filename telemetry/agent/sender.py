@@ -26,6 +26,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 class Message:
     task: str
     payload: bytes
+    replaces: str
     on_sent: Callable[[], None] | None
 
 
@@ -51,9 +52,13 @@ class Sender:
             self._wake.notify()
         self._thread.join(timeout=patience)
 
-    def submit(self, task: str, payload: bytes, *, on_sent: Callable[[], None] | None = None) -> None:
+    def submit(
+        self, task: str, payload: bytes, *, replaces: str = "", on_sent: Callable[[], None] | None = None
+    ) -> None:
         with self._wake:
-            self._queue.append(Message(task, payload, on_sent))
+            if replaces:
+                self._forget(replaces)
+            self._queue.append(Message(task, payload, replaces, on_sent))
             self._queued_bytes += len(payload)
             while self._queued_bytes > QUEUE_BYTES:
                 self._drop_one()
@@ -67,6 +72,12 @@ class Sender:
                 "batches_dropped_total": self._dropped,
                 "queue_depth": len(self._queue),
             }
+
+    def _forget(self, key: str) -> None:
+        """Take back what a newer message makes void; the first of the queue may be on its way already."""
+        for message in [m for m in list(self._queue)[1:] if m.replaces == key]:
+            self._queue.remove(message)
+            self._queued_bytes -= len(message.payload)
 
     def _drop_one(self) -> None:
         victim = next((m for m in self._queue if m.task == INGEST_TASK), self._queue[0])

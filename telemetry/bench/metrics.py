@@ -84,7 +84,7 @@ def fleet() -> FleetState:
 
 
 def _host(number: int) -> HostState:
-    host = Host(name=f"gpu-{number:03}", cluster="alpha", last_seen_at=_NOW)
+    host = Host(name=f"gpu-{number:03}", cluster="alpha", last_seen_at=_NOW, heard_at=_NOW)
     return HostState(host, Health.OK, "", [_device(host, number, index) for index in range(GPUS_PER_HOST)], {})
 
 

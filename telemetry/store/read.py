@@ -5,10 +5,11 @@ Called by the queries and the energy accounts; nobody outside the store knows th
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import ceil, floor
+from itertools import pairwise
+from math import ceil
 
 import numpy as np
-from django.conf import settings
+from django.db.models import QuerySet
 from numpy.typing import NDArray
 
 from fleet.models import Device, Host
@@ -18,6 +19,7 @@ from telemetry.models import Chunk, LatestState, MinuteRollup
 
 MINUTE_MS = 60_000
 _RAW_HOST_MS = 2 * 3_600_000  # two hours of one host, one hour of two, …: above this the minute rollups are read
+COUNTER_REACH_MS = 30_000  # a counter's growth across a longer silence is not counted: sums never bridge a gap
 _STEPS_MS = [s * 1000 for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)]
 
 Floats = NDArray[np.float64]
@@ -45,10 +47,20 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Readings of one metric of one device: `times_ms (n,) int64` ascending, `values (n,) float64` in base units."""
+    """Readings of one metric of one device: `times_ms (n,) int64` ascending, `values (n,) float64` in base units.
+
+    `clocks (n,)` numbers the clock that each time was read on: an agent's start, and every step of its wall clock, begins
+    another. `interval_ms` is the longest sampling interval among them.
+    """
 
     times_ms: NDArray[np.int64]
     values: Floats
+    clocks: NDArray[np.int64]
+    interval_ms: int
+
+    @classmethod
+    def none(cls) -> "Samples":
+        return cls(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,11 @@ class Bucketed:
     step_seconds: float
     times_ms: list[int]
     series: dict[str, dict[str, BucketedMetric]]  # by device uuid, then metric
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return (start of the first bucket, step, number of buckets), times in milliseconds."""
+        return self.times_ms[0], round(self.step_seconds * 1000), len(self.times_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,47 +117,72 @@ def raw(
 ) -> dict[tuple[str, str], Samples]:
     """Return the stored samples with start ≤ time < end by (device uuid, metric); a series without any is left out."""
     wanted = {device.uuid for device in devices}
-    gathered: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
-    chunks = Chunk.objects.filter(
-        host__in={device.host_id for device in devices}, end_ms__gte=start_ms, start_ms__lt=end_ms
-    ).order_by("start_ms")
-    for body in chunks.values_list("body", flat=True).iterator(chunk_size=500):
+    gathered: dict[tuple[str, str], _Gathered] = {}
+    clocks: dict[tuple[str, int], int] = {}
+    for body in _chunks(devices, start_ms, end_ms).values_list("body", flat=True).iterator(chunk_size=500):
         batch = wire.unpack(bytes(body), metrics)
-        for metric in metrics:
-            for device, column in zip(batch.devices, batch.columns.get(metric, ()), strict=False):
+        clock = clocks.setdefault((batch.epoch, batch.segment), len(clocks))
+        for metric, columns in batch.columns.items():
+            for device, column in zip(batch.devices, columns, strict=True):
                 if device.uuid in wanted:
-                    times, values = gathered.setdefault((device.uuid, metric), ([], []))
-                    for at, value in zip(batch.times_ms, column, strict=True):
-                        if value is not None and start_ms <= at < end_ms:
-                            times.append(at)
-                            values.append(value)
-    return {key: _sorted(times, values) for key, (times, values) in gathered.items() if times}
+                    series = gathered.setdefault((device.uuid, metric), _Gathered())
+                    series.interval_ms = max(series.interval_ms, round(batch.sample_seconds * 1000))
+                    series.rows += [
+                        (at, value, clock)
+                        for at, value in zip(batch.times_ms, column, strict=True)
+                        if value is not None and start_ms <= at < end_ms
+                    ]
+    return {key: series.samples() for key, series in gathered.items() if series.rows}
+
+
+def _chunks(devices: Sequence[Device], start_ms: int, end_ms: int) -> QuerySet[Chunk]:
+    hosts = {device.host_id for device in devices}
+    return Chunk.objects.filter(host__in=hosts, end_ms__gte=start_ms, start_ms__lt=end_ms).order_by("start_ms")
+
+
+@dataclass(slots=True)
+class _Gathered:
+    rows: list[tuple[int, float, int]] = field(default_factory=list)
+    interval_ms: int = 0
+
+    def samples(self) -> Samples:
+        """Batches of two clocks may overlap, after the wall clock was set back: samples stand in order of time."""
+        times, values, clocks = zip(*self.rows, strict=True)
+        at = np.array(times, dtype=np.int64)
+        order = np.argsort(at, kind="stable")
+        readings, numbers = np.array(values, dtype=np.float64), np.array(clocks, dtype=np.int64)
+        return Samples(at[order], readings[order], numbers[order], self.interval_ms)
 
 
 def samples(device: Device, metric: str, start_ms: int, end_ms: int) -> Samples:
     """Return every stored sample of a device's metric with start ≤ time < end."""
     found = raw([device], [metric], start_ms, end_ms)
-    return found.get((device.uuid, metric), Samples(np.empty(0, np.int64), np.empty(0)))
+    return found.get((device.uuid, metric), Samples.none())
 
 
 def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int) -> Bucketed:
     """Return the series of all devices and metrics in at most `points` buckets of a round length.
 
-    Short ranges are read from raw samples, long ones from the minute rollups.
+    Short ranges are read from raw samples, as long as there are any; others from the minute rollups.
     """
-    sample_ms = int(settings.STEPWATT_SAMPLE_SECONDS * 1000)
-    from_samples = (end_ms - start_ms) * len({device.host_id for device in devices}) <= _RAW_HOST_MS
-    step = _step_ms(start_ms, end_ms, points, 2 * sample_ms if from_samples else MINUTE_MS)
-    first = floor(start_ms / step) * step
-    n = max(1, ceil((end_ms - first) / step))
-    block = Bucketed(start_ms, end_ms, step / 1000, [first + i * step for i in range(n)], {})
-    if from_samples:
-        for (uuid, metric), found in raw(devices, metrics, first - 5 * sample_ms, first + n * step).items():
-            block.series.setdefault(uuid, {})[metric] = _bucket_samples(metric, found, first, step, n)
+    is_short = (end_ms - start_ms) * len({device.host_id for device in devices}) <= _RAW_HOST_MS
+    if is_short and _chunks(devices, start_ms, end_ms).exists():
+        found = raw(devices, metrics, start_ms - COUNTER_REACH_MS, end_ms)
+        interval_ms = max((series.interval_ms for series in found.values()), default=1000)
+        block = _grid(start_ms, end_ms, _step_ms(start_ms, end_ms, points, 2 * interval_ms))
+        for (uuid, metric), series in found.items():
+            block.series.setdefault(uuid, {})[metric] = _bucket_samples(metric, series, block)
     else:
-        for uuid, metric, rows in _minutes(devices, metrics, first, first + n * step):
-            block.series.setdefault(uuid, {})[metric] = _bucket_minutes(metric, rows, first, step, n)
+        block = _grid(start_ms, end_ms, _step_ms(start_ms, end_ms, points, MINUTE_MS))
+        for uuid, metric, rows in _minutes(devices, metrics, block):
+            block.series.setdefault(uuid, {})[metric] = _bucket_minutes(metric, rows, block)
     return block
+
+
+def _grid(start_ms: int, end_ms: int, step_ms: int) -> Bucketed:
+    first = start_ms // step_ms * step_ms
+    n = max(1, ceil((end_ms - first) / step_ms))
+    return Bucketed(start_ms, end_ms, step_ms / 1000, [first + i * step_ms for i in range(n)], {})
 
 
 def across(block: Bucketed, metric: str, uuids: Sequence[str]) -> Across:
@@ -149,7 +191,7 @@ def across(block: Bucketed, metric: str, uuids: Sequence[str]) -> Across:
     rows = [block.series[uuid][metric].mean for uuid in uuids if metric in block.series.get(uuid, {})]
     if not rows:
         return Across(empty, empty, empty, empty)
-    table = np.array(rows, dtype=np.float64)
+    table = _settled(np.array(rows, dtype=np.float64))
     gaps = np.isnan(table).all(axis=0)
     mean, p10, p90, total = (np.full(table.shape[1], np.nan) for _ in range(4))
     if not gaps.all():
@@ -160,10 +202,30 @@ def across(block: Bucketed, metric: str, uuids: Sequence[str]) -> Across:
     return Across(_column(mean), _column(p10), _column(p90), _column(total))
 
 
-def counter_increase(values: Floats) -> Floats:
-    """Return the growth from sample to sample, `(n − 1,)`; a fall is a reset and adds nothing."""
+def _settled(table: Floats) -> Floats:
+    """Leave out the newest two buckets while they hold fewer devices than the one before: the rest is on its way.
+
+    `table` is `(n_devices, n_buckets)`. Without this every sum would fall at the right edge of its chart.
+    """
+    counts = (~np.isnan(table)).sum(axis=0)
+    newest = np.flatnonzero(counts)[-3:]
+    for earlier, later in pairwise(newest.tolist()):
+        if counts[later] < counts[earlier]:
+            table[:, later:] = np.nan
+            break
+    return table
+
+
+def counter_growth(found: Samples) -> tuple[NDArray[np.int64], Floats]:
+    """Return when and by how much a counter grew: times `(m,)` of the later samples, growths `(m,)`.
+
+    A fall is a reset and adds nothing. Between two clocks, and across more than COUNTER_REACH_MS, nothing is counted.
+    """
+    order = np.lexsort((found.times_ms, found.clocks))
+    times, values, clocks = found.times_ms[order], found.values[order], found.clocks[order]
     growth = np.diff(values)
-    return np.where(growth < 0, 0.0, growth)
+    counts = (np.diff(clocks) == 0) & (np.diff(times) <= COUNTER_REACH_MS)
+    return times[1:][counts], np.where(growth < 0, 0.0, growth)[counts]
 
 
 def _step_ms(start_ms: int, end_ms: int, points: int, minimum_ms: int) -> int:
@@ -175,23 +237,18 @@ def _step_ms(start_ms: int, end_ms: int, points: int, minimum_ms: int) -> int:
     return next((step for step in _STEPS_MS if step >= wanted), ceil(wanted / 86_400_000) * 86_400_000)
 
 
-def _sorted(times: list[int], values: list[float]) -> Samples:
-    """Batches of two segments may overlap after the wall clock was set back; samples stand in order of time."""
-    at, readings = np.array(times, dtype=np.int64), np.array(values, dtype=np.float64)
-    order = np.argsort(at, kind="stable")
-    return Samples(at[order], readings[order])
-
-
-def _bucket_samples(metric: str, found: Samples, first: int, step: int, n: int) -> BucketedMetric:
+def _bucket_samples(metric: str, found: Samples, block: Bucketed) -> BucketedMetric:
+    first, step, n = block.shape
     if catalog.BY_NAME[metric].kind is Kind.COUNTER:
-        growth, at = counter_increase(found.values), found.times_ms[1:]
+        at, growth = counter_growth(found)
         return BucketedMetric(increase=_column(_summed((at - first) // step, growth, n)))
     inside = found.times_ms >= first
     bucket, values = (found.times_ms[inside] - first) // step, found.values[inside]
     return _statistics(bucket, values, values, values, np.ones_like(values), n)
 
 
-def _bucket_minutes(metric: str, rows: NDArray[np.float64], first: int, step: int, n: int) -> BucketedMetric:
+def _bucket_minutes(metric: str, rows: NDArray[np.float64], block: Bucketed) -> BucketedMetric:
+    first, step, n = block.shape
     bucket = (rows[:, 0].astype(np.int64) - first) // step
     if catalog.BY_NAME[metric].kind is Kind.COUNTER:
         return BucketedMetric(increase=_column(_summed(bucket, rows[:, 5], n)))
@@ -223,11 +280,12 @@ def _summed(bucket: NDArray[np.int64], growth: Floats, n: int) -> Floats:
 
 
 def _minutes(
-    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int
+    devices: Sequence[Device], metrics: Sequence[str], block: Bucketed
 ) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
     """Yield (uuid, metric, rows) with rows `(n, 6)`: minute_ms, minimum, mean, maximum, count, increase."""
+    first, step, n = block.shape
     uuids = {device.pk: device.uuid for device in devices}
-    rows = MinuteRollup.objects.filter(metric__in=metrics, minute_ms__gte=start_ms, minute_ms__lt=end_ms)
+    rows = MinuteRollup.objects.filter(metric__in=metrics, minute_ms__gte=first, minute_ms__lt=first + n * step)
     if len(uuids) < 500:
         rows = rows.filter(device__in=uuids)
     gathered: dict[tuple[int, str], list[tuple[float, ...]]] = {}

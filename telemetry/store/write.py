@@ -18,11 +18,9 @@ from telemetry.store import read
 from telemetry.store.read import MINUTE_MS
 from telemetry.wire import Batch
 
-_LOOK_BACK_MS = 30_000  # a counter's increase starts at the last sample before the minute, if it is this near
-
 
 @transaction.atomic
-def accept(host: Host, batch: Batch, payload: bytes) -> bool:
+def accept(host: Host, batch: Batch, payload: bytes, now: datetime) -> bool:
     """Store a verified batch as it came; False (and no effect) where it was accepted before."""
     chunk, is_new = Chunk.objects.get_or_create(
         host=host,
@@ -38,17 +36,20 @@ def accept(host: Host, batch: Batch, payload: bytes) -> bool:
     DirtyMinute.objects.bulk_create(
         rows, update_conflicts=True, unique_fields=["host", "minute_ms"], update_fields=["minute_ms"]
     )
-    _update_latest(host, batch)
+    _update_latest(host, batch, now)
     newest = datetime.fromtimestamp(batch.times_ms[-1] / 1000, UTC)
-    Host.objects.filter(Q(last_seen_at__lt=newest) | Q(last_seen_at=None), pk=host.pk).update(last_seen_at=newest)
+    Host.objects.filter(pk=host.pk).update(heard_at=now)
+    # A time ahead of now is left from a clock that was wrong: what comes now is newer.
+    older = Q(last_seen_at=None) | Q(last_seen_at__lt=newest) | Q(last_seen_at__gt=now)
+    Host.objects.filter(older, pk=host.pk).update(last_seen_at=newest)
     return True
 
 
-def _update_latest(host: Host, batch: Batch) -> None:
+def _update_latest(host: Host, batch: Batch, now: datetime) -> None:
     """Put the batch's last tick into the host's row, unless a newer one stands there: batches may come in any order."""
     at_ms = batch.times_ms[-1]
     row = LatestState.objects.select_for_update().filter(host=host).first()
-    if row is not None and row.at_ms >= at_ms:
+    if row is not None and at_ms <= row.at_ms <= now.timestamp() * 1000:
         return
     devices = dict(row.devices) if row else {}
     for position, device in enumerate(batch.devices):
@@ -74,7 +75,7 @@ def roll_up_minute(host_id: int, minute_ms: int) -> None:
     """Make the minute's rollups anew from its chunks. The mark goes first: a batch that comes meanwhile sets it again."""
     DirtyMinute.objects.filter(host=host_id, minute_ms=minute_ms).delete()
     devices = list(Device.objects.filter(host=host_id))
-    found = read.raw(devices, list(catalog.BY_NAME), minute_ms - _LOOK_BACK_MS, minute_ms + MINUTE_MS)
+    found = read.raw(devices, list(catalog.BY_NAME), minute_ms - read.COUNTER_REACH_MS, minute_ms + MINUTE_MS)
     ids = {device.uuid: device.pk for device in devices}
     rows = [
         row
@@ -96,8 +97,8 @@ def _rollup(device_id: int, metric: str, minute_ms: int, series: read.Samples) -
         return None
     increase = None
     if catalog.BY_NAME[metric].kind is Kind.COUNTER:
-        growth = read.counter_increase(series.values)
-        increase = float(growth[series.times_ms[1:] >= minute_ms].sum())
+        at, growth = read.counter_growth(series)
+        increase = float(growth[at >= minute_ms].sum())
     return MinuteRollup(
         device_id=device_id, metric=metric, minute_ms=minute_ms, count=values.size, increase=increase,
         minimum=float(values.min()), mean=float(np.mean(values)), maximum=float(values.max()), last=float(values[-1]),

@@ -14,7 +14,7 @@ from fleet.models import Device, Host
 from fleet.timerange import TimeRange
 from telemetry import catalog, queries, traces
 from telemetry.queries import DeviceState, FleetState, Trend
-from telemetry.store.read import Bucketed, BucketedMetric
+from telemetry.store.read import Bucketed, BucketedMetric, Column
 from telemetry.views.fleet import power_groups
 
 POINTS = 241
@@ -64,7 +64,8 @@ def fleet_arrays(request: HttpRequest) -> JsonResponse:
     window = timerange.of_query(request.GET, state.now)
     used = _trend(state, "gpu_utilization_ratio", window)
     power = _trend(state, "power_draw_watts", window, groups := power_groups(state))
-    mean, low, high = used.mean.get("", []), used.p10.get("", []), used.p90.get("", [])
+    gap: Column = [None] * len(used.times_ms)
+    mean, low, high = used.mean.get("", gap), used.p10.get("", gap), used.p90.get("", gap)
     totals = [power.total[group] for group in groups]
     charts = {
         "fig-utilisation": {

@@ -107,6 +107,6 @@ def test_the_series_of_a_host_that_went_silent_end(query: Query) -> None:
     make_host(now=timezone.now())
     running = {"openmetrics": 683.412, "text": 683.412}
     assert wait_for(query, "stepwatt_power_draw_watts", running) == running
-    Host.objects.update(last_seen_at=timezone.now() - timedelta(minutes=1))
+    Host.objects.update(heard_at=timezone.now() - timedelta(minutes=1))
     assert wait_for(query, "stepwatt_power_draw_watts", {}) == {}
     assert wait_for(query, "stepwatt_host_up", {"openmetrics": 0, "text": 0}) == {"openmetrics": 0, "text": 0}

@@ -26,12 +26,15 @@ def batch(
     epoch: str = EPOCH,
     device: DeviceInfo = GPU,
     absent: Mapping[str, AbsentReason] | None = None,
+    segment: int = 0,
+    sample_seconds: float = 1.0,
 ) -> Batch:
     return Batch(
         host=host,
         epoch=epoch,
         sequence=sequence,
-        segment=0,
+        segment=segment,
+        sample_seconds=sample_seconds,
         sent_ms=times_ms[-1],
         times_ms=list(times_ms),
         devices=[device],

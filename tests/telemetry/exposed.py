@@ -31,12 +31,17 @@ def make_host(
 ) -> Device:
     """Return the one device of a new host whose newest sample was taken `seconds_ago`."""
     seen = now - timedelta(seconds=seconds_ago)
-    host = Host.objects.create(name=name, cluster="alpha", origin=origin, last_seen_at=seen)
+    host = Host.objects.create(name=name, cluster="alpha", origin=origin, last_seen_at=seen, heard_at=seen)
     identity = {"kind": DeviceKind.NVIDIA, "model": "NVIDIA L4", "pci_bus_id": "00000000:31:00.0"}
     fields = {"uuid": UUID, "index": 0, "driver_version": "580.105.08", **identity, **device_fields}
     device = Device.objects.create(host=host, **fields)
     at_ms = int(seen.timestamp() * 1000)
-    newest = {"at_ms": at_ms, "read_ms": at_ms if values else None, "values": dict(values), "absent": dict(absent or {})}
+    newest = {
+        "at_ms": at_ms,
+        "read_ms": at_ms if values else None,
+        "values": dict(values),
+        "absent": dict(absent or {}),
+    }
     agent = {"cpu_seconds_total": 12.5, "resident_bytes": 62_914_560, "batches_dropped_total": 0}
     LatestState.objects.create(host=host, at_ms=at_ms, devices={device.uuid: newest}, agent=agent)
     return device

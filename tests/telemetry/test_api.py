@@ -36,7 +36,7 @@ def report(columns, *, ago=timedelta(), ticks=1, **kwargs):
     now = timezone.now()
     last = int((now - ago).timestamp()) * 1000
     times = [last - 1000 * (ticks - 1 - n) for n in range(ticks)]
-    ingest(payload(times, {name: [value] * ticks for name, value in columns.items()}, **kwargs), now)
+    ingest(payload(times, {name: [value] * ticks for name, value in columns.items()}, **kwargs), now - ago)
     return times[0]
 
 

@@ -21,7 +21,9 @@ def test_it_gives_back_what_was_put_in(data):
     mask, body = codec.encode(series)
 
     assert codec.decode(mask, body, n_series=n_series, n_ticks=n_ticks) == dict(enumerate(series))
-    assert codec.decode(mask, body, n_series=n_series, n_ticks=n_ticks, wanted={1}) == dict(list(enumerate(series))[1:2])
+    assert codec.decode(mask, body, n_series=n_series, n_ticks=n_ticks, wanted={1}) == dict(
+        list(enumerate(series))[1:2]
+    )
 
 
 def test_near_constant_readings_take_less_than_two_bytes_each():

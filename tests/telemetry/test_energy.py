@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fleet.models import Device
 from telemetry.energy import energy_between, trapezoid
 from telemetry.ingest import ingest
+from telemetry.store import read
 from telemetry.store.read import Samples
 from tests.telemetry.batches import payload
 
@@ -17,8 +18,8 @@ T0 = 1_800_000_000_000
 NOW = datetime.fromtimestamp(T0 / 1000 + 3600, UTC)
 
 
-def store(times, columns):
-    ingest(payload(times, columns), NOW)
+def store(times, columns, **fields):
+    ingest(payload(times, columns, **fields), NOW)
     return Device.objects.get()
 
 
@@ -70,14 +71,35 @@ def test_a_device_without_power_readings_says_so():
     assert "no power" in energy_between(device, T0, T0 + 1000).reason
 
 
+@pytest.mark.django_db
+def test_a_host_that_samples_each_ten_seconds_has_energy_too():
+    times = [T0 + 10_000 * n for n in range(7)]
+    device = store(times, {"power_draw_watts": [300.0] * 7}, sample_seconds=10)
+
+    assert energy_between(device, T0 + 5000, T0 + 55_000).joules == pytest.approx(15_000)
+
+
+@pytest.mark.django_db
+def test_a_clock_that_was_set_back_neither_adds_nor_multiplies_energy():
+    """The same 60 s stand twice on the time axis; the counter went on growing at 100 W."""
+    first = [T0 + 1000 * n for n in range(60)]
+    store(first, {"energy_joules_total": [100.0 * n for n in range(60)], "power_draw_watts": [100.0] * 60})
+    again = {"energy_joules_total": [6000 + 100.0 * n for n in range(60)], "power_draw_watts": [100.0] * 60}
+    device = store(first, again, sequence=1, segment=1)
+
+    assert energy_between(device, T0 + 10_000, T0 + 50_000).joules == pytest.approx(4000)
+    increase = read.bucketed([device], ["energy_joules_total"], T0, T0 + 60_000, 10).series[device.uuid]
+    assert sum(x for x in increase["energy_joules_total"].increase if x) == pytest.approx(2 * 5900)
+
+
 @given(st.lists(st.floats(0, 1000), min_size=3, max_size=40), st.integers(1, 39))
 def test_energy_of_a_window_is_the_sum_of_its_parts(watts, cut):
     times = np.arange(len(watts), dtype=np.int64) * 1000
-    power = Samples(times, np.array(watts))
+    power = Samples(times, np.array(watts), np.zeros_like(times), 1000)
     end, middle = int(times[-1]), min(cut, len(watts) - 1) * 1000 - 337
 
-    whole, _ = trapezoid(power, 0, end, 2500)
-    left, _ = trapezoid(power, 0, middle, 2500)
-    right, _ = trapezoid(power, middle, end, 2500)
+    whole, _ = trapezoid(power, 0, end)
+    left, _ = trapezoid(power, 0, middle)
+    right, _ = trapezoid(power, middle, end)
 
     assert left + right == pytest.approx(whole, abs=1e-6)

@@ -1,6 +1,6 @@
 """From a message to stored samples."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -80,6 +80,28 @@ def test_a_device_that_moved_to_another_host_belongs_there():
     ingest(payload([T0], {"power_draw_watts": [300]}, host="gpu-a02"), NOW)
 
     assert Device.objects.get().host.name == "gpu-a02"
+
+
+def test_a_clock_that_was_ahead_and_is_set_right_shows_the_new_readings():
+    ahead, later = T0 + 650_000, NOW + timedelta(seconds=5)
+    ingest(payload([ahead], {"power_draw_watts": [300]}), NOW)
+    ingest(payload([ahead - 50_000 + 5000], {"power_draw_watts": [310]}, sequence=1, segment=1), later)
+
+    host = Host.objects.get()
+    assert read.latest([host])[host.pk].devices[GPU.uuid].values == {"power_draw_watts": 310}
+    assert host.last_seen_at <= later
+
+
+def test_a_host_whose_clock_is_behind_is_not_silent():
+    ingest(payload([T0 - 300_000], {"power_draw_watts": [300]}), NOW)
+
+    assert not Host.objects.get().is_silent(NOW + timedelta(seconds=29))
+    assert Host.objects.get().is_silent(NOW + timedelta(seconds=31))
+
+
+def test_one_message_cannot_make_more_than_a_day_dirty():
+    with pytest.raises(MessageInvalid, match="at most a day"):
+        ingest(payload([T0 - 90 * 86_400_000, T0], {"power_draw_watts": [1, 1]}), NOW)
 
 
 class TestAnyOrder(TestCase):

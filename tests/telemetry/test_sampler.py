@@ -107,6 +107,31 @@ def test_a_backend_that_raises_is_opened_again(running):
     assert ticks[0].readings["GPU-a"]["power_draw_watts"] in {1.0, 2.0}
 
 
+def test_a_backend_that_fails_to_open_is_tried_again(running):
+    backend = SteeredBackend("a")
+    opened = backend.open
+
+    def open_second_time() -> None:
+        opened()
+        if backend.opened == 1:
+            raise ValueError("an answer that nobody expected")
+
+    backend.open = open_second_time
+    gather(running(backend), 1)
+
+    assert backend.opened == 2
+
+
+def test_readings_that_came_too_late_for_their_tick_say_so(running):
+    def slow() -> dict:
+        time.sleep(PERIOD * 0.6)
+        return {"power_draw_watts": 300.0}
+
+    ticks = gather(running(SteeredBackend("a", slow)), 1)
+
+    assert ticks[0].readings["GPU-a"] == {"gpu_utilization_ratio": AbsentReason.TIMEOUT}
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
 def test_a_value_that_is_no_reading_becomes_unknown(running, value):
     ticks = gather(running(SteeredBackend("a", lambda: {"power_draw_watts": value})), 1)

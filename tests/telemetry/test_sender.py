@@ -52,6 +52,15 @@ def test_a_full_queue_drops_the_oldest_telemetry_first_and_counts_it(app):
     assert sender.cost()["queue_depth"] == 3
 
 
+def test_a_newer_report_takes_the_place_of_one_that_waits(app):
+    sender = Sender(app)
+    sender.submit(INGEST_TASK, b"batch")
+    for _ in range(3):
+        sender.submit("training.ingest_report", bytes(1000), replaces="job-1")
+
+    assert sender.cost()["queue_depth"] == 2
+
+
 def test_everything_queued_is_sent_once_the_broker_is_back(tmp_path):
     port = free_port()
     app = Celery("test", broker=f"redis://127.0.0.1:{port}/0", set_as_current=False)

@@ -12,7 +12,8 @@ T0 = 1_800_000_000_000
 
 
 def samples(*points):
-    return Samples(np.array([at for at, _ in points], np.int64), np.array([value for _, value in points], float))
+    times, values = np.array([at for at, _ in points], np.int64), np.array([value for _, value in points], float)
+    return Samples(times, values, np.zeros_like(times), 1000)
 
 
 def test_each_sample_holds_until_the_next():

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from fleet.models import Device, Host
 from telemetry.ingest import ingest
-from telemetry.models import MinuteRollup
+from telemetry.models import Chunk, MinuteRollup
 from telemetry.rollups import roll_up
 from telemetry.store import read
 from tests.telemetry.batches import GPU, payload
@@ -95,3 +95,45 @@ def test_across_devices_gives_mean_percentiles_and_sum():
         [550, None],
     )
     assert host.is_silent(timezone.now())
+
+
+def test_what_is_older_than_the_samples_is_read_from_the_rollups():
+    device = store([T0 + 1000 * n for n in range(120)], {"power_draw_watts": [100.0] * 120})
+    roll_up(30)
+    Chunk.objects.all().delete()
+
+    series = read.bucketed([device], ["power_draw_watts"], T0, T0 + 120_000, 100).series[GPU.uuid]
+
+    assert series["power_draw_watts"].mean == [100, 100]
+
+
+def test_a_counter_is_not_counted_across_a_gap_whatever_the_resolution():
+    times = [T0, T0 + 1000, T0 + 1_200_000, T0 + 1_201_000]
+    device = store(times, {"energy_joules_total": [0.0, 100.0, 120_000.0, 120_100.0]})
+    roll_up(30)
+
+    for span_ms in (1_260_000, 30 * 86_400_000):
+        block = read.bucketed([device], ["energy_joules_total"], T0 + 1_260_000 - span_ms, T0 + 1_260_000, 4000)
+        increase = block.series[GPU.uuid]["energy_joules_total"].increase
+        assert sum(x for x in increase if x is not None) == 200
+
+
+def test_the_sum_does_not_fall_where_some_devices_are_still_on_their_way():
+    series = {
+        "GPU-0": {"power_draw_watts": read.BucketedMetric(mean=[1.0, 1.0, 1.0, 1.0])},
+        "GPU-1": {"power_draw_watts": read.BucketedMetric(mean=[1.0, 1.0, 1.0, None])},
+    }
+    block = read.Bucketed(0, 8000, 2, [0, 2000, 4000, 6000], series)
+
+    assert read.across(block, "power_draw_watts", ["GPU-0", "GPU-1"]).total == [2, 2, 2, None]
+
+
+def test_the_sum_falls_where_a_device_stays_away():
+    mean = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    series = {
+        "GPU-0": {"power_draw_watts": read.BucketedMetric(mean=mean)},
+        "GPU-1": {"power_draw_watts": read.BucketedMetric(mean=[1.0, 1.0, None, None, None, None])},
+    }
+    block = read.Bucketed(0, 12_000, 2, [2000 * n for n in range(6)], series)
+
+    assert read.across(block, "power_draw_watts", ["GPU-0", "GPU-1"]).total == [2, 2, 1, 1, 1, 1]

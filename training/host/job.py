@@ -11,7 +11,7 @@ from training.host.output import JobOutput
 from training.host.process import JobProcess
 from training.host.records import Records
 from training.host.reports import Reporter, now_ms
-from training.wire import JobOrder
+from training.wire import JobOrder, steps_launch
 
 logger = logging.getLogger(__name__)
 
@@ -20,11 +20,6 @@ REPORT_SECONDS = 1.0
 KILL_AFTER_SECONDS = 3.0  # after a cancel's SIGTERM
 CANCELLED = "cancelled while it ran"
 CANCELLED_EARLY = "cancelled before it started"
-
-
-def launch_id(job: int) -> str:
-    """Return the launch id that a reference job's steps carry; the server knows them by it."""
-    return f"reference-{job}"
 
 
 class Job:
@@ -91,7 +86,7 @@ class Job:
             "device_uuid": device.uuid,
             "driver_version": device.driver_version,
             "run": f"reference {self._order.workload}",
-            "launch": launch_id(self._order.job),
+            "launch": steps_launch(self._order.job, self._order.launch),
             "socket_path": str(self._context.socket_path),
         }
 

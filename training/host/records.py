@@ -23,17 +23,17 @@ KEEP_ENDED_RECORDS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One job on this host.
+    """One job on this host; `job` and `launch` are its identity, as a new server counts its jobs from 1 again.
 
-    `order` is the message in hexadecimal, None where its cancel came first. `sequence` is that of the last report that
-    the disk knows of. `pid` and `started_ticks` (its start time as /proc tells it) name the process; both 0 while there is none.
-    `final_report` is what the job ended with; `is_sent` once the broker has it.
+    `sequence` is that of the last report that the disk knows of. `pid` and `started_ticks` (its start time as /proc
+    tells it) name the process; both 0 while there is none. `final_report` is what the job ended with; `is_sent` once the
+    broker has it.
     """
 
     job: int
+    launch: str
     state: str
     changed_ms: int
-    order: str | None = None
     pid: int = 0
     started_ticks: int = 0
     sequence: int = 0
@@ -50,7 +50,6 @@ class Records:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = Lock()  # an update reads, changes and writes; the sender's thread updates too
 
     def claim(self, record: Record) -> bool:
@@ -84,11 +83,13 @@ class Records:
             self._write(record)
             return record
 
-    def mark_sent(self, job: int, sequence: int) -> None:
+    def mark_sent(self, job: int, launch: str, sequence: int) -> None:
         """Note that the broker has the final report of that sequence."""
         with self._lock:
             record = self.get(job)
-            if record and record.final_report and record.final_report["sequence"] == sequence:
+            if record is None or record.final_report is None or record.launch != launch:
+                return
+            if record.final_report["sequence"] == sequence:
                 self._write(replace(record, is_sent=True))
 
     def put(self, record: Record) -> None:
@@ -106,7 +107,7 @@ class Records:
         for path in sorted(self._directory.glob("*.json"), key=lambda path: (len(path.stem), path.stem)):
             try:
                 record = self.get(int(path.stem))
-            except ValueError:
+            except (ValueError, OSError):
                 logger.exception("a job's record cannot be read; the job stays as the server knows it")
                 continue
             if record is not None:
@@ -126,6 +127,7 @@ class Records:
         return self._directory / f"{job}.json"
 
     def _draft(self, record: Record) -> "_Draft":
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         return _Draft(self._directory, json.dumps(asdict(record)))
 
     def _sync_directory(self) -> None:

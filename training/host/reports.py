@@ -27,7 +27,7 @@ class Reporter:
     def __init__(self, context: AgentContext, records: Records, record: Record, *, is_new_life: bool = False) -> None:
         self._context = context
         self._records = records
-        self._job = record.job
+        self._job, self._launch = record.job, record.launch
         self._sequence = (record.sequence // _LIFE + 1) * _LIFE if is_new_life else record.sequence
 
     def tell(self, state: str, at_ms: int, **facts: Any) -> None:
@@ -47,7 +47,13 @@ class Reporter:
         if facts.get("log") is not None:
             facts = {**facts, "log": facts["log"][-MAX_LOG_CHARACTERS:]}
         return JobReport(
-            job=self._job, host=self._context.host, sequence=self._sequence, state=state, at_ms=at_ms, **facts
+            job=self._job,
+            launch=self._launch,
+            host=self._context.host,
+            sequence=self._sequence,
+            state=state,
+            at_ms=at_ms,
+            **facts,
         )
 
 
@@ -57,4 +63,4 @@ def submit_final(context: AgentContext, records: Records, report: JobReport) -> 
 
 
 def _marker(records: Records, report: JobReport) -> Callable[[], None]:
-    return lambda: records.mark_sent(report.job, report.sequence)
+    return lambda: records.mark_sent(report.job, report.launch, report.sequence)

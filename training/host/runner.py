@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 
@@ -17,12 +18,13 @@ from training.host.job import CANCELLED_EARLY, Job
 from training.host.process import signal_group, started_ticks
 from training.host.records import Record, Records
 from training.host.reports import Reporter, now_ms, submit_final
-from training.wire import JobOrder, JobReport, unpack_cancel, unpack_order
+from training.wire import REPORT_TASK, JobOrder, JobReport, pack, unpack_cancel, unpack_order
 from training.workloads import ParamsInvalid, validate
 
 logger = logging.getLogger(__name__)
 
-DEVICE_WAIT_SECONDS = 15.0  # an order may come before the sampler has found any device
+DEVICE_WAIT_SECONDS = 15.0  # an order may come before the sampler has found its device; the CPU's comes first
+_Identity = tuple[int, str]  # a job's number and launch
 
 
 class OrderRefused(Exception):
@@ -30,42 +32,51 @@ class OrderRefused(Exception):
 
 
 class JobRunner:
-    """One for each agent. `recover` before the first message."""
+    """One for each agent. What an earlier life of it left is settled before the first message, on the same thread."""
 
     def __init__(self, context: AgentContext, device_wait_seconds: float = DEVICE_WAIT_SECONDS) -> None:
         self._context = context
         self._records = Records(context.directory / "jobs")
         self._device_wait_seconds = device_wait_seconds
-        self._inbox: SimpleQueue[tuple[Callable[[bytes], None], bytes]] = SimpleQueue()
+        self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = Lock()  # over what is running: the deciding thread adds, the jobs' threads remove
-        self._jobs: dict[int, Job] = {}
-        self._busy: dict[str, int] = {}
+        self._jobs: dict[_Identity, Job] = {}
+        self._busy: dict[str, _Identity] = {}
+        self._inbox.put(self._recover)
         Thread(target=self._decide, name="jobs", daemon=True).start()
 
     def take_order(self, payload: bytes) -> None:
-        self._inbox.put((self._order, payload))
+        self._inbox.put(partial(self._order, payload))
 
     def take_cancel(self, payload: bytes) -> None:
-        self._inbox.put((self._cancel, payload))
+        self._inbox.put(partial(self._cancel, payload))
 
-    def recover(self) -> None:
+    def _recover(self) -> None:
         """Say what became of the jobs that an earlier life of this agent left, and forget old ones."""
         at_ms = now_ms()
         for record in self._records.all():
-            if not record.has_ended:
-                if record.pid and started_ticks(record.pid) == record.started_ticks:
-                    signal_group(record.pid, signal.SIGKILL)
-                reporter = Reporter(self._context, self._records, record, is_new_life=True)
-                reporter.end("lost", at_ms, "the agent was stopped or killed while the job ran")
-            elif not record.is_sent:
-                self._say_again(record)
+            try:
+                self._settle(record, at_ms)
+            # A full disk, or a record with fields that no agent wrote: it stays, and the next life tries again.
+            except (OSError, ValueError, TypeError, OverflowError):
+                logger.exception("reference job %s could not be settled; its record stays", record.job)
         self._records.prune(at_ms)
+
+    def _settle(self, record: Record, at_ms: int) -> None:
+        if record.has_ended:
+            if not record.is_sent:
+                self._say_again(record)
+            return
+        if record.pid and started_ticks(record.pid) == record.started_ticks:
+            signal_group(record.pid, signal.SIGKILL)
+        reporter = Reporter(self._context, self._records, record, is_new_life=True)
+        reporter.end("lost", at_ms, "the agent was stopped or killed while the job ran")
 
     def _decide(self) -> None:
         while True:
-            act, payload = self._inbox.get()
+            act = self._inbox.get()
             try:
-                act(payload)
+                act()
             except MessageInvalid as error:
                 logger.warning("a message about a job was left out: %s", error)
             except Exception:  # the thread's outermost loop: one bad message must not end all jobs
@@ -78,10 +89,10 @@ class JobRunner:
             logger.warning("an order for host %s came to %s; it was left out", order.host, self._context.host)
             return
         at_ms = now_ms()
-        record = Record(order.job, "starting", at_ms, order=payload.hex())
-        if not self._is_new(record):
-            logger.info("the order of reference job %d is known already: nothing is started", order.job)
-            self._say_again(self._records.get(order.job))
+        record = Record(order.job, order.launch, "starting", at_ms)
+        known = self._claim(record)
+        if known is not None:
+            self._answer_for(known, order, at_ms)
             return
         job = Job(order, self._context, self._records, Reporter(self._context, self._records, record))
         try:
@@ -92,18 +103,28 @@ class JobRunner:
             return
         Thread(target=self._run, args=(order, job, params), name=f"job-{order.job}", daemon=True).start()
 
-    def _is_new(self, record: Record) -> bool:
-        """Write the record before anything is started; False where the order is a known one.
+    def _claim(self, record: Record) -> Record | None:
+        """Write a new job's record before anything is started; else return the one that holds the job's number.
 
-        A server that was set up anew counts its jobs from 1 again: another order under an ended job's number is new.
+        A server that was set up anew counts its jobs from 1 again: an ended job of another launch makes way.
         """
         if self._records.claim(record):
-            return True
+            return None
         known = self._records.get(record.job)
-        if known is None or not known.has_ended or known.order in (None, record.order):
-            return False
-        self._records.put(record)
-        return True
+        if known is None or (known.has_ended and known.launch != record.launch):
+            self._records.put(record)
+            return None
+        return known
+
+    def _answer_for(self, known: Record, order: JobOrder, at_ms: int) -> None:
+        """Answer an order that starts nothing: it is a known one, or its number belongs to a job that still runs."""
+        if known.launch == order.launch:
+            logger.info("the order of reference job %d is known already: nothing is started", order.job)
+            self._say_again(known)
+            return
+        reason = f"{order.host} still runs a reference job {order.job} of another launch ({known.launch}), so of another server"
+        report = JobReport(order.job, order.launch, order.host, sequence=1, state="failed", at_ms=at_ms, reason=reason)
+        self._context.submit(REPORT_TASK, pack(report))  # no record: the number's record is the running job's
 
     def _accept(self, order: JobOrder, at_ms: int) -> dict[str, int | str]:
         if at_ms > order.expires_ms:
@@ -115,11 +136,12 @@ class JobRunner:
             raise OrderRefused(str(error)) from error
 
     def _reserve(self, order: JobOrder, job: Job) -> None:
+        identity = (order.job, order.launch)
         with self._lock:
-            other = self._busy.setdefault(order.device_uuid, order.job)
-            if other != order.job:
-                raise OrderRefused(f"device {order.device_uuid} is busy with reference job {other}")
-            self._jobs[order.job] = job
+            other = self._busy.setdefault(order.device_uuid, identity)
+            if other != identity:
+                raise OrderRefused(f"device {order.device_uuid} is busy with reference job {other[0]}")
+            self._jobs[identity] = job
 
     def _run(self, order: JobOrder, job: Job, params: dict[str, int | str]) -> None:
         """A job's thread. It outlives the job's process, which the kernel kills with this thread."""
@@ -132,37 +154,41 @@ class JobRunner:
             job.refuse(f"the agent could not watch the job: {type(error).__name__}: {error}")
         finally:
             with self._lock:
-                del self._jobs[order.job], self._busy[order.device_uuid]
+                del self._jobs[order.job, order.launch], self._busy[order.device_uuid]
 
     def _device(self, uuid: str, job: Job) -> DeviceInfo:
-        """Return the device; waits for the first tick of a sampler that has only just started."""
+        """Return the device; waits for the sampler to find it, as a driver may take long to answer."""
         deadline = time.monotonic() + self._device_wait_seconds
-        while not (devices := self._context.devices()) and time.monotonic() < deadline and not job.is_cancelled:
+        while True:
+            for device in self._context.devices():
+                if device.uuid == uuid:
+                    return device
+            if time.monotonic() >= deadline or job.is_cancelled:
+                raise OrderRefused(f"this host has no device {uuid!r}")
             time.sleep(0.1)
-        for device in devices:
-            if device.uuid == uuid:
-                return device
-        raise OrderRefused(f"this host has no device {uuid!r}")
 
     def _cancel(self, payload: bytes) -> None:
         """End a job; a cancel that overtook its order is remembered, so that the order starts nothing."""
-        number, host = unpack_cancel(payload)
+        number, launch, host = unpack_cancel(payload)
         if host != self._context.host:
             logger.warning("a cancel for host %s came to %s; it was left out", host, self._context.host)
             return
         with self._lock:
-            job = self._jobs.get(number)
+            job = self._jobs.get((number, launch))
         if job is not None:
             job.cancel()
             return
         at_ms = now_ms()
-        record = Record(number, "cancelled", at_ms)
-        if self._records.claim(record):
+        record = Record(number, launch, "cancelled", at_ms)
+        known = self._claim(record)
+        if known is None:
             Reporter(self._context, self._records, record).end("cancelled", at_ms, CANCELLED_EARLY)
+        elif known.launch == launch:
+            self._say_again(known)
         else:
-            self._say_again(self._records.get(number))
+            logger.warning("a cancel names launch %s of reference job %d, which runs as another", launch, number)
 
-    def _say_again(self, record: Record | None) -> None:
+    def _say_again(self, record: Record) -> None:
         """Repeat an ended job's final report: the server asks because a broker lost it, or the agent died before it went."""
-        if record and record.final_report:
+        if record.final_report:
             submit_final(self._context, self._records, JobReport(**record.final_report))

@@ -14,10 +14,8 @@ _runners: list[JobRunner] = []  # one, from `attach` on
 
 
 def attach(context: AgentContext) -> None:
-    """Make the runner, settle what an earlier life of the agent left, and forward the step timings of this host."""
-    runner = JobRunner(context)
-    runner.recover()
-    _runners[:] = [runner]
+    """Make the runner, and forward the step timings of this host."""
+    _runners[:] = [JobRunner(context)]
     context.on_frames(StepForwarder(context.host, context.submit).forward)
 
 

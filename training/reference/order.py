@@ -24,9 +24,6 @@ class Order:
     launch: str
     socket_path: str
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
 
 def read(text: str) -> Order:
     """Return the order with its parameters complete. Raises CannotRun where it does not fit the catalogue."""

@@ -1,5 +1,7 @@
 """The live page of one reference job: progress, figures, step times, log, cancel. One view gives the page and its refresh."""
 
+from datetime import datetime, timedelta
+
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -14,12 +16,15 @@ from training.views.log import tail
 from training.views.progress import progress
 from training.workloads import WORKLOADS
 
+LOST_PATIENCE = timedelta(minutes=10)
+
 
 @require_safe
 def job(request: HttpRequest, job_id: int) -> HttpResponse:
     """Show the job; htmx gets the parts that change. `?confirm=cancel` asks before it cancels."""
     now = timezone.now()
     found = _job(job_id)
+    is_over = found.is_final and not _may_turn_out_otherwise(found, now)
     steps = queries.steps(found)
     context = {
         "job": found,
@@ -35,7 +40,8 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "may_cancel": has_role(request, Role.OPERATOR),
         "asks_to_cancel": request.GET.get("confirm") == "cancel" and not found.is_final,
         "path": request.get_full_path(),
-        "polls": not found.is_final or _energy_is_due(found),
+        "is_over": is_over,
+        "polls": not is_over or _energy_is_due(found),
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "training/_job_refresh.html", context)
@@ -87,3 +93,8 @@ def _seconds_taken(found: ReferenceJob) -> float | None:
 
 def _energy_is_due(found: ReferenceJob) -> bool:
     return found.state == JobState.DONE and not found.energy
+
+
+def _may_turn_out_otherwise(found: ReferenceJob, now: datetime) -> bool:
+    """A lost job's host may speak again and say how the job ended."""
+    return found.state == JobState.LOST and found.ended_at is not None and now - found.ended_at < LOST_PATIENCE

@@ -17,6 +17,7 @@ from training.models import JobState, ReferenceJob
 from training.workloads import WORKLOADS, ParamsInvalid, read_texts
 
 POLL_SECONDS = 0.5
+LOST_PATIENCE = timedelta(seconds=30)  # a lost job's host may speak again
 ENERGY_PATIENCE = timedelta(seconds=20)  # the last samples of a job come a batch after its result
 
 
@@ -83,6 +84,8 @@ def follow(job_ids: list[int], console: Console) -> list[ReferenceJob]:
 
 def _is_told(job: ReferenceJob, now: datetime) -> bool:
     """Tell whether nothing more is to be expected of a job."""
+    if job.state == JobState.LOST:
+        return job.ended_at is None or now - job.ended_at > LOST_PATIENCE
     if job.state != JobState.DONE:
         return job.is_final
     return bool(job.energy) or job.ended_at is None or now - job.ended_at > ENERGY_PATIENCE
@@ -92,7 +95,7 @@ def _show(bar: Progress, row: TaskID, job: ReferenceJob) -> None:
     words = f"{job.state}, {job.stage}" if job.stage and not job.is_final else str(job.state)
     steps = f"step {job.step}/{job.total_steps}" if job.total_steps else ""
     bar.update(row, description=words, completed=job.step, total=job.total_steps or None, steps=steps)
-    if job.is_final:
+    if job.is_final and job.state != JobState.LOST:
         bar.stop_task(row)
 
 
