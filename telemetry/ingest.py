@@ -1,5 +1,6 @@
 """From an agent's message to stored samples: checked, its host and devices known, stored once. No HTTP, no Celery."""
 
+import logging
 from datetime import datetime
 
 from django.db import transaction
@@ -8,6 +9,8 @@ from fleet.models import Device, Host, Origin
 from telemetry import wire
 from telemetry.store import write
 from telemetry.wire import Batch, MessageInvalid
+
+logger = logging.getLogger(__name__)
 
 FUTURE_MS = 60_000  # a clock further ahead than this is wrong
 
@@ -29,13 +32,18 @@ def ingest(payload: bytes, now: datetime) -> bool:
             raise MessageInvalid(f"host: {host.name} is {host.origin}; an agent may not report under its name")
         if batch.software and host.software != batch.software:
             Host.objects.filter(pk=host.pk).update(software=dict(batch.software))
-        _know_devices(host, batch)
+        _know_devices(host, batch, now)
         return write.accept(host, batch, payload, now)
 
 
-def _know_devices(host: Host, batch: Batch) -> None:
-    """Make rows for new devices and keep what the driver says of the others; a device may move between hosts."""
-    known = {device.uuid: device for device in Device.objects.filter(uuid__in=[d.uuid for d in batch.devices])}
+def _know_devices(host: Host, batch: Batch, now: datetime) -> None:
+    """Make rows for new devices and keep what the driver says of the others.
+
+    A device may move to another host. While its old one still reports, two machines claim it (a cloned machine id, say):
+    it stays where it is.
+    """
+    uuids = [device.uuid for device in batch.devices]
+    known = {device.uuid: device for device in Device.objects.select_related("host").filter(uuid__in=uuids)}
     for info in batch.devices:
         fields = {
             "host_id": host.pk,
@@ -48,5 +56,7 @@ def _know_devices(host: Host, batch: Batch) -> None:
         device = known.get(info.uuid)
         if device is None:
             Device.objects.create(uuid=info.uuid, **fields)
+        elif device.host_id != host.pk and not device.host.is_silent(now):
+            logger.warning("%s and %s both claim device %s", device.host.name, host.name, info.uuid)
         elif any(getattr(device, name) != value for name, value in fields.items()):
             Device.objects.filter(pk=device.pk).update(**fields)

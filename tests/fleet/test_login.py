@@ -16,11 +16,6 @@ T0 = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HERE, THERE = "192.0.2.7", "192.0.2.8"
 
 
-@pytest.fixture(autouse=True)
-def _quick_passwords(settings):
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 def sign_in(client=None, *, name="viewer", password=PASSWORD, address=HERE, **more):
     form = {"username": name, "password": password, **more}
     return (client or Client()).post("/login/", form, REMOTE_ADDR=address)
@@ -116,6 +111,20 @@ def test_the_wait_does_not_touch_the_same_name_elsewhere():
     fail(5)
 
     assert sign_in(address=THERE).status_code == 302
+
+
+def test_many_addresses_that_go_for_one_name_are_stopped():
+    person()
+    for number in range(10):
+        fail(5, address=f"198.51.100.{number}")
+
+    assert sign_in(address=THERE).status_code == 429
+
+
+def test_an_origin_that_is_no_address_is_no_error():
+    person()
+
+    assert sign_in(address="unknown").status_code == 302
 
 
 def test_another_spelling_of_the_name_is_the_same_name():

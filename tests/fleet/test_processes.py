@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from django.conf import settings
+from django.conf import settings as django_settings
 
 from fleet import processes
 
@@ -35,5 +35,13 @@ def test_what_stands_in_the_env_file_reaches_the_agent_too(monkeypatch, tmp_path
 
 def test_manage_agent_hands_its_arguments_to_the_hosts_own_command():
     command = [sys.executable, "manage.py", "agent", "run", "--help"]
-    shown = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, timeout=30, check=True)
+    shown = subprocess.run(command, cwd=django_settings.BASE_DIR, capture_output=True, text=True, timeout=30, check=True)
     assert shown.stdout.startswith("usage: stepwatt-agent run")
+
+
+def test_what_a_request_says_of_its_origin_counts_only_behind_a_proxy(settings):
+    assert "--no-proxy-headers" in processes.server_children(BROKER_URL)[-1].argv
+
+    settings.STEPWATT_PUBLIC_URL = "https://stepwatt.example.org"
+
+    assert "--proxy-headers" in processes.server_children(BROKER_URL)[-1].argv

@@ -77,9 +77,16 @@ def test_an_agent_cannot_report_under_an_imported_hosts_name():
 
 def test_a_device_that_moved_to_another_host_belongs_there():
     ingest(payload([T0], {"power_draw_watts": [300]}), NOW)
-    ingest(payload([T0], {"power_draw_watts": [300]}, host="gpu-a02"), NOW)
+    ingest(payload([T0], {"power_draw_watts": [300]}, host="gpu-a02"), NOW + timedelta(minutes=1))
 
     assert Device.objects.get().host.name == "gpu-a02"
+
+
+def test_a_device_that_two_hosts_claim_at_once_stays_where_it_is():
+    ingest(payload([T0], {"power_draw_watts": [300]}), NOW)
+    ingest(payload([T0], {"power_draw_watts": [300]}, host="gpu-a02"), NOW + timedelta(seconds=1))
+
+    assert Device.objects.get().host.name == "gpu-a01"
 
 
 def test_a_clock_that_was_ahead_and_is_set_right_shows_the_new_readings():

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 from telemetry.agent.context import AgentContext
 from telemetry.wire import DeviceInfo, DeviceKind
@@ -13,6 +13,7 @@ from training.host.runner import JobRunner
 from training.wire import REPORT_TASK, JobOrder, JobReport, pack, pack_cancel, unpack_report
 
 HOST = "node-1"
+LAUNCH = "0a1b2c"
 CPU = DeviceInfo("cpu-0001", DeviceKind.CPU, 0, "A processor")
 GPU = DeviceInfo("GPU-00000000-0000-0000-0000-000000000000", DeviceKind.NVIDIA, 0, "An accelerator")
 TINY = {"steps": 5, "warmup_steps": 1, "batch_size": 2}
@@ -28,7 +29,14 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 class StandInAgent:
     """One life of an agent in `directory`; `has_broker` False keeps everything that is submitted from being sent."""
 
-    def __init__(self, directory: Path, job_python: str = sys.executable, *, has_broker: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        job_python: str = sys.executable,
+        *,
+        has_broker: bool = True,
+        device_wait_seconds: float = 15.0,
+    ) -> None:
         self.directory = directory
         self.reports: list[JobReport] = []
         self._has_broker = has_broker
@@ -43,8 +51,7 @@ class StandInAgent:
             devices=lambda: self.devices,
             on_frames=lambda handler: None,
         )
-        self.runner = JobRunner(self.context)
-        self.runner.recover()
+        self.runner = JobRunner(self.context, device_wait_seconds)
 
     def _submit(self, task: str, payload: bytes, *, on_sent: Callable[[], None] | None = None) -> None:
         assert task == REPORT_TASK
@@ -55,6 +62,7 @@ class StandInAgent:
 
     def order(self, job: int, **changes) -> bytes:
         fields = {
+            "launch": LAUNCH,
             "host": HOST,
             "workload": "gpt-train",
             "params": TINY,
@@ -66,8 +74,8 @@ class StandInAgent:
         self.runner.take_order(payload)
         return payload
 
-    def cancel(self, job: int) -> None:
-        self.runner.take_cancel(pack_cancel(job, HOST))
+    def cancel(self, job: int, launch: str = LAUNCH) -> None:
+        self.runner.take_cancel(pack_cancel(job, launch, HOST))
 
     def record(self, job: int) -> Record | None:
         return Records(self.directory / "jobs").get(job)
@@ -85,9 +93,15 @@ class StandInAgent:
         until(lambda: any(report.state in final for report in self.reports_of(job)), seconds)
         return next(report for report in self.reports_of(job) if report.state in final)
 
+    def has_decided(self) -> None:
+        """Wait until everything that was put in before has been decided upon."""
+        decided = Event()
+        self.runner._inbox.put(decided.set)
+        assert decided.wait(30)
+
     def running(self, job: int) -> Record:
         """Wait until the job has a process, and return its record."""
-        until(lambda: (self.record(job) or Record(job, "", 0)).state == "running")
+        until(lambda: (self.record(job) or Record(job, "", "", 0)).state == "running")
         record = self.record(job)
         assert record is not None
         return record

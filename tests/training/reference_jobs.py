@@ -18,7 +18,8 @@ RESULT = {
 
 def ready_host(name: str = "a", *kinds: DeviceKind, **fields: object) -> Host:
     """Return a host that reports, with one device of each kind (a GPU where none is named)."""
-    host = Host.objects.create(name=name, **{"last_seen_at": timezone.now(), **fields})
+    now = timezone.now()
+    host = Host.objects.create(name=name, **{"last_seen_at": now, "heard_at": now, **fields})
     for kind in kinds or (DeviceKind.NVIDIA,):
         Device.objects.create(host=host, uuid=f"{kind}-{name}", kind=kind, index=0, model=f"model {kind}")
     return host

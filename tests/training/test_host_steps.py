@@ -9,6 +9,8 @@ from training.wire import STEPS_TASK, unpack_steps
 
 FRAME = {"v": 1, "run": "llm", "launch": "a1", "number": 3, "ended_ms": 1_700_000_000_000, "seconds": 0.5}
 
+ABSURD = [{"ended_ms": 2**61}, {"seconds": 1e300}, {"rank": 2**31}, {"number": 2**62}, {"samples": float("inf")}]
+
 
 @pytest.fixture
 def sent():
@@ -17,7 +19,7 @@ def sent():
 
 @pytest.fixture
 def forwarder(sent):
-    return StepForwarder("node-1", lambda task, payload, on_sent=None: sent.append((task, unpack_steps(payload))))
+    return StepForwarder("node-1", lambda task, payload, on_sent=None: sent.append((task, unpack_steps(payload)[:2])))
 
 
 def test_frames_become_one_message_of_steps(forwarder, sent):
@@ -27,7 +29,9 @@ def test_frames_become_one_message_of_steps(forwarder, sent):
     assert [(step.number, step.loss) for step in steps] == [(3, None), (4, 1.5)]
 
 
-@pytest.mark.parametrize("change", [{"v": 2}, {"v": None}, {"seconds": 0}, {"number": "3"}, {"launch": "../x"}])
+@pytest.mark.parametrize(
+    "change", [{"v": 2}, {"v": None}, {"seconds": 0}, {"number": "3"}, {"launch": "../x"}, *ABSURD]
+)
 def test_a_frame_that_is_no_step_is_counted_and_left_out(forwarder, sent, change):
     forwarder.forward([{**FRAME, **change}, FRAME])
     assert forwarder.invalid == 1

@@ -24,8 +24,8 @@ def test_the_tasks_have_the_names_that_the_server_sends():
 def test_messages_reach_the_runner_as_the_bytes_that_were_sent(tmp_path):
     stand_in = StandInAgent(tmp_path, interpreter(tmp_path, SUCCEEDS))
     tasks.attach(stand_in.context)
-    order = JobOrder(1, "node-1", "gpt-train", {}, "cpu-0001", 9_999_999_999_999, 60)
-    for task, payload in ((tasks.cancel_job, pack_cancel(2, "node-1")), (tasks.start_job, pack(order))):
+    order = JobOrder(1, "ab", "node-1", "gpt-train", {}, "cpu-0001", 9_999_999_999_999, 60)
+    for task, payload in ((tasks.cancel_job, pack_cancel(2, "ab", "node-1")), (tasks.start_job, pack(order))):
         content_type, encoding, body = dumps([payload], serializer="msgpack")
         task(*loads(body, content_type, encoding, accept={"application/x-msgpack"}))
     assert stand_in.end_of(1).state == "done"

@@ -42,6 +42,7 @@ def steps(launch: str, count: int = 3) -> list[StepTiming]:
 def report(job: ReferenceJob, **fields) -> bytes:
     base = JobReport(
         job=job.pk,
+        launch=job.launch,
         host=job.host.name,
         sequence=1,
         state="running",
@@ -65,7 +66,7 @@ def test_steps_make_a_run_and_are_stored_once(host):
 
 
 def test_steps_of_a_reference_job_belong_to_it(job):
-    ingest_steps(wire.pack_steps("gpu-a01", steps(reference_launch(job.pk))))
+    ingest_steps(wire.pack_steps("gpu-a01", steps(reference_launch(job))))
 
     job.refresh_from_db()
     assert job.run == Run.objects.get()
@@ -74,10 +75,49 @@ def test_steps_of_a_reference_job_belong_to_it(job):
 def test_another_host_cannot_put_steps_into_a_job(job):
     Host.objects.create(name="gpu-a02")
 
-    ingest_steps(wire.pack_steps("gpu-a02", steps(reference_launch(job.pk))))
+    ingest_steps(wire.pack_steps("gpu-a02", steps(reference_launch(job))))
 
     job.refresh_from_db()
     assert job.run is None
+    assert not Run.objects.exists()
+
+
+def test_the_first_steps_of_another_host_do_not_keep_a_job_from_its_run(job):
+    Host.objects.create(name="gpu-a02")
+    ingest_steps(wire.pack_steps("gpu-a02", steps(reference_launch(job))))
+
+    ingest_steps(wire.pack_steps("gpu-a01", steps(reference_launch(job))))
+
+    job.refresh_from_db()
+    assert (job.run.host.name, job.run.steps.count()) == ("gpu-a01", 3)
+
+
+@pytest.mark.parametrize(
+    "launch", ["reference-{}-other", "reference-{}", "reference-x", "reference-99999999999999999999-ab"]
+)
+def test_steps_under_a_name_that_is_kept_for_reference_jobs_need_their_job(job, launch, caplog):
+    assert ingest_steps(wire.pack_steps("gpu-a01", steps(launch.format(job.pk)))) == 0
+
+    assert not Run.objects.exists()
+    assert "3 step timings from gpu-a01 were left out" in caplog.text
+
+
+def test_a_run_that_was_there_before_is_linked_to_its_job(job, host):
+    run = Run.objects.create(name="gpt-train", launch=reference_launch(job), host=host)
+
+    ingest_steps(wire.pack_steps("gpu-a01", steps(reference_launch(job))))
+
+    job.refresh_from_db()
+    assert job.run == run
+
+
+def test_the_ranks_of_a_run_may_lie_on_several_hosts(host):
+    Host.objects.create(name="gpu-a02")
+    ingest_steps(wire.pack_steps("gpu-a01", steps("launch-1", 1)))
+
+    ingest_steps(wire.pack_steps("gpu-a02", [replace(steps("launch-1", 1)[0], rank=1)]))
+
+    assert [step.rank for step in Run.objects.get().steps.order_by("rank")] == [0, 1]
 
 
 def test_steps_of_a_diverged_loop_are_kept_without_their_loss(host):
@@ -88,9 +128,35 @@ def test_steps_of_a_diverged_loop_are_kept_without_their_loss(host):
     assert Step.objects.get().loss is None
 
 
-def test_a_step_that_took_no_time_is_refused(host):
-    with pytest.raises(MessageInvalid, match="seconds"):
-        ingest_steps(wire.pack_steps("gpu-a01", [replace(steps("x", 1)[0], seconds=0)]))
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"seconds": 0},
+        {"seconds": 1e300},
+        {"ended_ms": 2**61},
+        {"ended_ms": 253_402_300_800_000},
+        {"rank": 2**31},
+        {"number": 2**62},
+        {"samples": float("inf")},
+        {"tokens": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_step_that_cannot_be_is_left_out_and_the_others_stay(host, caplog, absurd):
+    first, second = steps("x", 2)
+
+    assert ingest_steps(wire.pack_steps("gpu-a01", [replace(first, **absurd), second])) == 1
+
+    assert Step.objects.get().number == second.number
+    assert f"1 step timings from gpu-a01 were left out: {next(iter(absurd))}" in caplog.text
+
+
+def test_the_longest_and_latest_step_that_can_be_is_kept(host):
+    step = replace(steps("x", 1)[0], seconds=1e7, ended_ms=253_402_300_798_999, rank=2**31 - 1, number=2**62 - 1)
+
+    assert ingest_steps(wire.pack_steps("gpu-a01", [step])) == 1
+
+    assert Run.objects.get().last_step_at.year == 9999
 
 
 def test_a_report_moves_the_job_on(job):
@@ -106,7 +172,7 @@ def test_an_older_or_repeated_report_changes_nothing(job):
     assert not ingest_report(report(job, sequence=4, state="running"), NOW)
     assert not ingest_report(report(job, sequence=5, state="running"), NOW)
     job.refresh_from_db()
-    assert (job.state, job.result) == (JobState.DONE, {"samples": 1})
+    assert (job.state, job.result["samples"]) == (JobState.DONE, 1)
 
 
 def test_a_lost_job_that_was_finished_all_the_same_is_done(job):
@@ -123,13 +189,90 @@ def test_a_cancelled_job_does_not_run_again(job):
     assert not ingest_report(report(job, state="running"), NOW)
 
 
+def test_a_job_that_was_done_before_its_cancel_came_is_done(job):
+    ReferenceJob.objects.update(state=JobState.CANCELLED, cancel_requested_at=NOW, reason="cancelled by ada")
+
+    assert ingest_report(report(job, state="done", result={"samples": 1}), NOW)
+
+    job.refresh_from_db()
+    assert (job.state, job.result["samples"]) == (JobState.DONE, 1)
+    assert job.reason == "the cancel came too late: the job was done before it could be ended"
+
+
+def test_a_job_whose_order_only_seemed_to_have_expired_is_what_its_host_says(job):
+    ReferenceJob.objects.update(state=JobState.FAILED, ended_at=NOW, reason="did not take the order")
+
+    assert ingest_report(report(job), NOW)
+
+    job.refresh_from_db()
+    assert (job.state, job.ended_at, job.reason) == (JobState.RUNNING, None, "")
+
+
+def test_a_job_that_its_host_called_failed_stays_so(job):
+    ingest_report(report(job, sequence=1, state="failed"), NOW)
+
+    assert not ingest_report(report(job, sequence=2, state="done"), NOW)
+
+
+def test_a_report_of_another_launch_is_of_another_job(job):
+    assert not ingest_report(report(job, launch="cd", state="done"), NOW)
+
+
+def test_after_the_end_nothing_more_is_to_be_sent(job):
+    ReferenceJob.objects.update(sent_at=NOW)
+
+    ingest_report(report(job, state="lost"), NOW)
+
+    job.refresh_from_db()
+    assert job.sent_at is None
+
+
+def test_a_number_of_a_result_that_is_none_is_unknown(job):
+    odd = {"loss_end": float("nan"), "samples": "many", "samples_per_second": True, "versions": {"torch": "2"}}
+
+    ingest_report(report(job, state="done", result=odd), NOW)
+
+    job.refresh_from_db()
+    numbers = [job.result[name] for name in ("loss_end", "samples", "samples_per_second", "measured_seconds")]
+    assert numbers == [None] * 4
+    assert job.result["versions"] == {"torch": "2"}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"x": [1]},
+        {"x": {"y": {"z": 1}}},
+        {"x": "a" * 2_001},
+        {1: 1},
+        {str(number): number for number in range(101)},
+        {"x": {str(number): number for number in range(101)}},
+    ],
+    ids=["list", "deep", "long text", "key", "many", "many below"],
+)
+def test_a_result_that_no_page_could_show_is_refused(job, result):
+    with pytest.raises(MessageInvalid, match="result"):
+        ingest_report(report(job, state="done", result=result), NOW)
+
+
 def test_another_host_cannot_speak_of_a_job(job):
     Host.objects.create(name="gpu-a02")
 
     assert not ingest_report(report(job, host="gpu-a02", state="done"), NOW)
 
 
-@pytest.mark.parametrize("fields", [{"state": "finished"}, {"host": "unknown"}, {"sequence": -1}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"state": "finished"},
+        {"host": "unknown"},
+        {"sequence": -1},
+        {"launch": "../x"},
+        {"at_ms": 2**61},
+        {"step": 2**31},
+        {"total_steps": 2**31},
+    ],
+)
 def test_a_report_that_does_not_fit_is_refused(job, fields):
     with pytest.raises(MessageInvalid):
         ingest_report(report(job, **fields), NOW)

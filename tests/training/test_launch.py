@@ -62,7 +62,8 @@ def test_the_order_waits_on_the_hosts_own_queue(start, outbox):
     [(task, payload)] = outbox.taken("b")
     order = wire.unpack_order(payload)
     assert task == wire.START_TASK
-    assert (order.job, order.host, order.workload, order.device_uuid) == (job.pk, "b", "gpt-train", "nvidia-b")
+    assert (order.job, order.launch, order.host, order.workload) == (job.pk, job.launch, "b", "gpt-train")
+    assert order.device_uuid == "nvidia-b"
     assert order.params == job.params
     assert outbox.taken("a") == []
 
@@ -116,7 +117,7 @@ def test_a_device_can_be_chosen(start):
 
 
 def test_a_silent_host_is_given_its_order_and_the_job_says_that_it_waits(start, outbox):
-    ready_host(last_seen_at=timezone.now() - timedelta(minutes=5))
+    ready_host(heard_at=timezone.now() - timedelta(minutes=5))
 
     [job] = start("a")
 
@@ -202,7 +203,7 @@ def test_a_running_job_goes_on_until_its_host_has_ended_it(stop, outbox):
     assert stop(job)
 
     [(task, payload)] = outbox.taken("a")
-    assert (task, wire.unpack_cancel(payload)) == (wire.CANCEL_TASK, (job.pk, "a"))
+    assert (task, wire.unpack_cancel(payload)) == (wire.CANCEL_TASK, (job.pk, job.launch, "a"))
     assert (job.state, job.cancel_requested_at is not None) == (JobState.RUNNING, True)
 
 

@@ -237,7 +237,7 @@ def test_a_host_that_cannot_run_is_off_with_its_reason(operator, fields, state, 
 
 
 def test_a_silent_host_can_be_chosen_and_is_told_to_wait(operator):
-    ready_host("a", last_seen_at=None)
+    ready_host("a", heard_at=None, last_seen_at=None)
 
     response = operator.get(f"{LAUNCH}&host=a")
 
@@ -369,6 +369,15 @@ def test_a_page_asks_again_until_its_job_has_ended(viewer, state):
     answer = viewer.get(f"/reference/{job.pk}/", headers={"HX-Request": "true"}).content.decode()
 
     assert ("hx-trigger" in live_part(answer)) == (not job.is_final)
+
+
+@pytest.mark.parametrize(("minutes", "asks"), [(9, True), (11, False)])
+def test_a_lost_jobs_page_asks_for_a_while_whether_it_was_finished_all_the_same(viewer, minutes, asks):
+    job = job_in(JobState.LOST, ended_at=timezone.now() - timedelta(minutes=minutes))
+
+    live = live_part(viewer.get(f"/reference/{job.pk}/").content.decode())
+
+    assert ("hx-trigger" in live, "data-final" in live) == (asks, not asks)
 
 
 def test_a_refresh_is_the_changing_parts_alone(viewer):

@@ -138,6 +138,43 @@ def test_a_job_that_does_not_finish_is_a_failure_with_its_reason(the_host, capsy
     assert "a: no torch [on this host]" in capsys.readouterr().out
 
 
+def test_a_lost_job_is_waited_for_as_its_host_may_speak_again(the_host, capsys):
+    ready_host()
+    the_host({"state": JobState.LOST, "ended_at": timezone.now()}, DONE)
+
+    run("gpt-train", "--host", "a", "--wait")
+
+    assert "310 W" in capsys.readouterr().out
+
+
+def test_a_lost_job_is_not_waited_for_for_ever(the_host):
+    ready_host()
+    the_host({"state": JobState.LOST, "ended_at": timezone.now() - reference.LOST_PATIENCE})
+
+    with pytest.raises(CommandError, match="not every host finished"):
+        run("gpt-train", "--host", "a", "--wait")
+
+
+def test_a_figure_that_the_host_could_not_tell_is_a_dash(the_host, capsys):
+    ready_host()
+    the_host(DONE | {"result": RESULT | {"loss_end": None, "step_seconds_median": None}})
+
+    run("gpt-train", "--host", "a", "--wait")
+
+    assert capsys.readouterr().out.splitlines()[-1].split() == [
+        "a",
+        "done",
+        "12.5",
+        "—",
+        "2.5",
+        "310",
+        "W",
+        "4",
+        "→",
+        "—",
+    ]
+
+
 def test_one_host_of_two_that_fails_is_a_failure(monkeypatch, capsys):
     def end(seconds):
         ReferenceJob.objects.filter(host__name="a").update(**DONE)

@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -107,7 +107,7 @@ def test_a_listener_that_is_behind_never_blocks_the_loop(tmp_path):
 
 def test_an_order_comes_back_whole_from_its_json():
     sent = replace(ORDER, params={"steps": 7})
-    received = order.read(sent.to_json())
+    received = order.read(json.dumps(asdict(sent)))
     assert received.params["steps"] == 7
     assert received.params["seed"] == 1
     assert replace(received, params=sent.params) == sent
@@ -121,7 +121,7 @@ def test_an_order_that_cannot_be_read_is_refused(text):
 
 def test_an_order_outside_the_catalogue_is_refused():
     with pytest.raises(CannotRun, match="steps: 1 is not between"):
-        order.read(replace(ORDER, params={"steps": 1}).to_json())
+        order.read(json.dumps(asdict(replace(ORDER, params={"steps": 1}))))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.training.agents import CPU, GPU, TINY, StandInAgent, interpreter
+from tests.training.agents import CPU, GPU, LAUNCH, TINY, StandInAgent, interpreter
 from training.wire import step_from
 from training.workloads import WORKLOADS
 
@@ -66,7 +66,7 @@ def test_every_step_arrives_as_a_frame_that_the_agent_reads(finished):
     assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
     assert [step.is_warmup for step in steps] == [True] + [False] * 5
     assert {(step.run, step.launch, step.device_uuid) for step in steps} == {
-        (f"reference {workload}", "reference-7", CPU.uuid)
+        (f"reference {workload}", f"reference-7-{LAUNCH}", CPU.uuid)
     }
     assert all(step.samples == 2 for step in steps)
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.training.agents import SLEEPS, STUBBORN, SUCCEEDS, StandInAgent, interpreter, is_alive, until
+from tests.training.agents import LAUNCH, SLEEPS, STUBBORN, SUCCEEDS, StandInAgent, interpreter, is_alive, until
 from training.wire import pack_cancel
 
 
@@ -77,6 +77,24 @@ def test_a_second_cancel_changes_nothing(tmp_path):
 
 def test_a_cancel_for_another_host_has_no_effect(tmp_path):
     agent = StandInAgent(tmp_path, interpreter(tmp_path, SUCCEEDS))
-    agent.runner.take_cancel(pack_cancel(1, "node-2"))
+    agent.runner.take_cancel(pack_cancel(1, LAUNCH, "node-2"))
     agent.order(1)
     assert agent.end_of(1).state == "done"
+
+
+def test_a_cancel_of_another_servers_job_keeps_no_job_of_that_number_from_running(tmp_path):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, SUCCEEDS))
+    agent.cancel(1, launch="fedcba")
+    agent.order(1)
+    until(lambda: agent.states(1) == ["cancelled", "starting", "running", "done"])
+
+
+def test_a_cancel_of_another_launch_does_not_end_the_running_job(tmp_path):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, SLEEPS))
+    agent.order(1)
+    agent.running(1)
+    agent.cancel(1, launch="fedcba")
+    agent.has_decided()
+    assert not agent.runner._jobs[1, LAUNCH].is_cancelled
+    agent.cancel(1)
+    assert agent.end_of(1).launch == LAUNCH

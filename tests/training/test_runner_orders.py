@@ -2,13 +2,24 @@
 
 import os
 import signal
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.training.agents import CPU, SLEEPS, STUBBORN, SUCCEEDS, StandInAgent, interpreter, is_alive, until
+from tests.training.agents import (
+    CPU,
+    GPU,
+    HOST,
+    LAUNCH,
+    SLEEPS,
+    STUBBORN,
+    SUCCEEDS,
+    StandInAgent,
+    interpreter,
+    is_alive,
+    until,
+)
 from training.host.process import environment
 
 
@@ -18,7 +29,7 @@ def started(directory: Path) -> int:
 
 @pytest.fixture
 def agent(tmp_path):
-    return StandInAgent(tmp_path, interpreter(tmp_path, SUCCEEDS))
+    return StandInAgent(tmp_path, interpreter(tmp_path, SUCCEEDS), device_wait_seconds=2)
 
 
 @pytest.fixture
@@ -66,18 +77,46 @@ def test_a_redelivered_order_of_an_ended_job_says_again_how_it_ended(agent):
 
 def test_a_running_jobs_redelivered_order_starts_nothing(busy):
     before = busy.record(1)
-    busy.runner.take_order(bytes.fromhex(before.order))
+    busy.order(1)
     busy.order(2)
     busy.end_of(2)
     assert busy.record(1) == before
 
 
-def test_another_order_under_an_ended_jobs_number_is_a_new_job(agent, tmp_path):
+def test_an_order_is_known_by_its_job_and_launch_however_its_bytes_are_put(agent, tmp_path):
+    agent.order(1, params={"steps": 5, "batch_size": 2})
+    agent.end_of(1)
+    until(lambda: not agent.runner._busy)
+    agent.order(1, params={"batch_size": 2, "steps": 5}, expires_ms=1)
+    until(lambda: agent.states(1) == ["starting", "running", "done"] and len(agent.reports_of(1)) > 3)
+    agent.has_decided()
+    assert started(tmp_path) == 1
+    assert agent.record(1).state == "done"
+
+
+def test_an_expired_order_of_a_job_that_nobody_knows_starts_nothing(agent, tmp_path):
+    agent.order(1, expires_ms=1)
+    assert agent.end_of(1).state == "failed"
+    assert not (tmp_path / "started").exists()
+
+
+def test_an_ended_jobs_number_of_another_launch_is_a_new_job(agent, tmp_path):
     agent.order(1)
     agent.end_of(1)
-    agent.order(1, expires_ms=int(time.time() * 1000) + 90_000)
+    until(lambda: not agent.runner._busy)
+    agent.order(1, launch="fedcba")
     until(lambda: agent.states(1).count("done") == 2)
     assert started(tmp_path) == 2
+    assert agent.record(1).launch == "fedcba"
+
+
+def test_a_running_jobs_number_of_another_launch_is_refused(busy):
+    before = busy.record(1)
+    busy.order(1, launch="fedcba")
+    until(lambda: any(report.launch == "fedcba" for report in busy.reports_of(1)))
+    refusal = next(report for report in busy.reports_of(1) if report.launch == "fedcba")
+    assert (refusal.state, busy.record(1)) == ("failed", before)
+    assert refusal.reason.startswith(f"{HOST} still runs a reference job 1 of another launch ({LAUNCH})")
 
 
 def test_a_busy_device_refuses_the_second_job(busy):
@@ -161,6 +200,14 @@ def test_an_order_waits_for_a_sampler_that_has_found_no_device_yet(agent):
     agent.order(1)
     until(lambda: agent.record(1))
     agent.devices = [CPU]
+    assert agent.end_of(1).state == "done"
+
+
+def test_an_order_for_an_accelerator_waits_for_a_driver_that_is_slower_than_the_cpu(agent):
+    agent.devices = [CPU]
+    agent.order(1, device_uuid=GPU.uuid)
+    until(lambda: agent.runner._jobs)
+    agent.devices = [CPU, GPU]
     assert agent.end_of(1).state == "done"
 
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 
-from tests.training.agents import HOST, SUCCEEDS, StandInAgent, interpreter, is_alive, until
+import pytest
+
+from tests.training.agents import HOST, LAUNCH, SUCCEEDS, StandInAgent, interpreter, is_alive, until
 from training.host.process import PROJECT_ROOT, started_ticks
 from training.host.records import KEEP_ENDED_MS, Record, Records
 
@@ -24,7 +26,7 @@ def test_a_job_dies_with_its_agent_and_is_reported_lost_by_the_next_one(tmp_path
     environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
     killed = subprocess.Popen([sys.executable, "-c", AGENT_WITH_A_LONG_JOB, str(tmp_path)], env=environment)
     records = Records(tmp_path / "jobs")
-    until(lambda: (records.get(1) or Record(1, "", 0)).pid)
+    until(lambda: (records.get(1) or Record(1, "", "", 0)).pid)
     pid = records.get(1).pid
     time.sleep(1)  # past the first lines of the job, which tie it to the agent
     killed.kill()
@@ -36,14 +38,14 @@ def test_a_job_dies_with_its_agent_and_is_reported_lost_by_the_next_one(tmp_path
 
 
 def test_a_lost_jobs_report_is_newer_than_any_of_the_killed_agent(tmp_path):
-    Records(tmp_path / "jobs").claim(Record(1, "running", 0, order="00", sequence=0))
+    Records(tmp_path / "jobs").claim(Record(1, LAUNCH, "running", 0, sequence=0))
     assert StandInAgent(tmp_path).end_of(1).sequence > 1_000_000
 
 
 def test_a_process_that_outlived_its_agent_is_ended_first(tmp_path):
     orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
     Records(tmp_path / "jobs").claim(
-        Record(1, "running", 0, order="00", pid=orphan.pid, started_ticks=started_ticks(orphan.pid))
+        Record(1, LAUNCH, "running", 0, pid=orphan.pid, started_ticks=started_ticks(orphan.pid))
     )
     assert StandInAgent(tmp_path).end_of(1).state == "lost"
     assert orphan.wait(5) == -signal.SIGKILL
@@ -52,7 +54,7 @@ def test_a_process_that_outlived_its_agent_is_ended_first(tmp_path):
 def test_a_process_that_only_has_the_same_number_is_left_alone(tmp_path):
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     ticks = started_ticks(stranger.pid) - 1
-    Records(tmp_path / "jobs").claim(Record(1, "running", 0, order="00", pid=stranger.pid, started_ticks=ticks))
+    Records(tmp_path / "jobs").claim(Record(1, LAUNCH, "running", 0, pid=stranger.pid, started_ticks=ticks))
     StandInAgent(tmp_path).end_of(1)
     assert stranger.poll() is None
     stranger.kill()
@@ -65,6 +67,7 @@ def test_a_final_report_that_the_broker_never_got_is_sent_again(tmp_path):
     offline.order(1)
     end = offline.end_of(1)
     again = StandInAgent(tmp_path, python)
+    again.has_decided()
     assert again.reports == [end]
 
 
@@ -74,16 +77,18 @@ def test_a_final_report_that_was_sent_is_not_repeated_at_the_next_start(tmp_path
     first.order(1)
     first.end_of(1)
     until(lambda: first.record(1).is_sent)
-    assert StandInAgent(tmp_path, python).reports == []
+    again = StandInAgent(tmp_path, python)
+    again.has_decided()
+    assert again.reports == []
 
 
 def test_old_records_are_forgotten_and_unsent_ones_are_kept(tmp_path):
     records = Records(tmp_path / "jobs")
     now_ms = time.time_ns() // 1_000_000
-    report = {"job": 2, "host": HOST, "sequence": 1, "state": "done", "at_ms": 1}
-    records.claim(Record(1, "done", now_ms - KEEP_ENDED_MS - 1, is_sent=True))
-    records.claim(Record(2, "done", now_ms - KEEP_ENDED_MS - 1, final_report=report))
-    records.claim(Record(3, "done", now_ms, is_sent=True))
+    report = {"job": 2, "launch": LAUNCH, "host": HOST, "sequence": 1, "state": "done", "at_ms": 1}
+    records.claim(Record(1, LAUNCH, "done", now_ms - KEEP_ENDED_MS - 1, is_sent=True))
+    records.claim(Record(2, LAUNCH, "done", now_ms - KEEP_ENDED_MS - 1, final_report=report))
+    records.claim(Record(3, LAUNCH, "done", now_ms, is_sent=True))
     records.prune(now_ms)
     assert [record.job for record in records.all()] == [2, 3]
 
@@ -91,12 +96,46 @@ def test_old_records_are_forgotten_and_unsent_ones_are_kept(tmp_path):
 def test_a_damaged_record_keeps_no_other_job_from_its_end(tmp_path):
     records = Records(tmp_path / "jobs")
     (tmp_path / "jobs" / "1.json").write_text("{half")
-    records.claim(Record(2, "running", 0, order="00"))
+    records.claim(Record(2, LAUNCH, "running", 0))
     assert StandInAgent(tmp_path).end_of(2).state == "lost"
+
+
+ODD = {
+    "a record that cannot be written any more": {"sequence": "many", "state": "running"},
+    "a final report with fields of no agent": {"state": "done", "final_report": {"colour": "red"}},
+    "a final report that cannot be packed": {"state": "done", "final_report": {"job": 2**70}},
+    "a process of no number": {"state": "running", "pid": "x" * 300},
+}
+
+
+@pytest.mark.parametrize("fields", ODD.values(), ids=ODD)
+def test_an_odd_record_stays_and_keeps_no_other_job_from_its_end(tmp_path, fields):
+    records = Records(tmp_path / "jobs")
+    records.claim(Record(**{"job": 1, "launch": LAUNCH, "changed_ms": 0} | fields))
+    records.claim(Record(2, LAUNCH, "running", 0))
+    agent = StandInAgent(tmp_path)
+    assert agent.end_of(2).state == "lost"
+    assert agent.reports_of(1) == []
+    assert records.get(1).state == fields["state"]
+
+
+def test_a_folder_that_cannot_be_written_keeps_no_agent_from_its_start(tmp_path):
+    (tmp_path / "jobs").write_text("a file where the folder should be")
+    agent = StandInAgent(tmp_path)
+    agent.order(1)
+    agent.has_decided()
+    assert agent.reports == []
+
+
+def test_a_final_report_counts_as_sent_for_its_own_launch_alone(tmp_path):
+    records = Records(tmp_path / "jobs")
+    records.claim(Record(1, LAUNCH, "done", 0, final_report={"sequence": 3}))
+    records.mark_sent(1, "fedcba", 3)
+    assert not records.get(1).is_sent
 
 
 def test_a_record_is_claimed_once(tmp_path):
     records = Records(tmp_path / "jobs")
-    assert records.claim(Record(1, "starting", 5))
-    assert not Records(tmp_path / "jobs").claim(Record(1, "cancelled", 6))
+    assert records.claim(Record(1, LAUNCH, "starting", 5))
+    assert not Records(tmp_path / "jobs").claim(Record(1, LAUNCH, "cancelled", 6))
     assert records.get(1).changed_ms == 5

@@ -51,9 +51,3 @@ def test_it_reads_what_a_person_typed_and_leaves_out_what_is_empty():
 def test_it_refuses_typed_text_that_is_no_number():
     with pytest.raises(ParamsInvalid, match="steps: 'many' is not a whole number"):
         workloads.read_texts("gpt-train", {"steps": "many"})
-
-
-def test_the_digest_changes_with_the_catalogue(monkeypatch):
-    before = workloads.catalogue_digest()
-    monkeypatch.setattr(workloads, "WORKLOADS", {"gpt-train": WORKLOADS["gpt-train"]})
-    assert workloads.catalogue_digest() != before
