@@ -57,6 +57,11 @@ class HostState:
         """Sum over the counted devices; None where one of them gives no power."""
         return total(d.values.get("power_draw_watts") for d in self.counted)
 
+    @property
+    def known_power_watts(self) -> list[float]:
+        """The power of each counted device that gives it: what is shown with its number where the sum is not whole."""
+        return [d.values["power_draw_watts"] for d in self.counted if "power_draw_watts" in d.values]
+
 
 @dataclass(frozen=True, slots=True)
 class FleetState:

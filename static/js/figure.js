@@ -62,6 +62,7 @@ export function drawnLayout(chart, zoom) {
   if (window_ && chart.isTime) Object.assign(layout.xaxis, timeTicks(window_, chart.element.clientWidth));
   if (layout.yaxis.range) layout.yaxis.range = layout.yaxis.range.map((y) => y / chart.unit[0]);
   else if (layout.yaxis.rangemode !== "tozero") layout.yaxis.range = spread(chart, layout.shapes);
+  layout.yaxis.showticklabels = chart.traces.some(({ y }) => y.some((value) => value !== null)); // no scale without values
   if (chart.unit[1]) Object.assign(layout.yaxis, { ticksuffix: ` ${chart.unit[1]}`, showticksuffix: "last" });
   return layout;
 }

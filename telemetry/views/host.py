@@ -60,6 +60,7 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     context = {
         "state": state,
         "device_words": device_words(state),
+        "power_watts": sum(state.known_power_watts),
         "software": {label: found.software[name] for name, label in _SOFTWARE.items() if name in found.software},
         "chosen": chosen,
         "attention": queries.attention(FleetState(now, [state])),

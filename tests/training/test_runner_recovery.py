@@ -95,8 +95,8 @@ def test_old_records_are_forgotten_and_unsent_ones_are_kept(tmp_path):
 
 def test_a_damaged_record_keeps_no_other_job_from_its_end(tmp_path):
     records = Records(tmp_path / "jobs")
-    (tmp_path / "jobs" / "1.json").write_text("{half")
     records.claim(Record(2, LAUNCH, "running", 0))
+    (tmp_path / "jobs" / "1.json").write_text("{half")
     assert StandInAgent(tmp_path).end_of(2).state == "lost"
 
 
