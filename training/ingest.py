@@ -5,7 +5,8 @@ import re
 from datetime import UTC, datetime
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from fleet.models import Device, Host
 from telemetry.wire import MessageInvalid
@@ -86,8 +87,8 @@ def _fields(report: JobReport, now: datetime) -> dict[str, object]:
         fields["log"] = report.log
     if report.state in FINAL_STATES:
         fields |= {"ended_at": at, "sent_at": None, "result": _result(report)}
-    elif report.state == JobState.STARTING:
-        fields["started_at"] = at
+    else:  # the first that comes counts: one that waited at the host may have been replaced by the next
+        fields["started_at"] = Coalesce("started_at", Value(at))
     return fields
 
 

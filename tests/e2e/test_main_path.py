@@ -79,7 +79,9 @@ def test_no_page_scrolls_sideways_on_a_phone(signed_in: Page, path: str):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.parametrize("page", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"])
+@pytest.mark.parametrize(
+    "page", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"]
+)
 def test_the_theme_follows_the_system_and_the_toggle_pins_it(signed_in: Page):
     page = signed_in
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")

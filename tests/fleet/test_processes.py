@@ -35,7 +35,9 @@ def test_what_stands_in_the_env_file_reaches_the_agent_too(monkeypatch, tmp_path
 
 def test_manage_agent_hands_its_arguments_to_the_hosts_own_command():
     command = [sys.executable, "manage.py", "agent", "run", "--help"]
-    shown = subprocess.run(command, cwd=django_settings.BASE_DIR, capture_output=True, text=True, timeout=30, check=True)
+    shown = subprocess.run(
+        command, cwd=django_settings.BASE_DIR, capture_output=True, text=True, timeout=30, check=True
+    )
     assert shown.stdout.startswith("usage: stepwatt-agent run")
 
 

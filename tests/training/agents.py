@@ -53,7 +53,9 @@ class StandInAgent:
         )
         self.runner = JobRunner(self.context, device_wait_seconds)
 
-    def _submit(self, task: str, payload: bytes, *, on_sent: Callable[[], None] | None = None) -> None:
+    def _submit(
+        self, task: str, payload: bytes, *, replaces: str = "", on_sent: Callable[[], None] | None = None
+    ) -> None:
         assert task == REPORT_TASK
         with self._lock:
             self.reports.append(unpack_report(payload))

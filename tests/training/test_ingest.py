@@ -166,6 +166,14 @@ def test_a_report_moves_the_job_on(job):
     assert (job.state, job.stage, job.step, job.log, job.heard_at) == ("running", "measure", 3, "hello", NOW)
 
 
+def test_a_job_began_with_its_first_report_whichever_that_is(job):
+    ingest_report(report(job, sequence=2, at_ms=NOW_MS), NOW)
+    ingest_report(report(job, sequence=3, at_ms=NOW_MS + 5000), NOW)
+
+    job.refresh_from_db()
+    assert job.started_at == NOW
+
+
 def test_an_older_or_repeated_report_changes_nothing(job):
     ingest_report(report(job, sequence=5, state="done", result={"samples": 1}), NOW)
 

@@ -190,6 +190,13 @@ def test_energy_waits_for_the_windows_last_samples(host, sent):
     assert after(done(host, window_end_ms=NOW_MS)).energy == {}
 
 
+def test_energy_waits_for_samples_that_are_missing_inside_the_window(host, sent):
+    found = done(host, window_start_ms=NOW_MS - 40_000)
+
+    assert after(found).energy == {}
+    assert "reason" in after(found, NOW + timedelta(seconds=61)).energy
+
+
 def test_energy_that_never_comes_has_a_reason(host, sent):
     found = done(host, window_end_ms=NOW_MS + 20_000)
 

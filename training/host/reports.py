@@ -32,7 +32,8 @@ class Reporter:
 
     def tell(self, state: str, at_ms: int, **facts: Any) -> None:
         """Report a state that may still change; `facts` are JobReport's other fields."""
-        self._context.submit(REPORT_TASK, pack(self._report(state, at_ms, facts)))
+        # One that still waits is void: a broker that is away must not make chatty jobs push telemetry out.
+        self._context.submit(REPORT_TASK, pack(self._report(state, at_ms, facts)), replaces=f"job-{self._job}")
 
     def end(self, state: str, at_ms: int, reason: str, **facts: Any) -> None:
         """Report the final state: first to the disk, so that a killed agent says it after its restart."""
