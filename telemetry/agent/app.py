@@ -5,12 +5,18 @@ Needs neither Django nor the database, and loads no torch. What the upper packag
 
 import fcntl
 import logging
+import os
+import signal
+import sys
 import warnings
+from contextlib import ExitStack
 from importlib import import_module
+from types import FrameType
 
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
+from celery.worker import state
 
 from telemetry.agent.backends.cpu import CpuBackend
 from telemetry.agent.backends.nvml import NvmlBackend
@@ -74,13 +80,22 @@ def _run(config: AgentConfig) -> None:
         period=config.batch_seconds,
         sample_seconds=config.sample_seconds,
     )
-    sampler.start()
-    batcher.start()
-    listener.start()
-    sender.start()
-    _attach_extensions(config, sampler, sender, listener)
-    try:
-        worker = app.Worker(
+    asked_to_end: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked_to_end.append(number))  # nothing is left half started
+    with ExitStack() as ending:  # in the reverse order: the last ticks become a batch, and the batch is sent
+        for part, stop in (
+            (sender, lambda: sender.stop(patience=FAREWELL_SECONDS)),
+            (batcher, batcher.stop),
+            (sampler, sampler.stop),
+            (listener, listener.stop),
+        ):
+            part.start()
+            ending.callback(stop)
+        signal.signal(signal.SIGTERM, _leave)
+        if asked_to_end:
+            return
+        _attach_extensions(config, sampler, sender, listener)
+        app.Worker(
             hostname=f"agent@{config.host}",
             queues=[host_queue(config.host)],
             without_gossip=True,
@@ -88,13 +103,16 @@ def _run(config: AgentConfig) -> None:
             without_heartbeat=True,
             loglevel="INFO",
             quiet=True,
-        )
-        worker.start()
-    finally:
-        listener.stop()
-        sampler.stop()
-        batcher.stop()
-        sender.stop(patience=FAREWELL_SECONDS)
+        ).start()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Until Celery takes the signal over, it ends the process as cleanly.
+
+    Celery's own mark stands as well: an exit that is raised in a callback of the interpreter goes nowhere.
+    """
+    state.should_stop = os.EX_OK
+    sys.exit(os.EX_OK)
 
 
 def _backends(config: AgentConfig) -> list[Backend]:
