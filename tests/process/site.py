@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import httpx
@@ -39,17 +38,14 @@ class Site:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
         self.password = ""
 
-    def start(self, within_seconds: float) -> float:
-        """Run `make up` until it serves; returns the seconds that took."""
+    def start(self, within_seconds: float) -> None:
+        """Run `make up` until it serves."""
         self._log = (self.clone.parent / "output").open("wb")
-        begun = time.monotonic()
         self.make = psutil.Popen(
             [require("make"), "up"], cwd=self.clone, env=self.environment, stdout=self._log, stderr=self._log
         )
         wait_until(self._serves, within_seconds, "`make up` serving /healthz")
-        took = time.monotonic() - begun
         wait_until(lambda: "Ctrl-C stops everything" in self.output, 5, "the welcome")
-        return took
 
     @property
     def output(self) -> str:

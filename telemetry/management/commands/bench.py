@@ -15,6 +15,7 @@ from telemetry.bench.figure import BenchFailed, Figure
 
 # Benches of upper packages are named as strings, too.
 BENCHES = {
+    "start": "telemetry.bench.start.run",
     "agent": "telemetry.bench.agent.run",
     "metrics": "telemetry.bench.metrics.run",
 }
