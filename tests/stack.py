@@ -88,7 +88,7 @@ class Stack:
     def child(self, words: str) -> psutil.Process:
         """Return the one process of this stack whose command holds the words."""
         children = psutil.Process(self.pid).children(recursive=True)
-        (found,) = (process for process in children if words in " ".join(process.cmdline()))
+        (found,) = (process for process in children if words in command_of(process))
         return found
 
     def signed_in(self) -> httpx.Client:
@@ -101,6 +101,14 @@ class Stack:
         assert "sessionid" in client.cookies, "the sign-in was refused"
         client.headers.update({"X-CSRFToken": client.cookies["csrftoken"], "Referer": f"{self.url}/"})
         return client
+
+
+def command_of(process: psutil.Process) -> str:
+    """Return its command line, "" where it has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def free_port() -> int:

@@ -7,7 +7,6 @@ import fcntl
 import logging
 import os
 import signal
-import sys
 import warnings
 from contextlib import ExitStack
 from importlib import import_module
@@ -68,6 +67,7 @@ def run(config: AgentConfig) -> None:
 
 
 def _run(config: AgentConfig) -> None:
+    signal.signal(signal.SIGTERM, _note_end)
     app = create_app(config)
     sampler = Sampler(_backends(config), config.sample_seconds)
     sender = Sender(app)
@@ -80,8 +80,6 @@ def _run(config: AgentConfig) -> None:
         period=config.batch_seconds,
         sample_seconds=config.sample_seconds,
     )
-    asked_to_end: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked_to_end.append(number))  # nothing is left half started
     with ExitStack() as ending:  # in the reverse order: the last ticks become a batch, and the batch is sent
         for part, stop in (
             (sender, lambda: sender.stop(patience=FAREWELL_SECONDS)),
@@ -91,8 +89,7 @@ def _run(config: AgentConfig) -> None:
         ):
             part.start()
             ending.callback(stop)
-        signal.signal(signal.SIGTERM, _leave)
-        if asked_to_end:
+        if state.should_stop is not None:
             return
         _attach_extensions(config, sampler, sender, listener)
         app.Worker(
@@ -106,13 +103,12 @@ def _run(config: AgentConfig) -> None:
         ).start()
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Until Celery takes the signal over, it ends the process as cleanly.
+def _note_end(number: int, frame: FrameType | None) -> None:
+    """Until Celery takes SIGTERM over, leave its own mark, which its worker looks at from its first moment.
 
-    Celery's own mark stands as well: an exit that is raised in a callback of the interpreter goes nowhere.
+    Raising here instead would break into imports, whose locks other threads then wait for without end.
     """
     state.should_stop = os.EX_OK
-    sys.exit(os.EX_OK)
 
 
 def _backends(config: AgentConfig) -> list[Backend]:
