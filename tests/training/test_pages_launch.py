@@ -1,0 +1,142 @@
+"""The launch form: choosing, refusing, and what it costs."""
+
+import re
+
+import pytest
+
+from fleet.models import AuditEntry, DeviceKind, Origin
+from tests.training.pages import LAUNCH, PARAMS, finished, form, job_in, queries_of, text
+from tests.training.reference_jobs import existing_job, ready_host
+from training.models import JobState, ReferenceJob
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]
+
+
+def test_a_launch_on_one_host_leads_to_its_job(operator):
+    ready_host()
+
+    response = operator.post(LAUNCH, form(steps="30"))
+
+    job = ReferenceJob.objects.get()
+    assert response.url == f"/reference/{job.pk}/"
+    assert (job.workload, job.params, job.requested_by) == ("gpt-train", PARAMS | {"steps": 30}, "operator")
+    assert AuditEntry.objects.get().action == "reference.launch"
+
+
+def test_a_launch_on_several_hosts_leads_to_what_runs(operator):
+    ready_host("a")
+    ready_host("b")
+
+    response = operator.post(LAUNCH, form(host=["a", "b"]))
+
+    assert response.url == "/reference/?view=running"
+    assert ReferenceJob.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"host": []}, "choose at least one host"),
+        ({"host": ["nobody"]}, "there is no host named"),
+        ({"workload": "mine-coins"}, "is not one of resnet-train, gpt-train"),
+        ({"steps": "4"}, "4 is not between 5 and 100000"),
+        ({"steps": "many"}, "is not a whole number"),
+        ({"precision": "fp4"}, "is not one of auto, fp32, bf16"),
+    ],
+)
+def test_a_wrong_launch_comes_back_with_the_reason(operator, change, words):
+    ready_host()
+
+    response = operator.post(LAUNCH, form(**change))
+
+    assert response.status_code == 400
+    assert words in text(response)
+    assert not ReferenceJob.objects.exists()
+
+
+def test_a_refused_launch_keeps_what_was_typed(operator):
+    ready_host()
+
+    page = operator.post(LAUNCH, form(steps="4", seed="77")).content.decode()
+
+    assert 'value="77"' in page
+    assert re.search(r'name="steps"[^>]*value="4"[^>]*aria-invalid="true"', page)
+    assert re.search(r'name="host" value="a" checked', page)
+
+
+def test_a_host_that_became_busy_is_a_conflict(operator):
+    job_in(JobState.RUNNING)
+
+    response = operator.post(LAUNCH, form())
+
+    assert response.status_code == 409
+    assert "a is busy with reference job" in text(response)
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "words"),
+    [
+        ({}, JobState.RUNNING, "running job"),
+        ({"origin": Origin.SIMULATED}, None, "simulated"),
+        ({"origin": Origin.IMPORTED}, None, "imported"),
+    ],
+)
+def test_a_host_that_cannot_run_is_off_with_its_reason(operator, fields, state, words):
+    host = ready_host("a", **fields)
+    if state:
+        existing_job(host, state)
+
+    response = operator.get(f"{LAUNCH}&host=a")
+
+    assert re.search(r'class="off" title="a [^"]+"><input[^>]*value="a" disabled', response.content.decode())
+    assert words in text(response)
+
+
+def test_a_silent_host_can_be_chosen_and_is_told_to_wait(operator):
+    ready_host("a", heard_at=None, last_seen_at=None)
+
+    response = operator.get(f"{LAUNCH}&host=a")
+
+    assert re.search(r'value="a" checked>', response.content.decode())
+    assert "silent, would wait" in text(response)
+
+
+def test_the_form_knows_how_long_the_last_run_took(operator):
+    finished()
+
+    assert "about 42 s, from its last run" in text(operator.get(f"{LAUNCH}&workload=gpt-train&host=a"))
+    assert "not known yet" in text(operator.get(f"{LAUNCH}&workload=resnet-train&host=a"))
+
+
+def test_the_device_that_is_shown_is_the_one_that_the_job_gets(operator):
+    ready_host("a", DeviceKind.AMD, DeviceKind.CPU, DeviceKind.NVIDIA)
+
+    shown = operator.get(f"{LAUNCH}&host=a").context["form"].chosen[0].device
+    operator.post(LAUNCH, form())
+
+    assert ReferenceJob.objects.get().device == shown
+
+
+def test_a_host_that_the_link_names_must_exist(operator):
+    response = operator.get(f"{LAUNCH}&host=nobody")
+
+    assert response.status_code == 400
+    assert "there is no host named" in text(response)
+
+
+@pytest.mark.parametrize(("part", "words"), [("settings", "2. Settings"), ("before", "Asked for by")])
+def test_a_part_of_the_form_comes_alone(operator, part, words):
+    page = text(operator.get(f"{LAUNCH}&part={part}"))
+
+    assert words in page
+    assert "3. Hosts" not in page
+
+
+def test_the_picker_costs_the_same_number_of_queries_whatever_the_fleet(operator):
+    for i in range(3):
+        finished(host=ready_host(f"h{i}"))
+    few = queries_of(operator)
+    for i in range(3, 20):
+        finished(host=ready_host(f"h{i}"))
+
+    assert queries_of(operator) == few
