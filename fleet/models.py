@@ -24,6 +24,23 @@ class Host(models.Model):
     labels = models.JSONField(default=dict, blank=True)
     origin = models.CharField(max_length=9, choices=Origin.choices, default=Origin.REAL)
     software = models.JSONField(default=dict, blank=True, help_text="What the agent found: {name: version}.")
+    topology = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="How its devices are joined: {links: [[uuid, uuid, way]], numa: {uuid: node}}.",
+    )
+    public_key = models.BinaryField(
+        default=b"",
+        blank=True,
+        help_text="The agent's Ed25519 key, 32 bytes; empty before it joined and after removal.",
+    )
+    machine = models.CharField(
+        max_length=32,
+        blank=True,
+        default="",
+        help_text="Digest of the machine's id, as its agent told it when it joined.",
+    )
+    joined_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(
         null=True, blank=True, help_text="When the newest sample was taken, by the host's clock."
@@ -50,10 +67,17 @@ class DeviceKind(models.TextChoices):
     AMD = "amd", "GPU"
     TPU = "tpu", "TPU"
     CPU = "cpu", "CPU"
+    NODE = "node", "node"
+
+
+ACCELERATORS = (DeviceKind.NVIDIA, DeviceKind.AMD, DeviceKind.TPU)
 
 
 class Device(models.Model):
-    """One device of a host. Its identity is the UUID; its index is only shown."""
+    """One device of a host. Its identity is the UUID; its index is only shown.
+
+    A MIG instance is a device whose `parent` is the GPU that it is a part of, with `profile` such as "1g.10gb".
+    """
 
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="devices")
     uuid = models.CharField(max_length=96, unique=True)
@@ -62,6 +86,8 @@ class Device(models.Model):
     model = models.CharField(max_length=500, blank=True, default="")
     pci_bus_id = models.CharField(max_length=32, blank=True, default="")
     driver_version = models.CharField(max_length=100, blank=True, default="")
+    parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="instances")
+    profile = models.CharField(max_length=40, blank=True, default="")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -72,11 +98,78 @@ class Device(models.Model):
 
     @property
     def title(self) -> str:
+        if self.profile:
+            return f"MIG {self.index} ({self.profile})"
         return f"{self.get_kind_display()} {self.index}"
 
     @property
     def is_accelerator(self) -> bool:
-        return self.kind != DeviceKind.CPU
+        return self.kind in ACCELERATORS
+
+
+class EnrolmentToken(models.Model):
+    """The one-time token with which a machine's agent joins as `host`; only its digest is stored (fleet/enrolment.py)."""
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
+    digest = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"token for {self.host_id} of {self.created_at:%F %T}"
+
+
+class EventKind(models.TextChoices):
+    """What may happen to a host or a device that people should see."""
+
+    XID = "xid", "XID error"
+    CLOCK = "clock", "clock change"
+    DRIVER_RELEASED = "driver_released", "driver let go"
+    DRIVER_RESUMED = "driver_resumed", "driver taken up"
+    SOFTWARE_CHANGED = "software_changed", "software changed"
+    HOST_JOINED = "host_joined", "host joined"
+    HOST_REMOVED = "host_removed", "host removed"
+    KEY_ROTATED = "key_rotated", "key rotated"
+    FOREIGN_MESSAGE = "foreign_message", "message of an unknown host refused"
+    FORGED_MESSAGE = "forged_message", "message with a wrong signature refused"
+    REPLAYED_MESSAGE = "replayed_message", "message repeated"
+    FORGED_ORDER = "forged_order", "order with a wrong signature refused by the host"
+    REPLAYED_ORDER = "replayed_order", "order repeated, refused by the host"
+    CLONED_KEY = "cloned_key", "two agents use one key"
+    CLONED_MACHINE = "cloned_machine", "two hosts have one machine id"
+    JOIN_REFUSED = "join_refused", "join refused"
+
+
+class Severity(models.TextChoices):
+    INFO = "info", "info"
+    WARNING = "warning", "warning"
+    CRITICAL = "critical", "critical"
+
+
+class Event(models.Model):
+    """Something that happened, `count` times between `first_at` and `last_at`. Written by fleet/events.py."""
+
+    kind = models.CharField(max_length=20, choices=EventKind.choices)
+    severity = models.CharField(max_length=8, choices=Severity.choices)
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    code = models.BigIntegerField(null=True, blank=True, help_text="The XID, or the clock event reasons' bit mask.")
+    text = models.CharField(max_length=500)
+    detail = models.JSONField(default=dict, blank=True)
+    first_at = models.DateTimeField()
+    last_at = models.DateTimeField(db_index=True)
+    count = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        ordering = ["-last_at", "-pk"]
+        indexes = [
+            models.Index(fields=["host", "last_at"], name="event_by_host"),
+            models.Index(fields=["device", "last_at"], name="event_by_device"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.first_at:%F %T} {self.kind} {self.text}"
 
 
 class Role(models.TextChoices):

@@ -25,22 +25,6 @@ HOST_LABELS = ("host", "cluster")
 DEVICE_LABELS = ("host", "cluster", "device", "uuid")
 _GONE = {AbsentReason.GPU_IS_LOST, AbsentReason.RESET_REQUIRED}
 
-# What an agent says of itself: (its key, type, unit, help).
-_AGENT = (
-    ("cpu_seconds_total", Type.COUNTER, "seconds", "CPU time that the agent has used."),
-    ("resident_bytes", Type.GAUGE, "bytes", "Resident memory of the agent."),
-    (
-        "batches_sent_total",
-        Type.COUNTER,
-        "",
-        "Messages that the broker has taken from the agent since its start.",
-    ),
-    ("step_frames_refused_total", Type.COUNTER, "", "Datagrams on the step socket that were no JSON object."),
-    ("batches_dropped_total", Type.COUNTER, "", "Messages that the agent gave up, its queue being full."),
-    ("queue_depth", Type.GAUGE, "", "Messages that wait in the agent to be sent."),
-    ("tick_lateness_seconds", Type.GAUGE, "seconds", "How late the latest tick of the newest batch began."),
-)
-
 
 class Names(StrEnum):
     """Which of the two namings of the same readings is wanted."""
@@ -67,7 +51,7 @@ def of_telemetry(state: FleetState, names: Container[Names]) -> list[Family]:
     devices = [d for host in live for d in host.devices]
     found: list[Family] = []
     if Names.STEPWATT in names:
-        found += [*_hosts(state.hosts), *_agents(live), *_identity(devices), *_readings(devices)]
+        found += [*_hosts(state.hosts), *_identity(devices), *_readings(devices)]
     if Names.DCGM in names:
         found += dcgm.families(devices)
     return found
@@ -95,17 +79,6 @@ def _hosts(states: Sequence[HostState]) -> list[Family]:
         if host.last_seen_at is not None:
             seen.add(labels, number_text(host.last_seen_at.timestamp()))
     return [info, up, seen]
-
-
-def _agents(states: Sequence[HostState]) -> list[Family]:
-    found = []
-    for key, kind, unit, text in _AGENT:
-        family = Family(f"stepwatt_agent_{key.removesuffix('_total')}", kind, text, HOST_LABELS, unit)
-        for state in states:
-            if key in state.agent:
-                family.add(host_labels(state.host), number_text(state.agent[key]))
-        found.append(family)
-    return found
 
 
 def _identity(states: Sequence[DeviceState]) -> list[Family]:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from django.db import transaction
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Device, Host
 from telemetry import wire
 from telemetry.store import write
 from telemetry.wire import Batch, MessageInvalid
@@ -15,25 +15,21 @@ logger = logging.getLogger(__name__)
 FUTURE_MS = 60_000  # a clock further ahead than this is wrong
 
 
-def ingest(payload: bytes, now: datetime) -> bool:
-    """Store a batch; False where it changed nothing (it was stored before). Raises MessageInvalid.
-
-    A host that holds the broker's password joins by its first batch; enrolment with keys replaces this.
-    """
-    batch = wire.unpack(payload)
+def ingest(host: Host, body: bytes, now: datetime) -> bool:
+    """Store a batch that `host` sent; False where it changed nothing (it was stored before). Raises MessageInvalid."""
+    batch = wire.unpack(body)
+    if batch.host != host.name:
+        raise MessageInvalid(f"host: {host.name} sent a batch that names {batch.host}")
     newest = batch.times_ms[-1]
     if newest > now.timestamp() * 1000 + FUTURE_MS:
         raise MessageInvalid(
             f"times_ms: {batch.host}'s clock is {newest / 1000 - now.timestamp():.0f} s ahead of the server's"
         )
     with transaction.atomic():
-        host, _ = Host.objects.get_or_create(name=batch.host)
-        if host.origin != Origin.REAL:
-            raise MessageInvalid(f"host: {host.name} is {host.origin}; an agent may not report under its name")
-        if batch.software and host.software != batch.software:
+        if batch.software is not None and host.software != batch.software:
             Host.objects.filter(pk=host.pk).update(software=dict(batch.software))
         _know_devices(host, batch, now)
-        return write.accept(host, batch, payload, now)
+        return write.accept(host, batch, body, now)
 
 
 def _know_devices(host: Host, batch: Batch, now: datetime) -> None:

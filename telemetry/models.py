@@ -26,13 +26,17 @@ class Chunk(models.Model):
 class LatestState(models.Model):
     """The newest readings of a host, one row a host.
 
-    `devices` is {uuid: {"at_ms", "read_ms", "values": {metric: number}, "absent": {metric: reason}}}.
+    `devices` is {uuid: {"at_ms", "read_ms", "values": {metric: number}, "absent": {metric: reason}}}; `processes` is
+    {uuid: {"at_ms", "processes": [{"pid", "command", "user", …}]}}. `epoch` is the agent's life that it comes from, which
+    began to sample at `epoch_began_ms`.
     """
 
     host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="+")
     at_ms = models.BigIntegerField()
     devices = models.JSONField()
-    agent = models.JSONField(default=dict)
+    processes = models.JSONField(default=dict)
+    epoch = models.CharField(max_length=32, default="")
+    epoch_began_ms = models.BigIntegerField(default=0)
 
     def __str__(self) -> str:
         return f"{self.host_id} at {self.at_ms}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from fleet.models import Device, Host, Origin
+from fleet.models import ACCELERATORS, Device, DeviceKind, Host, Origin
 from telemetry.catalog import AbsentReason
 from telemetry.health import Health, judge
 from telemetry.store import read
@@ -45,12 +45,18 @@ class HostState:
     health: Health
     note: str
     devices: list[DeviceState]
-    agent: dict[str, float]
 
     @property
     def counted(self) -> list[DeviceState]:
-        """The devices that figures speak of: accelerators where the host has any, else its CPU."""
-        return [d for d in self.devices if d.device.is_accelerator] or self.devices
+        return counted(self.devices)
+
+    @property
+    def agent(self) -> dict[str, float]:
+        """The agent's own cost, which stands among the readings of the host as a whole."""
+        return {
+            name: value for d in self.devices if d.device.kind == DeviceKind.NODE
+            for name, value in d.values.items() if name.startswith("agent_")
+        }  # fmt: skip
 
     @property
     def power_watts(self) -> float | None:
@@ -70,9 +76,7 @@ class FleetState:
 
     @property
     def counted(self) -> list[DeviceState]:
-        """Accelerators where the fleet has any, else the CPUs."""
-        devices = [d for host in self.hosts for d in host.devices]
-        return [d for d in devices if d.device.is_accelerator] or devices
+        return counted([d for host in self.hosts for d in host.devices])
 
     @property
     def reporting(self) -> list[DeviceState]:
@@ -82,7 +86,8 @@ class FleetState:
     @property
     def noun(self) -> str:
         """What the counted devices are called."""
-        return "GPUs" if any(d.device.is_accelerator for d in self.counted) else "CPUs"
+        kinds = {d.device.kind for d in self.counted}
+        return "GPUs" if kinds & set(ACCELERATORS) else "nodes" if kinds == {DeviceKind.NODE} else "CPUs"
 
     @property
     def origins(self) -> set[str]:
@@ -106,6 +111,18 @@ class Attention:
     detail: str
     since: datetime | None
     url: str
+
+
+def counted(devices: Sequence[DeviceState]) -> list[DeviceState]:
+    """Return the devices that figures speak of: whole accelerators where there are any, else CPUs, else nodes.
+
+    A part of a device (a MIG instance) is not counted beside the whole, nor a node's meter beside its devices.
+    """
+    for kinds in (ACCELERATORS, (DeviceKind.CPU,)):
+        found = [d for d in devices if d.device.kind in kinds and d.device.parent_id is None]
+        if found:
+            return found
+    return list(devices)
 
 
 def total(values: Iterable[float | None]) -> float | None:
@@ -218,12 +235,11 @@ def _host_state(host: Host, latest: read.Latest | None, now: datetime) -> HostSt
     accelerators_first = sorted(host.devices.all(), key=lambda d: (not d.is_accelerator, d.kind, d.index))
     devices = [_device_state(device, latest, silent=silent) for device in accelerators_first]
     if silent:
-        return HostState(host, Health.SILENT, _silence(host), devices, {})
+        return HostState(host, Health.SILENT, _silence(host), devices)
     worst = max(devices, key=lambda d: _GRAVITY[d.health], default=None)
-    agent = latest.agent if latest else {}
     if worst is None or worst.health in {Health.OK, Health.SILENT}:
-        return HostState(host, Health.OK, "", devices, agent)
-    return HostState(host, worst.health, f"{worst.device.title}: {worst.note}", devices, agent)
+        return HostState(host, Health.OK, "", devices)
+    return HostState(host, worst.health, f"{worst.device.title}: {worst.note}", devices)
 
 
 _GRAVITY = {Health.OK: 0, Health.SILENT: 1, Health.WARN: 2, Health.CRIT: 3}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
-from telemetry import ingest, retention, rollups
+from telemetry import authentic, ingest, retention, rollups
 from telemetry.wire import INGEST_TASK, MessageInvalid
 
 logger = logging.getLogger(__name__)
@@ -22,8 +22,10 @@ UNTIL_STORED = {
 
 @shared_task(name=INGEST_TASK, **UNTIL_STORED)
 def ingest_batch(payload: bytes) -> None:
+    now = datetime.now(UTC)
     try:
-        ingest.ingest(payload, datetime.now(UTC))
+        host, body = authentic.admit(payload, INGEST_TASK, now)
+        ingest.ingest(host, body, now)
     except MessageInvalid as error:
         logger.warning("a batch was refused: %s", error)
 

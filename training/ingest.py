@@ -30,10 +30,10 @@ def reference_launch(job: ReferenceJob) -> str:
     return wire.steps_launch(job.pk, job.launch)
 
 
-def ingest_steps(payload: bytes) -> int:
-    """Store step timings; returns how many. Those that cannot be used are logged. Raises MessageInvalid."""
-    host_name, steps, refused = wire.unpack_steps(payload)
-    host = _host(host_name)
+def ingest_steps(host: Host, body: bytes) -> int:
+    """Store step timings that `host` sent; returns how many. Those that cannot be used are logged. Raises MessageInvalid."""
+    host_name, steps, refused = wire.unpack_steps(body)
+    _check_sender(host, host_name)
     by_run: dict[tuple[str, str], list[StepTiming]] = {}
     for step in steps:
         by_run.setdefault((step.run, step.launch), []).append(step)
@@ -52,10 +52,13 @@ def ingest_steps(payload: bytes) -> int:
     return n_stored
 
 
-def ingest_report(payload: bytes, now: datetime) -> bool:
-    """Apply a job report; False where it is older than what is known, or of no job here. Raises MessageInvalid."""
-    report = wire.unpack_report(payload)
-    host = _host(report.host)
+def ingest_report(host: Host, body: bytes, now: datetime) -> bool:
+    """Apply a job report that `host` sent; False where it is older than what is known, or of no job here.
+
+    Raises MessageInvalid.
+    """
+    report = wire.unpack_report(body)
+    _check_sender(host, report.host)
     fields = _fields(report, now)
     # The order of reports is the host's; what the server only concluded (lost, expired, cancelled in the queue) yields to it.
     candidates = ReferenceJob.objects.filter(
@@ -104,11 +107,9 @@ def _number(value: object) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _host(name: str) -> Host:
-    host = Host.objects.filter(name=name).first()
-    if host is None:
-        raise MessageInvalid(f"host: {name!r} is not known here")
-    return host
+def _check_sender(host: Host, name: str) -> None:
+    if name != host.name:
+        raise MessageInvalid(f"host: {host.name} sent a message that names {name}")
 
 
 def _run(host: Host, name: str, launch: str, timings: list[StepTiming]) -> Run:

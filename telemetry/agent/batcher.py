@@ -88,11 +88,6 @@ class Batcher:
             columns=_columns(ticks, devices),
             absent=_absent(ticks[-1]),
             software=self._sampler.software(),
-            agent={
-                **self._sender_cost(),
-                **own_cost(),
-                "tick_lateness_seconds": self._sampler.worst_lateness(),
-            },
         )
 
 

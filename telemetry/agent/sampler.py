@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
-from telemetry.agent.backends.protocol import Backend, BackendUnavailable, DeviceReading, Reading
+from telemetry.agent.backends.protocol import Backend, BackendUnavailable, Reading
 from telemetry.catalog import BY_NAME, AbsentReason
 from telemetry.wire import DeviceInfo
 
@@ -47,12 +47,12 @@ class Lane:
     def __init__(
         self,
         backend: Backend,
-        deposit: "Callable[[Lane, int, float, list[DeviceReading]], None]",
+        deposit: "Callable[[Lane, int, float, list[tuple[DeviceInfo, Mapping[str, Reading]]]], None]",
         period: float,
     ) -> None:
         self.backend = backend
         self.devices: dict[str, DeviceInfo] = {}
-        self.software: dict[str, str] = {}
+        self.software: Mapping[str, str] = {}
         self.last_tick = -1
         self.worst_lateness = 0.0
         self._deposit = deposit
@@ -95,13 +95,13 @@ class Lane:
             if self._stop.wait(max(0.0, due - boot_seconds())):
                 return
             lateness = boot_seconds() - due
-            readings = self.backend.read()
-            self.devices = {reading.device.uuid: reading.device for reading in readings}
+            readings = [(source.device, source.read()) for source in self.backend.sources()]
+            self.devices = {device.uuid: device for device, _ in readings}
             self.last_tick = number
             self.worst_lateness = max(self.worst_lateness, lateness)
             if boot_seconds() - due > self._period / 2:
                 # These readings would stand at a wrong time: the tick says that the driver was too slow for it.
-                readings = [DeviceReading(device, HANGING) for device in self.devices.values()]
+                readings = [(device, HANGING) for device in self.devices.values()]
             self._deposit(self, number, due, readings)
 
 
@@ -149,15 +149,15 @@ class Sampler:
             self._mark_hanging(number, tick)
         return [tick for _, tick in taken]
 
-    def _deposit(self, lane: Lane, number: int, due: float, readings: list[DeviceReading]) -> None:
+    def _deposit(
+        self, lane: Lane, number: int, due: float, readings: list[tuple[DeviceInfo, Mapping[str, Reading]]]
+    ) -> None:
         offset = time.time() - boot_seconds()
         with self._lock:
             tick = self._ticks.setdefault(number, Tick(due, offset))
-            for reading in readings:
-                tick.devices[reading.device.uuid] = reading.device
-                tick.readings[reading.device.uuid] = {
-                    name: _checked(name, value) for name, value in reading.readings.items()
-                }
+            for device, values in readings:
+                tick.devices[device.uuid] = device
+                tick.readings[device.uuid] = {name: _checked(name, value) for name, value in values.items()}
 
     def _mark_hanging(self, number: int, tick: Tick) -> None:
         for lane in self._lanes:

@@ -85,7 +85,7 @@ def fleet() -> FleetState:
 
 def _host(number: int) -> HostState:
     host = Host(name=f"gpu-{number:03}", cluster="alpha", last_seen_at=_NOW, heard_at=_NOW)
-    return HostState(host, Health.OK, "", [_device(host, number, index) for index in range(GPUS_PER_HOST)], {})
+    return HostState(host, Health.OK, "", [_device(host, number, index) for index in range(GPUS_PER_HOST)])
 
 
 def _device(host: Host, number: int, index: int) -> DeviceState:

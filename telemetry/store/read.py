@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import ceil
+from typing import Any
 
 import numpy as np
 from django.db.models import QuerySet
@@ -38,11 +39,11 @@ class LatestDevice:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """The newest readings of one host; `agent` is its agent's own cost."""
+    """The newest readings of one host, and who used its devices when that was last looked at."""
 
     at_ms: int
     devices: dict[str, LatestDevice]
-    agent: dict[str, float]
+    processes: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def latest(hosts: Sequence[Host]) -> dict[int, Latest]:
         row.host_id: Latest(
             row.at_ms,
             {uuid: LatestDevice(d["at_ms"], d["read_ms"], d["values"], d["absent"]) for uuid, d in row.devices.items()},
-            row.agent,
+            row.processes,
         )
         for row in rows
     }

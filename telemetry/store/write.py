@@ -60,9 +60,7 @@ def _update_latest(host: Host, batch: Batch, now: datetime) -> None:
         if values or absent:
             read_ms = at_ms if values else devices.get(device.uuid, {}).get("read_ms")
             devices[device.uuid] = {"at_ms": at_ms, "read_ms": read_ms, "values": values, "absent": absent}
-    LatestState.objects.update_or_create(
-        host=host, defaults={"at_ms": at_ms, "devices": devices, "agent": dict(batch.agent)}
-    )
+    LatestState.objects.update_or_create(host=host, defaults={"at_ms": at_ms, "devices": devices})
 
 
 def dirty_minutes(limit: int) -> list[tuple[int, int]]:

@@ -444,3 +444,5 @@ nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int n, nvmlFieldValue
     for (int i = 0; !code && i < n; i++) fill_field(device, &values[i]);
     return code;
 }
+
+#include "happenings.c"

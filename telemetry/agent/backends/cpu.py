@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 
 from telemetry.agent.backends.identity import machine_id, stable_uuid
-from telemetry.agent.backends.protocol import BackendUnavailable, DeviceReading, Reading
+from telemetry.agent.backends.protocol import BackendUnavailable, Reading
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo, DeviceKind
+from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
 
 # Labels of the sensor that speaks for the package, by driver; the first that exists counts.
 _SENSOR_LABELS = {"coretemp": ("Package id",), "k10temp": ("Tdie", "Tctl")}
@@ -41,12 +41,13 @@ def _number(path: Path) -> int:
 
 
 class CpuBackend:
-    """One device of kind cpu. `directory` keeps the machine's id where the system has none.
+    """One device of kind cpu, itself its only source. `directory` keeps the machine's id where the system has none.
 
     `proc` and `sys` are where the kernel's files are read, `clock` gives boot seconds.
     """
 
     name = "cpu"
+    releasable = False
 
     def __init__(
         self,
@@ -70,16 +71,16 @@ class CpuBackend:
         except OSError as error:
             raise BackendUnavailable(f"no machine id, and none can be kept in {self._directory}: {error}") from error
         uuid = stable_uuid(machine, DeviceKind.CPU, "package-0")
-        self._device = DeviceInfo(uuid, DeviceKind.CPU, 0, _model(self._proc / "cpuinfo"))
+        self.device = DeviceInfo(uuid, DeviceKind.CPU, 0, _model(self._proc / "cpuinfo"))
         self._clocks = sorted(self._sys.glob("devices/system/cpu/cpufreq/policy*/scaling_cur_freq"))
         self._sensors, self._no_sensor = _package_sensors(self._sys)
         self._load.start()
         self._energy.start(self._clock())
 
-    def read(self) -> list[DeviceReading]:
+    def read(self) -> dict[str, Reading]:
         power, energy = self._energy.read(self._clock())
         memory = psutil.virtual_memory()
-        readings: dict[str, Reading] = {
+        return {
             "gpu_utilization_ratio": self._load.read(),
             "memory_total_bytes": memory.total,
             "memory_used_bytes": memory.total - memory.available,
@@ -89,7 +90,18 @@ class CpuBackend:
             "power_draw_watts": power,
             "energy_joules_total": energy,
         }
-        return [DeviceReading(self._device, readings)]
+
+    def sources(self) -> list["CpuBackend"]:
+        return [self]
+
+    def processes(self) -> None:
+        return None
+
+    def topology(self) -> Topology | None:
+        return None
+
+    def take_events(self) -> list[DeviceEvent]:
+        return []
 
     def software(self) -> dict[str, str]:
         return {"kernel": platform.release()}

@@ -13,9 +13,9 @@ from typing import Any
 import pynvml
 
 from telemetry import catalog
-from telemetry.agent.backends.protocol import BackendUnavailable, DeviceReading, Reading
+from telemetry.agent.backends.protocol import BackendUnavailable, Reading
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo, DeviceKind
+from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, Topology
 
 _log = logging.getLogger(__name__)
 
@@ -185,8 +185,9 @@ def _field(metric: str, answer: Any) -> Reading:
 class _Device:
     """One device: its handle while it has one, and the calls that it offers."""
 
-    def __init__(self, info: DeviceInfo, handle: Any) -> None:
-        self.info = info
+    def __init__(self, info: DeviceInfo, handle: Any, clock: Callable[[], float]) -> None:
+        self.device = info
+        self._clock = clock
         self._paused_until = 0.0
         self._handle = handle
         self._probed = False
@@ -197,8 +198,11 @@ class _Device:
     def memory_call_is_old(self) -> bool:
         return pynvml.nvmlDeviceGetMemoryInfo in self._calls
 
-    def read(self, clock: Callable[[], float]) -> Mapping[str, Reading]:
-        started = clock()
+    def processes(self) -> list[DeviceProcess] | None:
+        return None
+
+    def read(self) -> Mapping[str, Reading]:
+        started = self._clock()
         if started < self._paused_until:
             return dict.fromkeys(_METRICS, AbsentReason.TIMEOUT)
         try:
@@ -207,7 +211,7 @@ class _Device:
             self.forget_handle()
             return dict.fromkeys(_METRICS, gone.reason)
         finally:
-            elapsed = clock() - started
+            elapsed = self._clock() - started
             if elapsed > _PATIENCE_SECONDS:
                 self._paused_until = started + (1 + _PAUSE_FACTOR) * elapsed
 
@@ -217,7 +221,7 @@ class _Device:
 
     def _read(self) -> dict[str, Reading]:
         if self._handle is None:
-            self._handle = _find(self.info.uuid)
+            self._handle = _find(self.device.uuid)
         if not self._probed:
             self._probe()
         readings: dict[str, Reading] = dict.fromkeys(_METRICS, AbsentReason.NOT_SUPPORTED)
@@ -253,6 +257,7 @@ class NvmlBackend:
     """Reads every NVIDIA device that the driver lists; one that was known stays known, also across `open`."""
 
     name = "nvml"
+    releasable = True
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -268,20 +273,27 @@ class NvmlBackend:
         self._is_open = True
         try:
             self._software = _versions()
-            found = _list_devices(self._software["driver"])
+            found = _list_devices(self._software["driver"], self._clock)
         except pynvml.NVMLError as error:
             self.close()
             raise BackendUnavailable(f"the NVIDIA driver does not list its devices: {error}") from error
-        self._devices.update({device.info.uuid: device for device in found})
+        self._devices.update({device.device.uuid: device for device in found})
         if not self._devices:
             self.close()
             raise BackendUnavailable("the NVIDIA driver has no device that the agent may see")
-        self.read()  # probes each device
+        for device in self._devices.values():
+            device.read()  # probes it
         if any(device.memory_call_is_old for device in self._devices.values()):
             self._software["nvml_memory"] = "v1: used includes what the driver reserves"
 
-    def read(self) -> list[DeviceReading]:
-        return [DeviceReading(device.info, device.read(self._clock)) for device in self._devices.values()]
+    def sources(self) -> list[_Device]:
+        return list(self._devices.values())
+
+    def topology(self) -> Topology | None:
+        return None
+
+    def take_events(self) -> list[DeviceEvent]:
+        return []
 
     def software(self) -> dict[str, str]:
         return dict(self._software)
@@ -298,7 +310,7 @@ class NvmlBackend:
             _log.warning("the NVIDIA driver does not shut down cleanly: %s", error)
 
 
-def _list_devices(driver: str) -> list[_Device]:
+def _list_devices(driver: str, clock: Callable[[], float]) -> list[_Device]:
     devices = []
     for index in range(pynvml.nvmlDeviceGetCount()):
         try:
@@ -315,7 +327,7 @@ def _list_devices(driver: str) -> list[_Device]:
             # Without its UUID it cannot be told from another device: never shown under a guessed name.
             _log.warning("NVIDIA device %d does not tell its identity: %s", index, error)
             continue
-        devices.append(_Device(info, handle))
+        devices.append(_Device(info, handle, clock))
     return devices
 
 
