@@ -131,5 +131,6 @@ def _failed(request: HttpRequest, error: Exception) -> HttpResponse:
     return error_response(500, "internal_error", "the server failed to answer; its log says why")
 
 
+api.add_router("", "fleet.api_join.router", tags=["fleet"])
 api.add_router("", "telemetry.api.router", tags=["telemetry"])
 api.add_router("", "training.api.router", tags=["training"])

@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
+from django.conf import settings
 from django.utils.module_loading import import_string
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
@@ -21,6 +22,9 @@ app = Celery("stepwatt", include=["telemetry.tasks", "training.tasks"])
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     import_string("telemetry.transport.CELERY_OPTIONS"),
+    broker_use_ssl=import_string("telemetry.transport.broker_tls")(
+        settings.CELERY_BROKER_URL, settings.STEPWATT_BROKER_CA
+    ),
     task_default_queue="default",
     task_routes={"telemetry.ingest_batch": {"queue": "telemetry"}, "training.ingest_*": {"queue": "telemetry"}},
     # A message leaves the broker only when its work is committed; ingest is idempotent, so twice is no harm.

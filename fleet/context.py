@@ -1,6 +1,6 @@
 """What base.html shows on every page: time ranges, agents reporting, and whether a fleet holds data that is not live.
 
-Named in the settings as a context processor. One query, and only where a template asks.
+Named in the settings as a context processor. One query, and only where a template asks; `may_manage` is for admins' buttons.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
 from fleet import timerange
-from fleet.models import Host, Origin
+from fleet.auth import has_role
+from fleet.models import Host, Origin, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,10 @@ class Shell:
 
 
 def shell(request: HttpRequest) -> dict[str, object]:
-    return {"shell": SimpleLazyObject(lambda: _shell(request, timezone.now()))}
+    return {
+        "shell": SimpleLazyObject(lambda: _shell(request, timezone.now())),
+        "may_manage": SimpleLazyObject(lambda: has_role(request, Role.ADMIN)),
+    }
 
 
 def _shell(request: HttpRequest, now: datetime) -> Shell:

@@ -112,3 +112,15 @@ class Environment:
                 f"{name}: expected a URL that begins with {' or '.join(s + '://' for s in schemes)}"
             )
         return raw
+
+    def file(self, name: str) -> str:
+        """Return the absolute path of a file that can be read, "" where unset."""
+        raw = self._values.get(name, "")
+        if not raw:
+            return ""
+        path = Path(raw).resolve()
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise EnvironmentInvalid(f"{name}={raw}: cannot be read ({error.strerror})") from error
+        return str(path)

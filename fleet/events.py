@@ -32,9 +32,12 @@ def severity_of(kind: EventKind) -> Severity:
 @transaction.atomic
 def record(
     kind: EventKind, at: datetime, text: str, *, host: Host | None = None, device: Device | None = None,
-    code: int | None = None, count: int = 1, detail: Mapping[str, Any] | None = None,
+    code: int | None = None, count: int = 1, detail: Mapping[str, Any] | None = None, severity: Severity | None = None,
 ) -> None:  # fmt: skip
-    """Record `count` events at `at`; they join an equal one (kind, host, device, code) of the last ten minutes."""
+    """Record `count` events at `at`; they join an equal one (kind, host, device, code) of the last ten minutes.
+
+    `severity` is given where the code says more than the kind.
+    """
     equal = Event.objects.filter(kind=kind, host=host, device=device, code=code)
     near = equal.filter(first_at__lte=at + MERGE_WITHIN, last_at__gte=at - MERGE_WITHIN).order_by("-last_at")
     newest = near.values_list("pk", flat=True).first()
@@ -44,6 +47,6 @@ def record(
     )  # fmt: skip
     if not joined:
         Event.objects.create(
-            kind=kind, severity=severity_of(kind), host=host, device=device, code=code, text=text[:500],
+            kind=kind, severity=severity or severity_of(kind), host=host, device=device, code=code, text=text[:500],
             detail=dict(detail or {}), first_at=at, last_at=at, count=count,
         )  # fmt: skip

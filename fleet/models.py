@@ -32,8 +32,14 @@ class Host(models.Model):
     public_key = models.BinaryField(
         default=b"",
         blank=True,
-        help_text="The agent's Ed25519 key, 32 bytes; empty before it joined and after removal.",
+        help_text="The agent's Ed25519 key, 32 bytes; empty before it joined.",
     )
+    previous_key = models.BinaryField(
+        default=b"",
+        blank=True,
+        help_text="The key before the last rotation: an agent may not have heard of its success.",
+    )
+    rotated_at = models.DateTimeField(null=True, blank=True)
     machine = models.CharField(
         max_length=32,
         blank=True,
@@ -51,6 +57,14 @@ class Host(models.Model):
 
     class Meta:
         ordering = ["name"]
+        constraints = [
+            # Two joins at the same moment cannot both see that a key is free. Virtual hosts may share theirs.
+            models.UniqueConstraint(
+                fields=["public_key"],
+                condition=models.Q(origin=Origin.REAL) & ~models.Q(public_key=b""),
+                name="key_of_one_host",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -227,3 +241,13 @@ class LoginAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.username} {self.at:%F %T}"
+
+
+class JoinAttempt(models.Model):
+    """A refused join, kept as long as the throttle looks back (fleet/throttle.py)."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    address = models.GenericIPAddressField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.address} {self.at:%F %T}"

@@ -18,6 +18,9 @@ STEPWATT_DATA_DIR = Path(env.text("STEPWATT_DATA_DIR", str(BASE_DIR / "var"))).r
 STEPWATT_DATABASE_URL = env.url("STEPWATT_DATABASE_URL", ("postgres", "postgresql"))
 STEPWATT_PUBLIC_URL = env.url("STEPWATT_PUBLIC_URL", ("http", "https")).rstrip("/")
 _secrets = secrets.load_or_create(STEPWATT_DATA_DIR)
+STEPWATT_SERVER_KEY = secrets.server_key(
+    _secrets
+)  # Ed25519 seed: with it the server signs its orders (fleet/server_key.py)
 
 # What it measures and keeps -----------------------------------------------------------------------------------
 STEPWATT_RETENTION_RAW = env.duration("STEPWATT_RETENTION_RAW", "7d")
@@ -165,6 +168,7 @@ LOGGING = {
 # Broker and Celery ----------------------------------------------------------------------------------------------
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 STEPWATT_BROKER_URL = env.url("STEPWATT_BROKER_URL", BROKER_SCHEMES)
+STEPWATT_BROKER_CA = env.file("STEPWATT_BROKER_CA")
 EMBEDDED_BROKER_SOCKET_PORT_FILE = STEPWATT_DATA_DIR / "broker" / "port"
 EMBEDDED_BROKER_PASSWORD = _secrets["broker_password"]
 

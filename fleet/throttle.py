@@ -1,15 +1,19 @@
-"""Throttling of sign-in, by rows in the database, so that it holds across processes. Called by the login form."""
+"""Throttling of sign-in and of joining, by rows in the database, so that it holds across processes.
+
+Called by the login form and the door of POST join.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
-from fleet.models import LoginAttempt
+from fleet.models import JoinAttempt, LoginAttempt
 
 WINDOW = timedelta(minutes=15)
 TRIES_PER_NAME = 5  # of one user name from one address
 TRIES_PER_ADDRESS = 20  # whatever the names: one address that goes through a list of users
 TRIES_PER_NAME_ANYWHERE = 50  # whatever the addresses: many of them that go for one user
+FAILED_JOINS_PER_ADDRESS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,21 @@ def begin(username: str, address: str | None, now: datetime) -> Try:
 def succeeded(username: str, address: str | None) -> None:
     """Forget this name's tries from this address; those of other names stand."""
     LoginAttempt.objects.filter(address=address, username=_key(username)).delete()
+
+
+def join_wait(address: str | None, now: datetime) -> timedelta | None:
+    """Return how long an address must wait before its next join; None where it may try.
+
+    Only refusals count: a thousand hosts that join from behind one address are welcome.
+    """
+    refused = JoinAttempt.objects.filter(address=address, at__gt=now - WINDOW).order_by("-at")
+    times = list(refused.values_list("at", flat=True)[:FAILED_JOINS_PER_ADDRESS])
+    return times[-1] + WINDOW - now if len(times) == FAILED_JOINS_PER_ADDRESS else None
+
+
+def join_failed(address: str | None, now: datetime) -> None:
+    JoinAttempt.objects.filter(at__lte=now - WINDOW).delete()
+    JoinAttempt.objects.create(at=now, address=address)
 
 
 def _key(username: str) -> str:

@@ -40,7 +40,9 @@ _LADDERS: dict[str, Ladder] = {
     "bitmask": ((1, ""),),
     "generation": ((1, ""),),
     "lanes": ((1, "lanes"),),
-    "count": ((1, ""),),
+    # Links are sold in decimal units, memory is not.
+    "bytes_per_second": ((1, "B/s"), (1e3, "kB/s"), (1e6, "MB/s"), (1e9, "GB/s")),
+    **dict.fromkeys(("count", "errors", "rows", "replays", "batches", "frames", "flag", "code"), ((1, ""),)),
 }
 # The rungs at which a unit takes over but whose own size is another: two minutes stay "120 s" until they are reached.
 _SIZES = {("seconds", "min"): 60.0, ("seconds", "h"): 3600.0, ("hertz", "GHz"): 1e9}

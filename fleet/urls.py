@@ -5,6 +5,7 @@ from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
 from fleet.api import api
+from fleet.views.hosts import add_host, remove_host
 from fleet.views.login import LoginView
 from fleet.views.probes import healthz, readyz
 
@@ -15,6 +16,8 @@ urlpatterns = [
     path("healthz", healthz),
     path("readyz", readyz),
     path("api/v1/", api.urls),
+    path("hosts/add/", add_host, name="add-host"),
+    path("hosts/<str:name>/remove/", remove_host, name="remove-host"),
     path("", include("telemetry.urls")),
     path("", include("training.urls")),
 ]

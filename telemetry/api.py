@@ -12,8 +12,8 @@ from ninja import Field, Query, Router, Schema
 from fleet.api_errors import ApiError
 from fleet.api_lists import Listed, page_of
 from fleet.models import Device, Host
-from telemetry import queries
-from telemetry.api_answers import DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
+from telemetry import api_events, queries, trends
+from telemetry.api_answers import DeviceDetail, DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
 from telemetry.api_questions import Inventory, Span, check_state_span, known_gauge, known_metric
 from telemetry.api_series import DeviceSeries, FleetSeries, StateSeries, group_of, series_of
 from telemetry.catalog import Kind, Metric
@@ -22,6 +22,7 @@ from telemetry.store import read
 from telemetry.store.read import Bucketed
 
 router = Router()
+router.add_router("", api_events.router)
 
 
 @router.get("/hosts", response=Listed[HostItem])
@@ -60,7 +61,7 @@ def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> Dev
     if any(metric.kind is Kind.STATE for metric in metrics):
         check_state_span(start_ms, end_ms)
     found = _device(uuid)
-    block = queries.device_series([found], [metric.name for metric in metrics], start_ms, end_ms, asked.points)
+    block = trends.device_series([found], [metric.name for metric in metrics], start_ms, end_ms, asked.points)
     return DeviceSeries(
         start=_utc(start_ms),
         end=_utc(end_ms),
@@ -74,10 +75,12 @@ def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> Dev
     )
 
 
-@router.get("/devices/{path:uuid}", response=DeviceItem)
-def device(request: HttpRequest, uuid: str) -> DeviceItem:
-    """Show one device with its newest readings."""
-    return DeviceItem.of(queries.device_state(_device(uuid), timezone.now()))
+@router.get("/devices/{path:uuid}", response=DeviceDetail)
+def device(request: HttpRequest, uuid: str) -> DeviceDetail:
+    """Show one device with its newest readings, its parts and who uses it."""
+    found = _device(uuid)
+    host = queries.host_state(found.host, timezone.now())
+    return DeviceDetail.of(host.of(found), host)
 
 
 class Cluster(Schema):
@@ -118,7 +121,7 @@ def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> Fle
     now = timezone.now()
     start_ms, end_ms = asked.milliseconds(now)
     counted = [state.device for state in queries.fleet_state(now, cluster=asked.cluster).counted]
-    trend = queries.trend(counted, metric.name, start_ms, end_ms, asked.points, group_by=asked.group_by)
+    trend = trends.trend(counted, metric.name, start_ms, end_ms, asked.points, group_by=asked.group_by)
     return FleetSeries(
         start=_utc(start_ms),
         end=_utc(end_ms),

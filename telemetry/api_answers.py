@@ -1,5 +1,6 @@
 """What telemetry's API answers of the newest state, made from the read side's. Called by telemetry/api.py."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -31,27 +32,69 @@ class DeviceItem(Schema):
     driver_version: str
     health: Health
     note: str
+    advice: str
     at: datetime | None
+    profile: str
     readings: dict[str, Reading]
 
     @classmethod
     def of(cls, state: DeviceState) -> "DeviceItem":
-        device = state.device
+        return cls(**_device_fields(state))
+
+
+class ProcessItem(Schema):
+    """A process that uses a device; null or "" is what the host does not tell."""
+
+    pid: int
+    command: str
+    user: str
+    memory_bytes: int | None
+    sm_ratio: float | None
+    container: str
+    slurm_job: str
+
+
+class DeviceDetail(DeviceItem):
+    """A device with the one that it is a part of, its own parts, and who uses it: null where that is not known."""
+
+    parent: str | None
+    instances: list[str]
+    processes: list[ProcessItem] | None
+    processes_at: datetime | None
+
+    @classmethod
+    def of(cls, state: DeviceState, host: HostState | None = None) -> "DeviceDetail":
+        """Return the device among the others of its `host`."""
+        whole = host.whole_of(state.device) if host else None
+        users = state.users
         return cls(
-            uuid=device.uuid,
-            host=device.host.name,
-            cluster=device.host.cluster,
-            origin=device.host.origin,
-            kind=device.kind,
-            index=device.index,
-            model=device.model,
-            pci_bus_id=device.pci_bus_id,
-            driver_version=device.driver_version,
-            health=state.health,
-            note=state.note,
-            at=state.at,
-            readings={metric.name: reading(state, metric) for metric in catalog.METRICS},
+            **_device_fields(state),
+            parent=whole.device.uuid if whole else None,
+            instances=[part.device.uuid for part in host.parts_of(state.device)] if host else [],
+            processes=[ProcessItem(**asdict(process)) for process in users.processes] if users else None,
+            processes_at=users.at if users else None,
         )
+
+
+def _device_fields(state: DeviceState) -> dict[str, Any]:
+    device = state.device
+    return {
+        "uuid": device.uuid,
+        "host": device.host.name,
+        "cluster": device.host.cluster,
+        "origin": device.host.origin,
+        "kind": device.kind,
+        "index": device.index,
+        "model": device.model,
+        "pci_bus_id": device.pci_bus_id,
+        "driver_version": device.driver_version,
+        "profile": device.profile,
+        "health": state.health,
+        "note": state.note,
+        "advice": state.advice,
+        "at": state.at,
+        "readings": {metric.name: reading(state, metric) for metric in catalog.METRICS},
+    }
 
 
 class HostItem(Schema):
@@ -70,18 +113,28 @@ class HostItem(Schema):
         return cls(**_host_fields(state))
 
 
+class TopologyItem(Schema):
+    """How devices are joined, once a pair: [uuid, uuid, way] with the ways of `nvidia-smi topo`; NUMA nodes by uuid."""
+
+    links: list[tuple[str, str, str]]
+    numa: dict[str, int]
+
+
 class HostDetail(HostItem):
-    """A host with its devices, what the agent found installed, and the agent's own cost."""
+    """A host with all its devices (its parts and itself too), what the agent found installed, and the agent's own cost."""
 
     software: dict[str, str]
     agent: dict[str, float]
-    devices: list[DeviceItem]
+    topology: TopologyItem
+    devices: list[DeviceDetail]
 
     @classmethod
     def of(cls, state: HostState) -> "HostDetail":
         software = {str(name): str(version) for name, version in state.host.software.items()}
-        devices = [DeviceItem.of(device) for device in state.devices]
-        return cls(**_host_fields(state), software=software, agent=state.agent, devices=devices)
+        devices = [DeviceDetail.of(device, state) for device in state.devices]
+        told: dict[str, Any] = state.host.topology
+        topology = TopologyItem(links=told.get("links", []), numa=told.get("numa", {}))
+        return cls(**_host_fields(state), software=software, agent=state.agent, topology=topology, devices=devices)
 
 
 def _host_fields(state: HostState) -> dict[str, Any]:
@@ -94,7 +147,7 @@ def _host_fields(state: HostState) -> dict[str, Any]:
         "health": state.health,
         "note": state.note,
         "last_seen_at": host.last_seen_at,
-        "device_count": len(state.devices),
+        "device_count": len(state.counted),
         "readings": {"power_draw_watts": _summed(state.power_watts, is_silent=state.health is Health.SILENT)},
     }
 

@@ -12,7 +12,8 @@ from fleet.api_lists import Page
 from telemetry import catalog
 from telemetry.catalog import Kind, Metric
 from telemetry.health import Health
-from telemetry.queries import MAX_POINTS, DeviceState, HostState
+from telemetry.queries import DeviceState, HostState
+from telemetry.trends import MAX_POINTS
 
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _DEFAULT_SPAN = timedelta(hours=1)

@@ -6,8 +6,8 @@ from typing import Literal
 from ninja import Schema
 
 from telemetry.catalog import Kind, Metric
-from telemetry.queries import Trend
 from telemetry.store.read import Bucketed, BucketedMetric, Column
+from telemetry.trends import Trend
 
 
 class GaugeSeries(Schema):

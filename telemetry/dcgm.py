@@ -1,75 +1,149 @@
-"""The fleet's NVIDIA devices under dcgm-exporter's names, labels, types and units. Called by the exposition.
+"""The fleet's NVIDIA devices under dcgm-exporter's names, labels, types and units. Called by telemetry/fragments.py.
 
 Dashboards and alert rules that were made for dcgm-exporter work unchanged.
 
-Source: dcgm-exporter's etc/default-counters.csv and dcp-metrics-included.csv, and the text that it prints.
+Source: dcgm-exporter's etc/default-counters.csv, and its rendermetrics and collector packages (4.x).
 """
 
-from collections.abc import Sequence
-from math import floor
+from collections.abc import Mapping, Sequence
+from functools import partial
 
+import numpy as np
 from django.conf import settings
 
 from fleet.models import DeviceKind
-from telemetry.catalog import METRICS, Kind, Metric
-from telemetry.queries import DeviceState
+from telemetry import xid
+from telemetry.catalog import BY_NAME, METRICS, Kind, Metric
+from telemetry.columns import Column, Plan, Readings, Text, flat_of, positions_of, template
+from telemetry.presence import DeviceNow, HostNow
+from telemetry.store.newest import Identity
 from telemetry.textformat import Family, Type, label_text
 
-_UNITS = {"ratio": "%", "bytes": "MiB", "joules": "mJ", "hertz": "MHz", "watts": "W", "celsius": "C"}
+_METRICS = [metric for metric in METRICS if metric.dcgm_name]
+_UNITS = {
+    ("ratio", 100): "%",
+    ("bytes", 1 / 2**20): "MiB",
+    ("joules", 1000): "mJ",
+    ("hertz", 1e-6): "MHz",
+    ("seconds", 1e9): "ns",
+    ("watts", 1): "W",
+    ("celsius", 1): "C",
+    ("bytes_per_second", 1): "B/s",
+    ("bytes_per_second", 1 / 1024e3): "1000 KiB/s",
+}
+_RATES_CALLED_COUNTERS = {"DCGM_FI_DEV_NVLINK_BANDWIDTH_TOTAL"}
+_DOUBLES = {m.dcgm_name for m in _METRICS if m.unit == "watts" or (m.unit == "ratio" and m.dcgm_factor == 1)}
+_XID = "DCGM_FI_DEV_XID_ERRORS"
+_XID_LABELS = ("err_code", "err_msg")
+_MIG_LABELS = ("GPU_I_PROFILE", "GPU_I_ID")
+_ALMOST = 5e-4  # 0.29 of 100 % is 28.999… in floating point: what lies this little below an integer is that integer
 
 
-def families(devices: Sequence[DeviceState]) -> list[Family]:
-    """Return one family per metric that has a DCGM name; devices of other vendors are left out."""
-    names = _label_names()
-    states = [d for d in devices if d.device.kind == DeviceKind.NVIDIA]
-    labelled = [(label_text(names, _label_values(d)), d.values) for d in states]
-    found = []
-    for metric in METRICS:
-        if not metric.dcgm_name:
-            continue
-        family = Family(metric.dcgm_name, _type(metric), _help(metric), names)
-        family.extend(
-            (labels, _text(metric, values[metric.name])) for labels, values in labelled if metric.name in values
-        )
-        found.append(family)
-    return found
+def families() -> list[Family]:
+    """Return the empty families of all metrics that have a DCGM name."""
+    names = label_names()
+    return [
+        Family(m.dcgm_name, _type(m), _help(m), (*names, *_XID_LABELS) if m.dcgm_name == _XID else names)
+        for m in _METRICS
+    ]
 
 
-def unit(metric: Metric) -> str:
-    """Return the unit of the DCGM name as dcgm-exporter writes it, "" for plain counts and codes."""
-    return _UNITS.get(metric.unit, "")
-
-
-def _label_names() -> tuple[str, ...]:
+def label_names() -> tuple[str, ...]:
+    """Return the labels of a whole GPU; a MIG instance has two more."""
     hostname = settings.STEPWATT_DCGM_HOSTNAME_LABEL
     return ("gpu", "UUID", "pci_bus_id", "device", "modelName", hostname, "DCGM_FI_DRIVER_VERSION")
 
 
-def _label_values(state: DeviceState) -> tuple[object, ...]:
-    device = state.device
-    return (
-        device.index,
-        device.uuid,
-        device.pci_bus_id,
-        f"nvidia{device.index}",
-        device.model,
-        device.host.name,
-        device.driver_version,
-    )
+def unit(metric: Metric) -> str:
+    """Return the unit of the DCGM name as dcgm-exporter writes it, "" for plain counts, codes and shares of one."""
+    return _UNITS.get((metric.unit, metric.dcgm_factor), "")
+
+
+class DcgmLines:
+    """A host's lines under DCGM's names; devices of other vendors are left out."""
+
+    def __init__(self, now: HostNow) -> None:
+        self._wholes = {device.identity.pk: device.identity for device in now.devices}
+        readings = _readings(now)
+        found = positions_of(readings)
+        texts = [self._labels(device, now.host.name) for device in _of_nvidia(now)]
+        columns = []
+        for number, metric in enumerate(_METRICS):
+            if metric.name in found:
+                places = found[metric.name]
+                text = _text(metric, [texts[device] for device, _ in places])
+                columns.append(Column(number, [position for _, position in places], text))
+        self._plan = Plan(readings, columns)
+        self._scale = _Scale(readings)
+
+    def fits(self, now: HostNow) -> bool:
+        return self._plan.fits(_readings(now))
+
+    def fragments(self, now: HostNow) -> list[bytes]:
+        """Return the lines by family, b"" where there are none."""
+        found = [b""] * len(_METRICS)
+        if self._plan.columns:
+            flat = self._scale.of(flat_of(_readings(now)))
+            for column in self._plan.columns:
+                found[column.family] = column.fragment(flat)
+        return found
+
+    def _labels(self, device: DeviceNow, host: str) -> str:
+        """A MIG instance wears its GPU's labels, and its own size and number beside them."""
+        part = device.identity
+        whole = self._wholes.get(part.parent_id, part) if part.parent_id is not None else part
+        names, values = list(label_names()), _label_values(whole, host)
+        if part.profile:
+            names[5:5] = _MIG_LABELS
+            values[5:5] = [part.profile, part.index]
+        return label_text(names, values)
+
+
+class _Scale:
+    """From base units to DCGM's, all readings of a host at once: integers as dcgm-exporter cuts them, and doubles."""
+
+    def __init__(self, readings: Readings) -> None:
+        metrics = [BY_NAME.get(name) for values in readings for name in values]
+        self._factors = np.array([metric.dcgm_factor if metric else 1.0 for metric in metrics])
+        self._is_double = np.array([bool(metric) and metric.dcgm_name in _DOUBLES for metric in metrics], dtype=bool)
+
+    def of(self, flat: Sequence[float]) -> list[float]:
+        scaled = np.array(flat, dtype=np.float64) * self._factors
+        found: list[float] = np.where(self._is_double, scaled, np.floor(scaled + _ALMOST)).tolist()
+        return found
+
+
+def _of_nvidia(now: HostNow) -> list[DeviceNow]:
+    return [device for device in now.devices if device.identity.kind == DeviceKind.NVIDIA]
+
+
+def _readings(now: HostNow) -> list[Mapping[str, float]]:
+    return [device.values for device in _of_nvidia(now)]
+
+
+def _label_values(gpu: Identity, host: str) -> list[object]:
+    return [gpu.index, gpu.uuid, gpu.pci_bus_id, f"nvidia{gpu.index}", gpu.model, host, gpu.driver_version]
+
+
+def _text(metric: Metric, label_texts: Sequence[str]) -> Text:
+    if metric.dcgm_name == _XID:
+        return partial(_xid_text, label_texts)
+    return template(metric.dcgm_name, label_texts, "%.6f" if metric.dcgm_name in _DOUBLES else "%.0f")
+
+
+def _xid_text(label_texts: Sequence[str], codes: float | tuple[float, ...]) -> bytes:
+    """The code is a label, too: a device's series ends where another code begins."""
+    lines = []
+    for text, value in zip(label_texts, codes if isinstance(codes, tuple) else (codes,), strict=True):
+        code = int(value)
+        lines.append(f"{_XID}{{{text},{label_text(_XID_LABELS, (code, xid.name(code)))}}} {code}\n")
+    return "".join(lines).encode()
 
 
 def _type(metric: Metric) -> Type:
-    return Type.BARE_COUNTER if metric.kind is Kind.COUNTER else Type.GAUGE
+    is_counter = metric.kind is Kind.COUNTER or metric.dcgm_name in _RATES_CALLED_COUNTERS
+    return Type.BARE_COUNTER if is_counter else Type.GAUGE
 
 
 def _help(metric: Metric) -> str:
     return f"{metric.label} (in {unit(metric)})." if unit(metric) else f"{metric.label}."
-
-
-def _text(metric: Metric, value: float) -> str:
-    """Return the value as dcgm-exporter prints it: power with six decimals, everything else as an integer.
-
-    Rounded before it is cut, so that a ratio of 0.29 is 29 % and 470.9 MiB are 470.
-    """
-    scaled = value * metric.dcgm_factor
-    return f"{scaled:.6f}" if metric.unit == "watts" else str(floor(round(scaled, 3)))

@@ -1,20 +1,19 @@
-"""The fleet's newest state as Prometheus families: own names, DCGM's names, and the agents' own cost.
+"""The fleet's newest state as Prometheus families, under the project's own names. Called by telemetry/fragments.py.
 
-Called by the /metrics view, the metrics documentation and the bench. What the upper package tells is named as
-a string. Readings end, they do not freeze: a silent host has no device series, nor has one that was imported.
+What the upper package tells is named as a string. Readings end, they do not freeze: a silent host has no device series, nor
+has one that was imported.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
 from django.utils.module_loading import import_string
 
 from fleet.models import Host, Origin
-from telemetry import dcgm
-from telemetry.catalog import METRICS, AbsentReason, Kind, Metric
-from telemetry.health import Health
-from telemetry.queries import DeviceState, FleetState, HostState
+from telemetry.catalog import METRICS, Kind, Metric
+from telemetry.columns import Column, Plan, flat_of, positions_of, template
+from telemetry.presence import DeviceNow, HostNow
 from telemetry.textformat import Family, Type, label_text, number_text
 
 Source = Callable[[Sequence[Host], datetime], Iterable[Family]]
@@ -23,7 +22,6 @@ EXPOSITION_SOURCES = ["training.exposition.families"]
 
 HOST_LABELS = ("host", "cluster")
 DEVICE_LABELS = ("host", "cluster", "device", "uuid")
-_GONE = {AbsentReason.GPU_IS_LOST, AbsentReason.RESET_REQUIRED}
 
 
 class Names(StrEnum):
@@ -33,86 +31,33 @@ class Names(StrEnum):
     DCGM = "dcgm"
 
 
-def families(state: FleetState, names: Iterable[Names]) -> list[Family]:
-    """Return the families of the wanted namings; those that have nothing to say are there, without lines."""
-    wanted = set(names)
-    found = of_telemetry(state, wanted)
-    if Names.STEPWATT in wanted:
-        hosts = [h.host for h in state.hosts]
-        for name in EXPOSITION_SOURCES:
-            source: Source = import_string(name)
-            found += source(hosts, state.now)
-    return found
-
-
-def of_telemetry(state: FleetState, names: Container[Names]) -> list[Family]:
-    """Return the families that need no more than the state: all but those of the upper package."""
-    live = [h for h in state.hosts if h.health is not Health.SILENT and h.host.origin != Origin.IMPORTED]
-    devices = [d for host in live for d in host.devices]
-    found: list[Family] = []
-    if Names.STEPWATT in names:
-        found += [*_hosts(state.hosts), *_identity(devices), *_readings(devices)]
-    if Names.DCGM in names:
-        found += dcgm.families(devices)
-    return found
-
-
-def host_labels(host: Host) -> str:
-    return label_text(HOST_LABELS, (host.name, host.cluster))
-
-
-def _hosts(states: Sequence[HostState]) -> list[Family]:
-    info = Family("stepwatt_host", Type.INFO, "Where a host's telemetry comes from.", (*HOST_LABELS, "origin"))
-    up = Family("stepwatt_host_up", Type.GAUGE, "1 where the host reports, 0 where it is silent.", HOST_LABELS)
-    seen = Family(
+_HOSTS = [
+    Family("stepwatt_host", Type.INFO, "Where a host's telemetry comes from.", (*HOST_LABELS, "origin")),
+    Family("stepwatt_host_up", Type.GAUGE, "1 where the host reports, 0 where it is silent.", HOST_LABELS),
+    Family(
         "stepwatt_host_last_sample_timestamp_seconds",
         Type.GAUGE,
         "When the host's newest sample was taken.",
         HOST_LABELS,
         "seconds",
-    )
-    for state in states:
-        host, labels = state.host, host_labels(state.host)
-        info.add(label_text(info.labels, (host.name, host.cluster, host.origin)), "1")
-        if host.origin != Origin.IMPORTED:
-            up.add(labels, "0" if state.health is Health.SILENT else "1")
-        if host.last_seen_at is not None:
-            seen.add(labels, number_text(host.last_seen_at.timestamp()))
-    return [info, up, seen]
-
-
-def _identity(states: Sequence[DeviceState]) -> list[Family]:
-    info = Family(
+    ),
+]
+_DEVICES = [
+    Family(
         "stepwatt_device",
         Type.INFO,
-        "What a device is, apart from its readings.",
-        (*DEVICE_LABELS, "kind", "model", "pci_bus_id", "driver_version"),
-    )
-    up = Family(
+        "What a device is, apart from its readings; a MIG instance has a parent and a profile.",
+        (*DEVICE_LABELS, "kind", "model", "pci_bus_id", "driver_version", "parent", "profile"),
+    ),
+    Family(
         "stepwatt_device_up",
         Type.GAUGE,
         "0 where the device fell off the bus, must be reset, or is no longer reported by its host.",
         DEVICE_LABELS,
-    )
-    for state in states:
-        d = state.device
-        identity = (*_device_values(state), d.kind, d.model, d.pci_bus_id, d.driver_version)
-        info.add(label_text(info.labels, identity), "1")
-        gone = state.health is Health.SILENT or not _GONE.isdisjoint(state.absent.values())
-        up.add(label_text(DEVICE_LABELS, _device_values(state)), "0" if gone else "1")
-    return [info, up]
-
-
-def _readings(states: Sequence[DeviceState]) -> list[Family]:
-    labelled = [(label_text(DEVICE_LABELS, _device_values(state)), state.values) for state in states]
-    found = []
-    for metric in METRICS:
-        family = own_family(metric)
-        family.extend(
-            (labels, number_text(values[metric.name])) for labels, values in labelled if metric.name in values
-        )
-        found.append(family)
-    return found
+    ),
+]
+_INFO, _UP = len(_HOSTS), len(_HOSTS) + 1
+_FIRST_READING = len(_HOSTS) + len(_DEVICES)
 
 
 def own_family(metric: Metric) -> Family:
@@ -123,6 +68,77 @@ def own_family(metric: Metric) -> Family:
     return Family(name, Type.COUNTER if is_counter else Type.GAUGE, metric.help, DEVICE_LABELS, unit)
 
 
-def _device_values(state: DeviceState) -> tuple[object, ...]:
-    device = state.device
-    return device.host.name, device.host.cluster, device.index, device.uuid
+FAMILIES = [*_HOSTS, *_DEVICES, *map(own_family, METRICS)]  # empty: what `OwnLines.fragments` are lines of
+
+
+def others(hosts: Sequence[Host], now: datetime) -> list[Family]:
+    """Return the families of the upper package, filled."""
+    found: list[Family] = []
+    for name in EXPOSITION_SOURCES:
+        source: Source = import_string(name)
+        found += source(hosts, now)
+    return found
+
+
+class OwnLines:
+    """A host's lines under the own names."""
+
+    def __init__(self, now: HostNow) -> None:
+        self._host_text = label_text(HOST_LABELS, (now.host.name, now.host.cluster))
+        origin = label_text(_HOSTS[0].labels, (now.host.name, now.host.cluster, now.host.origin))
+        self._origin = f"{_HOSTS[0].sample_name}{{{origin}}} 1\n".encode()
+        texts = [_device_text(now.host, device) for device in now.devices]
+        self._info = _info(now)
+        self._up = template(_DEVICES[1].sample_name, texts, "%d")
+        readings = _readings(now)
+        found = positions_of(readings)
+        columns = []
+        for number, metric in enumerate(METRICS, _FIRST_READING):
+            if metric.name in found:
+                places = found[metric.name]
+                text = template(FAMILIES[number].sample_name, [texts[device] for device, _ in places], "%a")
+                columns.append(Column(number, [position for _, position in places], text))
+        self._plan = Plan(readings, columns)
+
+    def fits(self, now: HostNow) -> bool:
+        return self._plan.fits(_readings(now))
+
+    def fragments(self, now: HostNow) -> list[bytes]:
+        """Return the lines by family, b"" where there are none."""
+        found = [self._origin, *self._presence(now), self._info, self._up(tuple(d.is_up for d in now.devices))]
+        found += [b""] * len(METRICS)
+        flat = flat_of(_readings(now))
+        for column in self._plan.columns:
+            found[column.family] = column.fragment(flat)
+        return found
+
+    def _presence(self, now: HostNow) -> tuple[bytes, bytes]:
+        up = seen = ""
+        if now.host.origin != Origin.IMPORTED:
+            up = f"{_HOSTS[1].sample_name}{{{self._host_text}}} {0 if now.is_silent else 1}\n"
+        if now.host.last_seen_at is not None:
+            at = number_text(now.host.last_seen_at.timestamp())
+            seen = f"{_HOSTS[2].sample_name}{{{self._host_text}}} {at}\n"
+        return up.encode(), seen.encode()
+
+
+def _readings(now: HostNow) -> list[Mapping[str, float]]:
+    return [device.values for device in now.devices]
+
+
+def _device_text(host: Host, device: DeviceNow) -> str:
+    identity = device.identity
+    return label_text(DEVICE_LABELS, (host.name, host.cluster, identity.index, identity.uuid))
+
+
+def _info(now: HostNow) -> bytes:
+    wholes = {device.identity.pk: device.identity.uuid for device in now.devices}
+    lines = []
+    for d in (device.identity for device in now.devices):
+        parent = wholes.get(d.parent_id, "") if d.parent_id is not None else ""
+        place = (now.host.name, now.host.cluster, d.index, d.uuid)
+        text = label_text(
+            _DEVICES[0].labels, (*place, d.kind, d.model, d.pci_bus_id, d.driver_version, parent, d.profile)
+        )
+        lines.append(f"{_DEVICES[0].sample_name}{{{text}}} 1\n")
+    return "".join(lines).encode()

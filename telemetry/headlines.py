@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fleet import units
+from fleet.models import DeviceKind
 from telemetry.health import Health
 from telemetry.queries import DeviceState, FleetState
 
@@ -124,13 +125,18 @@ def _clock(state: FleetState) -> Headline:
     ]
     share = _mean(shares)
     return Headline(
-        label="Mean SM clock" if state.noun == "GPUs" else "Mean core clock",
+        label="Mean SM clock" if has_sms(state.counted) else "Mean core clock",
         value=_mean([d.values["sm_clock_hertz"] for d in giving]),
         unit="hertz",
         note=_of_devices(state, len(giving)) if share is None else f"{units.quantity(share, 'ratio')} of the maximum",
         href="/hosts/",
         why_unknown=_why(state, "sm_clock_hertz"),
     )
+
+
+def has_sms(devices: Sequence[DeviceState]) -> bool:
+    """Tell whether the devices have streaming multiprocessors: NVIDIA's word for its cores."""
+    return any(d.device.kind == DeviceKind.NVIDIA for d in devices)
 
 
 def _giving(state: FleetState, metric: str) -> list[DeviceState]:

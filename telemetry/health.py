@@ -1,11 +1,14 @@
-"""What a device's newest readings say of its health. Pure; called by the queries, which know the time.
+"""What a device's newest readings and recent XIDs say of its health, and what to do. Pure; called by the queries.
 
-The clock event bits are NVML's (nvmlClocksEventReason… in nvml.h).
+The clock event bits are NVML's (nvmlClocksEventReason… in nvml.h), the recovery actions NVML_FI_DEV_GET_GPU_RECOVERY_ACTION's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
+from typing import NamedTuple
 
+from fleet.models import Severity
+from telemetry import xid
 from telemetry.catalog import AbsentReason
 
 
@@ -16,6 +19,14 @@ class Health(StrEnum):
     WARN = "warn"
     CRIT = "crit"
     SILENT = "silent"
+
+
+class Finding(NamedTuple):
+    """How it stands, in a few words, and what to do about it; both "" where all is well."""
+
+    health: Health
+    note: str
+    advice: str = ""
 
 
 CLOCK_EVENT_REASONS = {
@@ -29,7 +40,32 @@ CLOCK_EVENT_REASONS = {
     0x80: "power brake",
     0x100: "display clocks",
 }
-_SLOWED = 0x8 | 0x20 | 0x40 | 0x80
+_HEAT, _POWER = 0x20 | 0x40, 0x80
+_SLOWED = 0x8 | _HEAT | _POWER
+_UNDER_LOAD = 0.5  # an idle link is slow on purpose
+
+_RESET = "drain the host, let go of the driver, reset the GPU (nvidia-smi --gpu-reset) and take the driver up again"
+_RECOVERY_ACTIONS = {
+    1: ("the driver asks for a reset", _RESET),
+    2: ("the driver asks for a reboot", "drain the host and reboot it"),
+    3: ("the driver asks to drain peer-to-peer traffic", "end the jobs that use this GPU with others, then reset it"),
+    4: ("the driver asks to drain and reset", _RESET),
+    5: ("the driver waits for IMEX", "check the IMEX service on the hosts of this NVLink domain"),
+    6: ("the driver asks for a bus reset", "drain the host and reset the GPU's PCIe bus, or reboot the host"),
+    7: ("the driver asks for a reboot", "drain the host and reboot it"),
+}
+_ABSENT = {
+    AbsentReason.GPU_IS_LOST: Finding(
+        Health.CRIT, "fell off the bus", "drain the host and power-cycle it; if it comes back, have board and slot checked"
+    ),
+    AbsentReason.RESET_REQUIRED: Finding(Health.CRIT, "must be reset", _RESET),
+    AbsentReason.RELEASED: Finding(
+        Health.WARN, "driver let go for a reset", "the agent takes it up again by itself when the time is over, or by the button"
+    ),
+    AbsentReason.TIMEOUT: Finding(
+        Health.WARN, "a driver call does not return", "look for its process in state D; if it stays, drain the host and reboot it"
+    ),
+}  # fmt: skip
 
 
 def clock_event_names(mask: int) -> list[str]:
@@ -38,21 +74,72 @@ def clock_event_names(mask: int) -> list[str]:
     return [CLOCK_EVENT_REASONS.get(bit, f"reason {bit:#x}") for bit in bits]
 
 
-def judge(values: Mapping[str, float], absent: Mapping[str, str]) -> tuple[Health, str]:
-    """Return the gravest finding and its words, (OK, "") where there is none."""
+def judge(values: Mapping[str, float], absent: Mapping[str, str], recent_xids: Collection[int] = ()) -> Finding:
+    """Return the gravest finding; where there is none, OK with what is worth a note. `recent_xids` are the last hour's."""
     reasons = set(absent.values())
-    if AbsentReason.GPU_IS_LOST in reasons:
-        return Health.CRIT, "fell off the bus"
-    if AbsentReason.RESET_REQUIRED in reasons:
-        return Health.CRIT, "must be reset"
-    if values.get("ecc_uncorrected_total", 0) > 0:
-        return (
-            Health.CRIT,
-            f"{values['ecc_uncorrected_total']:.0f} uncorrected memory errors since the driver was loaded",
-        )
+    for reason in (AbsentReason.GPU_IS_LOST, AbsentReason.RESET_REQUIRED):
+        if reason in reasons:
+            return _ABSENT[reason]
+    found = [_of_memory(values), _of_recovery(values), *map(_of_xid, recent_xids)]
+    found += [_ABSENT[reason] for reason in (AbsentReason.RELEASED, AbsentReason.TIMEOUT) if reason in reasons]
+    found += [_of_clocks(values), _of_pcie(values)]
+    known = [finding for finding in found if finding is not None]
+    critical = next((finding for finding in known if finding.health is Health.CRIT), None)
+    return critical or next((finding for finding in known if finding.health is Health.WARN), _all_well(values))
+
+
+def _of_memory(values: Mapping[str, float]) -> Finding | None:
+    if values.get("row_remap_failure"):
+        return Finding(Health.CRIT, "a memory row could not be replaced", "drain the host and have the board replaced")
+    if errors := values.get("ecc_uncorrected_total", 0):
+        note = f"{errors:.0f} uncorrected memory errors since the driver was loaded"
+        return Finding(Health.CRIT, note, _RESET)
+    if values.get("row_remap_pending"):
+        return Finding(Health.WARN, "a memory row waits to be replaced", f"when convenient: {_RESET}")
+    return None
+
+
+def _of_recovery(values: Mapping[str, float]) -> Finding | None:
+    action = int(values.get("recovery_action", 0))
+    if not action:
+        return None
+    unknown = (f"the driver asks for recovery action {action}", "see the driver's own messages in the host's log")
+    return Finding(Health.CRIT, *_RECOVERY_ACTIONS.get(action, unknown))
+
+
+def _of_xid(code: int) -> Finding | None:
+    """An application's own fault says nothing of the GPU's health."""
+    row = xid.of_code(code)
+    if row.severity == Severity.INFO:
+        return None
+    health = Health.CRIT if row.severity == Severity.CRITICAL else Health.WARN
+    return Finding(health, f"XID {code}: {row.name}", row.action.words)
+
+
+def _of_clocks(values: Mapping[str, float]) -> Finding | None:
     slowed = int(values.get("clock_event_reasons", 0)) & _SLOWED
-    if slowed:
-        return Health.WARN, ", ".join(clock_event_names(slowed))
-    if AbsentReason.TIMEOUT in reasons:
-        return Health.WARN, "a driver call does not return"
-    return Health.OK, ""
+    if not slowed:
+        return None
+    advice = "check its cooling: fans, air flow, coolant" if slowed & _HEAT else "check its power supply and cables"
+    return Finding(Health.WARN, ", ".join(clock_event_names(slowed)), advice)
+
+
+def _of_pcie(values: Mapping[str, float]) -> Finding | None:
+    """A link narrower than it could be; slower than it could be only under load, for an idle one is so on purpose."""
+    advice = "reseat the board or its riser, and check the slot's setting in the BIOS"
+    width, widest = values.get("pcie_link_width", 0), values.get("pcie_link_width_max", 0)
+    if 0 < width < widest:
+        return Finding(Health.WARN, f"PCIe runs on {width:.0f} of {widest:.0f} lanes", advice)
+    generation, newest = values.get("pcie_link_generation", 0), values.get("pcie_link_generation_max", 0)
+    if 0 < generation < newest and values.get("gpu_utilization_ratio", 0) >= _UNDER_LOAD:
+        return Finding(Health.WARN, f"PCIe runs as generation {generation:.0f} of {newest:.0f} under load", advice)
+    return None
+
+
+def _all_well(values: Mapping[str, float]) -> Finding:
+    """Replaced rows stay replaced for the board's life: worth a note, not a warning that nobody can end."""
+    rows = int(values.get("remapped_rows_uncorrected_total", 0))
+    if not rows:
+        return Finding(Health.OK, "")
+    note = f"{rows} memory row{'s' if rows > 1 else ''} replaced after uncorrected errors"
+    return Finding(Health.OK, note, "nothing to do; have the board replaced where the number grows")

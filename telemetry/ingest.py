@@ -1,58 +1,117 @@
-"""From an agent's message to stored samples: checked, its host and devices known, stored once. No HTTP, no Celery."""
+"""From an agent's message to stored samples and events: checked, its host and devices known, stored once. No HTTP, no Celery."""
 
-import logging
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from django.db import transaction
 
-from fleet.models import Device, Host
-from telemetry import wire
+from fleet import events
+from fleet.models import Device, Event, EventKind, Host, Severity
+from telemetry import inventory, notices, wire, xid
+from telemetry.health import clock_event_names
 from telemetry.store import write
+from telemetry.store.write import Accepted
 from telemetry.wire import Batch, MessageInvalid
 
-logger = logging.getLogger(__name__)
-
 FUTURE_MS = 60_000  # a clock further ahead than this is wrong
+REPLAY_MS = 600_000  # the broker itself hands a message out twice within minutes, nobody but a replayer later
+_IDS_KEPT = 1_000  # of notices that one event stands for
 
 
 def ingest(host: Host, body: bytes, now: datetime) -> bool:
     """Store a batch that `host` sent; False where it changed nothing (it was stored before). Raises MessageInvalid."""
     batch = wire.unpack(body)
-    if batch.host != host.name:
-        raise MessageInvalid(f"host: {host.name} sent a batch that names {batch.host}")
+    _check_sender(host, batch.host)
     newest = batch.times_ms[-1]
     if newest > now.timestamp() * 1000 + FUTURE_MS:
         raise MessageInvalid(
             f"times_ms: {batch.host}'s clock is {newest / 1000 - now.timestamp():.0f} s ahead of the server's"
         )
     with transaction.atomic():
-        if batch.software is not None and host.software != batch.software:
-            Host.objects.filter(pk=host.pk).update(software=dict(batch.software))
-        _know_devices(host, batch, now)
-        return write.accept(host, batch, body, now)
+        accepted = write.accept(host, batch, body, now)
+        if not accepted.is_new:
+            _note_replay(host, batch, now)
+            return False
+        devices = inventory.know_devices(host, batch.devices, now)
+        inventory.know_host(host, batch, now)
+        _record_events(host, devices, batch, now)
+        _note_clone(host, batch, accepted)
+    return True
 
 
-def _know_devices(host: Host, batch: Batch, now: datetime) -> None:
-    """Make rows for new devices and keep what the driver says of the others.
+def ingest_notice(host: Host, body: bytes, now: datetime) -> bool:
+    """Record what an agent tells besides telemetry; False where it was recorded before. Raises MessageInvalid."""
+    notice = notices.unpack(body)
+    _check_sender(host, notice.host)
+    kind, at = EventKind(notice.kind.value), _moment(notice.at_ms, now)
+    with transaction.atomic():
+        Host.objects.select_for_update().get(pk=host.pk)  # two workers with the same notice: one after the other
+        near = Event.objects.filter(
+            kind=kind, host=host, first_at__lte=at + events.MERGE_WITHIN, last_at__gte=at - events.MERGE_WITHIN
+        )
+        kept = [event.detail.get("notices", []) for event in near.order_by("-last_at")]
+        if any(notice.id in ids for ids in kept):
+            return False
+        ids = [*(kept[0] if kept else []), notice.id][-_IDS_KEPT:]
+        events.record(kind, at, notice.text, host=host, detail={"notices": ids})
+    return True
 
-    A device may move to another host. While its old one still reports, two machines claim it (a cloned machine id, say):
-    it stays where it is.
-    """
-    uuids = [device.uuid for device in batch.devices]
-    known = {device.uuid: device for device in Device.objects.select_related("host").filter(uuid__in=uuids)}
-    for info in batch.devices:
-        fields = {
-            "host_id": host.pk,
-            "kind": info.kind.value,
-            "index": info.index,
-            "model": info.model,
-            "pci_bus_id": info.pci_bus_id[:32],
-            "driver_version": info.driver_version[:100],
-        }
-        device = known.get(info.uuid)
-        if device is None:
-            Device.objects.create(uuid=info.uuid, **fields)
-        elif device.host_id != host.pk and not device.host.is_silent(now):
-            logger.warning("%s and %s both claim device %s", device.host.name, host.name, info.uuid)
-        elif any(getattr(device, name) != value for name, value in fields.items()):
-            Device.objects.filter(pk=device.pk).update(**fields)
+
+def _check_sender(host: Host, named: str) -> None:
+    if named != host.name:
+        raise MessageInvalid(f"host: {host.name} sent a message that names {named}")
+
+
+def _record_events(host: Host, devices: Mapping[str, Device], batch: Batch, now: datetime) -> None:
+    """Record what the driver reported. Equal events of one batch are one: a fault may repeat many times a second."""
+    first_ms: dict[tuple[str, str, int], int] = {}
+    counts: dict[tuple[str, str, int], int] = {}
+    for event in batch.events:
+        key = (event.uuid, event.kind.value, event.code)
+        first_ms[key] = min(event.at_ms, first_ms.get(key, event.at_ms))
+        counts[key] = counts.get(key, 0) + event.count
+    for (uuid, kind, code), at_ms in first_ms.items():
+        text, severity, detail = _words_of(kind, code)
+        events.record(
+            EventKind(kind), _moment(at_ms, now), text, host=host, device=devices.get(uuid), code=code,
+            count=counts[uuid, kind, code], detail=detail, severity=severity,
+        )  # fmt: skip
+
+
+def _words_of(kind: str, code: int) -> tuple[str, Severity, dict[str, str]]:
+    """Return text, severity and detail of a driver's event."""
+    if kind != EventKind.XID:
+        names = ", ".join(clock_event_names(code)) or "none"
+        return f"clocks changed; reasons: {names}", Severity.INFO, {}
+    row = xid.of_code(code)
+    return f"XID {code}: {row.name}", row.severity, {"meaning": row.meaning, "action": row.action.words}
+
+
+def _note_replay(host: Host, batch: Batch, now: datetime) -> None:
+    """A message that comes twice within minutes is the broker's doing, and silent; an old one was kept by somebody."""
+    age_ms = now.timestamp() * 1000 - batch.sent_ms
+    if age_ms <= REPLAY_MS:
+        return
+    text = f"a batch that was stored before came again, {age_ms / 60_000:.0f} min after it was sent"
+    detail = {"epoch": batch.epoch, "sequence": batch.sequence, "sent_ms": batch.sent_ms}
+    events.record(EventKind.REPLAYED_MESSAGE, now, text, host=host, detail=detail)
+
+
+def _note_clone(host: Host, batch: Batch, accepted: Accepted) -> None:
+    if not accepted.rival_epoch:
+        return
+    text = f"two agents send with the key of {host.name} at the same time"
+    detail = {
+        "epoch": batch.epoch, "other_epoch": accepted.rival_epoch, "sample_ms": batch.times_ms[0],
+        "other_began_ms": accepted.rival_began_ms, "machine": batch.machine,
+    }  # fmt: skip
+    events.record(EventKind.CLONED_KEY, _of_ms(batch.times_ms[0]), text, host=host, detail=detail)
+
+
+def _moment(at_ms: int, now: datetime) -> datetime:
+    """Return the host's time of an event; one that lies ahead is a clock's fault, and would stand on top for ever."""
+    return min(_of_ms(at_ms), now)
+
+
+def _of_ms(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

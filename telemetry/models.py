@@ -26,7 +26,8 @@ class Chunk(models.Model):
 class LatestState(models.Model):
     """The newest readings of a host, one row a host.
 
-    `devices` is {uuid: {"at_ms", "read_ms", "values": {metric: number}, "absent": {metric: reason}}}; `processes` is
+    `devices` is {uuid: {"at_ms", "read_ms", "values": {metric: number}, "absent": {metric: reason}}}, with "part": true for
+    a MIG instance, which leaves the row when its host does not name it any more; `processes` is
     {uuid: {"at_ms", "processes": [{"pid", "command", "user", …}]}}. `epoch` is the agent's life that it comes from, which
     began to sample at `epoch_began_ms`.
     """

@@ -1,26 +1,33 @@
-"""The read side of pages, API and exposition: the fleet's newest state, series and trends. Views ask here and render.
+"""The read side of pages, API and exposition: the fleet's newest state. Views ask here and render; for series see trends.py.
 
 Values are in base units. What is absent is left out of `values` and stands in `absent` with its reason.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from fleet.models import ACCELERATORS, Device, DeviceKind, Host, Origin
+from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin
 from telemetry.catalog import AbsentReason
 from telemetry.health import Health, judge
 from telemetry.store import read
-from telemetry.store.read import Bucketed
+from telemetry.wire import DeviceProcess
 
-MAX_POINTS = 4_000
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """The processes that used a device at `at`, greatest memory first."""
+
+    at: datetime
+    processes: list[DeviceProcess]
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
     """A device with its newest readings; `values` is empty where its host is silent or the device is lost.
 
-    `at` is when the agent last spoke of it, `read_at` when it last gave any value.
+    `at` is when the agent last spoke of it, `read_at` when it last gave any value. `advice` is what to do about `note`;
+    `users` is None where it is not known who uses the device now.
     """
 
     device: Device
@@ -30,6 +37,12 @@ class DeviceState:
     read_at: datetime | None
     values: dict[str, float]
     absent: dict[str, str]
+    advice: str = ""
+    users: Users | None = None
+
+    @property
+    def is_part(self) -> bool:
+        return is_part(self.device)
 
     def why_absent(self, metric: str) -> str:
         """Return the sentence that belongs to the "—" of a metric."""
@@ -49,6 +62,37 @@ class HostState:
     @property
     def counted(self) -> list[DeviceState]:
         return counted(self.devices)
+
+    @property
+    def wholes(self) -> list[DeviceState]:
+        """The devices apart from parts of devices, and from the host as a whole."""
+        return [d for d in self.devices if not d.is_part and d.device.kind != DeviceKind.NODE]
+
+    @property
+    def parts(self) -> list[DeviceState]:
+        """The MIG instances, in the order of the devices that they are parts of."""
+        return [part for whole in self.wholes for part in self.parts_of(whole.device)]
+
+    @property
+    def node(self) -> DeviceState | None:
+        """The host as a whole: its power at the wall, its memory, its agent."""
+        return next((d for d in self.devices if d.device.kind == DeviceKind.NODE), None)
+
+    def of(self, device: Device) -> DeviceState:
+        """Return the state of one of its devices; a MIG instance that is gone is silent, and says why."""
+        gone = DeviceState(device, Health.SILENT, "its GPU is not divided like this any more", None, None, {}, {})
+        return next((d for d in self.devices if d.device.pk == device.pk), gone)
+
+    def parts_of(self, device: Device) -> list[DeviceState]:
+        return [d for d in self.devices if d.device.parent_id == device.pk]
+
+    def parts_of_same(self, device: Device) -> list[DeviceState]:
+        """Return the parts of the device that this one is a part of."""
+        return [d for d in self.devices if d.is_part and d.device.parent_id == device.parent_id]
+
+    def whole_of(self, device: Device) -> DeviceState | None:
+        """Return the device that this one is a part of."""
+        return next((d for d in self.devices if d.device.pk == device.parent_id), None)
 
     @property
     def agent(self) -> dict[str, float]:
@@ -86,8 +130,7 @@ class FleetState:
     @property
     def noun(self) -> str:
         """What the counted devices are called."""
-        kinds = {d.device.kind for d in self.counted}
-        return "GPUs" if kinds & set(ACCELERATORS) else "nodes" if kinds == {DeviceKind.NODE} else "CPUs"
+        return noun(self.counted)
 
     @property
     def origins(self) -> set[str]:
@@ -119,10 +162,21 @@ def counted(devices: Sequence[DeviceState]) -> list[DeviceState]:
     A part of a device (a MIG instance) is not counted beside the whole, nor a node's meter beside its devices.
     """
     for kinds in (ACCELERATORS, (DeviceKind.CPU,)):
-        found = [d for d in devices if d.device.kind in kinds and d.device.parent_id is None]
+        found = [d for d in devices if d.device.kind in kinds and not is_part(d.device)]
         if found:
             return found
-    return list(devices)
+    return [d for d in devices if d.device.kind == DeviceKind.NODE]
+
+
+def is_part(device: Device) -> bool:
+    """Tell whether a device is a part of another; its profile says so where the whole is not known."""
+    return device.parent_id is not None or bool(device.profile)
+
+
+def noun(devices: Sequence[DeviceState]) -> str:
+    """Return what these devices are called: GPUs of any vendor, TPUs, CPUs, nodes; accelerators where there are several kinds."""
+    words = {d.device.get_kind_display() for d in devices} or {"CPU"}
+    return f"{words.pop()}s" if len(words) == 1 else "accelerators"
 
 
 def total(values: Iterable[float | None]) -> float | None:
@@ -134,7 +188,7 @@ def total(values: Iterable[float | None]) -> float | None:
 
 
 def fleet_state(now: datetime, *, cluster: str = "") -> FleetState:
-    """Return every host with its devices, by name. Three queries, whatever the size of the fleet."""
+    """Return every host with its devices, by name. Four queries, whatever the size of the fleet."""
     hosts = Host.objects.filter(cluster=cluster) if cluster else Host.objects.all()
     return FleetState(now, _states(list(hosts.prefetch_related("devices")), now))
 
@@ -144,8 +198,7 @@ def host_state(host: Host, now: datetime) -> HostState:
 
 
 def device_state(device: Device, now: datetime) -> DeviceState:
-    state = host_state(device.host, now)
-    return next(d for d in state.devices if d.device.pk == device.pk)
+    return host_state(device.host, now).of(device)
 
 
 def attention(state: FleetState) -> list[Attention]:
@@ -160,7 +213,7 @@ def attention(state: FleetState) -> list[Attention]:
             Attention(
                 d.health,
                 f"{host.host.name} {d.device.title}: {d.note}",
-                d.device.model,
+                d.advice or d.device.model,
                 None if d.values else d.read_at,  # for how long it has been slow is not known
                 f"/devices/{d.device.uuid}/",
             )
@@ -170,70 +223,36 @@ def attention(state: FleetState) -> list[Attention]:
     return sorted(items, key=lambda item: item.health is not Health.CRIT)
 
 
-def device_series(
-    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int
-) -> Bucketed:
-    """Return min, mean, max (counters: increase) per device and metric, at most `points` buckets."""
-    return read.bucketed(devices, metrics, start_ms, end_ms, min(points, MAX_POINTS))
-
-
-@dataclass(frozen=True, slots=True)
-class Trend:
-    """One metric over time per group: each list `(n_buckets,)`, None in a gap."""
-
-    times_ms: list[int]
-    step_seconds: float
-    mean: dict[str, list[float | None]]
-    p10: dict[str, list[float | None]]
-    p90: dict[str, list[float | None]]
-    total: dict[str, list[float | None]]
-
-
-def trend(
-    devices: Sequence[Device], metric: str, start_ms: int, end_ms: int, points: int, *, group_by: str = ""
-) -> Trend:
-    """Return mean, p10, p90 and sum of a gauge across the devices of each group.
-
-    `group_by` is "" for one group, cluster, model, host, or label:<key>.
-    A bucket speaks of the devices that gave a value in it: one that falls silent leaves the sum.
-    """
-    block = read.bucketed(devices, [metric], start_ms, end_ms, min(points, MAX_POINTS))
-    groups: dict[str, list[str]] = {}
-    for device in devices:
-        groups.setdefault(_group_key(device, group_by), []).append(device.uuid)
-    summaries = {key: read.across(block, metric, uuids) for key, uuids in sorted(groups.items())}
-    return Trend(
-        times_ms=block.times_ms,
-        step_seconds=block.step_seconds,
-        mean={key: summary.mean for key, summary in summaries.items()},
-        p10={key: summary.p10 for key, summary in summaries.items()},
-        p90={key: summary.p90 for key, summary in summaries.items()},
-        total={key: summary.total for key, summary in summaries.items()},
-    )
-
-
-def _group_key(device: Device, group_by: str) -> str:
-    match group_by:
-        case "cluster":
-            return device.host.cluster
-        case "model":
-            return device.model
-        case "host":
-            return device.host.name
-        case _ if group_by.startswith("label:"):
-            return str(device.host.labels.get(group_by.removeprefix("label:"), ""))
-    return ""
+_GRAVITY = {Health.OK: 0, Health.SILENT: 1, Health.WARN: 2, Health.CRIT: 3}
+_STALE = timedelta(seconds=30)  # behind the other devices of its host, by the host's own clock
+_USERS_KNOWN = timedelta(minutes=1)
+_XID_RECENT = timedelta(hours=1)  # an XID says that something happened, not that it still holds
 
 
 def _states(hosts: list[Host], now: datetime) -> list[HostState]:
-    latest = read.latest(hosts)
-    return [_host_state(host, latest.get(host.pk), now) for host in hosts]
+    latest, xids = read.latest(hosts), _recent_xids(hosts, now)
+    return [_host_state(host, latest.get(host.pk), xids, now) for host in hosts]
 
 
-def _host_state(host: Host, latest: read.Latest | None, now: datetime) -> HostState:
+def _recent_xids(hosts: Sequence[Host], now: datetime) -> dict[int, list[int]]:
+    """Return the XIDs of the last hour by device id, newest first."""
+    rows = Event.objects.filter(kind=EventKind.XID, last_at__gt=now - _XID_RECENT, device__isnull=False)
+    if len(hosts) < 100:
+        rows = rows.filter(host__in=hosts)
+    found: dict[int, list[int]] = {}
+    for device_id, code in rows.values_list("device_id", "code"):
+        if device_id is not None and code is not None:
+            found.setdefault(device_id, []).append(code)
+    return found
+
+
+def _host_state(host: Host, latest: read.Latest | None, xids: Mapping[int, Sequence[int]], now: datetime) -> HostState:
     silent = host.is_silent(now)
-    accelerators_first = sorted(host.devices.all(), key=lambda d: (not d.is_accelerator, d.kind, d.index))
-    devices = [_device_state(device, latest, silent=silent) for device in accelerators_first]
+    wholes_first = sorted(
+        host.devices.all(), key=lambda d: (not d.is_accelerator, d.kind, is_part(d), d.index, d.profile, d.uuid)
+    )
+    found = [_device_state(device, latest, xids.get(device.pk, ()), silent=silent) for device in wholes_first]
+    devices = [state for state in found if state is not None]
     if silent:
         return HostState(host, Health.SILENT, _silence(host), devices)
     worst = max(devices, key=lambda d: _GRAVITY[d.health], default=None)
@@ -242,25 +261,37 @@ def _host_state(host: Host, latest: read.Latest | None, now: datetime) -> HostSt
     return HostState(host, worst.health, f"{worst.device.title}: {worst.note}", devices)
 
 
-_GRAVITY = {Health.OK: 0, Health.SILENT: 1, Health.WARN: 2, Health.CRIT: 3}
-_STALE = timedelta(seconds=30)  # behind the other devices of its host, by the host's own clock
-
-
 def _silence(host: Host) -> str:
     return "no sample yet" if host.last_seen_at is None else f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _device_state(device: Device, latest: read.Latest | None, *, silent: bool) -> DeviceState:
+def _device_state(
+    device: Device, latest: read.Latest | None, xids: Sequence[int], *, silent: bool
+) -> DeviceState | None:
+    """Return the device as it stands; None for a MIG instance that its host does not name any more."""
     newest = latest.devices.get(device.uuid) if latest else None
-    if newest is None:
+    if newest is None and is_part(device):
+        return None
+    if latest is None or newest is None:
         return DeviceState(device, Health.SILENT, _silence(device.host), None, None, {}, {})
     at, read_at = _time(newest.at_ms), None if newest.read_ms is None else _time(newest.read_ms)
     if silent:
         return DeviceState(device, Health.SILENT, _silence(device.host), at, read_at, {}, {})
-    if latest is not None and _time(latest.at_ms) - at > _STALE:
+    if _time(latest.at_ms) - at > _STALE:
         return DeviceState(device, Health.SILENT, "its host reports, this device does not", at, read_at, {}, {})
-    health, note = judge(newest.values, newest.absent)
-    return DeviceState(device, health, note, at, read_at, newest.values, newest.absent)
+    # A lost device may still answer some calls, with what it knew before.
+    values = {} if AbsentReason.GPU_IS_LOST in newest.absent.values() else newest.values
+    health, note, advice = judge(values, newest.absent, xids)
+    users = _users(latest, device) if values else None
+    return DeviceState(device, health, note, at, read_at, values, newest.absent, advice, users)
+
+
+def _users(latest: read.Latest, device: Device) -> Users | None:
+    told = latest.processes.get(device.uuid)
+    if told is None or _time(latest.at_ms) - _time(told["at_ms"]) > _USERS_KNOWN:
+        return None
+    processes = [DeviceProcess(**process) for process in told["processes"]]
+    return Users(_time(told["at_ms"]), sorted(processes, key=lambda p: (-(p.memory_bytes or 0), p.pid)))
 
 
 def _time(milliseconds: int) -> datetime:

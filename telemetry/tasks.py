@@ -7,6 +7,7 @@ from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
 from telemetry import authentic, ingest, retention, rollups
+from telemetry.notices import NOTICE_TASK
 from telemetry.wire import INGEST_TASK, MessageInvalid
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,16 @@ def ingest_batch(payload: bytes) -> None:
         ingest.ingest(host, body, now)
     except MessageInvalid as error:
         logger.warning("a batch was refused: %s", error)
+
+
+@shared_task(name=NOTICE_TASK, **UNTIL_STORED)
+def ingest_notice(payload: bytes) -> None:
+    now = datetime.now(UTC)
+    try:
+        host, body = authentic.admit(payload, NOTICE_TASK, now)
+        ingest.ingest_notice(host, body, now)
+    except MessageInvalid as error:
+        logger.warning("a notice was refused: %s", error)
 
 
 @shared_task(name="telemetry.roll_up")

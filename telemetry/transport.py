@@ -4,6 +4,7 @@ The server's app names it as a string. kombu's set of unacknowledged messages is
 lowest visibility timeout of any of them would hand out everyone's messages again, so it stands here, once.
 """
 
+import ssl
 from typing import Any
 
 VISIBILITY_TIMEOUT_SECONDS = 120  # an unacknowledged message is handed out again after this
@@ -24,3 +25,19 @@ CELERY_OPTIONS: dict[str, Any] = {
         "retry_on_timeout": True,
     },
 }
+
+
+def broker_tls(url: str, ca_file: str = "") -> dict[str, Any] | None:
+    """Return Celery's `broker_use_ssl` for a broker; None where its URL asks for no TLS.
+
+    Certificate and host name are always checked, against `ca_file` (PEM) where one is named, else against the system's
+    authorities: kombu by itself would check neither.
+    """
+    scheme = url.partition("://")[0]
+    if scheme == "rediss":
+        options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+        return options | ({"ssl_ca_certs": ca_file} if ca_file else {})
+    if scheme == "amqps":
+        options = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}  # None: the URL's own
+        return options | ({"ca_certs": ca_file} if ca_file else {})
+    return None

@@ -24,8 +24,16 @@ class Run(models.Model):
         return self.name
 
 
+class StepKind(models.TextChoices):
+    TRAIN = "train", "train"
+    VALIDATION = "validation", "validation"
+
+
 class Step(models.Model):
-    """One step of one rank. `ended_ms` is UTC; `seconds` was taken on the loop's own monotonic clock."""
+    """One step of one rank. `ended_ms` is UTC; `seconds` was taken on the loop's own monotonic clock.
+
+    `phases` is {name: seconds}, where the loop told its phases.
+    """
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
     rank = models.PositiveIntegerField(default=0)
@@ -36,9 +44,11 @@ class Step(models.Model):
     tokens = models.FloatField(null=True)
     loss = models.FloatField(null=True)
     is_warmup = models.BooleanField(default=False)
+    kind = models.CharField(max_length=10, choices=StepKind.choices, default=StepKind.TRAIN)
+    phases = models.JSONField(default=dict)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["run", "rank", "number"], name="step_once")]
+        constraints = [models.UniqueConstraint(fields=["run", "rank", "kind", "number"], name="step_once")]
 
     def __str__(self) -> str:
         return f"{self.run_id} rank {self.rank} step {self.number}"

@@ -1,4 +1,4 @@
-"""Sending job orders and cancels to a host's own queue.
+"""Sending job orders and cancels to a host, signed by the server.
 
 A broker that is away is no failure of the launch: the job stays as it is, and `watch` (training/watch.py) sends again.
 """
@@ -6,17 +6,13 @@ A broker that is away is no failure of the launch: the job stays as it is, and `
 import logging
 from datetime import datetime, timedelta
 
-from celery import current_app
-from kombu.exceptions import OperationalError
-
-from telemetry.wire import host_queue
+from telemetry import host_orders
 from training import wire
 from training.models import ReferenceJob
 
 logger = logging.getLogger(__name__)
 _CANCEL_LIFETIME = timedelta(hours=1)
 _QUESTION_LIFETIME = timedelta(minutes=1)
-_PUBLISH_RETRIES = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2}
 
 
 def send_start(job: ReferenceJob) -> None:
@@ -50,15 +46,6 @@ def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
     return wire.pack(order)
 
 
-def _send(task: str, payload: bytes, job: ReferenceJob, *, expires: datetime) -> None:
-    try:
-        current_app.send_task(
-            task,
-            [payload],
-            queue=host_queue(job.host.name),
-            expires=expires,
-            argsrepr="",
-            retry_policy=_PUBLISH_RETRIES,
-        )
-    except OperationalError:
-        logger.warning("broker not reached: %s of reference job %d is sent again later", task, job.pk)
+def _send(task: str, body: bytes, job: ReferenceJob, *, expires: datetime) -> None:
+    if not host_orders.send(task, job.host, body, expires):
+        logger.warning("%s of reference job %d is sent again later", task, job.pk)

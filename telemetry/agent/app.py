@@ -18,7 +18,7 @@ from celery.signals import setup_logging
 from celery.worker import state
 
 from telemetry.agent.backends.cpu import CpuBackend
-from telemetry.agent.backends.nvml import NvmlBackend
+from telemetry.agent.backends.nvml.backend import NvmlBackend
 from telemetry.agent.backends.protocol import Backend
 from telemetry.agent.batcher import Batcher
 from telemetry.agent.config import AgentConfig, ConfigInvalid

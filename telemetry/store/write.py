@@ -4,11 +4,13 @@ Every function is one short transaction and may be repeated: a batch is accepted
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import numpy as np
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 
 from fleet.models import Device, Host
 from telemetry import catalog
@@ -18,10 +20,20 @@ from telemetry.store import read
 from telemetry.store.read import MINUTE_MS
 from telemetry.wire import Batch
 
+_EPOCH_MARGIN_MS = 120_000  # by so much two machines' clocks, or one before and after it was set, may differ
+
+
+class Accepted(NamedTuple):
+    """Whether a batch was new, and the other life of the same agent's key that goes on beside it, "" where there is none."""
+
+    is_new: bool
+    rival_epoch: str = ""
+    rival_began_ms: int = 0
+
 
 @transaction.atomic
-def accept(host: Host, batch: Batch, payload: bytes, now: datetime) -> bool:
-    """Store a verified batch as it came; False (and no effect) where it was accepted before."""
+def accept(host: Host, batch: Batch, payload: bytes, now: datetime) -> Accepted:
+    """Store a verified batch as it came; no effect where it was accepted before."""
     chunk, is_new = Chunk.objects.get_or_create(
         host=host,
         epoch=batch.epoch,
@@ -29,38 +41,86 @@ def accept(host: Host, batch: Batch, payload: bytes, now: datetime) -> bool:
         defaults={"start_ms": batch.times_ms[0], "end_ms": batch.times_ms[-1], "body": payload},
     )
     if not is_new:
-        return False
-    minutes = range(chunk.start_ms // MINUTE_MS, chunk.end_ms // MINUTE_MS + 1)
+        return Accepted(is_new=False)
+    mark_dirty(host, chunk.start_ms, chunk.end_ms)
+    accepted = _update_latest(host, batch, now)
+    newest = datetime.fromtimestamp(batch.times_ms[-1] / 1000, UTC)
+    # A time ahead of now is left from a clock that was wrong: what comes now is newer.
+    older = Q(last_seen_at=None) | Q(last_seen_at__lt=newest) | Q(last_seen_at__gt=now)
+    seen = Case(When(older, then=Value(newest)), default=F("last_seen_at"))
+    Host.objects.filter(pk=host.pk).update(heard_at=now, last_seen_at=seen)
+    return accepted
+
+
+def mark_dirty(host: Host, start_ms: int, end_ms: int) -> None:
+    """Have the rollups of these minutes made (again)."""
+    minutes = range(start_ms // MINUTE_MS, end_ms // MINUTE_MS + 1)
     rows = [DirtyMinute(host=host, minute_ms=minute * MINUTE_MS) for minute in minutes]
     # The conflicting row is written, not skipped: its lock makes a rollup in progress wait for this chunk.
     DirtyMinute.objects.bulk_create(
         rows, update_conflicts=True, unique_fields=["host", "minute_ms"], update_fields=["minute_ms"]
     )
-    _update_latest(host, batch, now)
-    newest = datetime.fromtimestamp(batch.times_ms[-1] / 1000, UTC)
-    Host.objects.filter(pk=host.pk).update(heard_at=now)
-    # A time ahead of now is left from a clock that was wrong: what comes now is newer.
-    older = Q(last_seen_at=None) | Q(last_seen_at__lt=newest) | Q(last_seen_at__gt=now)
-    Host.objects.filter(older, pk=host.pk).update(last_seen_at=newest)
-    return True
 
 
-def _update_latest(host: Host, batch: Batch, now: datetime) -> None:
+def _update_latest(host: Host, batch: Batch, now: datetime) -> Accepted:
     """Put the batch's last tick into the host's row, unless a newer one stands there: batches may come in any order."""
     at_ms = batch.times_ms[-1]
     row = LatestState.objects.select_for_update().filter(host=host).first()
-    if row is not None and at_ms <= row.at_ms <= now.timestamp() * 1000:
-        return
-    devices = dict(row.devices) if row else {}
+    is_first = row is None
+    row = row or LatestState(host=host, at_ms=0, devices={})
+    accepted = _follow_epoch(row, batch)
+    if row.at_ms < at_ms or row.at_ms > now.timestamp() * 1000:
+        _take_readings(row, batch)
+        row.at_ms = at_ms
+    elif accepted.rival_epoch == "" and not is_first:
+        return accepted
+    row.save(force_insert=is_first, force_update=not is_first)
+    return accepted
+
+
+def _follow_epoch(row: LatestState, batch: Batch) -> Accepted:
+    """Keep which life of the agent the row comes from; tell where one that had ended goes on beside its successor.
+
+    A late batch of the life before is normal: its samples lie before its successor began. A life begins anew with each
+    start of the agent, so that one which comes back after another had begun is a second agent with the same key.
+    """
+    rival = Accepted(is_new=True)
+    begins_ms = batch.times_ms[0]
+    if row.epoch == batch.epoch or (row.epoch and begins_ms <= row.epoch_began_ms):
+        return rival
+    if row.epoch and _was_there_before(row, batch):
+        if begins_ms <= row.epoch_began_ms + _EPOCH_MARGIN_MS:
+            return rival
+        rival = Accepted(is_new=True, rival_epoch=row.epoch, rival_began_ms=row.epoch_began_ms)
+    row.epoch, row.epoch_began_ms = batch.epoch, begins_ms
+    return rival
+
+
+def _was_there_before(row: LatestState, batch: Batch) -> bool:
+    earlier = Chunk.objects.filter(host_id=row.host_id, epoch=batch.epoch, start_ms__lte=row.epoch_began_ms)
+    return earlier.exists()
+
+
+def _take_readings(row: LatestState, batch: Batch) -> None:
+    """Note the last tick of each device, and who uses it where the batch says so. A part that is gone leaves the row."""
+    at_ms, last = batch.times_ms[-1], {}
+    parts = {device.uuid for device in batch.devices if device.parent or device.profile}
+    kept = {uuid: d for uuid, d in row.devices.items() if not d.get("part")}
     for position, device in enumerate(batch.devices):
         values = {
             name: columns[position][-1] for name, columns in batch.columns.items() if columns[position][-1] is not None
         }
         absent = {name: reason.value for name, reason in batch.absent.get(device.uuid, {}).items()}
         if values or absent:
-            read_ms = at_ms if values else devices.get(device.uuid, {}).get("read_ms")
-            devices[device.uuid] = {"at_ms": at_ms, "read_ms": read_ms, "values": values, "absent": absent}
-    LatestState.objects.update_or_create(host=host, defaults={"at_ms": at_ms, "devices": devices})
+            read_ms = at_ms if values else row.devices.get(device.uuid, {}).get("read_ms")
+            newest = {"at_ms": at_ms, "read_ms": read_ms, "values": values, "absent": absent}
+            last[device.uuid] = newest | ({"part": True} if device.uuid in parts else {})
+    row.devices = kept | last
+    told = {
+        uuid: {"at_ms": at_ms, "processes": [asdict(process) for process in found]}
+        for uuid, found in batch.processes.items()
+    }
+    row.processes = {uuid: found for uuid, found in row.processes.items() if uuid in row.devices} | told
 
 
 def dirty_minutes(limit: int) -> list[tuple[int, int]]:

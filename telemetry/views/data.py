@@ -12,9 +12,10 @@ from django.views.decorators.http import require_safe
 from fleet import sparkline, timerange
 from fleet.models import Device, Host
 from fleet.timerange import TimeRange
-from telemetry import catalog, queries, traces
-from telemetry.queries import DeviceState, FleetState, Trend
+from telemetry import catalog, chart_groups, queries, traces, trends
+from telemetry.queries import DeviceState, FleetState
 from telemetry.store.read import Bucketed, BucketedMetric, Column
+from telemetry.trends import Trend
 from telemetry.views.fleet import power_groups
 
 POINTS = 241
@@ -86,7 +87,7 @@ def _trend(state: FleetState, metric: str, window: TimeRange, groups: Sequence[s
     cells = len(devices) * (window.end_ms - window.start_ms) / 1000
     points = POINTS if cells <= _FINE_CELLS else FLEET_POINTS
     group_by = "" if list(groups) == [""] else "cluster"
-    return queries.trend(devices, metric, window.start_ms, window.end_ms, points, group_by=group_by)
+    return trends.trend(devices, metric, window.start_ms, window.end_ms, points, group_by=group_by)
 
 
 @require_safe
@@ -100,16 +101,28 @@ def host_arrays(request: HttpRequest, name: str) -> JsonResponse:
 
 @require_safe
 def device_arrays(request: HttpRequest, uuid: str) -> JsonResponse:
-    """Each `metric` of one device, mean within its band from minimum to maximum."""
+    """Each `chart` of one device, of what it has of each the `metric`s that are asked for."""
     device = get_object_or_404(Device.objects.select_related("host"), uuid=uuid)
-    return _device_arrays(request, [device], "", timerange.of_query(request.GET, timezone.now()))
+    window = timerange.of_query(request.GET, timezone.now())
+    metrics, keys = _metrics(request), request.GET.getlist("chart")
+    if unknown := [key for key in keys if key not in chart_groups.BY_KEY]:
+        raise BadRequest(f"chart: {unknown[0]} is not known")
+    block = trends.device_series([device], metrics, window.start_ms, window.end_ms, POINTS)
+    groups = [chart_groups.BY_KEY[key] for key in keys]
+    charts = {g.id: chart_groups.arrays(block, device.uuid, g.offered(metrics)) for g in groups if g.offered(metrics)}
+    return _answer(window, block.times_ms, charts, {})
 
 
-def _device_arrays(request: HttpRequest, devices: list[Device], chosen: str, window: TimeRange) -> JsonResponse:
+def _metrics(request: HttpRequest) -> list[str]:
     metrics = request.GET.getlist("metric")
     if unknown := [metric for metric in metrics if metric not in catalog.BY_NAME]:
         raise BadRequest(f"metric: {unknown[0]} is not known")
-    block = queries.device_series(devices, metrics, window.start_ms, window.end_ms, POINTS)
+    return metrics
+
+
+def _device_arrays(request: HttpRequest, devices: list[Device], chosen: str, window: TimeRange) -> JsonResponse:
+    metrics = _metrics(request)
+    block = trends.device_series(devices, metrics, window.start_ms, window.end_ms, POINTS)
     charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
     sparks = {
         device.uuid: _spark(_series(block, device.uuid, "gpu_utilization_ratio").mean, 0, 1) for device in devices

@@ -1,6 +1,8 @@
-"""One device: facts, every reading with the reason where it is absent, charts. Answers as page and as its live fragment."""
+"""One device: facts, tiles, charts, health, processes, parts, every reading. Answers as page and as its live fragment."""
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import urlencode
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -10,84 +12,110 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from fleet import timerange
-from fleet.models import Device
-from telemetry import catalog, figures, queries
-from telemetry.catalog import Kind, Metric
-from telemetry.health import clock_event_names
-from telemetry.queries import DeviceState
-from telemetry.views.host import METRICS, Chart, metric_label, references
+from fleet.models import Device, DeviceKind
+from telemetry import catalog, chart_groups, event_log, queries, trends
+from telemetry.catalog import Kind
+from telemetry.event_log import Question
+from telemetry.health import Health
+from telemetry.queries import DeviceState, HostState
+from telemetry.views import device_panels
+from telemetry.views.host import METRICS, references
 
-_NO_CHART = {
-    "memory_total_bytes",
-    "memory_free_bytes",
-    "memory_reserved_bytes",
-    "power_limit_watts",
-    "sm_clock_max_hertz",
-}
+N_EVENTS = 6
+_DAY = timedelta(days=1)
+_DAY_METRICS = (
+    "power_throttle_seconds_total",
+    "thermal_throttle_seconds_total",
+    "ecc_corrected_total",
+    "xid_errors_total",
+    "pcie_replay_total",
+    "nvlink_errors_total",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """A row of the table: a value in base units with its words, or the reason why there is none."""
+class Row:
+    """A row of the charts."""
 
-    metric: Metric
+    id: str
     label: str
+    figure: dict[str, Any]
+    absent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How much a counter grew; None where no sample tells."""
+
+    label: str
+    unit: str
     value: float | None
-    words: str
-    absent: str
 
 
 @require_safe
 def device(request: HttpRequest, uuid: str) -> HttpResponse:
-    found = Device.objects.select_related("host").filter(uuid=uuid).first()
-    if found is None:
-        raise Http404(f"There is no device {uuid}.")
-    now = timezone.now()
-    whole = queries.host_state(found.host, now)
-    state = next(d for d in whole.devices if d.device.pk == found.pk)
+    found, now = _device(uuid), timezone.now()
+    host = queries.host_state(found.host, now)
+    state = host.of(found)
     context = {
         "state": state,
-        "siblings": [d.device for d in whole.devices],
-        "readings": sorted((_reading(state, metric) for metric in catalog.METRICS), key=lambda r: bool(r.absent)),
+        "whole": host.whole_of(found),
+        "siblings": [d.device for d in (host.parts_of_same(found) if state.is_part else host.wholes)],
+        "tiles": device_panels.tiles(state, host),
+        "memory": device_panels.memory(state),
+        "links": device_panels.links(state),
+        "readings": device_panels.readings(state),
+        "parts": host.parts_of(found),
+        "is_node": found.kind == DeviceKind.NODE,
+        "events": event_log.newest(Question(device=found), N_EVENTS),
+        "events_query": urlencode({"device": found.uuid}),
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_device.html", context)
-    return render(request, "telemetry/device.html", context | _charts(request, state))
+    return render(request, "telemetry/device.html", context | _charts(request, state, host))
 
 
-def _reading(state: DeviceState, metric: Metric) -> Reading:
-    value, label = state.values.get(metric.name), metric_label(metric.name, [state])
-    if value is None:
-        return Reading(metric, label, None, "", state.why_absent(metric.name))
-    words = ""
-    if metric.name == "clock_event_reasons":
-        words = ", ".join(clock_event_names(int(value))) or "none"
-    return Reading(metric, label, value, words, "")
+@require_safe
+def day(request: HttpRequest, uuid: str) -> HttpResponse:
+    """What the device's counters grew by in a day; read from the rollups, once a minute is enough."""
+    found, now = _device(uuid), timezone.now()
+    start_ms, end_ms = _ms(now - _DAY), _ms(now)
+    block = trends.device_series([found], _DAY_METRICS, start_ms, end_ms, 24)
+    series = block.series.get(found.uuid, {})
+    rows = [Growth(catalog.BY_NAME[name].label, catalog.BY_NAME[name].unit, _sum(series[name].increase))
+            for name in _DAY_METRICS if name in series]  # fmt: skip
+    return render(request, "telemetry/_day.html", {"rows": rows, "device": found})
 
 
-def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
+def _sum(increase: list[float | None]) -> float | None:
+    known = [growth for growth in increase if growth is not None]
+    return sum(known) if known else None
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _device(uuid: str) -> Device:
+    found = Device.objects.select_related("host").filter(uuid=uuid).first()
+    if found is None:
+        raise Http404(f"There is no device {uuid}.")
+    return found
+
+
+def _charts(request: HttpRequest, state: DeviceState, host: HostState) -> dict[str, object]:
     window = timerange.of_query(request.GET, timezone.now())
-    gauges = [m.name for m in catalog.METRICS if m.kind is Kind.GAUGE and m.name not in _NO_CHART]
     # A silent device says nothing of what it offers: the metrics that most devices have are asked for.
-    shown = [name for name in gauges if name in state.values] or list(METRICS)
-    charts = [
-        Chart(
-            catalog.BY_NAME[name],
-            metric_label(name, [state]),
-            figures.as_json(
-                figures.mean_with_band(
-                    catalog.BY_NAME[name].unit,
-                    "mean",
-                    from_zero=figures.starts_at_zero(name),
-                    is_stacked=True,
-                    shows_ticks=name == shown[-1],
-                    references=references([state], name),
-                )
-            ),
-            "",
-        )
-        for name in shown
-    ]
-    wanted = urlencode({"range": window.key, "metric": shown}, doseq=True)
-    arrays = f"{reverse('device-arrays', args=[state.device.uuid])}?{wanted}"
-    return {"range": window, "charts": charts, "arrays": arrays}
+    given = state.values if state.values or state.health is not Health.SILENT else set(METRICS)
+    offered = {group.key: group.offered(given) for group in chart_groups.GROUPS}
+    shown = [group for group in chart_groups.GROUPS if offered[group.key]]
+    rows = []
+    for group in shown:
+        metrics, is_last = offered[group.key], group is shown[-1]
+        limits = references([state], metrics[0]) if len(metrics) == 1 else []
+        figure = chart_groups.figure(group, metrics, shows_ticks=is_last, references=limits)
+        label = group.label if len(metrics) > 1 or len(group.metrics) == 1 else catalog.BY_NAME[metrics[0]].label
+        rows.append(Row(group.id, label, figure))
+    wanted = {"range": window.key, "chart": [group.key for group in shown], "metric": sum(offered.values(), [])}
+    arrays = f"{reverse('device-arrays', args=[state.device.uuid])}?{urlencode(wanted, doseq=True)}"
+    return {"range": window, "charts": rows, "arrays": arrays}

@@ -15,7 +15,7 @@
 
 #define MAX_DEVICES 16
 #define MAX_RULES 256
-#define MAX_CALLS 64
+#define MAX_CALLS 128
 #define EVERY_DEVICE -1
 #define PERIOD_SECONDS 60.0
 #define IDLE_WATTS 100.0
@@ -45,6 +45,11 @@ static struct { char name[64]; unsigned long by_device[MAX_DEVICES], all; } call
 static int n_calls;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+/* happenings.c, at the end of this file: its own control lines, and what it must hear of. */
+static void reset_happenings(void);
+static int obey_happening(const char *line);
+static void judge_shutdown(void);
+
 /* --- the control file -------------------------------------------------------------------------------------------- */
 
 static void reset_state(void) {
@@ -53,6 +58,7 @@ static void reset_state(void) {
     n_rules = 0;
     init_code = NVML_SUCCESS;
     memset(lost, 0, sizeof lost);
+    reset_happenings();
 }
 
 static void list_devices(int reversed, const int *removed) {
@@ -86,7 +92,7 @@ static void obey(const char *line, int *reversed, int *removed) {
     char word[32] = "", a[64] = "", b[64] = "", c[64] = "";
     int words = sscanf(line, "%31s %63s %63s %63s", word, a, b, c);
     int number = atoi(a);
-    if (words < 1 || word[0] == '#') return;
+    if (words < 1 || word[0] == '#' || obey_happening(line)) return;
     if (number < 0 || number >= MAX_DEVICES) number = 0;
     if (!strcmp(word, "devices") && words == 2) n_devices = number;
     else if (!strcmp(word, "reversed")) *reversed = 1;
@@ -247,6 +253,7 @@ nvmlReturn_t nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
 
 nvmlReturn_t nvmlShutdown(void) {
     nvmlReturn_t code = enter("nvmlShutdown", NULL);
+    judge_shutdown();
     if (code == NVML_SUCCESS) is_open--;
     return code;
 }

@@ -1,56 +1,21 @@
 """The CPU backend over recorded files of proc and sysfs, and over this machine itself."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry import catalog
-from telemetry.agent.backends.cpu import CpuBackend, _Domain
+from telemetry.agent.backends.cpu import CpuBackend
 from telemetry.agent.backends.protocol import BackendUnavailable
+from telemetry.agent.backends.rapl import _Domain
 from telemetry.catalog import AbsentReason
-
-RANGE_UJ = 262_143_328_850
-
-
-class Times(NamedTuple):
-    """As psutil.cpu_times gives them on Linux, in seconds."""
-
-    user: float = 0.0
-    nice: float = 0.0
-    system: float = 0.0
-    idle: float = 0.0
-    iowait: float = 0.0
-    irq: float = 0.0
-    softirq: float = 0.0
-    steal: float = 0.0
-    guest: float = 0.0
-    guest_nice: float = 0.0
+from tests.telemetry.kernel_files import RANGE_UJ, Times
+from tests.telemetry.kernel_files import Machine as KernelFiles
 
 
-class Machine:
-    """A folder with the kernel's files, a clock and a load that a test sets."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.seconds, self.times = root, 100.0, Times()
-        self.write(
-            "proc/cpuinfo", "processor : 0\nmodel name\t: Intel(R) Xeon(R) Platinum 8480+\ncpu MHz\t\t: 2000.5\n"
-        )
-
-    def write(self, path, content):
-        file = self.root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{content}\n")
-        return file
-
-    def add_package(self, number, register_uj, name="package"):
-        folder = f"sys/class/powercap/intel-rapl:{number}"
-        self.write(f"{folder}/name", f"{name}-{number}")
-        self.write(f"{folder}/max_energy_range_uj", RANGE_UJ)
-        return self.write(f"{folder}/energy_uj", register_uj)
-
+class Machine(KernelFiles):
     def backend(self):
         return CpuBackend(
             self.root,
@@ -67,7 +32,7 @@ def machine(tmp_path):
 
 
 def read(backend):
-    return backend.read()[0].readings
+    return backend.read()
 
 
 def opened(machine):
@@ -77,9 +42,9 @@ def opened(machine):
 
 
 def test_it_is_one_device_with_the_processors_name(machine):
-    device = opened(machine).read()[0].device
+    device = opened(machine).device
     assert (device.kind, device.index, device.model) == ("cpu", 0, "Intel(R) Xeon(R) Platinum 8480+")
-    assert device.uuid == opened(machine).read()[0].device.uuid
+    assert device.uuid == opened(machine).device.uuid
 
 
 def test_busy_share_is_measured_since_the_last_read(machine):
@@ -125,9 +90,9 @@ def test_without_cpufreq_the_clock_is_that_of_cpuinfo(machine):
 
 def test_a_processor_that_names_neither_itself_nor_its_clock_is_still_shown(machine):
     machine.write("proc/cpuinfo", "processor : 0\nBogoMIPS : 50.00")
-    reading = opened(machine).read()[0]
-    assert reading.device.model.endswith("processor")
-    assert reading.readings["sm_clock_hertz"] is AbsentReason.NOT_SUPPORTED
+    backend = opened(machine)
+    assert backend.device.model.endswith("processor")
+    assert read(backend)["sm_clock_hertz"] is AbsentReason.NOT_SUPPORTED
 
 
 def test_temperature_is_that_of_the_hottest_package(machine):

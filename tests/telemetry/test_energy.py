@@ -9,17 +9,16 @@ from hypothesis import strategies as st
 
 from fleet.models import Device
 from telemetry.energy import energy_between, trapezoid
-from telemetry.ingest import ingest
 from telemetry.store import read
 from telemetry.store.read import Samples
-from tests.telemetry.batches import payload
+from tests.telemetry.batches import payload, take
 
 T0 = 1_800_000_000_000
 NOW = datetime.fromtimestamp(T0 / 1000 + 3600, UTC)
 
 
 def store(times, columns, **fields):
-    ingest(payload(times, columns, **fields), NOW)
+    take(payload(times, columns, **fields), NOW)
     return Device.objects.get()
 
 

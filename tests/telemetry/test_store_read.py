@@ -7,11 +7,10 @@ import pytest
 from django.utils import timezone
 
 from fleet.models import Device, Host
-from telemetry.ingest import ingest
 from telemetry.models import Chunk, MinuteRollup
 from telemetry.rollups import roll_up
 from telemetry.store import read
-from tests.telemetry.batches import GPU, payload
+from tests.telemetry.batches import GPU, payload, take
 
 T0 = 1_800_000_000_000 // 3_600_000 * 3_600_000
 NOW = datetime.fromtimestamp(T0 / 1000 + 86_400, UTC)
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 def store(times, columns, **kwargs):
-    ingest(payload(times, columns, **kwargs), NOW)
+    take(payload(times, columns, **kwargs), NOW)
     return Device.objects.get()
 
 

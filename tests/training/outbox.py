@@ -7,6 +7,8 @@ from celery import current_app
 from kombu import Connection, pools
 from kombu.transport.memory import Channel
 
+from fleet import server_key
+from telemetry import envelope
 from telemetry.wire import host_queue
 
 
@@ -17,7 +19,16 @@ class Outbox:
         self._channel = broker.channel()
 
     def taken(self, host: str) -> list[tuple[str, bytes]]:
-        """Return (task, payload) of each message that waits for a host, and take them away."""
+        """Return (task, body) of each order that waits for a host, signed by the server, and take them away."""
+        orders = []
+        for task, payload in self.sealed(host):
+            order = envelope.read(payload)
+            assert order.host == host
+            orders.append((task, order.verify(task, server_key.public_bytes())))
+        return orders
+
+    def sealed(self, host: str) -> list[tuple[str, bytes]]:
+        """Return (task, envelope) of each message that waits for a host, and take them away."""
         found = []
         queue = host_queue(host)
         while queue in Channel.queues and (message := self._channel.basic_get(queue, no_ack=True)):

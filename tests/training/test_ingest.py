@@ -39,6 +39,11 @@ def steps(launch: str, count: int = 3) -> list[StepTiming]:
     return [StepTiming("gpt-train", launch, n, NOW_MS + n * 100, 0.1, samples=8, loss=5.0 - n) for n in range(count)]
 
 
+def take_steps(sender: str, timings: list[StepTiming]) -> int:
+    """Take in what the host sends under its own name."""
+    return ingest_steps(Host.objects.get(name=sender), wire.pack_steps(sender, timings))
+
+
 def report(job: ReferenceJob, **fields) -> bytes:
     base = JobReport(
         job=job.pk,
@@ -54,11 +59,14 @@ def report(job: ReferenceJob, **fields) -> bytes:
     return wire.pack(replace(base, **fields))
 
 
-def test_steps_make_a_run_and_are_stored_once(host):
-    message = wire.pack_steps("gpu-a01", steps("launch-1"))
+def take_report(job: ReferenceJob, **fields) -> bool:
+    """Take in what the job's host says of it."""
+    return ingest_report(job.host, report(job, **fields), NOW)
 
-    ingest_steps(message)
-    ingest_steps(message)
+
+def test_steps_make_a_run_and_are_stored_once(host):
+    take_steps("gpu-a01", steps("launch-1"))
+    take_steps("gpu-a01", steps("launch-1"))
 
     run = Run.objects.get()
     assert (run.name, run.host, run.steps.count()) == ("gpt-train", host, 3)
@@ -66,7 +74,7 @@ def test_steps_make_a_run_and_are_stored_once(host):
 
 
 def test_steps_of_a_reference_job_belong_to_it(job):
-    ingest_steps(wire.pack_steps("gpu-a01", steps(reference_launch(job))))
+    take_steps("gpu-a01", steps(reference_launch(job)))
 
     job.refresh_from_db()
     assert job.run == Run.objects.get()
@@ -75,7 +83,7 @@ def test_steps_of_a_reference_job_belong_to_it(job):
 def test_another_host_cannot_put_steps_into_a_job(job):
     Host.objects.create(name="gpu-a02")
 
-    ingest_steps(wire.pack_steps("gpu-a02", steps(reference_launch(job))))
+    take_steps("gpu-a02", steps(reference_launch(job)))
 
     job.refresh_from_db()
     assert job.run is None
@@ -84,9 +92,9 @@ def test_another_host_cannot_put_steps_into_a_job(job):
 
 def test_the_first_steps_of_another_host_do_not_keep_a_job_from_its_run(job):
     Host.objects.create(name="gpu-a02")
-    ingest_steps(wire.pack_steps("gpu-a02", steps(reference_launch(job))))
+    take_steps("gpu-a02", steps(reference_launch(job)))
 
-    ingest_steps(wire.pack_steps("gpu-a01", steps(reference_launch(job))))
+    take_steps("gpu-a01", steps(reference_launch(job)))
 
     job.refresh_from_db()
     assert (job.run.host.name, job.run.steps.count()) == ("gpu-a01", 3)
@@ -96,7 +104,7 @@ def test_the_first_steps_of_another_host_do_not_keep_a_job_from_its_run(job):
     "launch", ["reference-{}-other", "reference-{}", "reference-x", "reference-99999999999999999999-ab"]
 )
 def test_steps_under_a_name_that_is_kept_for_reference_jobs_need_their_job(job, launch, caplog):
-    assert ingest_steps(wire.pack_steps("gpu-a01", steps(launch.format(job.pk)))) == 0
+    assert take_steps("gpu-a01", steps(launch.format(job.pk))) == 0
 
     assert not Run.objects.exists()
     assert "3 step timings from gpu-a01 were left out" in caplog.text
@@ -105,7 +113,7 @@ def test_steps_under_a_name_that_is_kept_for_reference_jobs_need_their_job(job, 
 def test_a_run_that_was_there_before_is_linked_to_its_job(job, host):
     run = Run.objects.create(name="gpt-train", launch=reference_launch(job), host=host)
 
-    ingest_steps(wire.pack_steps("gpu-a01", steps(reference_launch(job))))
+    take_steps("gpu-a01", steps(reference_launch(job)))
 
     job.refresh_from_db()
     assert job.run == run
@@ -113,9 +121,9 @@ def test_a_run_that_was_there_before_is_linked_to_its_job(job, host):
 
 def test_the_ranks_of_a_run_may_lie_on_several_hosts(host):
     Host.objects.create(name="gpu-a02")
-    ingest_steps(wire.pack_steps("gpu-a01", steps("launch-1", 1)))
+    take_steps("gpu-a01", steps("launch-1", 1))
 
-    ingest_steps(wire.pack_steps("gpu-a02", [replace(steps("launch-1", 1)[0], rank=1)]))
+    take_steps("gpu-a02", [replace(steps("launch-1", 1)[0], rank=1)])
 
     assert [step.rank for step in Run.objects.get().steps.order_by("rank")] == [0, 1]
 
@@ -123,7 +131,7 @@ def test_the_ranks_of_a_run_may_lie_on_several_hosts(host):
 def test_steps_of_a_diverged_loop_are_kept_without_their_loss(host):
     diverged = replace(steps("x", 1)[0], loss=float("nan"))
 
-    ingest_steps(wire.pack_steps("gpu-a01", [diverged]))
+    take_steps("gpu-a01", [diverged])
 
     assert Step.objects.get().loss is None
 
@@ -145,7 +153,7 @@ def test_steps_of_a_diverged_loop_are_kept_without_their_loss(host):
 def test_a_step_that_cannot_be_is_left_out_and_the_others_stay(host, caplog, absurd):
     first, second = steps("x", 2)
 
-    assert ingest_steps(wire.pack_steps("gpu-a01", [replace(first, **absurd), second])) == 1
+    assert take_steps("gpu-a01", [replace(first, **absurd), second]) == 1
 
     assert Step.objects.get().number == second.number
     assert f"1 step timings from gpu-a01 were left out: {next(iter(absurd))}" in caplog.text
@@ -154,31 +162,31 @@ def test_a_step_that_cannot_be_is_left_out_and_the_others_stay(host, caplog, abs
 def test_the_longest_and_latest_step_that_can_be_is_kept(host):
     step = replace(steps("x", 1)[0], seconds=1e7, ended_ms=253_402_300_798_999, rank=2**31 - 1, number=2**62 - 1)
 
-    assert ingest_steps(wire.pack_steps("gpu-a01", [step])) == 1
+    assert take_steps("gpu-a01", [step]) == 1
 
     assert Run.objects.get().last_step_at.year == 9999
 
 
 def test_a_report_moves_the_job_on(job):
-    assert ingest_report(report(job, log="hello"), NOW)
+    assert take_report(job, log="hello")
 
     job.refresh_from_db()
     assert (job.state, job.stage, job.step, job.log, job.heard_at) == ("running", "measure", 3, "hello", NOW)
 
 
 def test_a_job_began_with_its_first_report_whichever_that_is(job):
-    ingest_report(report(job, sequence=2, at_ms=NOW_MS), NOW)
-    ingest_report(report(job, sequence=3, at_ms=NOW_MS + 5000), NOW)
+    take_report(job, sequence=2, at_ms=NOW_MS)
+    take_report(job, sequence=3, at_ms=NOW_MS + 5000)
 
     job.refresh_from_db()
     assert job.started_at == NOW
 
 
 def test_an_older_or_repeated_report_changes_nothing(job):
-    ingest_report(report(job, sequence=5, state="done", result={"samples": 1}), NOW)
+    take_report(job, sequence=5, state="done", result={"samples": 1})
 
-    assert not ingest_report(report(job, sequence=4, state="running"), NOW)
-    assert not ingest_report(report(job, sequence=5, state="running"), NOW)
+    assert not take_report(job, sequence=4, state="running")
+    assert not take_report(job, sequence=5, state="running")
     job.refresh_from_db()
     assert (job.state, job.result["samples"]) == (JobState.DONE, 1)
 
@@ -186,7 +194,7 @@ def test_an_older_or_repeated_report_changes_nothing(job):
 def test_a_lost_job_that_was_finished_all_the_same_is_done(job):
     ReferenceJob.objects.update(state=JobState.LOST, ended_at=NOW)
 
-    assert ingest_report(report(job, state="done"), NOW)
+    assert take_report(job, state="done")
     job.refresh_from_db()
     assert job.state == JobState.DONE
 
@@ -194,13 +202,13 @@ def test_a_lost_job_that_was_finished_all_the_same_is_done(job):
 def test_a_cancelled_job_does_not_run_again(job):
     ReferenceJob.objects.update(state=JobState.CANCELLED)
 
-    assert not ingest_report(report(job, state="running"), NOW)
+    assert not take_report(job, state="running")
 
 
 def test_a_job_that_was_done_before_its_cancel_came_is_done(job):
     ReferenceJob.objects.update(state=JobState.CANCELLED, cancel_requested_at=NOW, reason="cancelled by ada")
 
-    assert ingest_report(report(job, state="done", result={"samples": 1}), NOW)
+    assert take_report(job, state="done", result={"samples": 1})
 
     job.refresh_from_db()
     assert (job.state, job.result["samples"]) == (JobState.DONE, 1)
@@ -210,26 +218,26 @@ def test_a_job_that_was_done_before_its_cancel_came_is_done(job):
 def test_a_job_whose_order_only_seemed_to_have_expired_is_what_its_host_says(job):
     ReferenceJob.objects.update(state=JobState.FAILED, ended_at=NOW, reason="did not take the order")
 
-    assert ingest_report(report(job), NOW)
+    assert take_report(job)
 
     job.refresh_from_db()
     assert (job.state, job.ended_at, job.reason) == (JobState.RUNNING, None, "")
 
 
 def test_a_job_that_its_host_called_failed_stays_so(job):
-    ingest_report(report(job, sequence=1, state="failed"), NOW)
+    take_report(job, sequence=1, state="failed")
 
-    assert not ingest_report(report(job, sequence=2, state="done"), NOW)
+    assert not take_report(job, sequence=2, state="done")
 
 
 def test_a_report_of_another_launch_is_of_another_job(job):
-    assert not ingest_report(report(job, launch="cd", state="done"), NOW)
+    assert not take_report(job, launch="cd", state="done")
 
 
 def test_after_the_end_nothing_more_is_to_be_sent(job):
     ReferenceJob.objects.update(sent_at=NOW)
 
-    ingest_report(report(job, state="lost"), NOW)
+    take_report(job, state="lost")
 
     job.refresh_from_db()
     assert job.sent_at is None
@@ -238,7 +246,7 @@ def test_after_the_end_nothing_more_is_to_be_sent(job):
 def test_a_number_of_a_result_that_is_none_is_unknown(job):
     odd = {"loss_end": float("nan"), "samples": "many", "samples_per_second": True, "versions": {"torch": "2"}}
 
-    ingest_report(report(job, state="done", result=odd), NOW)
+    take_report(job, state="done", result=odd)
 
     job.refresh_from_db()
     numbers = [job.result[name] for name in ("loss_end", "samples", "samples_per_second", "measured_seconds")]
@@ -260,13 +268,24 @@ def test_a_number_of_a_result_that_is_none_is_unknown(job):
 )
 def test_a_result_that_no_page_could_show_is_refused(job, result):
     with pytest.raises(MessageInvalid, match="result"):
-        ingest_report(report(job, state="done", result=result), NOW)
+        take_report(job, state="done", result=result)
 
 
 def test_another_host_cannot_speak_of_a_job(job):
-    Host.objects.create(name="gpu-a02")
+    other = Host.objects.create(name="gpu-a02")
 
-    assert not ingest_report(report(job, host="gpu-a02", state="done"), NOW)
+    assert not ingest_report(other, report(job, host="gpu-a02", state="done"), NOW)
+    job.refresh_from_db()
+    assert job.state == JobState.QUEUED
+
+
+def test_a_host_speaks_under_its_own_name_only(job):
+    other = Host.objects.create(name="gpu-a02")
+
+    with pytest.raises(MessageInvalid, match="gpu-a02 sent a message that names gpu-a01"):
+        ingest_report(other, report(job, state="done"), NOW)
+    with pytest.raises(MessageInvalid, match="gpu-a02 sent a message that names gpu-a01"):
+        ingest_steps(other, wire.pack_steps("gpu-a01", steps("launch-1")))
 
 
 @pytest.mark.parametrize(
@@ -283,4 +302,4 @@ def test_another_host_cannot_speak_of_a_job(job):
 )
 def test_a_report_that_does_not_fit_is_refused(job, fields):
     with pytest.raises(MessageInvalid):
-        ingest_report(report(job, **fields), NOW)
+        take_report(job, **fields)

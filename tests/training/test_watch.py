@@ -20,8 +20,10 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def host():
-    ingest(payload([NOW_MS - 20_000 + 1000 * n for n in range(21)], {"power_draw_watts": [300.0] * 21}), NOW)
-    return Host.objects.get()
+    host = Host.objects.create(name="gpu-a01")
+    ingest(host, payload([NOW_MS - 20_000 + 1000 * n for n in range(21)], {"power_draw_watts": [300.0] * 21}), NOW)
+    host.refresh_from_db()
+    return host
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def test_a_cancel_of_a_job_in_the_queue_is_sent_until_its_host_answers(host, sen
     found = job(host, state=JobState.CANCELLED, cancel_requested_at=NOW, ended_at=NOW)
 
     after(found)
-    ingest_report(report(found, state="cancelled"), NOW)
+    ingest_report(host, report(found, state="cancelled"), NOW)
     after(found, NOW + timedelta(seconds=11))
 
     assert [task for task, _ in sent] == [wire.CANCEL_TASK]
@@ -156,7 +158,7 @@ def test_a_lost_jobs_host_is_not_asked_in_vain(host, sent, case):
         case "long ago":
             ReferenceJob.objects.update(ended_at=NOW - timedelta(hours=1))
         case _:
-            ingest_report(report(found, state="lost"), NOW)
+            ingest_report(host, report(found, state="lost"), NOW)
 
     after(found)
 

@@ -1,0 +1,110 @@
+"""The host as a whole, one device of kind node: its load, memory, pressure, power at the platform, and the agent's own cost.
+
+Called by the sampler. Power is the platform's (RAPL psys) or absent: packages alone are not the node, and a meter at the
+wall (IPMI, Redfish) comes in as recorded telemetry. No Django, no torch.
+"""
+
+import platform
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from telemetry.agent.backends.identity import machine_id, stable_uuid
+from telemetry.agent.backends.kernel import Load, boot_seconds, pressure
+from telemetry.agent.backends.protocol import BackendUnavailable, Reading
+from telemetry.agent.backends.rapl import Energy
+from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
+
+_DMI = ("sys_vendor", "product_name")
+_PLACEHOLDERS = {"", "To Be Filled By O.E.M.", "System manufacturer", "System Product Name", "Default string"}
+
+
+class NodeBackend:
+    """One device, itself its only source. `own_cost` gives the agent's own readings (`agent_…`).
+
+    `directory` keeps the machine's id where the system has none; `proc` and `sys` are where the kernel's files are read.
+    """
+
+    name = "node"
+    releasable = False
+
+    def __init__(
+        self,
+        directory: Path,
+        own_cost: Callable[[], Mapping[str, Reading]],
+        *,
+        proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
+        clock: Callable[[], float] = boot_seconds,
+        cpu_times: Callable[[], Any] = psutil.cpu_times,
+    ) -> None:
+        self._directory = directory
+        self._own_cost = own_cost
+        self._proc = proc
+        self._sys = sys
+        self._clock = clock
+        self._load = Load(cpu_times)
+        self._energy = Energy(sys, "psys")
+
+    def open(self) -> None:
+        try:
+            machine = machine_id(self._directory)
+        except OSError as error:
+            raise BackendUnavailable(f"no machine id, and none can be kept in {self._directory}: {error}") from error
+        uuid = stable_uuid(machine, DeviceKind.NODE, "host")
+        self.device = DeviceInfo(uuid, DeviceKind.NODE, 0, _model(self._sys / "class" / "dmi" / "id"))
+        self._load.start()
+        self._energy.start(self._clock())
+
+    def sources(self) -> list["NodeBackend"]:
+        return [self]
+
+    def read(self) -> dict[str, Reading]:
+        memory = psutil.virtual_memory()
+        power, energy = self._energy.read(self._clock())
+        return {
+            "host_cpu_utilization_ratio": self._load.read(),
+            "host_memory_total_bytes": memory.total,
+            "host_memory_used_bytes": memory.total - memory.available,
+            "host_cpu_pressure_ratio": pressure(self._proc, "cpu"),
+            "host_memory_pressure_ratio": pressure(self._proc, "memory"),
+            "host_io_pressure_ratio": pressure(self._proc, "io"),
+            "power_draw_watts": power,
+            "energy_joules_total": energy,
+            **self._own_cost(),
+        }
+
+    def processes(self) -> None:
+        return None
+
+    def software(self) -> dict[str, str]:
+        return {"os": _distribution(), "python": platform.python_version()}
+
+    def topology(self) -> Topology | None:
+        return None
+
+    def take_events(self) -> list[DeviceEvent]:
+        return []
+
+    def close(self) -> None:
+        """Nothing is held: each reading opens its file anew."""
+
+
+def _model(dmi: Path) -> str:
+    """Return vendor and product as the firmware names them, "" where it does not."""
+    words = []
+    for name in _DMI:
+        try:
+            words.append((dmi / name).read_text().strip())
+        except (OSError, UnicodeDecodeError):  # no firmware tables (a container, most ARM boards)
+            continue
+    return " ".join(word for word in words if word not in _PLACEHOLDERS)
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.system()

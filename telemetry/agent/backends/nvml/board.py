@@ -1,0 +1,83 @@
+"""A whole board: all readers together. Made by backend.py, read by the sampler."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from telemetry.agent.backends.nvml.calls import CallBatch
+from telemetry.agent.backends.nvml.device import USED_RATIO, NvmlSource, derive_used_ratio
+from telemetry.agent.backends.nvml.fields import FieldBatch
+from telemetry.agent.backends.nvml.gpm import GPM_METRICS
+from telemetry.agent.backends.nvml.identity import Listed
+from telemetry.agent.backends.nvml.nvlink import ERROR_METRICS, RATE, NvlinkErrors, NvlinkRate
+from telemetry.agent.backends.nvml.readings import (
+    CALL_LINES,
+    FIELD_LINES,
+    MEMORY_BEFORE_510,
+    NVLINK_RECEIVED,
+    NVLINK_SENT,
+)
+from telemetry.agent.backends.nvml.session import Session
+from telemetry.agent.backends.protocol import Reading
+from telemetry.catalog import AbsentReason
+
+_XIDS = ("xid_last", "xid_errors_total")
+_COUNTERS = {NVLINK_SENT, NVLINK_RECEIVED}
+
+XidState = Callable[[str], tuple[int, int] | AbsentReason]
+"""UUID → last XID and how many there were, or why they are not heard."""
+
+
+class Board(NvmlSource):
+    """`is_mig` is whether it is divided; what it refuses then (its utilisation) is found by probing, as everything is."""
+
+    metrics = tuple(
+        dict.fromkeys(
+            [
+                *(line.metric for line in CALL_LINES),
+                *(line.metric for line in FIELD_LINES if line.metric not in _COUNTERS),
+                *GPM_METRICS,
+                *ERROR_METRICS,
+                RATE,
+                USED_RATIO,
+                *_XIDS,
+            ]
+        )
+    )
+
+    def __init__(self, listed: Listed, session: Session, clock: Callable[[], float], xid_state: XidState) -> None:
+        super().__init__(listed, session, clock)
+        self.is_mig = listed.is_mig
+        self._xid_state = xid_state
+        self._calls: CallBatch | None = None
+
+    @property
+    def memory_call_is_old(self) -> bool:
+        return self._calls is not None and MEMORY_BEFORE_510 in self._calls.calls
+
+    def meet(self, listed: Listed) -> None:
+        super().meet(listed)
+        if listed.is_mig is not None and listed.is_mig != self.is_mig:
+            self.is_mig, self._is_probed = listed.is_mig, False
+
+    def _probe(self) -> tuple[Iterable[str], Mapping[str, Reading]]:
+        self._calls = calls = CallBatch(self._handle, CALL_LINES)
+        self._fields = FieldBatch(self._handle, [line for line in FIELD_LINES if line.metric not in calls.metrics])
+        self._links = NvlinkErrors(self._handle, phase_seconds=self.device.index)
+        self._rate = NvlinkRate() if self._fields.metrics >= _COUNTERS else None
+        offered = calls.metrics | self._fields.metrics | self._links.metrics | {USED_RATIO, *_XIDS, *GPM_METRICS}
+        if self._rate is not None:
+            offered.add(RATE)
+        return offered, {**calls.fixed, **self._take_gpm(self._handle)}
+
+    def _fill(self, readings: dict[str, Reading], now: float) -> bool:
+        calls = self._calls
+        is_well = calls is not None and calls.read(readings)
+        is_well = self._fields.read(readings) and is_well
+        self._links.read(readings, now)
+        if self._rate is not None:
+            self._rate.derive(readings, now)
+        if self._gpm is not None:
+            is_well = self._gpm.read(readings, now) and is_well
+        derive_used_ratio(readings)
+        xids = self._xid_state(self.device.uuid)
+        readings["xid_last"], readings["xid_errors_total"] = xids if isinstance(xids, tuple) else (xids, xids)
+        return is_well

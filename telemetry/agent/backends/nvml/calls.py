@@ -1,0 +1,139 @@
+"""The driver's plain calls, prepared once per device: function pointers, arguments, and one buffer for all answers.
+
+Read by device.py and mig.py each tick. pynvml's own wrappers build an answer's struct and raise an exception for a code at
+every call, which costs more than the calls themselves.
+"""
+
+import ctypes
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pynvml
+
+from telemetry.agent.backends.nvml.errors import STALE_HANDLE, is_refused, reason_of
+from telemetry.agent.backends.nvml.ranges import believable
+from telemetry.agent.backends.nvml.readings import Call, CallLine
+from telemetry.agent.backends.protocol import Reading
+from telemetry.catalog import AbsentReason
+
+Ask = Callable[[], int]  # a call with everything in place → return code
+
+
+def function(symbol: str) -> Callable[..., int]:
+    """Return the loaded driver library's function, through the library itself; where it is older, one that says so."""
+    found: Callable[..., int] = getattr(pynvml.nvmlLib, symbol, _not_found)
+    return found
+
+
+def _not_found(*_: object) -> int:
+    return int(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+
+
+def answers_strangely(code: int) -> bool:
+    """Return whether a call that was offered answers as if the device had changed under its handle."""
+    return is_refused(code) or code in STALE_HANDLE
+
+
+class _Answers:
+    """Room for one call's answers within the buffer that all calls of a device share."""
+
+    def __init__(self, call: Call) -> None:
+        self.layout = "".join(f"{pointer}{-struct.calcsize('=' + pointer) % 8}x" for pointer in call.pointers)
+        self.sizes = [-(-struct.calcsize("=" + pointer) // 8) for pointer in call.pointers]
+        self.n_words = sum(self.sizes)
+        self.n_members = len(struct.unpack("=" + self.layout, bytes(8 * self.n_words)))
+
+    def prepare(self, call: Call, handle: Any, buffer: Any, word: int) -> Ask:
+        """Return the call, its answers at `word` of the buffer."""
+        if call.version:
+            buffer[word] = call.version
+        references = []
+        for size in self.sizes:
+            references.append(ctypes.byref(buffer, 8 * word))
+            word += size
+        return partial(function(call.symbol), handle, *call.arguments, *references)
+
+
+class CallBatch:
+    """The calls that one device offers. `fixed` holds what was asked once; `metrics` is everything offered."""
+
+    def __init__(self, handle: Any, lines: Sequence[CallLine]) -> None:
+        """Ask each call once and keep those that the device offers. Raises DeviceGoneError and DriverAwayError."""
+        self.fixed: dict[str, Reading] = {}
+        self.metrics: set[str] = set()
+        self.calls: list[Call] = []
+        self._handle = handle
+        self._codes: list[int] = []
+        kept: list[CallLine] = []
+        for call in dict.fromkeys(line.call for line in lines):
+            own = [line for line in lines if line.call is call and line.metric not in self.metrics]
+            if own:
+                kept.extend(self._probe(call, own))
+        self._prepare(kept)
+
+    def _probe(self, call: Call, lines: list[CallLine]) -> Iterator[CallLine]:
+        """Yield the lines that are to be read each tick."""
+        answers = _Answers(call)
+        buffer = (ctypes.c_uint64 * answers.n_words)()
+        ask = answers.prepare(call, self._handle, buffer, 0)
+        code = ask()
+        if is_refused(code):
+            return
+        self.metrics.update(line.metric for line in lines)
+        if code != pynvml.NVML_SUCCESS:
+            reason_of(code)
+        elif all(line.fixed for line in lines):
+            self.fixed.update(_decode(struct.unpack("=" + answers.layout, buffer), lines))
+            return
+        self.calls.append(call)
+        self._codes.append(code)
+        yield from lines
+
+    def _prepare(self, lines: list[CallLine]) -> None:
+        rooms = [_Answers(call) for call in self.calls]
+        self._buffer = (ctypes.c_uint64 * (sum(room.n_words for room in rooms) or 1))()
+        self._unpack = struct.Struct("=" + "".join(room.layout for room in rooms)).unpack_from
+        self._asks: list[Ask] = []
+        self._rows: list[tuple[str, int, int, int, float, float]] = []
+        self._metrics_of: list[list[str]] = []
+        word = member = 0
+        for call, room in zip(self.calls, rooms, strict=True):
+            self._asks.append(room.prepare(call, self._handle, self._buffer, word))
+            own = [line for line in lines if line.call is call]
+            self._metrics_of.append([line.metric for line in own])
+            for line in own:
+                position = member + line.member
+                self._rows.append((line.metric, position, line.unit.up, line.unit.down, *believable(line.metric)))
+            word += room.n_words
+            member += room.n_members
+
+    def read(self, readings: dict[str, Reading]) -> bool:
+        """Ask everything anew and put it into `readings`. Return False where the device answers strangely.
+
+        Raises DeviceGoneError and DriverAwayError.
+        """
+        reasons: dict[str, Reading] = {}
+        is_well = True
+        for number, ask in enumerate(self._asks):
+            code = ask()
+            if code:
+                reasons.update(dict.fromkeys(self._metrics_of[number], reason_of(code)))
+                if code != self._codes[number]:
+                    self._codes[number] = code
+                    is_well = is_well and not answers_strangely(code)
+        raw = self._unpack(self._buffer)
+        for metric, position, up, down, low, high in self._rows:
+            value = raw[position] * up / down
+            readings[metric] = value if low <= value <= high else AbsentReason.UNKNOWN
+        if reasons:
+            readings.update(reasons)
+        return is_well
+
+
+def _decode(raw: tuple[int, ...], lines: Iterable[CallLine]) -> Iterator[tuple[str, Reading]]:
+    for line in lines:
+        low, high = believable(line.metric)
+        value = raw[line.member] * line.unit.up / line.unit.down
+        yield line.metric, value if low <= value <= high else AbsentReason.UNKNOWN

@@ -1,0 +1,162 @@
+"""A board or a MIG instance as the sampler reads it: its handle while it has one, and its readings in base units.
+
+Made by backend.py, one per device and session. What it reads into is its own, so that one device's read may hang on a
+thread while the others are read on another.
+"""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from telemetry.agent.backends.nvml.errors import DeviceGoneError, DriverAwayError
+from telemetry.agent.backends.nvml.gpm import GPM_METRICS, GpmReader, open_gpm
+from telemetry.agent.backends.nvml.identity import Listed, address_of, find
+from telemetry.agent.backends.nvml.processes import SmShares, read_processes
+from telemetry.agent.backends.nvml.session import Session
+from telemetry.agent.backends.protocol import Reading
+from telemetry.catalog import AbsentReason
+from telemetry.wire import DeviceInfo, DeviceProcess
+
+# A device that takes longer is left alone for ten times as long, a minute at most: devices are read one after the other.
+_PATIENCE_SECONDS = 0.25
+_PAUSE_FACTOR = 10
+_LONGEST_PAUSE_SECONDS = 60.0
+
+USED_RATIO = "memory_used_ratio"
+
+
+class NvmlSource:
+    """What boards and instances have in common. `metrics` is all that this kind of device may have."""
+
+    metrics: tuple[str, ...]
+
+    def __init__(self, listed: Listed, session: Session, clock: Callable[[], float] = time.monotonic) -> None:
+        self.device: DeviceInfo = listed.info
+        self.n_probes = 0
+        self.gone: AbsentReason | None = None  # why nothing of the device counted when it was last read
+        self._session = session
+        self._clock = clock
+        self._handle = listed.handle
+        self._is_probed = False
+        self._known: dict[str, Reading] = {}  # what a tick begins with: what is not offered, and what is fixed
+        self._paused_until = float("-inf")
+        self._shares = SmShares()
+        self._gpm: GpmReader | None = None
+        session.hold(self._free_gpm)
+
+    @property
+    def handle(self) -> Any:
+        return self._handle
+
+    def meet(self, listed: Listed) -> None:
+        """Take over how the device is listed now; where its handle changed, find out again what it offers."""
+        self.device = listed.info
+        if address_of(listed.handle) != address_of(self._handle):
+            self._handle, self._is_probed = listed.handle, False
+
+    def retire(self) -> None:
+        """Give back what the driver lent for this device, which is not listed any more."""
+        self._session.drop(self._free_gpm)
+        self._free_gpm()
+
+    def forget_handle(self) -> None:
+        """Ask for the device by its UUID at the next read: a stale handle can crash in the driver."""
+        self._handle, self._is_probed = None, False
+
+    def read(self) -> Mapping[str, Reading]:
+        if not self._session.enter():
+            return self._all(AbsentReason.RELEASED)
+        try:
+            return self._read_in_time()
+        finally:
+            self._session.leave()
+
+    def processes(self) -> list[DeviceProcess] | None:
+        if self.gone is not None or self._handle is None or not self._session.enter():
+            return None
+        try:
+            return read_processes(self._handle, self._shares)
+        finally:
+            self._session.leave()
+
+    def _read_in_time(self) -> Mapping[str, Reading]:
+        started = self._clock()
+        if started < self._paused_until:
+            return self._all(AbsentReason.TIMEOUT)
+        try:
+            readings = self._readings(started)
+        except DeviceGoneError as gone:
+            if self.gone is None:
+                self._session.is_changed = True
+            self.gone = gone.reason
+            self.forget_handle()
+            return self._all(gone.reason)
+        except DriverAwayError:
+            self._session.is_broken = True
+            return self._all(AbsentReason.UNKNOWN)
+        finally:
+            elapsed = self._clock() - started
+            if elapsed > _PATIENCE_SECONDS:
+                self._paused_until = started + elapsed + min(_PAUSE_FACTOR * elapsed, _LONGEST_PAUSE_SECONDS)
+        self.gone = None
+        return readings
+
+    def _readings(self, now: float) -> dict[str, Reading]:
+        if self._handle is None:
+            self._handle = find(self.device.uuid)
+        if not self._is_probed:
+            offered, known = self._probe()
+            refused = {metric: AbsentReason.NOT_SUPPORTED for metric in self.metrics if metric not in offered}
+            self._known = {**refused, **known}
+            self._is_probed = True
+            self.n_probes += 1
+        readings = self._known.copy()
+        if not self._fill(readings, now):
+            self._session.is_changed = True
+            self.forget_handle()
+        return readings
+
+    def _take_gpm(self, board: Any, instance_id: int | None = None) -> dict[str, Reading]:
+        """Begin the GPM metrics anew; return why they are absent where the device has none."""
+        self._free_gpm()
+        gpm = open_gpm(board, instance_id)
+        if isinstance(gpm, AbsentReason):
+            return dict.fromkeys(GPM_METRICS, gpm)
+        self._gpm = gpm
+        return {}
+
+    def _free_gpm(self) -> None:
+        gpm, self._gpm = self._gpm, None
+        if gpm is not None:
+            gpm.free()
+
+    def _all(self, reason: AbsentReason) -> dict[str, Reading]:
+        return dict.fromkeys(self.metrics, reason)
+
+    @abstractmethod
+    def _probe(self) -> tuple[Iterable[str], Mapping[str, Reading]]:
+        """Find once what the device offers, so that a call that it refuses is not repeated each tick.
+
+        Return the metrics that `_fill` reads and those that are known for good.
+        """
+
+    @abstractmethod
+    def _fill(self, readings: dict[str, Reading], now: float) -> bool:
+        """Ask the driver and put its answers into `readings`. Return False where the device answers strangely."""
+
+
+def derive_used_ratio(readings: dict[str, Reading]) -> None:
+    """Put memory in use as a share of what can be allocated; where a part of it is absent, its reason."""
+    total, used = readings["memory_total_bytes"], readings["memory_used_bytes"]
+    reserved = readings["memory_reserved_bytes"]
+    if isinstance(total, AbsentReason):
+        readings[USED_RATIO] = total
+    elif isinstance(used, AbsentReason):
+        readings[USED_RATIO] = used
+    elif isinstance(reserved, AbsentReason):
+        # Of drivers before 510, whose `used` includes what they reserve.
+        readings[USED_RATIO] = used / total if 0 <= used <= total > 0 else AbsentReason.UNKNOWN
+    else:
+        room = total - reserved
+        readings[USED_RATIO] = used / room if 0 <= used <= room > 0 else AbsentReason.UNKNOWN

@@ -1,0 +1,119 @@
+"""GPM metrics (Hopper and newer): what the driver makes of two samples of a device's counters, in one call for all.
+
+Read by device.py and mig.py each tick. Two samples are allocated once per device and change places.
+"""
+
+import ctypes
+import logging
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pynvml
+
+from telemetry.agent.backends.nvml.calls import answers_strangely, function
+from telemetry.agent.backends.nvml.errors import reason_of
+from telemetry.agent.backends.nvml.ranges import believable
+from telemetry.agent.backends.nvml.readings import GPM_LINES
+from telemetry.agent.backends.protocol import Reading
+from telemetry.catalog import AbsentReason
+
+_log = logging.getLogger(__name__)
+
+_MIN_SECONDS = 0.1  # nvml.h: "should be greater than 100ms due to the internal sample refresh rate"
+_MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
+
+GPM_METRICS = tuple(line.metric for line in GPM_LINES)
+_ROWS = [(line.metric, line.unit.up, line.unit.down, *believable(line.metric)) for line in GPM_LINES]
+# nvmlGpmMetric_t: the id is passed over; then return code, value; the names are passed over.
+_ANSWER = struct.Struct(f"={pynvml.c_nvmlGpmMetricsGet_t.metrics.offset}x" + len(GPM_LINES) * "4xid24x")
+
+
+def open_gpm(board: Any, instance_id: int | None = None) -> "GpmReader | AbsentReason":
+    """Return the reader of a board, or of a GPU instance of it, with its first sample taken; or why there is none.
+
+    Raises DeviceGoneError and DriverAwayError.
+    """
+    support = pynvml.c_nvmlGpmSupport_t(version=pynvml.NVML_GPM_SUPPORT_VERSION)
+    code = function("nvmlGpmQueryDeviceSupport")(board, ctypes.byref(support))
+    if code != pynvml.NVML_SUCCESS:
+        return reason_of(code)
+    if not support.isSupportedDevice:
+        return AbsentReason.NOT_SUPPORTED
+    try:
+        reader = GpmReader(board, instance_id)
+    except pynvml.NVMLError as error:
+        return reason_of(error.value)
+    code = reader.sample()
+    if code == pynvml.NVML_SUCCESS:
+        return reader
+    reader.free()
+    return reason_of(code)
+
+
+class GpmReader:
+    """The GPM metrics of a board, or of one GPU instance of it under MIG."""
+
+    def __init__(self, board: Any, instance_id: int | None = None) -> None:
+        """Allocate the two samples. Raises NVMLError where the driver has no memory for them."""
+        self._older, self._newer = pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()
+        self._sampled_at: float | None = None
+        self._code = pynvml.NVML_SUCCESS
+        self._get = pynvml.c_nvmlGpmMetricsGet_t(version=pynvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=len(GPM_LINES))
+        for metric, line in zip(self._get.metrics, GPM_LINES, strict=False):
+            metric.metricId = line.gpm_id
+        self._take = self._sampling(board, instance_id)
+        self._evaluate = function("nvmlGpmMetricsGet")
+        self._get_reference = ctypes.byref(self._get)
+
+    @staticmethod
+    def _sampling(board: Any, instance_id: int | None) -> Callable[[Any], int]:
+        if instance_id is None:
+            whole = function("nvmlGpmSampleGet")
+            return lambda sample: whole(board, sample)
+        part = function("nvmlGpmMigSampleGet")
+        return lambda sample: part(board, instance_id, sample)
+
+    def sample(self) -> int:
+        """Take a sample in the place of the older one; return the driver's code."""
+        self._older, self._newer = self._newer, self._older
+        return self._take(self._newer)
+
+    def read(self, readings: dict[str, Reading], now: float) -> bool:
+        """Put what happened since the sample before into `readings`; nothing where there is no such sample yet.
+
+        Return False where the device answers strangely. Raises DeviceGoneError and DriverAwayError.
+        """
+        since = None if self._sampled_at is None else now - self._sampled_at
+        if since is not None and since < _MIN_SECONDS:
+            return True
+        code = self.sample()
+        self._sampled_at = now if code == pynvml.NVML_SUCCESS else None
+        if code == pynvml.NVML_SUCCESS:
+            if since is None or since > _MAX_SECONDS:
+                return True
+            self._get.sample1, self._get.sample2 = self._older, self._newer
+            code = self._evaluate(self._get_reference)
+        if code != pynvml.NVML_SUCCESS:
+            readings.update(dict.fromkeys(GPM_METRICS, reason_of(code)))
+            changed, self._code = code != self._code, code
+            return not (changed and answers_strangely(code))
+        self._put(readings)
+        return True
+
+    def _put(self, readings: dict[str, Reading]) -> None:
+        answers = iter(_ANSWER.unpack_from(self._get))
+        for (metric, up, down, low, high), code, raw in zip(_ROWS, answers, answers, strict=True):
+            if code:
+                readings[metric] = reason_of(code)
+                continue
+            value = raw * up / down
+            readings[metric] = value if low <= value <= high else AbsentReason.UNKNOWN
+
+    def free(self) -> None:
+        """Give the samples back; the reader is not used again. Before the driver is let go of."""
+        for sample in (self._older, self._newer):
+            try:
+                pynvml.nvmlGpmSampleFree(sample)
+            except pynvml.NVMLError as error:
+                _log.warning("the NVIDIA driver does not take a GPM sample back: %s", error)

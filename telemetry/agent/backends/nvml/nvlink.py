@@ -1,0 +1,115 @@
+"""NVLink: the rate that the driver's traffic counters make, and the error counters summed over the links.
+
+Read by device.py each tick. Imports no other reader's state.
+"""
+
+import ctypes
+from functools import partial
+from typing import Any
+
+import pynvml
+
+from telemetry.agent.backends.nvml.calls import Ask, function
+from telemetry.agent.backends.nvml.errors import reason_of
+from telemetry.agent.backends.nvml.ranges import believable
+from telemetry.agent.backends.nvml.readings import KIB, NVLINK_ERROR_COUNTERS, NVLINK_RECEIVED, NVLINK_SENT
+from telemetry.agent.backends.protocol import Reading
+from telemetry.catalog import AbsentReason
+
+RATE = "nvlink_bytes_per_second"
+ERRORS = "nvlink_errors_total"
+ERROR_METRICS = (*NVLINK_ERROR_COUNTERS, ERRORS)
+_SLOW_SECONDS = 10.0
+_MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
+
+
+class NvlinkRate:
+    """Bytes in both directions per second, from two readings of the counters; nothing at the first one."""
+
+    def __init__(self) -> None:
+        self._low, self._high = believable(RATE)
+        self._before: tuple[float, float] | None = None
+
+    def derive(self, readings: dict[str, Reading], now: float) -> None:
+        """Put the rate in the place of the two counters."""
+        sent, received = readings.pop(NVLINK_SENT, None), readings.pop(NVLINK_RECEIVED, None)
+        before, self._before = self._before, None
+        for counter in (sent, received):
+            if isinstance(counter, AbsentReason):
+                readings[RATE] = counter
+                return
+        if sent is None or received is None:
+            readings[RATE] = AbsentReason.NOT_SUPPORTED
+            return
+        counted = float(sent) + float(received)
+        self._before = (now, counted)
+        # Counters that fell began anew: no rate leads over that.
+        if before is not None and counted >= before[1] and 0 < now - before[0] <= _MAX_SECONDS:
+            rate = (counted - before[1]) * KIB.up / (now - before[0])
+            readings[RATE] = rate if self._low <= rate <= self._high else AbsentReason.UNKNOWN
+
+
+class NvlinkErrors:
+    """A board's error counters, summed over its links.
+
+    A call per link and counter, 72 on an H100: they are asked every 10 s, and the sums stand until then, which is right
+    for counters alone. Where one link does not answer there is no sum: without it the counter would seem to begin anew.
+    """
+
+    def __init__(self, board: Any, phase_seconds: float = 0.0) -> None:
+        """Find the links. Boards ask at different ticks, by `phase_seconds`. May raise as `read` does."""
+        self._board = board
+        self._phase_seconds = phase_seconds % _SLOW_SECONDS
+        self._due = float("-inf")
+        self._count = ctypes.c_ulonglong()
+        self._asks: dict[str, list[Ask]] = {metric: self._links(c) for metric, c in NVLINK_ERROR_COUNTERS.items()}
+        self.metrics = {metric for metric, asks in self._asks.items() if asks}
+        if self.metrics == set(NVLINK_ERROR_COUNTERS):
+            self.metrics.add(ERRORS)
+        self._sums: dict[str, Reading] = {}
+
+    def _links(self, counter: int) -> list[Ask]:
+        address = function("nvmlDeviceGetNvLinkErrorCounter")
+        reference = ctypes.byref(self._count)
+        asks: list[Ask] = []
+        for link in range(pynvml.NVML_NVLINK_MAX_LINKS):
+            ask = partial(address, self._board, link, counter, reference)
+            code = ask()
+            if code == pynvml.NVML_SUCCESS:
+                asks.append(ask)
+            elif code == pynvml.NVML_ERROR_INVALID_ARGUMENT:
+                break  # the board has no such link, and none above it
+            else:
+                reason_of(code)
+        return asks
+
+    def read(self, readings: dict[str, Reading], now: float) -> None:
+        """Put the sums into `readings`. Raises DeviceGoneError and DriverAwayError."""
+        if not self.metrics:
+            return
+        if now >= self._due:
+            self._sums = {metric: self._sum(metric) for metric in NVLINK_ERROR_COUNTERS if metric in self.metrics}
+            if ERRORS in self.metrics:
+                self._sums[ERRORS] = _total([*self._sums.values()])
+            self._due = (now // _SLOW_SECONDS + 1) * _SLOW_SECONDS + self._phase_seconds
+        readings.update(self._sums)
+
+    def _sum(self, metric: str) -> Reading:
+        low, high = believable(metric)
+        total = 0
+        for ask in self._asks[metric]:
+            code = ask()
+            if code:
+                return reason_of(code)
+            total += self._count.value
+        return total if low <= total <= high else AbsentReason.UNKNOWN
+
+
+def _total(sums: list[Reading]) -> Reading:
+    total = 0.0
+    for one in sums:
+        if isinstance(one, AbsentReason):
+            return one
+        total += one
+    low, high = believable(ERRORS)
+    return total if low <= total <= high else AbsentReason.UNKNOWN

@@ -1,0 +1,132 @@
+"""Who uses an NVIDIA device: the driver's lists of running processes, their share of the SMs, and whose they are.
+
+Called by device.py every few seconds, on the thread that reads the device.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pynvml
+
+from telemetry.agent.backends.nvml.errors import DeviceGoneError, DriverAwayError, reason_of
+from telemetry.agent.backends.nvml.ranges import believable
+from telemetry.agent.backends.ownership import Owner, describe
+from telemetry.wire import DeviceProcess
+
+_log = logging.getLogger(__name__)
+
+_MAX_PROCESSES = 500  # of one device; all of a board's eight fit into one message
+_STALE_MICROSECONDS = 10_000_000
+_STAMP_CEILING = 2**62
+
+# By what the driver has: version 2 before driver 510.
+_LISTS: tuple[tuple[Callable[[Any], list[Any]], Callable[[Any], list[Any]]], ...] = (
+    (pynvml.nvmlDeviceGetComputeRunningProcesses_v3, pynvml.nvmlDeviceGetComputeRunningProcesses_v2),
+    (pynvml.nvmlDeviceGetGraphicsRunningProcesses_v3, pynvml.nvmlDeviceGetGraphicsRunningProcesses_v2),
+)
+
+
+class SmShares:
+    """The share of the SMs by process; keeps, for one device, up to when its samples were read."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._since = 0
+
+    def read(self, handle: Any) -> dict[int, float]:
+        """Return the newest share by pid, 0 to 1, of the processes that the driver has a new sample of.
+
+        Idle processes have none, and under MIG no process has.
+        """
+        if self._since > self._clock() * 1e6 + _STALE_MICROSECONDS:
+            self._since = 0  # the clock was set back, and the driver's stamps with it
+        try:
+            samples = pynvml.nvmlDeviceGetProcessUtilization(handle, self._since)
+        except pynvml.NVMLError:
+            return {}  # that there is no new sample is an error as well: NOT_FOUND, or the code of success
+        newest: dict[int, tuple[int, float]] = {}
+        for sample in samples:
+            if sample.timeStamp < _STAMP_CEILING and sample.timeStamp >= newest.get(sample.pid, (0, 0))[0]:
+                newest[sample.pid] = (sample.timeStamp, sample.smUtil)
+        self._since = max((stamp for stamp, _ in newest.values()), default=self._since)
+        # The first call gets all that the driver has kept, also of processes that have been idle since.
+        oldest = self._since - _STALE_MICROSECONDS
+        return {pid: percent / 100 for pid, (stamp, percent) in newest.items() if stamp >= oldest and percent <= 100}
+
+
+def read_processes(
+    handle: Any, shares: SmShares, describe: Callable[[int], Owner] = describe
+) -> list[DeviceProcess] | None:
+    """Return the processes of a device, those with the most memory first, None where the driver does not tell.
+
+    A lost device may answer with an empty list: the caller knows that it is lost and does not ask.
+    """
+    try:
+        memory = _memory_by_pid(handle)
+    except (DeviceGoneError, DriverAwayError):
+        return None
+    if memory is None:
+        return None
+    if not memory:
+        return []
+    pids = sorted(memory, key=lambda pid: memory[pid] or 0, reverse=True)
+    if len(pids) > _MAX_PROCESSES:
+        _log.warning("a device has %d processes: the %d with the most memory are shown", len(pids), _MAX_PROCESSES)
+    found = shares.read(handle)
+    return [_process(pid, memory[pid], found.get(pid), describe(pid)) for pid in pids[:_MAX_PROCESSES]]
+
+
+def _process(pid: int, memory_bytes: int | None, sm_ratio: float | None, owner: Owner) -> DeviceProcess:
+    return DeviceProcess(
+        pid=pid,
+        command=owner.command,
+        user=owner.user,
+        memory_bytes=memory_bytes,
+        sm_ratio=sm_ratio,
+        container=owner.container,
+        slurm_job=owner.slurm_job,
+    )
+
+
+def _memory_by_pid(handle: Any) -> dict[int, int | None] | None:
+    """Return bytes by pid, None where not known; None in all where the driver gives neither of its lists.
+
+    A process stands in both lists with the same memory where it computes and draws, and once for each MIG instance.
+    Raises DeviceGoneError and DriverAwayError.
+    """
+    lists = [rows for rows in (_running(handle, newest, older) for newest, older in _LISTS) if rows is not None]
+    if not lists:
+        return None
+    parts: dict[tuple[int, int, int], int | None] = {}
+    for rows in lists:
+        for row in _with_a_pid(rows):
+            key = (row.pid, row.gpuInstanceId, row.computeInstanceId)
+            seen, used = parts.get(key), _believed(row.usedGpuMemory)
+            parts[key] = used if seen is None else max(seen, used or 0)
+    memory: dict[int, int | None] = {}
+    for (pid, _, _), part in parts.items():
+        so_far = memory.get(pid, 0)
+        memory[pid] = None if so_far is None or part is None else so_far + part
+    return memory
+
+
+def _with_a_pid(rows: list[Any]) -> Iterator[Any]:
+    """Leave out what is in another PID namespace: the driver shows it there as process 0."""
+    return (row for row in rows if row.pid)
+
+
+def _believed(used_bytes: int | None) -> int | None:
+    return used_bytes if used_bytes is not None and used_bytes <= believable("memory_used_bytes")[1] else None
+
+
+def _running(handle: Any, newest: Callable[[Any], list[Any]], older: Callable[[Any], list[Any]]) -> list[Any] | None:
+    try:
+        try:
+            return newest(handle)
+        except pynvml.NVMLError_FunctionNotFound:
+            return older(handle)
+    except pynvml.NVMLError as error:
+        _log.debug("a list of running processes is not told: %s", reason_of(error.value))
+        return None

@@ -1,0 +1,162 @@
+"""Which driver call gives which reading: one line each, in the vendor's unit. Adding a metric is a line here.
+
+Where a metric stands in several lines, the first that the device offers counts. Read by the device's readers; holds no
+driver state. Source: nvml.h and the NVML API reference.
+"""
+
+from dataclasses import dataclass, field
+
+import pynvml
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The vendor's unit: `raw * up / down` is the base unit. Two whole numbers, so that 345678 mW are 345.678 W."""
+
+    up: int = 1
+    down: int = 1
+
+
+AS_IS = Unit()
+PERCENT, MILLI, MICRO, NANO = Unit(down=100), Unit(down=1000), Unit(down=10**6), Unit(down=10**9)
+KIB, MIB, MEGA = Unit(up=2**10), Unit(up=2**20), Unit(up=10**6)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A driver call: `symbol(handle, *arguments, answer...)`. `pointers` are the struct formats of its answers.
+
+    An answer that is a struct which states its version begins with it.
+    """
+
+    symbol: str
+    pointers: tuple[str, ...]
+    arguments: tuple[int, ...] = ()
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallLine:
+    """`member` counts the numbers in all answers of the call. What is `fixed` for a board is asked once."""
+
+    metric: str
+    call: Call
+    unit: Unit = AS_IS
+    member: int = 0
+    fixed: bool = field(default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldLine:
+    """A field value; `scope` is what the field's description in nvml.h says (a link, or power of the module)."""
+
+    metric: str
+    field_id: int
+    unit: Unit = AS_IS
+    scope: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GpmLine:
+    metric: str
+    gpm_id: int
+    unit: Unit = PERCENT
+
+
+def _number(symbol: str, *arguments: int) -> Call:
+    return Call(symbol, ("I",), arguments)
+
+
+def _long(symbol: str) -> Call:
+    return Call(symbol, ("Q",))
+
+
+_UTILIZATION = Call("nvmlDeviceGetUtilizationRates", ("II",))
+_ENCODER = Call("nvmlDeviceGetEncoderUtilization", ("I", "I"))
+_DECODER = Call("nvmlDeviceGetDecoderUtilization", ("I", "I"))
+_MEMORY = Call("nvmlDeviceGetMemoryInfo_v2", ("I4xQQQQ",), version=pynvml.nvmlMemory_v2)
+MEMORY_BEFORE_510 = Call("nvmlDeviceGetMemoryInfo", ("QQQ",))
+
+# What MIG instances offer too.
+MEMORY_LINES = (
+    CallLine("memory_total_bytes", _MEMORY, member=1),
+    CallLine("memory_reserved_bytes", _MEMORY, member=2),
+    CallLine("memory_free_bytes", _MEMORY, member=3),
+    CallLine("memory_used_bytes", _MEMORY, member=4),
+    CallLine("memory_total_bytes", MEMORY_BEFORE_510, member=0),
+    CallLine("memory_free_bytes", MEMORY_BEFORE_510, member=1),
+    CallLine("memory_used_bytes", MEMORY_BEFORE_510, member=2),
+)
+
+CALL_LINES = (
+    CallLine("gpu_utilization_ratio", _UTILIZATION, PERCENT),
+    CallLine("memory_controller_utilization_ratio", _UTILIZATION, PERCENT, member=1),
+    CallLine("encoder_utilization_ratio", _ENCODER, PERCENT),
+    CallLine("decoder_utilization_ratio", _DECODER, PERCENT),
+    *MEMORY_LINES,
+    CallLine("power_draw_watts", _number("nvmlDeviceGetPowerUsage"), MILLI),
+    CallLine("power_limit_watts", _number("nvmlDeviceGetEnforcedPowerLimit"), MILLI),
+    CallLine("energy_joules_total", _long("nvmlDeviceGetTotalEnergyConsumption"), MILLI),
+    CallLine("temperature_celsius", _number("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU)),
+    CallLine("sm_clock_hertz", _number("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM), MEGA),
+    CallLine("sm_clock_max_hertz", _number("nvmlDeviceGetMaxClockInfo", pynvml.NVML_CLOCK_SM), MEGA, fixed=True),
+    CallLine("memory_clock_hertz", _number("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM), MEGA),
+    CallLine("clock_event_reasons", _long("nvmlDeviceGetCurrentClocksEventReasons")),
+    CallLine("clock_event_reasons", _long("nvmlDeviceGetCurrentClocksThrottleReasons")),  # before driver 535
+    CallLine("pcie_replay_total", _number("nvmlDeviceGetPcieReplayCounter")),
+    CallLine("pcie_link_generation", _number("nvmlDeviceGetCurrPcieLinkGeneration")),
+    CallLine("pcie_link_generation_max", _number("nvmlDeviceGetMaxPcieLinkGeneration"), fixed=True),
+    CallLine("pcie_link_width", _number("nvmlDeviceGetCurrPcieLinkWidth")),
+    CallLine("pcie_link_width_max", _number("nvmlDeviceGetMaxPcieLinkWidth"), fixed=True),
+    CallLine("fan_speed_ratio", _number("nvmlDeviceGetFanSpeed"), PERCENT),
+)
+
+# Not metrics themselves: counters from which nvlink.py makes the rate.
+NVLINK_SENT, NVLINK_RECEIVED = "nvlink sent", "nvlink received"
+_ALL_LINKS = 2**32 - 1
+
+# One driver call for all of them, with a return code each.
+FIELD_LINES = (
+    FieldLine("power_draw_watts", pynvml.NVML_FI_DEV_POWER_AVERAGE, MILLI),  # where the call refuses: Grace Hopper
+    FieldLine("power_draw_instant_watts", pynvml.NVML_FI_DEV_POWER_INSTANT, MILLI),
+    FieldLine("energy_joules_total", pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, MILLI),
+    FieldLine("memory_temperature_celsius", pynvml.NVML_FI_DEV_MEMORY_TEMP),
+    FieldLine("power_throttle_seconds_total", pynvml.NVML_FI_DEV_PERF_POLICY_POWER, NANO),
+    # Not ..._CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN, the same counter: its number is 251 in the headers of drivers 575
+    # and 580 and 269 later, and 269 was a power profile's number before. This one has kept its number.
+    FieldLine("thermal_throttle_seconds_total", pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL, NANO),
+    FieldLine("pcie_replay_total", pynvml.NVML_FI_DEV_PCIE_REPLAY_COUNTER),
+    FieldLine("ecc_corrected_total", pynvml.NVML_FI_DEV_ECC_SBE_VOL_TOTAL),
+    FieldLine("ecc_uncorrected_total", pynvml.NVML_FI_DEV_ECC_DBE_VOL_TOTAL),
+    FieldLine("remapped_rows_corrected_total", pynvml.NVML_FI_DEV_REMAPPED_COR),
+    FieldLine("remapped_rows_uncorrected_total", pynvml.NVML_FI_DEV_REMAPPED_UNC),
+    FieldLine("row_remap_pending", pynvml.NVML_FI_DEV_REMAPPED_PENDING),
+    FieldLine("row_remap_failure", pynvml.NVML_FI_DEV_REMAPPED_FAILURE),
+    FieldLine("recovery_action", pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION),
+    FieldLine(NVLINK_SENT, pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, scope=_ALL_LINKS),
+    FieldLine(NVLINK_RECEIVED, pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, scope=_ALL_LINKS),
+)
+
+# Hopper and newer: one driver call for all of them, over two samples.
+GPM_LINES = (
+    GpmLine("graphics_engine_active_ratio", pynvml.NVML_GPM_METRIC_GRAPHICS_UTIL),
+    GpmLine("sm_active_ratio", pynvml.NVML_GPM_METRIC_SM_UTIL),
+    GpmLine("sm_occupancy_ratio", pynvml.NVML_GPM_METRIC_SM_OCCUPANCY),
+    GpmLine("tensor_active_ratio", pynvml.NVML_GPM_METRIC_ANY_TENSOR_UTIL),
+    GpmLine("dram_active_ratio", pynvml.NVML_GPM_METRIC_DRAM_BW_UTIL),
+    GpmLine("fp64_active_ratio", pynvml.NVML_GPM_METRIC_FP64_UTIL),
+    GpmLine("fp32_active_ratio", pynvml.NVML_GPM_METRIC_FP32_UTIL),
+    GpmLine("fp16_active_ratio", pynvml.NVML_GPM_METRIC_FP16_UTIL),
+    GpmLine("pcie_tx_bytes_per_second", pynvml.NVML_GPM_METRIC_PCIE_TX_PER_SEC, MIB),
+    GpmLine("pcie_rx_bytes_per_second", pynvml.NVML_GPM_METRIC_PCIE_RX_PER_SEC, MIB),
+    GpmLine("nvlink_tx_bytes_per_second", pynvml.NVML_GPM_METRIC_NVLINK_TOTAL_TX_PER_SEC, MIB),
+    GpmLine("nvlink_rx_bytes_per_second", pynvml.NVML_GPM_METRIC_NVLINK_TOTAL_RX_PER_SEC, MIB),
+)
+
+# nvmlDeviceGetNvLinkErrorCounter, a call per link and counter.
+NVLINK_ERROR_COUNTERS = {
+    "nvlink_crc_flit_errors_total": pynvml.NVML_NVLINK_ERROR_DL_CRC_FLIT,
+    "nvlink_crc_data_errors_total": pynvml.NVML_NVLINK_ERROR_DL_CRC_DATA,
+    "nvlink_replay_errors_total": pynvml.NVML_NVLINK_ERROR_DL_REPLAY,
+    "nvlink_recovery_errors_total": pynvml.NVML_NVLINK_ERROR_DL_RECOVERY,
+}

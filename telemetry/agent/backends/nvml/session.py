@@ -1,0 +1,91 @@
+"""One taking-up of the driver, from nvmlInit to nvmlShutdown, which waits until no call is under way any more.
+
+Made by backend.py at `open`; every read of a device happens inside it. A driver that is shut down while a call hangs in it
+crashes the process when the call comes back: the last call that leaves shuts it down then.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+import pynvml
+
+from telemetry.agent.backends.nvml.errors import advice
+from telemetry.agent.backends.protocol import BackendUnavailable
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE_SECONDS = 1.0  # for calls that are under way when the driver is let go of
+
+
+class Session:
+    """`is_broken` is set by a read that met an unloaded driver, `is_changed` by one that met a changed device."""
+
+    def __init__(self) -> None:
+        """Take the driver up. Raises BackendUnavailable."""
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise BackendUnavailable(advice(error)) from error
+        self.is_broken = False
+        self.is_changed = False
+        self._calm = threading.Condition()
+        self._under_way = 0
+        self._is_closing = False
+        self._is_over = False
+        self._held: list[Callable[[], None]] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is under way on another thread."""
+        return self._under_way > 0
+
+    def hold(self, give_back: Callable[[], None]) -> None:
+        """Remember what is to be given back to the driver before it is shut down."""
+        self._held.append(give_back)
+
+    def drop(self, give_back: Callable[[], None]) -> None:
+        """Forget what was given back already."""
+        self._held.remove(give_back)
+
+    def enter(self) -> bool:
+        """Begin a call; False where the driver is being let go of. `leave` follows every True."""
+        with self._calm:
+            if self._is_closing:
+                return False
+            self._under_way += 1
+            return True
+
+    def leave(self) -> None:
+        with self._calm:
+            self._under_way -= 1
+            if self._is_closing and not self._under_way:
+                self._end()
+                self._calm.notify_all()
+
+    def close(self) -> None:
+        """Let go of the driver: at once, or, where a call does not come back in time, when it does."""
+        with self._calm:
+            if self._is_closing:
+                return
+            self._is_closing = True
+            if not self._under_way:
+                self._end()
+            elif not self._calm.wait_for(lambda: self._is_over, _PATIENCE_SECONDS):
+                _log.warning("an NVIDIA driver call does not return: the driver is let go of when it does")
+
+    def abandon(self) -> None:
+        """End the session without shutting the driver down, which a thread is known to be in for good."""
+        with self._calm:
+            self._is_closing = True
+            self._under_way += 1  # never left
+
+    def _end(self) -> None:
+        self._is_over = True
+        try:
+            for give_back in self._held:
+                give_back()
+            pynvml.nvmlShutdown()
+        except pynvml.NVMLError as error:
+            # A driver that was unloaded meanwhile has nothing left to give back.
+            _log.warning("the NVIDIA driver does not shut down cleanly: %s", error)

@@ -1,0 +1,92 @@
+"""The rows of a device's charts: which metrics share one, and what a device shows of them. Called by the device page.
+
+A counter is drawn as its growth per second: seconds slowed down per second are the share of time, and so a ratio.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from telemetry import catalog, figures, traces
+from telemetry.catalog import Kind
+from telemetry.figures import Key
+from telemetry.store.read import Bucketed, BucketedMetric, Column
+from telemetry.traces import Trace
+
+_SERIES = ("s1", "s4", "s3", "s2", "s5", "s6")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One row: its name in URLs, its label, the base unit of its axis, and the metrics in the order of their lines."""
+
+    key: str
+    label: str
+    unit: str
+    metrics: tuple[str, ...]
+    from_zero: bool = True
+
+    def offered(self, metrics: Collection[str]) -> list[str]:
+        return [name for name in self.metrics if name in metrics]
+
+    @property
+    def id(self) -> str:
+        return f"fig-{self.key}"
+
+
+GROUPS = (
+    Group("activity", "Activity", "ratio", ("sm_active_ratio", "tensor_active_ratio", "dram_active_ratio")),
+    Group("utilisation", "Utilisation", "ratio", ("gpu_utilization_ratio", "memory_controller_utilization_ratio")),
+    Group("power", "Power", "watts", ("power_draw_watts",)),
+    Group("temperature", "Temperature", "celsius", ("temperature_celsius", "memory_temperature_celsius"), from_zero=False),
+    Group("clocks", "Clocks", "hertz", ("sm_clock_hertz", "memory_clock_hertz"), from_zero=False),
+    Group("memory", "Memory used", "bytes", ("memory_used_bytes",)),
+    Group("links", "Links", "bytes_per_second",
+          ("nvlink_tx_bytes_per_second", "nvlink_rx_bytes_per_second", "pcie_tx_bytes_per_second", "pcie_rx_bytes_per_second")),
+    Group("nvlink", "NVLink", "bytes_per_second", ("nvlink_bytes_per_second",)),
+    Group("slowed", "Slowed down, share of time", "ratio", ("power_throttle_seconds_total", "thermal_throttle_seconds_total")),
+    Group("pipes", "Pipes", "ratio", ("fp64_active_ratio", "fp32_active_ratio", "fp16_active_ratio")),
+    Group("occupancy", "SM occupancy", "ratio", ("sm_occupancy_ratio", "graphics_engine_active_ratio")),
+    Group("video", "Video", "ratio", ("encoder_utilization_ratio", "decoder_utilization_ratio")),
+    Group("fan", "Fan", "ratio", ("fan_speed_ratio",)),
+    Group("host-cpu", "Host CPU", "ratio", ("host_cpu_utilization_ratio",)),
+    Group("host-memory", "Host memory", "bytes", ("host_memory_used_bytes",)),
+    Group("pressure", "Pressure", "ratio",
+          ("host_cpu_pressure_ratio", "host_memory_pressure_ratio", "host_io_pressure_ratio")),
+    Group("agent-cpu", "Agent CPU, share of a core", "ratio", ("agent_cpu_seconds_total",)),
+    Group("agent-memory", "Agent memory", "bytes", ("agent_resident_bytes",)),
+    Group("agent-lateness", "Agent lateness", "seconds", ("agent_tick_lateness_seconds",)),
+    Group("agent-waiting", "Batches waiting", "batches", ("agent_batches_spooled",)),
+)  # fmt: skip
+BY_KEY = {group.key: group for group in GROUPS}
+
+
+def figure(group: Group, metrics: Sequence[str], **options: Any) -> dict[str, Any]:
+    """Return the figure of those metrics of a group: one of them as a mean within its band, several as lines."""
+    options = {"from_zero": group.from_zero, "is_stacked": True, **options}
+    if len(metrics) == 1:
+        return figures.as_json(figures.mean_with_band(group.unit, "mean", **options))
+    lines = [figures.line(_SERIES[position]) for position in range(len(metrics))]
+    keys = [Key(catalog.BY_NAME[name].label, _SERIES[i], [i]) for i, name in enumerate(metrics)]
+    return figures.as_json(figures.figure(lines, unit=group.unit, keys=keys, **options))
+
+
+def arrays(block: Bucketed, uuid: str, metrics: Sequence[str]) -> dict[str, Any]:
+    """Return the values for `figure`, in the order of its traces."""
+    found = [_levels(block, uuid, name) for name in metrics]
+    if len(found) == 1:
+        lines: list[Trace] = traces.mean_with_band(block.times_ms, found[0].mean, found[0].minimum, found[0].maximum)
+    else:
+        lines = [traces.line(series.mean) for series in found]
+    return {"traces": lines, **traces.gaps(block.times_ms, [series.mean for series in found])}
+
+
+def _levels(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:
+    gap: Column = [None] * len(block.times_ms)
+    found = block.series.get(uuid, {}).get(metric)
+    if found is None:
+        return BucketedMetric(gap, gap, gap, gap)
+    if catalog.BY_NAME[metric].kind is not Kind.COUNTER:
+        return found
+    rate: Column = [None if growth is None else growth / block.step_seconds for growth in found.increase]
+    return BucketedMetric(rate, rate, rate)

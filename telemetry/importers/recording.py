@@ -1,0 +1,129 @@
+"""Rows of recorded files gathered by device, and cut into the windows that the store keeps. Called by the importer.
+
+A device that has a UUID keeps it; others get one that is made from the host's name and the device's place in it, so that
+the next file of the same host names the same device.
+"""
+
+import uuid
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import isnan, nan
+
+import numpy as np
+
+from telemetry.importers.rows import Faults, Row
+from telemetry.store.recorded import WINDOW_MS
+from telemetry.wire import MAX_TICKS, UUID, Batch, DeviceInfo, DeviceKind
+
+_NAMESPACE = uuid.UUID("6a2f6cc1-31a0-5b52-8f0e-0c8f0c4f6a5e")
+
+
+class DeviceUnclear(ValueError):
+    """The row does not tell which device it speaks of."""
+
+
+@dataclass(slots=True)
+class Recording:
+    """One device's samples: `times_ms (n,)`, and per metric a column `(n,)` with NaN where there is no reading."""
+
+    host: str
+    device: DeviceInfo
+    times_ms: "array[int]" = field(default_factory=lambda: array("q"))
+    columns: dict[str, "array[float]"] = field(default_factory=dict)
+
+    def add(self, time_ms: int, values: dict[str, float]) -> None:
+        self.times_ms.append(time_ms)
+        n = len(self.times_ms)
+        for metric, value in values.items():
+            column = self.columns.setdefault(metric, array("d"))
+            column.extend([nan] * (n - 1 - len(column)))
+            column.append(value)
+
+    def windows(self, shift_ms: int, faults: Faults) -> Iterator[Batch]:
+        """Yield the samples as batches of WINDOW_MS at most, each named by its device and time, moved by `shift_ms`."""
+        times = np.array(self.times_ms, dtype=np.int64) + shift_ms
+        order = np.argsort(times, kind="stable")
+        times = times[order]
+        gaps = np.diff(np.unique(times))
+        seconds = min(max(float(np.median(gaps)) / 1000, 0.01), 3600.0) if gaps.size else 1.0
+        columns = {metric: self._column(metric)[order] for metric in self.columns}
+        for start in _starts(times):
+            yield from self._window(times[start], {m: c[start] for m, c in columns.items()}, seconds, faults)
+
+    def _column(self, metric: str) -> np.ndarray:
+        column = np.full(len(self.times_ms), np.nan)
+        column[: len(self.columns[metric])] = self.columns[metric]
+        return column
+
+    def _window(
+        self, times: np.ndarray, columns: dict[str, np.ndarray], seconds: float, faults: Faults
+    ) -> Iterator[Batch]:
+        keep = self._without_doubles(times, columns, faults)
+        if keep.size > MAX_TICKS:
+            faults.add(
+                self.host, f"{self.device.model or self.device.kind}: over {MAX_TICKS} samples in ten minutes; left out"
+            )
+            return
+        if not keep.size:
+            return
+        at = times[keep].tolist()
+        yield Batch(
+            host=self.host,
+            epoch=_epoch(self.host, self.device.uuid),
+            sequence=at[0] // WINDOW_MS,
+            segment=0,
+            sent_ms=at[-1],
+            times_ms=at,
+            devices=[self.device],
+            columns={m: [_values(c[keep])] for m, c in columns.items() if not np.isnan(c[keep]).all()},
+            sample_seconds=seconds,
+        )
+
+    def _without_doubles(self, times: np.ndarray, columns: dict[str, np.ndarray], faults: Faults) -> np.ndarray:
+        """Return the positions to keep: of rows of one time the first; one that differs from it is a bad row."""
+        positions, first = np.unique(times, return_index=True)
+        if positions.size == times.size:
+            return np.arange(times.size)
+        for at in np.setdiff1d(np.arange(times.size), first):
+            kept = first[np.searchsorted(positions, times[at])]
+            if any(c[at] != c[kept] and not (isnan(c[at]) and isnan(c[kept])) for c in columns.values()):
+                what = f"two rows of {self.device.kind} {self.device.index} have the time {times[at]} and differ"
+                faults.add(self.host, f"{what}; does the file lack a column index or uuid?")
+        return first
+
+
+def _starts(times: np.ndarray) -> Iterator[slice]:
+    """Yield the slices of sorted times `(n,)` that lie in one window each."""
+    edges = np.flatnonzero(np.diff(times // WINDOW_MS)) + 1
+    yield from (slice(a, b) for a, b in zip([0, *edges.tolist()], [*edges.tolist(), times.size], strict=True) if b > a)
+
+
+def _values(column: np.ndarray) -> list[float | None]:
+    return [None if isnan(value) else value for value in column.tolist()]
+
+
+def _epoch(host: str, device: str) -> str:
+    return blake2b(f"recorded/{host}/{device}".encode(), digest_size=16).hexdigest()
+
+
+def device_of(row: Row, *, is_gpu_file: bool) -> DeviceInfo:
+    """Return which device a row speaks of; one that names none is the host as a whole. Raises DeviceUnclear."""
+    said = dict(row.device)
+    place = said.get("device", said.get("index", ""))
+    bus = said.get("pci_bus_id", "")
+    is_node = not is_gpu_file and not (place or bus or "uuid" in said)
+    kind = DeviceKind.NODE if is_node else DeviceKind.NVIDIA
+    own = said.get("uuid", "")
+    if place and not place.isdigit():
+        own, place = own or place, ""
+    if own and not UUID.fullmatch(own):
+        raise DeviceUnclear(f"uuid: {own!r} has characters that no driver gives")
+    index = int(place) if place else 0
+    if index >= 4096:
+        raise DeviceUnclear(f"index: {index} is too large")
+    made = uuid.uuid5(_NAMESPACE, f"{row.host}/{kind}/{place or bus or 0}")
+    return DeviceInfo(
+        own or str(made), kind, index, said.get("model", "")[:500], bus[:32], said.get("driver_version", "")[:100]
+    )

@@ -1,0 +1,151 @@
+"""The whole fleet's exposition, joined from the fragments of its hosts; reads what has changed since the last time.
+
+Used by telemetry/renderer.py, in one thread: nothing here is locked. Families are contiguous; their members of a compressed
+body are made for groups of hosts and kept, for RFC 1952 lets members follow each other.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from fleet.models import Host
+from telemetry import exposition
+from telemetry.exposition import Names
+from telemetry.fragments import Fragments, HostFragments, families
+from telemetry.presence import HostNow, ordered
+from telemetry.store import newest
+from telemetry.store.newest import Identity, Mark
+from telemetry.textformat import OPENMETRICS_END, Family, header
+
+_GROUP = 64  # hosts in one member: some 60 kB, above deflate's window and cheap to make again
+_QUICK, _GZIP = 1, 31  # zlib's level: the text is so alike that higher ones gain little; a gzip header around it
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one scrape asks for; `host` is "" for the whole fleet."""
+
+    names: tuple[Names, ...]
+    openmetrics: bool = False
+    gzip: bool = False
+    host: str = ""
+
+
+class UnknownHost(LookupError):
+    """There is no host of that name."""
+
+
+class Fleet:
+    """Every host's fragments, and the members of compressed bodies that were made of them."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[int, _Known] = {}
+        self._members: dict[tuple[str, int], tuple[Fragments, bytes]] = {}
+
+    def document(self, wanted: Wanted, now: datetime) -> bytes:
+        """Return the body as it is sent. Raises UnknownHost."""
+        hosts = self.refresh(now, wanted.host)
+        fragments = [self._hosts[host.pk].fragments for host in hosts]
+        others = exposition.others(hosts, now) if Names.STEPWATT in wanted.names else []
+        return self.join(wanted, fragments, others)
+
+    def refresh(self, now: datetime, name: str = "") -> list[Host]:
+        """Read the host, or all of them, and return them by name. Raises UnknownHost."""
+        hosts = newest.hosts(name)
+        if name and not hosts:
+            raise UnknownHost(name)
+        ids = [host.pk for host in hosts] if name else None
+        identities = newest.identities(ids)
+        marks = newest.marks(hosts, is_all=not name)
+        if not name:
+            self._hosts = {pk: known for pk, known in self._hosts.items() if pk in marks}
+        rows = self._changed(marks)
+        for host in hosts:
+            known = self._hosts.get(host.pk)
+            if known is None:
+                known = self._hosts[host.pk] = _Known(host)
+            known.take(host, marks[host.pk], identities.get(host.pk, []), rows.get(host.pk), now)
+        return hosts
+
+    def join(self, wanted: Wanted, hosts: Sequence[HostFragments], others: Sequence[Family]) -> bytes:
+        """Return the body that the hosts' fragments make, with the upper package's families behind the own ones."""
+        in_members = wanted.gzip and not wanted.host
+        parts: list[bytes] = []
+        for family, column in _columns(wanted.names, hosts, others):
+            head = header(family, openmetrics=wanted.openmetrics).encode()
+            parts += self._members_of(family.sample_name, head, column) if in_members else (head, *column)
+        if wanted.openmetrics:
+            end = OPENMETRICS_END.encode()
+            parts.append(_member_of_text(end) if in_members else end)
+        body = b"".join(parts)
+        return zlib.compress(body, _QUICK, _GZIP) if wanted.gzip and not in_members else body
+
+    def _members_of(self, name: str, head: bytes, column: Fragments) -> Iterator[bytes]:
+        """Yield the family as members; fragments that stayed the same objects, or the same text, are not compressed again."""
+        yield _member_of_text(head)
+        for first in range(0, len(column), _GROUP):
+            group = column[first : first + _GROUP]
+            kept = self._members.get((name, first))
+            if kept is None or kept[0] != group:
+                kept = self._members[name, first] = (group, zlib.compress(b"".join(group), _QUICK, _GZIP))
+            yield kept[1]
+
+    def _changed(self, marks: Mapping[int, Mark]) -> dict[int, tuple[int, dict[str, Any]]]:
+        """Return (at_ms, readings by uuid) by host id, of the hosts whose mark is not the one they were last read at."""
+        unread = [pk for pk, mark in marks.items() if pk not in self._hosts or self._hosts[pk].mark != mark]
+        return {pk: (at_ms, readings) for pk, at_ms, readings in newest.changed(unread, len(marks))}
+
+
+class _Known:
+    """One host as it was last read."""
+
+    def __init__(self, host: Host) -> None:
+        self.mark: Mark | None = None
+        self.fragments = HostFragments(HostNow(host, is_silent=True, devices=()))
+        self._rows: Sequence[tuple[Any, ...]] = ()
+        self._identities: Sequence[Identity] = ()
+        self._at_ms = 0
+        self._readings: dict[str, Any] = {}
+        self._told: tuple[object, ...] | None = None
+
+    def take(
+        self,
+        host: Host,
+        mark: Mark,
+        rows: Sequence[tuple[Any, ...]],
+        read: tuple[int, dict[str, Any]] | None,
+        now: datetime,
+    ) -> None:
+        """Take what was read; a host that sends nothing more changes too, when it falls silent."""
+        if mark != self.mark:
+            self._at_ms, self._readings = read or (0, {})
+        is_same_identity = rows == self._rows
+        if not is_same_identity:
+            self._rows, self._identities = rows, ordered(map(Identity._make, rows))
+        told = (mark, host.is_silent(now), host.name, host.cluster, host.origin, host.last_seen_at)
+        if told != self._told or not is_same_identity:
+            state = HostNow.of(host, self._identities, self._at_ms, self._readings, is_silent=host.is_silent(now))
+            self.fragments.tell(state)
+        self.mark, self._told = mark, told
+
+
+def _columns(
+    names: Iterable[Names], hosts: Sequence[HostFragments], others: Iterable[Family]
+) -> Iterator[tuple[Family, Fragments]]:
+    """Yield each family that has lines, with its fragments by host."""
+    for naming in names:
+        for family, column in zip(families(naming), zip(*(host.of(naming) for host in hosts), strict=True), strict=False):
+            if any(column):
+                yield family, column
+        if naming is Names.STEPWATT:
+            for family in others:
+                if family.lines:
+                    yield family, ("".join(family.lines).encode(),)
+
+
+@lru_cache(maxsize=1024)
+def _member_of_text(text: bytes) -> bytes:
+    return zlib.compress(text, _QUICK, _GZIP)

@@ -1,0 +1,76 @@
+"""What the exposition reads of the store at each scrape: who is there, what has changed, and the changed rows.
+
+Called by telemetry/scrape.py from its own thread. Plain rows instead of models where there are thousands of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db.models import QuerySet
+
+from fleet.models import Device, Host
+from telemetry.models import LatestState
+
+_AT_ONCE = 500  # host ids in one query
+
+
+class Identity(NamedTuple):
+    """What a device is, apart from its readings."""
+
+    host_id: int
+    pk: int
+    uuid: str
+    kind: str
+    index: int
+    model: str
+    pci_bus_id: str
+    driver_version: str
+    parent_id: int | None
+    profile: str
+
+
+class Mark(NamedTuple):
+    """Changes whenever a host's readings do: every accepted batch sets `heard_at`, in the same transaction."""
+
+    created_at: datetime
+    heard_at: datetime | None
+    at_ms: int | None
+
+
+
+def hosts(name: str) -> list[Host]:
+    """Return the host of that name, if there is one; all of them, by name, where it is ""."""
+    found = Host.objects.only("name", "cluster", "origin", "created_at", "last_seen_at", "heard_at").order_by("name")
+    return list(found.filter(name=name) if name else found)
+
+
+def identities(host_ids: Sequence[int] | None) -> dict[int, list[tuple[Any, ...]]]:
+    """Return the devices' fields in the order of `Identity`, by host id; of all hosts where None is asked."""
+    found: dict[int, list[tuple[Any, ...]]] = {}
+    rows = Device.objects.order_by("host_id", "pk").values_list(*Identity._fields)
+    for row in rows if host_ids is None else rows.filter(host_id__in=host_ids):
+        found.setdefault(row[0], []).append(row)
+    return found
+
+
+def marks(of: Sequence[Host], *, is_all: bool) -> dict[int, Mark]:
+    """Return each host's mark. To be asked before `changed`: what is written between the two is then read once more."""
+    rows = LatestState.objects.values_list("host_id", "at_ms")
+    at_ms = dict(rows if is_all else rows.filter(host_id__in=[host.pk for host in of]))
+    return {host.pk: Mark(host.created_at, host.heard_at, at_ms.get(host.pk)) for host in of}
+
+
+def changed(host_ids: Sequence[int], n_hosts: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield (host id, at_ms, devices as LatestState holds them) of these among `n_hosts`; of a host without any nothing."""
+    rows = LatestState.objects.values_list("host_id", "at_ms", "devices")
+    if 2 * len(host_ids) > n_hosts > _AT_ONCE:
+        wanted = set(host_ids)
+        yield from (row for row in _each(rows) if row[0] in wanted)
+        return
+    for first in range(0, len(host_ids), _AT_ONCE):
+        yield from _each(rows.filter(host_id__in=host_ids[first : first + _AT_ONCE]))
+
+
+def _each(rows: QuerySet[LatestState, tuple[int, int, dict[str, Any]]]) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    return rows.iterator(chunk_size=50)

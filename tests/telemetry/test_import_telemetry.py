@@ -1,0 +1,164 @@
+"""`manage.py import_telemetry` with recorded files, up to what is stored."""
+
+import io
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from fleet.models import Device, Host, Origin
+from telemetry.energy import trapezoid
+from telemetry.models import Chunk, DirtyMinute, MinuteRollup
+from telemetry.queries import fleet_state
+from telemetry.retention import retire
+from telemetry.store import read
+from tests.factories import make_device, make_host
+
+DATA = Path(__file__).parent.parent / "data"
+MLPERF = DATA / "mlperf_gpt3_64xh100" / "node_power_ac.csv.xz"
+SMI = """\
+timestamp, index, uuid, name, power.draw [W], utilization.gpu [%], memory.used [MiB], pstate
+2024/05/17 15:38:27.100, 0, GPU-aa, NVIDIA A40, 100.00 W, 50 %, 10 MiB, P0
+2024/05/17 15:38:27.101, 1, GPU-bb, NVIDIA A40, [N/A], 60 %, 20 MiB, P0
+2024/05/17 15:38:28.100, 0, GPU-aa, NVIDIA A40, 110.00 W, 55 %, 10 MiB, P0
+"""
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*arguments):
+    out, err = io.StringIO(), io.StringIO()
+    call_command("import_telemetry", *map(str, arguments), stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def write(tmp_path, text, name="log.csv"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def watts(host="a"):
+    device = Device.objects.get(host__name=host, kind="node")
+    found = read.samples(device, "power_draw_watts", 0, 2**62)
+    return list(zip(found.times_ms.tolist(), found.values.tolist(), strict=True))
+
+
+def test_the_recorded_power_of_64_nodes_comes_in_whole():
+    told, _ = run(MLPERF, "--cluster", "mlperf")
+
+    assert told.startswith("108,916 rows, 108,916 samples of 64 devices on 64 hosts")
+    assert Host.objects.filter(origin=Origin.IMPORTED, cluster="mlperf").count() == 64
+    power = [read.samples(device, "power_draw_watts", 0, 2**62) for device in Device.objects.all()]
+    assert sum(series.values.size for series in power) == 108_916
+    joules = sum(trapezoid(series, 0, 2**62)[0] for series in power)
+    assert joules / 3.6e6 == pytest.approx(415.26, abs=0.01)  # the submitter published 415.22 kWh
+
+    before = list(Chunk.objects.order_by("pk").values_list("pk", "body"))
+    DirtyMinute.objects.all().delete()
+    again, _ = run(MLPERF)
+    assert "nothing new" in again
+    assert list(Chunk.objects.order_by("pk").values_list("pk", "body")) == before
+    assert not DirtyMinute.objects.exists()
+
+
+def test_an_nvidia_smi_log_becomes_devices_with_their_readings(tmp_path):
+    _, told = run(write(tmp_path, SMI), "--host", "old-1")
+
+    first, second = Device.objects.order_by("index")
+    assert (first.uuid, first.model, second.uuid) == ("GPU-aa", "NVIDIA A40", "GPU-bb")
+    latest = read.latest([first.host])[first.host_id].devices
+    assert latest["GPU-aa"].values == {
+        "power_draw_watts": 110, "gpu_utilization_ratio": 0.55, "memory_used_bytes": 10 * 2**20
+    }  # fmt: skip
+    assert "power_draw_watts" not in latest["GPU-bb"].values
+    assert "not imported: pstate" in told
+
+
+def test_any_split_and_order_of_a_log_ends_in_the_same_samples(tmp_path):
+    lines = [f"{1_715_960_307_000 + 1000 * n},a,{n}\n" for n in range(900)]
+    expected = [(1_715_960_307_000 + 1000 * n, float(n)) for n in range(900)]
+    random.Random(3).shuffle(lines)
+    for number, part in enumerate((lines[:500], lines[300:], lines[100:700])):
+        run(write(tmp_path, "time_ms,host,watts\n" + "".join(part), f"{number}.csv"))
+
+    assert watts() == expected
+
+
+def test_a_later_file_adds_a_metric_to_what_is_there(tmp_path):
+    run(write(tmp_path, "time_ms,host,watts\n1715960307000,a,5\n"))
+    run(write(tmp_path, "time_ms,host,temperature_celsius\n1715960307000,a,40\n"))
+
+    device = Device.objects.get()
+    assert read.samples(device, "power_draw_watts", 0, 2**62).values.tolist() == [5]
+    assert read.samples(device, "temperature_celsius", 0, 2**62).values.tolist() == [40]
+
+
+def test_bad_rows_are_told_and_the_rest_is_imported(tmp_path):
+    told, faults = run(write(tmp_path, "time_ms,host,watts\n1715960307000,a,5\nx,a,6\n"))
+    assert "1 bad rows" in told
+    assert "line 3" in faults
+
+
+def test_a_file_without_a_good_row_changes_nothing(tmp_path):
+    good = write(tmp_path, "time_ms,host,watts\n1715960307000,a,5\n", "good.csv")
+    with pytest.raises(CommandError, match=r"bad\.csv: no row could be used.*line 2"):
+        run(good, write(tmp_path, "time_ms,host,watts\nx,a,6\n", "bad.csv"))
+    assert not Host.objects.exists()
+
+
+@pytest.mark.parametrize("origin", [Origin.REAL, Origin.SIMULATED])
+def test_a_host_that_reports_is_not_mixed_with_recorded_telemetry(tmp_path, origin):
+    make_host("a", origin=origin)
+    with pytest.raises(CommandError, match=f"host a is {origin}"):
+        run(write(tmp_path, "time_ms,host,watts\n1715960307000,b,5\n1715960307000,a,5\n"))
+    assert not Host.objects.filter(name="b").exists()
+
+
+def test_a_device_of_another_host_is_not_taken(tmp_path):
+    make_device(make_host("gpu-a01"), uuid="GPU-aa")
+    with pytest.raises(CommandError, match="belongs to host gpu-a01"):
+        run(write(tmp_path, SMI), "--host", "old-1")
+    assert not Chunk.objects.exists()
+
+
+def test_two_gpus_in_a_log_without_an_index_are_told(tmp_path):
+    text = "timestamp,power.draw [W]\n2024/05/17 15:38:27.100,100\n2024/05/17 15:38:27.100,200\n"
+    _, faults = run(write(tmp_path, text), "--host", "a")
+    assert "does the file lack a column index or uuid" in faults
+
+
+def test_shifted_to_now_the_newest_sample_is_now(tmp_path):
+    run(write(tmp_path, "time_ms,host,watts\n1715960307000,a,5\n1715960308000,a,6\n"), "--shift-to-now")
+    times = [at for at, _ in watts()]
+    assert times[1] - times[0] == 1000
+    assert abs(times[1] / 1000 - datetime.now(UTC).timestamp()) < 30
+
+
+def test_recorded_hosts_are_not_silent_and_do_not_age(tmp_path):
+    run(write(tmp_path, "time_ms,host,watts\n1715960307000,a,5\n"))
+    retire(datetime.now(UTC) + timedelta(days=4000), 10)
+
+    (host,) = fleet_state(datetime.now(UTC)).hosts
+    assert host.health == "ok"
+    assert watts() == [(1715960307000, 5.0)]
+    assert MinuteRollup.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--column", "power_draw_watts"], "expected HEADER=metric"),
+        (["--timezone", "Mars/Olympus"], "no such time zone"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_named(tmp_path, arguments, words):
+    with pytest.raises(CommandError, match=words):
+        run(write(tmp_path, "time_ms,host,watts\n1715960307000,a,5\n"), *arguments)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CommandError, match=r"none\.csv: cannot be read"):
+        run(tmp_path / "none.csv")

@@ -1,0 +1,20 @@
+"""What becomes of a host's reference jobs when the host is removed: those that run are ended. Loaded by TrainingConfig.
+
+The rows go with the host; the host's agent, which still knows the server's key, is told to end what it runs.
+"""
+
+from django.db import transaction
+from django.db.models.signals import pre_delete
+from django.dispatch import receiver
+from django.utils import timezone
+
+from fleet.models import Host
+from training import orders
+from training.models import ACTIVE_STATES, ReferenceJob
+
+
+@receiver(pre_delete, sender=Host)
+def end_jobs(instance: Host, **_: object) -> None:
+    now = timezone.now()
+    for job in ReferenceJob.objects.select_related("host").filter(host=instance, state__in=ACTIVE_STATES):
+        transaction.on_commit(lambda job=job: orders.send_cancel(job, now))  # type: ignore[misc]  # a default argument binds it
