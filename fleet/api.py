@@ -132,5 +132,6 @@ def _failed(request: HttpRequest, error: Exception) -> HttpResponse:
 
 
 api.add_router("", "fleet.api_join.router", tags=["fleet"])
+api.add_router("", "telemetry.api_prometheus.router", tags=["telemetry"])
 api.add_router("", "telemetry.api.router", tags=["telemetry"])
 api.add_router("", "training.api.router", tags=["training"])

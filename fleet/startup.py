@@ -107,10 +107,11 @@ def check_broker(url: str) -> None:
     broker = app.connection_for_write(url, connect_timeout=_TIMEOUT_SECONDS, transport_options=options)
     try:
         broker.ensure_connection(max_retries=1, interval_start=0)
-    except (OperationalError, OSError, ValueError) as error:
+    except (OperationalError, OSError, ValueError, *broker.connection_errors, *broker.channel_errors) as error:
         raise StartRefused(
             f"the broker {broker.as_uri()} cannot be reached ({error}); "
-            "check STEPWATT_BROKER_URL and that it runs, or unset the variable to use the embedded one"
+            "check STEPWATT_BROKER_URL and that it runs, with TLS also STEPWATT_BROKER_CA, "
+            "or unset the variable to use the embedded one"
         ) from error
     finally:
         broker.release()

@@ -3,29 +3,25 @@
 The agent encodes, the ingest and the store decode; nothing is lost. No Django, no numpy (the agent does without).
 
 A body is a row of blocks, one a metric, by ascending number. A block is the metric's number (varint), a byte of flags, the
-bits of presence where the flags say so, and then the readings, device by device: as one run of integers, or as two, the
-devices' first readings and all differences from the reading before. A run is the least of its integers (zigzag varint)
-and their width in bits (a byte); where that is not 0, the step (varint), and of each integer how many steps it lies above
-the least. So what is constant costs 4 bytes, and a clock that moves by 15 MHz a few bits. A block depends on an earlier
-one by its presence only: a reader skips what it does not want.
+bits of presence where the flags say so, and then the readings, device by device: as one run of integers (integers.py), or
+as two, the devices' first readings and all differences from the reading before. So what is constant costs 4 bytes. A block
+depends on an earlier one by its presence only: a reader skips what it does not want.
 """
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from math import gcd
+
+from telemetry.integers import BlockInvalid, Reader, put_run, put_varint
+
+__all__ = ["MAX_CELLS", "BlockInvalid", "Series", "decode", "encode"]
 
 MAX_CELLS = 2_000_000  # bounds what a foreign message can make the server allocate
 _WHOLE, _AS_BEFORE, _BY_DEVICE, _BY_CELL = range(4)  # presence: all there; as where it was last told; a bit for each
 _DIFFERENCES = 0b100
-_GROUP = 64  # integers packed at a time: one integer of all bits would cost its length for each of them
-_VARINT_BITS, _MAX_WIDTH, _LIMIT = 70, 66, 2**63
+_HEAD_BITS = 24  # what a second run costs beside its integers
+_LIMIT = 2**63
 
 Series = Sequence[int | None]
-
-
-class BlockInvalid(ValueError):
-    """The bytes are not a body of the stated shape."""
 
 
 def encode(blocks: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
@@ -33,20 +29,23 @@ def encode(blocks: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
 
     Each device's readings are `(n_ticks,)` integers between -2**63 and 2**63, None where absent.
     """
-    body, last_told = bytearray(), b""
+    body, last_told = bytearray(), (_WHOLE, b"")
     for number, series in blocks:
-        present = [[value for value in values if value is not None] for values in series]
-        flags, mask = _told_presence(series, [len(values) for values in present])
-        if mask and last_told == bytes((flags,)) + mask:
-            flags, mask = _AS_BEFORE, b""
-        elif mask:
-            last_told = bytes((flags,)) + mask
-        runs = _runs([values for values in present if values])
-        _put_varint(body, number)
-        body.append(flags | (_DIFFERENCES if len(runs) == 2 else 0))
-        body += mask
+        counts = [len(values) - values.count(None) for values in series]
+        told = _presence_of(series, counts)
+        runs = _runs(_present(series, counts))
+        put_varint(body, number)
+        flags = _DIFFERENCES if len(runs) == 2 else 0
+        if told[0] == _WHOLE:
+            body.append(flags)
+        elif told == last_told:
+            body.append(flags | _AS_BEFORE)
+        else:
+            body.append(flags | told[0])
+            body += told[1]
+            last_told = told
         for run in runs:
-            run.put(body)
+            put_run(body, run)
     return bytes(body)
 
 
@@ -57,7 +56,7 @@ def decode(
 
     Raises BlockInvalid where the bytes do not fit the shape.
     """
-    reader, found = _Reader(body), {}
+    reader, found = Reader(body), {}
     whole = _Presence([(1 << n_ticks) - 1] * n_devices)
     last_told, last_number, cells = whole, -1, 0
     while reader.at < len(body):
@@ -82,60 +81,44 @@ def decode(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    least: int
-    width: int
-    step: int
-    above: list[int]
-
-    @property
-    def bits(self) -> int:
-        return len(self.above) * self.width
-
-    def put(self, body: bytearray) -> None:
-        _put_varint(body, self.least << 1 if self.least >= 0 else (-self.least << 1) - 1)
-        body.append(self.width)
-        if self.width:
-            _put_varint(body, self.step)
-            _put_bits(body, self.above, self.width)
-
-
-def _runs(present: list[list[int]]) -> list[_Run]:
-    """Return the shorter of the two ways to write the readings."""
-    plain = _run([value for values in present for value in values])
-    if not plain.width:
-        return [plain]
-    firsts = _run([values[0] for values in present])
-    differences = _run([later - earlier for values in present for earlier, later in pairwise(values)])
-    return [plain] if plain.bits <= firsts.bits + differences.bits + 8 else [firsts, differences]
-
-
-def _run(values: list[int]) -> _Run:
-    if not values:
-        return _Run(0, 0, 1, [])
-    least = min(values)
-    if max(values) == least:
-        return _Run(least, 0, 1, values)
-    above = [value - least for value in values]
-    step = gcd(*above)
-    if step > 1:
-        above = [value // step for value in above]
-    return _Run(least, max(above).bit_length(), step, above)
-
-
-def _told_presence(series: Sequence[Series], counts: list[int]) -> tuple[int, bytes]:
+def _presence_of(series: Sequence[Series], counts: list[int]) -> tuple[int, bytes]:
     """Return the kind of presence and its bits, the first device's lowest."""
-    if all(count == len(values) for count, values in zip(counts, series, strict=True)):
+    ticks = len(series[0]) if series else 0
+    if counts.count(ticks) == len(counts):
         return _WHOLE, b""
-    if all(count in {0, len(values)} for count, values in zip(counts, series, strict=True)):
+    if counts.count(ticks) + counts.count(0) == len(counts):
         return _BY_DEVICE, _bits_of([count > 0 for count in counts])
     return _BY_CELL, _bits_of([value is not None for values in series for value in values])
 
 
 def _bits_of(truths: list[bool]) -> bytes:
-    text = "".join("1" if truth else "0" for truth in reversed(truths))
-    return int(text, 2).to_bytes((len(truths) + 7) // 8, "little")
+    bits = int("".join("1" if truth else "0" for truth in reversed(truths)), 2)
+    return bits.to_bytes((len(truths) + 7) // 8, "little")
+
+
+def _present(series: Sequence[Series], counts: list[int]) -> list[Sequence[int]]:
+    """Return each device's readings without the gaps; a device without any is left out."""
+    return [
+        values if count == len(values) else [value for value in values if value is not None]  # type: ignore[misc]
+        for values, count in zip(series, counts, strict=True)
+        if count
+    ]
+
+
+def _runs(present: list[Sequence[int]]) -> list[list[int]]:
+    """Return the readings in the form that is likely to be the shorter one: steps would shorten both alike."""
+    plain = [value for values in present for value in values]
+    spread = _spread_bits(plain)
+    if not spread:
+        return [plain]
+    firsts = [values[0] for values in present]
+    differences = [later - earlier for values in present for earlier, later in pairwise(values)]
+    bits = _spread_bits(firsts) * len(firsts) + _spread_bits(differences) * len(differences)
+    return [plain] if spread * len(plain) <= bits + _HEAD_BITS else [firsts, differences]
+
+
+def _spread_bits(values: list[int]) -> int:
+    return (max(values) - min(values)).bit_length() if values else 0
 
 
 class _Presence:
@@ -148,7 +131,7 @@ class _Presence:
         self.n_devices = sum(count > 0 for count in self.counts)
 
 
-def _read_presence(reader: "_Reader", kind: int, n_devices: int, n_ticks: int) -> _Presence:
+def _read_presence(reader: Reader, kind: int, n_devices: int, n_ticks: int) -> _Presence:
     each = 1 if kind == _BY_DEVICE else n_ticks
     raw = reader.take((n_devices * each + 7) // 8)
     text = f"{int.from_bytes(raw, 'little'):0{n_devices * each}b}"
@@ -162,93 +145,29 @@ def _read_presence(reader: "_Reader", kind: int, n_devices: int, n_ticks: int) -
 def _placed(runs: list[list[int]], presence: _Presence, n_ticks: int) -> list[list[int | None]]:
     """Return each device's readings in their places."""
     series: list[list[int | None]] = []
-    start = n_before = 0
+    values, at = (runs[0] if len(runs) == 1 else _summed(runs, presence)), 0
     for mask, count in zip(presence.masks, presence.counts, strict=True):
-        if not count:
-            series.append([None] * n_ticks)
-            continue
-        if len(runs) == 1:
-            values = runs[0][start : start + count]
-        else:  # before this device's differences stand those of the others, one less than readings each
-            at = start - n_before
-            values = list(accumulate(runs[1][at : at + count - 1], initial=runs[0][n_before]))
-            if min(values) <= -_LIMIT or max(values) >= _LIMIT:
-                raise BlockInvalid("a reading is too large")
-        start, n_before = start + count, n_before + 1
-        series.append([*values] if count == n_ticks else _spread(values, mask, n_ticks))
+        part = values[at : at + count]
+        series.append([*part] if count == n_ticks else _with_gaps(part, mask, n_ticks))
+        at += count
     return series
 
 
-def _spread(values: list[int], mask: int, n_ticks: int) -> list[int | None]:
+def _summed(runs: list[list[int]], presence: _Presence) -> list[int]:
+    """Return the readings of all devices, one after another, from their first ones and the differences."""
+    firsts, differences = runs
+    values: list[int] = []
+    at = 0
+    for first, count in zip(firsts, filter(None, presence.counts), strict=True):
+        values += accumulate(differences[at : at + count - 1], initial=first)
+        at += count - 1
+    if values and (min(values) <= -_LIMIT or max(values) >= _LIMIT):
+        raise BlockInvalid("a reading is too large")
+    return values
+
+
+def _with_gaps(values: list[int], mask: int, n_ticks: int) -> list[int | None]:
+    if not values:
+        return [None] * n_ticks
     following = iter(values)
     return [next(following) if bit == "1" else None for bit in f"{mask:0{n_ticks}b}"[::-1]]
-
-
-class _Reader:
-    """Takes the body apart from its beginning; `at` is where it stands."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.at = 0
-
-    def take(self, n: int) -> bytes:
-        part = self._body[self.at : self.at + n]
-        if len(part) != n:
-            raise BlockInvalid("the body ends too early")
-        self.at += n
-        return part
-
-    def byte(self) -> int:
-        return self.take(1)[0]
-
-    def varint(self) -> int:
-        value = 0
-        for shift in range(0, _VARINT_BITS, 7):
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-        raise BlockInvalid("a number is too long")
-
-    def run(self, n: int, limit: int) -> list[int]:
-        least, width, step = self._run_head()
-        values = [least] * n
-        if width:
-            groups = (self._bits(min(_GROUP, n - start), width) for start in range(0, n, _GROUP))
-            values = [least + above * step for group in groups for above in group]
-        if values and (least <= -limit or max(values) >= limit):
-            raise BlockInvalid("a reading is too large")
-        return values
-
-    def skip_run(self, n: int) -> None:
-        _, width, _ = self._run_head()
-        self.take((n * width + 7) // 8)
-
-    def _run_head(self) -> tuple[int, int, int]:
-        coded, width = self.varint(), self.byte()
-        if width > _MAX_WIDTH:
-            raise BlockInvalid(f"an integer has at most {_MAX_WIDTH} bits, not {width}")
-        least = coded >> 1 if coded & 1 == 0 else -((coded + 1) >> 1)
-        return least, width, self.varint() if width else 1
-
-    def _bits(self, n: int, width: int) -> list[int]:
-        bits = int.from_bytes(self.take((n * width + 7) // 8), "little")
-        if bits >> n * width:
-            raise BlockInvalid("a run has bits beyond its last integer")
-        low = (1 << width) - 1
-        return [bits >> shift & low for shift in range(0, n * width, width)]
-
-
-def _put_varint(body: bytearray, value: int) -> None:
-    while value >= 0x80:
-        body.append(value & 0x7F | 0x80)
-        value >>= 7
-    body.append(value)
-
-
-def _put_bits(body: bytearray, values: list[int], width: int) -> None:
-    for start in range(0, len(values), _GROUP):
-        group, bits = values[start : start + _GROUP], 0
-        for value in reversed(group):
-            bits = bits << width | value
-        body += bits.to_bytes((len(group) * width + 7) // 8, "little")

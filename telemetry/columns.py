@@ -1,34 +1,36 @@
 """From a host's readings to finished sample lines, a family at a time: text that was made once, around values.
 
-Called by the two namings (exposition.py, dcgm.py). Labels change rarely and values always, so that the lines of a family are
-one template, and a family costs one formatting operation in C whatever the number of devices.
+Called by the two namings (exposition.py, dcgm.py). Labels change rarely and values always: the lines of a family are one
+template, which costs one formatting operation in C whatever the number of devices, and a host's numbers become text together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
+from pydantic_core import to_json
+
 Readings = Sequence[Mapping[str, float]]  # by device
-Text = Callable[[Any], bytes]
+Lines = Callable[[Any], bytes]  # of the numbers' texts: a tuple, or the text itself where there is one
 
 
 class Column:
-    """One family's lines of one host. `pick` takes its values out of all of the host's, `text` makes the lines of them."""
+    """One family's lines of one host: its values are picked out of all of the host's, and `lines` puts them into their text."""
 
-    __slots__ = ("_fragment", "_pick", "_text", "_values", "family")
+    __slots__ = ("_fragment", "_lines", "_pick", "_values", "family")
 
-    def __init__(self, family: int, positions: Sequence[int], text: Text) -> None:
+    def __init__(self, family: int, positions: Sequence[int], lines: Lines) -> None:
         self.family = family
         self._pick = itemgetter(*positions)
-        self._text = text
+        self._lines = lines
         self._values: object = None
         self._fragment = b""
 
-    def fragment(self, flat: Sequence[float]) -> bytes:
+    def fragment(self, numbers: Sequence[bytes]) -> bytes:
         """Return the lines; values as they were last time give the same object, so that nothing behind it is made anew."""
-        values = self._pick(flat)
+        values = self._pick(numbers)
         if values != self._values:
-            self._values, self._fragment = values, self._text(values)
+            self._values, self._fragment = values, self._lines(values)
         return self._fragment
 
 
@@ -68,7 +70,12 @@ def positions_of(readings: Readings) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-def template(sample_name: str, label_texts: Sequence[str], conversion: str) -> Text:
-    """Return what makes the lines of a family: one a label text, each value written by the %-conversion."""
+def texts_of(flat: Sequence[float]) -> list[bytes]:
+    """Return the shortest texts that read back as the same numbers; integers without a point. In C, a host at a time."""
+    return to_json(flat)[1:-1].split(b",")
+
+
+def template(sample_name: str, label_texts: Sequence[str], value: str = "%b") -> Lines:
+    """Return what makes the lines of a family: one a label text, each with its value at its end."""
     heads = (f"{sample_name}{{{text}}} ".replace("%", "%%") for text in label_texts)
-    return "".join(f"{head}{conversion}\n" for head in heads).encode().__mod__
+    return "".join(f"{head}{value}\n" for head in heads).encode().__mod__

@@ -14,7 +14,7 @@ from django.conf import settings
 from fleet.models import DeviceKind
 from telemetry import xid
 from telemetry.catalog import BY_NAME, METRICS, Kind, Metric
-from telemetry.columns import Column, Plan, Readings, Text, flat_of, positions_of, template
+from telemetry.columns import Column, Lines, Plan, Readings, flat_of, positions_of, template, texts_of
 from telemetry.presence import DeviceNow, HostNow
 from telemetry.store.newest import Identity
 from telemetry.textformat import Family, Type, label_text
@@ -36,6 +36,7 @@ _DOUBLES = {m.dcgm_name for m in _METRICS if m.unit == "watts" or (m.unit == "ra
 _XID = "DCGM_FI_DEV_XID_ERRORS"
 _XID_LABELS = ("err_code", "err_msg")
 _MIG_LABELS = ("GPU_I_PROFILE", "GPU_I_ID")
+_INT64 = 2.0**62  # within DCGM's integers, and exact in floating point
 _ALMOST = 5e-4  # 0.29 of 100 % is 28.999… in floating point: what lies this little below an integer is that integer
 
 
@@ -71,8 +72,8 @@ class DcgmLines:
         for number, metric in enumerate(_METRICS):
             if metric.name in found:
                 places = found[metric.name]
-                text = _text(metric, [texts[device] for device, _ in places])
-                columns.append(Column(number, [position for _, position in places], text))
+                lines = _lines(metric, [texts[device] for device, _ in places])
+                columns.append(Column(number, [position for _, position in places], lines))
         self._plan = Plan(readings, columns)
         self._scale = _Scale(readings)
 
@@ -83,9 +84,9 @@ class DcgmLines:
         """Return the lines by family, b"" where there are none."""
         found = [b""] * len(_METRICS)
         if self._plan.columns:
-            flat = self._scale.of(flat_of(_readings(now)))
+            numbers = self._scale.texts(flat_of(_readings(now)))
             for column in self._plan.columns:
-                found[column.family] = column.fragment(flat)
+                found[column.family] = column.fragment(numbers)
         return found
 
     def _labels(self, device: DeviceNow, host: str) -> str:
@@ -105,12 +106,14 @@ class _Scale:
     def __init__(self, readings: Readings) -> None:
         metrics = [BY_NAME.get(name) for values in readings for name in values]
         self._factors = np.array([metric.dcgm_factor if metric else 1.0 for metric in metrics])
-        self._is_double = np.array([bool(metric) and metric.dcgm_name in _DOUBLES for metric in metrics], dtype=bool)
+        self._doubles = [n for n, metric in enumerate(metrics) if metric is not None and metric.dcgm_name in _DOUBLES]
 
-    def of(self, flat: Sequence[float]) -> list[float]:
+    def texts(self, flat: Sequence[float]) -> list[bytes]:
         scaled = np.array(flat, dtype=np.float64) * self._factors
-        found: list[float] = np.where(self._is_double, scaled, np.floor(scaled + _ALMOST)).tolist()
-        return found
+        texts = texts_of(np.clip(np.floor(scaled + _ALMOST), -_INT64, _INT64).astype(np.int64).tolist())
+        for n in self._doubles:
+            texts[n] = b"%.6f" % scaled[n]
+        return texts
 
 
 def _of_nvidia(now: HostNow) -> list[DeviceNow]:
@@ -125,17 +128,15 @@ def _label_values(gpu: Identity, host: str) -> list[object]:
     return [gpu.index, gpu.uuid, gpu.pci_bus_id, f"nvidia{gpu.index}", gpu.model, host, gpu.driver_version]
 
 
-def _text(metric: Metric, label_texts: Sequence[str]) -> Text:
-    if metric.dcgm_name == _XID:
-        return partial(_xid_text, label_texts)
-    return template(metric.dcgm_name, label_texts, "%.6f" if metric.dcgm_name in _DOUBLES else "%.0f")
+def _lines(metric: Metric, label_texts: Sequence[str]) -> Lines:
+    return partial(_xid_lines, label_texts) if metric.dcgm_name == _XID else template(metric.dcgm_name, label_texts)
 
 
-def _xid_text(label_texts: Sequence[str], codes: float | tuple[float, ...]) -> bytes:
+def _xid_lines(label_texts: Sequence[str], codes: bytes | tuple[bytes, ...]) -> bytes:
     """The code is a label, too: a device's series ends where another code begins."""
     lines = []
-    for text, value in zip(label_texts, codes if isinstance(codes, tuple) else (codes,), strict=True):
-        code = int(value)
+    for text, number in zip(label_texts, codes if isinstance(codes, tuple) else (codes,), strict=True):
+        code = int(number)
         lines.append(f"{_XID}{{{text},{label_text(_XID_LABELS, (code, xid.name(code)))}}} {code}\n")
     return "".join(lines).encode()
 

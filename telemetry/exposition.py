@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from fleet.models import Host, Origin
 from telemetry.catalog import METRICS, Kind, Metric
-from telemetry.columns import Column, Plan, flat_of, positions_of, template
+from telemetry.columns import Column, Plan, flat_of, positions_of, template, texts_of
 from telemetry.presence import DeviceNow, HostNow
 from telemetry.textformat import Family, Type, label_text, number_text
 
@@ -96,8 +96,8 @@ class OwnLines:
         for number, metric in enumerate(METRICS, _FIRST_READING):
             if metric.name in found:
                 places = found[metric.name]
-                text = template(FAMILIES[number].sample_name, [texts[device] for device, _ in places], "%a")
-                columns.append(Column(number, [position for _, position in places], text))
+                lines = template(FAMILIES[number].sample_name, [texts[device] for device, _ in places])
+                columns.append(Column(number, [position for _, position in places], lines))
         self._plan = Plan(readings, columns)
 
     def fits(self, now: HostNow) -> bool:
@@ -107,9 +107,9 @@ class OwnLines:
         """Return the lines by family, b"" where there are none."""
         found = [self._origin, *self._presence(now), self._info, self._up(tuple(d.is_up for d in now.devices))]
         found += [b""] * len(METRICS)
-        flat = flat_of(_readings(now))
+        numbers = texts_of(flat_of(_readings(now)))
         for column in self._plan.columns:
-            found[column.family] = column.fragment(flat)
+            found[column.family] = column.fragment(numbers)
         return found
 
     def _presence(self, now: HostNow) -> tuple[bytes, bytes]:

@@ -41,7 +41,7 @@ def _reporting(state: FleetState) -> Headline:
     words = {Health.CRIT: "critical", Health.WARN: "warning", Health.SILENT: "silent"}
     wrong = [f"{state.count(health):,} {word}" for health, word in words.items() if state.count(health)]
     return Headline(
-        label=f"{state.noun} reporting",
+        label=f"{state.noun[0].upper()}{state.noun[1:]} reporting",
         value=len(state.reporting),
         unit="count",
         of=units.count(len(state.counted)),

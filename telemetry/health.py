@@ -1,6 +1,6 @@
 """What a device's newest readings and recent XIDs say of its health, and what to do. Pure; called by the queries.
 
-The clock event bits are NVML's (nvmlClocksEventReason… in nvml.h), the recovery actions NVML_FI_DEV_GET_GPU_RECOVERY_ACTION's.
+The recovery actions are those of NVML_FI_DEV_GET_GPU_RECOVERY_ACTION.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fleet.models import Severity
 from telemetry import xid
 from telemetry.catalog import AbsentReason
+from telemetry.clock_events import names
 
 
 class Health(StrEnum):
@@ -29,17 +30,6 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-CLOCK_EVENT_REASONS = {
-    0x1: "GPU idle",
-    0x2: "application clocks",
-    0x4: "power cap",
-    0x8: "hardware slowdown",
-    0x10: "sync boost",
-    0x20: "software thermal slowdown",
-    0x40: "hardware thermal slowdown",
-    0x80: "power brake",
-    0x100: "display clocks",
-}
 _HEAT, _POWER = 0x20 | 0x40, 0x80
 _SLOWED = 0x8 | _HEAT | _POWER
 _UNDER_LOAD = 0.5  # an idle link is slow on purpose
@@ -66,12 +56,6 @@ _ABSENT = {
         Health.WARN, "a driver call does not return", "look for its process in state D; if it stays, drain the host and reboot it"
     ),
 }  # fmt: skip
-
-
-def clock_event_names(mask: int) -> list[str]:
-    """Return the reasons in a bit mask by name; an unknown bit by its number."""
-    bits = [1 << position for position in range(mask.bit_length()) if mask >> position & 1]
-    return [CLOCK_EVENT_REASONS.get(bit, f"reason {bit:#x}") for bit in bits]
 
 
 def judge(values: Mapping[str, float], absent: Mapping[str, str], recent_xids: Collection[int] = ()) -> Finding:
@@ -121,7 +105,7 @@ def _of_clocks(values: Mapping[str, float]) -> Finding | None:
     if not slowed:
         return None
     advice = "check its cooling: fans, air flow, coolant" if slowed & _HEAT else "check its power supply and cables"
-    return Finding(Health.WARN, ", ".join(clock_event_names(slowed)), advice)
+    return Finding(Health.WARN, ", ".join(names(slowed)), advice)
 
 
 def _of_pcie(values: Mapping[str, float]) -> Finding | None:

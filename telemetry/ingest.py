@@ -7,8 +7,7 @@ from django.db import transaction
 
 from fleet import events
 from fleet.models import Device, Event, EventKind, Host, Severity
-from telemetry import inventory, notices, wire, xid
-from telemetry.health import clock_event_names
+from telemetry import clock_events, inventory, notices, wire, xid
 from telemetry.store import write
 from telemetry.store.write import Accepted
 from telemetry.wire import Batch, MessageInvalid
@@ -81,7 +80,7 @@ def _record_events(host: Host, devices: Mapping[str, Device], batch: Batch, now:
 def _words_of(kind: str, code: int) -> tuple[str, Severity, dict[str, str]]:
     """Return text, severity and detail of a driver's event."""
     if kind != EventKind.XID:
-        names = ", ".join(clock_event_names(code)) or "none"
+        names = ", ".join(clock_events.names(code)) or "none"
         return f"clocks changed; reasons: {names}", Severity.INFO, {}
     row = xid.of_code(code)
     return f"XID {code}: {row.name}", row.severity, {"meaning": row.meaning, "action": row.action.words}

@@ -241,7 +241,7 @@ def _recent_xids(hosts: Sequence[Host], now: datetime) -> dict[int, list[int]]:
         rows = rows.filter(host__in=hosts)
     found: dict[int, list[int]] = {}
     for device_id, code in rows.values_list("device_id", "code"):
-        if device_id is not None and code is not None:
+        if code is not None:
             found.setdefault(device_id, []).append(code)
     return found
 

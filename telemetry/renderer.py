@@ -1,4 +1,4 @@
-"""The one thread in which expositions are read, rendered and joined: never a thread that serves pages. Called by views/metrics.py.
+"""The one thread in which expositions are read, rendered and joined: no thread that serves pages. Called by views/metrics.py.
 
 Scrapes that ask for the same while it is being made share one body.
 """

@@ -124,7 +124,7 @@ class _Known:
             self._at_ms, self._readings = read or (0, {})
         is_same_identity = rows == self._rows
         if not is_same_identity:
-            self._rows, self._identities = rows, ordered(map(Identity._make, rows))
+            self._rows, self._identities = rows, ordered(Identity(*row) for row in rows)
         told = (mark, host.is_silent(now), host.name, host.cluster, host.origin, host.last_seen_at)
         if told != self._told or not is_same_identity:
             state = HostNow.of(host, self._identities, self._at_ms, self._readings, is_silent=host.is_silent(now))

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from telemetry.views import data, device, fleet, host, hosts, metrics
+from telemetry.views import data, device, dist, events, fleet, host, hosts, metrics
 
 urlpatterns = [
     path("", fleet.fleet, name="fleet"),
@@ -12,7 +12,13 @@ urlpatterns = [
     path("hosts/", hosts.hosts, name="hosts"),
     path("hosts/<str:name>/", host.host, name="host"),
     path("hosts/<str:name>/arrays/", data.host_arrays, name="host-arrays"),
+    path("hosts/<str:name>/agent/", host.agent, name="host-agent"),
+    path("hosts/<str:name>/driver/", host.order_driver, name="host-driver"),
+    path("devices/<path:uuid>/day/", device.day, name="device-day"),
     path("devices/<path:uuid>/arrays/", data.device_arrays, name="device-arrays"),
     path("devices/<path:uuid>/", device.device, name="device"),
+    path("events/", events.events, name="events"),
+    path("dist/", dist.index, name="dist"),
+    path("dist/<str:name>", dist.file, name="dist-file"),
     path("metrics", metrics.metrics, name="metrics"),
 ]

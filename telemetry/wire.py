@@ -51,7 +51,7 @@ def host_queue(name: str) -> str:
 def pack(batch: Batch) -> bytes:
     """Return the batch's bytes; readings become integers of their metric's resolution."""
     body = codec.encode(
-        (metric.number, [_steps(values, metric.resolution) for values in batch.columns[metric.name]])
+        (metric.number, _steps(batch.columns[metric.name], metric.resolution))
         for metric in catalog.METRICS
         if metric.name in batch.columns
     )
@@ -85,8 +85,19 @@ def _head(batch: Batch) -> dict[str, Any]:
     return head
 
 
-def _steps(values: Sequence[float | None], resolution: float) -> list[int | None]:
-    return [None if value is None else round(value / resolution) for value in values]
+def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[list[int | None]]:
+    """Return the readings in steps of the resolution; a step of 1 leaves integers of any size as they are."""
+    steps: list[list[int | None]] = []
+    before: Sequence[float | None] | None = None
+    for values in block:
+        if values == before:  # two in three metrics are the same on all devices
+            steps.append(steps[-1])
+        elif resolution == 1:
+            steps.append([None if value is None else round(value) for value in values])
+        else:
+            steps.append([None if value is None else round(value / resolution) for value in values])
+        before = values
+    return steps
 
 
 def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
@@ -180,10 +191,12 @@ def _columns(body: object, wanted: Container[str], n_devices: int, n_ticks: int)
 def _in_base_units(name: str, block: list[list[int | None]]) -> list[list[float | None]]:
     """Return the block in base units; whole steps are divided, not multiplied, so that 0.1 °C stays 41.3."""
     resolution = catalog.BY_NAME[name].resolution
-    if resolution < 1:
-        per_unit = round(1 / resolution)
-        return [[None if value is None else value / per_unit for value in values] for values in block]
-    return [[None if value is None else value * resolution for value in values] for values in block]
+    if resolution == 1:
+        return [[*values] for values in block]
+    if resolution > 1:
+        return [[None if value is None else value * resolution for value in values] for values in block]
+    per_unit = round(1 / resolution)
+    return [[None if value is None else value / per_unit for value in values] for values in block]
 
 
 def _times(times: list[int]) -> list[int]:

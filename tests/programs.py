@@ -9,12 +9,16 @@ import pytest
 PACKAGES = {  # program → Debian package
     "cc": "gcc",
     "chromium": "chromium",
+    "epmd": "erlang-base",
     "git": "git",
+    "ip": "iproute2",
     "make": "make",
     "postgres": "postgresql",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "rabbitmq-server": "rabbitmq-server",
     "redis-server": "redis-server",
+    "systemd-analyze": "systemd",
 }
 
 

@@ -1,19 +1,22 @@
-"""PostgreSQL and Redis as an installation with several hosts has them: started by a test on private ports, gone with it."""
+"""PostgreSQL, Redis and RabbitMQ as an installation with several hosts has them: on private ports, gone with their test."""
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 
+from tests.certificates import ServerFiles
 from tests.process.traces import wait_until
 from tests.programs import require
 from tests.stack import free_port
 
-START_SECONDS = 20
+START_SECONDS, STOP_SECONDS = 20, 20
 
 
 @contextmanager
@@ -52,13 +55,87 @@ def _takes_connections(url: str) -> bool:
 
 
 @contextmanager
-def redis(directory: Path) -> Iterator[str]:
-    """Yield the URL of a Redis with a password."""
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--requirepass", "geheim", "--save", "", "--dir", directory]
+def redis(directory: Path, tls: ServerFiles | None = None, address: str = "127.0.0.1") -> Iterator[str]:
+    """Yield the URL of a Redis with a password, and with TLS where it is given files for it."""
+    port, scheme = free_port(), "rediss" if tls else "redis"
+    options = ["--bind", address, "--requirepass", "geheim", "--save", "", "--dir", directory]
+    if tls:
+        files = ["--tls-cert-file", tls.certificate, "--tls-key-file", tls.key, "--tls-ca-cert-file", tls.authority]
+        options += ["--port", "0", "--tls-port", str(port), *files, "--tls-auth-clients", "no"]
+    else:
+        options += ["--port", str(port)]
     server = subprocess.Popen([require("redis-server"), *options], stdout=subprocess.DEVNULL)
     try:
-        yield f"redis://:geheim@127.0.0.1:{port}/0"
+        wait_until(lambda: _listens(address, port), START_SECONDS, "Redis")
+        yield f"{scheme}://:geheim@{address}:{port}/0"
     finally:
         server.terminate()
         server.wait(timeout=10)
+
+
+@contextmanager
+def rabbitmq(directory: Path, tls: ServerFiles) -> Iterator[str]:
+    """Yield the URL of a RabbitMQ with TLS: a node, a cookie, a port mapper and folders that are this test's own."""
+    require("rabbitmq-server")
+    home, port, mapper_port = directory / "rabbitmq", free_port(), free_port()
+    home.mkdir()
+    configuration = RABBITMQ.format(port=port, authority=tls.authority, certificate=tls.certificate, key=tls.key)
+    (home / "rabbitmq.conf").write_text(configuration)
+    (home / "enabled_plugins").write_text("[].\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),  # where Erlang keeps its cookie
+        "ERL_EPMD_PORT": str(mapper_port),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODENAME": f"stepwatt-{port}@localhost",
+        "RABBITMQ_DIST_PORT": str(free_port()),
+        "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
+    }
+    with _child([require("epmd"), "-port", str(mapper_port)], home, environment):  # Erlang's own would outlive the node
+        wait_until(lambda: _listens("127.0.0.1", mapper_port), START_SECONDS, "Erlang's port mapper")
+        with _child([RABBITMQ_SERVER], home, environment):  # not Debian's wrapper, which changes user and folder
+            wait_until(lambda: _listens("127.0.0.1", port), 2 * START_SECONDS, "RabbitMQ")
+            yield f"amqps://stepwatt:geheim@127.0.0.1:{port}//"
+
+
+RABBITMQ_SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+RABBITMQ = """
+listeners.tcp = none
+listeners.ssl.1 = 127.0.0.1:{port}
+ssl_options.cacertfile = {authority}
+ssl_options.certfile = {certificate}
+ssl_options.keyfile = {key}
+ssl_options.verify = verify_none
+ssl_options.fail_if_no_peer_cert = false
+default_user = stepwatt
+default_pass = geheim
+disk_free_limit.absolute = 50MB
+"""
+
+
+@contextmanager
+def _child(command: list[str], directory: Path, environment: dict[str, str]) -> Iterator[None]:
+    with (directory / "output").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=directory, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+    try:
+        yield
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.terminate()
+        process.wait(timeout=STOP_SECONDS)
+        for child in psutil.wait_procs(children, timeout=STOP_SECONDS)[1]:
+            child.kill()
+
+
+def _listens(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), 1).close()
+    except OSError:
+        return False
+    return True

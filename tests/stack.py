@@ -29,12 +29,12 @@ class Stack:
 
     def __init__(self, directory: Path, **settings: str) -> None:
         self.directory = directory
-        self.url = f"http://127.0.0.1:{free_port()}"
+        bind = settings.setdefault("STEPWATT_BIND", f"127.0.0.1:{free_port()}")
+        self.url = f"http://{bind}"
         self._log_path = directory / "up.log"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("STEPWATT_", "DJANGO_"))},
             "STEPWATT_DATA_DIR": str(directory / "var"),
-            "STEPWATT_BIND": self.url.removeprefix("http://"),
             "STEPWATT_BATCH_SECONDS": "1",
             **settings,
         }

@@ -9,38 +9,57 @@ import os
 import signal
 import warnings
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import import_module
 from types import FrameType
+from uuid import uuid4
 
 from celery import Celery
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 from celery.worker import state
 
+from telemetry import notices
+from telemetry.agent import tasks
+from telemetry.agent.backends.amd import AmdBackend
 from telemetry.agent.backends.cpu import CpuBackend
+from telemetry.agent.backends.identity import machine_id
+from telemetry.agent.backends.node import NodeBackend
 from telemetry.agent.backends.nvml.backend import NvmlBackend
 from telemetry.agent.backends.protocol import Backend
+from telemetry.agent.backends.tpu import TpuBackend
 from telemetry.agent.batcher import Batcher
+from telemetry.agent.batching import BatchMaker, machine_digest
+from telemetry.agent.collector import Collector
 from telemetry.agent.config import AgentConfig, ConfigInvalid
 from telemetry.agent.context import AgentContext, Extension
+from telemetry.agent.control import ControlSocket
+from telemetry.agent.drivers import DriverControl
+from telemetry.agent.job_software import JobSoftware
+from telemetry.agent.keys import Seal
+from telemetry.agent.orders import OrderDesk
+from telemetry.agent.own_cost import OwnCost
 from telemetry.agent.sampler import Sampler
 from telemetry.agent.sender import Sender
 from telemetry.agent.steps import StepListener
-from telemetry.transport import CELERY_OPTIONS
+from telemetry.notices import NOTICE_TASK
+from telemetry.transport import CELERY_OPTIONS, broker_tls
 from telemetry.wire import INGEST_TASK, host_queue
 
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = ("training.host.tasks",)
+
 FAREWELL_SECONDS = 2.0
 
 
 def create_app(config: AgentConfig) -> Celery:
     """Return the host's Celery app."""
     # Without fix-ups: Celery's would set Django up wherever DJANGO_SETTINGS_MODULE happens to be set.
-    app = Celery("stepwatt-agent", broker=config.broker_url, include=list(EXTENSIONS), fixups=[])
+    app = Celery("stepwatt-agent", broker=config.broker_url, include=["telemetry.agent.tasks", *EXTENSIONS], fixups=[])
     app.conf.update(
         CELERY_OPTIONS,
+        broker_use_ssl=broker_tls(config.broker_url, config.broker_ca),
         task_default_queue=host_queue(config.host),
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
@@ -69,29 +88,16 @@ def run(config: AgentConfig) -> None:
 def _run(config: AgentConfig) -> None:
     signal.signal(signal.SIGTERM, _note_end)
     app = create_app(config)
-    sampler = Sampler(_backends(config), config.sample_seconds)
-    sender = Sender(app)
-    listener = StepListener(config.socket_path)
-    batcher = Batcher(
-        config.host,
-        sampler,
-        lambda payload: sender.submit(INGEST_TASK, payload),
-        lambda: {**sender.cost(), "step_frames_refused_total": listener.refused},
-        period=config.batch_seconds,
-        sample_seconds=config.sample_seconds,
-    )
+    parts = _Parts.of(config, app)
     with ExitStack() as ending:  # in the reverse order: the last ticks become a batch, and the batch is sent
-        for part, stop in (
-            (sender, lambda: sender.stop(patience=FAREWELL_SECONDS)),
-            (batcher, batcher.stop),
-            (sampler, sampler.stop),
-            (listener, listener.stop),
-        ):
+        parts.sender.start()
+        ending.callback(parts.sender.stop, patience=FAREWELL_SECONDS)
+        for part in (parts.batcher, parts.drivers, parts.sampler, parts.listener, parts.control, parts.software):
             part.start()
-            ending.callback(stop)
+            ending.callback(part.stop)
         if state.should_stop is not None:
             return
-        _attach_extensions(config, sampler, sender, listener)
+        _attach_extensions(config, parts)
         app.Worker(
             hostname=f"agent@{config.host}",
             queues=[host_queue(config.host)],
@@ -111,19 +117,68 @@ def _note_end(number: int, frame: FrameType | None) -> None:
     state.should_stop = os.EX_OK
 
 
-def _backends(config: AgentConfig) -> list[Backend]:
-    return [NvmlBackend(), CpuBackend(config.directory)]
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the agent is made of; each has `start` and `stop`, but `orders`."""
+
+    sender: Sender
+    sampler: Sampler
+    batcher: Batcher
+    listener: StepListener
+    software: JobSoftware
+    orders: OrderDesk
+    drivers: DriverControl
+    control: ControlSocket
+
+    @classmethod
+    def of(cls, config: AgentConfig, app: Celery) -> "_Parts":
+        sender = Sender(app, Seal(config.directory, config.host))
+        listener = StepListener(config.socket_path)
+        software = JobSoftware(config.job_python)
+        cost = OwnCost(lambda: sampler.take_lateness(), sender.cost, lambda: listener.refused)  # noqa: PLW0108 — made below
+        collector = Collector(_backends(config, cost), config.sample_seconds, power_period=config.power_seconds)
+        sampler = Sampler(collector, config.sample_seconds, power_period=config.power_seconds)
+        machine = machine_digest(machine_id(config.directory))
+        batcher = Batcher(
+            BatchMaker(config.host, machine, uuid4().hex, config.sample_seconds),
+            sampler,
+            lambda payload: sender.submit(INGEST_TASK, payload),
+            period=config.batch_seconds,
+            software=software.versions,
+        )
+        orders = OrderDesk(
+            config.directory,
+            config.host,
+            config.server_public_key,
+            lambda notice: sender.submit(NOTICE_TASK, notices.pack(notice)),
+        )
+        drivers = DriverControl(config.host, config.directory, sampler, orders, sender.submit)
+        control = ControlSocket(config.directory, drivers.ask)
+        return cls(sender, sampler, batcher, listener, software, orders, drivers, control)
 
 
-def _attach_extensions(config: AgentConfig, sampler: Sampler, sender: Sender, listener: StepListener) -> None:
+def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
+    """The machine's own first: they are read at once, whatever the drivers do."""
+    return [
+        CpuBackend(config.directory),
+        NodeBackend(config.directory, cost),
+        NvmlBackend(),
+        AmdBackend(),
+        TpuBackend(),
+    ]
+
+
+def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
+    tasks.attach(parts.drivers)
     context = AgentContext(
         host=config.host,
         directory=config.directory,
         socket_path=config.socket_path,
         job_python=config.job_python,
-        submit=sender.submit,
-        devices=sampler.devices,
-        on_frames=listener.register,
+        submit=parts.sender.submit,
+        orders=parts.orders,
+        devices=parts.sampler.devices,
+        on_frames=parts.listener.register,
     )
     for name in EXTENSIONS:
         extension: Extension = import_module(name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from telemetry.agent.orders import OrderDesk
 from telemetry.wire import DeviceInfo
 
 Frame = dict[str, Any]
@@ -26,13 +27,17 @@ class Submit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AgentContext:
-    """`directory` is the agent's own folder (0700); `socket_path` is where loops send their step timings."""
+    """`directory` is the agent's own folder (0700); `socket_path` is where loops send their step timings.
+
+    Every order passes `orders` before a task does anything of what it says.
+    """
 
     host: str
     directory: Path
     socket_path: Path
     job_python: str
     submit: Submit
+    orders: OrderDesk
     devices: Callable[[], list[DeviceInfo]]
     on_frames: Callable[[Callable[[list[Frame]], None]], None]  # registers who gets the step listener's frames
 

@@ -1,6 +1,6 @@
 """The host's Ed25519 key: where it lies, and the seal that it sets under every message. Called by join, sender and start.
 
-`host.key` is the key of now. `host.key.next` is one that the server may know already or not: join.py finds out.
+`host.key` is the key of now. The two others are keys that the server may know already or not: join.py finds out.
 """
 
 import logging
@@ -15,7 +15,9 @@ from telemetry.agent.invalid import ConfigInvalid
 
 logger = logging.getLogger(__name__)
 
-NAME, NEXT_NAME = "host.key", "host.key.next"
+NAME = "host.key"
+NEXT_NAME = "host.key.next"  # of a rotation
+JOINING_NAME = "host.key.joining"  # of a join with a token
 _SEED_BYTES = 32
 
 
@@ -55,9 +57,9 @@ class HostKey:
         return made
 
 
-def take_next(directory: Path) -> None:
-    """Put the next key in the place of the key of now."""
-    private_file.move(directory / NEXT_NAME, directory / NAME)
+def take(directory: Path, name: str) -> None:
+    """Put that key in the place of the key of now."""
+    private_file.move(directory / name, directory / NAME)
 
 
 class Seal:

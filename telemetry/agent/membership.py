@@ -7,7 +7,7 @@ from pathlib import Path
 
 from telemetry.agent import private_file
 from telemetry.agent.invalid import ConfigInvalid
-from telemetry.agent.keys import NEXT_NAME, HostKey, take_next
+from telemetry.agent.keys import JOINING_NAME, NEXT_NAME, HostKey, take
 from telemetry.wire import HOST_NAME
 
 NAME = "membership.json"
@@ -58,20 +58,21 @@ def save(directory: Path, membership: Membership) -> None:
     private_file.write(directory / NAME, json.dumps(fields, indent=1).encode() + b"\n")
 
 
-def commit(directory: Path, membership: Membership) -> None:
-    """Become the member that the server let in with the next key (`host.key.next`). Raises OSError.
+def commit(directory: Path, membership: Membership, key_name: str) -> None:
+    """Become the member that the server let in with the key in that file. Raises OSError.
 
     The moment is that of the membership's file: a crash between the two is made good by `settle`.
     """
     save(directory, membership)
-    take_next(directory)
+    take(directory, key_name)
 
 
 def settle(directory: Path, membership: Membership) -> None:
-    """Finish a `commit` that a crash broke off: the next key is in use if the membership says so."""
-    waiting = HostKey.load(directory, NEXT_NAME)
-    if waiting is not None and waiting.public_bytes == membership.public_key:
-        take_next(directory)
+    """Finish a `commit` that a crash broke off: which key is in use, the membership says. Raises ConfigInvalid."""
+    for name in (NEXT_NAME, JOINING_NAME):
+        waiting = HostKey.load(directory, name)
+        if waiting is not None and waiting.public_bytes == membership.public_key:
+            take(directory, name)
 
 
 def enrol_here(directory: Path, host: str, broker_url: str, server_public_key: bytes) -> bytes:

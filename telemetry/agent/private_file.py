@@ -44,8 +44,8 @@ def move(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits for another process that does."""
+def alone(path: Path, *, is_patient: bool = True) -> Iterator[None]:
+    """Hold the lock file `path`. Another process that holds it is waited for; else it raises BlockingIOError."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if is_patient else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -1,176 +1,191 @@
-"""The sampler: reads every backend once a tick, each on a thread of its own.
+"""The sampler: two threads that take turns, one tick each. Called by the agent's process; the batcher takes the ticks away.
 
-So a driver call that hangs holds up nobody else. Called by the agent's process; the batcher takes the ticks away.
+The one that wakes for a tick sees whether the other still is in its own. If that one's driver call hangs, it is left there,
+its device is held, another thread takes its place, and sampling goes on: a watchdog that costs no wake of its own.
 
-Ticks lie on a grid of CLOCK_BOOTTIME, which runs on through suspend and knows no wall-clock steps. Each tick carries the
-offset to the wall clock that was read beside it.
+Ticks lie on a grid of CLOCK_BOOTTIME. Each carries the offset to the wall clock that was read beside it.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import isfinite
+from collections.abc import Mapping, Sequence
 
-from telemetry.agent.backends.protocol import Backend, BackendUnavailable, Reading
-from telemetry.catalog import BY_NAME, AbsentReason
-from telemetry.wire import DeviceInfo
+from telemetry.agent.collector import Collector, Driver
+from telemetry.agent.ticks import Tick, boot_seconds
+from telemetry.agent.watch import Relieved, Watch
+from telemetry.wire import DeviceInfo, Topology
 
 logger = logging.getLogger(__name__)
 
-REOPEN_SECONDS = 30.0  # where there is no driver: one may be installed
-FAULT_PAUSE_SECONDS = 1.0
-HANGING_TICKS = 3  # a backend that is this many ticks late is said to hang
-HANGING: Mapping[str, Reading] = {
-    "gpu_utilization_ratio": AbsentReason.TIMEOUT
-}  # what a tick holds that got no answer in time
-
-
-def boot_seconds() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-@dataclass(slots=True)
-class Tick:
-    """What was read at one point of the grid: readings by device uuid."""
-
-    boot_seconds: float
-    wall_offset_seconds: float
-    devices: dict[str, DeviceInfo] = field(default_factory=dict)
-    readings: dict[str, dict[str, Reading]] = field(default_factory=dict)
-
-
-class Lane:
-    """One backend on its own thread."""
-
-    def __init__(
-        self,
-        backend: Backend,
-        deposit: "Callable[[Lane, int, float, list[tuple[DeviceInfo, Mapping[str, Reading]]]], None]",
-        period: float,
-    ) -> None:
-        self.backend = backend
-        self.devices: dict[str, DeviceInfo] = {}
-        self.software: Mapping[str, str] = {}
-        self.last_tick = -1
-        self.worst_lateness = 0.0
-        self._deposit = deposit
-        self._period = period
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"sample-{backend.name}", daemon=True)
-
-    def start(self, first_tick: float) -> None:
-        self._first_tick = first_tick
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=1)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._live()
-            except BackendUnavailable as missing:
-                logger.info("%s: %s", self.backend.name, missing)
-                self._stop.wait(REOPEN_SECONDS)
-            except Exception:  # the outermost loop of this thread: log, let the driver go, take it up again
-                logger.exception("%s failed and is opened again", self.backend.name)
-                self._stop.wait(FAULT_PAUSE_SECONDS)
-
-    def _live(self) -> None:
-        """Open the driver, sample until told to stop, let go of it."""
-        self.backend.open()
-        try:
-            self.software = self.backend.software()
-            self._sample()
-        finally:
-            self.backend.close()
-
-    def _sample(self) -> None:
-        while True:
-            number = int((boot_seconds() - self._first_tick) / self._period) + 1
-            due = self._first_tick + number * self._period
-            if self._stop.wait(max(0.0, due - boot_seconds())):
-                return
-            lateness = boot_seconds() - due
-            readings = [(source.device, source.read()) for source in self.backend.sources()]
-            self.devices = {device.uuid: device for device, _ in readings}
-            self.last_tick = number
-            self.worst_lateness = max(self.worst_lateness, lateness)
-            if boot_seconds() - due > self._period / 2:
-                # These readings would stand at a wrong time: the tick says that the driver was too slow for it.
-                readings = [(device, HANGING) for device in self.devices.values()]
-            self._deposit(self, number, due, readings)
+PATIENCE_SECONDS = 0.75  # a call that lasts longer is said to hang
+FAREWELL_SECONDS = 1.0
+_THREADS = 2
 
 
 class Sampler:
-    """All lanes on one grid of ticks."""
+    """`power_period` divides `period`: the ticks between two full ones have the readings of power alone."""
 
-    def __init__(self, backends: Sequence[Backend], period: float) -> None:
-        self._period = period
-        self._lock = threading.Lock()
-        self._ticks: dict[int, Tick] = {}
-        self._lanes = [Lane(backend, self._deposit, period) for backend in backends]
-        self._started = boot_seconds()
+    def __init__(
+        self,
+        collector: Collector,
+        period: float,
+        *,
+        power_period: float | None = None,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.period = period
+        self._collector = collector
+        self._each = max(1, round(period / (power_period or period)))  # every so many ticks is a full one
+        self._step = period / self._each
+        self._patience = patience
+        self._turn = threading.Condition()  # over all that follows
+        self._claimed = 0  # the number of the last tick that a thread has taken on
+        self._reading: tuple[Watch, Tick | None] | None = None  # whose turn it is, and what it reads into
+        self._ticks: list[Tick] = []
+        self._lateness = 0.0
+        self._is_stopping = False
+        self._is_change_asked = False
+        self._started = 0.0
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        for lane in self._lanes:
-            lane.start(self._started)
+        self._started = boot_seconds()
+        with self._turn:
+            for _ in range(_THREADS):
+                self._start_one()
 
     def stop(self) -> None:
-        for lane in self._lanes:
-            lane.stop()
+        """End sampling and let go of the drivers, where they let go in time."""
+        with self._turn:
+            self._is_stopping = True
+            self._turn.notify_all()
+        deadline = time.monotonic() + FAREWELL_SECONDS
+        for thread in list(self._threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
+        closing = threading.Thread(target=self._collector.close, name="sample-end", daemon=True)
+        closing.start()
+        closing.join(max(0.1, deadline - time.monotonic()))
 
-    def devices(self) -> list[DeviceInfo]:
-        return [device for lane in self._lanes for device in lane.devices.values()]
+    def release(self, known: Mapping[str, Sequence[DeviceInfo]]) -> None:
+        """Have the drivers let go of at once. `known` names devices by backend, where one was not opened yet."""
+        self._collector.release(known)
+        self._ask_for_change()
 
-    def software(self) -> dict[str, str]:
-        return {name: version for lane in self._lanes for name, version in lane.software.items()}
+    def resume(self) -> None:
+        """Have the drivers taken up again at once."""
+        self._collector.resume()
+        self._ask_for_change()
 
-    def worst_lateness(self) -> float:
+    def drivers(self) -> list[Driver]:
+        """Return how it stands with what can be let go of."""
+        return self._collector.drivers()
+
+    def take(self) -> list[Tick]:
+        """Return the ticks up to the last full one, oldest first, and forget them."""
+        with self._turn:
+            n = next((n for n in range(len(self._ticks), 0, -1) if self._ticks[n - 1].is_full), 0)
+            taken, self._ticks = self._ticks[:n], self._ticks[n:]
+        return taken
+
+    def seconds_to_flush(self) -> float:
+        """Return how long it is to the middle between two full ticks, when the latest one is whole."""
+        return self.period - (boot_seconds() - self._started + self.period / 2) % self.period
+
+    def take_lateness(self) -> float:
         """Return how late the latest tick since the last call began, in seconds."""
-        worst = max((lane.worst_lateness for lane in self._lanes), default=0.0)
-        for lane in self._lanes:
-            lane.worst_lateness = 0.0
+        worst, self._lateness = self._lateness, 0.0
         return worst
 
-    def take(self, *, everything: bool = False) -> list[Tick]:
-        """Return the ticks that are complete, oldest first, and forget them.
+    def devices(self) -> list[DeviceInfo]:
+        return self._collector.devices()
 
-        The newest tick stays until its successor is due, since a slower lane may still add to it.
+    def software(self) -> dict[str, str]:
+        return self._collector.software()
+
+    def topology(self) -> Topology | None:
+        return self._collector.topology()
+
+    def _ask_for_change(self) -> None:
+        with self._turn:
+            self._is_change_asked = True
+            self._turn.notify_all()
+
+    def _start_one(self) -> None:
+        thread = threading.Thread(target=self._run, name="sample", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self) -> None:
+        """A thread's life: it ends when it is told to, or when a call comes back after another took its place."""
+        watch = Watch(boot_seconds)
+        try:
+            while (tick := self._await_tick(watch)) is not None:
+                self._read(tick, watch)
+        except Relieved:
+            logger.info("a driver call that hung has come back")
+        with self._turn:
+            self._threads.remove(threading.current_thread())
+
+    def _read(self, tick: Tick, watch: Watch) -> None:
+        try:
+            self._collector.fill(tick, watch)
+        except (
+            Exception
+        ):  # the outermost loop of this thread: what was read until then is kept, and the next tick is tried
+            logger.exception("tick %d could not be read to its end", tick.number)
+        with self._turn:
+            self._reading = None
+            self._ticks.append(tick)
+
+    def _await_tick(self, watch: Watch) -> Tick | None:
+        """Sleep until the next tick that nobody has claimed, and return it; None where sampling ends. Raises Relieved."""
+        with self._turn:
+            while not self._is_stopping:
+                number = max(self._claimed, int((boot_seconds() - self._started) / self._step)) + 1
+                self._claimed = number
+                due = self._started + number * self._step
+                if not self._sleep(due, watch):
+                    break
+                # Where the other thread is still in its tick, but not for too long, this one is lost.
+                if self._reading is None or self._relieve(*self._reading):
+                    now = boot_seconds()
+                    self._lateness = max(self._lateness, now - due)
+                    tick = Tick(number, due, time.time() - now, is_full=number % self._each == 0)
+                    self._reading = (watch, tick)
+                    return tick
+        return None
+
+    def _sleep(self, due: float, watch: Watch) -> bool:
+        """Wait; return False where sampling ends. Called with the lock.
+
+        Meanwhile lets go of drivers and takes them up, where that is asked. Raises Relieved.
         """
-        current = int((boot_seconds() - self._started) / self._period)
-        with self._lock:
-            numbers = sorted(number for number in self._ticks if everything or number < current)
-            taken = [(number, self._ticks.pop(number)) for number in numbers]
-        for number, tick in taken:
-            self._mark_hanging(number, tick)
-        return [tick for _, tick in taken]
+        while (left := due - boot_seconds()) > 0 and not self._is_stopping:
+            if self._is_change_asked and self._reading is None:
+                self._change(watch)
+            else:
+                self._turn.wait(left)
+        return not self._is_stopping
 
-    def _deposit(
-        self, lane: Lane, number: int, due: float, readings: list[tuple[DeviceInfo, Mapping[str, Reading]]]
-    ) -> None:
-        offset = time.time() - boot_seconds()
-        with self._lock:
-            tick = self._ticks.setdefault(number, Tick(due, offset))
-            for device, values in readings:
-                tick.devices[device.uuid] = device
-                tick.readings[device.uuid] = {name: _checked(name, value) for name, value in values.items()}
+    def _change(self, watch: Watch) -> None:
+        self._is_change_asked = False
+        self._reading = (watch, None)
+        self._turn.release()
+        try:
+            self._collector.settle(watch)
+        finally:
+            self._turn.acquire()
+        self._reading = None
 
-    def _mark_hanging(self, number: int, tick: Tick) -> None:
-        for lane in self._lanes:
-            if lane.devices and number - lane.last_tick >= HANGING_TICKS:
-                for uuid, device in lane.devices.items():
-                    tick.devices[uuid] = device
-                    tick.readings[uuid] = dict(HANGING)
-
-
-def _checked(name: str, value: Reading) -> Reading:
-    """Return the value if it is a finite number that the wire can carry, else UNKNOWN."""
-    if isinstance(value, AbsentReason):
-        return value
-    if not isfinite(value) or abs(value / BY_NAME[name].resolution) >= 2**62:
-        return AbsentReason.UNKNOWN
-    return value
+    def _relieve(self, other: Watch, tick: Tick | None) -> bool:
+        """Take the turn from a thread whose driver call hangs, and start one in its place. Called with the lock."""
+        held = other.relieve(self._patience)
+        if held is None:
+            return False
+        logger.warning("%s does not return; the others go on", held)
+        if tick is not None:
+            self._collector.mark_held(tick)
+            self._ticks.append(tick)
+        self._start_one()
+        return True

@@ -2,6 +2,7 @@
 
 Called by the batcher and the extensions, which never wait for it. What waits is bounded in bytes: telemetry is dropped
 oldest first and counted; reports of jobs and steps are dropped only when no telemetry is left to drop.
+Messages are sealed when they are sent, so by the key of that moment.
 """
 
 import logging
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from celery import Celery
+from celery.utils import uuid
 from kombu.connection import Connection
 
 from telemetry.wire import INGEST_QUEUE, INGEST_TASK
@@ -19,6 +21,9 @@ from telemetry.wire import INGEST_QUEUE, INGEST_TASK
 logger = logging.getLogger(__name__)
 
 QUEUE_BYTES = 16 * 2**20
+SENT_TOTAL, WAITING, DROPPED_TOTAL = "agent_batches_sent_total", "agent_batches_spooled", "agent_batches_dropped_total"
+# Celery's message protocol asks for these; the others are for workflows, time limits and logs: 400 bytes of each message.
+HEADERS = ("lang", "task", "id")
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 10.0
 
 
@@ -33,8 +38,9 @@ class Message:
 class Sender:
     """`submit` may be called from any thread and returns at once."""
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    def __init__(self, app: Celery, seal: Callable[[str, bytes], bytes]) -> None:
+        """`seal(task, body)` returns the signed envelope (telemetry/agent/keys.py)."""
+        self._app, self._seal = app, seal
         self._queue: deque[Message] = deque()
         self._queued_bytes = 0
         self._sent = self._dropped = 0
@@ -65,13 +71,10 @@ class Sender:
             self._wake.notify()
 
     def cost(self) -> dict[str, float]:
-        """Return the sender's counters for the batch's own-cost figures."""
+        """Return the sender's part of the agent's own cost: catalogue name → value."""
         with self._wake:
-            return {
-                "batches_sent_total": self._sent,
-                "batches_dropped_total": self._dropped,
-                "queue_depth": len(self._queue),
-            }
+            waiting = sum(message.task == INGEST_TASK for message in self._queue)
+            return {SENT_TOTAL: self._sent, WAITING: waiting, DROPPED_TOTAL: self._dropped}
 
     def _forget(self, key: str) -> None:
         """Take back what a newer message makes void; the first of the queue may be on its way already."""
@@ -83,7 +86,9 @@ class Sender:
         victim = next((m for m in self._queue if m.task == INGEST_TASK), self._queue[0])
         self._queue.remove(victim)
         self._queued_bytes -= len(victim.payload)
-        self._dropped += 1
+        self._dropped += victim.task == INGEST_TASK
+        if victim.task != INGEST_TASK:
+            logger.warning("a message to %s was dropped: %d bytes wait for the broker", victim.task, self._queued_bytes)
 
     def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -116,9 +121,10 @@ class Sender:
                 self._settle(message)
 
     def _publish(self, producer: object, message: Message) -> None:
-        self._app.send_task(
-            message.task, [message.payload], queue=INGEST_QUEUE, producer=producer, retry=False, argsrepr=""
-        )
+        envelope = self._seal(message.task, message.payload)
+        task = self._app.amqp.as_task_v2(uuid(), message.task, (envelope,), argsrepr="")
+        lean = task._replace(headers={name: task.headers[name] for name in HEADERS})
+        self._app.amqp.send_task_message(producer, message.task, lean, queue=INGEST_QUEUE, retry=False)
 
     def _settle(self, message: Message) -> None:
         with self._wake:

@@ -37,7 +37,7 @@ class Condition:
 class _Noise:
     """Normal deviates from a table: a call of `gauss` for each of 20 readings would cost more than the readings."""
 
-    _table = [random.Random(7).gauss(0, 1) for _ in range(4099)]  # noqa: S311, RUF012
+    _table = [random.Random(7).gauss(0, 1) for _ in range(4099)]  # noqa: S311
 
     def __init__(self, seed: str) -> None:
         self._at = random.Random(seed).randrange(4099)  # noqa: S311
@@ -62,8 +62,8 @@ class Gpu:
         self._heat_cut = 0.0
         self._joules = choose.uniform(1e7, 4e9)
         self._power_seconds, self._heat_seconds = choose.uniform(0, 1e4), 0.0
-        self.counts: dict[str, float] = dict.fromkeys(_COUNTS, 0)
         self._fixed = _fixed_readings(board)
+        self.counts: dict[str, Reading] = {name: 0 for name in _COUNTS if name not in self._fixed}
 
     def advance(self, seconds: float, load: Load) -> dict[str, Reading]:
         """Let `seconds` go by under the load, and return the readings at their end."""
@@ -93,6 +93,15 @@ class Gpu:
                 "thermal_throttle_seconds_total": round(self._heat_seconds, 6),
             }
         )
+
+    @property
+    def watts(self) -> float:
+        return self._watts
+
+    def reload_driver(self) -> None:
+        """The counters begin anew, and what was wrong is forgotten."""
+        self._joules = self._power_seconds = self._heat_seconds = 0.0
+        self.counts = dict.fromkeys(self.counts, 0)
 
     def _demand(self, load: Load) -> float:
         """Return the watts above idle that the load would take at full clocks: a dense training loop hits the limit."""

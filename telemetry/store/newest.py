@@ -4,10 +4,13 @@ Called by telemetry/scrape.py from its own thread. Plain rows instead of models 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from django.db.models import QuerySet
+from django.db.models import TextField
+from django.db.models.functions import Cast
+from pydantic_core import from_json
 
 from fleet.models import Device, Host
 from telemetry.models import LatestState
@@ -15,7 +18,8 @@ from telemetry.models import LatestState
 _AT_ONCE = 500  # host ids in one query
 
 
-class Identity(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Identity:
     """What a device is, apart from its readings."""
 
     host_id: int
@@ -48,7 +52,7 @@ def hosts(name: str) -> list[Host]:
 def identities(host_ids: Sequence[int] | None) -> dict[int, list[tuple[Any, ...]]]:
     """Return the devices' fields in the order of `Identity`, by host id; of all hosts where None is asked."""
     found: dict[int, list[tuple[Any, ...]]] = {}
-    rows = Device.objects.order_by("host_id", "pk").values_list(*Identity._fields)
+    rows = Device.objects.order_by("host_id", "pk").values_list(*(field.name for field in fields(Identity)))
     for row in rows if host_ids is None else rows.filter(host_id__in=host_ids):
         found.setdefault(row[0], []).append(row)
     return found
@@ -62,15 +66,15 @@ def marks(of: Sequence[Host], *, is_all: bool) -> dict[int, Mark]:
 
 
 def changed(host_ids: Sequence[int], n_hosts: int) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield (host id, at_ms, devices as LatestState holds them) of these among `n_hosts`; of a host without any nothing."""
-    rows = LatestState.objects.values_list("host_id", "at_ms", "devices")
-    if 2 * len(host_ids) > n_hosts > _AT_ONCE:
-        wanted = set(host_ids)
-        yield from (row for row in _each(rows) if row[0] in wanted)
-        return
-    for first in range(0, len(host_ids), _AT_ONCE):
-        yield from _each(rows.filter(host_id__in=host_ids[first : first + _AT_ONCE]))
+    """Yield (host id, at_ms, devices as LatestState holds them) of these among `n_hosts`; of a host without any nothing.
 
-
-def _each(rows: QuerySet[LatestState, tuple[int, int, dict[str, Any]]]) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    return rows.iterator(chunk_size=50)
+    Parsed by pydantic's reader, in less than half of the time that Django's field takes.
+    """
+    rows = LatestState.objects.annotate(text=Cast("devices", TextField())).values_list("host_id", "at_ms", "text")
+    is_most = 2 * len(host_ids) > n_hosts > _AT_ONCE
+    wanted = set(host_ids)
+    slices = [host_ids[first : first + _AT_ONCE] for first in range(0, len(host_ids), _AT_ONCE)]
+    for some in [rows] if is_most else [rows.filter(host_id__in=ids) for ids in slices]:
+        for host_id, at_ms, text in some.iterator(chunk_size=50):
+            if host_id in wanted:
+                yield host_id, at_ms, from_json(text, cache_strings="keys")

@@ -14,12 +14,11 @@ from django.views.decorators.http import require_safe
 from fleet import timerange
 from fleet.models import Device, DeviceKind
 from telemetry import catalog, chart_groups, event_log, queries, trends
-from telemetry.catalog import Kind
 from telemetry.event_log import Question
-from telemetry.health import Health
-from telemetry.queries import DeviceState, HostState
+from telemetry.queries import DeviceState
 from telemetry.views import device_panels
-from telemetry.views.host import METRICS, references
+from telemetry.views.host import METRICS, metric_label, references
+from telemetry.views.host_panels import User
 
 N_EVENTS = 6
 _DAY = timedelta(days=1)
@@ -67,12 +66,13 @@ def device(request: HttpRequest, uuid: str) -> HttpResponse:
         "readings": device_panels.readings(state),
         "parts": host.parts_of(found),
         "is_node": found.kind == DeviceKind.NODE,
+        "own_users": [User(state, process) for process in state.users.processes] if state.users else [],
         "events": event_log.newest(Question(device=found), N_EVENTS),
         "events_query": urlencode({"device": found.uuid}),
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_device.html", context)
-    return render(request, "telemetry/device.html", context | _charts(request, state, host))
+    return render(request, "telemetry/device.html", context | _charts(request, state))
 
 
 @require_safe
@@ -103,10 +103,10 @@ def _device(uuid: str) -> Device:
     return found
 
 
-def _charts(request: HttpRequest, state: DeviceState, host: HostState) -> dict[str, object]:
+def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
     window = timerange.of_query(request.GET, timezone.now())
-    # A silent device says nothing of what it offers: the metrics that most devices have are asked for.
-    given = state.values if state.values or state.health is not Health.SILENT else set(METRICS)
+    # A silent or lost device says nothing of what it offers: the metrics that most devices have are asked for.
+    given = state.values or set(METRICS)
     offered = {group.key: group.offered(given) for group in chart_groups.GROUPS}
     shown = [group for group in chart_groups.GROUPS if offered[group.key]]
     rows = []
@@ -114,8 +114,12 @@ def _charts(request: HttpRequest, state: DeviceState, host: HostState) -> dict[s
         metrics, is_last = offered[group.key], group is shown[-1]
         limits = references([state], metrics[0]) if len(metrics) == 1 else []
         figure = chart_groups.figure(group, metrics, shows_ticks=is_last, references=limits)
-        label = group.label if len(metrics) > 1 or len(group.metrics) == 1 else catalog.BY_NAME[metrics[0]].label
-        rows.append(Row(group.id, label, figure))
-    wanted = {"range": window.key, "chart": [group.key for group in shown], "metric": sum(offered.values(), [])}
+        is_whole = len(metrics) > 1 or len(group.metrics) == 1
+        rows.append(Row(group.id, group.label if is_whole else metric_label(metrics[0], [state]), figure))
+    wanted = {
+        "range": window.key,
+        "chart": [group.key for group in shown],
+        "metric": [name for names in offered.values() for name in names],
+    }
     arrays = f"{reverse('device-arrays', args=[state.device.uuid])}?{urlencode(wanted, doseq=True)}"
     return {"range": window, "charts": rows, "arrays": arrays}

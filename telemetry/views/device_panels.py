@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from fleet import units
 from fleet.models import DeviceKind
-from telemetry import catalog, xid
+from telemetry import catalog, clock_events, xid
 from telemetry.catalog import Metric
 from telemetry.headlines import Headline
-from telemetry.health import clock_event_names
 from telemetry.queries import DeviceState, HostState
 from telemetry.views.host import metric_label
 
@@ -57,7 +56,12 @@ _LINKS = (
     "nvlink_bytes_per_second",
     "nvlink_errors_total",
 )
-_BAD = {"ecc_uncorrected_total": "crit", "row_remap_failure": "crit", "recovery_action": "crit", "row_remap_pending": "warn"}
+_BAD = {
+    "ecc_uncorrected_total": "crit",
+    "row_remap_failure": "crit",
+    "recovery_action": "crit",
+    "row_remap_pending": "warn",
+}
 _RECOVERY = {
     0: "none", 1: "reset", 2: "reboot", 3: "drain peer-to-peer traffic", 4: "drain and reset",
     5: "IMEX", 6: "bus reset", 7: "reboot",
@@ -107,12 +111,13 @@ def _tile(state: DeviceState, host: HostState, name: str, label: str) -> Headlin
 
 
 def _beside(state: DeviceState, host: HostState, name: str, value: float) -> str:
-    """Return what a figure is to be read against: its limit, and its peers of the same model on this host."""
+    """Return what a figure is to be read against: its limit, or its peers of the same model on this host; power both."""
     metric, words = catalog.BY_NAME[name], []
     limit = state.values.get(_LIMITS.get(name, ""))
+    if limit and metric.unit != "watts":
+        return f"{units.quantity(value / limit, 'ratio')} of {units.quantity(limit, metric.unit)}"
     if limit:
-        share = f" · {units.quantity(value / limit, 'ratio')}" if metric.unit != "watts" else ""
-        words.append(f"of {units.quantity(limit, metric.unit)}{share}")
+        words.append(f"of {units.quantity(limit, metric.unit)}")
     peers = [
         d.values[name] for d in host.counted
         if d.device.pk != state.device.pk and d.device.model == state.device.model and name in d.values
@@ -141,10 +146,15 @@ def _offered(state: DeviceState, names: Sequence[str]) -> list[Reading]:
 def readings(state: DeviceState) -> Readings:
     rows = [reading(state, metric) for metric in catalog.METRICS]
     is_told = bool(state.values or state.absent)
-    never = [row.label for row in rows if is_told and row.metric.name not in state.values | state.absent]
+    of_host = state.device.kind == DeviceKind.NODE
+    never = [
+        row.label for row in rows
+        if is_told and row.metric.name not in state.values | state.absent
+        and row.metric.name.startswith(("host_", "agent_")) is of_host
+    ]  # fmt: skip
     return Readings(
         known=[row for row in rows if not row.absent],
-        absent=[row for row in rows if row.absent and row.label not in never],
+        absent=[row for row in rows if row.absent and (not is_told or row.metric.name in state.absent)],
         never=", ".join(never),
     )
 
@@ -161,7 +171,7 @@ def _words(state: DeviceState, metric: Metric, value: float) -> str:
     """Return the words of a code; "" for a quantity."""
     match metric.name:
         case "clock_event_reasons":
-            return ", ".join(clock_event_names(int(value))) or "none"
+            return ", ".join(clock_events.names(int(value))) or "none"
         case "row_remap_pending" | "row_remap_failure":
             return "yes" if value else "no"
         case "recovery_action":

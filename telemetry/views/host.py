@@ -4,19 +4,24 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from django.contrib import messages
+from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from fleet import timerange, units
-from fleet.auth import has_role
+from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Host, Role
-from telemetry import catalog, figures, queries
+from telemetry import catalog, driver, event_log, figures, queries
+from telemetry.event_log import Question
 from telemetry.figures import Reference
+from telemetry.headlines import has_sms
 from telemetry.health import Health
 from telemetry.queries import DeviceState, FleetState, HostState
+from telemetry.views import host_panels
 from telemetry.views.hosts import device_words
 
 METRICS = (
@@ -32,6 +37,7 @@ LIMITS = {
     "memory_used_bytes": ("memory_total_bytes", "installed"),
 }
 
+N_EVENTS = 6
 _SOFTWARE = {"driver": "Driver", "cuda": "CUDA", "kernel": "Kernel"}
 
 
@@ -51,24 +57,71 @@ class Chart:
 
 @require_safe
 def host(request: HttpRequest, name: str) -> HttpResponse:
-    found = Host.objects.filter(name=name).prefetch_related("devices").first()
-    if found is None:
-        raise Http404(f"There is no host named {name}.")
-    now = timezone.now()
+    found, now = _host(name), timezone.now()
     state = queries.host_state(found, now)
     chosen = _chosen(state, request.GET.get("device", ""))
     context = {
         "state": state,
+        "cards": state.wholes or state.devices,
         "device_words": device_words(state),
         "power_watts": sum(state.known_power_watts),
         "software": {label: found.software[name] for name, label in _SOFTWARE.items() if name in found.software},
         "chosen": chosen,
         "attention": queries.attention(FleetState(now, [state])),
-        "can_launch": has_role(request, Role.OPERATOR),
+        "users": host_panels.users(state),
+        "why_no_users": host_panels.why_no_users(state),
+        "node_rows": host_panels.node_rows(state),
+        "events": event_log.newest(Question(host=found), N_EVENTS),
+        "events_query": urlencode({"host": found.name}),
+        "is_operator": has_role(request, Role.OPERATOR),
+        "can_be_asked": driver.can_be_asked(found) and state.health is not Health.SILENT,
+        "is_released": host_panels.is_released(state),
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_host.html", context)
-    return render(request, "telemetry/host.html", context | _charts(request, state, chosen))
+    still = {
+        "topology": host_panels.topology(state),
+        "inventory": sorted(found.software.items()),
+        "asks": request.GET.get("confirm", ""),
+        "driver_minutes": driver.MINUTES,
+        "driver_most_minutes": driver.MOST_MINUTES,
+    }
+    return render(request, "telemetry/host.html", context | still | _charts(request, state, chosen))
+
+
+@require_safe
+def agent(request: HttpRequest, name: str) -> HttpResponse:
+    """What the host's agent costs, over the last minutes."""
+    found, now = _host(name), timezone.now()
+    return render(request, "telemetry/_agent.html", host_panels.agent_cost(queries.host_state(found, now), now))
+
+
+@require_role(Role.OPERATOR)
+@require_POST
+def order_driver(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask the host's agent to let go of the driver or to take it up again; the page asked before."""
+    found = _host(name)
+    try:
+        action, minutes = driver.Action(request.POST.get("action", "")), int(request.POST.get("minutes", ""))
+    except ValueError as error:
+        raise BadRequest("action, minutes: expected release or resume, and a whole number of minutes") from error
+    try:
+        driver.order(found, action, minutes, actor_of(request), timezone.now())
+    except driver.OrderRefused as error:
+        messages.error(request, f"Nothing was sent: {error}.")
+    else:
+        asked = (
+            f"let go of the driver for {minutes} min" if action is driver.Action.RELEASE else "take up the driver again"
+        )
+        messages.success(request, f"The agent of {found.name} was asked to {asked}. Its answer comes as an event.")
+    return redirect("host", name=found.name)
+
+
+def _host(name: str) -> Host:
+    found = Host.objects.filter(name=name).prefetch_related("devices").first()
+    if found is None:
+        raise Http404(f"There is no host named {name}.")
+    return found
 
 
 def _chosen(state: HostState, uuid: str) -> DeviceState | None:
@@ -98,7 +151,7 @@ def _charts(request: HttpRequest, state: HostState, chosen: DeviceState | None) 
 
 def metric_label(metric: str, devices: list[DeviceState]) -> str:
     """Return what the metric is called on these devices: a CPU has no streaming multiprocessors."""
-    is_core_clock = metric == "sm_clock_hertz" and not any(d.device.is_accelerator for d in devices)
+    is_core_clock = metric == "sm_clock_hertz" and not has_sms(devices)
     return "Core clock" if is_core_clock else catalog.BY_NAME[metric].label
 
 
@@ -120,8 +173,7 @@ def _figure(state: HostState, chosen: DeviceState | None, metric: str, *, is_las
     if len(state.counted) == 1:
         return figures.mean_with_band(unit, state.counted[0].device.title, **options)
     n_peers = len(state.counted) - (chosen is not None)
-    noun = "GPUs" if state.counted[0].device.is_accelerator else "CPUs"
-    return figures.peers(unit, n_peers, noun, chosen.device.title if chosen else "", **options)
+    return figures.peers(unit, n_peers, queries.noun(state.counted), chosen.device.title if chosen else "", **options)
 
 
 def references(devices: list[DeviceState], metric: str) -> list[Reference]:

@@ -65,8 +65,7 @@ def _takes_openmetrics(request: HttpRequest) -> bool:
 def _takes_gzip(request: HttpRequest) -> bool:
     """Tell whether Accept-Encoding takes gzip: by name, else by `*`, with a weight above 0."""
     weights = {
-        name.lower(): float(weight or 1)
-        for name, weight in _CODING.findall(request.headers.get("Accept-Encoding", ""))
+        name.lower(): float(weight or 1) for name, weight in _CODING.findall(request.headers.get("Accept-Encoding", ""))
     }
     return weights.get("gzip", weights.get("*", 0)) > 0
 

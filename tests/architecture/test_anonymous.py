@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from tests.factories import make_gpu_host
 
-OPEN = {"login/", "healthz", "readyz"} | {"api/v1/"}  # the last says 404 to everyone
+OPEN = {"login/", "healthz", "readyz", "dist/", "dist/<str:name>"} | {"api/v1/"}  # the last says 404 to everyone
 EXAMPLES = {
     "name": "gpu-a01",
     "uuid": "GPU-1",

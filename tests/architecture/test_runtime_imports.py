@@ -24,8 +24,11 @@ from pathlib import Path
 from telemetry.agent import __main__ as entry
 from telemetry.agent.app import EXTENSIONS, create_app
 from telemetry.agent.config import read_config
+from telemetry.agent.membership import enrol_here
 import tempfile
-config = read_config({"STEPWATT_DATA_DIR": tempfile.mkdtemp(), "STEPWATT_BROKER_URL": "redis://127.0.0.1:1/0"})
+directory = tempfile.mkdtemp()
+enrol_here(Path(directory) / "agent", "alone", "redis://127.0.0.1:1/0", bytes(32))
+config = read_config({"STEPWATT_DATA_DIR": directory})
 app = create_app(config)
 app.loader.import_default_modules()
 assert "host.start_job" in app.tasks

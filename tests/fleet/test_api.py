@@ -45,6 +45,7 @@ ENDPOINTS = [
     ("get", "/api/v1/fleet/summary"),
     ("get", "/api/v1/fleet/map"),
     ("get", "/api/v1/fleet/series"),
+    ("get", "/api/v1/prometheus/sd"),
     ("get", "/api/v1/reference/workloads"),
     ("get", "/api/v1/reference/results"),
     ("get", JOBS),

@@ -7,6 +7,7 @@ ctypes path, in a child through `environment()`.
 import ctypes
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,43 @@ class StubDriver:
 
     def refuse_init(self, code: int) -> None:
         self.add(f"init {code}")
+
+    def xid(self, device: int, code: int, times: int = 1) -> None:
+        """Let an XID happen now, in every process that has registered for the device's events (device -1: of none)."""
+        self.add(f"xid {device} {code} {time.monotonic_ns()} {times}")
+
+    def clock_event(self, device: int, mask: int, times: int = 1) -> None:
+        """Let the device's clock change now; its clock event reasons are `mask` from now on."""
+        self.add(f"clock_event {device} {mask} {time.monotonic_ns()} {times}")
+
+    def run_process(
+        self,
+        device: int,
+        pid: int,
+        used_bytes: int | str = "na",
+        percent: int | str = "idle",
+        kind: str = "C",
+        instance: int | str = "",
+    ) -> None:
+        self.add(f"process {device} {pid} {used_bytes} {percent} {kind} {instance}")
+
+    def set_path(self, one: int, other: int, level: int) -> None:
+        self.add(f"path {one} {other} {level}")
+
+    def set_nvlink(self, device: int | str, link: int | str, to: int | str) -> None:
+        self.add(f"nvlink {device} {link} {to}")
+
+    def misuses(self) -> int:
+        """Return how often this process has freed a set or shut the driver down while a thread waited in it."""
+        count = ctypes.CDLL(str(self._library)).stub_misuses
+        count.restype = ctypes.c_ulong
+        return count()
+
+    def asked_since(self, device: int) -> int:
+        """Return the time stamp that this process has last asked for newer process samples than."""
+        stamp = ctypes.CDLL(str(self._library)).stub_asked_since
+        stamp.restype = ctypes.c_ulonglong
+        return stamp(device)
 
     def calls(self, name: str, device: int = -1) -> int:
         """Return how often this process has made a call, for one device or (-1) for all, since the stub was loaded."""

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <nvml.h>
 #include <pthread.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@
 #define SPAN_WATTS 560.0
 #define GIB 1073741824ULL
 
-enum effect { FAIL, SLOW, SENTINEL, ANSWER, TYPE };
+enum effect { FAIL, SLOW, HANG, SENTINEL, NOT_A_NUMBER, ANSWER, TYPE };
 
 struct rule {
     enum effect effect;
@@ -31,24 +32,34 @@ struct rule {
     unsigned long long argument; /* FAIL: return code; SLOW: milliseconds; ANSWER: raw value; TYPE: value type of a field */
 };
 
+/* A board, or with `instance` from 1 a MIG instance of the board with that number. */
 struct nvmlDevice_st {
-    int number;
+    int number, instance;
 };
 
 static struct nvmlDevice_st devices[MAX_DEVICES];
 static struct rule rules[MAX_RULES];
-static int n_rules, n_devices, order[MAX_DEVICES], n_listed, lost[MAX_DEVICES], init_code;
-static int is_open;
+static int n_rules, n_devices, order[MAX_DEVICES], n_listed, lost[MAX_DEVICES], is_a100[MAX_DEVICES], init_code;
+static int is_open, is_unloaded;
+static double loaded_at; /* the energy counts from then; 0: from boot */
 static struct timespec control_mtime;
 static ino_t control_inode;
 static struct { char name[64]; unsigned long by_device[MAX_DEVICES], all; } calls[MAX_CALLS];
 static int n_calls;
+static unsigned long field_calls[NVML_FI_MAX][MAX_DEVICES];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* happenings.c, at the end of this file: its own control lines, and what it must hear of. */
 static void reset_happenings(void);
 static int obey_happening(const char *line);
 static void judge_shutdown(void);
+
+/* mig.c, before it. */
+static void reset_mig(void);
+static int obey_mig(const char *device, const char *profiles);
+static nvmlReturn_t judge_mig(const char *call, nvmlDevice_t handle);
+
+static double now_seconds(void);
 
 /* --- the control file -------------------------------------------------------------------------------------------- */
 
@@ -57,7 +68,10 @@ static void reset_state(void) {
     n_devices = count && *count ? atoi(count) : 8;
     n_rules = 0;
     init_code = NVML_SUCCESS;
+    is_unloaded = 0;
     memset(lost, 0, sizeof lost);
+    memset(is_a100, 0, sizeof is_a100);
+    reset_mig();
     reset_happenings();
 }
 
@@ -99,10 +113,15 @@ static void obey(const char *line, int *reversed, int *removed) {
     else if (!strcmp(word, "removed") && words == 2) removed[number] = 1;
     else if (!strcmp(word, "lost") && words == 2) lost[number] = 1;
     else if (!strcmp(word, "init") && words == 2) init_code = atoi(a);
+    else if (!strcmp(word, "a100") && words == 2) is_a100[number] = 1;
+    else if (!strcmp(word, "mig") && words == 3 && obey_mig(a, b)) return;
+    else if (!strcmp(word, "unloaded")) is_unloaded = 1;
     else if (!strcmp(word, "reset_required") && words == 2) add_rule(FAIL, a, "*", NVML_ERROR_RESET_REQUIRED);
     else if (!strcmp(word, "fail") && words == 4) add_rule(FAIL, a, b, strtoull(c, NULL, 10));
     else if (!strcmp(word, "slow") && words == 4) add_rule(SLOW, a, b, strtoull(c, NULL, 10));
+    else if (!strcmp(word, "hang") && words == 3) add_rule(HANG, a, b, 0);
     else if (!strcmp(word, "sentinel") && words == 3) add_rule(SENTINEL, a, b, 0);
+    else if (!strcmp(word, "nan") && words == 3) add_rule(NOT_A_NUMBER, a, b, 0);
     else if (!strcmp(word, "answer") && words == 4) add_rule(ANSWER, a, b, strtoull(c, NULL, 10));
     else if (!strcmp(word, "type") && words == 4) add_rule(TYPE, a, b, strtoull(c, NULL, 10));
     else if (code_of(word) && words == 3) add_rule(FAIL, a, b, code_of(word));
@@ -132,15 +151,30 @@ static void read_control(void) {
         if (file) fclose(file);
     }
     list_devices(reversed, removed);
+    if (is_unloaded) {
+        is_open = 0;
+        loaded_at = now_seconds();
+    }
 }
 
 /* --- what every call begins with --------------------------------------------------------------------------------- */
 
-static void count(const char *call, int device) {
+/* Calls are named by literals: a name that was found before is known by its address. */
+static int slot_of(const char *call) {
+    static struct { const char *call; int slot; } known[1024];
+    size_t place = ((uintptr_t)call * 31) % 1024;
+    if (known[place].call == call) return known[place].slot;
     int i = 0;
     while (i < n_calls && strcmp(calls[i].name, call)) i++;
     if (i == MAX_CALLS) abort();
     if (i == n_calls) snprintf(calls[n_calls++].name, sizeof calls[0].name, "%s", call);
+    known[place].call = call;
+    known[place].slot = i;
+    return i;
+}
+
+static void count(const char *call, int device) {
+    int i = slot_of(call);
     calls[i].all++;
     if (device >= 0) calls[i].by_device[device]++;
 }
@@ -149,10 +183,18 @@ static void count(const char *call, int device) {
 unsigned long stub_call_count(const char *call, int device) {
     pthread_mutex_lock(&lock);
     unsigned long found = 0;
+    unsigned int field;
+    if (sscanf(call, "field:%u", &field) == 1 && field < NVML_FI_MAX)
+        for (int i = 0; i < MAX_DEVICES; i++) found += device < 0 || device == i ? field_calls[field][i] : 0;
     for (int i = 0; i < n_calls; i++)
         if (!strcmp(calls[i].name, call)) found = device < 0 ? calls[i].all : calls[i].by_device[device];
     pthread_mutex_unlock(&lock);
     return found;
+}
+
+static void sleep_ms(unsigned long long milliseconds) {
+    struct timespec rest = {(time_t)(milliseconds / 1000), (long)(milliseconds % 1000) * 1000000L};
+    nanosleep(&rest, NULL);
 }
 
 static const struct rule *find_rule(enum effect effect, int device, const char *call) {
@@ -181,11 +223,6 @@ static nvmlReturn_t judge(const char *call, int device) {
     return NVML_SUCCESS;
 }
 
-static void sleep_ms(unsigned long long milliseconds) {
-    struct timespec rest = {(time_t)(milliseconds / 1000), (long)(milliseconds % 1000) * 1000000L};
-    nanosleep(&rest, NULL);
-}
-
 static nvmlReturn_t enter(const char *call, nvmlDevice_t handle) {
     int device = handle ? handle->number : -1;
     pthread_mutex_lock(&lock);
@@ -193,7 +230,14 @@ static nvmlReturn_t enter(const char *call, nvmlDevice_t handle) {
     count(call, device);
     const struct rule *slow = find_rule(SLOW, device, call);
     unsigned long long pause = slow ? slow->argument : 0;
+    while (find_rule(HANG, device, call)) { /* does not return while the control file says so */
+        pthread_mutex_unlock(&lock);
+        sleep_ms(5);
+        pthread_mutex_lock(&lock);
+        read_control();
+    }
     nvmlReturn_t code = is_open ? judge(call, device) : NVML_ERROR_UNINITIALIZED;
+    if (!code && handle) code = judge_mig(call, handle);
     pthread_mutex_unlock(&lock);
     if (pause) sleep_ms(pause);
     return code;
@@ -225,15 +269,22 @@ static double busy(nvmlDevice_t device) { return 0.5 + 0.5 * sin(angle(device, n
 
 static double watts(nvmlDevice_t device) { return IDLE_WATTS + SPAN_WATTS * busy(device); }
 
-/* The integral of watts() from boot until now. */
-static double joules(nvmlDevice_t device) {
-    double seconds = now_seconds();
-    double waves = (cos(angle(device, 0)) - cos(angle(device, seconds))) * PERIOD_SECONDS / (2 * M_PI);
-    return IDLE_WATTS * seconds + SPAN_WATTS * 0.5 * (seconds + waves);
+/* The integral of busy() from boot until then. */
+static double busy_seconds(nvmlDevice_t device, double until) {
+    double waves = (cos(angle(device, 0)) - cos(angle(device, until))) * PERIOD_SECONDS / (2 * M_PI);
+    return 0.5 * (until + waves);
 }
 
+/* The integral of watts() since the driver was loaded. */
+static double joules(nvmlDevice_t device) {
+    double now = now_seconds();
+    return IDLE_WATTS * (now - loaded_at) + SPAN_WATTS * (busy_seconds(device, now) - busy_seconds(device, loaded_at));
+}
+
+static unsigned long long total_bytes(nvmlDevice_t device);
+
 static unsigned long long used_bytes(nvmlDevice_t device) {
-    return 8 * GIB + (unsigned long long)(busy(device) * 56.0) * GIB;
+    return total_bytes(device) / 10 + (unsigned long long)(busy(device) * 0.7 * (double)(total_bytes(device) / GIB)) * GIB;
 }
 
 /* --- the library ------------------------------------------------------------------------------------------------- */
@@ -243,7 +294,7 @@ nvmlReturn_t nvmlInitWithFlags(unsigned int flags) {
     pthread_mutex_lock(&lock);
     read_control();
     count("nvmlInitWithFlags", -1);
-    nvmlReturn_t code = (nvmlReturn_t)init_code;
+    nvmlReturn_t code = is_unloaded ? NVML_ERROR_DRIVER_NOT_LOADED : (nvmlReturn_t)init_code;
     if (code == NVML_SUCCESS) is_open++;
     pthread_mutex_unlock(&lock);
     return code;
@@ -289,6 +340,10 @@ static void uuid_of(int number, char *uuid) {
     sprintf(uuid, "GPU-%08x-5747-4a54-9bb1-%012x", 0x5e9a0000u + (unsigned)number, 0x1000u + (unsigned)number);
 }
 
+static void uuid_of_instance(int number, int instance, char *uuid);
+static const char *mig_suffix(nvmlDevice_t device);
+static nvmlDevice_t find_instance(const char *uuid);
+
 static nvmlReturn_t give_handle(const char *call, int number, nvmlDevice_t *device) {
     devices[number].number = number;
     *device = &devices[number];
@@ -307,19 +362,25 @@ nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) {
         uuid_of(order[i], candidate);
         if (!strcmp(candidate, uuid)) return give_handle("nvmlDeviceGetHandleByUUID", order[i], device);
     }
+    if (!code && find_instance(uuid)) {
+        *device = find_instance(uuid);
+        return NVML_SUCCESS;
+    }
     return code ? code : NVML_ERROR_NOT_FOUND;
 }
 
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length) {
     nvmlReturn_t code = enter("nvmlDeviceGetUUID", device);
     char text[NVML_DEVICE_UUID_BUFFER_SIZE];
-    uuid_of(device->number, text);
+    device->instance ? uuid_of_instance(device->number, device->instance, text) : uuid_of(device->number, text);
     return code ? code : put_text(uuid, length, text);
 }
 
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length) {
     nvmlReturn_t code = enter("nvmlDeviceGetName", device);
-    return code ? code : put_text(name, length, "NVIDIA H100 80GB HBM3");
+    char text[NVML_DEVICE_NAME_V2_BUFFER_SIZE];
+    snprintf(text, sizeof text, "%s%s", is_a100[device->number] ? "NVIDIA A100-SXM4-80GB" : "NVIDIA H100 80GB HBM3", mig_suffix(device));
+    return code ? code : put_text(name, length, text);
 }
 
 nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci) {
@@ -346,8 +407,10 @@ GIVES(nvmlDeviceGetTotalEnergyConsumption, unsigned long long, joules(device) * 
 GIVES(nvmlDeviceGetCurrentClocksEventReasons, unsigned long long, busy(device) > 0.9 ? nvmlClocksEventReasonSwPowerCap : 0)
 GIVES(nvmlDeviceGetCurrentClocksThrottleReasons, unsigned long long, busy(device) > 0.9 ? nvmlClocksEventReasonSwPowerCap : 0)
 GIVES(nvmlDeviceGetPcieReplayCounter, unsigned int, device->number)
-GIVES(nvmlDeviceGetCurrPcieLinkGeneration, unsigned int, 5)
+GIVES(nvmlDeviceGetCurrPcieLinkGeneration, unsigned int, is_a100[device->number] ? 4 : 5)
+GIVES(nvmlDeviceGetMaxPcieLinkGeneration, unsigned int, is_a100[device->number] ? 4 : 5)
 GIVES(nvmlDeviceGetCurrPcieLinkWidth, unsigned int, 16)
+GIVES(nvmlDeviceGetMaxPcieLinkWidth, unsigned int, 16)
 
 nvmlReturn_t nvmlDeviceGetFanSpeed(nvmlDevice_t device, unsigned int *percent) {
     nvmlReturn_t code = enter("nvmlDeviceGetFanSpeed", device);
@@ -382,18 +445,20 @@ nvmlReturn_t nvmlDeviceGetDecoderUtilization(nvmlDevice_t device, unsigned int *
 nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemory_v2_t *memory) {
     nvmlReturn_t code = enter("nvmlDeviceGetMemoryInfo_v2", device);
     if (memory->version != nvmlMemory_v2) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-    memory->total = told("nvmlDeviceGetMemoryInfo_v2", device, 80 * GIB);
+    unsigned long long all = total_bytes(device), used = used_bytes(device);
+    memory->total = told("nvmlDeviceGetMemoryInfo_v2", device, all);
     memory->reserved = told("nvmlDeviceGetMemoryInfo_v2", device, GIB / 2);
-    memory->used = told("nvmlDeviceGetMemoryInfo_v2", device, used_bytes(device));
-    memory->free = told("nvmlDeviceGetMemoryInfo_v2", device, 80 * GIB - GIB / 2 - used_bytes(device));
+    memory->used = told("nvmlDeviceGetMemoryInfo_v2", device, used);
+    memory->free = told("nvmlDeviceGetMemoryInfo_v2", device, all - GIB / 2 - used);
     return code;
 }
 
 nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
     nvmlReturn_t code = enter("nvmlDeviceGetMemoryInfo", device);
-    memory->total = told("nvmlDeviceGetMemoryInfo", device, 80 * GIB);
-    memory->used = told("nvmlDeviceGetMemoryInfo", device, used_bytes(device) + GIB / 2); /* v1 counts the reserved */
-    memory->free = told("nvmlDeviceGetMemoryInfo", device, 80 * GIB - GIB / 2 - used_bytes(device));
+    unsigned long long all = total_bytes(device), used = used_bytes(device) + GIB / 2; /* v1 counts the reserved */
+    memory->total = told("nvmlDeviceGetMemoryInfo", device, all);
+    memory->used = told("nvmlDeviceGetMemoryInfo", device, used);
+    memory->free = told("nvmlDeviceGetMemoryInfo", device, all - used);
     return code;
 }
 
@@ -420,36 +485,7 @@ nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, nvmlClockType_t type
     return code;
 }
 
-/* Each field has a code and a type of its own; a rule names it as field:<id>. An answer is given as raw bits. */
-static void fill_field(nvmlDevice_t device, nvmlFieldValue_t *field) {
-    char name[32];
-    snprintf(name, sizeof name, "field:%u", field->fieldId);
-    pthread_mutex_lock(&lock);
-    count(name, device->number);
-    pthread_mutex_unlock(&lock);
-    unsigned long long value = 0;
-    field->valueType = NVML_VALUE_TYPE_UNSIGNED_LONG_LONG;
-    if (field->fieldId == NVML_FI_DEV_MEMORY_TEMP) {
-        field->valueType = NVML_VALUE_TYPE_UNSIGNED_INT;
-        value = (unsigned long long)(40 + 45 * busy(device));
-    } else if (field->fieldId == NVML_FI_DEV_ECC_SBE_VOL_TOTAL) {
-        value = 3 + (unsigned long long)device->number;
-    } else if (field->fieldId != NVML_FI_DEV_ECC_DBE_VOL_TOTAL) {
-        field->nvmlReturn = NVML_ERROR_NOT_SUPPORTED;
-        return;
-    }
-    field->value.ullVal = told(name, device, value);
-    pthread_mutex_lock(&lock);
-    const struct rule *type = find_rule(TYPE, device->number, name);
-    if (type) field->valueType = (nvmlValueType_t)type->argument;
-    field->nvmlReturn = judge(name, device->number);
-    pthread_mutex_unlock(&lock);
-}
-
-nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int n, nvmlFieldValue_t *values) {
-    nvmlReturn_t code = enter("nvmlDeviceGetFieldValues", device);
-    for (int i = 0; !code && i < n; i++) fill_field(device, &values[i]);
-    return code;
-}
-
+#include "fields.c"
+#include "gpm.c"
+#include "mig.c"
 #include "happenings.c"

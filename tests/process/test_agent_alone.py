@@ -14,7 +14,8 @@ import psutil
 from redis import Redis
 
 from fleet.broker import server_program
-from telemetry import wire
+from telemetry import envelope, wire
+from telemetry.agent.membership import enrol_here
 from tests.process.traces import wait_until
 from tests.stack import ROOT, free_port
 
@@ -30,13 +31,15 @@ def running(command, **options):
 
 
 def agent(directory, port, **settings):
+    """Run an agent that has joined a server which is not there."""
+    enrol_here(directory / "agent", "alone", "redis://127.0.0.1:1/0", b"\0" * 32)
     environment = os.environ | {
         "STEPWATT_DATA_DIR": str(directory),
         "STEPWATT_BROKER_URL": f"redis://127.0.0.1:{port}/0",
         "STEPWATT_BATCH_SECONDS": "1",
         **settings,
     }
-    return running([sys.executable, "-m", "telemetry.agent", "run", "--name", "alone"], cwd=ROOT, env=environment)
+    return running([sys.executable, "-m", "telemetry.agent", "run"], cwd=ROOT, env=environment)
 
 
 def broker(directory, port):
@@ -46,8 +49,8 @@ def broker(directory, port):
 
 def first_batch(port) -> wire.Batch:
     raw = Redis(port=port).lindex("telemetry", -1)
-    envelope = msgpack.unpackb(base64.b64decode(json.loads(raw)["body"]))
-    return wire.unpack(envelope[0][0])
+    message = msgpack.unpackb(base64.b64decode(json.loads(raw)["body"]))
+    return wire.unpack(envelope.read(message[0][0]).body)
 
 
 def test_what_was_sampled_before_the_broker_was_there_is_sent(tmp_path):

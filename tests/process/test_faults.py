@@ -93,7 +93,7 @@ def is_alive(client: httpx.Client) -> bool:
 def test_a_job_whose_agent_was_killed_is_lost_and_its_process_gone(stack, client):
     job_id = launch(client, steps=10_000)
     wait_for_state(client, job_id, "running")
-    torch = stack.child("training.reference")
+    torch = stack.child("training/reference/start.py")
 
     stack.child("telemetry.agent").kill()
 
@@ -109,7 +109,7 @@ def test_a_job_whose_process_was_killed_failed_with_its_reason(stack, client):
     job_id = launch(client, steps=10_000)
     wait_for_state(client, job_id, "running")
 
-    stack.child("training.reference").kill()
+    stack.child("training/reference/start.py").kill()
 
     ended = wait_for_state(client, job_id, "lost", "failed", "done", within_seconds=RECOVERY_SECONDS)
     assert ended["state"] == "failed"
@@ -119,7 +119,7 @@ def test_a_job_whose_process_was_killed_failed_with_its_reason(stack, client):
 def test_a_cancelled_job_is_gone_within_five_seconds(stack, client):
     job_id = launch(client, steps=10_000)
     wait_for_state(client, job_id, "running")
-    torch = stack.child("training.reference")
+    torch = stack.child("training/reference/start.py")
 
     assert client.post(f"/api/v1/reference/jobs/{job_id}/cancel").status_code == 200
 
@@ -135,7 +135,7 @@ def test_no_process_but_the_job_itself_maps_torch(stack, client):
     mapping = [p for p in psutil.Process(stack.pid).children(recursive=True) if maps_torch(p)]
 
     client.post(f"/api/v1/reference/jobs/{job_id}/cancel")
-    assert ["training.reference" in command_of(process) for process in mapping] == [True]
+    assert ["training/reference/start.py" in command_of(process) for process in mapping] == [True]
     wait_for_state(client, job_id, "cancelled", within_seconds=10)
 
 
@@ -159,16 +159,20 @@ def test_no_sample_is_counted_twice(stack, client):
 
 SEND_ALL_AGAIN = """
 from celery import current_app
+from django.conf import settings
+from fleet.models import Host
+from telemetry.agent.keys import Seal
 from telemetry.models import Chunk
+seal = Seal(settings.STEPWATT_DATA_DIR / "agent", Host.objects.get().name)
 bodies = [bytes(body) for body in Chunk.objects.values_list("body", flat=True)]
 assert len(bodies) > 5
 for body in bodies:
-    current_app.send_task("telemetry.ingest_batch", [body], queue="telemetry")
+    current_app.send_task("telemetry.ingest_batch", [seal("telemetry.ingest_batch", body)], queue="telemetry")
 """
 COUNT_REPEATED = """
 from fleet.models import Device
 from telemetry.store import read
-device = Device.objects.get()
+device = Device.objects.get(kind="cpu")
 times = read.samples(device, "gpu_utilization_ratio", 0, 2**53).times_ms.tolist()
 assert len(times) > 5
 print(len(times) - len(set(times)))

@@ -8,10 +8,9 @@ from django.utils import timezone
 from fleet.models import Host, Origin
 from telemetry import catalog
 from telemetry.catalog import AbsentReason
-from telemetry.ingest import ingest
 from telemetry.wire import DeviceInfo, DeviceKind
 from tests.people import script
-from tests.telemetry.batches import GPU, payload
+from tests.telemetry.batches import GPU, NODE, payload, take
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +35,7 @@ def report(columns, *, ago=timedelta(), ticks=1, **kwargs):
     now = timezone.now()
     last = int((now - ago).timestamp()) * 1000
     times = [last - 1000 * (ticks - 1 - n) for n in range(ticks)]
-    ingest(payload(times, {name: [value] * ticks for name, value in columns.items()}, **kwargs), now - ago)
+    take(payload(times, {name: [value] * ticks for name, value in columns.items()}, **kwargs), now - ago)
     return times[0]
 
 
@@ -126,7 +125,15 @@ def test_a_host_shows_its_devices_and_its_software(api, fleet):
 
     assert host["software"] == {"driver": "580.105.08"}
     assert [device["uuid"] for device in host["devices"]] == [GPU.uuid]
-    assert host["agent"] == {"resident_bytes": 6e7}
+
+
+def test_a_host_shows_what_its_agent_costs_apart_from_its_devices(api):
+    report({"agent_resident_bytes": 61_440_000, "power_draw_watts": 900.0}, device=NODE, others=[GPU])
+
+    _, host = api("hosts/gpu-a01")
+
+    assert host["agent"] == {"agent_resident_bytes": 61_440_000}
+    assert (host["device_count"], host["readings"]["power_draw_watts"]["value"]) == (1, 900)
 
 
 def test_a_host_that_nobody_knows_is_an_error(api):

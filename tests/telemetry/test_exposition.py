@@ -1,88 +1,89 @@
-"""The Prometheus exposition: its bytes, who may read it, and what is left out."""
+"""The Prometheus exposition under the own names: its bytes, that parsers read it back, and what is left out."""
 
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from django.conf import LazySettings
-from django.test import Client
-from django.utils import timezone
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from fleet.auth import create_token
-from fleet.models import DeviceKind, Origin, Role
-from telemetry.catalog import BY_NAME, METRICS
-from telemetry.exposition import Names, families
-from telemetry.queries import fleet_state
-from telemetry.textformat import OPENMETRICS, TEXT, render
+from fleet.models import DeviceKind, Host, Origin
+from telemetry.catalog import BY_NAME
+from telemetry.exposition import Names
+from telemetry.models import LatestState
 from tests.programs import require
-from tests.telemetry.exposed import NOW, UUID, make_host
+from tests.telemetry.exposed import AGENT, NOW, READINGS, add_device, expose, make_host, sample_names, samples, tell
 
 pytestmark = pytest.mark.django_db
 DATA = Path(__file__).parent.parent / "data"
-
-# What dcgm-exporter's default-counters.csv says of the names that both have.
-DCGM_COUNTERS = {
-    "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
-    "DCGM_FI_DEV_PCIE_REPLAY_COUNTER",
-    "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL",
-    "DCGM_FI_DEV_ECC_DBE_VOL_TOTAL",
-}
-PROMETHEUS_2 = (
-    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
-    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
-)
-PROMETHEUS_3 = (
-    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
-    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
-    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-)
-AWKWARD = 'a "b" \\ c\nd, {e} = ü'
-
-
-def expose(*names: Names, openmetrics: bool = False) -> str:
-    return render(families(fleet_state(NOW), names or list(Names)), openmetrics=openmetrics)
-
-
-def samples(text: str) -> dict[str, float]:
-    """Return value by sample name, of a fleet where each name has one sample."""
-    return {sample.name: sample.value for family in read_text(text) for sample in family.samples}
+AWKWARD = 'a "b" \\ c\nd, {e} = ü 100 %d'
 
 
 def lints(text: str) -> set[str]:
+    """Return what promtool has to say of an exposition."""
     done = subprocess.run(
         [require("promtool"), "check", "metrics"], input=text.encode(), capture_output=True, check=False
     )
     return set((done.stdout + done.stderr).decode().splitlines())
 
 
+def add_mig(gpu) -> None:
+    values = {"memory_used_bytes": 1_073_741_824, "sm_active_ratio": 0.5}
+    add_device(
+        gpu.host, values, uuid="MIG-1", kind=DeviceKind.NVIDIA, index=3, model="NVIDIA L4 MIG 1g.10gb", parent=gpu, profile="1g.10gb"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(("openmetrics", "file"), [(False, "metrics.txt"), (True, "metrics.openmetrics.txt")])
 def test_its_bytes_are_the_golden_ones(openmetrics: bool, file: str) -> None:
-    make_host()
+    gpu = make_host()
+    add_mig(gpu)
+    add_device(gpu.host, AGENT, uuid="node-1", kind=DeviceKind.NODE, index=0, model="AMD EPYC 9654")
     make_host("gpu-a02", seconds_ago=31, uuid="GPU-2")
     assert expose(openmetrics=openmetrics) == (DATA / file).read_text()
 
 
-def test_the_parser_of_the_text_format_reads_every_sample_back() -> None:
-    make_host(model=AWKWARD)
-    text = expose()
+@pytest.mark.parametrize("names", [[Names.STEPWATT], [Names.DCGM], list(Names)])
+def test_the_parser_of_the_text_format_reads_every_sample_back(names: list[Names]) -> None:
+    make_host(model=AWKWARD, values=dict.fromkeys(BY_NAME, 1.5))
+    text = expose(*names)
     found = [sample for family in read_text(text) for sample in family.samples]
-    assert len(found) == sum(not line.startswith("#") for line in text.splitlines())
-    assert {s.labels["modelName"] for s in found if s.name.startswith("DCGM_")} == {AWKWARD}
+    assert len(found) == len(sample_names(text)) >= 50
+    models = {s.labels.get("model") or s.labels.get("modelName") for s in found} - {None}
+    assert models == {AWKWARD}
 
 
-def test_the_parser_of_openmetrics_reads_every_sample_back() -> None:
-    make_host(model=AWKWARD)
-    text = expose(openmetrics=True)
+@pytest.mark.parametrize("names", [[Names.STEPWATT], [Names.DCGM], list(Names)])
+def test_the_parser_of_openmetrics_reads_every_sample_back(names: list[Names]) -> None:
+    make_host(model=AWKWARD, values=dict.fromkeys(BY_NAME, 1.5))
+    text = expose(*names, openmetrics=True)
     found = {family.name: family for family in read_openmetrics(text)}
-    assert sum(len(family.samples) for family in found.values()) == sum(
-        not line.startswith("#") for line in text.splitlines()
-    )
+    assert sum(len(family.samples) for family in found.values()) == len(sample_names(text)) >= 50
+
+
+def test_openmetrics_knows_types_and_units() -> None:
+    make_host()
+    found = {family.name: family for family in read_openmetrics(expose(openmetrics=True))}
     assert found["stepwatt_energy_joules"].type == "counter"
     assert found["stepwatt_energy_joules"].unit == "joules"
     assert found["DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"].type == "unknown"
+
+
+def test_the_lines_are_the_same_in_both_formats() -> None:
+    make_host()
+    lines = [
+        [line for line in expose(openmetrics=openmetrics).splitlines() if not line.startswith("#")]
+        for openmetrics in (False, True)
+    ]
+    assert lines[0] == lines[1] != []
+
+
+def test_a_value_is_told_with_all_its_digits() -> None:
+    make_host(values={"energy_joules_total": 123456789.123, "power_draw_watts": 1e-3, "memory_used_bytes": 2**40 + 1})
+    found = samples(expose(Names.STEPWATT))
+    assert found["stepwatt_energy_joules_total"] == 123456789.123
+    assert found["stepwatt_power_draw_watts"] == 0.001
+    assert found["stepwatt_memory_used_bytes"] == 2**40 + 1
 
 
 def test_promtool_has_nothing_to_say_of_the_own_names() -> None:
@@ -90,51 +91,20 @@ def test_promtool_has_nothing_to_say_of_the_own_names() -> None:
     assert lints(expose(Names.STEPWATT)) == set()
 
 
-def test_promtool_says_of_the_dcgm_names_what_it_says_of_dcgm_exporter() -> None:
-    make_host(values=dict.fromkeys(BY_NAME, 1.0))
-    names = {metric.dcgm_name for metric in METRICS if metric.dcgm_name}
-    assert lints(expose(Names.DCGM)) == {
-        *(f"{name} label names should be written in 'snake_case' not 'camelCase'" for name in names),
-        *(f'{name} counter metrics should have "_total" suffix' for name in DCGM_COUNTERS),
-        "DCGM_FI_DEV_PCIE_REPLAY_COUNTER metric name should not include type 'counter'",
-    }
+def test_families_are_contiguous_over_all_hosts() -> None:
+    for number in range(3):
+        make_host(f"gpu-a0{number}", uuid=f"GPU-{number}")
+    names = sample_names(expose())
+    seen = list(dict.fromkeys(names))
+    assert names == sorted(names, key=seen.index)
+    assert names.count("stepwatt_power_draw_watts") == 3
 
 
-def test_dcgm_names_have_the_types_of_dcgm_exporter() -> None:
-    make_host(values=dict.fromkeys(BY_NAME, 1.0))
-    types = dict(re.findall(r"# TYPE (\S+) (\S+)", expose(Names.DCGM)))
-    assert len(types) == sum(bool(metric.dcgm_name) for metric in METRICS)
-    assert {name for name, kind in types.items() if kind == "counter"} == DCGM_COUNTERS
-
-
-@pytest.mark.parametrize(
-    ("name", "printed"),
-    [
-        ("DCGM_FI_DEV_GPU_UTIL", "29"),
-        ("DCGM_FI_DEV_FB_USED", "81121"),
-        ("DCGM_FI_DEV_POWER_USAGE", "683.412000"),
-        ("DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", "5551899580"),
-        ("DCGM_FI_DEV_SM_CLOCK", "1980"),
-    ],
-)
-def test_dcgm_values_are_printed_as_dcgm_exporter_does(name: str, printed: str) -> None:
-    make_host()
-    labels = (
-        f'gpu="0",UUID="{UUID}",pci_bus_id="00000000:31:00.0",device="nvidia0",'
-        'modelName="NVIDIA L4",Hostname="gpu-a01",DCGM_FI_DRIVER_VERSION="580.105.08"'
-    )
-    assert f"{name}{{{labels}}} {printed}\n" in expose(Names.DCGM)
-
-
-def test_the_host_label_of_the_dcgm_names_can_be_chosen(settings: LazySettings) -> None:
-    settings.STEPWATT_DCGM_HOSTNAME_LABEL = "hostname"
-    make_host()
-    assert ',hostname="gpu-a01",' in expose(Names.DCGM)
-
-
-def test_devices_of_other_vendors_have_no_dcgm_names() -> None:
-    make_host(kind=DeviceKind.CPU, model="EPYC")
-    assert expose(Names.DCGM) == ""
+def test_an_agents_own_cost_is_told_of_the_host_as_a_whole() -> None:
+    gpu = make_host()
+    add_device(gpu.host, AGENT, uuid="node-1", kind=DeviceKind.NODE, index=0)
+    line = 'stepwatt_agent_cpu_seconds_total{host="gpu-a01",cluster="alpha",device="0",uuid="node-1"} 12.5\n'
+    assert line in expose(Names.STEPWATT)
 
 
 def test_an_absent_reading_is_left_out() -> None:
@@ -144,12 +114,24 @@ def test_an_absent_reading_is_left_out() -> None:
     assert "power" not in text.lower()
 
 
-def test_a_lost_device_is_told_as_down_and_has_no_readings() -> None:
-    make_host(values={}, absent={"power_draw_watts": "gpu_is_lost"})
+@pytest.mark.parametrize("reason", ["gpu_is_lost", "reset_required"])
+def test_a_lost_device_is_told_as_down(reason: str) -> None:
+    make_host(values={}, absent={"power_draw_watts": reason})
+    assert samples(expose())["stepwatt_device_up"] == 0
+
+
+def test_a_lost_device_has_no_readings_even_where_it_still_answers() -> None:
+    make_host(values=READINGS, absent={"fan_speed_ratio": "gpu_is_lost"})
     found = samples(expose())
-    assert found["stepwatt_device_up"] == 0
     assert "stepwatt_power_draw_watts" not in found
     assert "DCGM_FI_DEV_POWER_USAGE" not in found
+
+
+def test_the_xid_of_a_lost_device_is_told() -> None:
+    make_host(values=READINGS, absent={"fan_speed_ratio": "gpu_is_lost"})
+    found = samples(expose())
+    assert found["stepwatt_xid_last"] == 79
+    assert found["DCGM_FI_DEV_XID_ERRORS"] == 79
 
 
 def test_a_silent_host_is_told_as_down_and_its_series_end() -> None:
@@ -159,95 +141,26 @@ def test_a_silent_host_is_told_as_down_and_its_series_end() -> None:
     assert found["stepwatt_host_up"] == 0
 
 
+@pytest.mark.parametrize(("behind_ms", "is_told"), [(30_000, True), (30_001, False)])
+def test_a_device_that_its_host_no_longer_reports_has_no_readings(behind_ms: int, is_told: bool) -> None:
+    gpu = make_host()
+    other = add_device(gpu.host, {}, uuid="GPU-2", kind=DeviceKind.NVIDIA, index=1)
+    tell(other, {"fan_speed_ratio": 0.5}, later_ms=behind_ms)
+    Host.objects.update(heard_at=NOW)
+    text = expose(Names.STEPWATT)
+    assert (f'stepwatt_device_up{{host="gpu-a01",cluster="alpha",device="0",uuid="{gpu.uuid}"}} {int(is_told)}\n') in text
+    assert ("stepwatt_power_draw_watts" in text) == is_told
+
+
+def test_an_instance_that_is_no_more_leaves_whole() -> None:
+    gpu = make_host()
+    add_device(gpu.host, {}, uuid="MIG-1", kind=DeviceKind.NVIDIA, index=3, parent=gpu, profile="1g.10gb")
+    state = LatestState.objects.get(host=gpu.host)
+    del state.devices["MIG-1"]
+    state.save()
+    assert "MIG-1" not in expose()
+
+
 def test_a_recording_is_not_shown_as_the_present() -> None:
     make_host(seconds_ago=1_000_000, origin=Origin.IMPORTED)
     assert set(samples(expose())) == {"stepwatt_host_info", "stepwatt_host_last_sample_timestamp_seconds"}
-
-
-def test_its_queries_do_not_grow_with_the_fleet(django_assert_num_queries) -> None:
-    make_host()
-    make_host("gpu-a02", uuid="GPU-2")
-    with django_assert_num_queries(6):
-        expose()
-
-
-# The endpoint -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def reader(client: Client) -> Client:
-    client.defaults["HTTP_AUTHORIZATION"] = f"Bearer {create_token('prometheus', Role.VIEWER)}"
-    return client
-
-
-def test_nobody_reads_it_without_a_token(client: Client) -> None:
-    response = client.get("/metrics")
-    assert response.status_code == 401
-    assert response["WWW-Authenticate"].startswith("Bearer")
-
-
-def test_anybody_reads_it_where_the_setting_says_so(client: Client, settings: LazySettings) -> None:
-    settings.STEPWATT_METRICS_ANONYMOUS = True
-    assert client.get("/metrics").status_code == 200
-
-
-def test_a_signed_in_person_reads_it(client: Client, django_user_model: type) -> None:
-    client.force_login(django_user_model.objects.create_user("ada"))
-    assert client.get("/metrics").status_code == 200
-
-
-def test_a_token_reads_the_newest_values(reader: Client) -> None:
-    make_host(now=timezone.now())
-    assert samples(reader.get("/metrics").content.decode())["stepwatt_power_draw_watts"] == 683.412
-
-
-@pytest.mark.parametrize(
-    ("accept", "content_type"),
-    [
-        ("*/*", TEXT),
-        ("text/plain", TEXT),
-        ("text/plain;version=0.0.4;q=0.5,*/*;q=0.1", TEXT),
-        ("text/html", TEXT),
-        ("text/plain,application/openmetrics-text;q=0.5", TEXT),
-        ("application/openmetrics-text;version=0.0.1,text/plain;q=0.5", TEXT),
-        ("application/openmetrics-text", OPENMETRICS),
-        ("application/openmetrics-text; version=1.0.0; charset=utf-8", OPENMETRICS),
-        (PROMETHEUS_2, OPENMETRICS),
-        (PROMETHEUS_3, OPENMETRICS),
-    ],
-)
-def test_the_accept_header_chooses_the_format(reader: Client, accept: str, content_type: str) -> None:
-    response = reader.get("/metrics", headers={"accept": accept})
-    assert response["Content-Type"] == content_type
-    assert response.content.endswith(b"# EOF\n") == (content_type == OPENMETRICS)
-
-
-def test_one_host_can_be_asked_for(reader: Client) -> None:
-    make_host(now=timezone.now())
-    make_host("gpu-a02", now=timezone.now(), uuid="GPU-2")
-    text = reader.get("/metrics?host=gpu-a02").content.decode()
-    assert "gpu-a02" in text
-    assert "gpu-a01" not in text
-
-
-def test_one_naming_can_be_asked_for(reader: Client) -> None:
-    make_host(now=timezone.now())
-    assert "stepwatt_" not in reader.get("/metrics?names=dcgm").content.decode()
-    assert "DCGM_" not in reader.get("/metrics?names=stepwatt").content.decode()
-
-
-@pytest.mark.parametrize(
-    ("query", "status", "field"),
-    [
-        ("names=all", 400, "names"),
-        ("names=", 400, "names"),
-        ("names=dcgm&names=stepwatt", 400, "names"),
-        ("cluster=alpha", 400, "cluster"),
-        ("host=nobody", 404, "host"),
-        ("host=", 404, "host"),
-    ],
-)
-def test_it_names_the_parameter_that_it_refuses(reader: Client, query: str, status: int, field: str) -> None:
-    response = reader.get(f"/metrics?{query}")
-    assert response.status_code == status
-    assert response.json()["error"]["field"] == field

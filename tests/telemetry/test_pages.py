@@ -30,7 +30,7 @@ def gpu_host():
 
 def paths(host) -> list[str]:
     device = host.devices.first()
-    return ["/", "/hosts/", f"/hosts/{host.name}/", f"/devices/{device.uuid}/"]
+    return ["/", "/hosts/", f"/hosts/{host.name}/", f"/devices/{device.uuid}/", "/events/"]
 
 
 def data_paths(host) -> list[str]:
@@ -40,7 +40,9 @@ def data_paths(host) -> list[str]:
         "/fleet/map/",
         "/fleet/arrays/",
         f"/hosts/{host.name}/arrays/{query}",
-        f"/devices/{device.uuid}/arrays/{query}",
+        f"/hosts/{host.name}/agent/",
+        f"/devices/{device.uuid}/day/",
+        f"/devices/{device.uuid}/arrays/{query}&chart=power",
     ]
 
 
@@ -109,9 +111,9 @@ def test_a_page_costs_the_same_queries_for_one_host_and_for_many(viewer, gpu_hos
     assert len(for_five) == len(for_one)
 
 
-def test_the_fleet_fragment_reads_hosts_devices_and_newest_state_once(viewer, gpu_host, django_assert_num_queries):
+def test_the_fleet_fragment_reads_hosts_devices_newest_state_and_recent_xids_once(viewer, gpu_host, django_assert_num_queries):
     viewer.get("/")
-    with django_assert_num_queries(SESSION_AND_USER + 3):
+    with django_assert_num_queries(SESSION_AND_USER + 4):
         viewer.get("/", headers=HTMX)
 
 
@@ -243,8 +245,8 @@ def test_host_arrays_put_the_chosen_device_last(viewer, measured_host):
 
 def test_a_silence_is_null_and_marked_as_a_gap(viewer, measured_host):
     device = measured_host.devices.first()
-    answer = viewer.get(f"/devices/{device.uuid}/arrays/?range=15m&metric=power_draw_watts").json()
-    chart = answer["charts"]["fig-power_draw_watts"]
+    answer = viewer.get(f"/devices/{device.uuid}/arrays/?range=15m&chart=power&metric=power_draw_watts").json()
+    chart = answer["charts"]["fig-power"]
     middle = chart["traces"][1]["y"]
     first, last = (
         next(i for i in order if middle[i] is not None)

@@ -1,24 +1,30 @@
 """The sender against a real broker that goes away and comes back, and the step listener."""
 
+import base64
 import json
 import socket
 import subprocess
 import time
 
+import msgpack
 import pytest
 from celery import Celery
 
 from fleet.broker import server_program
-from telemetry.agent.sender import QUEUE_BYTES, Sender
+from telemetry.agent.sender import DROPPED_TOTAL, HEADERS, QUEUE_BYTES, SENT_TOTAL, WAITING, Sender
 from telemetry.agent.steps import MAX_FRAME_BYTES, StepListener
 from telemetry.wire import INGEST_TASK
-from tests.telemetry.test_sampler import wait_for
+from tests.process.traces import wait_until
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def plain(task: str, body: bytes) -> bytes:
+    return body
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ def app():
 
 def test_submit_returns_at_once_while_the_broker_is_away():
     away = Celery("test", broker=f"redis://127.0.0.1:{free_port()}/0", set_as_current=False)
-    sender = Sender(away)
+    sender = Sender(away, plain)
     sender.start()
 
     begun = time.monotonic()
@@ -38,27 +44,26 @@ def test_submit_returns_at_once_while_the_broker_is_away():
         sender.submit(INGEST_TASK, b"x")
 
     assert time.monotonic() - begun < 0.1
-    assert sender.cost()["queue_depth"] == 100
+    assert sender.cost()[WAITING] == 100
     sender.stop(patience=2)
 
 
 def test_a_full_queue_drops_the_oldest_telemetry_first_and_counts_it(app):
-    sender = Sender(app)
+    sender = Sender(app, plain)
     sender.submit("training.ingest_report", b"keep me")
     for _ in range(4):
         sender.submit(INGEST_TASK, bytes(QUEUE_BYTES // 3))
 
-    assert sender.cost()["batches_dropped_total"] == 2
-    assert sender.cost()["queue_depth"] == 3
+    assert sender.cost() == {SENT_TOTAL: 0, WAITING: 2, DROPPED_TOTAL: 2}
 
 
 def test_a_newer_report_takes_the_place_of_one_that_waits(app):
-    sender = Sender(app)
+    sender = Sender(app, plain)
     sender.submit(INGEST_TASK, b"batch")
     for _ in range(3):
         sender.submit("training.ingest_report", bytes(1000), replaces="job-1")
 
-    assert sender.cost()["queue_depth"] == 2
+    assert [message.payload for message in sender._queue] == [b"batch", bytes(1000)]
 
 
 def test_everything_queued_is_sent_once_the_broker_is_back(tmp_path):
@@ -69,22 +74,68 @@ def test_everything_queued_is_sent_once_the_broker_is_back(tmp_path):
         accept_content=["msgpack"],
         broker_transport_options={"socket_connect_timeout": 1},
     )
-    sender, sent = Sender(app), []
+    sender, sent = Sender(app, plain), []
     sender.start()
     for number in range(5):
         sender.submit(INGEST_TASK, b"x", on_sent=lambda n=number: sent.append(n))
-    wait_for(lambda: sender.cost()["batches_sent_total"] == 0)
+    wait_until(lambda: sender.cost()[SENT_TOTAL] == 0, 10)
 
     broker = subprocess.Popen(
         [server_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)],
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait_for(lambda: sent == [0, 1, 2, 3, 4], seconds=20)
+        wait_until(lambda: sent == [0, 1, 2, 3, 4], 20)
         sender.stop(patience=5)
     finally:
         broker.terminate()
         broker.wait()
+
+
+@pytest.fixture
+def memory():
+    """Return an app whose broker lives in this process, and the messages of its queue `telemetry` as they lie there."""
+    app = Celery("memory", broker="memory://", set_as_current=False)
+    app.conf.update(task_serializer="msgpack", accept_content=["msgpack"])
+
+    def waiting() -> list[dict]:
+        with app.connection_for_read() as connection:
+            queue = connection.default_channel._queue_for("telemetry")
+            return [queue.get_nowait() for _ in range(queue.qsize())]
+
+    waiting()  # the in-process broker is one for all
+    return app, waiting
+
+
+def test_a_message_is_sealed_by_the_key_of_the_moment_when_it_is_sent(memory):
+    app, waiting = memory
+    keys = ["old"]
+    sender = Sender(app, lambda task, body: f"{keys[-1]} {task} {body.decode()}".encode())
+    sender.submit(INGEST_TASK, b"x")
+    keys.append("new")
+
+    sender.start()
+    sender.stop(patience=5)
+
+    ((arguments, _, _),) = map(content, waiting())
+    assert arguments == [f"new {INGEST_TASK} x".encode()]
+
+
+def test_a_message_has_the_headers_that_a_worker_asks_for_and_no_others(memory):
+    app, waiting = memory
+    sender = Sender(app, plain)
+    sender.submit(INGEST_TASK, b"x")
+
+    sender.start()
+    sender.stop(patience=5)
+
+    (message,) = waiting()
+    assert set(message["headers"]) == set(HEADERS)
+    assert len(json.dumps(message)) < 600  # with an empty body: 1,000 by Celery's own send_task
+
+
+def content(message: dict) -> list:
+    return msgpack.unpackb(base64.b64decode(message["body"]))
 
 
 @pytest.fixture
@@ -102,7 +153,7 @@ def test_the_step_listener_hands_on_frames_and_refuses_what_is_none(listener):
     for frame in (b"not json", b"[1]", bytes(MAX_FRAME_BYTES + 1), json.dumps({"step": 1}).encode()):
         loop.sendto(frame, str(path))
 
-    wait_for(lambda: received)
+    wait_until(lambda: received, 10)
     assert received == [{"step": 1}]
     assert listening.refused == 3
 

@@ -6,7 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Lock
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from telemetry.agent.context import AgentContext
+from telemetry.agent.orders import OrderDesk
+from telemetry.notices import Notice
 from telemetry.wire import DeviceInfo, DeviceKind
 from training.host.records import Record, Records
 from training.host.runner import JobRunner
@@ -16,6 +20,7 @@ HOST = "node-1"
 LAUNCH = "0a1b2c"
 CPU = DeviceInfo("cpu-0001", DeviceKind.CPU, 0, "A processor")
 GPU = DeviceInfo("GPU-00000000-0000-0000-0000-000000000000", DeviceKind.NVIDIA, 0, "An accelerator")
+SERVER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 TINY = {"steps": 5, "warmup_steps": 1, "batch_size": 2}
 
 
@@ -39,6 +44,7 @@ class StandInAgent:
     ) -> None:
         self.directory = directory
         self.reports: list[JobReport] = []
+        self.notices: list[Notice] = []
         self._has_broker = has_broker
         self._lock = Lock()
         self.devices = [CPU, GPU]
@@ -48,6 +54,7 @@ class StandInAgent:
             socket_path=directory / "steps.sock",
             job_python=job_python,
             submit=self._submit,
+            orders=OrderDesk(directory, HOST, SERVER_KEY.public_key().public_bytes_raw(), self.notices.append),
             devices=lambda: self.devices,
             on_frames=lambda handler: None,
         )

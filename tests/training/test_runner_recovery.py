@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.training.agents import HOST, LAUNCH, SUCCEEDS, StandInAgent, interpreter, is_alive, until
-from training.host.process import PROJECT_ROOT, started_ticks
+from training.host.process import started_ticks
 from training.host.records import KEEP_ENDED_MS, Record, Records
 
+ROOT = Path(__file__).parents[2]
 AGENT_WITH_A_LONG_JOB = """
 import sys, time
 from pathlib import Path
@@ -23,7 +25,7 @@ time.sleep(60)
 
 
 def test_a_job_dies_with_its_agent_and_is_reported_lost_by_the_next_one(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     killed = subprocess.Popen([sys.executable, "-c", AGENT_WITH_A_LONG_JOB, str(tmp_path)], env=environment)
     records = Records(tmp_path / "jobs")
     until(lambda: (records.get(1) or Record(1, "", "", 0)).pid)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
+START = Path(__file__).resolve().parents[1] / "reference" / "start.py"
 # What a job may know of the agent's environment: enough to find programs and libraries, and no secret.
 _INHERITED = (
     "PATH",
@@ -35,7 +35,8 @@ class JobProcess:
         """Start the job on the interpreter `python`. Raises OSError where that cannot be started."""
         self.events, events_end = os.pipe()
         self.output, output_end = os.pipe()
-        command = [python, "-m", "training.reference", "--parent", str(os.getpid()), "--events-fd", str(events_end)]
+        # -P: neither the job's directory nor the script's is a place to import from.
+        command = [python, "-P", str(START), "--parent", str(os.getpid()), "--events-fd", str(events_end)]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -84,10 +85,12 @@ class JobProcess:
 
 
 def environment(device_kind: str, device_uuid: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return a job's whole environment: it sees the project, the ordered accelerator, and no other."""
+    """Return a job's whole environment: it sees the ordered accelerator and no other.
+
+    No PYTHONPATH and no other of Python's variables: what a job can import is its interpreter's own, and training.reference.
+    """
     return {
         **{name: inherited[name] for name in _INHERITED if name in inherited},
-        "PYTHONPATH": str(PROJECT_ROOT),
         "PYTHONUNBUFFERED": "1",
         "CUDA_VISIBLE_DEVICES": device_uuid if device_kind == "nvidia" else "",
         # Threads that spin at a barrier while another process has their core make a CPU's steps ten times slower.

@@ -1,29 +1,61 @@
 """The host's Celery tasks for reference jobs, and the agent's extension `attach`. Loaded by the host's own app; no Django.
 
-A task only hands its message over and returns at once, so that a cancel gets through at any time.
+A task only opens its order and hands it over, and returns at once, so that a cancel gets through at any time.
 """
 
-from celery import shared_task
+import logging
+from typing import Any
+
+from celery import Task, shared_task
 
 from telemetry.agent.context import AgentContext
+from telemetry.wire import MessageInvalid
+from training.host.reports import now_ms
 from training.host.runner import JobRunner
 from training.host.steps import StepForwarder
 from training.wire import CANCEL_TASK, START_TASK
 
-_runners: list[JobRunner] = []  # one, from `attach` on
+logger = logging.getLogger(__name__)
+
+
+class JobDesk:
+    """What passes the order desk goes to the runner; the rest has no effect."""
+
+    def __init__(self, context: AgentContext) -> None:
+        self._orders = context.orders
+        self._runner = JobRunner(context)
+        self._takers = {START_TASK: self._runner.take_order, CANCEL_TASK: self._runner.take_cancel}
+
+    def take(self, task: str, payload: object, *, is_redelivery: bool) -> None:
+        try:
+            if not isinstance(payload, bytes):
+                raise MessageInvalid(f"{task}: expected bytes")  # noqa: TRY301 — one place says what is left out
+            body = self._orders.open(task, payload, now_ms(), is_redelivery=is_redelivery)
+        except MessageInvalid as error:
+            logger.debug("an order was left out: %s", error)  # the desk itself says so aloud, at most once a minute
+            return
+        self._takers[task](body)
+
+
+_desks: list[JobDesk] = []  # one, from `attach` on
 
 
 def attach(context: AgentContext) -> None:
     """Make the runner, and forward the step timings of this host."""
-    _runners[:] = [JobRunner(context)]
+    _desks[:] = [JobDesk(context)]
     context.on_frames(StepForwarder(context.host, context.submit).forward)
 
 
-@shared_task(name=START_TASK, serializer="msgpack", ignore_result=True)
-def start_job(payload: bytes) -> None:
-    _runners[0].take_order(payload)
+@shared_task(name=START_TASK, serializer="msgpack", ignore_result=True, bind=True)
+def start_job(self: Task, payload: object) -> None:
+    _desks[0].take(START_TASK, payload, is_redelivery=_is_redelivery(self))
 
 
-@shared_task(name=CANCEL_TASK, serializer="msgpack", ignore_result=True)
-def cancel_job(payload: bytes) -> None:
-    _runners[0].take_cancel(payload)
+@shared_task(name=CANCEL_TASK, serializer="msgpack", ignore_result=True, bind=True)
+def cancel_job(self: Task, payload: object) -> None:
+    _desks[0].take(CANCEL_TASK, payload, is_redelivery=_is_redelivery(self))
+
+
+def _is_redelivery(task: Task) -> bool:
+    delivery: dict[str, Any] = task.request.delivery_info or {}
+    return bool(delivery.get("redelivered"))

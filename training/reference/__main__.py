@@ -1,4 +1,4 @@
-"""One reference job as a process of its own: `python -m training.reference --parent PID --events-fd N < order.json`.
+"""One reference job as a process of its own; start.py comes before it.
 
 Started by the agent's job runner on the job's interpreter. Exit status 0 with a result, 1 with a reason, 3 without torch.
 """
@@ -13,7 +13,7 @@ from training.reference.events import Events
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.reference")
+    parser = argparse.ArgumentParser(prog="training/reference/start.py")
     parser.add_argument("--parent", type=int, required=True, help="the agent's process id; the job ends with it")
     parser.add_argument("--events-fd", type=int, required=True, help="an open pipe for events, one JSON line each")
     arguments = parser.parse_args()

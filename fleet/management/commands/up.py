@@ -12,8 +12,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import Error as DatabaseError
 from django.db import connections
+from django.utils import timezone
 
-from fleet import broker, startup
+from fleet import broker, own_agent, startup
 from fleet.auth import create_first_admin
 from fleet.processes import SERVER_NAMES, server_children
 from fleet.settings import embedded_broker_url
@@ -66,6 +67,9 @@ def _run() -> None:
     console = Console(sys.stdout.buffer, ("up", "broker", *SERVER_NAMES))
     with Supervisor(console, own_name="up") as supervisor:
         broker_url = settings.STEPWATT_BROKER_URL or _start_broker(supervisor)
+        if not supervisor.stop_asked:
+            own_agent.enrol(broker_url, timezone.now())
+            connections.close_all()
         for child in server_children(broker_url):
             supervisor.start(child)
         serves = supervisor.run_until(_web_answers, within_seconds=_WEB_SECONDS)

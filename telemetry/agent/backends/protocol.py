@@ -25,10 +25,20 @@ class Source(Protocol):
         """What the device is; may change between two reads (its index after a reboot, say), its uuid never."""
 
     def read(self) -> Mapping[str, Reading]:
-        """Return the device's readings now by catalogue name; a lost device's are all absent with that reason."""
+        """Return the device's readings now by catalogue name; a lost device's are all absent with that reason.
+
+        The map is the caller's: it is not changed afterwards.
+        """
 
     def processes(self) -> Sequence[DeviceProcess] | None:
         """Return who uses the device now, None where that cannot be told. Asked every few seconds."""
+
+
+class PowerSource(Source, Protocol):
+    """A source that can tell its power alone, for ticks between the full ones; others are not read then."""
+
+    def read_power(self) -> Mapping[str, Reading]:
+        """Return power and energy now, what of them the device has, by catalogue name; a few microseconds, no more."""
 
 
 class Backend(Protocol):

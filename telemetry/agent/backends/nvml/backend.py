@@ -35,11 +35,16 @@ class NvmlBackend:
     name = "nvml"
     releasable = True
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, kernel_boards: Path = _KERNEL_BOARDS) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        kernel_boards: Path = _KERNEL_BOARDS,
+        listener: EventListener | None = None,
+    ) -> None:
         self._clock = clock
         self._kernel_boards = kernel_boards
         self._listing = Listing()
-        self._listener = EventListener()
+        self._listener = listener or EventListener()
         self._session: Session | None = None
         self._roster: Roster | None = None
         self._known: list[DeviceInfo] = []

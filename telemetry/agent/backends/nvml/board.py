@@ -1,6 +1,6 @@
 """A whole board: all readers together. Made by backend.py, read by the sampler."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from telemetry.agent.backends.nvml.calls import CallBatch
 from telemetry.agent.backends.nvml.device import USED_RATIO, NvmlSource, derive_used_ratio
@@ -58,15 +58,12 @@ class Board(NvmlSource):
         if listed.is_mig is not None and listed.is_mig != self.is_mig:
             self.is_mig, self._is_probed = listed.is_mig, False
 
-    def _probe(self) -> tuple[Iterable[str], Mapping[str, Reading]]:
+    def _probe(self) -> Mapping[str, Reading]:
         self._calls = calls = CallBatch(self._handle, CALL_LINES)
         self._fields = FieldBatch(self._handle, [line for line in FIELD_LINES if line.metric not in calls.metrics])
         self._links = NvlinkErrors(self._handle, phase_seconds=self.device.index)
         self._rate = NvlinkRate() if self._fields.metrics >= _COUNTERS else None
-        offered = calls.metrics | self._fields.metrics | self._links.metrics | {USED_RATIO, *_XIDS, *GPM_METRICS}
-        if self._rate is not None:
-            offered.add(RATE)
-        return offered, {**calls.fixed, **self._take_gpm(self._handle)}
+        return {**calls.fixed, **self._take_gpm(self._handle)}
 
     def _fill(self, readings: dict[str, Reading], now: float) -> bool:
         calls = self._calls

@@ -6,17 +6,17 @@ every call, which costs more than the calls themselves.
 
 import ctypes
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import pynvml
 
+from telemetry.agent.backends.nvml.conversion import Conversion
 from telemetry.agent.backends.nvml.errors import STALE_HANDLE, is_refused, reason_of
-from telemetry.agent.backends.nvml.ranges import believable
 from telemetry.agent.backends.nvml.readings import Call, CallLine
 from telemetry.agent.backends.protocol import Reading
-from telemetry.catalog import AbsentReason
 
 Ask = Callable[[], int]  # a call with everything in place → return code
 
@@ -34,6 +34,15 @@ def _not_found(*_: object) -> int:
 def answers_strangely(code: int) -> bool:
     """Return whether a call that was offered answers as if the device had changed under its handle."""
     return is_refused(code) or code in STALE_HANDLE
+
+
+def _picking(positions: Sequence[int]) -> Callable[[Sequence[int]], Sequence[int]]:
+    """Return what takes the numbers at these places out of many."""
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    return lambda numbers: [
+        numbers[position] for position in positions
+    ]  # itemgetter gives one alone, not in a sequence
 
 
 class _Answers:
@@ -66,6 +75,7 @@ class CallBatch:
         self.calls: list[Call] = []
         self._handle = handle
         self._codes: list[int] = []
+        self._reasons: dict[str, Reading] = {}  # of the calls that failed in the last tick
         kept: list[CallLine] = []
         for call in dict.fromkeys(line.call for line in lines):
             own = [line for line in lines if line.call is call and line.metric not in self.metrics]
@@ -77,15 +87,16 @@ class CallBatch:
         """Yield the lines that are to be read each tick."""
         answers = _Answers(call)
         buffer = (ctypes.c_uint64 * answers.n_words)()
-        ask = answers.prepare(call, self._handle, buffer, 0)
-        code = ask()
+        code = answers.prepare(call, self._handle, buffer, 0)()
         if is_refused(code):
             return
         self.metrics.update(line.metric for line in lines)
         if code != pynvml.NVML_SUCCESS:
-            reason_of(code)
+            self._reasons.update(dict.fromkeys((line.metric for line in lines), reason_of(code)))
         elif all(line.fixed for line in lines):
-            self.fixed.update(_decode(struct.unpack("=" + answers.layout, buffer), lines))
+            raw = struct.unpack("=" + answers.layout, buffer)
+            conversion = Conversion([line.metric for line in lines], [line.divisor for line in lines])
+            conversion.put([raw[line.member] for line in lines], self.fixed)
             return
         self.calls.append(call)
         self._codes.append(code)
@@ -96,44 +107,37 @@ class CallBatch:
         self._buffer = (ctypes.c_uint64 * (sum(room.n_words for room in rooms) or 1))()
         self._unpack = struct.Struct("=" + "".join(room.layout for room in rooms)).unpack_from
         self._asks: list[Ask] = []
-        self._rows: list[tuple[str, int, int, int, float, float]] = []
-        self._metrics_of: list[list[str]] = []
+        positions: list[int] = []  # of the readings among all numbers
         word = member = 0
         for call, room in zip(self.calls, rooms, strict=True):
             self._asks.append(room.prepare(call, self._handle, self._buffer, word))
-            own = [line for line in lines if line.call is call]
-            self._metrics_of.append([line.metric for line in own])
-            for line in own:
-                position = member + line.member
-                self._rows.append((line.metric, position, line.unit.up, line.unit.down, *believable(line.metric)))
+            positions.extend(member + line.member for line in lines if line.call is call)
             word += room.n_words
             member += room.n_members
+        self._pick = _picking(positions)
+        self._conversion = Conversion([line.metric for line in lines], [line.divisor for line in lines])
+        self._metrics_of = [[line.metric for line in lines if line.call is call] for call in self.calls]
 
     def read(self, readings: dict[str, Reading]) -> bool:
         """Ask everything anew and put it into `readings`. Return False where the device answers strangely.
 
         Raises DeviceGoneError and DriverAwayError.
         """
-        reasons: dict[str, Reading] = {}
-        is_well = True
-        for number, ask in enumerate(self._asks):
-            code = ask()
-            if code:
-                reasons.update(dict.fromkeys(self._metrics_of[number], reason_of(code)))
-                if code != self._codes[number]:
-                    self._codes[number] = code
-                    is_well = is_well and not answers_strangely(code)
-        raw = self._unpack(self._buffer)
-        for metric, position, up, down, low, high in self._rows:
-            value = raw[position] * up / down
-            readings[metric] = value if low <= value <= high else AbsentReason.UNKNOWN
-        if reasons:
-            readings.update(reasons)
+        codes = [ask() for ask in self._asks]
+        is_well = codes == self._codes or self._note(codes)
+        self._conversion.put(self._pick(self._unpack(self._buffer)), readings)
+        if self._reasons:
+            readings.update(self._reasons)
         return is_well
 
-
-def _decode(raw: tuple[int, ...], lines: Iterable[CallLine]) -> Iterator[tuple[str, Reading]]:
-    for line in lines:
-        low, high = believable(line.metric)
-        value = raw[line.member] * line.unit.up / line.unit.down
-        yield line.metric, value if low <= value <= high else AbsentReason.UNKNOWN
+    def _note(self, codes: list[int]) -> bool:
+        """Keep why readings are absent. Return False where an answer shows that the device has changed."""
+        is_well = not any(
+            answers_strangely(code) for code, before in zip(codes, self._codes, strict=True) if code != before
+        )
+        self._codes = codes
+        self._reasons = {}
+        for code, metrics in zip(codes, self._metrics_of, strict=True):
+            if code != pynvml.NVML_SUCCESS:
+                self._reasons.update(dict.fromkeys(metrics, reason_of(code)))
+        return is_well

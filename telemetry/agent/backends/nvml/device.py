@@ -6,7 +6,7 @@ thread while the others are read on another.
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from telemetry.agent.backends.nvml.errors import DeviceGoneError, DriverAwayError
@@ -39,7 +39,8 @@ class NvmlSource:
         self._clock = clock
         self._handle = listed.handle
         self._is_probed = False
-        self._known: dict[str, Reading] = {}  # what a tick begins with: what is not offered, and what is fixed
+        # What a tick begins with: all metrics, so that the map does not grow while it is filled.
+        self._known: dict[str, Reading] = {}
         self._paused_until = float("-inf")
         self._shares = SmShares()
         self._gpm: GpmReader | None = None
@@ -106,9 +107,8 @@ class NvmlSource:
         if self._handle is None:
             self._handle = find(self.device.uuid)
         if not self._is_probed:
-            offered, known = self._probe()
-            refused = {metric: AbsentReason.NOT_SUPPORTED for metric in self.metrics if metric not in offered}
-            self._known = {**refused, **known}
+            known = self._probe()
+            self._known = {**self._all(AbsentReason.NOT_SUPPORTED), **known}
             self._is_probed = True
             self.n_probes += 1
         readings = self._known.copy()
@@ -135,10 +135,10 @@ class NvmlSource:
         return dict.fromkeys(self.metrics, reason)
 
     @abstractmethod
-    def _probe(self) -> tuple[Iterable[str], Mapping[str, Reading]]:
+    def _probe(self) -> Mapping[str, Reading]:
         """Find once what the device offers, so that a call that it refuses is not repeated each tick.
 
-        Return the metrics that `_fill` reads and those that are known for good.
+        Return what is known until the next probing, where it is not that a metric is not supported.
         """
 
     @abstractmethod

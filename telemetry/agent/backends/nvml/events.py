@@ -1,10 +1,9 @@
 """What the driver reports as it happens: XID errors and clock changes, heard on a thread of its own.
 
-Started and stopped by backend.py with the driver; device.py asks it for the XID count. The thread alone makes, uses and
-frees the driver's event set.
+Started and stopped by backend.py with the driver; board.py asks it for the XID count. Only the thread touches the driver's
+event set (hearing.py).
 """
 
-import ctypes
 import logging
 import threading
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 import pynvml
 
-from telemetry.agent.backends.nvml.errors import is_refused
+from telemetry.agent.backends.nvml.hearing import DeafTo, Hearing
 from telemetry.agent.backends.nvml.ranges import believable
 from telemetry.catalog import AbsentReason
 from telemetry.wire import DeviceEvent, EventKind
@@ -24,7 +23,6 @@ _KINDS = {
     pynvml.nvmlEventTypeXidCriticalError: EventKind.XID,
     pynvml.nvmlEventTypeClock: EventKind.CLOCK,
 }
-_WANTED = pynvml.nvmlEventTypeXidCriticalError | pynvml.nvmlEventTypeClock
 
 _LONGEST_PAUSE_SECONDS = 60.0
 _STOP_GRACE_SECONDS = 3.0  # over one wait: what the driver may take to come back from it
@@ -34,7 +32,6 @@ _MAX_KINDS_KEPT = 1000  # different events between two batches; the wire takes 1
 _MAX_COUNT = 2**31 - 1
 
 _Key = tuple[str, EventKind, int]
-_DeafTo = dict[str, AbsentReason | None]  # by UUID why its events are not heard, None where they are
 
 
 class EventListener:
@@ -53,19 +50,25 @@ class EventListener:
         self._kept: dict[_Key, tuple[int, int]] = {}  # first at_ms, count
         self._n_not_kept = 0
         self._xids: dict[str, tuple[int, int]] = {}
-        self._deaf_to: _DeafTo = {}
+        self._handles: Mapping[str, Any] = {}
+        self._deaf_to: DeafTo = {}
         self._threads: list[threading.Thread] = []  # more than one only where the driver holds an earlier one
         self._stopping = threading.Event()
 
     def start(self, handles: Mapping[str, Any]) -> None:
         """Begin to hear these devices, by UUID; of a board with MIG the whole, since instances have no events.
 
+        May be called again with other devices: the thread takes them in at its next wake, and misses nothing meanwhile.
         Returns at once: a device whose registration hangs must not hold up the caller.
         """
-        self.stop()
+        self._handles = dict(handles)
+        if any(thread.is_alive() for thread in self._threads) and not self._stopping.is_set():
+            for uuid in handles:
+                self._deaf_to.setdefault(uuid, AbsentReason.UNKNOWN)
+            return
         self._deaf_to = dict.fromkeys(handles, AbsentReason.UNKNOWN)
         self._stopping = threading.Event()
-        arguments = (dict(handles), self._deaf_to, self._stopping)
+        arguments = (self._deaf_to, self._stopping)
         thread = threading.Thread(target=self._listen, args=arguments, name="nvml-events", daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -94,10 +97,11 @@ class EventListener:
         deaf = self._deaf_to.get(uuid, AbsentReason.UNKNOWN)
         return self._xids.get(uuid, (0, 0)) if deaf is None else deaf
 
-    def _listen(self, handles: dict[str, Any], deaf_to: _DeafTo, stopping: threading.Event) -> None:
+    def _listen(self, deaf_to: DeafTo, stopping: threading.Event) -> None:
         pause, last_code = self._wait_seconds, None
         while not stopping.is_set():
-            hearing = _Hearing(handles, deaf_to, self._retry_seconds)
+            # Handles that failed are not used again: stale ones have crashed in the driver.
+            hearing = Hearing(lambda: self._handles, deaf_to, self._retry_seconds, by_uuid=last_code is not None)
             try:
                 self._hear(hearing, stopping)
             except pynvml.NVMLError as error:
@@ -108,11 +112,9 @@ class EventListener:
                 last_code = error.value
             finally:
                 hearing.end()
-            # Handles that failed are not used again: stale ones have crashed in the driver.
-            handles = dict.fromkeys(handles)
             stopping.wait(pause)
 
-    def _hear(self, hearing: "_Hearing", stopping: threading.Event) -> None:
+    def _hear(self, hearing: Hearing, stopping: threading.Event) -> None:
         """Note events until told to stop. Raises NVMLError where the driver refuses the wait."""
         hearing.begin()
         in_a_row = 0
@@ -129,7 +131,7 @@ class EventListener:
             if time.monotonic() - started < self._wait_seconds / 2:
                 stopping.wait(self._wait_seconds / 2)  # a wait that an interrupt ends early must not become a spin
 
-    def _note(self, hearing: "_Hearing", data: Any) -> None:
+    def _note(self, hearing: Hearing, data: Any) -> None:
         at_ms = round(self._clock() * 1000)
         kind = _KINDS.get(data.eventType)
         uuid = hearing.uuid_of(data.device)
@@ -153,118 +155,3 @@ class EventListener:
                 self._kept[key] = (at_ms, 1)
             else:
                 self._n_not_kept += 1
-
-
-class _Hearing:
-    """One event set of the driver, from its making to its freeing, on the listener's thread.
-
-    `deaf_to` says of each device why it is not heard; it is the listener's own and kept true here.
-    """
-
-    def __init__(self, handles: dict[str, Any], deaf_to: _DeafTo, retry_seconds: float) -> None:
-        self.was_heard = False
-        self._handles = handles
-        self._deaf_to = deaf_to
-        self._retry_seconds = retry_seconds
-        self._set: Any = None
-        self._uuids: dict[int | None, str] = {}
-        self._without_reasons: set[str] = set()
-        self._told: set[tuple[str, int]] = set()  # devices and codes that are in the log already
-
-    def begin(self) -> None:
-        self._set = pynvml.nvmlEventSetCreate()
-        for uuid, handle in self._handles.items():
-            self._register(uuid, handle)
-        self._retry_at = time.monotonic() + self._retry_seconds
-
-    def end(self) -> None:
-        for uuid in self._handles:
-            self._deaf_to[uuid] = self._deaf_to[uuid] or AbsentReason.UNKNOWN
-        if self._set is None:
-            return
-        try:
-            pynvml.nvmlEventSetFree(self._set)
-        except pynvml.NVMLError as error:
-            _log.warning("the NVIDIA driver does not free its event set: %s", error)
-
-    def wait(self, timeout_ms: int) -> Any | None:
-        """Return the next event, None where none came in time. Raises NVMLError."""
-        if time.monotonic() >= self._retry_at:
-            self._retry_at = time.monotonic() + self._retry_seconds
-            self._retry()
-        try:
-            data = pynvml.nvmlEventSetWait_v2(self._set, timeout_ms)
-        except pynvml.NVMLError as error:
-            if error.value != pynvml.NVML_ERROR_TIMEOUT:
-                raise
-            data = None
-        self.was_heard = True
-        return data
-
-    def uuid_of(self, device: Any) -> str | None:
-        """Return a known device's UUID; one that the driver gives for an unknown device is only written to the log."""
-        known = self._uuids.get(_address(device))
-        if known is not None or not device:
-            return known
-        try:
-            told: str = pynvml.nvmlDeviceGetUUID(device)
-        except pynvml.NVMLError as error:
-            _log.warning("an event's device does not tell its UUID: %s", error)
-            return None
-        if told in self._handles:
-            return told
-        _log.warning("an event came from device %s, which was not registered", told)
-        return None
-
-    def clock_reasons(self, uuid: str, device: Any) -> int | None:
-        """Return the clock event reasons' bits now, None where the device does not tell them."""
-        try:
-            mask = _clock_reasons(device)
-        except pynvml.NVMLError as error:
-            why = str(error)
-        else:
-            low, high = believable("clock_event_reasons")
-            if low <= mask <= high:
-                return mask
-            why = f"{mask:#x} is no such mask"
-        if uuid not in self._without_reasons:
-            self._without_reasons.add(uuid)
-            _log.warning("clock events of %s are left out, their reasons are not known: %s", uuid, why)
-        return None
-
-    def _register(self, uuid: str, handle: Any | None) -> None:
-        try:
-            if handle is None:
-                handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-            types = pynvml.nvmlDeviceGetSupportedEventTypes(handle) & _WANTED
-            if types:
-                pynvml.nvmlDeviceRegisterEvents(handle, types, self._set)
-        except pynvml.NVMLError as error:
-            refused = is_refused(error.value)
-            self._deaf_to[uuid] = AbsentReason.NOT_SUPPORTED if refused else AbsentReason.UNKNOWN
-            if (uuid, error.value) not in self._told:
-                self._told.add((uuid, error.value))
-                _log.log(logging.INFO if refused else logging.WARNING, "events of %s are not heard: %s", uuid, error)
-            return
-        self._uuids[_address(handle)] = uuid
-        is_heard = types & pynvml.nvmlEventTypeXidCriticalError
-        self._deaf_to[uuid] = None if is_heard else AbsentReason.NOT_SUPPORTED
-
-    def _retry(self) -> None:
-        """Register those that could not be heard: they may have come back."""
-        for uuid, reason in list(self._deaf_to.items()):
-            if reason is AbsentReason.UNKNOWN:
-                self._register(uuid, None)
-
-
-def _address(handle: Any) -> int | None:
-    """Return what tells handles apart: the driver gives the same pointer for a device as long as it is open."""
-    return ctypes.cast(handle, ctypes.c_void_p).value
-
-
-def _clock_reasons(handle: Any) -> int:
-    try:
-        mask: int = pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
-    except pynvml.NVMLError_FunctionNotFound:
-        mask = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)  # before driver 535
-    return mask

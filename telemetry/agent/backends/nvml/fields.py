@@ -5,22 +5,28 @@ Read by device.py each tick. Each value states its own return code and type.
 
 import struct
 from collections.abc import Callable, Sequence
+from math import nan
+from operator import and_
 from typing import Any
 
 import pynvml
 
 from telemetry.agent.backends.nvml.calls import answers_strangely, function
+from telemetry.agent.backends.nvml.conversion import Conversion
 from telemetry.agent.backends.nvml.errors import is_refused, reason_of
-from telemetry.agent.backends.nvml.ranges import believable
-from telemetry.agent.backends.nvml.readings import NVLINK_RECEIVED, NVLINK_SENT, FieldLine
+from telemetry.agent.backends.nvml.readings import FieldLine
 from telemetry.agent.backends.protocol import Reading
-from telemetry.catalog import AbsentReason
 
 # nvmlFieldValue_t: field, scope, timestamp and latency are passed over; then value type, return code, value.
-_ANSWER = struct.Struct("=24xiiQ")
-_COUNTER_CEILING = 2**62
+_LAYOUT = "24xiiQ"
 
-_LONG_LONG = pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG
+# The types that are read by cutting bits off, which is done for all fields at once.
+_MASKS = {
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: 2**16 - 1,
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: 2**32 - 1,
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: 2**64 - 1,
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: 2**64 - 1,
+}
 
 
 def _reinterpret(layout: str) -> Callable[[int], float]:
@@ -35,17 +41,16 @@ def _reinterpret(layout: str) -> Callable[[int], float]:
 
 _DECODERS: dict[int, Callable[[int], float]] = {
     pynvml.NVML_VALUE_TYPE_DOUBLE: _reinterpret("d"),
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: _reinterpret("I"),
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: _reinterpret("Q"),
-    _LONG_LONG: _reinterpret("Q"),
     pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: _reinterpret("q"),
     pynvml.NVML_VALUE_TYPE_SIGNED_INT: _reinterpret("i"),
-    pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: _reinterpret("H"),
 }
 
 
-def _no_number(bits: int) -> float:
-    return float("nan")  # a type that nvml.h does not name: lies in no range
+def _decode(kind: int, bits: int) -> float:
+    """Return the number that a value's bits mean; NaN, which is never believed, for a type that nvml.h does not name."""
+    if kind in _MASKS:
+        return bits & _MASKS[kind]
+    return _DECODERS[kind](bits) if kind in _DECODERS else nan
 
 
 class FieldBatch:
@@ -56,27 +61,32 @@ class FieldBatch:
         self._handle = handle
         self._ask = function("nvmlDeviceGetFieldValues")
         self._prepare(lines)
-        offered = self._probe(lines)
+        offered = self._probe()
         self.metrics = {line.metric for line in offered}
         self._prepare(offered)
 
     def _prepare(self, lines: Sequence[FieldLine]) -> None:
+        self._lines = lines
         self._values = (pynvml.c_nvmlFieldValue_t * len(lines))()
         for value, line in zip(self._values, lines, strict=True):
             value.fieldId, value.scopeId = line.field_id, line.scope
-        self._rows = [(line.metric, line.unit.up, line.unit.down, *_range(line.metric)) for line in lines]
-        self._codes = [pynvml.NVML_SUCCESS] * len(lines)
-        self._code_of_all = pynvml.NVML_SUCCESS
+        self._unpack = struct.Struct("=" + _LAYOUT * len(lines)).unpack_from
+        self._conversion = Conversion([line.metric for line in lines], [line.divisor for line in lines])
+        self._code = pynvml.NVML_SUCCESS
+        self._codes: tuple[int, ...] = (pynvml.NVML_SUCCESS,) * len(lines)
+        self._kinds: tuple[int, ...] = ()
+        self._masks: list[int] | None = None
+        self._reasons: dict[str, Reading] = {}
 
-    def _probe(self, lines: Sequence[FieldLine]) -> list[FieldLine]:
+    def _probe(self) -> Sequence[FieldLine]:
         code = self._call()
         if is_refused(code):
             return []
         if code != pynvml.NVML_SUCCESS:
             reason_of(code)
-            return list(lines)
+            return self._lines
         offered: dict[str, FieldLine] = {}
-        for line, (_, own_code, _) in zip(lines, _ANSWER.iter_unpack(self._values), strict=True):
+        for line, own_code in zip(self._lines, self._unpack(self._values)[1::3], strict=True):
             # A number that this driver does not know yet is an invalid argument to it.
             if not is_refused(own_code) and own_code != pynvml.NVML_ERROR_INVALID_ARGUMENT:
                 reason_of(own_code)
@@ -91,28 +101,32 @@ class FieldBatch:
 
         Raises DeviceGoneError and DriverAwayError.
         """
-        if not self._rows:
+        if not self._lines:
             return True
         code = self._call()
         if code:
             readings.update(dict.fromkeys(self.metrics, reason_of(code)))
-            changed, self._code_of_all = code != self._code_of_all, code
+            changed, self._code = code != self._code, code
             return not (changed and answers_strangely(code))
-        is_well = True
-        answers = zip(self._rows, _ANSWER.iter_unpack(self._values), strict=True)
-        for number, ((metric, up, down, low, high), (kind, own_code, bits)) in enumerate(answers):
-            if own_code:
-                readings[metric] = reason_of(own_code)
-                if own_code != self._codes[number]:
-                    self._codes[number] = own_code
-                    is_well = is_well and not answers_strangely(own_code)
-                continue
-            value = (bits if kind == _LONG_LONG else _DECODERS.get(kind, _no_number)(bits)) * up / down
-            readings[metric] = value if low <= value <= high else AbsentReason.UNKNOWN
+        answers = self._unpack(self._values)
+        kinds, codes, bits = answers[::3], answers[1::3], answers[2::3]
+        is_well = codes == self._codes or self._note(codes)
+        if kinds != self._kinds:
+            self._kinds = kinds
+            self._masks = [_MASKS[kind] for kind in kinds] if _MASKS.keys() >= set(kinds) else None
+        numbers = map(_decode, kinds, bits) if self._masks is None else map(and_, bits, self._masks)
+        self._conversion.put(tuple(numbers), readings)
+        if self._reasons:
+            readings.update(self._reasons)
         return is_well
 
-
-def _range(metric: str) -> tuple[float, float]:
-    if metric in {NVLINK_SENT, NVLINK_RECEIVED}:
-        return 0, _COUNTER_CEILING
-    return believable(metric)
+    def _note(self, codes: tuple[int, ...]) -> bool:
+        """Keep why readings are absent. Return False where an answer shows that the device has changed."""
+        changes = zip(codes, self._codes, strict=True)
+        is_well = not any(answers_strangely(code) for code, before in changes if code != before)
+        self._codes = codes
+        self._reasons = {}
+        for line, code in zip(self._lines, codes, strict=True):
+            if code != pynvml.NVML_SUCCESS:
+                self._reasons[line.metric] = reason_of(code)
+        return is_well

@@ -12,8 +12,8 @@ from typing import Any
 import pynvml
 
 from telemetry.agent.backends.nvml.calls import answers_strangely, function
+from telemetry.agent.backends.nvml.conversion import Conversion
 from telemetry.agent.backends.nvml.errors import reason_of
-from telemetry.agent.backends.nvml.ranges import believable
 from telemetry.agent.backends.nvml.readings import GPM_LINES
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
@@ -24,7 +24,7 @@ _MIN_SECONDS = 0.1  # nvml.h: "should be greater than 100ms due to the internal 
 _MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
 
 GPM_METRICS = tuple(line.metric for line in GPM_LINES)
-_ROWS = [(line.metric, line.unit.up, line.unit.down, *believable(line.metric)) for line in GPM_LINES]
+_CONVERSION = Conversion(GPM_METRICS, [line.divisor for line in GPM_LINES])
 # nvmlGpmMetric_t: the id is passed over; then return code, value; the names are passed over.
 _ANSWER = struct.Struct(f"={pynvml.c_nvmlGpmMetricsGet_t.metrics.offset}x" + len(GPM_LINES) * "4xid24x")
 
@@ -51,20 +51,35 @@ def open_gpm(board: Any, instance_id: int | None = None) -> "GpmReader | AbsentR
     return reason_of(code)
 
 
+def _without_gpm(readings: dict[str, Reading]) -> bool:
+    for metric in GPM_METRICS:
+        readings.pop(metric, None)
+    return True
+
+
+class _Pair:
+    """What asks for the metrics between two samples, made ready once for each of the two orders."""
+
+    def __init__(self, older: Any, newer: Any) -> None:
+        self.sample = newer
+        self.get = pynvml.c_nvmlGpmMetricsGet_t(version=pynvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=len(GPM_LINES))
+        self.get.sample1, self.get.sample2 = older, newer
+        self.reference = ctypes.byref(self.get)
+        for metric, line in zip(self.get.metrics, GPM_LINES, strict=False):
+            metric.metricId = line.gpm_id
+
+
 class GpmReader:
     """The GPM metrics of a board, or of one GPU instance of it under MIG."""
 
     def __init__(self, board: Any, instance_id: int | None = None) -> None:
         """Allocate the two samples. Raises NVMLError where the driver has no memory for them."""
-        self._older, self._newer = pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()
+        one, other = pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()
+        self._newer, self._older = _Pair(older=other, newer=one), _Pair(older=one, newer=other)
         self._sampled_at: float | None = None
         self._code = pynvml.NVML_SUCCESS
-        self._get = pynvml.c_nvmlGpmMetricsGet_t(version=pynvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=len(GPM_LINES))
-        for metric, line in zip(self._get.metrics, GPM_LINES, strict=False):
-            metric.metricId = line.gpm_id
         self._take = self._sampling(board, instance_id)
         self._evaluate = function("nvmlGpmMetricsGet")
-        self._get_reference = ctypes.byref(self._get)
 
     @staticmethod
     def _sampling(board: Any, instance_id: int | None) -> Callable[[Any], int]:
@@ -77,23 +92,22 @@ class GpmReader:
     def sample(self) -> int:
         """Take a sample in the place of the older one; return the driver's code."""
         self._older, self._newer = self._newer, self._older
-        return self._take(self._newer)
+        return self._take(self._newer.sample)
 
     def read(self, readings: dict[str, Reading], now: float) -> bool:
-        """Put what happened since the sample before into `readings`; nothing where there is no such sample yet.
+        """Put what happened since the sample before into `readings`; take it out where there is no such sample yet.
 
         Return False where the device answers strangely. Raises DeviceGoneError and DriverAwayError.
         """
         since = None if self._sampled_at is None else now - self._sampled_at
         if since is not None and since < _MIN_SECONDS:
-            return True
+            return _without_gpm(readings)
         code = self.sample()
         self._sampled_at = now if code == pynvml.NVML_SUCCESS else None
         if code == pynvml.NVML_SUCCESS:
             if since is None or since > _MAX_SECONDS:
-                return True
-            self._get.sample1, self._get.sample2 = self._older, self._newer
-            code = self._evaluate(self._get_reference)
+                return _without_gpm(readings)
+            code = self._evaluate(self._newer.reference)
         if code != pynvml.NVML_SUCCESS:
             readings.update(dict.fromkeys(GPM_METRICS, reason_of(code)))
             changed, self._code = code != self._code, code
@@ -102,18 +116,18 @@ class GpmReader:
         return True
 
     def _put(self, readings: dict[str, Reading]) -> None:
-        answers = iter(_ANSWER.unpack_from(self._get))
-        for (metric, up, down, low, high), code, raw in zip(_ROWS, answers, answers, strict=True):
-            if code:
-                readings[metric] = reason_of(code)
-                continue
-            value = raw * up / down
-            readings[metric] = value if low <= value <= high else AbsentReason.UNKNOWN
+        answers = _ANSWER.unpack_from(self._newer.get)
+        _CONVERSION.put(answers[1::2], readings)
+        codes = answers[::2]
+        if any(codes):
+            for metric, code in zip(GPM_METRICS, codes, strict=True):
+                if code != pynvml.NVML_SUCCESS:
+                    readings[metric] = reason_of(code)
 
     def free(self) -> None:
         """Give the samples back; the reader is not used again. Before the driver is let go of."""
-        for sample in (self._older, self._newer):
+        for pair in (self._older, self._newer):
             try:
-                pynvml.nvmlGpmSampleFree(sample)
+                pynvml.nvmlGpmSampleFree(pair.sample)
             except pynvml.NVMLError as error:
                 _log.warning("the NVIDIA driver does not take a GPM sample back: %s", error)

@@ -3,7 +3,7 @@
 It has memory, GPM metrics and processes; power, temperature, clocks and errors are its board's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from telemetry.agent.backends.nvml.board import Board
 from telemetry.agent.backends.nvml.calls import CallBatch
@@ -49,10 +49,9 @@ class Instance(NvmlSource):
             self._n_board_probes, self._is_probed = self._board.n_probes, False
         return super()._readings(now)
 
-    def _probe(self) -> tuple[Iterable[str], Mapping[str, Reading]]:
+    def _probe(self) -> Mapping[str, Reading]:
         self._calls = CallBatch(self._handle, MEMORY_LINES)
-        offered = self._calls.metrics | {USED_RATIO, *GPM_METRICS}
-        return offered, self._take_gpm(self._board.handle, self._instance_id)
+        return self._take_gpm(self._board.handle, self._instance_id)
 
     def _fill(self, readings: dict[str, Reading], now: float) -> bool:
         calls = self._calls

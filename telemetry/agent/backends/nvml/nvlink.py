@@ -12,13 +12,14 @@ import pynvml
 from telemetry.agent.backends.nvml.calls import Ask, function
 from telemetry.agent.backends.nvml.errors import reason_of
 from telemetry.agent.backends.nvml.ranges import believable
-from telemetry.agent.backends.nvml.readings import KIB, NVLINK_ERROR_COUNTERS, NVLINK_RECEIVED, NVLINK_SENT
+from telemetry.agent.backends.nvml.readings import NVLINK_ERROR_COUNTERS, NVLINK_RECEIVED, NVLINK_SENT
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
 
 RATE = "nvlink_bytes_per_second"
 ERRORS = "nvlink_errors_total"
 ERROR_METRICS = (*NVLINK_ERROR_COUNTERS, ERRORS)
+_KIB = 1024
 _SLOW_SECONDS = 10.0
 _MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
 
@@ -45,8 +46,10 @@ class NvlinkRate:
         self._before = (now, counted)
         # Counters that fell began anew: no rate leads over that.
         if before is not None and counted >= before[1] and 0 < now - before[0] <= _MAX_SECONDS:
-            rate = (counted - before[1]) * KIB.up / (now - before[0])
+            rate = (counted - before[1]) * _KIB / (now - before[0])
             readings[RATE] = rate if self._low <= rate <= self._high else AbsentReason.UNKNOWN
+        else:
+            readings.pop(RATE, None)
 
 
 class NvlinkErrors:

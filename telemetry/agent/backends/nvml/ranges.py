@@ -4,6 +4,7 @@ Called when a reading is prepared, once per metric; the comparison itself is in 
 """
 
 from telemetry import catalog
+from telemetry.agent.backends.nvml.readings import NVLINK_RECEIVED, NVLINK_SENT
 
 _CEILINGS = {
     "ratio": 1,
@@ -21,8 +22,10 @@ _CEILINGS = {
 }
 _COUNT_CEILING = 2**32 - 2
 
-_NARROWER = {
+_OF_ITS_OWN = {
     "fan_speed_ratio": (0, 2),  # nvml.h: "may exceed 100% in certain cases"
+    NVLINK_SENT: (0, 2**62),  # counters that make a rate: everything is believed below all bits of 63
+    NVLINK_RECEIVED: (0, 2**62),
     "memory_temperature_celsius": (1, 250),  # boards without the sensor say 0 (dcgm-exporter on a T4)
 }
 
@@ -32,4 +35,6 @@ def believable(metric: str) -> tuple[float, float]:
 
     NaN lies in no range, since it compares false.
     """
-    return _NARROWER.get(metric, (0, _CEILINGS.get(catalog.BY_NAME[metric].unit, _COUNT_CEILING)))
+    if metric in _OF_ITS_OWN:
+        return _OF_ITS_OWN[metric]
+    return 0, _CEILINGS.get(catalog.BY_NAME[metric].unit, _COUNT_CEILING)

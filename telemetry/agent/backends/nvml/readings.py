@@ -4,22 +4,14 @@ Where a metric stands in several lines, the first that the device offers counts.
 driver state. Source: nvml.h and the NVML API reference.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pynvml
 
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """The vendor's unit: `raw * up / down` is the base unit. Two whole numbers, so that 345678 mW are 345.678 W."""
-
-    up: int = 1
-    down: int = 1
-
-
-AS_IS = Unit()
-PERCENT, MILLI, MICRO, NANO = Unit(down=100), Unit(down=1000), Unit(down=10**6), Unit(down=10**9)
-KIB, MIB, MEGA = Unit(up=2**10), Unit(up=2**20), Unit(up=10**6)
+# The vendor's units: a raw value divided by this is in the base unit. Division, since 345678 / 1000 is 345.678 and
+# 345678 * 0.001 is not; a division by 1e-6 gives every whole number of MHz back exactly.
+AS_IS, PERCENT, MILLI, NANO = 1, 100, 1000, 10**9
+MIB, MEGA = 2**-20, 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +33,9 @@ class CallLine:
 
     metric: str
     call: Call
-    unit: Unit = AS_IS
+    divisor: float = AS_IS
     member: int = 0
-    fixed: bool = field(default=False)
+    fixed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +44,7 @@ class FieldLine:
 
     metric: str
     field_id: int
-    unit: Unit = AS_IS
+    divisor: float = AS_IS
     scope: int = 0
 
 
@@ -60,7 +52,7 @@ class FieldLine:
 class GpmLine:
     metric: str
     gpm_id: int
-    unit: Unit = PERCENT
+    divisor: float = PERCENT
 
 
 def _number(symbol: str, *arguments: int) -> Call:

@@ -29,7 +29,8 @@ class Session:
             raise BackendUnavailable(advice(error)) from error
         self.is_broken = False
         self.is_changed = False
-        self._calm = threading.Condition()
+        self._lock = threading.Lock()
+        self._calm = threading.Condition(self._lock)
         self._under_way = 0
         self._is_closing = False
         self._is_over = False
@@ -50,14 +51,14 @@ class Session:
 
     def enter(self) -> bool:
         """Begin a call; False where the driver is being let go of. `leave` follows every True."""
-        with self._calm:
+        with self._lock:
             if self._is_closing:
                 return False
             self._under_way += 1
             return True
 
     def leave(self) -> None:
-        with self._calm:
+        with self._lock:
             self._under_way -= 1
             if self._is_closing and not self._under_way:
                 self._end()
@@ -76,7 +77,7 @@ class Session:
 
     def abandon(self) -> None:
         """End the session without shutting the driver down, which a thread is known to be in for good."""
-        with self._calm:
+        with self._lock:
             self._is_closing = True
             self._under_way += 1  # never left
 

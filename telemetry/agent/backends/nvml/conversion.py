@@ -1,0 +1,41 @@
+"""Raw numbers of the driver to readings in base units, many at once. Used by the readers of calls, fields and GPM.
+
+The loops are those of C functions (map, all, zip): this runs for each device each tick.
+"""
+
+from collections.abc import Sequence
+from operator import le, truediv
+
+from telemetry.agent.backends.nvml.ranges import believable
+from telemetry.agent.backends.protocol import Reading
+from telemetry.catalog import AbsentReason
+
+
+class Conversion:
+    """Of some metrics, in their order, with the divisor of each one's vendor unit."""
+
+    def __init__(self, metrics: Sequence[str], divisors: Sequence[float]) -> None:
+        self.metrics = tuple(metrics)
+        self._divisors = tuple(divisors)
+        # As floats: comparing a float with a whole number costs twice as much.
+        ranges = [believable(metric) for metric in metrics]
+        self._lows = tuple(float(low) for low, _ in ranges)
+        self._highs = tuple(float(high) for _, high in ranges)
+        self._above_zero = [(place, low) for place, low in enumerate(self._lows) if low > 0]
+
+    def put(self, raw: Sequence[float], readings: dict[str, Reading]) -> None:
+        """Put the readings in; what cannot be believed is absent."""
+        values = tuple(map(truediv, raw, self._divisors))
+        if self._are_believable(values):
+            readings.update(zip(self.metrics, values, strict=True))
+            return
+        for metric, value, low, high in zip(self.metrics, values, self._lows, self._highs, strict=True):
+            readings[metric] = value if low <= value <= high else AbsentReason.UNKNOWN
+
+    def _are_believable(self, values: tuple[float, ...]) -> bool:
+        # NaN, which `min` may pass over, compares false with every ceiling.
+        return (
+            all(map(le, values, self._highs))
+            and min(values, default=0.0) >= 0
+            and all(values[place] >= low for place, low in self._above_zero)
+        )

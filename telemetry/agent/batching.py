@@ -1,0 +1,175 @@
+"""From ticks to batches, without a clock or a thread: the batcher's work, and a simulation's for its virtual hosts.
+
+A wall clock that jumps begins a new segment: the ticks before and after it never share a batch.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from telemetry.agent.backends.identity import stable_uuid
+from telemetry.agent.backends.protocol import Reading
+from telemetry.agent.ticks import Tick
+from telemetry.catalog import BY_NAME, AbsentReason
+from telemetry.wire import MAX_EVENTS, Batch, DeviceEvent, DeviceInfo, Topology
+
+logger = logging.getLogger(__name__)
+
+JUMP_SECONDS = 0.25  # an offset that changes by more within one tick is a step of the wall clock, not its slewing
+_LIMITS = {name: 2**62 * metric.resolution for name, metric in BY_NAME.items()}  # what the wire can carry
+_NUMBERS = frozenset((int, float))
+
+Column = Sequence[float | None]
+
+
+def machine_digest(machine_id: str) -> str:
+    """Return 32 hex digits that tell machines apart; machine-id(5) asks that the id itself does not leave the machine."""
+    return stable_uuid(machine_id, "machine", "").replace("-", "")
+
+
+class BatchMaker:
+    """Makes one agent's batches. `(epoch, sequence)` names each for ever: the epoch (32 hex digits) is new with each start.
+
+    `machine` is `machine_digest` of the machine's id; `sample_seconds` lie between two full ticks.
+    """
+
+    def __init__(self, host: str, machine: str, epoch: str, sample_seconds: float) -> None:
+        self._host, self._machine, self._epoch, self._sample_seconds = host, machine, epoch, sample_seconds
+        self.sequence = 0
+        self._segment = 0
+        self._offset: float | None = None
+        self._software: Mapping[str, str] | None = None
+        self._topology: Topology | None = None
+        self._events: list[DeviceEvent] = []  # of devices that no tick has shown yet
+
+    def make(
+        self, ticks: Sequence[Tick], software: Mapping[str, str], topology: Topology | None, now: Callable[[], float]
+    ) -> Iterator[Batch]:
+        """Yield the batches of these ticks. `now` gives UTC seconds; software and topology are told when they changed."""
+        for part in self._segments(ticks):
+            yield self._batch(part, software, topology, int(now() * 1000))
+            self.sequence += 1
+
+    def _segments(self, ticks: Sequence[Tick]) -> Iterator[list[Tick]]:
+        part: list[Tick] = []
+        for tick in ticks:
+            if self._offset is not None and abs(tick.wall_offset_seconds - self._offset) > JUMP_SECONDS:
+                if part:
+                    yield part
+                part = []
+                self._segment += 1
+                jump = tick.wall_offset_seconds - self._offset
+                logger.warning("the wall clock jumped by %.1f s: a new segment begins", jump)
+            self._offset = tick.wall_offset_seconds
+            part.append(tick)
+        if part:
+            yield part
+
+    def _batch(self, ticks: list[Tick], software: Mapping[str, str], topology: Topology | None, sent_ms: int) -> Batch:
+        offset = ticks[0].wall_offset_seconds  # one offset a batch: its times ascend as the ticks do
+        devices = {uuid: device for tick in ticks for uuid, device in tick.devices.items()}
+        columns, absent = _columns(ticks, list(devices))
+        batch = Batch(
+            host=self._host,
+            epoch=self._epoch,
+            sequence=self.sequence,
+            segment=self._segment,
+            sent_ms=sent_ms,
+            times_ms=[round((tick.boot_seconds + offset) * 1000) for tick in ticks],
+            sample_seconds=self._sample_seconds,
+            devices=list(devices.values()),
+            columns=columns,
+            absent=absent,
+            software=software if software != self._software else None,
+            machine=self._machine,
+            events=self._take_events(ticks, devices),
+            processes={uuid: found for tick in ticks for uuid, found in tick.processes.items() if uuid in devices},
+            topology=topology if topology != self._topology else None,
+        )
+        self._software, self._topology = software, topology
+        return batch
+
+    def _take_events(self, ticks: Sequence[Tick], devices: Mapping[str, DeviceInfo]) -> list[DeviceEvent]:
+        """Return the events of this batch's devices; those of others wait, as a message names no device that it lacks."""
+        events = self._events + [event for tick in ticks for event in tick.events]
+        self._events = [event for event in events if event.uuid not in devices][-MAX_EVENTS:]
+        return [event for event in events if event.uuid in devices][-MAX_EVENTS:]
+
+
+def _columns(
+    ticks: Sequence[Tick], uuids: Sequence[str]
+) -> tuple[Mapping[str, Sequence[Column]], dict[str, dict[str, AbsentReason]]]:
+    """Return the columns by metric and device, and why the last full tick lacks what it lacks."""
+    full = [tick for tick in ticks if tick.is_full]
+    columns, absent = _read(full, uuids)
+    if len(full) == len(ticks):
+        return columns, absent
+    between, _ = _read([tick for tick in ticks if not tick.is_full], uuids)
+    return {
+        metric: [
+            _merged(ticks, iter(one), iter(other))
+            for one, other in zip(
+                columns.get(metric) or [[None] * len(full)] * len(uuids),
+                between.get(metric) or [[None] * (len(ticks) - len(full))] * len(uuids),
+                strict=True,
+            )
+        ]
+        for metric in columns | between
+    }, absent
+
+
+def _merged(ticks: Sequence[Tick], full: Iterator[float | None], between: Iterator[float | None]) -> Column:
+    return [next(full) if tick.is_full else next(between) for tick in ticks]
+
+
+def _read(
+    ticks: Sequence[Tick], uuids: Sequence[str]
+) -> tuple[dict[str, list[Column]], dict[str, dict[str, AbsentReason]]]:
+    """Return what these ticks have, of one kind all of them, and why the last has not."""
+    found: dict[str, dict[str, Column]] = {}
+    absent: dict[str, dict[str, AbsentReason]] = {}
+    for uuid in uuids:
+        for metric, raw in _rows(ticks, uuid):
+            limit = _LIMITS.get(metric)
+            if limit is None:  # what the catalogue does not know
+                continue
+            column, reason = _checked(raw, limit)
+            if column is not None:
+                found.setdefault(metric, {})[uuid] = column
+            if reason is not None:
+                absent.setdefault(uuid, {})[metric] = reason
+    nothing: Column = [None] * len(ticks)
+    return {metric: [by_uuid.get(uuid, nothing) for uuid in uuids] for metric, by_uuid in found.items()}, absent
+
+
+def _rows(ticks: Sequence[Tick], uuid: str) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield each metric of a device with what was read of it, None where it was not read."""
+    maps: list[Mapping[str, Reading]] = [tick.readings.get(uuid) or {} for tick in ticks]
+    names = tuple(maps[0]) if maps else ()
+    if all(tuple(readings) == names for readings in maps):  # the usual case: the same calls in the same order
+        yield from zip(names, zip(*(readings.values() for readings in maps), strict=True), strict=True)
+        return
+    for name in dict.fromkeys(name for readings in maps for name in readings):
+        yield name, [readings.get(name) for readings in maps]
+
+
+def _checked(raw: Sequence[Any], limit: float) -> tuple[Column | None, AbsentReason | None]:
+    """Return the finite numbers that the wire can carry, None if there is none, and why the last is missing.
+
+    What is no number at all is as unknown as one that no device can mean.
+    """
+    try:
+        if _NUMBERS.issuperset(map(type, raw)) and sum(map(abs, raw)) < limit:  # NaN and infinity fail this
+            return raw, None
+    except OverflowError:
+        pass
+    column = [value if _is_number(value, limit) else None for value in raw]
+    known = column if any(value is not None for value in column) else None
+    last = raw[-1]
+    if column[-1] is not None or last is None:
+        return known, None
+    return known, last if isinstance(last, AbsentReason) else AbsentReason.UNKNOWN
+
+
+def _is_number(value: Any, limit: float) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < limit

@@ -1,0 +1,186 @@
+"""One backend as the collector sees it: open or not, which devices it has, and which of its calls hang.
+
+Every call into the backend goes through here and is watched. Used by the collector alone; knows no threads.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import cast
+
+from telemetry.agent.backends.protocol import Backend, BackendUnavailable, PowerSource, Reading, Source
+from telemetry.agent.watch import WHOLE, Held, Watch
+from telemetry.catalog import AbsentReason
+from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess, Topology
+
+logger = logging.getLogger(__name__)
+
+UNAVAILABLE_SECONDS = 30.0  # where there is no driver: one may be installed
+FAULT_SECONDS = 1.0  # after a fault nobody expected; twice as long after the next, up to UNAVAILABLE_SECONDS
+MOST_HELD = 16  # each is a thread that sleeps in the driver: one that hangs in every call is left alone then
+_UNREAD = ("gpu_utilization_ratio",)  # of a device that was never read, what a reason is told of
+
+
+class LaneState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    UNAVAILABLE = "unavailable"
+
+
+class Lane:
+    """`devices` are the known ones by uuid, also while the driver is away, let go of, or hangs."""
+
+    def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
+        self.backend = backend
+        self.held = Held(backend.name)
+        self.state = LaneState.CLOSED
+        self.is_released = False  # what is wanted; `state` follows with `settle`
+        self.devices: dict[str, DeviceInfo] = {}
+        self.sources: Sequence[Source] = ()
+        self.software: Mapping[str, str] = {}
+        self.topology: Topology | None = None
+        self._clock = clock
+        self._metrics: dict[str, Sequence[str]] = {}
+        self._try_at = float("-inf")
+        self._n_faults = 0
+        self._said = ""
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether no call may be made: one that concerns all devices hangs, or too many do."""
+        return WHOLE in self.held or len(self.held) >= MOST_HELD
+
+    @property
+    def is_readable(self) -> bool:
+        return self.state is LaneState.OPEN and not self.is_released and not self.is_left_alone
+
+    def why_absent(self) -> AbsentReason:
+        """Return why no device of the lane can be read."""
+        if self.is_left_alone:
+            return AbsentReason.TIMEOUT
+        return AbsentReason.RELEASED if self.is_released else AbsentReason.UNKNOWN
+
+    def absent(self, uuid: str, reason: AbsentReason) -> dict[str, Reading]:
+        """Return every reading that the device is known to have, absent."""
+        return dict.fromkeys(self._metrics.get(uuid, _UNREAD), reason)
+
+    def settle(self, watch: Watch) -> None:
+        """Open or close the backend, as it is wanted. Raises Relieved."""
+        if self.is_left_alone:
+            return
+        if self.is_released:
+            if self.state is LaneState.OPEN:
+                self._guarded(watch, self._close)
+        elif self.state is not LaneState.OPEN and self._clock() >= self._try_at:
+            self._guarded(watch, self._open)
+
+    def look_around(self, watch: Watch) -> None:
+        """Bring the sources up to date. Raises Relieved."""
+        self._guarded(watch, self._list)
+
+    def look_closer(self, watch: Watch) -> None:
+        """Bring up to date what seldom changes: software and topology. Raises Relieved."""
+        self._guarded(watch, self._describe)
+
+    def read(self, watch: Watch, source: Source) -> tuple[DeviceInfo, Mapping[str, Reading]]:
+        """Return one device and its readings; a source that raises has none that is known. Raises Relieved."""
+        uuid = source.device.uuid
+        try:
+            readings = watch.call(self.held, uuid, source.read)
+            self._metrics[uuid] = tuple(readings.keys())
+        except Exception as error:  # noqa: BLE001 — a backend's fault must not stop the others
+            self._complain(f"device {uuid} cannot be read", error)
+            readings = self.absent(uuid, AbsentReason.UNKNOWN)
+        return source.device, readings
+
+    def read_power(self, watch: Watch, source: Source) -> Mapping[str, Reading]:
+        """Return the readings of power alone, none where the source does not offer that. Raises Relieved."""
+        read = getattr(source, "read_power", None)
+        if read is None:
+            return {}
+        try:
+            return watch.call(self.held, source.device.uuid, cast("PowerSource", source).read_power)
+        except Exception as error:  # noqa: BLE001 — as in `read`
+            self._complain(f"the power of device {source.device.uuid} cannot be read", error)
+            return {}
+
+    def processes(self, watch: Watch, source: Source) -> Sequence[DeviceProcess] | None:
+        """Return who uses the device, None where that cannot be told. Raises Relieved."""
+        try:
+            return watch.call(self.held, source.device.uuid, source.processes)
+        except Exception as error:  # noqa: BLE001 — as in `read`
+            self._complain(f"the processes of device {source.device.uuid} cannot be read", error)
+            return None
+
+    def take_events(self, watch: Watch) -> list[DeviceEvent]:
+        """Return what the driver reported since the last call. Raises Relieved."""
+        events: list[DeviceEvent] = []
+        self._guarded(watch, lambda: events.extend(self.backend.take_events()))
+        return events
+
+    def end(self, watch: Watch) -> None:
+        """Let go of the backend for good, unless one of its calls hangs: then the process's end does."""
+        if self.state is LaneState.OPEN and not self.held:
+            self._guarded(watch, self._close)
+
+    def try_again(self) -> None:
+        """Open at the next `settle`, whatever failed before."""
+        self._try_at = float("-inf")
+
+    def _guarded(self, watch: Watch, step: Callable[[], None]) -> None:
+        """Take a step that concerns the whole backend. Its failure is noted inside the call, so that a late one is too."""
+        watch.call(self.held, WHOLE, lambda: self._guard(step))
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except BackendUnavailable as missing:
+            logger.log(self._level(str(missing)), "%s: %s", self.backend.name, missing)
+            self._lose(UNAVAILABLE_SECONDS)
+        except Exception as error:  # noqa: BLE001 — a backend's fault must not stop the others: it is opened again
+            self._complain("failed and is opened again", error)
+            self._n_faults += 1
+            self._lose(min(FAULT_SECONDS * 2 ** min(self._n_faults - 1, 10), UNAVAILABLE_SECONDS))
+            self._close_broken()
+
+    def _open(self) -> None:
+        self.backend.open()
+        self.state = LaneState.OPEN
+        self._list()
+        self._describe()
+        self._n_faults = 0
+        self._said = ""
+
+    def _list(self) -> None:
+        self.sources = list(self.backend.sources())
+        self.devices = {source.device.uuid: source.device for source in self.sources}
+        if len(self._metrics) > len(self.devices):  # a MIG instance is gone
+            self._metrics = {uuid: names for uuid, names in self._metrics.items() if uuid in self.devices}
+
+    def _describe(self) -> None:
+        self.software, self.topology = dict(self.backend.software()), self.backend.topology()
+
+    def _close(self) -> None:
+        self.sources, self.state = (), LaneState.CLOSED
+        self.backend.close()
+        logger.info("%s: let go of", self.backend.name)
+
+    def _close_broken(self) -> None:
+        try:
+            self.backend.close()
+        except Exception as error:  # noqa: BLE001 — what is broken may not even close
+            self._complain("cannot be closed", error)
+
+    def _lose(self, pause_seconds: float) -> None:
+        self.sources, self.state = (), LaneState.UNAVAILABLE
+        self._try_at = self._clock() + pause_seconds
+
+    def _complain(self, what: str, error: Exception) -> None:
+        """Log a backend's fault, with its trace where it is not the one of the time before."""
+        level = self._level(f"{what}: {error!r}")
+        logger.log(level, "%s: %s (%r)", self.backend.name, what, error, exc_info=level > logging.DEBUG)
+
+    def _level(self, text: str) -> int:
+        """Return the level for a text: what repeats each second is written once."""
+        is_news, self._said = text != self._said, text
+        return logging.WARNING if is_news else logging.DEBUG

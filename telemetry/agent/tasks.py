@@ -1,0 +1,26 @@
+"""The host's Celery tasks about its drivers, loaded by the host's own app. A task only hands its message over."""
+
+from celery import Task, shared_task
+
+from telemetry.agent.drivers import RELEASE_TASK, RESUME_TASK, DriverControl
+
+_controls: list[DriverControl] = []  # one, from `attach` on
+
+
+def attach(control: DriverControl) -> None:
+    _controls[:] = [control]
+
+
+@shared_task(bind=True, name=RELEASE_TASK, serializer="msgpack", ignore_result=True)
+def release_driver(self: Task, payload: object) -> None:
+    _take(self, RELEASE_TASK, payload)
+
+
+@shared_task(bind=True, name=RESUME_TASK, serializer="msgpack", ignore_result=True)
+def resume_driver(self: Task, payload: object) -> None:
+    _take(self, RESUME_TASK, payload)
+
+
+def _take(task: Task, name: str, payload: object) -> None:
+    is_redelivery = bool((task.request.delivery_info or {}).get("redelivered"))
+    _controls[0].take_order(name, payload, is_redelivery=is_redelivery)

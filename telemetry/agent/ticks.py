@@ -1,0 +1,35 @@
+"""A tick: what was read at one point of the sampling grid. Made by the collector, turned into batches by batching.py."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from telemetry.agent.backends.protocol import Reading
+from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess
+
+
+def boot_seconds() -> float:
+    """Return the time of the grid: it runs on through suspend and knows no steps of the wall clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(slots=True)
+class Tick:
+    """Readings by device uuid. `wall_offset_seconds` plus `boot_seconds` is UTC, read beside the tick.
+
+    A tick that is not `is_full` lies between two full ones and has the readings of power alone. A device that is not in
+    `readings` was not read; `processes` has the devices whose users were looked at.
+    """
+
+    number: int
+    boot_seconds: float
+    wall_offset_seconds: float
+    is_full: bool = True
+    devices: dict[str, DeviceInfo] = field(default_factory=dict)
+    readings: dict[str, Mapping[str, Reading]] = field(default_factory=dict)
+    processes: dict[str, Sequence[DeviceProcess]] = field(default_factory=dict)
+    events: list[DeviceEvent] = field(default_factory=list)
+
+    def put(self, device: DeviceInfo, readings: Mapping[str, Reading]) -> None:
+        self.devices[device.uuid] = device
+        self.readings[device.uuid] = readings

@@ -1,0 +1,55 @@
+"""What goes wrong in a simulated fleet, and when: drawn from the seed, in order of time. Called by the simulated fleet."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+_HOST_GAP_SECONDS = 7200.0  # a host's mean time between faults
+_LONGEST_GAP_SECONDS = 120.0  # a small fleet has faults to show all the same
+
+
+class FaultKind(StrEnum):
+    OVERHEATED = "overheated"  # a GPU sheds too little heat: the driver lowers its clocks
+    BRAKED = "braked"  # the power supply pulls the brake: all clocks of the host are halved
+    LOST = "lost"  # XID 79: the GPU fell off the bus, and comes back when the driver is loaded again
+    MEMORY = "memory"  # XID 94: contained memory error, a row is to be remapped
+    LINK = "link"  # NVLink packets sent again
+    HANGING = "hanging"  # the driver's calls for a GPU do not return
+    SILENT = "silent"  # the host says nothing
+
+
+_SECONDS = {
+    FaultKind.OVERHEATED: (180, 600),
+    FaultKind.BRAKED: (30, 120),
+    FaultKind.LOST: (120, 600),
+    FaultKind.MEMORY: (0, 0),
+    FaultKind.LINK: (0, 0),
+    FaultKind.HANGING: (20, 90),
+    FaultKind.SILENT: (60, 180),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`device` is a GPU's index; host-wide faults have one too, which means nothing. UTC seconds."""
+
+    kind: FaultKind
+    host: int
+    device: int
+    start: float
+    end: float
+
+
+def faults(seed: str, start: float, n_hosts: int, n_gpus: int) -> Iterator[Fault]:
+    """Yield the fleet's faults without end, ordered by their start."""
+    choose = random.Random(seed)  # noqa: S311 — a simulation is to be repeatable
+    gap = min(_LONGEST_GAP_SECONDS, _HOST_GAP_SECONDS / n_hosts)
+    kinds: list[FaultKind] = []
+    at = start
+    while True:
+        at += choose.expovariate(1 / gap)
+        if not kinds:  # each kind once before any comes twice
+            kinds = choose.sample(list(FaultKind), len(FaultKind))
+        kind = kinds.pop()
+        yield Fault(kind, choose.randrange(n_hosts), choose.randrange(n_gpus), at, at + choose.uniform(*_SECONDS[kind]))

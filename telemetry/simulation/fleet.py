@@ -1,0 +1,119 @@
+"""A simulated fleet: which host does what, what goes wrong, and when each of them samples and sends.
+
+Called by the upper package, which enrols the hosts and sends what they make. No Django, no threads: one loop ticks all.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from telemetry.simulation.boards import BOARDS
+from telemetry.simulation.faults import Fault, faults
+from telemetry.simulation.host import Host
+from telemetry.simulation.load import Inference, Nothing, Task
+from telemetry.simulation.machine import Machine
+from telemetry.simulation.training import Plan, TrainingRun
+
+MAX_HOSTS, MAX_GPUS = 5000, 16
+SAMPLE_SECONDS, BATCH_TICKS = 1.0, 5
+STRAGGLER_CLOCK = 0.86
+_TRAINING_SHARE, _INFERENCE_SHARE = 0.6, 0.25
+
+# The first takes half of the training hosts, the next half of the rest, and so on.
+PLANS = (
+    Plan("llm-70b-pretrain", 10.64, 2048, 4096),
+    Plan("moe-47b-pretrain", 6.3, 1024, 4096, loss_end=2.0),
+    Plan("llm-8b-finetune", 2.4, 128, 8192, loss_start=2.6, loss_end=1.3),
+    Plan("vit-g-distill", 0.9, 4096, 257, loss_start=6.9, loss_end=1.1, validation_every=200, checkpoint_every=500),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the user asked for. `model` is a key of BOARDS."""
+
+    n_hosts: int
+    n_gpus: int
+    model: str = "h100"
+    prefix: str = "sim"
+    seed: int = 1
+
+    def host_names(self) -> list[str]:
+        return [f"{self.prefix}-{number:04}" for number in range(1, self.n_hosts + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """A run and the hosts it spans, by their place in the fleet; ranks count through hosts and their GPUs."""
+
+    run: TrainingRun
+    hosts: range
+
+
+class Fleet:
+    """`clock` gives UTC seconds, and may run faster than time; `submit(host, body)` takes a host's batch."""
+
+    def __init__(self, shape: Shape, clock: Callable[[], float], submit: Callable[[str, bytes], None]) -> None:
+        self.shape, self._clock = shape, clock
+        start = clock()
+        self.runs = _runs(shape, start)
+        tasks = _tasks(shape, self.runs)
+        self.machines = [
+            Machine(name, BOARDS[shape.model], shape.n_gpus, task, clock, f"{shape.seed}/{name}")
+            for name, task in zip(shape.host_names(), tasks, strict=True)
+        ]
+        self.hosts = [Host(machine, clock, submit, SAMPLE_SECONDS) for machine in self.machines]
+        self.straggler = _straggler(shape, len(self.runs[0].hosts))
+        if self.straggler:
+            host, gpu = self.straggler
+            self.machines[host].gpus[gpu].condition.clock = STRAGGLER_CLOCK
+        self._faults: Iterator[Fault] = faults(f"{shape.seed}/faults", start, shape.n_hosts, shape.n_gpus)
+        self._next_fault = next(self._faults)
+        self._n_ticks = 0
+
+    def tick(self) -> None:
+        """Take one sample of every host, and let each fifth of them send what it has."""
+        now = self._clock()
+        while self._next_fault.start <= now:
+            self.machines[self._next_fault.host].suffer(self._next_fault)
+            self._next_fault = next(self._faults)
+        self._n_ticks += 1
+        for place, (machine, host) in enumerate(zip(self.machines, self.hosts, strict=True)):
+            if now < machine.silent_until:
+                continue
+            host.tick()
+            if (self._n_ticks + place) % BATCH_TICKS == 0:
+                host.send()
+
+    def end(self) -> None:
+        """Let every host send what it still has."""
+        for host in self.hosts:
+            host.send()
+
+
+def _straggler(shape: Shape, n_hosts: int) -> tuple[int, int] | None:
+    """Return (host, GPU) of the worn one: the last GPU of the first run, if it has others to hold up."""
+    return (n_hosts - 1, shape.n_gpus - 1) if n_hosts * shape.n_gpus > 1 else None
+
+
+def _runs(shape: Shape, start: float) -> list[RunPlace]:
+    left = max(1, round(shape.n_hosts * _TRAINING_SHARE))
+    places, first = [], 0
+    for number, plan in enumerate(PLANS):
+        is_last = number == len(PLANS) - 1
+        n_hosts = left if is_last else (left + 1) // 2
+        if not n_hosts:
+            break
+        slowest = 1 / STRAGGLER_CLOCK if number == 0 and _straggler(shape, n_hosts) else 1.0
+        launch = f"{shape.prefix}-{shape.seed}-{round(start * 1000)}"
+        run = TrainingRun(plan, launch, start, f"{shape.seed}/{plan.name}", slowest=slowest)
+        places.append(RunPlace(run, range(first, first + n_hosts)))
+        first, left = first + n_hosts, left - n_hosts
+    return places
+
+
+def _tasks(shape: Shape, places: list[RunPlace]) -> list[Task]:
+    tasks: list[Task] = [place.run for place in places for _ in place.hosts]
+    n_left = shape.n_hosts - len(tasks)
+    n_serving = min(n_left, max(1, round(shape.n_hosts * _INFERENCE_SHARE))) if n_left else 0
+    tasks += [Inference(f"{shape.seed}/serve/{number}") for number in range(n_serving)]
+    return tasks + [Nothing() for _ in range(n_left - n_serving)]

@@ -1,0 +1,238 @@
+"""One simulated host: its GPUs, processors and the node as a whole, as the sampler's backend sees them.
+
+Called by the simulated fleet, which hands over the clock and the faults. No Django.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from uuid import NAMESPACE_DNS, uuid5
+
+from telemetry.agent.backends.protocol import Reading
+from telemetry.catalog import BY_NAME, AbsentReason
+from telemetry.simulation.boards import Board
+from telemetry.simulation.faults import Fault, FaultKind
+from telemetry.simulation.gpu import Condition, Gpu
+from telemetry.simulation.load import IDLE, Load, Task
+from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+
+DRIVER = "580.105.08"
+_NAMESPACE = uuid5(NAMESPACE_DNS, "simulated.stepwatt.invalid")
+_XID_OFF_THE_BUS, _XID_CONTAINED_ERROR = 79, 94
+_CORES, _MEMORY_BYTES = 192, 2 * 2**40
+_CPU_WATTS, _NODE_WATTS = 420.0, 900.0  # both sockets under light load; fans, network and losses of the supplies
+_GPU_METRICS = tuple(name for name in BY_NAME if not name.startswith(("host_", "agent_")))
+
+
+class Source:
+    """One simulated device, as the sampler reads it."""
+
+    def __init__(
+        self,
+        device: DeviceInfo,
+        read: Callable[[], Mapping[str, Reading]],
+        processes: Callable[[], list[DeviceProcess] | None] = lambda: None,
+    ) -> None:
+        self.device = device
+        self.read, self.processes = read, processes
+
+
+class Machine:
+    """Backend of the simulated devices of one host. `clock` gives UTC seconds; `task` is what the GPUs do."""
+
+    name = "simulated"
+    releasable = False
+
+    def __init__(self, host: str, board: Board, n_gpus: int, task: Task, clock: Callable[[], float], seed: str) -> None:
+        self.host, self.board, self.task = host, board, task
+        self.gpus = [Gpu(board, f"{seed}/{index}") for index in range(n_gpus)]
+        self.devices = [_gpu_info(host, board, index) for index in range(n_gpus)]
+        self.silent_until = 0.0
+        self.n_batches = 0  # counted by its agent
+        self._clock = clock
+        self._choose = random.Random(seed)  # noqa: S311 — a simulation is to be repeatable
+        self._read_at = [clock() - 1.0] * n_gpus
+        self._absent_until: dict[int, tuple[float, AbsentReason]] = {}
+        self._better_at: dict[int, float] = {}
+        self._events: list[DeviceEvent] = []
+        self._load_at, self._load = -1.0, IDLE
+        self._node = _Node(host, self, clock)
+        self._pid = 4000 + self._choose.randrange(30_000)
+
+    # The sampler's protocol -------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        self._sources = [
+            *(
+                Source(device, partial(self._read, i), partial(self._processes, i))
+                for i, device in enumerate(self.devices)
+            ),
+            *self._node.sources(),
+        ]
+
+    def sources(self) -> Sequence[Source]:
+        return self._sources
+
+    def software(self) -> dict[str, str]:
+        return {"driver": DRIVER, "cuda": "13.0", "nccl": "2.27.7", "torch": "2.9.1", "os": "simulated"}
+
+    def topology(self) -> Topology:
+        way = f"NV{self.board.n_nvlinks}" if self.board.n_nvlinks else "SYS"
+        uuids = [device.uuid for device in self.devices]
+        links = [(one, other, way) for n, one in enumerate(uuids) for other in uuids[n + 1 :]]
+        return Topology(links, {uuid: 2 * n // len(uuids) for n, uuid in enumerate(uuids)})
+
+    def take_events(self) -> list[DeviceEvent]:
+        taken, self._events = self._events, []
+        return taken
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    # What happens to it -----------------------------------------------------------------------------------------
+
+    def suffer(self, fault: Fault) -> None:
+        gpu, device = self.gpus[fault.device], fault.device
+        match fault.kind:
+            case FaultKind.OVERHEATED:
+                self._worsen([device], fault.end, cooling=0.5)
+            case FaultKind.BRAKED:
+                self._worsen(range(len(self.gpus)), fault.end, is_braked=True)
+            case FaultKind.LOST:
+                self._absent_until[device] = fault.end, AbsentReason.GPU_IS_LOST
+                self._xid(device, _XID_OFF_THE_BUS, fault.start)
+            case FaultKind.HANGING:
+                self._absent_until[device] = fault.end, AbsentReason.TIMEOUT
+            case FaultKind.MEMORY:
+                _grow(gpu, "ecc_uncorrected_total", 1)
+                _grow(gpu, "remapped_rows_uncorrected_total", 1)
+                gpu.counts["row_remap_pending"] = 1
+                self._xid(device, _XID_CONTAINED_ERROR, fault.start)
+            case FaultKind.LINK:
+                _grow(gpu, "nvlink_replay_errors_total", 40)
+                _grow(gpu, "nvlink_errors_total", 40)
+            case FaultKind.SILENT:
+                self.silent_until = fault.end
+
+    def watts(self) -> float:
+        return _NODE_WATTS + _CPU_WATTS + sum(gpu.watts for gpu in self.gpus)
+
+    def load(self, now: float) -> Load:
+        if now != self._load_at:
+            self._load_at, self._load = now, self.task.at(now)
+        return self._load
+
+    def _worsen(
+        self, devices: Sequence[int] | range, until: float, *, cooling: float = 1.0, is_braked: bool = False
+    ) -> None:
+        for index in devices:
+            condition = self.gpus[index].condition
+            condition.cooling, condition.is_braked = cooling, is_braked
+            self._better_at[index] = until
+
+    def _xid(self, device: int, code: int, at: float) -> None:
+        gpu = self.gpus[device]
+        gpu.counts["xid_last"] = code
+        _grow(gpu, "xid_errors_total", 1)
+        self._events.append(DeviceEvent(self.devices[device].uuid, EventKind.XID, code, round(at * 1000)))
+
+    def _read(self, index: int) -> Mapping[str, Reading]:
+        now, gpu = self._clock(), self.gpus[index]
+        if index in self._better_at and now >= self._better_at[index]:
+            del self._better_at[index]
+            gpu.condition = Condition(clock=gpu.condition.clock)
+        until, reason = self._absent_until.get(index, (0.0, AbsentReason.UNKNOWN))
+        if now < until:
+            return dict.fromkeys(_GPU_METRICS, reason)
+        if until:
+            del self._absent_until[index]
+            if reason is AbsentReason.GPU_IS_LOST:
+                gpu.reload_driver()
+                self._read_at[index] = now - 1.0
+        seconds, self._read_at[index] = now - self._read_at[index], now
+        return gpu.advance(seconds, self.load(now))
+
+    def _processes(self, index: int) -> list[DeviceProcess] | None:
+        load = self.load(self._clock())
+        if index in self._absent_until:
+            return None
+        if not load.command:
+            return []
+        used = int(load.memory * self.board.memory_bytes) // 2**21 * 2**21
+        return [DeviceProcess(self._pid + index, load.command, load.user, used, round(load.sm, 2))]
+
+
+class _Node:
+    """The processors, and the host as a whole with its agent."""
+
+    def __init__(self, host: str, machine: Machine, clock: Callable[[], float]) -> None:
+        self._machine, self._clock = machine, clock
+        self._cpu = DeviceInfo(
+            str(uuid5(_NAMESPACE, f"{host}/cpu")), DeviceKind.CPU, 0, "AMD EPYC 9654 96-Core Processor"
+        )
+        self._host = DeviceInfo(str(uuid5(_NAMESPACE, f"{host}/node")), DeviceKind.NODE, 0, "simulated host")
+        self._started = self._read_at = clock()
+        self._cpu_joules = self._joules = 0.0
+        self._choose = random.Random(host)  # noqa: S311 — a simulation is to be repeatable
+        self._agent_seconds = 0.0
+
+    def sources(self) -> list[Source]:
+        return [Source(self._cpu, self._read_cpu), Source(self._host, self._read_host)]
+
+    def _read_cpu(self) -> dict[str, Reading]:
+        now = self._clock()
+        seconds, self._read_at = now - self._read_at, now
+        busy = 0.04 + 0.11 * self._machine.load(now).sm + self._choose.uniform(0, 0.02)
+        watts = _CPU_WATTS * (0.4 + 2.0 * busy)
+        self._cpu_joules += watts * seconds
+        self._joules += self._machine.watts() * seconds
+        used = int(_MEMORY_BYTES * (0.11 + busy)) // 4096 * 4096
+        return {
+            "gpu_utilization_ratio": busy,
+            "memory_total_bytes": _MEMORY_BYTES,
+            "memory_used_bytes": used,
+            "memory_free_bytes": _MEMORY_BYTES - used,
+            "sm_clock_hertz": round(3.4e9 - 2e9 * busy, -6),
+            "temperature_celsius": round(40 + 90 * busy, 1),
+            "power_draw_watts": watts,
+            "energy_joules_total": self._cpu_joules,
+        }
+
+    def _read_host(self) -> dict[str, Reading]:
+        now = self._clock()
+        busy = 0.04 + 0.11 * self._machine.load(now).sm + self._choose.uniform(0, 0.02)
+        return {
+            "host_cpu_utilization_ratio": busy,
+            "host_memory_total_bytes": _MEMORY_BYTES,
+            "host_memory_used_bytes": int(_MEMORY_BYTES * (0.11 + busy)) // 4096 * 4096,
+            "host_cpu_pressure_ratio": 0.0,
+            "host_memory_pressure_ratio": 0.0,
+            "host_io_pressure_ratio": round(self._choose.uniform(0, 0.01), 4),
+            "power_draw_watts": self._machine.watts(),
+            "energy_joules_total": self._joules,
+            **self._agent(),
+        }
+
+    def _agent(self) -> dict[str, Reading]:
+        """The cost of an agent on a host of its own: this process makes thousands of them."""
+        self._agent_seconds += self._choose.uniform(0.004, 0.008)
+        return {
+            "agent_cpu_seconds_total": self._agent_seconds,
+            "agent_resident_bytes": 58 * 2**20,
+            "agent_tick_lateness_seconds": abs(self._choose.gauss(0.0003, 0.0002)),
+            "agent_batches_sent_total": self._machine.n_batches,
+            "agent_batches_spooled": 0,
+            "agent_batches_dropped_total": 0,
+            "agent_step_frames_refused_total": 0,
+        }
+
+
+def _grow(gpu: Gpu, name: str, by: int) -> None:
+    known = gpu.counts.get(name)
+    if isinstance(known, int):
+        gpu.counts[name] = known + by
+
+
+def _gpu_info(host: str, board: Board, index: int) -> DeviceInfo:
+    uuid = f"GPU-{uuid5(_NAMESPACE, f'{host}/gpu/{index}')}"
+    return DeviceInfo(uuid, DeviceKind.NVIDIA, index, board.name, f"00000000:{0x11 + 0x10 * index:02X}:00.0", DRIVER)

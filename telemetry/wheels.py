@@ -1,0 +1,100 @@
+"""The two wheels that the server offers: the agent for GPU hosts, and the client for training loops. No Django.
+
+Built from this tree by hatchling, without a network, reproducibly: each process of the server gets the same bytes.
+Called by the view of /dist/ and by what prints the command for a new host.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What an agent needs of this tree, and nothing of the server.
+_AGENT_FILES = (
+    "telemetry/__init__.py",
+    "telemetry/agent",
+    "telemetry/catalog.py",
+    "telemetry/codec.py",
+    "telemetry/envelope.py",
+    "telemetry/notices.py",
+    "telemetry/transport.py",
+    "telemetry/wire.py",
+    "training/__init__.py",
+    "training/flops.py",
+    "training/host",
+    "training/reference",
+    "training/wire.py",
+    "training/workloads.py",
+)
+_AGENT: dict[str, Any] = {
+    "name": "stepwatt-agent",
+    "description": "Stepwatt's agent: hardware telemetry of a GPU host, and reference jobs on it",
+    "requires-python": ">=3.11",
+    "dependencies": [
+        "celery[redis]>=5.6.3,<5.7",
+        "kombu[msgpack]>=5.6,<6",
+        "msgpack>=1.1,<2",
+        "zstandard>=0.23,<1",
+        "psutil>=7,<8",
+        "nvidia-ml-py>=12.575,<14",
+        "cryptography>=44",
+    ],
+    "optional-dependencies": {
+        "jobs": ["torch>=2.6,<3"],
+        "tpu": ["tpu-info>=0.14,<1"],
+        "amd": ["amdsmi>=6.4"],
+    },
+    "scripts": {"stepwatt-agent": "telemetry.agent.__main__:main"},
+}
+_CLIENT: dict[str, Any] = {
+    "name": "stepwatt",
+    "description": "Step timings of a training loop for Stepwatt: no dependencies, never in the loop's way",
+    "requires-python": ">=3.9",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """`sha256` is the content's, in hexadecimal digits."""
+
+    name: str
+    content: bytes
+    sha256: str
+
+
+@cache
+def agent_wheel() -> Wheel:
+    """Return the agent's wheel; built at the first call, in about a quarter of a second."""
+    return _build(_AGENT, {"only-include": list(_AGENT_FILES)})
+
+
+@cache
+def client_wheel() -> Wheel:
+    """Return the wheel of the package `stepwatt`."""
+    return _build(_CLIENT, {"only-include": ["training/client/stepwatt"], "sources": ["training/client"]})
+
+
+def offered() -> dict[str, Wheel]:
+    """Return the wheels by their file names."""
+    return {wheel.name: wheel for wheel in (agent_wheel(), client_wheel())}
+
+
+def _build(project: dict[str, Any], files: dict[str, Any]) -> Wheel:
+    """Return the wheel. hatchling's own settings say what is in it: the tree's pyproject.toml is the server's."""
+    own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    target = {**files, "exclude": ["__pycache__", "*.pyc"], "ignore-vcs": True, "reproducible": True}
+    config = {
+        "project": {**project, "version": own["version"], "license": own["license"], "license-files": ["LICENSE"]},
+        "tool": {"hatch": {"build": {"targets": {"wheel": target}}}},
+    }
+    with TemporaryDirectory(prefix="stepwatt-wheel-") as directory:
+        (path,) = WheelBuilder(str(ROOT), config=config).build(directory=directory, versions=["standard"])
+        content = Path(path).read_bytes()
+    return Wheel(Path(path).name, content, sha256(content).hexdigest())

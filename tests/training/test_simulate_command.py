@@ -1,0 +1,222 @@
+"""`manage.py simulate`: what it refuses, whom it enrols, and what arrives in the store."""
+
+import threading
+import time
+from datetime import UTC, datetime
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from fleet.models import Device, DeviceKind, Event, EventKind, Host, Origin
+from telemetry import authentic
+from telemetry.ingest import ingest
+from telemetry.models import Chunk, LatestState
+from telemetry.simulation.faults import Fault, FaultKind
+from telemetry.simulation.fleet import Shape
+from telemetry.wire import INGEST_TASK, unpack
+from tests.factories import make_host
+from training.ingest import ingest_steps
+from training.models import Run, Step
+from training.simulation import NameTaken, Simulation, enrol
+from training.wire import STEPS_TASK
+
+pytestmark = pytest.mark.django_db
+
+
+def live(shape, *, prepare=lambda simulation: None, **options):
+    """Let the fleet live, and take what it sends as the server's tasks do; returns the simulation and the messages."""
+    sent = []
+
+    def submit(task, payload, *, replaces="", on_sent=None):
+        sent.append((task, payload))
+        on_sent()
+
+    simulation = Simulation(shape, enrol(shape, "lab"), submit, **options)
+    prepare(simulation)
+    simulation.run()
+    for task, payload in sent:
+        now = datetime.now(UTC)
+        host, body = authentic.admit(payload, task, now)
+        ingest(host, body, now) if task == INGEST_TASK else ingest_steps(host, body)
+    return simulation, sent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gpus=8"], "--hosts"),
+        (["--hosts=0", "--gpus=8"], "from 1 to 5000"),
+        (["--hosts=5001", "--gpus=8"], "from 1 to 5000"),
+        (["--hosts=two", "--gpus=8"], "'two'"),
+        (["--hosts=2", "--gpus=17"], "from 1 to 16"),
+        (["--hosts=2", "--gpus=8", "--model=abacus"], "abacus"),
+        (["--hosts=2", "--gpus=8", "--seconds=0"], "from 1 to"),
+        (["--hosts=2", "--gpus=8", "--seconds=60", "--speed=nan"], "--speed"),
+        (["--hosts=2", "--gpus=8", "--speed=10"], "--speed needs --seconds"),
+        (["--hosts=2", "--gpus=8", "--prefix=a b"], "--prefix"),
+        (["--hosts=2", "--gpus=8", "--cluster=" + "c" * 64], "--cluster"),
+    ],
+)
+def test_it_says_which_argument_is_wrong_and_changes_nothing(arguments, words):
+    with pytest.raises(CommandError, match=words):
+        call_command("simulate", *arguments)
+
+    assert not Host.objects.exists()
+
+
+def test_a_broker_that_does_not_answer_is_said_and_nothing_changes(settings):
+    settings.CELERY_BROKER_URL = "redis://127.0.0.1:1/0"
+
+    with pytest.raises(CommandError, match="cannot be reached"):
+        call_command("simulate", "--hosts=1", "--gpus=1", "--seconds=5")
+
+    assert not Host.objects.exists()
+
+
+@pytest.mark.parametrize("origin", [Origin.REAL, Origin.IMPORTED])
+def test_a_host_that_exists_is_not_taken_over(origin):
+    make_host("sim-0002", origin=origin)
+
+    with pytest.raises(NameTaken, match="sim-0002"):
+        enrol(Shape(3, 1), "lab")
+
+    assert list(Host.objects.values_list("name", "origin", "public_key")) == [("sim-0002", origin, b"")]
+
+
+def test_hosts_are_enrolled_as_simulated_each_with_its_own_key():
+    keys = enrol(Shape(3, 1), "lab")
+
+    hosts = Host.objects.all()
+    assert {(host.origin, host.cluster) for host in hosts} == {(Origin.SIMULATED, "lab")}
+    assert {bytes(host.public_key) for host in hosts} == {k.public_key().public_bytes_raw() for k in keys.values()}
+    assert len(set(keys)) == 3
+
+
+def test_a_second_simulation_takes_its_hosts_up_again_with_new_keys():
+    enrol(Shape(2, 1), "lab")
+    first = dict(Host.objects.values_list("name", "public_key"))
+
+    enrol(Shape(3, 1), "other")
+
+    assert Host.objects.filter(cluster="other").count() == 3
+    assert all(bytes(Host.objects.get(name=name).public_key) != bytes(key) for name, key in first.items())
+
+
+def test_what_it_sends_is_stored_and_ends_now():
+    began = time.time()
+
+    live(Shape(4, 2), span=60, speed=10_000)
+
+    chunks = Chunk.objects.all()
+    newest, oldest = max(chunk.end_ms for chunk in chunks) / 1000, min(chunk.start_ms for chunk in chunks) / 1000
+    assert began - 1 <= newest <= time.time()
+    assert 58 <= newest - oldest <= 60
+    for chunk in chunks:
+        assert unpack(bytes(chunk.body)).times_ms[-1] == chunk.end_ms
+    assert Device.objects.filter(kind=DeviceKind.NVIDIA).count() == 8
+    assert LatestState.objects.count() == 4
+
+
+def test_every_second_of_every_host_is_there_once():
+    live(Shape(3, 1), span=47, speed=10_000)
+
+    for host in Host.objects.all():
+        times = [at for chunk in host_chunks(host) for at in unpack(bytes(chunk.body)).times_ms]
+        assert len(times) == len(set(times)) == 47
+
+
+def host_chunks(host):
+    return Chunk.objects.filter(host=host).order_by("start_ms")
+
+
+def test_runs_span_hosts_and_their_steps_end_before_now():
+    live(Shape(6, 2), span=300, speed=10_000)
+
+    run = Run.objects.get(name="llm-70b-pretrain")
+    steps = Step.objects.filter(run=run)
+    assert set(steps.values_list("rank", flat=True)) == {0, 1, 2, 3}
+    assert steps.latest("ended_ms").ended_ms <= time.time() * 1000
+    assert Run.objects.count() == 3
+    first = steps.filter(number=5)
+    assert first.get(rank=3).seconds > 1.1 * first.get(rank=0).seconds  # the worn GPU
+    assert sum(first.values_list("samples", flat=True)) == 2048
+
+
+def test_the_same_seed_sends_the_same_readings():
+    def readings(seed):
+        _, sent = live(Shape(2, 1, seed=seed), span=30, speed=10_000, clock=lambda: 1.76e9)
+        bodies = [authentic.admit(p, t, datetime.now(UTC))[1] for t, p in sent if t == INGEST_TASK]
+        Host.objects.all().delete()
+        return [unpack(body).columns for body in bodies]
+
+    assert readings(7) == readings(7) != readings(8)
+
+
+def test_a_fault_of_a_machine_arrives_as_event_and_absent_reason():
+    def lose(simulation):
+        machine = simulation.fleet.machines[0]
+        machine.suffer(Fault(FaultKind.LOST, 0, 1, machine._clock() + 1, machine._clock() + 1000))
+
+    live(Shape(1, 2), prepare=lose, span=30, speed=10_000)
+
+    device = Device.objects.get(kind=DeviceKind.NVIDIA, index=1)
+    state = LatestState.objects.get().devices[device.uuid]
+    assert set(state["absent"].values()) == {"gpu_is_lost"}
+    assert Event.objects.get(kind=EventKind.XID).code == 79
+
+
+def test_a_silent_host_sends_nothing_until_it_is_back():
+    def silence(simulation):
+        simulation.fleet.machines[0].silent_until = simulation.fleet.machines[0]._clock() + 20
+
+    live(Shape(2, 1), prepare=silence, span=40, speed=10_000)
+
+    silent, other = Host.objects.order_by("name")
+    gap = host_chunks(silent).first().start_ms - host_chunks(other).first().start_ms
+    assert gap == 19_000
+
+
+def test_without_a_span_it_lives_until_it_is_stopped():
+    sent = []
+
+    def submit(task, payload, *, replaces="", on_sent=None):
+        sent.append(task)
+        on_sent()
+
+    shape = Shape(1, 1)
+    simulation = Simulation(shape, enrol(shape, "lab"), submit)
+    living = threading.Thread(target=simulation.run)
+    living.start()
+    time.sleep(1.3)
+    simulation.stop.set()
+    living.join(timeout=5)
+
+    assert not living.is_alive()
+    assert sent == [INGEST_TASK]
+
+
+def test_time_waits_for_a_server_that_lags():
+    unread = [9_000, 9_000, 0]
+    live(Shape(1, 1), span=5, speed=10_000, n_unread=lambda: unread.pop(0))
+
+    assert unread == []
+
+
+def test_messages_that_the_broker_never_takes_do_not_keep_it_from_ending():
+    shape = Shape(1, 1)
+    simulation = Simulation(shape, enrol(shape, "lab"), lambda task, payload, **_: None, span=30_000, speed=10_000)
+    living = threading.Thread(target=simulation.run)
+    living.start()
+    time.sleep(1)
+    simulation.stop.set()
+    living.join(timeout=5)
+
+    assert not living.is_alive()
+
+
+def test_steps_are_signed_by_the_host_whose_ranks_they_are():
+    simulation, sent = live(Shape(4, 2), span=120, speed=10_000)
+    senders = {authentic.admit(p, t, datetime.now(UTC))[0].name for t, p in sent if t == STEPS_TASK}
+
+    assert senders == {simulation.fleet.machines[host].host for place in simulation.fleet.runs for host in place.hosts}
