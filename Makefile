@@ -1,11 +1,14 @@
-# Stepwatt: `make up` runs it, `make test` tests it. Both make .venv first; PYTHON=… chooses another interpreter.
+# Stepwatt: `make up` runs it, `make demo` with a simulated fleet, `make test` tests it. Both make .venv first; PYTHON=… chooses another interpreter.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: up test bench lint
+.PHONY: up demo test bench lint
 
 up: .venv/installed
 	@exec .venv/bin/python manage.py up
+
+demo: .venv/installed
+	@exec .venv/bin/python manage.py up --demo
 
 test: .venv/installed-for-tests
 	@exec .venv/bin/python -m pytest

@@ -13,6 +13,8 @@ from fleet.env import load_dotenv
 from fleet.settings import BASE_DIR
 
 SERVER_NAMES = ("ingest", "worker", "agent", "beat", "web")
+DEMO_NAME = "simulate"
+_DEMO_OPTIONS = ("--hosts", "8", "--gpus", "8", "--cluster", "demo", "--prefix", "demo")
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "--app", "fleet.celery")
 _WORKER_OPTIONS = ("--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat")
 
@@ -42,6 +44,12 @@ def server_children(broker_url: str) -> list[Child]:
         Child(name, argv, BASE_DIR, agent_environment(broker_url) if name == "agent" else environment)
         for name, argv in zip(SERVER_NAMES, commands, strict=True)
     ]
+
+
+def demo_child() -> Child:
+    """Return the child that simulates a fleet, whose hosts are enrolled as simulated."""
+    argv = (sys.executable, str(BASE_DIR / "manage.py"), "simulate", *_DEMO_OPTIONS)
+    return Child(DEMO_NAME, argv, BASE_DIR, server_environment())
 
 
 def server_environment() -> dict[str, str]:

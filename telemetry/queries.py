@@ -251,6 +251,10 @@ def _host_state(host: Host, latest: read.Latest | None, xids: Mapping[int, Seque
     wholes_first = sorted(
         host.devices.all(), key=lambda d: (not d.is_accelerator, d.kind, is_part(d), d.index, d.profile, d.uuid)
     )
+    by_id = {device.pk: device for device in wholes_first}
+    for device in wholes_first:
+        if whole := by_id.get(device.parent_id or 0):
+            device.parent = whole  # read already: no query for each part
     found = [_device_state(device, latest, xids.get(device.pk, ()), silent=silent) for device in wholes_first]
     devices = [state for state in found if state is not None]
     if silent:

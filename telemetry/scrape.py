@@ -137,7 +137,9 @@ def _columns(
 ) -> Iterator[tuple[Family, Fragments]]:
     """Yield each family that has lines, with its fragments by host."""
     for naming in names:
-        for family, column in zip(families(naming), zip(*(host.of(naming) for host in hosts), strict=True), strict=False):
+        for family, column in zip(
+            families(naming), zip(*(host.of(naming) for host in hosts), strict=True), strict=False
+        ):
             if any(column):
                 yield family, column
         if naming is Names.STEPWATT:

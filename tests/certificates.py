@@ -35,16 +35,19 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         basic = x509.BasicConstraints(ca=True, path_length=0)
         certificate = _builder(self._name, self._name, self._key).add_extension(basic, critical=True)
+        itself = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
         signs = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         self.file = directory / f"{name}.pem"
-        signed = certificate.add_extension(signs, critical=True).sign(self._key, hashes.SHA256())
-        self.file.write_bytes(signed.public_bytes(_PEM))
+        signed = certificate.add_extension(signs, critical=True).add_extension(itself, critical=False)
+        self.file.write_bytes(signed.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
 
     def server(self, *addresses: str) -> ServerFiles:
         """Return the files of a server that is reached under these addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address)) for address in addresses])
-        signed = _builder(_name(addresses[0]), self._name, key).add_extension(names, critical=False)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        builder = _builder(_name(addresses[0]), self._name, key)
+        signed = builder.add_extension(names, critical=False).add_extension(issuer, critical=False)
         stem = f"server-{addresses[0]}"
         files = ServerFiles(self.file, self._directory / f"{stem}.pem", self._directory / f"{stem}.key")
         files.certificate.write_bytes(signed.sign(self._key, hashes.SHA256()).public_bytes(_PEM))

@@ -49,7 +49,6 @@ from telemetry.wire import INGEST_TASK, host_queue
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = ("training.host.tasks",)
-
 FAREWELL_SECONDS = 2.0
 
 
@@ -163,8 +162,8 @@ def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
         CpuBackend(config.directory),
         NodeBackend(config.directory, cost),
         NvmlBackend(),
-        AmdBackend(),
-        TpuBackend(),
+        AmdBackend(config.directory),
+        TpuBackend(config.directory),
     ]
 
 

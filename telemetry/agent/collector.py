@@ -168,7 +168,7 @@ class Collector:
                 tick.put(device, readings)
                 self._note_pace(device.uuid, ended - began)
                 return
-            self._slow.setdefault(device.uuid, self._n_full)
+            self._slow.setdefault(device.uuid, self._n_full - 1)
         # What was not read in time would stand at a wrong one: the tick says that the driver was too slow for it.
         tick.put(source.device, lane.absent(source.device.uuid, AbsentReason.TIMEOUT))
 

@@ -60,9 +60,12 @@ class DriverControl:
         orders: OrderDesk,
         submit: Submit,
         now: Callable[[], float] = time.time,
+        *,
+        confirm_seconds: float = CONFIRM_SECONDS,
     ) -> None:
         self._host, self._path = host, directory / FILE
         self._sampler, self._orders, self._submit, self._now = sampler, orders, submit, now
+        self._confirm_seconds = confirm_seconds
         self._inbox: SimpleQueue[_Wish | None] = SimpleQueue()
         self._until: float | None = None  # UTC seconds; None: nothing is let go of
         self._seconds = 0.0  # how long the release is meant to last
@@ -152,7 +155,7 @@ class DriverControl:
 
     def _await(self, is_done: Callable[[Driver], bool]) -> list[Driver]:
         """Return the drivers that have devices, once they are as wanted or it has taken too long."""
-        deadline = time.monotonic() + CONFIRM_SECONDS
+        deadline = time.monotonic() + self._confirm_seconds
         while True:
             drivers = [driver for driver in self._sampler.drivers() if driver.devices]
             if all(map(is_done, drivers)) or time.monotonic() >= deadline:
@@ -199,7 +202,7 @@ def _let_go(driver: Driver) -> str:
     if driver.held:
         held = ", ".join(filter(None, driver.held)) or "all of it"
         return f"{driver.name}: a driver call does not return ({held}), it is let go of when it does"
-    return f"{driver.name}: still in use after {CONFIRM_SECONDS:g} s" if driver.is_open else f"{driver.name}: let go of"
+    return f"{driver.name}: still in use" if driver.is_open else f"{driver.name}: let go of"
 
 
 def _taken_up(driver: Driver) -> str:

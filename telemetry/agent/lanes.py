@@ -135,7 +135,7 @@ class Lane:
         try:
             step()
         except BackendUnavailable as missing:
-            logger.log(self._level(str(missing)), "%s: %s", self.backend.name, missing)
+            logger.log(min(self._level(str(missing)), logging.INFO), "%s: %s", self.backend.name, missing)
             self._lose(UNAVAILABLE_SECONDS)
         except Exception as error:  # noqa: BLE001 — a backend's fault must not stop the others: it is opened again
             self._complain("failed and is opened again", error)
@@ -161,8 +161,9 @@ class Lane:
         self.software, self.topology = dict(self.backend.software()), self.backend.topology()
 
     def _close(self) -> None:
-        self.sources, self.state = (), LaneState.CLOSED
+        self.sources = ()
         self.backend.close()
+        self.state = LaneState.CLOSED
         logger.info("%s: let go of", self.backend.name)
 
     def _close_broken(self) -> None:

@@ -46,11 +46,10 @@ class Sampler:
         self._lateness = 0.0
         self._is_stopping = False
         self._is_change_asked = False
-        self._started = 0.0
+        self._started = boot_seconds()  # where the grid begins
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        self._started = boot_seconds()
         with self._turn:
             for _ in range(_THREADS):
                 self._start_one()

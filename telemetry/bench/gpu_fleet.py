@@ -14,7 +14,16 @@ from telemetry.store.newest import Identity
 
 HOSTS, GPUS_PER_HOST, METRICS_PER_GPU = 1250, 8, 30
 GIVEN = [metric for metric in METRICS if metric.dcgm_name][:METRICS_PER_GPU]  # those that both namings tell
-_MOST = {"ratio": 1, "watts": 700, "joules": 1e9, "celsius": 90, "hertz": 2e9, "bytes": 8e10, "bytes_per_second": 5e10, "seconds": 1e6}
+_MOST = {
+    "ratio": 1,
+    "watts": 700,
+    "joules": 1e9,
+    "celsius": 90,
+    "hertz": 2e9,
+    "bytes": 8e10,
+    "bytes_per_second": 5e10,
+    "seconds": 1e6,
+}
 
 Readings = dict[str, dict[str, Any]]  # by uuid, as LatestState holds them
 

@@ -58,7 +58,12 @@ class Scrapes:
 
     def seconds(self, names: tuple[Names, ...], every: int) -> float:
         changed = self.change(every)
-        return _seconds(lambda: (self.tell(changed), self.body(names)))
+
+        def from_readings_to_bytes() -> None:
+            self.tell(changed)
+            self.body(names)
+
+        return _seconds(from_readings_to_bytes)
 
     def seconds_of_gzip(self, every: int) -> float:
         """The way from finished lines to a compressed body."""

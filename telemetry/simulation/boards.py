@@ -4,6 +4,7 @@ Memory, power limit and link speeds are from the vendor's datasheets; idle power
 public logs of `nvidia-smi`. Good enough to look right, no source for anything else.
 """
 
+import math
 from dataclasses import dataclass
 
 _GB, _MIB = 1e9, 2**20
@@ -29,7 +30,7 @@ class Board:
 
     @property
     def pcie_bytes_per_second(self) -> float:
-        return 16 * 0.985e9 * 2 ** (self.pcie_generation - 3)
+        return 16 * 0.985e9 * math.pow(2, self.pcie_generation - 3)
 
 
 BOARDS = {

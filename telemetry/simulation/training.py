@@ -6,6 +6,7 @@ length every so often (MLPerf training 4.0, GPT-3 175B on 64 × 8 H100: 10.64 s 
 that after each twelve), and now and then a stall. No Django.
 """
 
+import math
 import random
 from collections import deque
 from dataclasses import dataclass, replace
@@ -120,7 +121,7 @@ class TrainingRun:
     def _loss(self, number: int) -> float:
         """Return a loss that falls as a power of the steps, with the noise of a batch."""
         plan = self.plan
-        mean = plan.loss_end + (plan.loss_start - plan.loss_end) * (1 + number / 40) ** -0.55
+        mean = plan.loss_end + (plan.loss_start - plan.loss_end) * math.pow(1 + number / 40, -0.55)
         return mean * self._choose.gauss(1.0, 0.006)
 
 

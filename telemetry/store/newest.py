@@ -42,7 +42,6 @@ class Mark(NamedTuple):
     at_ms: int | None
 
 
-
 def hosts(name: str) -> list[Host]:
     """Return the host of that name, if there is one; all of them, by name, where it is ""."""
     found = Host.objects.only("name", "cluster", "origin", "created_at", "last_seen_at", "heard_at").order_by("name")

@@ -110,9 +110,9 @@ def _cpu_share(node: DeviceState, now: datetime) -> float | None:
     start_ms = end_ms - int(_COST_SPAN.total_seconds() * 1000)
     block = trends.device_series([node.device], ["agent_cpu_seconds_total"], start_ms, end_ms, 11)
     series = block.series.get(node.device.uuid, {}).get("agent_cpu_seconds_total")
-    # The first and the last bucket are covered in part only.
-    known = [growth for growth in (series.increase[1:-1] if series else []) if growth is not None]
-    return sum(known) / (len(known) * block.step_seconds) if known else None
+    known = [growth for growth in (series.increase if series else []) if growth is not None]
+    whole = known[1:-1]  # the first and the last are covered in part only
+    return sum(whole) / (len(whole) * block.step_seconds) if whole else None
 
 
 def _rows(state: DeviceState, names: tuple[str, ...]) -> list[Quantity]:

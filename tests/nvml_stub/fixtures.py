@@ -78,6 +78,24 @@ class StubDriver:
     def reverse_order(self) -> None:
         self.add("reversed")
 
+    def say_nan(self, device: int | str, call: str) -> None:
+        self.add(f"nan {device} {call}")
+
+    def hang(self, device: int | str, call: str) -> None:
+        """Let calls not return before this line is taken back."""
+        self.add(f"hang {device} {call}")
+
+    def unload(self) -> None:
+        """Unload the driver; it can be loaded again once this line is taken back."""
+        self.add("unloaded")
+
+    def make_a100(self, device: int) -> None:
+        self.add(f"a100 {device}")
+
+    def divide(self, device: int, profiles: str) -> None:
+        """Put a board into MIG mode with these instances (`1g.10gb,2g.20gb`, `-` for an empty place)."""
+        self.add(f"mig {device} {profiles}")
+
     def set_devices(self, count: int) -> None:
         self.add(f"devices {count}")
 
@@ -113,6 +131,12 @@ class StubDriver:
         """Return how often this process has freed a set or shut the driver down while a thread waited in it."""
         count = ctypes.CDLL(str(self._library)).stub_misuses
         count.restype = ctypes.c_ulong
+        return count()
+
+    def gpm_samples(self) -> int:
+        """Return how many GPM samples this process has allocated and not given back."""
+        count = ctypes.CDLL(str(self._library)).stub_gpm_samples
+        count.restype = ctypes.c_long
         return count()
 
     def asked_since(self, device: int) -> int:

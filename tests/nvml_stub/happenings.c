@@ -182,7 +182,7 @@ nvmlReturn_t nvmlEventSetFree(nvmlEventSet_t set) {
     nvmlReturn_t code = enter("nvmlEventSetFree", NULL);
     pthread_mutex_lock(&lock);
     if (!set->is_made || set->waiting) misuses++;
-    if (!code && set->is_made) {
+    if ((!code || code == NVML_ERROR_UNINITIALIZED) && set->is_made) { /* an unloaded driver has none any more */
         set->is_made = 0;
         if (set->inotify >= 0) close(set->inotify);
     }
@@ -257,6 +257,7 @@ static nvmlReturn_t running(const char *call, nvmlDevice_t device, int draws, un
     for (int i = 0; !stale && !code && i < n_processes; i++) {
         const struct stub_process *process = &processes[i];
         if (process->device != device->number || !(draws ? process->draws : process->computes)) continue;
+        if (device->instance && process->instance != (unsigned int)device->instance) continue;
         if (infos && found < room) infos[found] = (nvmlProcessInfo_t){process->pid, process->bytes, process->instance, ~0u};
         found++;
     }

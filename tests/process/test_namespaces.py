@@ -63,6 +63,7 @@ class BareHost:
             "STEPWATT_DATA_DIR": str(self.home / "data"),
             "STEPWATT_BATCH_SECONDS": "1",
             "STEPWATT_BROKER_CA": str(self._authority.file),
+            "STEPWATT_JOB_PYTHON": sys.executable,  # it has torch, the agent needs none
             "PIP_NO_DEPS": "1",
             "PYTHONPATH": sysconfig.get_path("purelib"),
         }

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ from django.utils import timezone
 from fleet.auth import create_token
 from fleet.models import Host, Role
 from tests.programs import require
+from tests.stack import Stack
 from tests.telemetry.exposed import UUID, make_host
 
 DEADLINE_SECONDS = 20
@@ -33,6 +35,20 @@ scrape_configs:
   - job_name: text
     authorization: {{credentials: "{token}"}}
     static_configs: [{{targets: ["{text_server}"]}}]
+"""
+
+# Debian's Prometheus sends no scheme with http_sd where the type is left to its default.
+DISCOVERY = """
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: hosts
+    authorization: {{credentials: "{token}"}}
+    http_sd_configs:
+      - url: "{url}/api/v1/prometheus/sd"
+        refresh_interval: 1s
+        authorization: {{type: Bearer, credentials: "{token}"}}
+    relabel_configs:
+      - {{source_labels: [__meta_stepwatt_label_rack], target_label: rack}}
 """
 
 
@@ -59,16 +75,14 @@ def text_server(live_server) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture
-def query(live_server, text_server: str, tmp_path: Path) -> Iterator[Query]:
-    """Asks a Prometheus of the test's own: returns value by scrape job."""
-    token = create_token("prometheus", Role.VIEWER)
-    server = live_server.url.removeprefix("http://")
-    file = tmp_path / "prometheus.yml"
-    file.write_text(CONFIGURATION.format(token=token, server=server, text_server=text_server))
+@contextmanager
+def prometheus(directory: Path, configuration: str, label: str) -> Iterator[Query]:
+    """Run a Prometheus of the test's own; yields what asks it: returns value by that label."""
+    file = directory / "prometheus.yml"
+    file.write_text(configuration)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    storage = f"--storage.tsdb.path={tmp_path / 'data'}"
+    storage = f"--storage.tsdb.path={directory / 'data'}"
     options = (f"--config.file={file}", storage, f"--web.listen-address={address}", "--log.level=error")
     process = subprocess.Popen([require("prometheus"), *options])
 
@@ -78,11 +92,29 @@ def query(live_server, text_server: str, tmp_path: Path) -> Iterator[Query]:
                 rows = json.load(answer)["data"]["result"]
         except URLError:
             return {}  # it is still starting
-        return {row["metric"]["job"]: float(row["value"][1]) for row in rows}
+        return {row["metric"][label]: float(row["value"][1]) for row in rows}
 
     yield ask
     process.terminate()
     process.wait(timeout=DEADLINE_SECONDS)
+
+
+@pytest.fixture
+def query(live_server, text_server: str, tmp_path: Path) -> Iterator[Query]:
+    """Ask by scrape job: one takes OpenMetrics, as Prometheus does by itself, the other the text format."""
+    token = create_token("prometheus", Role.VIEWER)
+    server = live_server.url.removeprefix("http://")
+    configuration = CONFIGURATION.format(token=token, server=server, text_server=text_server)
+    with prometheus(tmp_path, configuration, "job") as ask:
+        yield ask
+
+
+@pytest.fixture
+def discovering(live_server, tmp_path: Path) -> Iterator[Query]:
+    """Ask by instance, of hosts that Prometheus discovers by itself."""
+    configuration = DISCOVERY.format(token=create_token("prometheus", Role.VIEWER), url=live_server.url)
+    with prometheus(tmp_path, configuration, "instance") as ask:
+        yield ask
 
 
 def wait_for(query: Query, expression: str, expected: dict[str, float]) -> dict[str, float]:
@@ -110,3 +142,23 @@ def test_the_series_of_a_host_that_went_silent_end(query: Query) -> None:
     Host.objects.update(heard_at=timezone.now() - timedelta(minutes=1))
     assert wait_for(query, "stepwatt_power_draw_watts", {}) == {}
     assert wait_for(query, "stepwatt_host_up", {"openmetrics": 0, "text": 0}) == {"openmetrics": 0, "text": 0}
+
+
+def test_prometheus_discovers_the_hosts_and_records_each_as_an_instance(discovering: Query) -> None:
+    make_host(now=timezone.now())
+    other = make_host("gpu-a02", now=timezone.now(), uuid="GPU-2", values={"power_draw_watts": 95.5})
+    Host.objects.filter(pk=other.host_id).update(labels={"rack": "r7"})
+    expected = {"gpu-a01": 683.412, "gpu-a02": 95.5}
+    assert wait_for(discovering, "stepwatt_power_draw_watts", expected) == expected
+    assert discovering("max_over_time(stepwatt_power_draw_watts[1m])") == expected
+    assert discovering('stepwatt_power_draw_watts{host="gpu-a02",exported_host=""}') == {"gpu-a02": 95.5}
+    assert wait_for(discovering, 'up{rack="r7"}', {"gpu-a02": 1}) == {"gpu-a02": 1}
+
+
+def test_prometheus_discovers_this_machine_from_the_whole_product(stack: Stack, tmp_path: Path) -> None:
+    token = stack.manage("create_token", "prometheus-sd", "--role", "viewer").stdout.strip()
+    host = socket.gethostname()
+    with prometheus(tmp_path, DISCOVERY.format(token=token, url=stack.url), "instance") as ask:
+        up = {host: 1.0}
+        assert wait_for(ask, f'stepwatt_host_up{{host="{host}"}}', up) == up
+        assert ask(f'max_over_time(up{{instance="{host}"}}[1m])') == up

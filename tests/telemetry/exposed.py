@@ -57,12 +57,19 @@ def add_device(
     return device
 
 
-def tell(device: Device, values: Mapping[str, float], absent: Mapping[str, str] | None = None, later_ms: int = 0) -> None:
+def tell(
+    device: Device, values: Mapping[str, float], absent: Mapping[str, str] | None = None, later_ms: int = 0
+) -> None:
     """Put readings of a device into its host's row, as a batch does that comes `later_ms` after the last."""
     row = LatestState.objects.get(host=device.host)
     row.at_ms += later_ms
     read_ms = row.at_ms if values else None
-    row.devices[device.uuid] = {"at_ms": row.at_ms, "read_ms": read_ms, "values": dict(values), "absent": dict(absent or {})}
+    row.devices[device.uuid] = {
+        "at_ms": row.at_ms,
+        "read_ms": read_ms,
+        "values": dict(values),
+        "absent": dict(absent or {}),
+    }
     row.save()
     Host.objects.filter(pk=device.host_id).update(heard_at=device.host.heard_at + timedelta(milliseconds=later_ms))
 

@@ -128,7 +128,9 @@ def test_a_workload_that_starts_later_is_found(two_chips, runtime):
     read(backend)
     again = Runtime(f"127.0.0.1:{runtime.port}")
     deadline = time.monotonic() + 20
-    while (found := read(backend))[0]["gpu_utilization_ratio"] is AbsentReason.NO_WORKLOAD and time.monotonic() < deadline:
+    while (found := read(backend))[0][
+        "gpu_utilization_ratio"
+    ] is AbsentReason.NO_WORKLOAD and time.monotonic() < deadline:
         time.sleep(0.1)
     again.stop()
     assert found[0]["gpu_utilization_ratio"] == pytest.approx(0.975)

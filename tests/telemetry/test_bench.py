@@ -9,9 +9,8 @@ from django.core.management import CommandError, call_command
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from telemetry.bench import metrics
+from telemetry.bench import gpu_fleet, metrics
 from telemetry.bench.figure import BenchFailed, Figure
-from telemetry.catalog import METRICS
 from telemetry.exposition import Names
 from telemetry.management.commands import bench
 
@@ -75,11 +74,25 @@ def test_it_says_why_a_bench_has_no_figures() -> None:
 
 
 def test_the_peer_of_the_exposition_tells_the_same_readings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "HOSTS", 2)
-    state = metrics.fleet()
-    own, peer = metrics.text(state, [Names.STEPWATT]), generate_latest(metrics.PeerCollector(state)).decode()
-    readings = {f"stepwatt_{metric.name}" for metric in METRICS}
+    monkeypatch.setattr(gpu_fleet, "HOSTS", 2)
+    scrapes = metrics.Scrapes()
+    changed = scrapes.change(every=1)
+    scrapes.tell(changed)
+    (at_ms,) = {device["at_ms"] for _, readings in changed for device in readings.values()}
+    own, peer = scrapes.body((Names.STEPWATT,)).decode(), generate_latest(metrics.PeerCollector(at_ms)).decode()
+    readings = {f"stepwatt_{metric.name}" for metric in gpu_fleet.GIVEN}
     assert _samples(own, readings) == _samples(peer, readings)
+
+
+def test_each_round_of_the_exposition_changes_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_fleet, "HOSTS", 10)
+    scrapes = metrics.Scrapes()
+    scrapes.tell(scrapes.change(every=1))
+    before = scrapes.body((Names.STEPWATT,)).splitlines()
+    scrapes.tell(scrapes.change(every=10))
+    after = scrapes.body((Names.STEPWATT,)).splitlines()
+    changed = {line.partition(b'",')[0] for line, old in zip(after, before, strict=True) if line != old}
+    assert {line.partition(b'host="')[2] for line in changed} == {b"gpu-0000"}
 
 
 def _samples(text: str, names: set[str]) -> set[tuple[str, str, float]]:

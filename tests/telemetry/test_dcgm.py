@@ -110,7 +110,7 @@ def test_xids_of_several_devices_keep_apart() -> None:
 
 def test_a_mig_instance_has_its_gpus_labels_and_its_own() -> None:
     add_mig(make_host())
-    labels = LABELS.replace(',Hostname', ',GPU_I_PROFILE="1g.10gb",GPU_I_ID="3",Hostname')
+    labels = LABELS.replace(",Hostname", ',GPU_I_PROFILE="1g.10gb",GPU_I_ID="3",Hostname')
     assert f"DCGM_FI_DEV_FB_USED{{{labels}}} 1024\n" in expose(Names.DCGM)
 
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from fleet.models import DeviceKind, Host, Origin
+from fleet.models import Device, DeviceKind, Host, Origin
 from telemetry.catalog import BY_NAME
 from telemetry.exposition import Names
 from telemetry.models import LatestState
@@ -27,11 +27,10 @@ def lints(text: str) -> set[str]:
     return set((done.stdout + done.stderr).decode().splitlines())
 
 
-def add_mig(gpu) -> None:
+def add_mig(gpu: Device) -> None:
     values = {"memory_used_bytes": 1_073_741_824, "sm_active_ratio": 0.5}
-    add_device(
-        gpu.host, values, uuid="MIG-1", kind=DeviceKind.NVIDIA, index=3, model="NVIDIA L4 MIG 1g.10gb", parent=gpu, profile="1g.10gb"
-    )  # fmt: skip
+    part = {"kind": DeviceKind.NVIDIA, "index": 3, "parent": gpu, "profile": "1g.10gb"}
+    add_device(gpu.host, values, uuid="MIG-1", model="NVIDIA L4 MIG 1g.10gb", **part)
 
 
 @pytest.mark.parametrize(("openmetrics", "file"), [(False, "metrics.txt"), (True, "metrics.openmetrics.txt")])
@@ -148,7 +147,9 @@ def test_a_device_that_its_host_no_longer_reports_has_no_readings(behind_ms: int
     tell(other, {"fan_speed_ratio": 0.5}, later_ms=behind_ms)
     Host.objects.update(heard_at=NOW)
     text = expose(Names.STEPWATT)
-    assert (f'stepwatt_device_up{{host="gpu-a01",cluster="alpha",device="0",uuid="{gpu.uuid}"}} {int(is_told)}\n') in text
+    assert (
+        f'stepwatt_device_up{{host="gpu-a01",cluster="alpha",device="0",uuid="{gpu.uuid}"}} {int(is_told)}\n'
+    ) in text
     assert ("stepwatt_power_draw_watts" in text) == is_told
 
 

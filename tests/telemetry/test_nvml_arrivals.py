@@ -76,6 +76,19 @@ def test_of_a_lost_board_the_empty_list_of_processes_does_not_count(backend, nvm
     assert board(backend).processes() is None
 
 
+def test_a_mig_instance_has_its_own_processes_and_the_board_all(backend, nvml_stub):
+    nvml_stub.add("mig 3 3g.40gb,3g.40gb")
+    nvml_stub.run_process(3, 11, instance=1)
+    nvml_stub.run_process(3, 12, instance=2)
+    backend.close()
+    backend.open()
+    found = {source.device.parent: [] for source in backend.sources()}
+    for source in backend.sources():
+        if UUID in {source.device.uuid, source.device.parent}:
+            found[source.device.parent].append([process.pid for process in source.processes()])
+    assert found == {"": [[11, 12]], UUID: [[11], [12]]}
+
+
 def test_the_topology_joins_all_boards(backend):
     topology = backend.topology()
     assert len(topology.links) == 28

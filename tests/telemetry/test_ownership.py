@@ -177,12 +177,13 @@ def test_a_name_with_brackets_and_spaces_does_not_hide_the_start(proc):
 
 
 def test_a_process_of_this_machine_is_found():
-    with subprocess.Popen(["sleep", "61"]) as process:
-        try:
-            found = describe(process.pid)
-        finally:
-            process.kill()
-    assert (found.user, found.command) == (pwd.getpwuid(os.getuid()).pw_name, "sleep 61")
+    with subprocess.Popen(["cat", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b"ready\n")
+        process.stdin.flush()
+        process.stdout.readline()  # until then it may still be a copy of this process
+        found = describe(process.pid)
+        process.stdin.close()
+    assert (found.user, found.command) == (pwd.getpwuid(os.getuid()).pw_name, "cat -")
 
 
 @given(groups=st.text(max_size=500), command=st.binary(max_size=400), environment=st.binary(max_size=200))

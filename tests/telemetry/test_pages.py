@@ -111,7 +111,9 @@ def test_a_page_costs_the_same_queries_for_one_host_and_for_many(viewer, gpu_hos
     assert len(for_five) == len(for_one)
 
 
-def test_the_fleet_fragment_reads_hosts_devices_newest_state_and_recent_xids_once(viewer, gpu_host, django_assert_num_queries):
+def test_the_fleet_fragment_reads_hosts_devices_newest_state_and_recent_xids_once(
+    viewer, gpu_host, django_assert_num_queries
+):
     viewer.get("/")
     with django_assert_num_queries(SESSION_AND_USER + 4):
         viewer.get("/", headers=HTMX)

@@ -1,56 +1,27 @@
-"""The sampler and the batcher, with backends that a test steers."""
+"""The sampler's threads: ticks on a grid, and driver calls that do not return."""
 
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
-from telemetry import wire
-from telemetry.agent.backends.protocol import BackendUnavailable, DeviceReading
-from telemetry.agent.batcher import Batcher
-from telemetry.agent.sampler import Sampler, Tick
+from telemetry.agent.collector import Collector
+from telemetry.agent.sampler import Sampler
+from telemetry.agent.ticks import Tick
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo, DeviceKind
+from tests.telemetry.steered import POWER, Hang, PowerSource, SteeredBackend, SteeredSource, wait_for
 
-PERIOD = 0.05
-
-
-class SteeredBackend:
-    def __init__(self, name: str, read: Callable[[], dict] = lambda: {"power_draw_watts": 300.0}) -> None:
-        self.name, self._read = name, read
-        self.opened = 0
-        self.missing = False
-        self.device = DeviceInfo(f"GPU-{name}", DeviceKind.NVIDIA, 0, "test device")
-
-    def open(self) -> None:
-        if self.missing:
-            raise BackendUnavailable("no driver")
-        self.opened += 1
-
-    def read(self) -> list[DeviceReading]:
-        return [DeviceReading(self.device, self._read())]
-
-    def software(self) -> dict[str, str]:
-        return {self.name: "1.0"}
-
-    def close(self) -> None:
-        pass
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the awaited condition did not come"
-        time.sleep(0.01)
+PERIOD, PATIENCE = 0.05, 0.1
+TIMED_OUT = {"power_draw_watts": AbsentReason.TIMEOUT}
 
 
 @pytest.fixture
 def running():
     started = []
 
-    def run(*backends: SteeredBackend) -> Sampler:
-        sampler = Sampler(backends, PERIOD)
+    def run(*backends: SteeredBackend, power_period: float | None = None) -> Sampler:
+        collector = Collector(backends, PERIOD, power_period=power_period)
+        sampler = Sampler(collector, PERIOD, power_period=power_period, patience=PATIENCE)
         sampler.start()
         started.append(sampler)
         return sampler
@@ -60,10 +31,34 @@ def running():
         sampler.stop()
 
 
+@pytest.fixture
+def hang():
+    """Return a maker of calls that do not return before the test's end."""
+    made = []
+
+    def make() -> Hang:
+        made.append(Hang())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.end()
+
+
 def gather(sampler: Sampler, count: int) -> list[Tick]:
     ticks: list[Tick] = []
     wait_for(lambda: ticks.extend(sampler.take()) or len(ticks) >= count)
     return ticks
+
+
+def wait_for_tick(sampler: Sampler, condition) -> Tick:
+    found: list[Tick] = []
+    wait_for(lambda: found.extend(tick for tick in sampler.take() if condition(tick.readings)) or found)
+    return found[-1]
+
+
+def n_threads() -> int:
+    return sum(thread.name == "sample" for thread in threading.enumerate())
 
 
 def test_ticks_lie_on_one_grid(running):
@@ -74,137 +69,158 @@ def test_ticks_lie_on_one_grid(running):
         (tick.boot_seconds - first) / PERIOD == pytest.approx(round((tick.boot_seconds - first) / PERIOD), abs=1e-6)
         for tick in ticks
     )
-    assert any(set(tick.readings) == {"GPU-a", "GPU-b"} for tick in ticks)
+    assert ticks[0].readings == {"GPU-a": POWER, "GPU-b": POWER}
 
 
-def test_a_backend_that_hangs_holds_up_nobody_and_is_said_to_hang(running):
-    release = threading.Event()
-    calls = iter(range(1000))
-    hanging = SteeredBackend("hangs", lambda: {"power_draw_watts": 1.0} if next(calls) < 2 else release.wait() or {})
-    sampler = running(hanging, SteeredBackend("works"))
+def test_two_threads_take_turns(running):
+    running(SteeredBackend("a"))
 
-    ticks: list[Tick] = []
-    wait_for(
-        lambda: (
-            ticks.extend(sampler.take())
-            or (ticks and AbsentReason.TIMEOUT in ticks[-1].readings.get("GPU-hangs", {}).values())
-        )
-    )
-
-    assert ticks[-1].readings["GPU-works"] == {"power_draw_watts": 300.0}
-    release.set()
+    assert n_threads() == 2
 
 
-def test_a_backend_that_raises_is_opened_again(running):
-    calls = iter([1, 2])
-    backend = SteeredBackend(
-        "a", lambda: {"power_draw_watts": float(next(calls, 300))} if backend.opened > 1 else 1 / 0
-    )
+def test_a_device_that_hangs_is_said_to_and_the_others_go_on(running, hang):
+    hanging = SteeredSource("GPU-1")
+    sampler = running(SteeredBackend("a", hanging, SteeredSource("GPU-2")), SteeredBackend("b"))
+    gather(sampler, 1)
+    hanging.answer = hang()
 
-    ticks = gather(running(backend), 2)
+    tick = wait_for_tick(sampler, lambda readings: readings.get("GPU-1") == TIMED_OUT and "GPU-2" in readings)
 
-    assert backend.opened == 2
-    assert ticks[0].readings["GPU-a"]["power_draw_watts"] in {1.0, 2.0}
+    assert tick.readings == {"GPU-1": TIMED_OUT, "GPU-2": POWER, "GPU-b": POWER}
 
 
-def test_a_backend_that_fails_to_open_is_tried_again(running):
+def test_ticks_come_in_time_while_a_device_hangs(running, hang):
+    hanging = SteeredSource("GPU-1")
+    sampler = running(SteeredBackend("a", hanging, SteeredSource("GPU-2")))
+    gather(sampler, 1)
+    hanging.answer = hang()
+    wait_for_tick(sampler, lambda readings: readings.get("GPU-1") == TIMED_OUT and "GPU-2" in readings)
+
+    numbers = [tick.number for tick in gather(sampler, 10)]
+
+    assert numbers[-1] - numbers[0] <= 12  # a machine under load may lose one or two
+
+
+def test_a_device_that_hangs_is_called_by_one_thread_only(running, hang):
+    hanging, call = SteeredSource("GPU-1"), hang()
+    hanging.answer = call
+    sampler = running(SteeredBackend("a", hanging, SteeredSource("GPU-2")))
+    wait_for_tick(sampler, lambda readings: "GPU-2" in readings)
+
+    gather(sampler, 10)
+
+    assert (call.callers, hanging.reads, n_threads()) == (1, 1, 3)
+
+
+def test_a_call_that_comes_back_gives_the_device_back(running, hang):
+    hanging, call = SteeredSource("GPU-1"), hang()
+    sampler = running(SteeredBackend("a", hanging))
+    gather(sampler, 1)
+    hanging.answer = call
+    wait_for_tick(sampler, lambda readings: readings.get("GPU-1") == TIMED_OUT)
+
+    call.end()
+
+    wait_for_tick(sampler, lambda readings: readings["GPU-1"] == POWER)
+    wait_for(lambda: n_threads() == 2)
+
+
+def test_a_driver_in_which_every_call_hangs_is_left_alone(running, hang):
+    sources = [SteeredSource(f"GPU-{n}", hang()) for n in range(30)]
+    sampler = running(SteeredBackend("a", *sources), SteeredBackend("b"))
+
+    wait_for(lambda: n_threads() == 18, 30)  # 16 in the driver, and the two that take turns
+    threads_before = {source.reads for source in sources}
+    tick = wait_for_tick(sampler, lambda readings: len(readings) == 31)
+
+    assert threads_before == {0, 1}
+    assert (n_threads(), tick.readings["GPU-29"]) == (18, {"gpu_utilization_ratio": AbsentReason.TIMEOUT})
+
+
+def test_a_driver_that_hangs_when_it_is_opened_holds_up_nobody(running, hang):
+    stuck, call = SteeredBackend("a"), hang()
+    stuck.opening = call
+    sampler = running(stuck, SteeredBackend("b"))
+
+    assert gather(sampler, 8)[-1].readings == {"GPU-b": POWER}
+    call.end()
+
+    wait_for_tick(sampler, lambda readings: readings.get("GPU-a") == POWER)
+
+
+def test_devices_known_from_before_say_that_their_driver_hangs(running, hang):
+    stuck = SteeredBackend("a")
+    sampler = running(stuck, SteeredBackend("b"))
+    gather(sampler, 1)
+    stuck.listing = hang()
+
+    tick = wait_for_tick(sampler, lambda readings: readings.get("GPU-a") == TIMED_OUT and "GPU-b" in readings)
+
+    assert tick.readings == {"GPU-a": TIMED_OUT, "GPU-b": POWER}
+
+
+def test_processes_that_hang_hold_their_device_alone(running, hang):
+    hanging, call = SteeredSource("GPU-1"), hang()
+    hanging.processes = call
+    sampler = running(SteeredBackend("a", hanging, SteeredSource("GPU-2")))
+
+    tick = wait_for_tick(sampler, lambda readings: readings.get("GPU-1") == TIMED_OUT)
+
+    assert tick.readings["GPU-2"] == POWER
+
+
+def test_power_is_read_between_the_full_ticks(running):
+    sampler = running(SteeredBackend("a", PowerSource("GPU-1"), SteeredSource("GPU-2")), power_period=PERIOD / 5)
+
+    ticks = gather(sampler, 20)
+
+    between = [tick for tick in ticks if not tick.is_full]
+    assert len(between) >= 10
+    assert all(set(tick.readings) <= {"GPU-1"} for tick in between)
+    assert ticks[-1].is_full
+
+
+def test_letting_go_does_not_wait_for_the_next_tick(hang):
     backend = SteeredBackend("a")
-    opened = backend.open
+    sampler = Sampler(Collector([backend], 3600.0), 3600.0)
+    sampler.start()
+    sampler.resume()
+    wait_for(lambda: backend.opened == 1)
 
-    def open_second_time() -> None:
-        opened()
-        if backend.opened == 1:
-            raise ValueError("an answer that nobody expected")
+    sampler.release({})
 
-    backend.open = open_second_time
-    gather(running(backend), 1)
-
-    assert backend.opened == 2
+    wait_for(lambda: backend.closed == 1)
+    sampler.stop()
 
 
-def test_readings_that_came_too_late_for_their_tick_say_so(running):
-    def slow() -> dict:
-        time.sleep(PERIOD * 0.6)
-        return {"power_draw_watts": 300.0}
+def test_letting_go_of_a_driver_that_hangs_holds_up_nobody(running, hang):
+    stuck, other = SteeredBackend("a"), SteeredBackend("b")
+    other.releasable = False
+    sampler = running(stuck, other)
+    gather(sampler, 1)
+    stuck.close = hang()
+    sampler.release({})
 
-    ticks = gather(running(SteeredBackend("a", slow)), 1)
+    tick = wait_for_tick(sampler, lambda readings: readings.get("GPU-a") == TIMED_OUT and "GPU-b" in readings)
 
-    assert ticks[0].readings["GPU-a"] == {"gpu_utilization_ratio": AbsentReason.TIMEOUT}
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
-def test_a_value_that_is_no_reading_becomes_unknown(running, value):
-    ticks = gather(running(SteeredBackend("a", lambda: {"power_draw_watts": value})), 1)
-
-    assert ticks[0].readings["GPU-a"] == {"power_draw_watts": AbsentReason.UNKNOWN}
+    assert tick.readings["GPU-b"] == POWER
 
 
-def test_a_machine_without_the_driver_is_sampled_by_the_other_backends(running):
-    without = SteeredBackend("nvml")
-    without.missing = True
+def test_it_ends_while_a_call_hangs(running, hang):
+    hanging = SteeredSource("GPU-1", hang())
+    sampler = running(SteeredBackend("a", hanging))
+    wait_for(lambda: hanging.reads == 1)
 
-    ticks = gather(running(without, SteeredBackend("cpu")), 2)
+    began = time.monotonic()
+    sampler.stop()
 
-    assert set(ticks[0].readings) == {"GPU-cpu"}
-
-
-class RecordedSampler:
-    """Gives the batcher ticks that a test made."""
-
-    def __init__(self, *ticks: Tick) -> None:
-        self._ticks = list(ticks)
-
-    def take(self, *, everything: bool = False) -> list[Tick]:
-        taken, self._ticks = self._ticks, []
-        return taken
-
-    def software(self) -> dict[str, str]:
-        return {}
-
-    def worst_lateness(self) -> float:
-        return 0.0
+    assert time.monotonic() - began < 3
 
 
-def tick(boot: float, offset: float, watts: float = 300.0) -> Tick:
-    device = DeviceInfo("GPU-a", DeviceKind.NVIDIA, 0, "test device")
-    return Tick(
-        boot,
-        offset,
-        {"GPU-a": device},
-        {"GPU-a": {"power_draw_watts": watts, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED}},
-    )
+def test_the_lateness_is_told_once(running):
+    sampler = running(SteeredBackend("a"))
+    gather(sampler, 2)
+    sampler.stop()
 
-
-def batches_of(*ticks: Tick) -> list[wire.Batch]:
-    sent: list[bytes] = []
-    batcher = Batcher("gpu-a01", RecordedSampler(*ticks), sent.append, dict, period=5, sample_seconds=1)
-    batcher.flush()
-    return [wire.unpack(payload) for payload in sent]
-
-
-def test_ticks_become_one_batch_with_times_values_and_reasons():
-    (batch,) = batches_of(tick(10, 1000), tick(11, 1000, 310))
-
-    assert batch.times_ms == [1_010_000, 1_011_000]
-    assert batch.columns == {"power_draw_watts": [[300, 310]]}
-    assert batch.absent == {"GPU-a": {"fan_speed_ratio": AbsentReason.NOT_SUPPORTED}}
-
-
-def test_a_wall_clock_that_jumps_begins_a_new_segment():
-    before, after = batches_of(tick(10, 1000), tick(11, 1000), tick(12, 400), tick(13, 400))
-
-    assert (before.segment, after.segment) == (0, 1)
-    assert after.times_ms == [412_000, 413_000]
-    assert (before.sequence, after.sequence) == (0, 1)
-
-
-def test_a_clock_that_is_slewed_stays_in_its_segment():
-    batches = batches_of(*[tick(10 + n, 1000 + 0.01 * n) for n in range(50)])
-
-    assert [batch.segment for batch in batches] == [0]
-
-
-def test_two_starts_never_share_an_epoch():
-    (first,), (second,) = batches_of(tick(10, 1000)), batches_of(tick(10, 1000))
-
-    assert first.epoch != second.epoch
+    assert 0 < sampler.take_lateness() < 5
+    assert sampler.take_lateness() == 0

@@ -9,6 +9,7 @@ import time
 import msgpack
 import pytest
 from celery import Celery
+from celery.contrib.testing.worker import start_worker
 
 from fleet.broker import server_program
 from telemetry.agent.sender import DROPPED_TOTAL, HEADERS, QUEUE_BYTES, SENT_TOTAL, WAITING, Sender
@@ -132,6 +133,25 @@ def test_a_message_has_the_headers_that_a_worker_asks_for_and_no_others(memory):
     (message,) = waiting()
     assert set(message["headers"]) == set(HEADERS)
     assert len(json.dumps(message)) < 600  # with an empty body: 1,000 by Celery's own send_task
+
+
+def test_a_worker_takes_what_it_sends(memory):
+    app, _ = memory
+    taken = []
+
+    @app.task(name=INGEST_TASK)
+    def ingest_batch(payload):
+        taken.append(payload)
+
+    sender = Sender(app, plain)
+    sender.submit(INGEST_TASK, b"x")
+
+    sender.start()
+    with start_worker(app, pool="solo", perform_ping_check=False, queues=["telemetry"], loglevel="ERROR"):
+        wait_until(lambda: taken, 10, "the message")
+    sender.stop(patience=5)
+
+    assert taken == [b"x"]
 
 
 def content(message: dict) -> list:

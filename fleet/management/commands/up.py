@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from argparse import ArgumentParser
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -16,7 +17,7 @@ from django.utils import timezone
 
 from fleet import broker, own_agent, startup
 from fleet.auth import create_first_admin
-from fleet.processes import SERVER_NAMES, server_children
+from fleet.processes import DEMO_NAME, SERVER_NAMES, demo_child, server_children
 from fleet.settings import embedded_broker_url
 from fleet.supervisor import Console, Supervisor
 
@@ -28,7 +29,10 @@ class Command(BaseCommand):
     help = "Runs the whole server on this machine until Ctrl-C or SIGTERM."
     requires_system_checks = []
 
-    def handle(self, **_: Any) -> None:
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--demo", action="store_true", help="with a simulated fleet besides, marked as such")
+
+    def handle(self, *, demo: bool = False, **_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the supervisor takes both
         os.umask(0o077)  # sessions, password hashes and messages are nobody else's to read
         directory = settings.STEPWATT_DATA_DIR
@@ -37,7 +41,7 @@ class Command(BaseCommand):
             with startup.take_lock(directory):
                 _check_outside()
                 _migrate()
-                _run()
+                _run(with_demo=demo)
         except startup.StartRefused as refusal:
             sys.exit(f"stepwatt: {refusal}")
         except KeyboardInterrupt:
@@ -62,9 +66,10 @@ def _migrate() -> None:
         connections.close_all()
 
 
-def _run() -> None:
+def _run(*, with_demo: bool) -> None:
     """Start the broker, then the others, tell where the pages are, and watch until asked to stop."""
-    console = Console(sys.stdout.buffer, ("up", "broker", *SERVER_NAMES))
+    demo_names = (DEMO_NAME,) if with_demo else ()
+    console = Console(sys.stdout.buffer, ("up", "broker", *SERVER_NAMES, *demo_names))
     with Supervisor(console, own_name="up") as supervisor:
         broker_url = settings.STEPWATT_BROKER_URL or _start_broker(supervisor)
         if not supervisor.stop_asked:
@@ -80,6 +85,8 @@ def _run() -> None:
         if not supervisor.stop_asked:
             supervisor.say(_welcome(create_first_admin()))
             connections.close_all()
+            if with_demo:
+                supervisor.start(demo_child())
         supervisor.run()
 
 

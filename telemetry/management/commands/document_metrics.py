@@ -38,13 +38,13 @@ scrape_configs:
     authorization: {credentials_file: /etc/prometheus/stepwatt-token}
     http_sd_configs:
       - url: http://stepwatt.example:8000/api/v1/prometheus/sd
-        authorization: {credentials_file: /etc/prometheus/stepwatt-token}
+        authorization: {type: Bearer, credentials_file: /etc/prometheus/stepwatt-token}  # old versions need the type here
     relabel_configs:
       - {source_labels: [__meta_stepwatt_label_rack], target_label: rack}
 ```
 
-Every target is this server with `?host=NAME`, and has `instance` set to the host, `__meta_stepwatt_host`, `__meta_stepwatt_cluster`,
-`__meta_stepwatt_origin` and `__meta_stepwatt_label_<key>`. Where `STEPWATT_PUBLIC_URL` is set, targets are named by it.
+Every target is this server with `?host=NAME`, and has `instance` set to the host, `__meta_stepwatt_host`,
+`__meta_stepwatt_cluster`, `__meta_stepwatt_origin` and `__meta_stepwatt_label_<key>`. Where `STEPWATT_PUBLIC_URL` is set, targets are named by it.
 
 A reading that is absent has no sample: missing is never zero. A host that went silent keeps `stepwatt_host_up` at 0, and
 all series of its devices end. So do those of a host whose telemetry was imported, since it has no present.

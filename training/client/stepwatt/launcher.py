@@ -22,6 +22,7 @@ _SIZES = (
     "SLURM_STEP_NUM_TASKS",
     "SLURM_NTASKS",
 )
+_LOCAL_SIZES = ("LOCAL_WORLD_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE")
 _RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 _FOREIGN = re.compile(r"[^A-Za-z0-9_.:-]")
 _MAX_LAUNCH = 64
@@ -63,11 +64,11 @@ def _launch(env: Mapping[str, str], size: int) -> str:
         common = "-".join([env["SLURM_JOB_ID"], *filter(None, [env.get("SLURM_STEP_ID")])])
     elif env.get("PMIX_NAMESPACE") or env.get("OMPI_MCA_ess_base_jobid"):
         common = env.get("PMIX_NAMESPACE") or env["OMPI_MCA_ess_base_jobid"]
-    elif env.get("LOCAL_WORLD_SIZE") == env.get("WORLD_SIZE"):
+    elif _first(env, _LOCAL_SIZES, 0) == size:
         common = f"{socket.gethostname()}-{os.getppid()}-{_started_ticks(os.getppid())}"
     else:
         common = "-".join(filter(None, [env.get("MASTER_ADDR"), env.get("MASTER_PORT")]))
-    return "-".join([common, *restarts]) or uuid.uuid4().hex
+    return "-".join([common, *restarts]) if common else uuid.uuid4().hex
 
 
 def _started_ticks(pid: int) -> str:

@@ -61,7 +61,7 @@ class NvmlBackend:
         try:
             self._software = driver_software()
             self._kernel_names = self._names_of_kernel_boards()
-            self._list(self._roster)
+            self._list(session, self._roster)
         except pynvml.NVMLError as error:
             self.close()
             raise BackendUnavailable(f"the NVIDIA driver does not list its devices: {error}") from error
@@ -106,17 +106,22 @@ class NvmlBackend:
             self._reopen("the boards of this machine have changed, which an open NVIDIA driver does not show")
             return
         try:
-            self._list(roster)
+            self._list(session, roster)
         except pynvml.NVMLError as error:
             session.is_broken = is_driver_away(error.value)
             _log.warning("the NVIDIA driver does not list its devices: %s", error)
 
-    def _list(self, roster: Roster) -> None:
-        """Bring the sources up to date. Raises NVMLError."""
+    def _list(self, session: Session, roster: Roster) -> None:
+        """Bring the sources up to date, unless the driver is being let go of. Raises NVMLError."""
         self._listed_at = self._clock()
-        if roster.update():
-            self._topology = read_topology(roster.handles)
-            self._listener.start(roster.handles)
+        if not session.enter():
+            return
+        try:
+            if roster.update():
+                self._topology = read_topology(roster.handles)
+                self._listener.start(roster.handles)
+        finally:
+            session.leave()
         self._sources = list(roster.sources())
         self._known = [board.device for board in roster.boards.values()]
 

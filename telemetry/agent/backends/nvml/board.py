@@ -22,6 +22,8 @@ from telemetry.catalog import AbsentReason
 _XIDS = ("xid_last", "xid_errors_total")
 _COUNTERS = {NVLINK_SENT, NVLINK_RECEIVED}
 
+POWER_METRICS = ("power_draw_watts", "power_draw_instant_watts", "energy_joules_total")
+
 XidState = Callable[[str], tuple[int, int] | AbsentReason]
 """UUID → last XID and how many there were, or why they are not heard."""
 
@@ -58,11 +60,25 @@ class Board(NvmlSource):
         if listed.is_mig is not None and listed.is_mig != self.is_mig:
             self.is_mig, self._is_probed = listed.is_mig, False
 
+    def read_power(self) -> Mapping[str, Reading]:
+        """Return power and energy alone, nothing until the board was read once."""
+        return self._guarded(self._read_power, POWER_METRICS)
+
+    def _read_power(self) -> Mapping[str, Reading]:
+        readings: dict[str, Reading] = {}
+        if self._is_probed:
+            self._power_calls.read(readings)
+            self._power_fields.read(readings)
+        return readings
+
     def _probe(self) -> Mapping[str, Reading]:
         self._calls = calls = CallBatch(self._handle, CALL_LINES)
         self._fields = FieldBatch(self._handle, [line for line in FIELD_LINES if line.metric not in calls.metrics])
         self._links = NvlinkErrors(self._handle, phase_seconds=self.device.index)
-        self._rate = NvlinkRate() if self._fields.metrics >= _COUNTERS else None
+        self._rate = NvlinkRate()
+        # Readers of their own, which tell nobody what the whole reading has not seen.
+        self._power_calls = CallBatch(self._handle, calls.lines_of(POWER_METRICS))
+        self._power_fields = FieldBatch(self._handle, self._fields.lines_of(POWER_METRICS))
         return {**calls.fixed, **self._take_gpm(self._handle)}
 
     def _fill(self, readings: dict[str, Reading], now: float) -> bool:
@@ -70,8 +86,7 @@ class Board(NvmlSource):
         is_well = calls is not None and calls.read(readings)
         is_well = self._fields.read(readings) and is_well
         self._links.read(readings, now)
-        if self._rate is not None:
-            self._rate.derive(readings, now)
+        self._rate.derive(readings, now)
         if self._gpm is not None:
             is_well = self._gpm.read(readings, now) and is_well
         derive_used_ratio(readings)

@@ -6,7 +6,7 @@ every call, which costs more than the calls themselves.
 
 import ctypes
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -103,6 +103,7 @@ class CallBatch:
         yield from lines
 
     def _prepare(self, lines: list[CallLine]) -> None:
+        self._lines = lines
         rooms = [_Answers(call) for call in self.calls]
         self._buffer = (ctypes.c_uint64 * (sum(room.n_words for room in rooms) or 1))()
         self._unpack = struct.Struct("=" + "".join(room.layout for room in rooms)).unpack_from
@@ -129,6 +130,10 @@ class CallBatch:
         if self._reasons:
             readings.update(self._reasons)
         return is_well
+
+    def lines_of(self, metrics: Container[str]) -> list[CallLine]:
+        """Return what is asked for these metrics each tick."""
+        return [line for line in self._lines if line.metric in metrics]
 
     def _note(self, codes: list[int]) -> bool:
         """Keep why readings are absent. Return False where an answer shows that the device has changed."""

@@ -5,8 +5,8 @@ thread while the others are read on another.
 """
 
 import time
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from telemetry.agent.backends.nvml.errors import DeviceGoneError, DriverAwayError
@@ -18,15 +18,10 @@ from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
 from telemetry.wire import DeviceInfo, DeviceProcess
 
-# A device that takes longer is left alone for ten times as long, a minute at most: devices are read one after the other.
-_PATIENCE_SECONDS = 0.25
-_PAUSE_FACTOR = 10
-_LONGEST_PAUSE_SECONDS = 60.0
-
 USED_RATIO = "memory_used_ratio"
 
 
-class NvmlSource:
+class NvmlSource(ABC):
     """What boards and instances have in common. `metrics` is all that this kind of device may have."""
 
     metrics: tuple[str, ...]
@@ -41,7 +36,6 @@ class NvmlSource:
         self._is_probed = False
         # What a tick begins with: all metrics, so that the map does not grow while it is filled.
         self._known: dict[str, Reading] = {}
-        self._paused_until = float("-inf")
         self._shares = SmShares()
         self._gpm: GpmReader | None = None
         session.hold(self._free_gpm)
@@ -66,12 +60,7 @@ class NvmlSource:
         self._handle, self._is_probed = None, False
 
     def read(self) -> Mapping[str, Reading]:
-        if not self._session.enter():
-            return self._all(AbsentReason.RELEASED)
-        try:
-            return self._read_in_time()
-        finally:
-            self._session.leave()
+        return self._guarded(self._read, self.metrics)
 
     def processes(self) -> list[DeviceProcess] | None:
         if self.gone is not None or self._handle is None or not self._session.enter():
@@ -81,25 +70,25 @@ class NvmlSource:
         finally:
             self._session.leave()
 
-    def _read_in_time(self) -> Mapping[str, Reading]:
-        started = self._clock()
-        if started < self._paused_until:
-            return self._all(AbsentReason.TIMEOUT)
+    def _guarded(self, read: Callable[[], Mapping[str, Reading]], metrics: Iterable[str]) -> Mapping[str, Reading]:
+        """Return what `read` gives, within the session; where nothing of the device counts, all absent for that reason."""
+        if not self._session.enter():
+            return dict.fromkeys(metrics, AbsentReason.RELEASED)
         try:
-            readings = self._readings(started)
+            return read()
         except DeviceGoneError as gone:
-            if self.gone is None:
-                self._session.is_changed = True
+            self._session.is_changed = self._session.is_changed or self.gone is None
             self.gone = gone.reason
             self.forget_handle()
-            return self._all(gone.reason)
+            return dict.fromkeys(metrics, gone.reason)
         except DriverAwayError:
             self._session.is_broken = True
-            return self._all(AbsentReason.UNKNOWN)
+            return dict.fromkeys(metrics, AbsentReason.UNKNOWN)
         finally:
-            elapsed = self._clock() - started
-            if elapsed > _PATIENCE_SECONDS:
-                self._paused_until = started + elapsed + min(_PAUSE_FACTOR * elapsed, _LONGEST_PAUSE_SECONDS)
+            self._session.leave()
+
+    def _read(self) -> Mapping[str, Reading]:
+        readings = self._readings(self._clock())
         self.gone = None
         return readings
 

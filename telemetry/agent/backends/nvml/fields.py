@@ -4,7 +4,7 @@ Read by device.py each tick. Each value states its own return code and type.
 """
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from math import nan
 from operator import and_
 from typing import Any
@@ -119,6 +119,10 @@ class FieldBatch:
         if self._reasons:
             readings.update(self._reasons)
         return is_well
+
+    def lines_of(self, metrics: Container[str]) -> list[FieldLine]:
+        """Return what is asked for these metrics each tick."""
+        return [line for line in self._lines if line.metric in metrics]
 
     def _note(self, codes: tuple[int, ...]) -> bool:
         """Keep why readings are absent. Return False where an answer shows that the device has changed."""

@@ -13,7 +13,7 @@ import pynvml
 
 from telemetry.agent.backends.nvml.calls import answers_strangely, function
 from telemetry.agent.backends.nvml.conversion import Conversion
-from telemetry.agent.backends.nvml.errors import reason_of
+from telemetry.agent.backends.nvml.errors import is_driver_away, reason_of
 from telemetry.agent.backends.nvml.readings import GPM_LINES
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
@@ -130,4 +130,6 @@ class GpmReader:
             try:
                 pynvml.nvmlGpmSampleFree(pair.sample)
             except pynvml.NVMLError as error:
-                _log.warning("the NVIDIA driver does not take a GPM sample back: %s", error)
+                # A driver that was unloaded meanwhile has nothing left to take back.
+                level = logging.DEBUG if is_driver_away(error.value) else logging.WARNING
+                _log.log(level, "the NVIDIA driver does not take a GPM sample back: %s", error)

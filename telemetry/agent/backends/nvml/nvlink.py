@@ -94,7 +94,7 @@ class NvlinkErrors:
             self._sums = {metric: self._sum(metric) for metric in NVLINK_ERROR_COUNTERS if metric in self.metrics}
             if ERRORS in self.metrics:
                 self._sums[ERRORS] = _total([*self._sums.values()])
-            self._due = (now // _SLOW_SECONDS + 1) * _SLOW_SECONDS + self._phase_seconds
+            self._due = now + _SLOW_SECONDS - (now - self._phase_seconds) % _SLOW_SECONDS
         readings.update(self._sums)
 
     def _sum(self, metric: str) -> Reading:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pynvml
 
-from telemetry.agent.backends.nvml.errors import advice
+from telemetry.agent.backends.nvml.errors import advice, is_driver_away
 from telemetry.agent.backends.protocol import BackendUnavailable
 
 _log = logging.getLogger(__name__)
@@ -88,5 +88,6 @@ class Session:
                 give_back()
             pynvml.nvmlShutdown()
         except pynvml.NVMLError as error:
-            # A driver that was unloaded meanwhile has nothing left to give back.
-            _log.warning("the NVIDIA driver does not shut down cleanly: %s", error)
+            # A driver that was unloaded meanwhile is shut down already.
+            level = logging.DEBUG if is_driver_away(error.value) else logging.WARNING
+            _log.log(level, "the NVIDIA driver does not shut down cleanly: %s", error)

@@ -1,0 +1,123 @@
+"""Both wheels in bare venvs, as a GPU host and a training environment get them: by pip, and nothing else of this tree."""
+
+import json
+import os
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+from telemetry import wheels
+
+MODULES = "import importlib.util, json; print(json.dumps([n for n in {names!r} if importlib.util.find_spec(n)]))"
+INSTALLED = """
+import json
+from importlib import metadata
+print(json.dumps({d.name.lower(): sorted({f.parts[0] for f in d.files or ()}) for d in metadata.distributions()}))
+"""
+
+
+class Venv:
+    """A venv with one of the wheels in it; nothing of the caller's environment but what pip needs."""
+
+    def __init__(self, directory: Path, wheel: wheels.Wheel, *options: str) -> None:
+        venv.create(directory / "venv", with_pip=True, symlinks=True)
+        self.directory, self.bin = directory, directory / "venv" / "bin"
+        (directory / wheel.name).write_bytes(wheel.content)
+        source = f"{(directory / wheel.name).as_uri()}#sha256={wheel.sha256}"
+        self.run("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *options, source)
+
+    def run(self, program: str, *arguments: str) -> str:
+        """Return what the program said on both outputs."""
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("STEPWATT_", "PYTHON", "DJANGO_"))
+        }
+        done = subprocess.run(
+            [self.bin / program, *arguments], cwd=self.directory, env=kept, capture_output=True, text=True,
+            check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def importable(self, *names: str) -> list[str]:
+        return json.loads(self.run("python", "-c", MODULES.format(names=names)))
+
+    def files(self) -> set[str]:
+        """Return the top-level names that lie in site-packages, pip's own left out."""
+        (site,) = self.bin.parent.glob("lib/python*/site-packages")
+        return {path.name for path in site.iterdir()} - {"__pycache__"}
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    """Return the agent with its dependencies, from the package index that pip is set up for."""
+    return Venv(tmp_path_factory.mktemp("agent"), wheels.agent_wheel())
+
+
+@pytest.fixture(scope="module")
+def bare_agent(tmp_path_factory):
+    return Venv(tmp_path_factory.mktemp("bare-agent"), wheels.agent_wheel(), "--no-deps")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    return Venv(tmp_path_factory.mktemp("client"), wheels.client_wheel())
+
+
+def test_the_agents_wheel_adds_two_packages_and_its_command(bare_agent, client):
+    assert bare_agent.files() - client.files() == {"telemetry", "training", "stepwatt_agent-0.1.0.dist-info"}
+    assert (bare_agent.bin / "stepwatt-agent").exists()
+
+
+def test_the_clients_wheel_adds_one_package(bare_agent, client):
+    assert client.files() - bare_agent.files() == {"stepwatt", "stepwatt-0.1.0.dist-info"}
+
+
+def test_nothing_of_the_server_is_in_the_agents_wheel(bare_agent):
+    (site,) = bare_agent.bin.parent.glob("lib/python*/site-packages")
+    found = {str(path.relative_to(site)) for name in ("telemetry", "training") for path in (site / name).rglob("*.py")}
+
+    assert "telemetry/agent/app.py" in found
+    assert not [
+        name for name in found if name.split("/")[-1] in {"models.py", "apps.py", "urls.py", "admin.py", "queries.py"}
+    ]
+    assert not [name for name in found if {"migrations", "views", "management", "store"} & set(name.split("/"))]
+
+
+def test_the_agents_command_runs(agent):
+    assert agent.run("stepwatt-agent", "--version") == "stepwatt-agent 0.1.0\n"
+    assert "{join,run,release,resume,print-unit,rotate-key}" in agent.run("stepwatt-agent", "--help")
+
+
+def test_neither_django_nor_plotly_nor_torch_comes_with_the_agent(agent):
+    foreign = ("django", "plotly", "torch", "numpy", "fleet", "hatchling", "psycopg", "uvicorn", "stepwatt")
+
+    assert agent.importable(*foreign, "telemetry.agent.app") == ["telemetry.agent.app"]
+
+
+def test_the_agent_starts_as_far_as_its_membership(agent, tmp_path):
+    command, env = [agent.bin / "stepwatt-agent", "run"], {"STEPWATT_DATA_DIR": str(tmp_path)}
+
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr.split(":")[:2]) == (1, ["stepwatt-agent", " not joined"])
+
+
+def test_the_unit_names_the_installed_command(agent):
+    assert f"ExecStart={agent.bin}/stepwatt-agent run" in agent.run("stepwatt-agent", "print-unit")
+
+
+def test_the_client_brings_nothing_along(client):
+    installed = json.loads(client.run("python", "-c", INSTALLED))
+
+    assert set(installed) - {"pip", "setuptools"} == {"stepwatt"}
+    assert client.run("python", "-c", "import stepwatt; stepwatt.run('r').step().__enter__(); print('ok')") == "ok\n"
+
+
+def test_a_wheel_whose_sha256_differs_is_not_installed(tmp_path):
+    wheel = wheels.client_wheel()
+    changed = wheels.Wheel(wheel.name, wheel.content, "0" * 64)
+
+    with pytest.raises(AssertionError, match=r"(?i)do not match the hashes|hash"):
+        Venv(tmp_path, changed)

@@ -1,0 +1,130 @@
+"""From ticks to batches, without threads and on a clock that the test holds."""
+
+import pytest
+
+from telemetry import wire
+from telemetry.agent.batching import BatchMaker, machine_digest
+from telemetry.agent.ticks import Tick
+from telemetry.catalog import AbsentReason
+from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+
+GPU = DeviceInfo("GPU-a", DeviceKind.NVIDIA, 0, "test device")
+MACHINE, EPOCH = "a" * 32, "b" * 32
+READINGS = {"power_draw_watts": 300.0, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED}
+
+
+def tick(boot, offset=1000.0, readings=READINGS, *, is_full=True, device=GPU, **fields):
+    made = Tick(int(boot), boot, offset, is_full, **fields)
+    made.put(device, dict(readings))
+    return made
+
+
+def maker():
+    return BatchMaker("gpu-a01", MACHINE, EPOCH, 1.0)
+
+
+def batches_of(*ticks, by=None, software=None, topology=None):
+    made = (by or maker()).make(ticks, software or {}, topology, lambda: 2000.5)
+    return [wire.unpack(wire.pack(batch)) for batch in made]
+
+
+def test_ticks_become_one_batch_with_times_values_and_reasons():
+    (batch,) = batches_of(tick(10), tick(11, readings={**READINGS, "power_draw_watts": 310.0}))
+
+    assert batch.times_ms == [1_010_000, 1_011_000]
+    assert batch.columns == {"power_draw_watts": [[300, 310]]}
+    assert batch.absent == {"GPU-a": {"fan_speed_ratio": AbsentReason.NOT_SUPPORTED}}
+
+
+def test_a_batch_names_host_machine_epoch_and_moment():
+    (batch,) = batches_of(tick(10))
+
+    assert (batch.host, batch.machine, batch.epoch, batch.sent_ms) == ("gpu-a01", MACHINE, EPOCH, 2_000_500)
+
+
+def test_a_wall_clock_that_jumps_begins_a_new_segment():
+    before, after = batches_of(tick(10), tick(11), tick(12, 400), tick(13, 400))
+
+    assert (before.segment, after.segment) == (0, 1)
+    assert after.times_ms == [412_000, 413_000]
+    assert (before.sequence, after.sequence) == (0, 1)
+
+
+def test_a_clock_that_is_slewed_stays_in_its_segment():
+    assert [batch.segment for batch in batches_of(*[tick(10 + n, 1000 + 0.01 * n) for n in range(50)])] == [0]
+
+
+def test_software_and_topology_are_told_first_and_after_a_change():
+    by, joined = maker(), Topology([], {"GPU-a": 0})
+    told = []
+    for boot, software, topology in ((10, "1", None), (11, "1", None), (12, "2", joined), (13, "2", joined)):
+        (batch,) = batches_of(tick(boot), by=by, software={"driver": software}, topology=topology)
+        told.append((batch.software, batch.topology))
+
+    assert [software for software, _ in told] == [{"driver": "1"}, None, {"driver": "2"}, None]
+    assert [topology for _, topology in told] == [None, None, joined, None]
+
+
+def test_an_event_waits_for_a_batch_that_has_its_device():
+    by, xid = maker(), DeviceEvent("GPU-late", EventKind.XID, 79, 1)
+    (first,) = batches_of(tick(10, events=[xid]), by=by)
+    (second,) = batches_of(tick(11, device=DeviceInfo("GPU-late", DeviceKind.NVIDIA, 1, "test device")), by=by)
+
+    assert (first.events, second.events) == ([], [xid])
+
+
+def test_processes_are_those_that_were_seen_last():
+    (batch,) = batches_of(
+        tick(10, processes={"GPU-a": [DeviceProcess(1)]}), tick(11, processes={"GPU-a": []}), tick(12)
+    )
+
+    assert batch.processes == {"GPU-a": []}
+
+
+def test_what_lies_between_full_ticks_is_power_and_no_reason():
+    power = {"power_draw_watts": 301.0}
+    (batch,) = batches_of(
+        tick(9.8, readings=power, is_full=False), tick(9.9, readings={}, is_full=False),
+        tick(10, readings={**READINGS, "temperature_celsius": 40.0}),
+    )  # fmt: skip
+
+    assert batch.columns == {"power_draw_watts": [[301, None, 300]], "temperature_celsius": [[None, None, 40]]}
+    assert batch.absent == {"GPU-a": {"fan_speed_ratio": AbsentReason.NOT_SUPPORTED}}
+
+
+def test_a_device_that_was_not_read_in_a_tick_has_a_gap_there():
+    between = Tick(11, 11.0, 1000.0)
+    (batch,) = batches_of(tick(10), between, tick(12))
+
+    assert batch.columns["power_draw_watts"] == [[300, None, 300]]
+
+
+def test_devices_with_other_metrics_share_a_batch():
+    cpu = DeviceInfo("CPU-a", DeviceKind.CPU, 0, "processor")
+    both = tick(10)
+    both.put(cpu, {"host_cpu_utilization_ratio": 0.5})
+    (batch,) = batches_of(both)
+
+    assert batch.columns == {"power_draw_watts": [[300], [None]], "host_cpu_utilization_ratio": [[None], [0.5]]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 1e30, 10**400, "1", True + 1j, object()])
+def test_what_is_no_reading_becomes_unknown_and_its_neighbours_stay(value):
+    (batch,) = batches_of(tick(10), tick(11, readings={"power_draw_watts": value}))
+
+    assert batch.columns == {"power_draw_watts": [[300, None]]}
+    assert batch.absent == {"GPU-a": {"power_draw_watts": AbsentReason.UNKNOWN}}
+
+
+def test_a_metric_that_the_catalogue_does_not_know_is_left_out():
+    (batch,) = batches_of(tick(10, readings={**READINGS, "mood_ratio": 1.0}))
+
+    assert set(batch.columns) == {"power_draw_watts"}
+
+
+def test_the_machines_id_cannot_be_read_from_its_digest():
+    digest = machine_digest("c" * 32)
+
+    assert len(digest) == 32
+    assert digest != "c" * 32
+    assert digest != machine_digest("d" * 32)

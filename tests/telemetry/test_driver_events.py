@@ -1,0 +1,152 @@
+"""What the driver reports as it happens, and what an agent tells besides telemetry: from the message to the event."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from fleet.models import Event, EventKind, Origin, Severity
+from telemetry import envelope, notices, retention, tasks
+from telemetry.ingest import ingest, ingest_notice
+from telemetry.notices import NOTICE_TASK, Notice, NoticeKind
+from telemetry.wire import DeviceEvent, MessageInvalid
+from telemetry.wire import EventKind as DriverEvent
+from tests.factories import make_host
+from tests.telemetry.batches import GPU, MIG, NODE, enrolled, payload, take
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
+T0 = NOW_MS - 5000
+NINE_STATEMENTS = 9  # what a batch cost before there were parts, events and lives of agents
+
+pytestmark = pytest.mark.django_db
+
+
+def batch(*happened, sequence=0, now=NOW, **kwargs):
+    return take(
+        payload([T0 + 1000 * sequence], {"power_draw_watts": [300]}, sequence=sequence, events=happened, **kwargs), now
+    )
+
+
+def xid(code, at_ms=T0, count=1):
+    return DeviceEvent(GPU.uuid, DriverEvent.XID, code, at_ms, count)
+
+
+def notice(number=1, at_ms=T0, host="gpu-a01"):
+    return notices.pack(Notice(f"{number:032x}", host, NoticeKind.DRIVER_RELEASED, at_ms, "let go for 10 min"))
+
+
+def test_an_xid_is_an_event_of_its_device_at_the_hosts_time():
+    batch(xid(79, T0 - 90_000))
+
+    event = Event.objects.get()
+    assert (event.kind, event.code, event.device.uuid, event.host.name) == ("xid", 79, GPU.uuid, "gpu-a01")
+    assert (event.text, event.severity) == ("XID 79: GPU has fallen off the bus", "critical")
+    assert event.first_at == datetime.fromtimestamp((T0 - 90_000) / 1000, UTC)
+    assert event.detail["action"].startswith("drain the host and power-cycle it")
+
+
+def test_an_applications_own_fault_is_no_alarm():
+    batch(xid(31))
+
+    assert Event.objects.get().severity == Severity.INFO
+
+
+def test_equal_events_are_counted_and_others_stand_alone():
+    batch(xid(31, count=4), xid(31, count=3), xid(43))
+
+    assert {(event.code, event.count) for event in Event.objects.all()} == {(31, 7), (43, 1)}
+
+
+def test_a_clock_change_names_its_reasons():
+    batch(DeviceEvent(GPU.uuid, DriverEvent.CLOCK, 0x24, T0, 2))
+
+    event = Event.objects.get()
+    assert (event.kind, event.text) == ("clock", "clocks changed; reasons: power cap, software thermal slowdown")
+
+
+def test_a_redelivered_batch_adds_no_event():
+    batch(xid(79))
+    batch(xid(79))
+
+    assert [event.count for event in Event.objects.all()] == [1]
+
+
+def test_an_event_from_the_future_happened_now():
+    batch(xid(79, NOW_MS + 86_400_000))
+
+    assert Event.objects.get().last_at == NOW
+
+
+def test_a_redelivery_within_minutes_is_silent():
+    batch()
+    batch(now=NOW + timedelta(minutes=9))
+
+    assert not Event.objects.exists()
+
+
+def test_a_batch_that_comes_again_much_later_is_an_event():
+    batch()
+    for minutes in (20, 21):
+        assert not batch(now=NOW + timedelta(minutes=minutes))
+
+    event = Event.objects.get()
+    assert (event.kind, event.severity, event.count) == (EventKind.REPLAYED_MESSAGE, "warning", 2)
+    assert event.detail["sequence"] == 0
+
+
+def test_a_notice_is_an_event():
+    assert ingest_notice(enrolled(), notice(), NOW)
+
+    event = Event.objects.get()
+    assert (event.kind, event.text, event.host.name) == ("driver_released", "let go for 10 min", "gpu-a01")
+    assert event.first_at == datetime.fromtimestamp(T0 / 1000, UTC)
+
+
+def test_a_notice_counts_once_however_often_it_comes():
+    for number in (1, 2, 1, 2):
+        ingest_notice(enrolled(), notice(number), NOW)
+
+    assert Event.objects.get().count == 2
+
+
+def test_a_notice_is_believed_only_from_the_key_that_joined(caplog):
+    key, stranger = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    enrolled(public_key=key.public_key().public_bytes_raw())
+    tasks.ingest_notice(envelope.seal(stranger, NOTICE_TASK, "gpu-a01", notice(1)))
+    tasks.ingest_notice(envelope.seal(key, NOTICE_TASK, "gpu-a01", notice(2)))
+
+    assert set(Event.objects.values_list("kind", flat=True)) == {"forged_message", "driver_released"}
+    assert "a notice was refused" in caplog.text
+
+
+def test_a_notice_in_another_hosts_name_is_refused():
+    with pytest.raises(MessageInvalid, match="gpu-a02 sent a message that names gpu-a01"):
+        ingest_notice(enrolled("gpu-a02"), notice(), NOW)
+    assert not Event.objects.exists()
+
+
+def test_a_batch_of_a_steady_host_costs_no_more_statements_than_before():
+    for sequence in range(2):
+        batch(sequence=sequence, others=[MIG, NODE])
+    host = enrolled()
+    body = payload([T0 + 2000], {"power_draw_watts": [300]}, sequence=2, others=[MIG, NODE])
+    with CaptureQueriesContext(connection) as captured:
+        ingest(host, body, NOW)
+
+    statements = [q["sql"] for q in captured.captured_queries if not q["sql"].startswith(("SAVEPOINT", "RELEASE"))]
+    assert len(statements) <= NINE_STATEMENTS, statements
+
+
+def test_events_are_kept_as_long_as_the_minute_rollups():
+    recorded = make_host("recorded", origin=Origin.IMPORTED)
+    live = make_host("live")
+    for host, days in ((live, 91), (live, 89), (recorded, 91), (None, 91)):
+        at = NOW - timedelta(days=days)
+        Event.objects.create(kind="xid", severity="info", host=host, text=f"{days}", first_at=at, last_at=at)
+
+    retention.retire(NOW, 10)
+
+    assert {(event.host.name, event.text) for event in Event.objects.all()} == {("live", "89"), ("recorded", "91")}

@@ -1,0 +1,56 @@
+"""A call into the stubbed driver that does not return: the sampler's threads, the real bindings, a real wait in C."""
+
+import pytest
+
+from telemetry.agent.backends.nvml.backend import NvmlBackend
+from telemetry.agent.backends.nvml.events import EventListener
+from telemetry.agent.collector import Collector
+from telemetry.agent.sampler import Sampler
+from telemetry.catalog import AbsentReason
+from tests.telemetry.steered import wait_for
+
+PERIOD, PATIENCE = 0.1, 0.3
+HANG_MS = 2_500
+TIMEOUT = {AbsentReason.TIMEOUT}
+
+
+@pytest.fixture
+def sampler(nvml_stub):
+    backend = NvmlBackend(listener=EventListener(wait_seconds=0.2))
+    made = Sampler(Collector([backend], PERIOD), PERIOD, patience=PATIENCE)
+    made.start()
+    yield made
+    nvml_stub.clear()
+    made.stop()
+
+
+def newest_when(sampler, condition, seconds=10):
+    found = []
+    wait_for(lambda: found.extend(tick for tick in sampler.take() if condition(by_number(tick))) or found, seconds)
+    return by_number(found[0])
+
+
+def by_number(tick):
+    """Return by the stub's device number what the readings are: reasons, or values."""
+    return {device.index: set(tick.readings[uuid].values()) for uuid, device in tick.devices.items()}
+
+
+def test_one_device_hangs_and_seven_go_on(sampler, nvml_stub):
+    newest_when(sampler, lambda tick: len(tick) == 8)
+    nvml_stub.slow(3, "nvmlDeviceGetTemperature", HANG_MS)
+
+    tick = newest_when(sampler, lambda tick: tick.get(3) == TIMEOUT and len(tick) == 8)
+
+    assert [number for number, readings in tick.items() if readings == TIMEOUT] == [3]
+    assert nvml_stub.calls("nvmlDeviceGetTemperature", 3) <= nvml_stub.calls("nvmlDeviceGetTemperature", 2)
+
+
+def test_a_device_whose_call_came_back_is_read_again(sampler, nvml_stub):
+    newest_when(sampler, lambda tick: len(tick) == 8)
+    nvml_stub.slow(3, "nvmlDeviceGetTemperature", 600)
+    newest_when(sampler, lambda tick: tick.get(3) == TIMEOUT and len(tick) == 8)
+    nvml_stub.clear()
+
+    tick = newest_when(sampler, lambda tick: AbsentReason.TIMEOUT not in tick.get(3, TIMEOUT), seconds=20)
+
+    assert len(tick) == 8

@@ -1,0 +1,191 @@
+"""What a host says of itself in its batches: devices and their parts, software, topology, machine, its agent's life."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fleet.models import Device, Event, EventKind, Host
+from telemetry.queries import host_state
+from telemetry.wire import DeviceEvent, DeviceProcess, Topology
+from telemetry.wire import EventKind as DriverEvent
+from tests.telemetry.batches import GPU, MIG, NODE, enrolled, payload, take
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+T0 = int(NOW.timestamp() * 1000) - 600_000
+ONE, OTHER = "1" * 32, "2" * 32
+
+pytestmark = pytest.mark.django_db
+
+
+def send(second=0, *, power=300, now=NOW, **kwargs):
+    """Take a batch with one tick, `second` after T0."""
+    body = payload([T0 + 1000 * second], {"power_draw_watts": [power]}, sequence=second, **kwargs)
+    return take(body, now)
+
+
+def shown(now=NOW):
+    return [d.device.uuid for d in host_state(Host.objects.get(), now).devices]
+
+
+def events(kind):
+    return list(Event.objects.filter(kind=kind))
+
+
+def test_a_part_stands_under_its_whole_in_whatever_order_they_come():
+    send(device=MIG, others=[GPU])
+
+    part = Device.objects.get(uuid=MIG.uuid)
+    assert (part.parent.uuid, part.profile) == (GPU.uuid, "1g.10gb")
+    assert Device.objects.get(uuid=GPU.uuid).parent is None
+
+
+def test_a_part_is_not_counted_beside_its_whole():
+    send(others=[MIG, NODE])
+
+    assert [d.device.uuid for d in host_state(Host.objects.get(), NOW).counted] == [GPU.uuid]
+
+
+@pytest.mark.parametrize("parent", ["GPU-nobody-knows", MIG.uuid])
+def test_a_part_of_nothing_known_is_still_no_whole(parent):
+    send(others=[replace(MIG, parent=parent)])
+
+    assert Device.objects.get(uuid=MIG.uuid).parent is None
+    assert [d.device.uuid for d in host_state(Host.objects.get(), NOW).counted] == [GPU.uuid]
+
+
+def test_a_part_that_its_host_does_not_name_any_more_is_gone_from_the_pages():
+    send(0, others=[MIG])
+    send(1, others=[replace(MIG, uuid="MIG-2")])
+
+    assert shown() == [GPU.uuid, "MIG-2"]
+
+
+def test_a_whole_that_its_host_does_not_name_any_more_is_said_to_be_silent():
+    send(0, others=[replace(GPU, uuid="GPU-2", index=1)])
+    send(60)
+
+    state = host_state(Host.objects.get(), NOW).devices[1]
+    assert (state.device.uuid, state.health, state.note) == (
+        "GPU-2",
+        "silent",
+        "its host reports, this device does not",
+    )
+
+
+def test_a_device_whose_profile_changed_is_the_same_device():
+    send(0, others=[MIG])
+    send(1, others=[replace(MIG, profile="2g.20gb")])
+
+    assert Device.objects.get(uuid=MIG.uuid).profile == "2g.20gb"
+
+
+def test_who_uses_a_device_is_known_until_it_is_old():
+    train = DeviceProcess(4711, "train.py", "vera", 69 * 2**30, 0.94, slurm_job="812")
+    send(0, processes={GPU.uuid: [train]})
+    send(30)
+    assert host_state(Host.objects.get(), NOW).devices[0].users.processes == [train]
+
+    send(90)
+    assert host_state(Host.objects.get(), NOW).devices[0].users is None
+
+
+def test_a_device_that_nobody_uses_is_not_one_of_which_nothing_is_known():
+    send(processes={GPU.uuid: []})
+
+    assert host_state(Host.objects.get(), NOW).devices[0].users.processes == []
+
+
+def test_the_topology_is_kept_until_another_one_comes():
+    send(0, topology=Topology([(GPU.uuid, "GPU-2", "NV18")], {GPU.uuid: 1}))
+    send(1)
+
+    assert Host.objects.get().topology == {"links": [[GPU.uuid, "GPU-2", "NV18"]], "numa": {GPU.uuid: 1}}
+
+
+def test_the_first_software_is_no_change():
+    send(software={"driver": "575.57.08"})
+
+    assert Host.objects.get().software == {"driver": "575.57.08"}
+    assert events(EventKind.SOFTWARE_CHANGED) == []
+
+
+def test_a_change_of_software_is_an_event_that_names_old_and_new():
+    send(0, software={"driver": "575.57.08", "cuda": "12.9", "nccl": "2.27"})
+    send(1, software={"driver": "580.105.08", "cuda": "12.9", "torch": "2.13.0"})
+
+    (event,) = events(EventKind.SOFTWARE_CHANGED)
+    assert event.text == "driver 575.57.08 → 580.105.08, nccl 2.27 → gone, torch none → 2.13.0"
+    assert event.detail["changed"]["driver"] == ["575.57.08", "580.105.08"]
+    assert event.first_at == datetime.fromtimestamp(T0 / 1000 + 1, UTC)
+
+
+def test_a_late_batch_does_not_bring_old_software_back():
+    send(5, software={"driver": "580.105.08"})
+    send(1, software={"driver": "575.57.08"})
+
+    assert Host.objects.get().software == {"driver": "580.105.08"}
+
+
+def test_a_joined_host_takes_the_first_machine_that_it_names():
+    send(machine=ONE)
+
+    assert Host.objects.get().machine == ONE
+    assert events(EventKind.CLONED_KEY) == []
+
+
+def test_a_key_on_another_machine_is_an_event():
+    enrolled(machine=ONE)
+    send(0, machine=OTHER)
+    send(1, machine=OTHER)
+
+    (event,) = events(EventKind.CLONED_KEY)
+    assert (event.severity, event.count) == ("critical", 2)
+    assert (event.detail["machine"], event.detail["joined_machine"]) == (OTHER, ONE)
+    assert Host.objects.get().machine == ONE
+
+
+def test_two_lives_of_an_agent_at_once_are_an_event():
+    send(0, epoch=ONE)
+    send(1, epoch=OTHER)
+    send(300, epoch=ONE)
+
+    (event,) = events(EventKind.CLONED_KEY)
+    assert (event.detail["epoch"], event.detail["other_epoch"]) == (ONE, OTHER)
+    assert event.detail["other_began_ms"] == T0 + 1000
+
+
+def test_a_restarted_agent_is_no_clone():
+    send(0, epoch=ONE)
+    send(300, epoch=OTHER)
+    send(301, epoch=OTHER)
+
+    assert events(EventKind.CLONED_KEY) == []
+
+
+def test_a_late_batch_of_the_life_before_is_no_clone():
+    send(0, epoch=ONE)
+    send(300, epoch=OTHER)
+    send(299, epoch=ONE)
+    send(302, epoch=ONE)  # and a clock that was set back a little while it restarted
+
+    assert events(EventKind.CLONED_KEY) == []
+
+
+def test_a_life_that_goes_on_alone_after_its_clone_ended_is_told_once():
+    send(0, epoch=ONE)
+    send(1, epoch=OTHER)
+    for second in (300, 301, 599):
+        send(second, epoch=ONE)
+
+    assert [event.count for event in events(EventKind.CLONED_KEY)] == [1]
+
+
+def test_an_event_of_a_device_that_belongs_to_another_host_is_the_claiming_hosts():
+    send(0)
+    happened = [DeviceEvent(GPU.uuid, DriverEvent.XID, 79, T0)]
+    body = payload([T0 + 1000], {"power_draw_watts": [1]}, host="gpu-a02", events=happened)
+    take(body, NOW + timedelta(seconds=1))
+
+    (event,) = events(EventKind.XID)
+    assert (event.host.name, event.device) == ("gpu-a02", None)

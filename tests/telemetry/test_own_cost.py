@@ -1,0 +1,45 @@
+"""The agent's own cost, told on the device of kind node."""
+
+import resource
+
+from telemetry.agent.backends.node import NodeBackend
+from telemetry.agent.collector import Collector
+from telemetry.agent.own_cost import OwnCost
+from telemetry.catalog import BY_NAME
+from telemetry.wire import DeviceKind
+
+SENT = {"agent_batches_sent_total": 7, "agent_batches_spooled": 2, "agent_batches_dropped_total": 1}
+
+
+def own_cost():
+    return OwnCost(lambda: 0.002, lambda: SENT, lambda: 3)
+
+
+def test_it_tells_every_metric_that_the_catalogue_has_of_the_agent():
+    assert set(own_cost()()) == {name for name in BY_NAME if name.startswith("agent_")}
+
+
+def test_it_is_what_the_process_has_used():
+    cost = own_cost()
+    before = cost()["agent_cpu_seconds_total"]
+    sum(range(3_000_000))
+    after = cost()["agent_cpu_seconds_total"]
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    assert before < after <= used.ru_utime + used.ru_stime
+
+
+def test_its_memory_is_what_the_kernel_counts():
+    resident = own_cost()()["agent_resident_bytes"]
+
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert highest / 20 < resident <= highest * 1.05
+
+
+def test_it_travels_with_the_node(tmp_path):
+    backend = NodeBackend(tmp_path, own_cost())
+    tick = Collector([backend], 1.0).sample(1, backend._clock(), 0.0)
+
+    [(uuid, device)] = tick.devices.items()
+    assert device.kind is DeviceKind.NODE
+    assert SENT.items() <= tick.readings[uuid].items()

@@ -1,0 +1,91 @@
+"""What the wheels hold, and that all of it is there: each module is imported with nothing else of this tree in reach."""
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from hashlib import sha256
+from pathlib import PurePosixPath
+
+import pytest
+
+from telemetry import wheels
+
+# Runs without site-packages' .pth files; a finder at the front keeps this tree's own packages from being found elsewhere.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+sys.path.insert(0, sys.argv[1])
+names = []
+for package in sys.argv[2:]:
+    module = importlib.import_module(package)
+    names += [found.name for found in pkgutil.walk_packages(module.__path__, package + ".")]
+for name in names:
+    if not name.startswith("training.reference.") and not name.endswith("__main__"):
+        importlib.import_module(name)
+foreign = [n for n, m in sys.modules.items() if n.split(".")[0] in {"telemetry", "training", "fleet", "stepwatt"}
+           and not getattr(m, "__file__", sys.argv[1]).startswith(sys.argv[1])]
+print(foreign, [n for n in ("fleet", "django.conf", "django.db", "numpy", "torch", "plotly") if n in sys.modules])
+"""
+
+
+def names(wheel: wheels.Wheel) -> list[PurePosixPath]:
+    return [PurePosixPath(name) for name in zipfile.ZipFile(io.BytesIO(wheel.content)).namelist()]
+
+
+def unpacked(wheel: wheels.Wheel, directory) -> str:
+    zipfile.ZipFile(io.BytesIO(wheel.content)).extractall(directory)
+    return str(directory)
+
+
+@pytest.mark.parametrize("wheel", [wheels.agent_wheel, wheels.client_wheel])
+def test_two_builds_are_the_same_bytes(wheel, monkeypatch):
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    first, second = wheel(), wheel.__wrapped__()
+
+    assert first == second
+    assert first.sha256 == sha256(first.content).hexdigest()
+
+
+AGENT_ROOMS = """
+telemetry: __init__ agent batch catalog codec envelope fields header integers notices transport wire wire_v1
+training: __init__ flops host reference wire workloads
+"""
+
+
+def test_the_agents_wheel_holds_the_agent_and_nothing_of_the_server():
+    found = [name for name in names(wheels.agent_wheel()) if ".dist-info" not in name.parts[0]]
+    rooms = {(name.parts[0], name.parts[1].removesuffix(".py")) for name in found}
+
+    lines = [line.split(": ") for line in AGENT_ROOMS.strip().splitlines()]
+    assert rooms == {(package, name) for package, listed in lines for name in listed.split()}
+    assert {name.suffix for name in found} == {".py"}
+
+
+def test_the_clients_wheel_holds_one_package_and_asks_for_nothing():
+    wheel = zipfile.ZipFile(io.BytesIO(wheels.client_wheel().content))
+    metadata = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith("METADATA"))
+
+    assert {name.parts[0] for name in names(wheels.client_wheel())} == {"stepwatt", "stepwatt-0.1.0.dist-info"}
+    assert "Requires-Dist" not in metadata
+
+
+def test_the_licence_is_in_both():
+    for wheel in wheels.offered().values():
+        assert any(name.name == "LICENSE" for name in names(wheel))
+
+
+@pytest.mark.parametrize(
+    ("wheel", "packages"),
+    [(wheels.agent_wheel, ["telemetry", "training"]), (wheels.client_wheel, ["stepwatt"])],
+    ids=["agent", "client"],
+)
+def test_every_module_of_a_wheel_finds_what_it_imports(wheel, packages, tmp_path):
+    place = unpacked(wheel(), tmp_path / "wheel")
+    command = [sys.executable, "-P", "-c", IMPORT_ALL, place, *packages]
+
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("[] []\n", "")
