@@ -39,7 +39,8 @@ def shell(request: HttpRequest) -> dict[str, object]:
 
 def _shell(request: HttpRequest, now: datetime) -> Shell:
     since = now - timedelta(seconds=settings.STEPWATT_SILENT_SECONDS)
-    live = ~Q(origin=Origin.IMPORTED)
+    has_joined = ~Q(public_key=b"") | Q(heard_at__isnull=False)  # one that was only added does not report yet
+    live = ~Q(origin=Origin.IMPORTED) & has_joined
     counts = Host.objects.aggregate(
         agents=Count("pk", filter=live),
         reporting=Count("pk", filter=live & Q(heard_at__gte=since)),

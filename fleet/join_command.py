@@ -19,10 +19,20 @@ class NoAddress(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JoinCommand:
-    """`text` runs in a shell as it stands; `hints` say what comes after it, and what would keep it from working."""
+    """`text` runs in a shell as it stands, `start` and `unit` after it; `obstacles` are what would keep it from working."""
 
     text: str
-    hints: Sequence[str]
+    start: str
+    unit: str
+    obstacles: Sequence[str]
+
+    @property
+    def hints(self) -> list[str]:
+        """Return what to say beside the command on a terminal."""
+        return [
+            f"Then `{self.start}` starts it, and `{self.unit}` prints a systemd unit that keeps it running.",
+            *self.obstacles,
+        ]
 
 
 def join_command(token: str) -> JoinCommand:
@@ -35,8 +45,7 @@ def join_command(token: str) -> JoinCommand:
         f" {VENV}/bin/pip install --quiet --disable-pip-version-check '{source}' &&"
         f" {agent} join {url} --token {token} --server-key {server_key.fingerprint()}"
     )
-    after = f"Then `{agent} run` starts it, and `{agent} print-unit` prints a systemd unit that keeps it running."
-    return JoinCommand(text, (after, *_obstacles(url)))
+    return JoinCommand(text, f"{agent} run", f"{agent} print-unit", _obstacles(url))
 
 
 def _server_url() -> str:

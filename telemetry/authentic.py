@@ -3,13 +3,15 @@
 A message is believed only where the key signed it with which the host joined. What is refused becomes an event.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fleet import events
 from fleet.models import EventKind, Host, Origin
 from telemetry import envelope
-from telemetry.envelope import SignatureInvalid
+from telemetry.envelope import Envelope, SignatureInvalid
 from telemetry.wire import MessageInvalid
+
+OLD_KEY_LIFETIME = timedelta(hours=1)  # what the broker still held when an agent took its new key
 
 
 def admit(payload: bytes, task: str, now: datetime) -> tuple[Host, bytes]:
@@ -21,8 +23,18 @@ def admit(payload: bytes, task: str, now: datetime) -> tuple[Host, bytes]:
         events.record(EventKind.FOREIGN_MESSAGE, now, text, host=host, detail={"task": task, "host": letter.host})
         raise MessageInvalid(f"host: {letter.host} is not enrolled; add it with `manage.py add_host {letter.host}`")
     try:
-        return host, letter.verify(task, bytes(host.public_key))
+        return host, _verified(letter, task, host, now)
     except SignatureInvalid as error:
         text = f"a message under the name {host.name} with a wrong signature was refused"
         events.record(EventKind.FORGED_MESSAGE, now, text, host=host, detail={"task": task})
         raise MessageInvalid(str(error)) from error
+
+
+def _verified(letter: Envelope, task: str, host: Host, now: datetime) -> bytes:
+    """Return the body. Raises SignatureInvalid."""
+    try:
+        return letter.verify(task, bytes(host.public_key))
+    except SignatureInvalid:
+        if host.rotated_at is None or now - host.rotated_at > OLD_KEY_LIFETIME:
+            raise
+        return letter.verify(task, bytes(host.previous_key))

@@ -88,5 +88,14 @@ def _levels(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:
         return BucketedMetric(gap, gap, gap, gap)
     if catalog.BY_NAME[metric].kind is not Kind.COUNTER:
         return found
-    rate: Column = [None if growth is None else growth / block.step_seconds for growth in found.increase]
+    rate = _rate(found.increase, block.step_seconds)
     return BucketedMetric(rate, rate, rate)
+
+
+def _rate(increase: Column, step_seconds: float) -> Column:
+    """Return growth per second. A bucket beside a gap, and the newest one, are covered in part: their rate would be too low."""
+    known = [False, *(growth is not None for growth in increase), False]
+    return [
+        None if growth is None or not (before and after) else growth / step_seconds
+        for growth, before, after in zip(increase, known, known[2:], strict=False)
+    ]

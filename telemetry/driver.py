@@ -11,7 +11,7 @@ from django.db import transaction
 
 from fleet import audit
 from fleet.audit import Actor
-from fleet.models import DeviceKind, Host
+from fleet.models import DeviceKind, Host, Origin
 from telemetry import host_orders
 
 MINUTES, MOST_MINUTES = 10, 240
@@ -39,7 +39,8 @@ class OrderRefused(Exception):
 
 def can_be_asked(host: Host) -> bool:
     """Tell whether the host has a driver to let go of, and an agent that takes orders."""
-    return bool(host.public_key) and any(device.kind in _WITH_DRIVER for device in host.devices.all())
+    is_live = host.origin == Origin.REAL and bool(host.public_key)
+    return is_live and any(device.kind in _WITH_DRIVER for device in host.devices.all())
 
 
 def order(host: Host, action: Action, minutes: int, actor: Actor, now: datetime) -> None:

@@ -84,7 +84,8 @@ class OwnLines:
     """A host's lines under the own names."""
 
     def __init__(self, now: HostNow) -> None:
-        self._host_text = label_text(HOST_LABELS, (now.host.name, now.host.cluster))
+        host = label_text(HOST_LABELS, (now.host.name, now.host.cluster))
+        self._heads = [f"{family.sample_name}{{{host}}} " for family in _HOSTS]
         origin = label_text(_HOSTS[0].labels, (now.host.name, now.host.cluster, now.host.origin))
         self._origin = f"{_HOSTS[0].sample_name}{{{origin}}} 1\n".encode()
         texts = [_device_text(now.host, device) for device in now.devices]
@@ -115,10 +116,9 @@ class OwnLines:
     def _presence(self, now: HostNow) -> tuple[bytes, bytes]:
         up = seen = ""
         if now.host.origin != Origin.IMPORTED:
-            up = f"{_HOSTS[1].sample_name}{{{self._host_text}}} {0 if now.is_silent else 1}\n"
+            up = f"{self._heads[1]}{0 if now.is_silent else 1}\n"
         if now.host.last_seen_at is not None:
-            at = number_text(now.host.last_seen_at.timestamp())
-            seen = f"{_HOSTS[2].sample_name}{{{self._host_text}}} {at}\n"
+            seen = f"{self._heads[2]}{number_text(now.host.last_seen_at.timestamp())}\n"
         return up.encode(), seen.encode()
 
 

@@ -4,6 +4,7 @@ Called by the command and by tests. The hosts themselves, their sampling and bat
 the inventory, the step timings of their runs, and the pace.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from telemetry.simulation.training import SimulatedStep
 from telemetry.wire import INGEST_TASK
 from training.host.steps import MAX_STEPS
 from training.wire import STEPS_TASK, StepTiming, pack_steps
+
+logger = logging.getLogger(__name__)
 
 _MOST_WAITING = 2_000  # messages that the broker has not taken yet: then the fleet waits, and nothing is dropped
 _MOST_UNREAD = 5_000  # messages that lie in the broker: time that runs faster than the server can store waits for it
@@ -117,8 +120,12 @@ class Simulation:
         return number
 
     def _let_the_server_catch_up(self) -> None:
-        while self._span is not None and self._n_unread() > _MOST_UNREAD and not self.stop.wait(0.5):
-            pass
+        is_said = False
+        while self._span is not None and (n_unread := self._n_unread()) > _MOST_UNREAD and not self.stop.is_set():
+            if not is_said:
+                logger.warning("%d messages lie in the broker: waiting until the server has read them", n_unread)
+                is_said = True
+            self.stop.wait(0.5)
 
     def _send_steps(self) -> None:
         for host, body in self._steps.take(self._now):

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from types import FrameType
+from typing import Any
 from uuid import uuid4
 
 from celery import Celery
@@ -66,6 +67,19 @@ def create_app(config: AgentConfig) -> Celery:
     return app
 
 
+def create_worker(app: Celery, config: AgentConfig) -> Any:
+    """Return the worker that takes the host's orders; its `start` returns when it is told to end."""
+    return app.Worker(
+        hostname=f"agent@{config.host}",
+        queues=[host_queue(config.host)],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="INFO",
+        quiet=True,
+    )
+
+
 def run(config: AgentConfig) -> None:
     """Sample, listen and take orders until SIGTERM. Sampling starts here, whether the broker is reached or not.
 
@@ -97,15 +111,7 @@ def _run(config: AgentConfig) -> None:
         if state.should_stop is not None:
             return
         _attach_extensions(config, parts)
-        app.Worker(
-            hostname=f"agent@{config.host}",
-            queues=[host_queue(config.host)],
-            without_gossip=True,
-            without_mingle=True,
-            without_heartbeat=True,
-            loglevel="INFO",
-            quiet=True,
-        ).start()
+        create_worker(app, config).start()
 
 
 def _note_end(number: int, frame: FrameType | None) -> None:

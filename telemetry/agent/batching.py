@@ -105,21 +105,19 @@ def _columns(
     if len(full) == len(ticks):
         return columns, absent
     between, _ = _read([tick for tick in ticks if not tick.is_full], uuids)
-    return {
-        metric: [
-            _merged(ticks, iter(one), iter(other))
-            for one, other in zip(
-                columns.get(metric) or [[None] * len(full)] * len(uuids),
-                between.get(metric) or [[None] * (len(ticks) - len(full))] * len(uuids),
-                strict=True,
-            )
-        ]
-        for metric in columns | between
-    }, absent
+    whole: dict[str, list[list[float | None]]] = {
+        metric: [[None] * len(ticks) for _ in uuids] for metric in columns | between
+    }
+    _place(whole, columns, [place for place, tick in enumerate(ticks) if tick.is_full])
+    _place(whole, between, [place for place, tick in enumerate(ticks) if not tick.is_full])
+    return whole, absent
 
 
-def _merged(ticks: Sequence[Tick], full: Iterator[float | None], between: Iterator[float | None]) -> Column:
-    return [next(full) if tick.is_full else next(between) for tick in ticks]
+def _place(whole: dict[str, list[list[float | None]]], part: dict[str, list[Column]], places: list[int]) -> None:
+    for metric, by_device in part.items():
+        for target, values in zip(whole[metric], by_device, strict=True):
+            for place, value in zip(places, values, strict=True):
+                target[place] = value
 
 
 def _read(

@@ -236,6 +236,13 @@ def test_the_list_of_hosts_leads_admins_to_a_new_one(role, shown, is_empty):
     assert ('href="/hosts/add/"' in signed_in(role).get("/hosts/").content.decode()) == shown
 
 
+def test_a_host_that_was_only_added_is_no_agent_that_fails_to_report():
+    make_gpu_host("gpu-a01")
+    call_command("add_host", "gpu-a02")
+
+    assert "1 of 1 agent" in signed_in().get("/fleet/agents/").content.decode()
+
+
 def test_the_command_removes_a_host_whose_name_is_typed(monkeypatch, capsys):
     make_gpu_host("gpu-a01")
     monkeypatch.setattr("builtins.input", lambda _: "gpu-a01")

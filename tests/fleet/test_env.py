@@ -70,3 +70,13 @@ def test_a_dotenv_file_is_read_and_a_bad_line_is_named(tmp_path):
     file.write_text("STEPWATT_BIND=x\nnonsense\n")
     with pytest.raises(EnvironmentInvalid, match="line 2"):
         load_dotenv(file)
+
+
+def test_a_named_file_is_an_absolute_path_that_can_be_read(tmp_path, monkeypatch):
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert env(BROKER_CA="ca.pem").file("STEPWATT_BROKER_CA") == str(tmp_path / "ca.pem")
+    assert env().file("STEPWATT_BROKER_CA") == ""
+    with pytest.raises(EnvironmentInvalid, match="STEPWATT_BROKER_CA=none: cannot be read"):
+        env(BROKER_CA="none").file("STEPWATT_BROKER_CA")

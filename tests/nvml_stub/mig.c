@@ -20,6 +20,7 @@ static int obey_mig(const char *device, const char *profiles) {
     int number = atoi(device);
     if (number < 0 || number >= MAX_DEVICES) return 0;
     snprintf(words, sizeof words, "%s", profiles);
+    memset(&mig[number], 0, sizeof mig[number]);
     mig[number].is_on = 1;
     for (char *word; (word = strtok_r(rest, ",", &rest));) {
         if (!strcmp(word, "plain_names")) {

@@ -10,7 +10,7 @@ from django.utils import timezone
 from kombu import Connection, pools
 
 from fleet import server_key
-from fleet.models import AuditEntry, DeviceKind, Host, Role
+from fleet.models import AuditEntry, DeviceKind, Host, Origin, Role
 from telemetry import envelope
 from telemetry.models import LatestState
 from tests.factories import GPU_READINGS, make_device, make_host, make_latest
@@ -135,6 +135,7 @@ def test_an_unknown_host_is_refused():
     ("change", "words"),
     [
         ({"public_key": b""}, "has no driver that an agent could let go of"),
+        ({"origin": Origin.SIMULATED}, "has no driver that an agent could let go of"),
         ({"heard_at": timezone.now() - timedelta(hours=1)}, "is silent"),
     ],
 )

@@ -44,7 +44,8 @@ scrape_configs:
 ```
 
 Every target is this server with `?host=NAME`, and has `instance` set to the host, `__meta_stepwatt_host`,
-`__meta_stepwatt_cluster`, `__meta_stepwatt_origin` and `__meta_stepwatt_label_<key>`. Where `STEPWATT_PUBLIC_URL` is set, targets are named by it.
+`__meta_stepwatt_cluster`, `__meta_stepwatt_origin` and `__meta_stepwatt_label_<key>`. Where `STEPWATT_PUBLIC_URL` is set,
+targets are named by it.
 
 A reading that is absent has no sample: missing is never zero. A host that went silent keeps `stepwatt_host_up` at 0, and
 all series of its devices end. So do those of a host whose telemetry was imported, since it has no present.

@@ -8,12 +8,11 @@ import ctypes
 import struct
 from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
 import pynvml
 
-from telemetry.agent.backends.nvml.conversion import Conversion
+from telemetry.agent.backends.nvml.conversion import conversion, picker, unpacker
 from telemetry.agent.backends.nvml.errors import STALE_HANDLE, is_refused, reason_of
 from telemetry.agent.backends.nvml.readings import Call, CallLine
 from telemetry.agent.backends.protocol import Reading
@@ -34,15 +33,6 @@ def _not_found(*_: object) -> int:
 def answers_strangely(code: int) -> bool:
     """Return whether a call that was offered answers as if the device had changed under its handle."""
     return is_refused(code) or code in STALE_HANDLE
-
-
-def _picking(positions: Sequence[int]) -> Callable[[Sequence[int]], Sequence[int]]:
-    """Return what takes the numbers at these places out of many."""
-    if len(positions) > 1:
-        return itemgetter(*positions)
-    return lambda numbers: [
-        numbers[position] for position in positions
-    ]  # itemgetter gives one alone, not in a sequence
 
 
 class _Answers:
@@ -95,8 +85,8 @@ class CallBatch:
             self._reasons.update(dict.fromkeys((line.metric for line in lines), reason_of(code)))
         elif all(line.fixed for line in lines):
             raw = struct.unpack("=" + answers.layout, buffer)
-            conversion = Conversion([line.metric for line in lines], [line.divisor for line in lines])
-            conversion.put([raw[line.member] for line in lines], self.fixed)
+            fixed = conversion(tuple(line.metric for line in lines), tuple(line.divisor for line in lines))
+            fixed.put([raw[line.member] for line in lines], self.fixed)
             return
         self.calls.append(call)
         self._codes.append(code)
@@ -106,7 +96,7 @@ class CallBatch:
         self._lines = lines
         rooms = [_Answers(call) for call in self.calls]
         self._buffer = (ctypes.c_uint64 * (sum(room.n_words for room in rooms) or 1))()
-        self._unpack = struct.Struct("=" + "".join(room.layout for room in rooms)).unpack_from
+        self._unpack = unpacker("=" + "".join(room.layout for room in rooms))
         self._asks: list[Ask] = []
         positions: list[int] = []  # of the readings among all numbers
         word = member = 0
@@ -115,8 +105,8 @@ class CallBatch:
             positions.extend(member + line.member for line in lines if line.call is call)
             word += room.n_words
             member += room.n_members
-        self._pick = _picking(positions)
-        self._conversion = Conversion([line.metric for line in lines], [line.divisor for line in lines])
+        self._pick = picker(tuple(positions))
+        self._conversion = conversion(tuple(line.metric for line in lines), tuple(line.divisor for line in lines))
         self._metrics_of = [[line.metric for line in lines if line.call is call] for call in self.calls]
 
     def read(self, readings: dict[str, Reading]) -> bool:

@@ -3,8 +3,11 @@
 The loops are those of C functions (map, all, zip): this runs for each device each tick.
 """
 
-from collections.abc import Sequence
-from operator import le, truediv
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache
+from operator import itemgetter, le, truediv
+from typing import Any
 
 from telemetry.agent.backends.nvml.ranges import believable
 from telemetry.agent.backends.protocol import Reading
@@ -39,3 +42,25 @@ class Conversion:
             and min(values, default=0.0) >= 0
             and all(values[place] >= low for place, low in self._above_zero)
         )
+
+
+@cache
+def conversion(metrics: tuple[str, ...], divisors: tuple[float, ...]) -> Conversion:
+    """Return the conversion that all devices with the same offer share: after a second of sleep each costs cache misses."""
+    return Conversion(metrics, divisors)
+
+
+@cache
+def unpacker(layout: str) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what reads numbers of this layout out of a buffer, shared like the conversions."""
+    return struct.Struct(layout).unpack_from
+
+
+@cache
+def picker(positions: tuple[int, ...]) -> Callable[[Sequence[int]], Sequence[int]]:
+    """Return what takes the numbers at these places out of many, shared like the conversions."""
+    if len(positions) > 1:
+        return itemgetter(*positions)
+    return lambda numbers: [
+        numbers[position] for position in positions
+    ]  # itemgetter gives one alone, not in a sequence

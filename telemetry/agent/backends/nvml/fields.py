@@ -12,7 +12,7 @@ from typing import Any
 import pynvml
 
 from telemetry.agent.backends.nvml.calls import answers_strangely, function
-from telemetry.agent.backends.nvml.conversion import Conversion
+from telemetry.agent.backends.nvml.conversion import conversion, unpacker
 from telemetry.agent.backends.nvml.errors import is_refused, reason_of
 from telemetry.agent.backends.nvml.readings import FieldLine
 from telemetry.agent.backends.protocol import Reading
@@ -70,8 +70,8 @@ class FieldBatch:
         self._values = (pynvml.c_nvmlFieldValue_t * len(lines))()
         for value, line in zip(self._values, lines, strict=True):
             value.fieldId, value.scopeId = line.field_id, line.scope
-        self._unpack = struct.Struct("=" + _LAYOUT * len(lines)).unpack_from
-        self._conversion = Conversion([line.metric for line in lines], [line.divisor for line in lines])
+        self._unpack = unpacker("=" + _LAYOUT * len(lines))
+        self._conversion = conversion(tuple(line.metric for line in lines), tuple(line.divisor for line in lines))
         self._code = pynvml.NVML_SUCCESS
         self._codes: tuple[int, ...] = (pynvml.NVML_SUCCESS,) * len(lines)
         self._kinds: tuple[int, ...] = ()
