@@ -69,6 +69,11 @@ class Host(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def has_reported(self) -> bool:
+        """Tell whether any telemetry of the host was ever stored."""
+        return self.heard_at is not None or self.last_seen_at is not None
+
     def is_silent(self, now: datetime) -> bool:
         """Tell whether a host that should report has not done so for `STEPWATT_SILENT_SECONDS`, wherever its clock stands."""
         if self.origin == Origin.IMPORTED:

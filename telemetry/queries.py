@@ -206,6 +206,8 @@ def attention(state: FleetState) -> list[Attention]:
     items = []
     for host in state.hosts:
         url = f"/hosts/{host.host.name}/"
+        if not host.host.has_reported:
+            continue  # it was added, and nobody has joined it yet: its page says so
         if host.health is Health.SILENT:
             items.append(Attention(Health.CRIT, f"{host.host.name} silent", host.note, host.host.last_seen_at, url))
             continue
@@ -266,6 +268,8 @@ def _host_state(host: Host, latest: read.Latest | None, xids: Mapping[int, Seque
 
 
 def _silence(host: Host) -> str:
+    if not host.has_reported:
+        return "added, and waiting for its agent to join" if not host.public_key else "joined, no sample yet"
     return "no sample yet" if host.last_seen_at is None else f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -1,10 +1,9 @@
 """The whole fleet's exposition, joined from the fragments of its hosts; reads what has changed since the last time.
 
-Used by telemetry/renderer.py, in one thread: nothing here is locked. Families are contiguous; their members of a compressed
-body are made for groups of hosts and kept, for RFC 1952 lets members follow each other.
+Used by telemetry/renderer.py, in one thread: nothing here is locked. Families are contiguous; the pieces of a compressed body
+are made for groups of hosts, and kept.
 """
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,13 +14,13 @@ from fleet.models import Host
 from telemetry import exposition
 from telemetry.exposition import Names
 from telemetry.fragments import Fragments, HostFragments, families
+from telemetry.pieces import Piece, gzip_of, piece_of
 from telemetry.presence import HostNow, ordered
 from telemetry.store import newest
 from telemetry.store.newest import Identity, Mark
 from telemetry.textformat import OPENMETRICS_END, Family, header
 
-_GROUP = 64  # hosts in one member: some 60 kB, above deflate's window and cheap to make again
-_QUICK, _GZIP = 1, 31  # zlib's level: the text is so alike that higher ones gain little; a gzip header around it
+_GROUP = 64  # hosts in one piece of a compressed body: some 60 kB, above deflate's window and cheap to make again
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,11 @@ class UnknownHost(LookupError):
 
 
 class Fleet:
-    """Every host's fragments, and the members of compressed bodies that were made of them."""
+    """Every host's fragments, and the pieces of compressed bodies that were made of them."""
 
     def __init__(self) -> None:
         self._hosts: dict[int, _Known] = {}
-        self._members: dict[tuple[str, int], tuple[Fragments, bytes]] = {}
+        self._pieces: dict[tuple[str, int], tuple[Fragments, Piece]] = {}
 
     def document(self, wanted: Wanted, now: datetime) -> bytes:
         """Return the body as it is sent. Raises UnknownHost."""
@@ -72,26 +71,26 @@ class Fleet:
 
     def join(self, wanted: Wanted, hosts: Sequence[HostFragments], others: Sequence[Family]) -> bytes:
         """Return the body that the hosts' fragments make, with the upper package's families behind the own ones."""
-        in_members = wanted.gzip and not wanted.host
+        columns = _columns(wanted.names, hosts, others)
+        if wanted.gzip and not wanted.host:
+            return gzip_of(self._pieces_of(columns, wanted))
         parts: list[bytes] = []
-        for family, column in _columns(wanted.names, hosts, others):
-            head = header(family, openmetrics=wanted.openmetrics).encode()
-            parts += self._members_of(family.sample_name, head, column) if in_members else (head, *column)
-        if wanted.openmetrics:
-            end = OPENMETRICS_END.encode()
-            parts.append(_member_of_text(end) if in_members else end)
-        body = b"".join(parts)
-        return zlib.compress(body, _QUICK, _GZIP) if wanted.gzip and not in_members else body
+        for family, column in columns:
+            parts += (_head(family, wanted), *column)
+        body = b"".join((*parts, _end(wanted)))
+        return gzip_of([piece_of(body)]) if wanted.gzip else body
 
-    def _members_of(self, name: str, head: bytes, column: Fragments) -> Iterator[bytes]:
-        """Yield the family as members; fragments that stayed the same objects, or the same text, are not compressed again."""
-        yield _member_of_text(head)
-        for first in range(0, len(column), _GROUP):
-            group = column[first : first + _GROUP]
-            kept = self._members.get((name, first))
-            if kept is None or kept[0] != group:
-                kept = self._members[name, first] = (group, zlib.compress(b"".join(group), _QUICK, _GZIP))
-            yield kept[1]
+    def _pieces_of(self, columns: Iterable[tuple[Family, Fragments]], wanted: Wanted) -> Iterator[Piece]:
+        """Yield the body in pieces; fragments that stayed the same objects, or the same text, are not compressed again."""
+        for family, column in columns:
+            yield _constant_piece(_head(family, wanted))
+            for first in range(0, len(column), _GROUP):
+                group, key = column[first : first + _GROUP], (family.sample_name, first)
+                kept = self._pieces.get(key)
+                if kept is None or kept[0] != group:
+                    kept = self._pieces[key] = (group, piece_of(b"".join(group)))
+                yield kept[1]
+        yield _constant_piece(_end(wanted))
 
     def _changed(self, marks: Mapping[int, Mark]) -> dict[int, tuple[int, dict[str, Any]]]:
         """Return (at_ms, readings by uuid) by host id, of the hosts whose mark is not the one they were last read at."""
@@ -148,6 +147,12 @@ def _columns(
                     yield family, ("".join(family.lines).encode(),)
 
 
-@lru_cache(maxsize=1024)
-def _member_of_text(text: bytes) -> bytes:
-    return zlib.compress(text, _QUICK, _GZIP)
+def _head(family: Family, wanted: Wanted) -> bytes:
+    return header(family, openmetrics=wanted.openmetrics).encode()
+
+
+def _end(wanted: Wanted) -> bytes:
+    return OPENMETRICS_END.encode() if wanted.openmetrics else b""
+
+
+_constant_piece = lru_cache(maxsize=1024)(piece_of)

@@ -269,3 +269,9 @@ def test_the_figures_of_a_page_fit_the_traces_of_its_arrays(viewer, measured_hos
     assert {chart.id: len(chart.figure["data"]) for chart in offered} == {
         k: len(v["traces"]) for k, v in arrays.items()
     }
+
+
+def test_a_host_that_was_added_and_has_not_joined_is_no_alarm(viewer):
+    make_host("gpu-new", last_seen_at=None, heard_at=None)
+    assert "gpu-new silent" not in viewer.get("/").content.decode()
+    assert "waiting for its agent to join" in viewer.get("/hosts/").content.decode()
