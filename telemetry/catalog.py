@@ -133,7 +133,7 @@ METRICS: tuple[Metric, ...] = (
            1e-6, "NVML_FI_DEV_PERF_POLICY_POWER", "DCGM_FI_DEV_POWER_VIOLATION", 1e9),
     Metric(21, "thermal_throttle_seconds_total", _C, "seconds", "Slowed by heat",
            "Time in which the driver held the clocks down because of heat.",
-           1e-6, "NVML_FI_DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN", "DCGM_FI_DEV_THERMAL_VIOLATION", 1e9),
+           1e-6, "NVML_FI_DEV_PERF_POLICY_THERMAL", "DCGM_FI_DEV_THERMAL_VIOLATION", 1e9),
     Metric(22, "pcie_tx_bytes_per_second", _G, "bytes_per_second", "PCIe sent",
            "Bytes that the device sends over PCIe.",
            1024, "NVML_GPM_METRIC_PCIE_TX_PER_SEC", "DCGM_FI_PROF_PCIE_TX_BYTES", otel_name="hw.gpu.io"),

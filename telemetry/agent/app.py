@@ -148,7 +148,7 @@ class _Parts:
             BatchMaker(config.host, machine, uuid4().hex, config.sample_seconds),
             sampler,
             lambda payload: sender.submit(INGEST_TASK, payload),
-            period=config.batch_seconds,
+            every_ticks=round(config.batch_seconds / config.sample_seconds),
             software=software.versions,
         )
         orders = OrderDesk(

@@ -1,4 +1,8 @@
-"""The batcher: every few seconds the sampler's ticks become a batch's bytes, handed to the sender. A thread of its own."""
+"""The batcher: every few seconds the sampler's ticks become a batch's bytes, handed to the sender.
+
+It has no thread of its own: the one that read the last tick goes on with it, while its code and data are still at hand,
+and the sampler's other thread reads the next.
+"""
 
 import logging
 import threading
@@ -11,8 +15,6 @@ from telemetry.wire import pack
 
 logger = logging.getLogger(__name__)
 
-FAREWELL_SECONDS = 2.0
-
 
 class Batcher:
     """`send` takes a batch's bytes and returns at once; `software` tells versions besides those of the backends."""
@@ -23,42 +25,34 @@ class Batcher:
         sampler: Sampler,
         send: Callable[[bytes], None],
         *,
-        period: float,
+        every_ticks: int,
         software: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._maker, self._sampler, self._send, self._software = maker, sampler, send, software
-        self._period = period
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="batch", daemon=True)
+        self._every_ticks = every_ticks
+        self._n_ticks = 0
+        self._at_work = threading.Lock()  # a batch that takes longer than a tick: two threads would make one each
 
     def start(self) -> None:
-        self._thread.start()
+        self._sampler.after_full_tick(self._note_tick)
 
     def stop(self) -> None:
         """Hand over what is left."""
-        self._stop.set()
-        self._thread.join(timeout=FAREWELL_SECONDS)
         self.flush()
 
     def flush(self) -> None:
         """Make batches of the ticks that are whole, and hand them over."""
-        software = {**self._software(), **self._sampler.software()}
-        for batch in self._maker.make(self._sampler.take(), software, self._sampler.topology(), time.time):
-            self._send(pack(batch))
+        with self._at_work:
+            software = {**self._software(), **self._sampler.software()}
+            for batch in self._maker.make(self._sampler.take(), software, self._sampler.topology(), time.time):
+                self._send(pack(batch))
 
-    def _run(self) -> None:
-        first = min(1.0, self._period)  # the first readings are on the page at once, not after a whole period
-        while not self._stop.wait(self._pause(first if self._maker.sequence == 0 else self._period)):
-            try:
-                self.flush()
-            except Exception:  # the outermost loop of this thread: one batch is lost and said so, the next is tried
-                logger.exception("a batch could not be made")
-
-    def _pause(self, period: float) -> float:
-        """Return the seconds to the moment near `period` that lies between two full ticks.
-
-        There the latest tick is whole, and making a batch does not get in the way of the next.
-        """
-        left = self._sampler.seconds_to_flush()
-        each = self._sampler.period
-        return left + each * max(0, round((period - left) / each))
+    def _note_tick(self) -> None:
+        """The first tick is a batch by itself: it is on the page at once, not after a whole period."""
+        self._n_ticks += 1
+        if self._n_ticks % self._every_ticks != 0 and self._maker.sequence > 0:
+            return
+        try:
+            self.flush()
+        except Exception:  # on a thread that samples: one batch is lost and said so, the next is tried
+            logger.exception("a batch could not be made")

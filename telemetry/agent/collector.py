@@ -64,9 +64,6 @@ class Collector:
         is_closer = self._n_full % self._closer_every == 0
         self._n_full += 1
         self._fill_readings(tick, watch)
-        for lane in self.lanes:
-            if lane.is_readable:
-                tick.events += lane.take_events(watch)
         if is_closer:
             self._look_closer(tick, watch)
 
@@ -153,8 +150,10 @@ class Collector:
             for uuid, device in lane.devices.items():
                 tick.put(device, lane.absent(uuid, AbsentReason.TIMEOUT if uuid in lane.held else reason))
             return
+        if lane.events:
+            tick.events += lane.take_events()
         for source in lane.sources:
-            if source.device.uuid in lane.held:
+            if lane.held and source.device.uuid in lane.held:
                 tick.put(source.device, lane.absent(source.device.uuid, AbsentReason.TIMEOUT))
             else:
                 yield source

@@ -4,7 +4,7 @@ Every call into the backend goes through here and is watched. Used by the collec
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import cast
 
@@ -40,7 +40,8 @@ class Lane:
         self.software: Mapping[str, str] = {}
         self.topology: Topology | None = None
         self._clock = clock
-        self._metrics: dict[str, Sequence[str]] = {}
+        self.events: list[DeviceEvent] = []
+        self._last: dict[str, Collection[str]] = {}  # uuid → its readings of last time, for their names
         self._try_at = float("-inf")
         self._n_faults = 0
         self._said = ""
@@ -62,7 +63,7 @@ class Lane:
 
     def absent(self, uuid: str, reason: AbsentReason) -> dict[str, Reading]:
         """Return every reading that the device is known to have, absent."""
-        return dict.fromkeys(self._metrics.get(uuid, _UNREAD), reason)
+        return dict.fromkeys(self._last.get(uuid, _UNREAD), reason)
 
     def settle(self, watch: Watch) -> None:
         """Open or close the backend, as it is wanted. Raises Relieved."""
@@ -75,8 +76,8 @@ class Lane:
             self._guarded(watch, self._open)
 
     def look_around(self, watch: Watch) -> None:
-        """Bring the sources up to date. Raises Relieved."""
-        self._guarded(watch, self._list)
+        """Bring the sources up to date, and add what the driver reported to `events`. Raises Relieved."""
+        self._guarded(watch, self._look)
 
     def look_closer(self, watch: Watch) -> None:
         """Bring up to date what seldom changes: software and topology. Raises Relieved."""
@@ -87,7 +88,9 @@ class Lane:
         uuid = source.device.uuid
         try:
             readings = watch.call(self.held, uuid, source.read)
-            self._metrics[uuid] = tuple(readings.keys())
+            if not isinstance(readings, Mapping):
+                raise TypeError(f"expected a map of readings, found {type(readings).__name__}")  # noqa: TRY301 — one place says it
+            self._last[uuid] = readings
         except Exception as error:  # noqa: BLE001 — a backend's fault must not stop the others
             self._complain(f"device {uuid} cannot be read", error)
             readings = self.absent(uuid, AbsentReason.UNKNOWN)
@@ -112,10 +115,9 @@ class Lane:
             self._complain(f"the processes of device {source.device.uuid} cannot be read", error)
             return None
 
-    def take_events(self, watch: Watch) -> list[DeviceEvent]:
-        """Return what the driver reported since the last call. Raises Relieved."""
-        events: list[DeviceEvent] = []
-        self._guarded(watch, lambda: events.extend(self.backend.take_events()))
+    def take_events(self) -> list[DeviceEvent]:
+        """Return what the driver reported since the last call."""
+        events, self.events = self.events, []
         return events
 
     def end(self, watch: Watch) -> None:
@@ -151,11 +153,15 @@ class Lane:
         self._n_faults = 0
         self._said = ""
 
+    def _look(self) -> None:
+        self._list()
+        self.events += self.backend.take_events()
+
     def _list(self) -> None:
         self.sources = list(self.backend.sources())
         self.devices = {source.device.uuid: source.device for source in self.sources}
-        if len(self._metrics) > len(self.devices):  # a MIG instance is gone
-            self._metrics = {uuid: names for uuid, names in self._metrics.items() if uuid in self.devices}
+        if len(self._last) > len(self.devices):  # a MIG instance is gone
+            self._last = {uuid: names for uuid, names in self._last.items() if uuid in self.devices}
 
     def _describe(self) -> None:
         self.software, self.topology = dict(self.backend.software()), self.backend.topology()

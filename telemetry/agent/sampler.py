@@ -9,7 +9,7 @@ Ticks lie on a grid of CLOCK_BOOTTIME. Each carries the offset to the wall clock
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from telemetry.agent.collector import Collector, Driver
 from telemetry.agent.ticks import Tick, boot_seconds
@@ -34,7 +34,6 @@ class Sampler:
         power_period: float | None = None,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
-        self.period = period
         self._collector = collector
         self._each = max(1, round(period / (power_period or period)))  # every so many ticks is a full one
         self._step = period / self._each
@@ -44,6 +43,7 @@ class Sampler:
         self._reading: tuple[Watch, Tick | None] | None = None  # whose turn it is, and what it reads into
         self._ticks: list[Tick] = []
         self._lateness = 0.0
+        self._after_full_tick: Callable[[], None] = _nothing
         self._is_stopping = False
         self._is_change_asked = False
         self._started = boot_seconds()  # where the grid begins
@@ -66,6 +66,10 @@ class Sampler:
         closing.start()
         closing.join(max(0.1, deadline - time.monotonic()))
 
+    def after_full_tick(self, act: Callable[[], None]) -> None:
+        """Have `act` called after each full tick, by the thread that read it, when its turn is over. It must not raise."""
+        self._after_full_tick = act
+
     def release(self, known: Mapping[str, Sequence[DeviceInfo]]) -> None:
         """Have the drivers let go of at once. `known` names devices by backend, where one was not opened yet."""
         self._collector.release(known)
@@ -86,10 +90,6 @@ class Sampler:
             n = next((n for n in range(len(self._ticks), 0, -1) if self._ticks[n - 1].is_full), 0)
             taken, self._ticks = self._ticks[:n], self._ticks[n:]
         return taken
-
-    def seconds_to_flush(self) -> float:
-        """Return how long it is to the middle between two full ticks, when the latest one is whole."""
-        return self.period - (boot_seconds() - self._started + self.period / 2) % self.period
 
     def take_lateness(self) -> float:
         """Return how late the latest tick since the last call began, in seconds."""
@@ -136,6 +136,8 @@ class Sampler:
         with self._turn:
             self._reading = None
             self._ticks.append(tick)
+        if tick.is_full:
+            self._after_full_tick()
 
     def _await_tick(self, watch: Watch) -> Tick | None:
         """Sleep until the next tick that nobody has claimed, and return it; None where sampling ends. Raises Relieved."""
@@ -188,3 +190,7 @@ class Sampler:
             self._ticks.append(tick)
         self._start_one()
         return True
+
+
+def _nothing() -> None:
+    """What is done after a tick that nobody waits for."""

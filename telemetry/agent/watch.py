@@ -3,7 +3,6 @@
 Used by the lanes around every call into a backend; the sampler's threads look at each other's. Knows no driver.
 """
 
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -24,8 +23,7 @@ class Held:
 
     def __init__(self, backend: str) -> None:
         self._backend = backend
-        self._lock = threading.Lock()
-        self._keys: set[str] = set()
+        self._keys: dict[str, None] = {}  # set and removed by several threads, a key at a time
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
@@ -34,50 +32,48 @@ class Held:
         return len(self._keys)
 
     def calls(self) -> list[str]:
-        with self._lock:
-            return sorted(self._keys)
+        return sorted(self._keys.copy())
 
     def name(self, key: str) -> str:
         return f"{self._backend}: a call" + (f" of device {key}" if key else "")
 
     def hold(self, key: str) -> None:
-        with self._lock:
-            self._keys.add(key)
+        self._keys[key] = None
 
     def let_go(self, key: str) -> None:
-        with self._lock:
-            self._keys.discard(key)
+        self._keys.pop(key, None)
 
 
 class Watch:
-    """One reading thread's; without threads (simulation, tests) nobody looks at it."""
+    """One reading thread's; without threads (simulation, tests) nobody looks at it.
+
+    A call belongs to whoever takes its entry away: the thread that comes back from it, or one that goes on without it.
+    That is one step of a dict, which no other thread can come between, and needs no lock at each reading.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
-        self._call: tuple[Held, str, float] | None = None
-        self._is_relieved = False
+        self._number = 0
+        self._calls: dict[int, tuple[Held, str, float]] = {}  # one at most
 
     def call(self, held: Held, key: str, function: Callable[[], Answer]) -> Answer:
         """Return the function's answer. Raises Relieved where another thread has gone on meanwhile."""
-        self._call = (held, key, self._clock())
+        self._number = number = self._number + 1
+        self._calls[number] = (held, key, self._clock())
         try:
             return function()
         finally:
-            with self._lock:
-                self._call = None
-            if self._is_relieved:
+            if self._calls.pop(number, None) is None:
                 held.let_go(key)
                 raise Relieved
 
     def relieve(self, patience_seconds: float) -> str | None:
         """Hold the call if it has lasted for longer than `patience_seconds`, and return its name; else None."""
-        with self._lock:
-            if self._call is None:
-                return None
-            held, key, began = self._call
+        for number, (held, key, began) in list(self._calls.items()):
             if self._clock() - began < patience_seconds:
-                return None
-            held.hold(key)
-            self._is_relieved = True
-            return held.name(key)
+                continue
+            held.hold(key)  # before the entry goes: the thread that comes back lets go after
+            if self._calls.pop(number, None) is not None:
+                return held.name(key)
+            held.let_go(key)
+        return None
