@@ -155,4 +155,4 @@ def of_code(code: int) -> Xid:
 
 def name(code: int) -> str:
     """Return the name that stands beside the code, such as "GPU has fallen off the bus"; 0 is no error."""
-    return "No error" if code == 0 else of_code(code).name
+    return "No Error" if code == 0 else of_code(code).name

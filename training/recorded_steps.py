@@ -16,6 +16,7 @@ from django.db.models import Max
 from fleet.models import Host, Origin
 from telemetry.importers.rows import Faults, FileUnusable, cells_of, time_ms
 from telemetry.importers.vocabulary import HOSTS, TIMES, ValueUnreadable
+from telemetry.wire import HOST_NAME
 from training.models import Run, Step, StepKind
 from training.wire import MAX_STEP_SECONDS
 
@@ -74,9 +75,20 @@ def import_files(
         before = len(steps)
         for line, cells in rows:
             if any(cell.strip() for cell in cells):
-                host_name = host_name or (
-                    cells[host_at].strip() if host_at is not None and host_at < len(cells) else ""
+                named = (
+                    cells[host_at].strip() if not host and host_at is not None and host_at < len(cells) else host_name
                 )
+                if named and (not HOST_NAME.fullmatch(named) or named != (host_name or named)):
+                    why = (
+                        f"host: {named!r} is no host's name"
+                        if not host_name
+                        else f"host: {named!r}, after {host_name!r}"
+                    )
+                    report.faults.add(
+                        f"{path}, line {line}", f"{why}: a run has one host here; import each with its own --run"
+                    )
+                    continue
+                host_name = named
                 steps += _steps_of(f"{path}, line {line}", cells, sources, ranks, start, report)
         if len(steps) == before:
             shown = "; ".join(report.faults.shown[:3])
@@ -198,7 +210,7 @@ def _whole(said: Mapping[str, str], name: str, otherwise: int) -> int:
     words = said.get(name, "")
     if words.lower() in _ABSENT:
         return otherwise
-    if not words.isdigit() or int(words) >= 2**31:
+    if not words.isdecimal() or len(words) > 10 or int(words) >= 2**31:
         raise ValueUnreadable(f"{name}: {words!r}: expected a whole number from 0 on")
     return int(words)
 

@@ -5,6 +5,7 @@ A wall clock that jumps begins a new segment: the ticks before and after it neve
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from telemetry.agent.backends.identity import stable_uuid
@@ -17,9 +18,11 @@ logger = logging.getLogger(__name__)
 
 JUMP_SECONDS = 0.25  # an offset that changes by more within one tick is a step of the wall clock, not its slewing
 _LIMITS = {name: 2**62 * metric.resolution for name, metric in BY_NAME.items()}  # what the wire can carry
+_LOWEST_LIMIT = min(_LIMITS.values())
 _NUMBERS = frozenset((int, float))
 
 Column = Sequence[float | None]
+_Row = tuple[str, Sequence[Any]]
 
 
 def machine_digest(machine_id: str) -> str:
@@ -127,28 +130,51 @@ def _read(
     found: dict[str, dict[str, Column]] = {}
     absent: dict[str, dict[str, AbsentReason]] = {}
     for uuid in uuids:
-        for metric, raw in _rows(ticks, uuid):
-            limit = _LIMITS.get(metric)
-            if limit is None:  # what the catalogue does not know
-                continue
-            column, reason = _checked(raw, limit)
+        rows, reasons = _parted(_rows(ticks, uuid))
+        is_sound = _is_sound(rows)
+        for metric, raw in rows:
+            column, reason = (raw, None) if is_sound else _checked(raw, _LIMITS[metric])
             if column is not None:
                 found.setdefault(metric, {})[uuid] = column
             if reason is not None:
-                absent.setdefault(uuid, {})[metric] = reason
+                reasons[metric] = reason
+        if reasons:
+            absent[uuid] = reasons
     nothing: Column = [None] * len(ticks)
     return {metric: [by_uuid.get(uuid, nothing) for uuid in uuids] for metric, by_uuid in found.items()}, absent
 
 
-def _rows(ticks: Sequence[Tick], uuid: str) -> Iterator[tuple[str, Sequence[Any]]]:
-    """Yield each metric of a device with what was read of it, None where it was not read."""
+def _rows(ticks: Sequence[Tick], uuid: str) -> list[_Row]:
+    """Return each metric of a device with what was read of it, None where it was not read."""
     maps: list[Mapping[str, Reading]] = [tick.readings.get(uuid) or {} for tick in ticks]
-    names = tuple(maps[0]) if maps else ()
-    if all(tuple(readings) == names for readings in maps):  # the usual case: the same calls in the same order
-        yield from zip(names, zip(*(readings.values() for readings in maps), strict=True), strict=True)
-        return
-    for name in dict.fromkeys(name for readings in maps for name in readings):
-        yield name, [readings.get(name) for readings in maps]
+    names = list(maps[0]) if maps else []
+    if all(list(readings) == names for readings in maps):  # the usual case: the same calls in the same order
+        return list(zip(names, zip(*(readings.values() for readings in maps), strict=True), strict=True))
+    every = dict.fromkeys(name for readings in maps for name in readings)
+    return [(name, [readings.get(name) for readings in maps]) for name in every]
+
+
+def _parted(rows: list[_Row]) -> tuple[list[_Row], dict[str, AbsentReason]]:
+    """Return what may hold numbers, and apart what is absent throughout; what the catalogue does not know is left out."""
+    numbers, reasons = [], {}
+    for row in rows:
+        metric, raw = row
+        if metric not in _LIMITS:
+            continue
+        if type(raw[0]) is AbsentReason and raw.count(raw[0]) == len(raw):
+            reasons[metric] = raw[0]
+        else:
+            numbers.append(row)
+    return numbers, reasons
+
+
+def _is_sound(rows: list[_Row]) -> bool:
+    """Whether all of a device's readings are finite numbers that the wire can carry: the usual case, in a few steps."""
+    values = list(chain.from_iterable(raw for _, raw in rows))
+    try:
+        return _NUMBERS.issuperset(map(type, values)) and sum(map(abs, values)) < _LOWEST_LIMIT  # not NaN, not infinity
+    except OverflowError:
+        return False
 
 
 def _checked(raw: Sequence[Any], limit: float) -> tuple[Column | None, AbsentReason | None]:
@@ -156,11 +182,6 @@ def _checked(raw: Sequence[Any], limit: float) -> tuple[Column | None, AbsentRea
 
     What is no number at all is as unknown as one that no device can mean.
     """
-    try:
-        if _NUMBERS.issuperset(map(type, raw)) and sum(map(abs, raw)) < limit:  # NaN and infinity fail this
-            return raw, None
-    except OverflowError:
-        pass
     column = [value if _is_number(value, limit) else None for value in raw]
     known = column if any(value is not None for value in column) else None
     last = raw[-1]

@@ -4,7 +4,7 @@ Without threads: `Collector(backends, period, clock).sample(number, boot_seconds
 With threads the sampler gives each of its own a Watch, so that a call that hangs is held and the others go on.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from telemetry.agent.backends.protocol import Backend, Source
@@ -131,17 +131,20 @@ class Collector:
         """Lane by lane; sources known to be slow come last of all, the one that waited longest first."""
         slow: list[tuple[int, Lane, Source]] = []
         for lane in self.lanes:
-            for source in self._readable(tick, watch, lane):
-                uuid = source.device.uuid
-                if uuid in self._slow:
-                    slow.append((self._slow[uuid], lane, source))
+            if lane.is_idle:
+                continue
+            sources = self._readable(tick, watch, lane)
+            now = self._clock()
+            for source in sources:
+                if self._slow and source.device.uuid in self._slow:
+                    slow.append((self._slow[source.device.uuid], lane, source))
                 else:
-                    self._read(tick, watch, lane, source)
+                    now = self._read(tick, watch, lane, source, now)
         for _, lane, source in sorted(slow, key=lambda item: item[0]):
-            self._read(tick, watch, lane, source)
+            self._read(tick, watch, lane, source, self._clock())
 
-    def _readable(self, tick: Tick, watch: Watch, lane: Lane) -> Iterator[Source]:
-        """Yield the sources that may be called; put the other devices into the tick, with the reason."""
+    def _readable(self, tick: Tick, watch: Watch, lane: Lane) -> Sequence[Source]:
+        """Return the sources that may be called; put the other devices into the tick, with the reason."""
         lane.settle(watch)
         if lane.is_readable:
             lane.look_around(watch)
@@ -149,33 +152,34 @@ class Collector:
             reason = lane.why_absent()
             for uuid, device in lane.devices.items():
                 tick.put(device, lane.absent(uuid, AbsentReason.TIMEOUT if uuid in lane.held else reason))
-            return
+            return ()
         if lane.events:
             tick.events += lane.take_events()
-        for source in lane.sources:
-            if lane.held and source.device.uuid in lane.held:
-                tick.put(source.device, lane.absent(source.device.uuid, AbsentReason.TIMEOUT))
-            else:
-                yield source
+        if not lane.held:
+            return lane.sources
+        for uuid in lane.held.calls():
+            if uuid in lane.devices:
+                tick.put(lane.devices[uuid], lane.absent(uuid, AbsentReason.TIMEOUT))
+        return [source for source in lane.sources if source.device.uuid not in lane.held]
 
-    def _read(self, tick: Tick, watch: Watch, lane: Lane, source: Source) -> None:
-        began, latest = self._clock(), tick.boot_seconds + self._period / 2
-        if began <= latest:
-            device, readings = lane.read(watch, source)
-            ended = self._clock()
-            if ended <= latest:
-                tick.put(device, readings)
-                self._note_pace(device.uuid, ended - began)
-                return
+    def _read(self, tick: Tick, watch: Watch, lane: Lane, source: Source, began: float) -> float:
+        """Put one device into the tick, and return when that was done."""
+        latest = tick.boot_seconds + self._period / 2
+        if began > latest:
+            # What was not read in time would stand at a wrong one: the tick says that the driver was too slow for it.
+            tick.put(source.device, lane.absent(source.device.uuid, AbsentReason.TIMEOUT))
+            return began
+        readings = lane.read(watch, source, began)
+        ended, device = self._clock(), source.device
+        if ended > latest:
             self._slow.setdefault(device.uuid, self._n_full - 1)
-        # What was not read in time would stand at a wrong one: the tick says that the driver was too slow for it.
-        tick.put(source.device, lane.absent(source.device.uuid, AbsentReason.TIMEOUT))
-
-    def _note_pace(self, uuid: str, seconds: float) -> None:
-        if seconds > SLOW_SECONDS:
-            self._slow[uuid] = self._n_full
+            readings = lane.absent(device.uuid, AbsentReason.TIMEOUT)
+        elif ended - began > SLOW_SECONDS:
+            self._slow[device.uuid] = self._n_full
         elif self._slow:
-            self._slow.pop(uuid, None)
+            self._slow.pop(device.uuid, None)
+        tick.put(device, readings)
+        return ended
 
     def _fill_power(self, tick: Tick, watch: Watch) -> None:
         latest = tick.boot_seconds + self._power_period / 2

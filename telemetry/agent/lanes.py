@@ -49,7 +49,12 @@ class Lane:
     @property
     def is_left_alone(self) -> bool:
         """Whether no call may be made: one that concerns all devices hangs, or too many do."""
-        return WHOLE in self.held or len(self.held) >= MOST_HELD
+        return bool(self.held) and (WHOLE in self.held or len(self.held) >= MOST_HELD)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to read and, for now, nothing to try: no such driver on this machine."""
+        return self.state is LaneState.UNAVAILABLE and not self.devices and self._clock() < self._try_at
 
     @property
     def is_readable(self) -> bool:
@@ -83,18 +88,18 @@ class Lane:
         """Bring up to date what seldom changes: software and topology. Raises Relieved."""
         self._guarded(watch, self._describe)
 
-    def read(self, watch: Watch, source: Source) -> tuple[DeviceInfo, Mapping[str, Reading]]:
-        """Return one device and its readings; a source that raises has none that is known. Raises Relieved."""
+    def read(self, watch: Watch, source: Source, now: float) -> Mapping[str, Reading]:
+        """Return the device's readings; a source that raises has none that is known. Raises Relieved."""
         uuid = source.device.uuid
         try:
-            readings = watch.call(self.held, uuid, source.read)
+            readings = watch.call(self.held, uuid, source.read, now)
             if not isinstance(readings, Mapping):
                 raise TypeError(f"expected a map of readings, found {type(readings).__name__}")  # noqa: TRY301 — one place says it
             self._last[uuid] = readings
         except Exception as error:  # noqa: BLE001 — a backend's fault must not stop the others
             self._complain(f"device {uuid} cannot be read", error)
             readings = self.absent(uuid, AbsentReason.UNKNOWN)
-        return source.device, readings
+        return readings
 
     def read_power(self, watch: Watch, source: Source) -> Mapping[str, Reading]:
         """Return the readings of power alone, none where the source does not offer that. Raises Relieved."""

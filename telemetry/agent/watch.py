@@ -18,30 +18,21 @@ class Relieved(BaseException):
     """
 
 
-class Held:
-    """The calls of one backend that do not return, by device uuid (WHOLE: one that concerns all of them)."""
+class Held(dict[str, None]):
+    """The calls of one backend that do not return: device uuids as keys (WHOLE: one that concerns all of them).
+
+    Several threads add and remove, one key at a time; looking is done at each reading, so it is a plain dict's.
+    """
 
     def __init__(self, backend: str) -> None:
+        super().__init__()
         self._backend = backend
-        self._keys: dict[str, None] = {}  # set and removed by several threads, a key at a time
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._keys
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
     def calls(self) -> list[str]:
-        return sorted(self._keys.copy())
+        return sorted(self.copy())
 
     def name(self, key: str) -> str:
         return f"{self._backend}: a call" + (f" of device {key}" if key else "")
-
-    def hold(self, key: str) -> None:
-        self._keys[key] = None
-
-    def let_go(self, key: str) -> None:
-        self._keys.pop(key, None)
 
 
 class Watch:
@@ -56,15 +47,15 @@ class Watch:
         self._number = 0
         self._calls: dict[int, tuple[Held, str, float]] = {}  # one at most
 
-    def call(self, held: Held, key: str, function: Callable[[], Answer]) -> Answer:
+    def call(self, held: Held, key: str, function: Callable[[], Answer], now: float | None = None) -> Answer:
         """Return the function's answer. Raises Relieved where another thread has gone on meanwhile."""
         self._number = number = self._number + 1
-        self._calls[number] = (held, key, self._clock())
+        self._calls[number] = (held, key, self._clock() if now is None else now)
         try:
             return function()
         finally:
             if self._calls.pop(number, None) is None:
-                held.let_go(key)
+                held.pop(key, None)
                 raise Relieved
 
     def relieve(self, patience_seconds: float) -> str | None:
@@ -72,8 +63,8 @@ class Watch:
         for number, (held, key, began) in list(self._calls.items()):
             if self._clock() - began < patience_seconds:
                 continue
-            held.hold(key)  # before the entry goes: the thread that comes back lets go after
+            held[key] = None  # before the entry goes: the thread that comes back lets go after
             if self._calls.pop(number, None) is not None:
                 return held.name(key)
-            held.let_go(key)
+            held.pop(key, None)
         return None

@@ -88,7 +88,11 @@ def _peer(sides: Stand) -> Iterator[bool]:
         return
     with create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    sides.start(PEER, (sys.executable, "-m", "nvitop_exporter", "--bind-address", "127.0.0.1", "--port", str(port)))
+    sides.start(
+        PEER,
+        (sys.executable, "-m", "nvitop_exporter", "--bind-address", "127.0.0.1", "--port", str(port)),
+        LOGLEVEL="CRITICAL",
+    )
     ending = threading.Event()
     scraper = threading.Thread(target=_scrape, args=(f"http://127.0.0.1:{port}/metrics", ending), daemon=True)
     scraper.start()

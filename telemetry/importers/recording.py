@@ -31,10 +31,12 @@ class Recording:
     host: str
     device: DeviceInfo
     times_ms: "array[int]" = field(default_factory=lambda: array("q"))
+    files: "array[int]" = field(default_factory=lambda: array("i"))  # which file each row comes from, in order
     columns: dict[str, "array[float]"] = field(default_factory=dict)
 
-    def add(self, time_ms: int, values: dict[str, float]) -> None:
+    def add(self, time_ms: int, values: dict[str, float], file: int = 0) -> None:
         self.times_ms.append(time_ms)
+        self.files.append(file)
         n = len(self.times_ms)
         for metric, value in values.items():
             column = self.columns.setdefault(metric, array("d"))
@@ -49,6 +51,8 @@ class Recording:
         gaps = np.diff(np.unique(times))
         seconds = min(max(float(np.median(gaps)) / 1000, 0.01), 3600.0) if gaps.size else 1.0
         columns = {metric: self._column(metric)[order] for metric in self.columns}
+        files = np.array(self.files, dtype=np.int32)[order]
+        times, columns = self._joined(times, files, columns, faults)
         for start in _starts(times):
             yield from self._window(times[start], {m: c[start] for m, c in columns.items()}, seconds, faults)
 
@@ -60,15 +64,10 @@ class Recording:
     def _window(
         self, times: np.ndarray, columns: dict[str, np.ndarray], seconds: float, faults: Faults
     ) -> Iterator[Batch]:
-        keep = self._without_doubles(times, columns, faults)
-        if keep.size > MAX_TICKS:
-            faults.add(
-                self.host, f"{self.device.model or self.device.kind}: over {MAX_TICKS} samples in ten minutes; left out"
-            )
+        if times.size > MAX_TICKS:
+            faults.add(self.host, f"{self.name}: over {MAX_TICKS} samples in ten minutes; left out")
             return
-        if not keep.size:
-            return
-        at = times[keep].tolist()
+        at = times.tolist()
         yield Batch(
             host=self.host,
             epoch=_epoch(self.host, self.device.uuid),
@@ -77,21 +76,36 @@ class Recording:
             sent_ms=at[-1],
             times_ms=at,
             devices=[self.device],
-            columns={m: [_values(c[keep])] for m, c in columns.items() if not np.isnan(c[keep]).all()},
+            columns={m: [_values(c)] for m, c in columns.items() if not np.isnan(c).all()},
             sample_seconds=seconds,
         )
 
-    def _without_doubles(self, times: np.ndarray, columns: dict[str, np.ndarray], faults: Faults) -> np.ndarray:
-        """Return the positions to keep: of rows of one time the first; one that differs from it is a bad row."""
-        positions, first = np.unique(times, return_index=True)
-        if positions.size == times.size:
-            return np.arange(times.size)
-        for at in np.setdiff1d(np.arange(times.size), first):
-            kept = first[np.searchsorted(positions, times[at])]
-            if any(c[at] != c[kept] and not (isnan(c[at]) and isnan(c[kept])) for c in columns.values()):
-                what = f"two rows of {self.device.kind} {self.device.index} have the time {times[at]} and differ"
+    @property
+    def name(self) -> str:
+        return f"{self.device.kind} {self.device.index}"
+
+    def _joined(
+        self, times: np.ndarray, files: np.ndarray, columns: dict[str, np.ndarray], faults: Faults
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Join rows of one time, `(n,)` sorted by it and then by file: what a later file says holds.
+
+        Two rows of one file that say different things of one metric are a bad row: the first of them holds.
+        """
+        at, first = np.unique(times, return_index=True)
+        if at.size == times.size:
+            return times, columns
+        joined = {metric: column[first] for metric, column in columns.items()}
+        for row in np.setdiff1d(np.arange(times.size), first):
+            place = int(np.searchsorted(at, times[row]))
+            is_same_file = files[row] == files[row - 1]
+            said = {m: c[row] for m, c in columns.items() if not isnan(c[row])}
+            if is_same_file and any(not isnan(joined[m][place]) and joined[m][place] != v for m, v in said.items()):
+                what = f"two rows of {self.name} have the time {times[row]} and differ"
                 faults.add(self.host, f"{what}; does the file lack a column index or uuid?")
-        return first
+                continue
+            for metric, value in said.items():
+                joined[metric][place] = value
+        return at, joined
 
 
 def _starts(times: np.ndarray) -> Iterator[slice]:
@@ -116,13 +130,13 @@ def device_of(row: Row, *, is_gpu_file: bool) -> DeviceInfo:
     is_node = not is_gpu_file and not (place or bus or "uuid" in said)
     kind = DeviceKind.NODE if is_node else DeviceKind.NVIDIA
     own = said.get("uuid", "")
-    if place and not place.isdigit():
+    if place and not place.isdecimal():
         own, place = own or place, ""
     if own and not UUID.fullmatch(own):
         raise DeviceUnclear(f"uuid: {own!r} has characters that no driver gives")
+    if len(place) > 4:
+        raise DeviceUnclear(f"index: {place[:20]} is too large")
     index = int(place) if place else 0
-    if index >= 4096:
-        raise DeviceUnclear(f"index: {index} is too large")
     made = uuid.uuid5(_NAMESPACE, f"{row.host}/{kind}/{place or bus or 0}")
     return DeviceInfo(
         own or str(made), kind, index, said.get("model", "")[:500], bus[:32], said.get("driver_version", "")[:100]

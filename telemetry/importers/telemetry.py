@@ -44,7 +44,7 @@ def import_files(
     report = Report()
     latest_ms = int(now.timestamp() * 1000) + _FUTURE_MS
     recordings: dict[tuple[str, str], Recording] = {}
-    for path in paths:
+    for number, path in enumerate(paths):
         header, rows = read_rows(
             path, host=host, columns=columns or {}, zone=zone, latest_ms=latest_ms, faults=report.faults
         )
@@ -56,9 +56,10 @@ def import_files(
             except DeviceUnclear as error:
                 report.faults.add(str(path), str(error))
                 continue
-            recordings.setdefault((row.host, device.uuid), Recording(row.host, device)).add(row.time_ms, row.values)
+            recordings.setdefault((row.host, device.uuid), Recording(row.host, device)).add(
+                row.time_ms, row.values, number
+            )
             report.rows += 1
-            report.samples += len(row.values)
         if report.rows == before:
             shown = "; ".join(report.faults.shown[:3])
             raise FileUnusable(f"{path}: no row could be used{f' ({shown})' if shown else ''}; nothing was changed")
@@ -82,7 +83,12 @@ def _write(
     report.hosts, report.devices = set(hosts), len(recordings)
     for number, recording in enumerate(recordings):
         for window in recording.windows(shift_ms, report.faults):
-            report.windows += recorded.keep(hosts[recording.host], window)
+            try:
+                report.windows += recorded.keep(hosts[recording.host], window)
+            except recorded.WindowFull as error:
+                report.faults.add(recording.host, f"{recording.name}: {error}")
+                continue
+            report.samples += sum(value is not None for columns in window.columns.values() for value in columns[0])
         if progress:
             progress(number + 1, len(recordings))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from telemetry.catalog import BY_NAME
 
-_MIB, _MEGA, _PERCENT = 2.0**20, 1e6, 0.01
+_MIB, _MEGA, _PERCENT = 2.0**20, 1e6, 0.01  # what nvidia-smi means where it names no unit (nounits)
 # nvidia-smi's properties: name without its unit → (metric, factor to the base unit).
 _NVIDIA_SMI: dict[str, tuple[str, float]] = {
     "utilization.gpu": ("gpu_utilization_ratio", _PERCENT),
@@ -44,7 +44,26 @@ _NVIDIA_SMI: dict[str, tuple[str, float]] = {
     "ecc.errors.uncorrected.volatile.total": ("ecc_uncorrected_total", 1.0),
 }
 _NODE_METER = {"watts": ("power_draw_watts", 1.0)}
-_UNIT = re.compile(r"\s*\[[^\]]*\]$")
+_UNIT = re.compile(r"\s*\[([^\]]*)\]$")
+# What a header or a cell may say of its unit, by the metric's base unit: the factor to it.
+_UNITS: dict[str, dict[str, float]] = {
+    "ratio": {"%": 0.01},
+    "bytes": {"B": 1.0, "KiB": 2.0**10, "MiB": _MIB, "GiB": 2.0**30, "TiB": 2.0**40, "kB": 1e3, "MB": 1e6, "GB": 1e9},
+    "bytes_per_second": {
+        "B/s": 1.0,
+        "KiB/s": 2.0**10,
+        "MiB/s": _MIB,
+        "GiB/s": 2.0**30,
+        "kB/s": 1e3,
+        "MB/s": 1e6,
+        "GB/s": 1e9,
+    },
+    "watts": {"W": 1.0, "mW": 1e-3, "kW": 1e3},
+    "joules": {"J": 1.0, "mJ": 1e-3, "kJ": 1e3, "Wh": 3600.0, "kWh": 3.6e6},
+    "hertz": {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9},
+    "celsius": {"C": 1.0, "°C": 1.0},
+    "seconds": {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9},
+}
 
 TIMES = ("time_ms", "timestamp")
 HOSTS = ("host", "node")
@@ -54,7 +73,7 @@ DEVICES = {"device": "device", "index": "index", "uuid": "uuid", "gpu_uuid": "uu
 
 _ABSENT = {"", "n/a", "nan", "none", "null"}
 _BRACKETED = re.compile(r"\[.*\]")  # [N/A], [Not Supported], [Unknown Error], [GPU requires reset]
-_NUMBER_AND_UNIT = re.compile(r"([-+]?[0-9.]+(?:[eE][-+]?\d+)?)(?:\s*(?:%|[A-Za-z]{1,3}))?")
+_NUMBER_AND_UNIT = re.compile(r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]{1,3})?)\s*([%°µA-Za-z/]{0,6})")
 _RATIO_CEILING = 2.0  # a fan may run above its nominal speed
 
 
@@ -64,7 +83,7 @@ class ValueUnreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column that holds a metric: its place in the row, and the factor to base units."""
+    """A column that holds a metric: its place in the row, and the factor to base units where a cell names no unit."""
 
     position: int
     header: str
@@ -76,12 +95,33 @@ class Column:
         words = cell.strip()
         if words.lower() in _ABSENT or _BRACKETED.fullmatch(words):
             return None
-        value = _number(words, self.header) * self.factor
+        value = self._in_base_units(words)
         highest = _RATIO_CEILING if BY_NAME[self.metric].unit == "ratio" else 2.0**62 * BY_NAME[self.metric].resolution
         if not 0 <= value <= highest:
             limits = "expected a share from 0 to 1" if highest == _RATIO_CEILING else "expected a number from 0 on"
             raise ValueUnreadable(f"{self.header}: {words!r}: {limits}")
         return value
+
+    def _in_base_units(self, words: str) -> float:
+        if words.lower().startswith("0x"):
+            try:
+                return float(int(words, 16))
+            except (ValueError, OverflowError):
+                raise ValueUnreadable(f"{self.header}: {words!r} is no number") from None
+        matched = _NUMBER_AND_UNIT.fullmatch(words)
+        if not matched:
+            raise ValueUnreadable(f"{self.header}: {words!r} is no number")
+        unit = matched[2]
+        return float(matched[1]) * (unit_factor(self.metric, unit, self.header) if unit else self.factor)
+
+
+def unit_factor(metric: str, unit: str, header: str) -> float:
+    """Return what turns a number of this unit into the metric's base unit. Raises ValueUnreadable."""
+    known = _UNITS.get(BY_NAME[metric].unit, {})
+    if unit not in known:
+        expected = ", ".join(known) or "no unit"
+        raise ValueUnreadable(f"{header}: the unit {unit!r} is not one of {metric}: expected {expected}")
+    return known[unit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +175,13 @@ def _check_chosen(chosen: Mapping[str, str], *spellings: list[str]) -> None:
 
 
 def _column(position: int, header: str, name: str, chosen: Mapping[str, str]) -> Column | None:
-    metric = chosen.get(header) or chosen.get(name)
-    if metric:
-        return Column(position, header, metric, 1.0)
-    if name in BY_NAME:
-        return Column(position, header, name, 1.0)
-    known = _NVIDIA_SMI.get(name.lower()) or _NODE_METER.get(name.lower())
-    return Column(position, header, *known) if known else None
-
-
-def _number(words: str, header: str) -> float:
-    try:
-        if words.lower().startswith("0x"):
-            return float(int(words, 16))
-        matched = _NUMBER_AND_UNIT.fullmatch(words)
-        if matched:
-            return float(matched[1])
-    except ValueError:
-        pass
-    raise ValueUnreadable(f"{header}: {words!r} is no number")
+    metric, factor = chosen.get(header) or chosen.get(name) or (name if name in BY_NAME else ""), 1.0
+    if not metric:
+        known = _NVIDIA_SMI.get(name.lower()) or _NODE_METER.get(name.lower())
+        if known is None:
+            return None
+        metric, factor = known
+    unit = _UNIT.search(header)
+    if unit:
+        factor = unit_factor(metric, unit[1].strip(), header)
+    return Column(position, header, metric, factor)

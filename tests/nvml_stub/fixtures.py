@@ -7,6 +7,7 @@ ctypes path, in a child through `environment()`.
 import ctypes
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ import pynvml
 import pytest
 
 from tests.nvml_stub.build import COMPILER, build
+
+_THREADS = {"nvml-events", "sample", "sample-end"}
 
 
 class StubDriver:
@@ -167,4 +170,15 @@ def nvml_stub(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     # pynvml would look the driver up by name, once for the whole process: the next test must not find it there.
     monkeypatch.setattr(pynvml, "nvmlLib", ctypes.CDLL(str(nvml_library)))
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
-    return StubDriver(nvml_library, control)
+    driver = StubDriver(nvml_library, control)
+    yield driver
+    driver.clear()
+    _wait_for_threads()
+
+
+def _wait_for_threads() -> None:
+    """A thread that a test left behind would go on calling the driver, and count in the tests that follow."""
+    deadline = time.monotonic() + 5
+    while left := [thread.name for thread in threading.enumerate() if thread.name in _THREADS]:
+        assert time.monotonic() < deadline, f"the test left threads that call the driver: {left}"
+        time.sleep(0.02)

@@ -94,9 +94,11 @@ def prometheus(directory: Path, configuration: str, label: str) -> Iterator[Quer
             return {}  # it is still starting
         return {row["metric"][label]: float(row["value"][1]) for row in rows}
 
-    yield ask
-    process.terminate()
-    process.wait(timeout=DEADLINE_SECONDS)
+    try:
+        yield ask
+    finally:
+        process.terminate()
+        process.wait(timeout=DEADLINE_SECONDS)
 
 
 @pytest.fixture

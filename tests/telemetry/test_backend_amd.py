@@ -92,6 +92,19 @@ def test_a_call_that_the_device_refuses_is_not_repeated(smi, tmp_path):
     assert (0, "gpu_activity") in smi.asked
 
 
+def test_a_call_that_has_no_answer_yet_is_asked_again(smi, tmp_path):
+    smi.answers[0]["gpu_activity"] = dict.fromkeys(("gfx_activity", "umc_activity", "mm_activity"), "N/A")
+    device = opened(smi, tmp_path).sources()[0]
+    assert device.read()["gpu_utilization_ratio"] is AbsentReason.NOT_SUPPORTED
+    smi.answers[0]["gpu_activity"] = {"gfx_activity": 50, "umc_activity": 1, "mm_activity": 0}
+    assert device.read()["gpu_utilization_ratio"] == 0.5
+
+
+def test_a_width_of_all_bits_is_no_width(smi, tmp_path):
+    smi.answers[0]["pcie_info"]["pcie_metric"]["pcie_width"] = 0xFFFF
+    assert opened(smi, tmp_path).sources()[0].read()["pcie_link_width"] is AbsentReason.UNKNOWN
+
+
 def test_a_driver_that_was_unloaded_is_opened_again(smi, tmp_path):
     backend = opened(smi, tmp_path)
     smi.is_init = False

@@ -48,6 +48,8 @@ class Runtime:
 
     @staticmethod
     def _row(device, value):
+        if value is None:
+            return messages.Metric(attribute=messages.Attribute(value=messages.AttrValue(int_attr=device)))
         gauge = messages.Gauge(as_int=value) if isinstance(value, int) else messages.Gauge(as_double=value)
         attribute = messages.Attribute(key="device-id", value=messages.AttrValue(int_attr=device))
         return messages.Metric(attribute=attribute, gauge=gauge)
@@ -116,6 +118,27 @@ def test_a_chips_duty_cycle_stands_for_both_its_cores(tmp_path, runtime):
     assert [r["memory_used_bytes"] for r in found] == [2**33, 2**32]
 
 
+def test_a_workload_on_some_of_the_chips_leaves_the_others_unknown(two_chips, runtime):
+    for metric, rows in runtime.metrics.items():
+        runtime.metrics[metric] = rows[1:]
+    first, second = read(opened(two_chips, runtime.port))
+    assert set(first.values()) == {AbsentReason.NO_WORKLOAD}
+    assert (second["memory_used_bytes"], second["gpu_utilization_ratio"]) == (2**32, pytest.approx(0.12))
+
+
+def test_one_core_in_use_does_not_speak_for_the_other(tmp_path, runtime):
+    add_chip(tmp_path, "0000:00:04.0", "0x0027", "0x004f")
+    runtime.metrics |= {TOTAL: [(1, 2**34)], USED: [(1, 2**33)], DUTY: [(0, 40.0)]}
+    first, second = read(opened(tmp_path, runtime.port))
+    assert (first["memory_used_bytes"], second["memory_used_bytes"]) == (AbsentReason.NO_WORKLOAD, 2**33)
+    assert first["gpu_utilization_ratio"] == second["gpu_utilization_ratio"] == pytest.approx(0.4)
+
+
+def test_a_whole_number_in_the_place_of_a_fraction_is_read(two_chips, runtime):
+    runtime.metrics[DUTY] = [(0, 97), (1, 12)]
+    assert read(opened(two_chips, runtime.port))[0]["gpu_utilization_ratio"] == pytest.approx(0.97)
+
+
 def test_without_a_workload_nothing_is_known_and_the_reason_is_told(two_chips, runtime):
     runtime.stop()
     (first, _) = read(opened(two_chips, runtime.port))
@@ -151,6 +174,8 @@ def test_an_empty_list_is_no_zero(two_chips, runtime):
         ([(0, 1e9), (1, 50.0)], AbsentReason.UNKNOWN),
         ([(0, -1.0), (1, 50.0)], AbsentReason.UNKNOWN),
         ([(0, 1.0), (1, 2.0), (2, 3.0)], AbsentReason.UNKNOWN),
+        ([(0, 1.0), (0, 2.0)], AbsentReason.UNKNOWN),
+        ([(0, None), (1, None)], AbsentReason.UNKNOWN),
     ],
 )
 def test_an_answer_that_is_no_reading_is_a_reason(two_chips, runtime, answer, reason):

@@ -93,7 +93,7 @@ def test_whole_numbers_are_cut_as_dcgm_cuts_them(metric: str, value: float, name
 
 
 @pytest.mark.parametrize(
-    ("code", "message"), [(79, "GPU has fallen off the bus"), (0, "No error"), (9999, "Unknown XID")]
+    ("code", "message"), [(79, "GPU has fallen off the bus"), (0, "No Error"), (9999, "Unknown XID")]
 )
 def test_an_xid_has_its_code_and_its_words(code: int, message: str) -> None:
     make_host(values={"xid_last": code})

@@ -96,7 +96,7 @@ def reasons(readings):
     return {reason for values in readings.values() for reason in values.values()}
 
 
-def test_released_the_real_driver_is_shut_down_and_not_called_any_more(agents, tmp_path, nvml_stub):
+def test_released_the_real_driver_is_shut_down_and_not_called_any_more(nvml_stub, agents, tmp_path):
     agent = agents(tmp_path, NvmlBackend(listener=EventListener(wait_seconds=0.2)))
     wait_for(lambda: nvml_stub.calls(POWER) > 8)
     agent.drivers.ask("release", 30)
@@ -111,7 +111,7 @@ def test_released_the_real_driver_is_shut_down_and_not_called_any_more(agents, t
         pynvml.nvmlDeviceGetCount()
 
 
-def test_resumed_the_real_driver_is_read_again(agents, tmp_path, nvml_stub):
+def test_resumed_the_real_driver_is_read_again(nvml_stub, agents, tmp_path):
     agent = agents(tmp_path, NvmlBackend(listener=EventListener(wait_seconds=0.2)))
     wait_for(lambda: nvml_stub.calls(POWER) > 8)
     agent.drivers.ask("release", 30)

@@ -21,6 +21,7 @@ def sampler(nvml_stub):
     made.start()
     yield made
     nvml_stub.clear()
+    wait_for(lambda: not any(driver.held for driver in made.drivers()))  # the driver is not let go of while a call hangs
     made.stop()
 
 

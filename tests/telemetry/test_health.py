@@ -67,7 +67,7 @@ def test_the_catalogue_of_xids_holds_each_code_once():
 @pytest.mark.parametrize(
     ("code", "name"),
     [
-        (0, "No error"),
+        (0, "No Error"),
         (74, "NVLINK Error"),
         (79, "GPU has fallen off the bus"),
         (88, "NVDEC3 Error"),

@@ -96,6 +96,32 @@ def test_a_later_file_adds_a_metric_to_what_is_there(tmp_path):
     assert read.samples(device, "temperature_celsius", 0, 2**62).values.tolist() == [40]
 
 
+def test_two_files_of_one_command_are_joined_by_their_times(tmp_path):
+    power = write(tmp_path, "time_ms,host,watts\n1715960307000,a,5\n", "power.csv")
+    heat = write(tmp_path, "time_ms,host,temperature_celsius\n1715960307000,a,40\n", "heat.csv")
+    told, _ = run(power, heat)
+    assert "2 rows, 2 samples" in told
+    assert "0 bad rows" in told
+    assert read.samples(Device.objects.get(), "temperature_celsius", 0, 2**62).values.tolist() == [40]
+
+
+def test_where_two_files_differ_the_later_one_holds(tmp_path):
+    first = write(tmp_path, "time_ms,host,watts\n1715960307000,a,5\n", "1.csv")
+    second = write(tmp_path, "time_ms,host,watts\n1715960307000,a,6\n", "2.csv")
+    assert "0 bad rows" in run(first, second)[0]
+    assert watts() == [(1715960307000, 6.0)]
+
+
+def test_a_window_that_would_hold_too_many_samples_is_told_and_left_as_it_is(tmp_path):
+    start = 1_715_960_400_000
+    for number, shift in enumerate((0, 50)):
+        rows = "".join(f"{start + 100 * n + shift},a,{n}\n" for n in range(5_100))
+        told, faults = run(write(tmp_path, "time_ms,host,watts\n" + rows, f"{number}.csv"))
+    assert "1 bad rows" in told
+    assert len(watts()) == 5_100
+    assert "node 0" in faults
+
+
 def test_bad_rows_are_told_and_the_rest_is_imported(tmp_path):
     told, faults = run(write(tmp_path, "time_ms,host,watts\n1715960307000,a,5\nx,a,6\n"))
     assert "1 bad rows" in told

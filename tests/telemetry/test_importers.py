@@ -42,6 +42,11 @@ def test_canonical_columns_are_named_by_the_catalogue():
         ("clocks_event_reasons.active", "0x0000000000000004", "clock_event_reasons", 4),
         ("pcie.link.width.current", "16", "pcie_link_width", 16),
         ("watts", "5572", "power_draw_watts", 5572),
+        ("memory.used [GiB]", "12", "memory_used_bytes", 12 * 2**30),
+        ("memory.used [MiB]", "12 GiB", "memory_used_bytes", 12 * 2**30),
+        ("power.draw [mW]", "300000", "power_draw_watts", 300),
+        ("power_draw_watts", "0.3 kW", "power_draw_watts", 300),
+        ("gpu_utilization_ratio", "1 %", "gpu_utilization_ratio", 0.01),
     ],
 )
 def test_nvidia_smis_columns_are_read_in_base_units(column, cell, metric, value):
@@ -63,6 +68,18 @@ def test_a_cell_that_is_no_reading_is_refused(cell):
 def test_a_percentage_in_a_ratio_column_is_refused_and_not_believed():
     with pytest.raises(ValueUnreadable, match="share from 0 to 1"):
         header_of("time_ms,gpu_utilization_ratio").metrics[0].read("97")
+
+
+def test_the_unit_of_a_column_named_by_hand_counts():
+    (found,) = header_of("time_ms,util [%]", **{"util [%]": "gpu_utilization_ratio"}).metrics
+    assert found.read("2") == pytest.approx(0.02)
+
+
+def test_a_unit_that_is_not_the_metrics_is_refused():
+    with pytest.raises(ValueUnreadable, match="unit 'furlongs'"):
+        header_of("timestamp,power.draw [furlongs]")
+    with pytest.raises(ValueUnreadable, match="unit 'MiB'"):
+        header_of("timestamp,power.draw [W]").metrics[0].read("300 MiB")
 
 
 @given(cell=st.text(max_size=30))
@@ -163,6 +180,12 @@ def test_an_index_names_the_same_device_in_every_file():
 
 def test_a_uuid_in_the_device_column_is_the_devices_own():
     assert device_of(Row(1, "a", (("device", "GPU-1234"),), {}), is_gpu_file=False).uuid == "GPU-1234"
+
+
+@pytest.mark.parametrize("index", ["²", "9" * 5000, "12345"])
+def test_an_index_that_is_no_number_is_refused(index):
+    with pytest.raises(DeviceUnclear):
+        device_of(Row(1, "a", (("index", index),), {}), is_gpu_file=True)
 
 
 def test_a_device_with_impossible_characters_is_refused():

@@ -116,3 +116,24 @@ def test_steps_are_not_mixed_with_a_host_that_reports(tmp_path):
     with pytest.raises(CommandError, match="host gpu-a01 is real"):
         run(write(tmp_path, "time_ms,seconds\n1715960307000,2\n"), "--run", "r", "--host", "gpu-a01")
     assert not Run.objects.exists()
+
+
+def test_a_host_that_cannot_be_one_is_a_bad_row(tmp_path):
+    text = "time_ms,seconds,host\n1715960307000,2,node a/1\n1715960309000,2,gpu-9\n"
+    told, faults = run(write(tmp_path, text), "--run", "r")
+    assert "1 bad rows" in told
+    assert "line 2: host: 'node a/1'" in faults
+    assert Run.objects.get().host.name == "gpu-9"
+
+
+def test_steps_of_a_second_host_are_told_and_not_mixed_in(tmp_path):
+    text = "time_ms,seconds,host\n1715960307000,2,a\n1715960307000,3,b\n"
+    told, faults = run(write(tmp_path, text), "--run", "r")
+    assert told.startswith("1 steps of run r, 1 new; 1 bad rows")
+    assert "'b', after 'a'" in faults
+
+
+@pytest.mark.parametrize("step", ["²", "9" * 5000, "-1", "1.5"])
+def test_a_step_number_that_is_none_is_a_bad_row(tmp_path, step):
+    text = f"time_ms,seconds,step\n1715960307000,2,{step}\n1715960309000,2,7\n"
+    assert "1 bad rows" in run(write(tmp_path, text), "--run", "r")[0]

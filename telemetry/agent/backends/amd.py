@@ -52,11 +52,11 @@ class _Device:
         is_first = self.offered is None
         kept = []
         for ask, takes in CALLS if self.offered is None else self.offered:
-            found = self._ask(ask, takes)
+            found, is_refused = self._ask(ask, takes)
             if AbsentReason.GPU_IS_LOST in found.values():
                 return dict.fromkeys(METRICS, AbsentReason.GPU_IS_LOST)  # nothing that it still says counts
             readings.update(found)
-            if set(found.values()) != {AbsentReason.NOT_SUPPORTED}:
+            if not is_refused:
                 kept.append((ask, takes))
         if is_first:
             self.offered = kept  # what the device refuses is not asked again each tick
@@ -84,15 +84,17 @@ class _Device:
             slurm_job=owner.slurm_job,
         )
 
-    def _ask(self, ask: Ask, takes: Mapping[str, Take]) -> dict[str, Reading]:
+    def _ask(self, ask: Ask, takes: Mapping[str, Take]) -> tuple[dict[str, Reading], bool]:
+        """Return the readings, and whether the driver refuses the call for good; an answer of "N/A" may become a number."""
         try:
             answer = ask(self.smi, self.handle)
         except self.smi.AmdSmiLibraryException as error:
             self.is_stale = self.is_stale or error.err_code in _DRIVER_GONE
-            return dict.fromkeys(takes, REASONS.get(error.err_code, AbsentReason.UNKNOWN))
+            reason = REASONS.get(error.err_code, AbsentReason.UNKNOWN)
+            return dict.fromkeys(takes, reason), reason is AbsentReason.NOT_SUPPORTED
         except (self.smi.AmdSmiException, *SHAPE_ERRORS):
-            return dict.fromkeys(takes, AbsentReason.UNKNOWN)
-        return {metric: self._take(metric, take, answer) for metric, take in takes.items()}
+            return dict.fromkeys(takes, AbsentReason.UNKNOWN), False
+        return {metric: self._take(metric, take, answer) for metric, take in takes.items()}, False
 
     @staticmethod
     def _take(metric: str, take: Take, answer: Any) -> Reading:

@@ -33,7 +33,10 @@ REASONS = {
 _REASON_BITS = {"active_ppt_pwr": 0x4, "active_prochot_thrm": 0x8, "active_socket_thrm": 0x40, "active_vr_thrm": 0x40,
                 "active_hbm_thrm": 0x40}  # fmt: skip
 
-_CEILINGS = {"ratio": 1, "watts": 1e5, "celsius": 250, "hertz": 1e11, "bytes": 2**50, "joules": 2**53 / 1000}
+_CEILINGS = {
+    "ratio": 1, "watts": 1e5, "celsius": 250, "hertz": 1e11, "bytes": 2**50, "joules": 2**53 / 1000, "lanes": 32,
+    "generation": 16,
+}  # fmt: skip
 _COUNT_CEILING = 2**32 - 2
 _LEAST = {"power_limit_watts": 1.0, "temperature_celsius": 1.0, "memory_temperature_celsius": 1.0}
 

@@ -31,15 +31,16 @@ _CHIPS: dict[tuple[str, str], tuple[str, int]] = {
     ("0x006f", ""): ("TPU v6e", 1),
     ("0x0076", ""): ("TPU7x", 2),
 }
+_DUTY_PER_CHIP = {"TPU v2", "TPU v3"}  # their runtime tells the duty cycle of a chip, not of its cores
 _OWNED = re.compile(r"/dev/(?:accel|vfio/)(\d+)")
 
 _BYTES, _PERCENT = 1.0, 0.01
-# The runtime's name → (reading, member of the gauge, factor to base units, highest believable value).
-_METRICS: dict[str, tuple[str, str, float, float]] = {
-    "tpu.runtime.hbm.memory.total.bytes": ("memory_total_bytes", "as_int", _BYTES, 2.0**50),
-    "tpu.runtime.hbm.memory.usage.bytes": ("memory_used_bytes", "as_int", _BYTES, 2.0**50),
-    "tpu.runtime.tensorcore.dutycycle.percent": ("gpu_utilization_ratio", "as_double", _PERCENT, 1.0),
-    "tpu.runtime.hbm.utilization.percent": ("dram_active_ratio", "as_double", _PERCENT, 1.0),
+# The runtime's name → (reading, factor to base units, highest believable value).
+_METRICS: dict[str, tuple[str, float, float]] = {
+    "tpu.runtime.hbm.memory.total.bytes": ("memory_total_bytes", _BYTES, 2.0**50),
+    "tpu.runtime.hbm.memory.usage.bytes": ("memory_used_bytes", _BYTES, 2.0**50),
+    "tpu.runtime.tensorcore.dutycycle.percent": ("gpu_utilization_ratio", _PERCENT, 1.0),
+    "tpu.runtime.hbm.utilization.percent": ("dram_active_ratio", _PERCENT, 1.0),
 }
 _READINGS = (*(row[0] for row in _METRICS.values()), "memory_free_bytes", "memory_used_ratio")
 
@@ -55,7 +56,7 @@ class _Chip:
 class _Service:
     """The runtime's metrics of one moment, asked once for all devices of a tick."""
 
-    def __init__(self, address: str, n_devices: int) -> None:
+    def __init__(self, address: str, n_devices: int, duty_cores: int) -> None:
         try:
             import grpc
             from tpu_info.proto import tpu_metric_service_pb2 as messages
@@ -63,7 +64,8 @@ class _Service:
             raise BackendUnavailable(
                 "TPUs found, but not what reads them: pip install 'stepwatt-agent[tpu]'"
             ) from error
-        self._grpc, self._messages, self._n_devices = grpc, messages, n_devices
+        self._grpc, self._messages = grpc, messages
+        self._n_devices, self._duty_cores = n_devices, duty_cores
         # Keeps trying while nobody listens; the pause between tries must not outlast a tick by much.
         options = [("grpc.max_reconnect_backoff_ms", 2000), ("grpc.initial_reconnect_backoff_ms", 500)]
         self._channel = grpc.secure_channel(address, grpc.local_channel_credentials(), options=options)
@@ -88,7 +90,7 @@ class _Service:
 
     def _ask_all(self) -> dict[str, list[Reading]]:
         found: dict[str, list[Reading]] = {}
-        for name, (metric, member, factor, highest) in _METRICS.items():
+        for name, (metric, factor, highest) in _METRICS.items():
             try:
                 answer = self._ask(self._messages.MetricRequest(metric_name=name), timeout=_DEADLINE_SECONDS)
             except self._grpc.RpcError as error:
@@ -97,19 +99,26 @@ class _Service:
                     return {row[0]: [reason for _ in range(self._n_devices)] for row in _METRICS.values()}
                 found[metric] = [reason for _ in range(self._n_devices)]
             else:
-                found[metric] = self._by_device(answer.metric.metrics, member, factor, highest)
+                cores = self._duty_cores if metric == "gpu_utilization_ratio" else 1
+                found[metric] = self._by_device(answer.metric.metrics, factor, highest, cores)
         return found
 
-    def _by_device(self, rows: Any, member: str, factor: float, highest: float) -> list[Reading]:
-        """Return one reading a device. A chip that reports once for its cores (v2, v3) is repeated for each of them."""
-        ordered = sorted(rows, key=lambda row: row.attribute.value.int_attr)
-        if not ordered:
-            return [AbsentReason.NO_WORKLOAD] * self._n_devices
-        if self._n_devices % len(ordered):
+    def _by_device(self, rows: Any, factor: float, highest: float, cores: int) -> list[Reading]:
+        """Return one reading a device, placed by the id that each row names; a device without a row has no workload.
+
+        A row stands for `cores` devices. On the later hosts of a pod ids begin above 0, at a multiple of this host's number.
+        """
+        found: list[Reading] = [AbsentReason.NO_WORKLOAD] * self._n_devices
+        ids = {row.attribute.value.int_attr for row in rows}
+        n_places = self._n_devices // cores
+        if not ids:
+            return found
+        if len(ids) != len(rows) or min(ids) < 0 or min(ids) // n_places != max(ids) // n_places:
             return [AbsentReason.UNKNOWN] * self._n_devices  # which device a value belongs to cannot be told
-        values = [getattr(row.gauge, member) * factor for row in ordered]
-        each = self._n_devices // len(ordered)
-        return [value if 0 <= value <= highest else AbsentReason.UNKNOWN for value in values for _ in range(each)]
+        for row in rows:
+            place = row.attribute.value.int_attr % n_places
+            found[place * cores : (place + 1) * cores] = [_value(row.gauge, factor, highest)] * cores
+        return found
 
     def _reason(self, error: Any) -> AbsentReason:
         codes = self._grpc.StatusCode
@@ -121,6 +130,15 @@ class _Service:
             codes.PERMISSION_DENIED: AbsentReason.NO_PERMISSION,
             codes.DEADLINE_EXCEEDED: AbsentReason.TIMEOUT,
         }.get(error.code(), AbsentReason.UNKNOWN)
+
+
+def _value(gauge: Any, factor: float, highest: float) -> Reading:
+    """Return the gauge's number, whichever of its members holds one; an empty gauge is no zero."""
+    member = gauge.WhichOneof("value")
+    if member not in {"as_int", "as_double"}:
+        return AbsentReason.UNKNOWN
+    value = float(getattr(gauge, member)) * factor
+    return value if 0 <= value <= highest else AbsentReason.UNKNOWN  # NaN compares false
 
 
 @dataclass(slots=True)
@@ -175,7 +193,8 @@ class TpuBackend:
         chips = _find_chips(self._sys)
         if not chips:
             raise BackendUnavailable("no TPU on the PCI bus")
-        self._service = _Service(self._address, sum(chip.cores for chip in chips))
+        duty_cores = chips[0].cores if chips[0].name in _DUTY_PER_CHIP else 1  # a host has chips of one kind
+        self._service = _Service(self._address, sum(chip.cores for chip in chips), duty_cores)
         machine = machine_id(self._directory)
         cores = [(chip, core) for chip in chips for core in range(chip.cores)]
         self._devices = [
