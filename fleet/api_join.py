@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, ConfigDict
 from fleet import enrolment, membership, server_key, throttle
 from fleet.api_errors import ApiError, invalid
 from fleet.auth import client_address
-from fleet.enrolment import Identity, JoinRefused
+from fleet.enrolment import ClockRefused, Identity, JoinRefused
 from fleet.models import EventKind, Host
 
 MAX_BODY_BYTES = 4_096
@@ -28,8 +28,12 @@ _LATEST_MS = 253_402_300_799_000  # the last second of the year 9999
 
 
 def door(request: HttpRequest) -> bool:
-    """Let a request in before its body is looked at. Raises ApiError (413, 429)."""
-    if int(request.headers.get("Content-Length") or 0) > MAX_BODY_BYTES or len(request.body) > MAX_BODY_BYTES:
+    """Let a request in before its body is looked at. Raises ApiError (400, 413, 429)."""
+    try:
+        said_bytes = int(request.headers.get("Content-Length") or 0)
+    except ValueError:
+        raise invalid("Content-Length", "expected a number of bytes") from None
+    if said_bytes > MAX_BODY_BYTES or len(request.body) > MAX_BODY_BYTES:
         raise ApiError(413, "too_large", f"a join has at most {MAX_BODY_BYTES} bytes")
     wait = throttle.join_wait(client_address(request), timezone.now())
     if wait is not None:
@@ -85,6 +89,8 @@ def join(request: HttpRequest, asked: JoinRequest) -> JoinAnswer:
     now, address = timezone.now(), client_address(request)
     try:
         host = _admitted(asked, Identity(asked.public_key, asked.machine, address, asked.agent_version), now)
+    except ClockRefused as refusal:  # not counted: it is the host itself, and asks again until its clock is set
+        raise ApiError(409, "clock", str(refusal), "at_ms") from refusal
     except JoinRefused as refusal:
         throttle.join_failed(address, now)
         if refusal.kind == EventKind.CLONED_KEY:

@@ -21,6 +21,7 @@ from fleet.models import HOST_NAME_PATTERN, EnrolmentToken, EventKind, Host, Ori
 TOKEN_PREFIX = "swj_"  # noqa: S105 — not a secret: it lets scanners find tokens that were committed by mistake
 TOKEN_LIFETIME = timedelta(hours=24)
 ROTATION_CLOCK_MS = 5 * 60_000  # so far may an agent's clock be off when it rotates its key
+EARLIER_KEYS = 3  # as many rotations may a message outlast that waits in the broker
 ROTATE_CONTEXT = b"stepwatt rotate 1\0"
 _RESERVED = {"add"}  # /hosts/add/ is a page
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
@@ -43,6 +44,10 @@ class JoinRefused(Exception):
     ) -> None:
         super().__init__(message)
         self.host, self.kind, self.other = host, kind, other
+
+
+class ClockRefused(JoinRefused):
+    """The agent is whom it says, but its clock is off: it may ask again once that is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +111,18 @@ def rotate(name: str, identity: Identity, at_ms: int, signature: bytes, now: dat
 
 
 def enrol_own(name: str, identity: Identity, actor: Actor, now: datetime) -> None:
-    """Enrol the agent of the server's own machine, which needs no token. Raises HostRefused; twice changes nothing."""
+    """Enrol the agent of the server's own machine, which needs no token. Raises HostRefused; twice changes nothing.
+
+    A host that joined from another machine keeps its name and its key.
+    """
     with transaction.atomic():
         host, _ = Host.objects.get_or_create(name=name)
         if host.origin != Origin.REAL:
             raise HostRefused("name", f"{name} is {host.get_origin_display()}: no machine can join under its name")
         if bytes(host.public_key) == identity.public_key:
             return
+        if host.public_key and host.machine != identity.machine:
+            raise HostRefused("name", f"{name} is the name of a host that joined from another machine")
         try:
             _let_in(host, identity, actor, now)
         except JoinRefused as refusal:
@@ -154,7 +164,7 @@ def _join(token: str, identity: Identity, now: datetime) -> Host:
 
 
 def _let_in(host: Host, identity: Identity, actor: Actor, now: datetime) -> None:
-    fields = {"machine": identity.machine, "joined_at": now, "previous_key": b"", "rotated_at": None}
+    fields = {"machine": identity.machine, "joined_at": now, "earlier_keys": [], "key_used_at": None}
     was_member = bool(host.public_key)
     _take_key(host, identity, fields)
     again = " again, with a new key: its agent of before is no longer believed" if was_member else ""
@@ -171,15 +181,18 @@ def _rotate(name: str, identity: Identity, at_ms: int, signature: bytes, now: da
     host = Host.objects.select_for_update().filter(name=name, origin=Origin.REAL).first()
     if host is None or not host.public_key:
         raise JoinRefused(f"a key rotation for {name[:63]}, which is not enrolled, was refused")
-    if abs(at_ms - now.timestamp() * 1000) > ROTATION_CLOCK_MS:
-        raise JoinRefused(f"{host.name} asks for a new key with a clock that is more than 5 minutes off", host)
-    is_repeated = bytes(host.public_key) == identity.public_key
-    old_key = bytes(host.previous_key if is_repeated else host.public_key)
-    if not _has_signed(old_key, signature, rotation_text(name, identity.public_key, at_ms)):
+    present = bytes(host.public_key)
+    is_repeated = present == identity.public_key
+    signers = [bytes.fromhex(earlier["key"]) for earlier in host.earlier_keys[:1]] if is_repeated else [present]
+    text = rotation_text(name, identity.public_key, at_ms)
+    if not any(_has_signed(key, signature, text) for key in signers):
         raise JoinRefused(f"a key rotation for {host.name} is not signed by its present key", host)
+    if abs(at_ms - now.timestamp() * 1000) > ROTATION_CLOCK_MS:
+        raise ClockRefused(f"{host.name} asks for a new key with a clock that is more than 5 minutes off", host)
     if is_repeated:
         return host
-    _take_key(host, identity, {"machine": identity.machine, "previous_key": old_key, "rotated_at": now})
+    earlier = [{"key": present.hex(), "replaced_ms": int(now.timestamp() * 1000)}, *host.earlier_keys][:EARLIER_KEYS]
+    _take_key(host, identity, {"machine": identity.machine, "earlier_keys": earlier, "key_used_at": None})
     events.record(EventKind.KEY_ROTATED, now, f"{host.name} has a new key", host=host)
     audit.record(f"agent:{host.name}", "host.rotate_key", host.name, {"machine": identity.machine}, identity.address)
     _look_for_clones(host, now)

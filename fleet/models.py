@@ -34,12 +34,16 @@ class Host(models.Model):
         blank=True,
         help_text="The agent's Ed25519 key, 32 bytes; empty before it joined.",
     )
-    previous_key = models.BinaryField(
-        default=b"",
+    earlier_keys = models.JSONField(
+        default=list,
         blank=True,
-        help_text="The key before the last rotation: an agent may not have heard of its success.",
+        help_text="The keys that it rotated away from, newest first: [{key: hex, replaced_ms}]; joining clears them.",
     )
-    rotated_at = models.DateTimeField(null=True, blank=True)
+    key_used_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When the first message under its present key came after a rotation: its agent has that key.",
+    )
     machine = models.CharField(
         max_length=32,
         blank=True,
@@ -147,6 +151,9 @@ class EventKind(models.TextChoices):
     DRIVER_RELEASED = "driver_released", "driver let go"
     DRIVER_RESUMED = "driver_resumed", "driver taken up"
     SOFTWARE_CHANGED = "software_changed", "software changed"
+    CLOCK_WRONG = "clock_wrong", "clock ahead of the server's"
+    DEVICE_MOVED = "device_moved", "device moved to another host"
+    DEVICE_CLAIMED = "device_claimed", "device claimed by a second host"
     HOST_JOINED = "host_joined", "host joined"
     HOST_REMOVED = "host_removed", "host removed"
     KEY_ROTATED = "key_rotated", "key rotated"
@@ -155,6 +162,7 @@ class EventKind(models.TextChoices):
     REPLAYED_MESSAGE = "replayed_message", "message repeated"
     FORGED_ORDER = "forged_order", "order with a wrong signature refused by the host"
     REPLAYED_ORDER = "replayed_order", "order repeated, refused by the host"
+    ORDER_REFUSED = "order_refused", "order that the host cannot obey"
     CLONED_KEY = "cloned_key", "two agents use one key"
     CLONED_MACHINE = "cloned_machine", "two hosts have one machine id"
     JOIN_REFUSED = "join_refused", "join refused"
@@ -178,7 +186,7 @@ class Event(models.Model):
     detail = models.JSONField(default=dict, blank=True)
     first_at = models.DateTimeField()
     last_at = models.DateTimeField(db_index=True)
-    count = models.PositiveIntegerField(default=1)
+    count = models.PositiveBigIntegerField(default=1)
 
     class Meta:
         ordering = ["-last_at", "-pk"]

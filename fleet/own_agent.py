@@ -32,7 +32,8 @@ def enrol(broker_url: str, now: datetime) -> str:
         enrolment.enrol_own(name, Identity(key, machine), Actor.of_command(), now)
     except HostRefused as refusal:
         raise StartRefused(
-            f"this machine's agent cannot join: {refusal}; remove that host (manage.py remove_host {name})"
+            f"this machine's agent cannot join: {refusal}; remove that host (manage.py remove_host {name}) if it is gone, "
+            "or give this machine another name (hostnamectl)"
         ) from refusal
     except (import_string("telemetry.agent.invalid.ConfigInvalid"), OSError) as error:
         raise StartRefused(f"this machine's agent cannot be set up in {directory}: {error}") from error

@@ -3,7 +3,8 @@
 A message is believed only where the key signed it with which the host joined. What is refused becomes an event.
 """
 
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 from fleet import events
 from fleet.models import EventKind, Host, Origin
@@ -11,7 +12,7 @@ from telemetry import envelope
 from telemetry.envelope import Envelope, SignatureInvalid
 from telemetry.wire import MessageInvalid
 
-OLD_KEY_LIFETIME = timedelta(hours=1)  # what the broker still held when an agent took its new key
+OLD_KEY_LIFETIME = timedelta(days=7)  # what a broker may hold of a key that was replaced; raw data lives no longer
 
 
 def admit(payload: bytes, task: str, now: datetime) -> tuple[Host, bytes]:
@@ -33,8 +34,29 @@ def admit(payload: bytes, task: str, now: datetime) -> tuple[Host, bytes]:
 def _verified(letter: Envelope, task: str, host: Host, now: datetime) -> bytes:
     """Return the body. Raises SignatureInvalid."""
     try:
-        return letter.verify(task, bytes(host.public_key))
-    except SignatureInvalid:
-        if host.rotated_at is None or now - host.rotated_at > OLD_KEY_LIFETIME:
-            raise
-        return letter.verify(task, bytes(host.previous_key))
+        body = letter.verify(task, bytes(host.public_key))
+    except SignatureInvalid as refusal:
+        for key in _believed_keys(host, now):
+            with suppress(SignatureInvalid):
+                return letter.verify(task, key)
+        raise refusal from None
+    if host.earlier_keys and host.key_used_at is None:
+        rotated_here = Host.objects.filter(pk=host.pk, public_key=host.public_key, key_used_at=None)
+        rotated_here.update(key_used_at=now)
+    return body
+
+
+def _believed_keys(host: Host, now: datetime) -> list[bytes]:
+    """Return the earlier keys that may have signed what comes now.
+
+    The newest of them is believed until its agent was heard under the present key, however long that takes: an agent that
+    never learned that its rotation had succeeded would else be locked out. An agent has the one key once it signed its
+    successor's rotation with it.
+    """
+    last_used = host.key_used_at
+    believed = []
+    for earlier in host.earlier_keys:
+        if last_used is None or now - last_used <= OLD_KEY_LIFETIME:
+            believed.append(bytes.fromhex(earlier["key"]))
+        last_used = datetime.fromtimestamp(earlier["replaced_ms"] / 1000, UTC)
+    return believed

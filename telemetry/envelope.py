@@ -19,6 +19,7 @@ from telemetry.wire import HOST_NAME, MAX_BYTES, MessageInvalid, integer, matchi
 VERSION = 1
 MAX_ENVELOPE_BYTES = MAX_BYTES + 1_000
 NONCE_BYTES = 16
+_MAX_FIELDS = 16
 _CONTEXT: Final = b"stepwatt envelope 1"
 
 
@@ -61,7 +62,7 @@ def seal_order(key: Ed25519PrivateKey, task: str, host: str, body: bytes, expire
 
 def read(payload: bytes) -> Envelope:
     """Return the envelope, unverified. Raises MessageInvalid."""
-    message = read_message(payload, MAX_ENVELOPE_BYTES)
+    message = read_message(payload, MAX_ENVELOPE_BYTES, max_parts=1, max_length=_MAX_FIELDS)  # nobody has signed yet
     if message.get("v") != VERSION:
         raise MessageInvalid(f"v: expected an envelope of version {VERSION}, found {message.get('v')!r}")
     parts = {name: message.get(name) for name in ("body", "nonce", "sig")}

@@ -9,6 +9,9 @@ from typing import Any
 import msgpack
 
 MAX_KEYS = 1024
+_MAX_LENGTH = 100_000  # of one list or map; the longest are the rows of what is absent
+_MAX_PARTS = 250_000  # lists and maps in all: an empty one is one byte there and a hundred here
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LARGEST = 2**62
 
 
@@ -16,12 +19,43 @@ class MessageInvalid(ValueError):
     """A message does not fit the wire format; the text says which field."""
 
 
-def read_message(payload: object, limit: int) -> dict[str, Any]:
-    """Return the message's map. Raises MessageInvalid where the bytes are too many or are no map."""
+class _Parts:
+    """Counts a message's lists and maps as they are read, and ends the reading where they are too many."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = self._limit = limit
+
+    def take_map(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        self._take()
+        return dict(pairs)
+
+    def take_list(self, values: list[Any]) -> list[Any]:
+        self._take()
+        return values
+
+    def _take(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise MessageInvalid(f"message: expected at most {self._limit} lists and maps")
+
+
+def read_message(
+    payload: object, limit: int, *, max_parts: int = _MAX_PARTS, max_length: int = _MAX_LENGTH
+) -> dict[str, Any]:
+    """Return the message's map. Raises MessageInvalid where the bytes are too many or are no map.
+
+    `max_parts` bounds its lists and maps, itself included, `max_length` each of them: what a few bytes may allocate.
+    """
+    parts = _Parts(max_parts)
     if not isinstance(payload, bytes) or len(payload) > limit:
         raise MessageInvalid(f"message: expected at most {limit} bytes")
     try:
-        message = msgpack.unpackb(payload, strict_map_key=False)
+        message = msgpack.unpackb(
+            payload, strict_map_key=False, object_pairs_hook=parts.take_map, list_hook=parts.take_list,
+            max_map_len=max_length, max_array_len=max_length, max_ext_len=0,
+        )  # fmt: skip
+    except MessageInvalid:
+        raise
     except (ValueError, TypeError, msgpack.UnpackException) as error:  # TypeError: a list stands as a map's key
         raise MessageInvalid(f"message: not msgpack ({error})") from error
     if not isinstance(message, dict):

@@ -16,6 +16,7 @@ from telemetry.fields import MessageInvalid, integer, number, text
 
 MAX_DEVICES = 1024
 MAX_EVENTS = 10_000
+MAX_EVENT_COUNT = 1_000_000  # of equal ones in a batch: more, and the driver's report itself is the fault
 MAX_PROCESSES = 4_096  # of one device
 MAX_LINKS = 16_384  # every pair of 181 devices
 LATEST_MS = 253_402_300_799_000  # the end of the year 9999, and of Python's datetime
@@ -108,7 +109,7 @@ def read_event(row: object, uuids: Sequence[str]) -> DeviceEvent:
     code, at_ms, count = integer(row[2], "events"), integer(row[3], "events"), _small(row[4], "events")
     if at_ms > LATEST_MS:
         raise MessageInvalid("events: the time is after the year 9999")
-    return DeviceEvent(_named(row[0], uuids, "events"), EventKind(row[1]), code, at_ms, count)
+    return DeviceEvent(_named(row[0], uuids, "events"), EventKind(row[1]), code, at_ms, min(count, MAX_EVENT_COUNT))
 
 
 def put_processes(processes: Mapping[str, Sequence[DeviceProcess]], places: Places) -> list[Any]:

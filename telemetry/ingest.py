@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from django.conf import settings
 from django.db import transaction
 
 from fleet import events
 from fleet.models import Device, Event, EventKind, Host, Severity
-from telemetry import clock_events, inventory, notices, wire, xid
+from telemetry import clock_events, inventory, notices, wire, wire_v1, xid
 from telemetry.store import write
 from telemetry.store.write import Accepted
 from telemetry.wire import Batch, MessageInvalid
@@ -18,21 +19,28 @@ _IDS_KEPT = 1_000  # of notices that one event stands for
 
 
 def ingest(host: Host, body: bytes, now: datetime) -> bool:
-    """Store a batch that `host` sent; False where it changed nothing (it was stored before). Raises MessageInvalid."""
+    """Store a batch that `host` sent; False where it stored nothing: it was stored before, or is too old to tell.
+
+    Raises MessageInvalid.
+    """
     batch = wire.unpack(body)
     _check_sender(host, batch.host)
     newest = batch.times_ms[-1]
-    if newest > now.timestamp() * 1000 + FUTURE_MS:
-        raise MessageInvalid(
-            f"times_ms: {batch.host}'s clock is {newest / 1000 - now.timestamp():.0f} s ahead of the server's"
-        )
+    now_ms = now.timestamp() * 1000
+    if newest > now_ms + FUTURE_MS:
+        words = f"{batch.host}'s clock is {(newest - now_ms) / 1000:.0f} s ahead of the server's"
+        events.record(EventKind.CLOCK_WRONG, now, f"{words}: what it sends is refused", host=host)
+        raise MessageInvalid(f"times_ms: {words}")
+    if newest < now_ms - settings.STEPWATT_RETENTION_RAW * 1000:
+        _note_too_old(host, batch, now)
+        return False
     with transaction.atomic():
         accepted = write.accept(host, batch, body, now)
         if not accepted.is_new:
-            _note_replay(host, batch, now)
+            _note_replay(host, "a batch", batch.sent_ms, _name_of(batch), now)
             return False
         devices = inventory.know_devices(host, batch.devices, now)
-        inventory.know_host(host, batch, now)
+        inventory.know_host(host, batch, accepted.tells)
         _record_events(host, devices, batch, now)
         _note_clone(host, batch, accepted)
     return True
@@ -48,12 +56,25 @@ def ingest_notice(host: Host, body: bytes, now: datetime) -> bool:
         near = Event.objects.filter(
             kind=kind, host=host, first_at__lte=at + events.MERGE_WITHIN, last_at__gte=at - events.MERGE_WITHIN
         )
-        kept = [event.detail.get("notices", []) for event in near.order_by("-last_at")]
-        if any(notice.id in ids for ids in kept):
+        # Of all rows that this one may join: whichever it joins, no id is forgotten.
+        kept = dict.fromkeys(each for event in near.order_by("last_at") for each in event.detail.get("notices", []))
+        is_too_old = (now - at).total_seconds() > settings.STEPWATT_RETENTION_1M  # the event that knew it is gone
+        if is_too_old or notice.id in kept:
+            _note_replay(host, "a notice", notice.at_ms, {"notice": notice.id}, now)
             return False
-        ids = [*(kept[0] if kept else []), notice.id][-_IDS_KEPT:]
+        ids = [*kept, notice.id][-_IDS_KEPT:]
         events.record(kind, at, notice.text, host=host, detail={"notices": ids})
     return True
+
+
+def note_older_agent(payload: bytes, now: datetime) -> None:
+    """Tell of a refused message that it is an agent's of release 0.1, whose messages nobody signed. Of others nothing."""
+    name = wire_v1.host_of(payload)
+    if name:
+        text = f"an agent of an older version sends as {name}: it must be updated, and join"
+        action = "set up the host's agent anew, with the command that manage.py add_host prints"
+        detail = {"task": "batches without a signature", "host": name, "action": action}
+        events.record(EventKind.FOREIGN_MESSAGE, now, text, detail=detail)
 
 
 def _check_sender(host: Host, named: str) -> None:
@@ -86,14 +107,25 @@ def _words_of(kind: str, code: int) -> tuple[str, Severity, dict[str, str]]:
     return f"XID {code}: {row.name}", row.severity, {"meaning": row.meaning, "action": row.action.words}
 
 
-def _note_replay(host: Host, batch: Batch, now: datetime) -> None:
+def _note_replay(host: Host, what: str, sent_ms: int, name: Mapping[str, object], now: datetime) -> None:
     """A message that comes twice within minutes is the broker's doing, and silent; an old one was kept by somebody."""
-    age_ms = now.timestamp() * 1000 - batch.sent_ms
+    age_ms = now.timestamp() * 1000 - sent_ms
     if age_ms <= REPLAY_MS:
         return
-    text = f"a batch that was stored before came again, {age_ms / 60_000:.0f} min after it was sent"
-    detail = {"epoch": batch.epoch, "sequence": batch.sequence, "sent_ms": batch.sent_ms}
+    text = f"{what} that was stored before came again, {age_ms / 60_000:.0f} min after it was sent"
+    events.record(EventKind.REPLAYED_MESSAGE, now, text, host=host, detail={**name, "sent_ms": sent_ms})
+
+
+def _note_too_old(host: Host, batch: Batch, now: datetime) -> None:
+    """Whether it was stored before is not known any more: its chunk would be deleted by now."""
+    days = (now.timestamp() * 1000 - batch.times_ms[-1]) / 86_400_000
+    text = f"a batch of {days:.1f} days ago was refused: somebody repeats it, or the clock of {host.name} is behind"
+    detail = _name_of(batch) | {"sent_ms": batch.sent_ms}
     events.record(EventKind.REPLAYED_MESSAGE, now, text, host=host, detail=detail)
+
+
+def _name_of(batch: Batch) -> dict[str, object]:
+    return {"epoch": batch.epoch, "sequence": batch.sequence}
 
 
 def _note_clone(host: Host, batch: Batch, accepted: Accepted) -> None:

@@ -3,23 +3,26 @@
 Every function costs nothing, or one query, where nothing has changed.
 """
 
-import logging
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fleet import events
-from fleet.models import Device, EventKind, Host
+from fleet.models import Device, DeviceKind, EventKind, Host, Origin
+from telemetry.store import read
 from telemetry.wire import Batch, DeviceInfo
 
-logger = logging.getLogger(__name__)
+# Longer than a reboot with its memory test, so that nobody takes a device from a host that is about to come back; short
+# enough to move a board by hand. Whoever has the device then keeps it, as long as it reports: see docs/agents.md.
+LET_GO_AFTER = timedelta(minutes=15)
+_OF_THE_MACHINE = {DeviceKind.CPU, DeviceKind.NODE}
 
 
 def know_devices(host: Host, infos: Sequence[DeviceInfo], now: datetime) -> dict[str, Device]:
     """Make rows for new devices, keep what the driver says of the others; returns this host's by uuid.
 
-    A device may move to another host. While its old one still reports, two machines claim it (a cloned machine id, say):
-    it stays where it is. A part comes after its whole, in whatever order the batch has them.
+    A device of another host moves here where that one does not use it any more; else it stays there, and both are events.
+    A part comes after its whole, in whatever order the batch has them.
     """
     uuids = {info.uuid for info in infos} | {info.parent for info in infos if info.parent}
     known = {device.uuid: device for device in Device.objects.select_related("host").filter(uuid__in=uuids)}
@@ -28,12 +31,39 @@ def know_devices(host: Host, infos: Sequence[DeviceInfo], now: datetime) -> dict
         device, fields = known.get(info.uuid), _fields(host, info, known, parts)
         if device is None:
             known[info.uuid] = Device.objects.create(uuid=info.uuid, **fields)
-        elif device.host_id != host.pk and not device.host.is_silent(now):
-            logger.warning("%s and %s both claim device %s", device.host.name, host.name, info.uuid)
+        elif device.host_id != host.pk and not _may_move(device, host, now):
+            _note_owners(EventKind.DEVICE_CLAIMED, device, host, now)
         elif any(getattr(device, name) != value for name, value in fields.items()):
+            if device.host_id != host.pk:
+                _note_owners(EventKind.DEVICE_MOVED, device, host, now)
             Device.objects.filter(pk=device.pk).update(**fields)
             known[info.uuid] = Device(pk=device.pk, uuid=info.uuid, **fields)
     return {uuid: device for uuid, device in known.items() if device.host_id == host.pk}
+
+
+def _may_move(device: Device, claimant: Host, now: datetime) -> bool:
+    """Tell whether the device's host has let it go: a recording never holds it, an agent as long as it names it.
+
+    What is named by the machine's id (processors, the node) is never taken from a host that was heard after the claimant
+    had come: those are two machines with one id, and both are there. Where a machine was given a new name, it is not so.
+    """
+    owner = device.host
+    if owner.origin == Origin.IMPORTED or owner.heard_at is None:
+        return True
+    if device.kind in _OF_THE_MACHINE and owner.heard_at > (claimant.joined_at or claimant.created_at):
+        return False
+    if now - owner.heard_at > LET_GO_AFTER:
+        return True
+    latest = read.latest([owner]).get(owner.pk)
+    named = latest.devices.get(device.uuid) if latest else None
+    is_named = latest is None or named is None or latest.at_ms - named.at_ms <= LET_GO_AFTER.total_seconds() * 1000
+    return not is_named
+
+
+def _note_owners(kind: EventKind, device: Device, host: Host, now: datetime) -> None:
+    words = "moved here from" if kind == EventKind.DEVICE_MOVED else "is named by this host too, but belongs to"
+    text = f"{device.title} {device.uuid} {words} {device.host.name}"
+    events.record(kind, now, text, host=host, device=device, detail={"other_host": device.host.name})
 
 
 def _fields(host: Host, info: DeviceInfo, known: dict[str, Device], parts: set[str]) -> dict[str, Any]:
@@ -52,13 +82,15 @@ def _fields(host: Host, info: DeviceInfo, known: dict[str, Device], parts: set[s
     }
 
 
-def know_host(host: Host, batch: Batch, now: datetime) -> None:
-    """Keep software, topology and machine where the batch tells them; what changed becomes an event."""
+def know_host(host: Host, batch: Batch, tells: Collection[str]) -> None:
+    """Keep software, topology and machine where the batch tells them; what changed becomes an event.
+
+    `tells` names those of software and topology of which no newer batch has told: batches may come in any order.
+    """
     newest = datetime.fromtimestamp(batch.times_ms[-1] / 1000, UTC)
-    is_late = host.last_seen_at is not None and newest < host.last_seen_at <= now
-    if batch.software is not None and host.software != batch.software and not is_late:
+    if batch.software is not None and "software" in tells and host.software != batch.software:
         _keep_software(host, dict(batch.software), newest)
-    if batch.topology is not None and not is_late:
+    if batch.topology is not None and "topology" in tells:
         told = {"links": [list(link) for link in batch.topology.links], "numa": dict(batch.topology.numa)}
         if host.topology != told:
             Host.objects.filter(pk=host.pk).update(topology=told)

@@ -24,6 +24,7 @@ class NoticeKind(StrEnum):
     DRIVER_RESUMED = "driver_resumed"
     FORGED_ORDER = "forged_order"
     REPLAYED_ORDER = "replayed_order"
+    ORDER_REFUSED = "order_refused"  # of the server, but expired, or not to be noted: clocks, a full disk
 
 
 @dataclass(frozen=True, slots=True)

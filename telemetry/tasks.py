@@ -4,7 +4,7 @@ import logging
 from datetime import UTC, datetime
 
 from celery import shared_task
-from django.db import InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError
 
 from telemetry import authentic, ingest, retention, rollups
 from telemetry.notices import NOTICE_TASK
@@ -12,9 +12,10 @@ from telemetry.wire import INGEST_TASK, MessageInvalid
 
 logger = logging.getLogger(__name__)
 
-# A database that is away or busy for a while must not cost a message: it is tried again until it is stored.
+# A database that is away or busy for a while must not cost a message: it is tried again until it is stored. So is one
+# whose row somebody else made at the same moment: the next try finds it.
 UNTIL_STORED = {
-    "autoretry_for": (OperationalError, InterfaceError),
+    "autoretry_for": (OperationalError, InterfaceError, IntegrityError),
     "retry_backoff": True,
     "retry_backoff_max": 60,
     "max_retries": None,
@@ -29,6 +30,7 @@ def ingest_batch(payload: bytes) -> None:
         ingest.ingest(host, body, now)
     except MessageInvalid as error:
         logger.warning("a batch was refused: %s", error)
+        ingest.note_older_agent(payload, now)
 
 
 @shared_task(name=NOTICE_TASK, **UNTIL_STORED)

@@ -16,7 +16,18 @@ import zstandard
 
 from telemetry import catalog, codec, header, wire_v1
 from telemetry.batch import Batch, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
-from telemetry.fields import MessageInvalid, integer, mapping, matching, number, raw, read_message, rows, text
+from telemetry.fields import (
+    HOST_NAME,
+    MessageInvalid,
+    integer,
+    mapping,
+    matching,
+    number,
+    raw,
+    read_message,
+    rows,
+    text,
+)
 from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS, MAX_PROCESSES, UUID
 
 __all__ = [
@@ -32,7 +43,6 @@ MAX_BYTES = 4_000_000
 MAX_HEAD_BYTES = 2_000_000
 MAX_TICKS = 10_000
 MAX_SPAN_MS = 86_400_000  # what one message may make dirty
-HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _EPOCH = re.compile(r"[0-9a-f]{32}")
 _LEVEL = 9  # of a few hundred bytes: higher ones find no more, lower ones less
 
@@ -49,7 +59,12 @@ def host_queue(name: str) -> str:
 
 
 def pack(batch: Batch) -> bytes:
-    """Return the batch's bytes; readings become integers of their metric's resolution."""
+    """Return the batch's bytes; readings become integers of their metric's resolution.
+
+    Raises MessageInvalid where `unpack` would refuse them for their length.
+    """
+    if len(batch.times_ms) > MAX_TICKS:
+        raise MessageInvalid(f"times_ms: expected at most {MAX_TICKS} ticks, found {len(batch.times_ms)}")
     body = codec.encode(
         (metric.number, _steps(batch.columns[metric.name], metric.resolution))
         for metric in catalog.METRICS

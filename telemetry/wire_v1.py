@@ -10,14 +10,40 @@ from collections.abc import Container, Iterator
 from itertools import accumulate
 from typing import Any
 
+import msgpack
 import zstandard
 
 from telemetry import catalog
 from telemetry.codec import MAX_CELLS, BlockInvalid
-from telemetry.fields import MessageInvalid, rows, text
+from telemetry.fields import HOST_NAME, MessageInvalid, rows, text
 from telemetry.header import Absent, reason_of
 
 _WIDTH = 8
+_FIELDS = {"v", "host", "epoch", "seq", "times_ms", "mask", "body"}
+_MAX_FIELDS = 32
+
+
+def host_of(payload: object) -> str:
+    """Return the host that a batch names which came without an envelope, as release 0.1 sent them; "" where it is none.
+
+    Nothing but the names of its fields and the host is unpacked: nobody has signed it.
+    """
+    if not isinstance(payload, bytes):
+        return ""
+    reader = msgpack.Unpacker(max_buffer_size=len(payload), max_str_len=64, max_array_len=0, max_map_len=_MAX_FIELDS)
+    reader.feed(payload)
+    names, host = set(), ""
+    try:
+        for _ in range(min(reader.read_map_header(), _MAX_FIELDS)):
+            name = reader.unpack()
+            names.add(name)
+            if name == "host":
+                host = reader.unpack()
+            else:
+                reader.skip()
+    except (ValueError, TypeError, msgpack.UnpackException):  # TypeError: a list stands as a map's key
+        return ""
+    return host if names >= _FIELDS and isinstance(host, str) and HOST_NAME.fullmatch(host) else ""
 
 
 def columns(

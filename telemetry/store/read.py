@@ -20,7 +20,8 @@ from telemetry.models import Chunk, LatestState, MinuteRollup
 
 MINUTE_MS = 60_000
 _RAW_HOST_MS = 2 * 3_600_000  # two hours of one host, one hour of two, …: above this the minute rollups are read
-COUNTER_REACH_MS = 30_000  # a counter's growth across a longer silence is not counted: sums never bridge a gap
+_COUNTER_REACH_MS = 30_000  # a counter's growth across a longer silence is not counted: sums never bridge a gap
+_GAP_INTERVALS = 2.5  # unless it is sampled so slowly that this is no silence
 _STEPS_MS = [s * 1000 for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)]
 
 Floats = NDArray[np.float64]
@@ -136,6 +137,21 @@ def raw(
     return {key: series.samples() for key, series in gathered.items() if series.rows}
 
 
+def raw_with_reach(
+    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int
+) -> dict[tuple[str, str], Samples]:
+    """Return the same, and from before the start what the growth of counters begins from."""
+    found = raw(devices, metrics, start_ms - _COUNTER_REACH_MS, end_ms)
+    counters = [s for (_, metric), s in found.items() if catalog.BY_NAME[metric].kind is Kind.COUNTER]
+    longest_ms = max((reach_ms(series.interval_ms) for series in counters), default=0)
+    return raw(devices, metrics, start_ms - longest_ms, end_ms) if longest_ms > _COUNTER_REACH_MS else found
+
+
+def reach_ms(interval_ms: int) -> int:
+    """Return the longest time across which the growth of a counter counts that is sampled at this interval."""
+    return max(_COUNTER_REACH_MS, round(_GAP_INTERVALS * interval_ms))
+
+
 def _chunks(devices: Sequence[Device], start_ms: int, end_ms: int) -> QuerySet[Chunk]:
     hosts = {device.host_id for device in devices}
     return Chunk.objects.filter(host__in=hosts, end_ms__gte=start_ms, start_ms__lt=end_ms).order_by("start_ms")
@@ -168,7 +184,7 @@ def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, e
     """
     is_short = (end_ms - start_ms) * len({device.host_id for device in devices}) <= _RAW_HOST_MS
     if is_short and _chunks(devices, start_ms, end_ms).exists():
-        found = raw(devices, metrics, start_ms - COUNTER_REACH_MS, end_ms)
+        found = raw_with_reach(devices, metrics, start_ms, end_ms)
         interval_ms = max((series.interval_ms for series in found.values()), default=1000)
         block = _grid(start_ms, end_ms, _step_ms(start_ms, end_ms, points, 2 * interval_ms))
         for (uuid, metric), series in found.items():
@@ -220,12 +236,12 @@ def _settled(table: Floats) -> Floats:
 def counter_growth(found: Samples) -> tuple[NDArray[np.int64], Floats]:
     """Return when and by how much a counter grew: times `(m,)` of the later samples, growths `(m,)`.
 
-    A fall is a reset and adds nothing. Between two clocks, and across more than COUNTER_REACH_MS, nothing is counted.
+    A fall is a reset and adds nothing. Between two clocks, and across more than `reach_ms`, nothing is counted.
     """
     order = np.lexsort((found.times_ms, found.clocks))
     times, values, clocks = found.times_ms[order], found.values[order], found.clocks[order]
     growth = np.diff(values)
-    counts = (np.diff(clocks) == 0) & (np.diff(times) <= COUNTER_REACH_MS)
+    counts = (np.diff(clocks) == 0) & (np.diff(times) <= reach_ms(found.interval_ms))
     return times[1:][counts], np.where(growth < 0, 0.0, growth)[counts]
 
 
@@ -252,7 +268,8 @@ def _bucket_minutes(metric: str, rows: NDArray[np.float64], block: Bucketed) -> 
     first, step, n = block.shape
     bucket = (rows[:, 0].astype(np.int64) - first) // step
     if catalog.BY_NAME[metric].kind is Kind.COUNTER:
-        return BucketedMetric(increase=_column(_summed(bucket, rows[:, 5], n)))
+        is_known = ~np.isnan(rows[:, 5])
+        return BucketedMetric(increase=_column(_summed(bucket[is_known], rows[is_known, 5], n)))
     return _statistics(bucket, rows[:, 2], rows[:, 1], rows[:, 3], rows[:, 4], n)
 
 
@@ -283,7 +300,7 @@ def _summed(bucket: NDArray[np.int64], growth: Floats, n: int) -> Floats:
 def _minutes(
     devices: Sequence[Device], metrics: Sequence[str], block: Bucketed
 ) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
-    """Yield (uuid, metric, rows) with rows `(n, 6)`: minute_ms, minimum, mean, maximum, count, increase."""
+    """Yield (uuid, metric, rows) with rows `(n, 6)`: minute_ms, minimum, mean, maximum, count, increase (NaN where unknown)."""
     first, step, n = block.shape
     uuids = {device.pk: device.uuid for device in devices}
     rows = MinuteRollup.objects.filter(metric__in=metrics, minute_ms__gte=first, minute_ms__lt=first + n * step)
@@ -293,7 +310,7 @@ def _minutes(
     columns = ("device_id", "metric", "minute_ms", "minimum", "mean", "maximum", "count", "increase")
     for device_id, metric, *numbers in rows.order_by("minute_ms").values_list(*columns).iterator(chunk_size=5000):
         if device_id in uuids:
-            gathered.setdefault((device_id, metric), []).append(tuple(0.0 if x is None else x for x in numbers))
+            gathered.setdefault((device_id, metric), []).append(tuple(np.nan if x is None else x for x in numbers))
     for (device_id, metric), values in gathered.items():
         yield uuids[device_id], metric, np.array(values, dtype=np.float64)
 

@@ -19,9 +19,16 @@ from telemetry.wire import Batch
 WINDOW_MS = 600_000
 
 
+class WindowFull(ValueError):
+    """Two recordings of one device and time have more samples together than a window holds."""
+
+
 @transaction.atomic
 def keep(host: Host, window: Batch) -> bool:
-    """Store one device's window, whose `sequence` is its time over WINDOW_MS; False where it changed nothing."""
+    """Store one device's window, whose `sequence` is its time over WINDOW_MS; False where it changed nothing.
+
+    Raises WindowFull, and leaves what was there.
+    """
     known = Chunk.objects.select_for_update().filter(host=host, epoch=window.epoch, sequence=window.sequence).first()
     if known is not None:
         window = _joined(wire.unpack(bytes(known.body)), window)
@@ -35,7 +42,7 @@ def keep(host: Host, window: Batch) -> bool:
         sequence=window.sequence,
         defaults={"start_ms": start_ms, "end_ms": end_ms, "body": body},
     )
-    write.mark_dirty(host, start_ms, end_ms)
+    write.mark_dirty(host, window, is_late=True)
     _update_latest(host, window)
     newest = datetime.fromtimestamp(end_ms / 1000, UTC)
     Host.objects.filter(Q(last_seen_at=None) | Q(last_seen_at__lt=newest), pk=host.pk).update(last_seen_at=newest)
@@ -45,6 +52,12 @@ def keep(host: Host, window: Batch) -> bool:
 def _joined(old: Batch, new: Batch) -> Batch:
     """Return both windows' samples; where both have one of the same metric and time, the new one."""
     times = sorted({*old.times_ms, *new.times_ms})
+    if len(times) > wire.MAX_TICKS:
+        at = datetime.fromtimestamp(times[0] / 1000, UTC)
+        raise WindowFull(
+            f"{new.devices[0].uuid}: with what is stored, the ten minutes from {at:%F %T} UTC would have {len(times)} samples, "
+            f"more than {wire.MAX_TICKS}; import the recordings under hosts of their own, or with fewer samples a second"
+        )
     columns: dict[str, list[list[float | None]]] = {}
     for metric in {*old.columns, *new.columns}:
         found: dict[int, float | None] = {}

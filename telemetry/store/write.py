@@ -24,17 +24,21 @@ _EPOCH_MARGIN_MS = 120_000  # by so much two machines' clocks, or one before and
 
 
 class Accepted(NamedTuple):
-    """Whether a batch was new, and the other life of the same agent's key that goes on beside it, "" where there is none."""
+    """Whether a batch was new, and the other life of the same agent's key that goes on beside it, "" where there is none.
+
+    `tells` names what the host says of itself here ("software", "topology") and no newer batch has said.
+    """
 
     is_new: bool
     rival_epoch: str = ""
     rival_began_ms: int = 0
+    tells: frozenset[str] = frozenset()
 
 
 @transaction.atomic
 def accept(host: Host, batch: Batch, payload: bytes, now: datetime) -> Accepted:
     """Store a verified batch as it came; no effect where it was accepted before."""
-    chunk, is_new = Chunk.objects.get_or_create(
+    _, is_new = Chunk.objects.get_or_create(
         host=host,
         epoch=batch.epoch,
         sequence=batch.sequence,
@@ -42,18 +46,24 @@ def accept(host: Host, batch: Batch, payload: bytes, now: datetime) -> Accepted:
     )
     if not is_new:
         return Accepted(is_new=False)
-    mark_dirty(host, chunk.start_ms, chunk.end_ms)
-    accepted = _update_latest(host, batch, now)
     newest = datetime.fromtimestamp(batch.times_ms[-1] / 1000, UTC)
     # A time ahead of now is left from a clock that was wrong: what comes now is newer.
     older = Q(last_seen_at=None) | Q(last_seen_at__lt=newest) | Q(last_seen_at__gt=now)
     seen = Case(When(older, then=Value(newest)), default=F("last_seen_at"))
+    # From here on the host's row is locked: of two workers with batches of one host, also of a new one, the second waits.
     Host.objects.filter(pk=host.pk).update(heard_at=now, last_seen_at=seen)
+    row = LatestState.objects.filter(host=host).first()
+    before_ms = row.at_ms if row else 0
+    accepted = _update_latest(row, host, batch, now)
+    mark_dirty(host, batch, is_late=before_ms > batch.times_ms[-1])
     return accepted
 
 
-def mark_dirty(host: Host, start_ms: int, end_ms: int) -> None:
-    """Have the rollups of these minutes made (again)."""
+def mark_dirty(host: Host, batch: Batch, *, is_late: bool) -> None:
+    """Have the batch's minutes rolled up (again); where later ones are there, also those that a counter's growth reaches."""
+    start_ms, end_ms = batch.times_ms[0], batch.times_ms[-1]
+    if is_late:
+        end_ms += read.reach_ms(round(batch.sample_seconds * 1000))
     minutes = range(start_ms // MINUTE_MS, end_ms // MINUTE_MS + 1)
     rows = [DirtyMinute(host=host, minute_ms=minute * MINUTE_MS) for minute in minutes]
     # The conflicting row is written, not skipped: its lock makes a rollup in progress wait for this chunk.
@@ -62,20 +72,32 @@ def mark_dirty(host: Host, start_ms: int, end_ms: int) -> None:
     )
 
 
-def _update_latest(host: Host, batch: Batch, now: datetime) -> Accepted:
+def _update_latest(row: LatestState | None, host: Host, batch: Batch, now: datetime) -> Accepted:
     """Put the batch's last tick into the host's row, unless a newer one stands there: batches may come in any order."""
-    at_ms = batch.times_ms[-1]
-    row = LatestState.objects.select_for_update().filter(host=host).first()
+    at_ms, now_ms = batch.times_ms[-1], now.timestamp() * 1000
     is_first = row is None
     row = row or LatestState(host=host, at_ms=0, devices={})
-    accepted = _follow_epoch(row, batch)
-    if row.at_ms < at_ms or row.at_ms > now.timestamp() * 1000:
+    accepted = _follow_epoch(row, batch)._replace(tells=_follow_tells(row, batch, now_ms))
+    if row.at_ms < at_ms or row.at_ms > now_ms:
         _take_readings(row, batch)
         row.at_ms = at_ms
-    elif accepted.rival_epoch == "" and not is_first:
+    elif accepted.rival_epoch == "" and not accepted.tells and not is_first:
         return accepted
     row.save(force_insert=is_first, force_update=not is_first)
     return accepted
+
+
+def _follow_tells(row: LatestState, batch: Batch, now_ms: float) -> frozenset[str]:
+    """Keep when software and topology were told; return which of them this batch tells as the newest, also where it is late."""
+    at_ms, newest = batch.times_ms[-1], set()
+    for name, told, before_ms in (
+        ("software", batch.software, row.software_ms),
+        ("topology", batch.topology, row.topology_ms),
+    ):
+        if told is not None and (before_ms < at_ms or before_ms > now_ms):
+            setattr(row, f"{name}_ms", at_ms)
+            newest.add(name)
+    return frozenset(newest)
 
 
 def _follow_epoch(row: LatestState, batch: Batch) -> Accepted:
@@ -128,12 +150,17 @@ def dirty_minutes(limit: int) -> list[tuple[int, int]]:
     return list(DirtyMinute.objects.order_by("minute_ms").values_list("host_id", "minute_ms")[:limit])
 
 
+def leave_minute(host_id: int, minute_ms: int) -> None:
+    """Forget that the minute's rollups are to be made, until a batch of it comes."""
+    DirtyMinute.objects.filter(host=host_id, minute_ms=minute_ms).delete()
+
+
 @transaction.atomic
 def roll_up_minute(host_id: int, minute_ms: int) -> None:
     """Make the minute's rollups anew from its chunks. The mark goes first: a batch that comes meanwhile sets it again."""
     DirtyMinute.objects.filter(host=host_id, minute_ms=minute_ms).delete()
     devices = list(Device.objects.filter(host=host_id))
-    found = read.raw(devices, list(catalog.BY_NAME), minute_ms - read.COUNTER_REACH_MS, minute_ms + MINUTE_MS)
+    found = read.raw_with_reach(devices, list(catalog.BY_NAME), minute_ms, minute_ms + MINUTE_MS)
     ids = {device.uuid: device.pk for device in devices}
     rows = [
         row
@@ -156,7 +183,8 @@ def _rollup(device_id: int, metric: str, minute_ms: int, series: read.Samples) -
     increase = None
     if catalog.BY_NAME[metric].kind is Kind.COUNTER:
         at, growth = read.counter_growth(series)
-        increase = float(growth[at >= minute_ms].sum())
+        grown = growth[at >= minute_ms]
+        increase = float(grown.sum()) if grown.size else None
     return MinuteRollup(
         device_id=device_id, metric=metric, minute_ms=minute_ms, count=values.size, increase=increase,
         minimum=float(values.min()), mean=float(np.mean(values)), maximum=float(values.max()), last=float(values[-1]),

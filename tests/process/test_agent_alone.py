@@ -47,8 +47,9 @@ def broker(directory, port):
     return running([str(server_program()), *options])
 
 
-def first_batch(port) -> wire.Batch:
-    raw = Redis(port=port).lindex("telemetry", -1)
+def first_batch(port, place=-1) -> wire.Batch:
+    """Return the oldest batch that waits in the broker; at place 0, the newest."""
+    raw = Redis(port=port).lindex("telemetry", place)
     message = msgpack.unpackb(base64.b64decode(json.loads(raw)["body"]))
     return wire.unpack(envelope.read(message[0][0]).body)
 

@@ -21,7 +21,7 @@ from telemetry.agent.sampler import Sampler
 from telemetry.catalog import AbsentReason
 from telemetry.envelope import seal_order
 from telemetry.notices import NoticeKind
-from tests.telemetry.nvml_devices import ANSWERING_CALLS, FIELDS, POWER
+from tests.telemetry.nvml_devices import ANSWERING_CALLS, FIELDS
 from tests.telemetry.steered import Hang, SteeredBackend, wait_for
 
 HOST = "gpu-a01"
@@ -98,7 +98,7 @@ def reasons(readings):
 
 def test_released_the_real_driver_is_shut_down_and_not_called_any_more(nvml_stub, agents, tmp_path):
     agent = agents(tmp_path, NvmlBackend(listener=EventListener(wait_seconds=0.2)))
-    wait_for(lambda: nvml_stub.calls(POWER) > 8)
+    wait_for(lambda: len(agent.sampler.devices()) == 8)
     agent.drivers.ask("release", 30)
     calls_before = {name: nvml_stub.calls(name) for name in (*ANSWERING_CALLS, *FIELDS)}
 
@@ -113,7 +113,7 @@ def test_released_the_real_driver_is_shut_down_and_not_called_any_more(nvml_stub
 
 def test_resumed_the_real_driver_is_read_again(nvml_stub, agents, tmp_path):
     agent = agents(tmp_path, NvmlBackend(listener=EventListener(wait_seconds=0.2)))
-    wait_for(lambda: nvml_stub.calls(POWER) > 8)
+    wait_for(lambda: len(agent.sampler.devices()) == 8)
     agent.drivers.ask("release", 30)
     agent.drivers.ask("resume", 0)
 

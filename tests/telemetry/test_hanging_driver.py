@@ -21,7 +21,8 @@ def sampler(nvml_stub):
     made.start()
     yield made
     nvml_stub.clear()
-    wait_for(lambda: not any(driver.held for driver in made.drivers()))  # the driver is not let go of while a call hangs
+    # The driver is not let go of while a call hangs in it.
+    wait_for(lambda: not any(driver.held for driver in made.drivers()))
     made.stop()
 
 
