@@ -4,7 +4,7 @@ An agent carries an order out at most once and not after its expiry; it obeys no
 """
 
 import logging
-from datetime import datetime
+from datetime import UTC, datetime
 
 from celery import current_app
 from kombu.exceptions import OperationalError
@@ -29,7 +29,9 @@ def send(task: str, host: Host, body: bytes, expires: datetime) -> bool:
             task,
             [payload],
             queue=host_queue(host.name),
-            expires=expires,
+            # The broker may drop it then. No `expires`: by that the agent's worker would drop an order that its clock, being
+            # ahead, calls expired, and nobody would hear of it; the order desk tells.
+            expiration=max(0.0, (expires - datetime.now(UTC)).total_seconds()),
             argsrepr="",
             retry_policy=_PUBLISH_RETRIES,
         )

@@ -85,9 +85,15 @@ def _print_unit(given: argparse.Namespace) -> None:
 
 def _rotate_key(given: argparse.Namespace) -> None:
     from telemetry.agent.join import rotate_key
+    from telemetry.agent.server_call import CallFailed
     from telemetry.envelope import fingerprint
 
-    renewed = rotate_key(agent_directory(os.environ))
+    try:
+        renewed = rotate_key(agent_directory(os.environ))
+    except CallFailed as error:
+        if error.is_refusal:
+            raise
+        raise ConfigInvalid(f"{error}; the old key is in use, and a running agent asks again by itself") from error
     _say(f"{renewed.host} has the new key {fingerprint(renewed.public_key)}; a running agent takes it up by itself")
 
 

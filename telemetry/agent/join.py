@@ -1,11 +1,13 @@
 """Joining a fleet with a one-time token, and putting a new key in the place of the old. Called by `__main__`.
 
 The new key lies aside before the server hears of it, and stays there until the server's answer is on the disk: whatever
-is lost on the way, the same key asks again, and the server answers again.
+is lost on the way, the same key asks again, and the server answers again. Until then the old key signs, which the server
+believes until it hears the new one (telemetry/authentic.py): so a rotation may break off anywhere, for any time.
 """
 
 import json
 import logging
+import os
 import threading
 import time
 from base64 import b64decode, b64encode
@@ -37,6 +39,7 @@ JOIN_CONTEXT = b"stepwatt join 1\0"
 ROTATE_CONTEXT = b"stepwatt rotate 1\0"
 CLOCK_MS = 60_000
 RETRY_SECONDS = 60.0
+REFUSED_SECONDS = 3600.0  # until the server is asked again that said no: it tells people each time
 _LOCK = "keys.lock"
 AGENT_LOCK = "lock"  # held by app.run
 Warn = Callable[[str], None]
@@ -70,48 +73,34 @@ def join(
         _compare_clocks(text, asked_ms, warn)
         _compare_versions(text, server_url, warn)
         joined = _membership(text, server_url.rstrip("/"), public_key, key.public_bytes, ca_file)
+        # A rotation that was broken off is void; the key that was meant for it may be what others know.
+        (directory / NEXT_NAME).unlink(missing_ok=True)
         memberships.commit(directory, joined, JOINING_NAME)
     return joined
 
 
 def rotate_key(directory: Path) -> Membership:
     """Give this host a new key, signed by the old one; a running agent takes it up by itself. Raises as `join` does."""
+    _refuse_another_user(directory)
     with private_file.alone(directory / _LOCK):
-        present = memberships.load(directory)
-        memberships.settle(directory, present)
+        present = _settled(directory)
         if not present.server_url:
             raise ConfigInvalid(
                 f"this is the server's own agent: for a new key stop the server, remove {directory / KEY_NAME}, and start it"
             )
-        old = HostKey.load(directory)
-        if old is None:
-            raise ConfigInvalid(
-                f"{directory}: the host's key is missing; join again with a new token (manage.py add_host)"
-            )
-        new = HostKey.load_or_create(directory, NEXT_NAME)
-        answer = post(present.server_url, PATH, _rotation(directory, present.host, old, new), present.server_ca)
-        if _bytes(answer, "server_public_key") != present.server_public_key:
-            raise ConfigInvalid(
-                f"{present.server_url} has another key than when this host joined; nothing was changed here"
-            )
-        text = _verified(answer, present.server_public_key, new.public_bytes)
-        fields = _membership(text, present.server_url, present.server_public_key, new.public_bytes, present.server_ca)
-        renewed = replace(fields, host=present.host)
-        memberships.commit(directory, renewed, NEXT_NAME)
-    return renewed
+        return _rotate(directory, present)
 
 
 def finish(directory: Path) -> None:
-    """Bring a rotation to its end that was broken off: the server may believe the next key only. Called at each start.
+    """Bring a rotation to its end that was broken off, now or while the agent runs. Called at each start.
 
-    Tries now, and where the server is not reached, on a thread, until it answers. Raises NotJoined, ConfigInvalid.
+    Tries now, and on a thread from then on, whenever a next key lies there. Raises NotJoined, ConfigInvalid.
     """
     with private_file.alone(directory / _LOCK):
-        present = memberships.load(directory)
-        memberships.settle(directory, present)
-        is_waiting = (directory / NEXT_NAME).exists() and bool(present.server_url)
-    if is_waiting and not _has_finished(directory):
-        threading.Thread(target=_finish_later, args=(directory,), name="rotate", daemon=True).start()
+        present = _settled(directory)
+    if present.server_url:
+        pause = _finish_once(directory)
+        threading.Thread(target=_keep_finishing, args=(directory, pause), name="rotate", daemon=True).start()
 
 
 def machine_digest(directory: Path) -> str:
@@ -129,21 +118,67 @@ def _no_agent_running(directory: Path) -> Iterator[None]:
         raise ConfigInvalid(f"an agent runs in {directory}: stop it, join, and start it again") from None
 
 
-def _finish_later(directory: Path) -> None:
-    while not _has_finished(directory):
-        time.sleep(RETRY_SECONDS)
+def _keep_finishing(directory: Path, pause: float) -> None:
+    while True:
+        time.sleep(pause)
+        try:
+            pause = _finish_once(directory)
+        except Exception:  # the thread's outermost loop: what nobody thought of must not end it
+            logger.exception("the key's rotation is not finished")
 
 
-def _has_finished(directory: Path) -> bool:
-    """Try once; True also where trying again is in vain."""
+def _finish_once(directory: Path) -> float:
+    """Finish a rotation, if one waits, and return how many seconds to wait before looking again."""
+    if not (directory / NEXT_NAME).exists():
+        return RETRY_SECONDS
     try:
-        rotate_key(directory)
+        with private_file.alone(directory / _LOCK):
+            present = _settled(directory)
+            if (directory / NEXT_NAME).exists():  # else a command was quicker: no second rotation
+                _rotate(directory, present)
     except CallFailed as error:
         logger.warning("the key's rotation is not finished: %s", error)
-        return error.is_refusal
-    except (ConfigInvalid, OSError) as error:
+        return REFUSED_SECONDS if error.is_refusal else RETRY_SECONDS
+    except ConfigInvalid as error:
         logger.warning("the key's rotation is not finished: %s; say stepwatt-agent rotate-key to try again", error)
-    return True
+        return REFUSED_SECONDS
+    except OSError as error:
+        logger.warning("the key's rotation is not finished: %s", error)
+    else:
+        logger.info("the key's rotation is finished")
+    return RETRY_SECONDS
+
+
+def _settled(directory: Path) -> Membership:
+    """Return the membership, with the key that belongs to it in its place. To be called under the lock."""
+    present = memberships.load(directory)
+    memberships.settle(directory, present)
+    return present
+
+
+def _refuse_another_user(directory: Path) -> None:
+    """A key that another user wrote, such as root, is one that the agent cannot read."""
+    owner = directory.stat().st_uid
+    if owner != os.geteuid():
+        raise ConfigInvalid(f"{directory} belongs to user {owner}: say stepwatt-agent rotate-key as that user")
+
+
+def _rotate(directory: Path, present: Membership) -> Membership:
+    """Ask the server, and become what it says. To be called under the lock."""
+    old = HostKey.load(directory)
+    if old is None:
+        raise ConfigInvalid(f"{directory}: the host's key is missing; join again with a new token (manage.py add_host)")
+    new = HostKey.load_or_create(directory, NEXT_NAME)
+    answer = post(present.server_url, PATH, _rotation(directory, present.host, old, new), present.server_ca)
+    if _bytes(answer, "server_public_key") != present.server_public_key:
+        raise ConfigInvalid(
+            f"{present.server_url} has another key than when this host joined; nothing was changed here"
+        )
+    text = _verified(answer, present.server_public_key, new.public_bytes)
+    fields = _membership(text, present.server_url, present.server_public_key, new.public_bytes, present.server_ca)
+    renewed = replace(fields, host=present.host)
+    memberships.commit(directory, renewed, NEXT_NAME)
+    return renewed
 
 
 def _rotation(directory: Path, host: str, old: HostKey, new: HostKey) -> dict[str, Any]:

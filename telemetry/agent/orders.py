@@ -1,7 +1,8 @@
 """The order desk: opens what comes from the server, and lets each order through once. Called by the host's Celery tasks.
 
 An order is obeyed if the server's key signed it for this host and this task, if it has not expired, and if its nonce is
-new. Nonces are remembered on the disk for longer than their orders hold. What was refused, the server is told.
+new. Nonces are remembered on the disk for longer than their orders hold. What was refused stands in the log, and the
+server is told.
 """
 
 import logging
@@ -10,12 +11,12 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from telemetry import envelope
 from telemetry.agent import private_file
 from telemetry.agent.invalid import ConfigInvalid
-from telemetry.envelope import NONCE_BYTES, SignatureInvalid
+from telemetry.envelope import NONCE_BYTES, Envelope, SignatureInvalid
 from telemetry.notices import Notice, NoticeKind
 from telemetry.wire import MessageInvalid
 
@@ -26,8 +27,16 @@ MAX_LIFETIME_MS = 7 * 86_400_000  # nobody orders a week ahead; bounds what must
 KEEP_AFTER_EXPIRY_MS = 86_400_000  # a clock that is set back by less makes no old order new
 MAX_NONCES = 100_000
 FORGET_AFTER_LINES = 1_000  # the file is written anew when it has so many, and twice as many as it needs
+REDELIVERY_MS = 10 * 60_000  # a broker that hands an order out again does so soon
 TELL_EVERY_MS = 60_000  # of each kind: a flood of forged orders is one notice a minute
 _NONCE = re.compile(rb"[0-9a-f]{32}")
+
+
+class _Taken(NamedTuple):
+    """An order: when it expires, and when this host took it (UTC milliseconds)."""
+
+    expires_ms: int
+    at_ms: int
 
 
 class OrderRefused(MessageInvalid):
@@ -35,7 +44,7 @@ class OrderRefused(MessageInvalid):
 
 
 class OrderDesk:
-    """`tell` is handed the notices for the server: forged and replayed orders, counted, at most one a minute of each."""
+    """`tell` is handed the notices for the server: refused orders, counted, at most one a minute of each kind."""
 
     def __init__(
         self, directory: Path, host: str, server_public_key: bytes, tell: Callable[[Notice], None] | None = None
@@ -43,18 +52,18 @@ class OrderDesk:
         self._path = directory / FILE
         self._host, self._server_public_key, self._tell = host, server_public_key, tell
         self._lock = Lock()
-        self._seen: dict[bytes, int] = _read(self._path)  # nonce → when its order expires
+        self._seen: dict[bytes, _Taken] = _read(self._path)  # by the order's nonce
         self._lines, self._forget_at = len(self._seen), FORGET_AFTER_LINES
-        self._refused: dict[NoticeKind, int] = {}
-        self._told_ms: dict[NoticeKind, int] = {}
+        self._refused: dict[NoticeKind | None, int] = {}  # None: what is no message at all
+        self._told_ms: dict[NoticeKind | None, int] = {}
 
-    def open(self, task: str, payload: bytes, now_ms: int, *, is_redelivery: bool = False) -> bytes:
-        """Return the body of an order to `task`. Raises MessageInvalid (OrderRefused): then nothing may be done.
+    def open(self, task: str, payload: object, now_ms: int, *, is_redelivery: bool = False) -> bytes:
+        """Return the body of an order to `task`. Raises OrderRefused: then nothing may be done.
 
-        `is_redelivery`: the broker says that it hands the message out again. Then a known nonce is no attack, and the
-        order was taken: what it asked for was done, or the server asks again by a new order.
+        `is_redelivery`: the broker says that it hands the message out again. Soon after the order was taken, that is no
+        attack: what it asked for was done, or the server asks again by a new order. Later, nobody believes the broker.
         """
-        order = envelope.read(payload)
+        order = self._read(task, payload, now_ms)
         if order.host != self._host:
             self._refuse(
                 NoticeKind.FORGED_ORDER, now_ms, f"{task}: an order for {order.host[:63]} came to {self._host}"
@@ -65,49 +74,58 @@ class OrderDesk:
             self._refuse(NoticeKind.FORGED_ORDER, now_ms, f"{task}: an order that the server's key did not sign")
         if len(order.nonce) != NONCE_BYTES:
             self._refuse(NoticeKind.FORGED_ORDER, now_ms, f"{task}: a message of the server that is no order")
-        if now_ms > order.expires_ms:
-            raise OrderRefused(f"{task}: the order expired {(now_ms - order.expires_ms) / 1000:.0f} s ago")
-        if order.expires_ms > now_ms + MAX_LIFETIME_MS:
-            raise OrderRefused(
-                f"{task}: the order holds for more than {MAX_LIFETIME_MS // 86_400_000} days; see the clock"
-            )
         with self._lock:
-            is_known = order.nonce in self._seen
-            if not is_known:
-                self._remember(order.nonce, order.expires_ms, now_ms)
-        if is_known and is_redelivery:
+            taken = self._seen.get(order.nonce)
+            obstacle = "" if taken else self._remember(order.nonce, _Taken(order.expires_ms, now_ms))
+        if obstacle:
+            self._refuse(NoticeKind.ORDER_REFUSED, now_ms, f"{task}: {obstacle}")
+        if taken and is_redelivery and abs(now_ms - taken.at_ms) < REDELIVERY_MS:
+            logger.info("%s: the broker handed an order out again that this host took", task)
             raise OrderRefused(f"{task}: the broker handed an order out again that this host took")
-        if is_known:
+        if taken:
             self._refuse(NoticeKind.REPLAYED_ORDER, now_ms, f"{task}: an order that this host took before")
         return body
 
-    def _remember(self, nonce: bytes, expires_ms: int, now_ms: int) -> None:
-        """Have the nonce on the disk before its order is obeyed. Raises OrderRefused where that cannot be."""
-        if self._lines >= self._forget_at:
-            self._forget(now_ms)
-        if len(self._seen) >= MAX_NONCES:
-            raise OrderRefused(f"{MAX_NONCES} orders hold at once: no more are taken before some have expired")
+    def _read(self, task: str, payload: object, now_ms: int) -> Envelope:
+        """Return the message. What is none is not told: whoever reaches the broker could fill the events with it."""
         try:
-            private_file.append(self._path, _line(nonce, expires_ms))
+            if not isinstance(payload, bytes):
+                raise MessageInvalid("expected bytes")  # noqa: TRY301 — one place says what is left out
+            return envelope.read(payload)
+        except MessageInvalid as error:
+            self._refuse(None, now_ms, f"{task}: what is no order ({error})")
+
+    def _remember(self, nonce: bytes, order: _Taken) -> str:
+        """Have the nonce on the disk before its order is obeyed; return why it cannot be obeyed, "" where it can."""
+        now_ms = order.at_ms
+        if now_ms > order.expires_ms:
+            return f"an order that expired {(now_ms - order.expires_ms) / 1000:.0f} s ago by this host's clock"
+        if order.expires_ms > now_ms + MAX_LIFETIME_MS:
+            days = MAX_LIFETIME_MS // 86_400_000
+            return f"an order that holds for more than {days} days by this host's clock"
+        try:
+            if self._lines >= self._forget_at:
+                self._forget(now_ms)
+            if len(self._seen) >= MAX_NONCES:
+                return f"an order beyond the {MAX_NONCES} that hold (no more are taken before some have expired)"
+            private_file.append(self._path, _line(nonce, order))
         except OSError as error:
-            raise OrderRefused(
-                f"{self._path}: the order cannot be noted ({error.strerror}), so it is not obeyed"
-            ) from error
-        self._seen[nonce] = expires_ms
+            return f"an order that cannot be noted ({self._path}: {error.strerror}) and so is not obeyed"
+        self._seen[nonce] = order
         self._lines += 1
+        return ""
 
     def _forget(self, now_ms: int) -> None:
-        """Write anew what must still be remembered."""
-        kept = {nonce: at for nonce, at in self._seen.items() if at + KEEP_AFTER_EXPIRY_MS >= now_ms}
-        try:
-            private_file.write(self._path, b"".join(_line(nonce, at) for nonce, at in kept.items()))
-        except OSError as error:
-            raise OrderRefused(f"{self._path}: cannot be written ({error.strerror}), so no order is obeyed") from error
+        """Write anew what must still be remembered. Raises OSError."""
+        kept = {
+            nonce: order for nonce, order in self._seen.items() if order.expires_ms + KEEP_AFTER_EXPIRY_MS >= now_ms
+        }
+        private_file.write(self._path, b"".join(_line(nonce, order) for nonce, order in kept.items()))
         self._seen, self._lines = kept, len(kept)
         self._forget_at = max(FORGET_AFTER_LINES, min(2 * len(kept), MAX_NONCES))
 
-    def _refuse(self, kind: NoticeKind, now_ms: int, reason: str) -> NoReturn:
-        """Count, tell at most once a minute, and raise."""
+    def _refuse(self, kind: NoticeKind | None, now_ms: int, reason: str) -> NoReturn:
+        """Count, log and tell at most once a minute, and raise."""
         with self._lock:
             count = self._refused[kind] = self._refused.get(kind, 0) + 1
             told_ms = self._told_ms.get(kind)
@@ -117,17 +135,17 @@ class OrderDesk:
         if is_due:
             text = f"{reason} was refused" + (f" ({count} such since the last notice)" if count > 1 else "")
             logger.warning("%s", text)
-            if self._tell:
+            if self._tell and kind:
                 self._tell(Notice(secrets.token_hex(16), self._host, kind, now_ms, text))
         raise OrderRefused(reason)
 
 
-def _line(nonce: bytes, expires_ms: int) -> bytes:
-    """A line begins with its newline, so that one which a crash cut off does not swallow the next."""
-    return f"\n{expires_ms} {nonce.hex()}".encode()
+def _line(nonce: bytes, order: _Taken) -> bytes:
+    """A line begins with its newline, so that one which a crash cut off does not swallow the next, and ends with the nonce."""
+    return f"\n{order.expires_ms} {order.at_ms} {nonce.hex()}".encode()
 
 
-def _read(path: Path) -> dict[bytes, int]:
+def _read(path: Path) -> dict[bytes, _Taken]:
     """Return the nonces. A line that a crash cut off belongs to an order that was not obeyed. Raises ConfigInvalid."""
     try:
         lines = path.read_bytes().splitlines()
@@ -137,7 +155,8 @@ def _read(path: Path) -> dict[bytes, int]:
         raise ConfigInvalid(f"{path}: the orders taken so far cannot be read ({error.strerror})") from error
     found = {}
     for line in lines:
-        expires, _, nonce = line.partition(b" ")
+        expires, _, rest = line.partition(b" ")
+        at, _, nonce = rest.rpartition(b" ")  # an agent of before wrote no time
         if expires.isdigit() and _NONCE.fullmatch(nonce):
-            found[bytes.fromhex(nonce.decode())] = int(expires)
+            found[bytes.fromhex(nonce.decode())] = _Taken(int(expires), int(at) if at.isdigit() else 0)
     return found

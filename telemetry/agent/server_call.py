@@ -16,11 +16,12 @@ from telemetry.agent.invalid import ConfigInvalid
 from telemetry.agent.version import version
 
 TIMEOUT_SECONDS = 15.0
+CLOCK_CODE = "clock"  # the API's word for a clock that is off: no refusal, as clocks are set
 _MAX_ANSWER_BYTES: Final = 65_536
 
 
 class CallFailed(ConfigInvalid):
-    """There is no answer to work with. `is_refusal` where the server said no, and would again."""
+    """There is no answer to work with. `is_refusal` where the server said no, and would say so again in a while."""
 
     def __init__(self, message: str, *, is_refusal: bool = False) -> None:
         super().__init__(message)
@@ -69,10 +70,12 @@ def _refusal(error: HTTPError, url: str) -> CallFailed:
         place = error.headers.get("Location", "elsewhere")
         return CallFailed(f"{url}: the server sends us to {place[:200]}; give the address without a detour")
     try:
-        told = json.loads(error.read(_MAX_ANSWER_BYTES))["error"]["message"]
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+        told = json.loads(error.read(_MAX_ANSWER_BYTES))["error"]
+        code, message = told.get("code"), str(told["message"])
+    except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError):
         return CallFailed(f"{url}: answered with status {error.code}; is this the address of a Stepwatt server?")
-    return CallFailed(f"{url}: {str(told)[:500]}", is_refusal=error.code < 500 and error.code != 429)
+    is_refusal = error.code < 500 and error.code != 429 and code != CLOCK_CODE
+    return CallFailed(f"{url}: {message[:500]}", is_refusal=is_refusal)
 
 
 def _object(raw: bytes, url: str) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class Machine:
             "proc/cpuinfo", "processor : 0\nmodel name\t: Intel(R) Xeon(R) Platinum 8480+\ncpu MHz\t\t: 2000.5\n"
         )
 
+        self.write("proc/meminfo", "MemTotal:  8388608 kB\nMemFree:  100 kB\nMemAvailable:  6291456 kB")
+
     def write(self, path, content):
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)

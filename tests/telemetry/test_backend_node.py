@@ -1,11 +1,13 @@
 """The node backend over recorded files of proc and sysfs, and over this machine itself."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry import catalog
-from telemetry.agent.backends.kernel import pressure
+from telemetry.agent.backends.kernel import KernelFile, pressure, read_cpu_times
 from telemetry.agent.backends.node import NodeBackend
 from telemetry.catalog import AbsentReason
 from tests.telemetry.kernel_files import Machine, Times
@@ -50,6 +52,31 @@ def test_it_tells_the_busy_share_of_all_cores(machine):
     assert backend.read()["host_cpu_utilization_ratio"] == pytest.approx(0.75)
 
 
+def test_memory_used_is_what_is_not_available(machine):
+    readings = opened(machine).read()
+    assert (readings["host_memory_total_bytes"], readings["host_memory_used_bytes"]) == (2**33, 2**31)
+
+
+def test_memory_that_cannot_be_read_is_absent(machine):
+    machine.write("proc/meminfo", "nothing")
+    assert opened(machine).read()["host_memory_used_bytes"] is AbsentReason.UNKNOWN
+
+
+def test_the_kernels_own_load_counts_up(tmp_path):
+    times = read_cpu_times(KernelFile(Path("/proc/stat")))
+    assert times.user + times.idle > 0
+    assert sum(times) >= sum(times[:4])
+
+
+def test_a_file_that_stays_open_is_read_anew(tmp_path):
+    path = tmp_path / "number"
+    path.write_text("1\n")
+    file = KernelFile(path)
+    assert file.read() == b"1\n"
+    path.write_text("22\n")
+    assert file.read() == b"22\n"
+
+
 def test_pressure_is_the_share_of_the_last_ten_seconds(machine):
     machine.write("proc/pressure/cpu", PRESSURE)
     assert opened(machine).read()["host_cpu_pressure_ratio"] == pytest.approx(0.1234)
@@ -62,9 +89,8 @@ def test_a_kernel_without_pressure_accounts_gives_a_reason(machine):
 @given(content=st.text(max_size=200) | st.builds("some avg10={} avg60=0".format, st.floats()))
 def test_whatever_the_kernel_writes_pressure_is_a_number_or_a_reason(tmp_path_factory, content):
     proc = tmp_path_factory.mktemp("proc")
-    (proc / "pressure").mkdir()
-    (proc / "pressure" / "io").write_bytes(content.encode("utf-8", "surrogatepass"))
-    found = pressure(proc, "io")
+    (proc / "io").write_bytes(content.encode("utf-8", "surrogatepass"))
+    found = pressure(KernelFile(proc / "io"))
     assert isinstance(found, AbsentReason) or 0 <= found <= 1
 
 

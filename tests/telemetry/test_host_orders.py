@@ -1,6 +1,6 @@
 """Orders as they lie in a host's queue: signed by the server, for one host, one task and a time."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from celery import current_app
@@ -43,6 +43,15 @@ def test_the_same_order_sent_again_is_another_message(outbox):
 
 def test_the_server_is_known_by_the_fingerprint_that_hosts_compute():
     assert server_key.fingerprint() == envelope.fingerprint(server_key.public_bytes())
+
+
+def test_the_broker_may_drop_an_order_that_expired_and_the_hosts_worker_may_not(outbox):
+    """A host whose clock is ahead must come to see it: its order desk says so."""
+    host_orders.send("host.start_job", HOST, b"body", datetime.now(UTC) + timedelta(minutes=1))
+
+    [message] = outbox.messages("gpu-a01")
+    assert message.headers["expires"] is None
+    assert 50_000 < int(message.properties["expiration"]) <= 60_000
 
 
 def test_without_a_broker_the_caller_hears_of_it(monkeypatch, caplog):

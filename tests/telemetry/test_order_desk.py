@@ -4,8 +4,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from telemetry.agent import orders
-from telemetry.agent.orders import KEEP_AFTER_EXPIRY_MS, MAX_LIFETIME_MS, OrderDesk, OrderRefused
-from telemetry.envelope import seal, seal_order
+from telemetry.agent.orders import KEEP_AFTER_EXPIRY_MS, MAX_LIFETIME_MS, REDELIVERY_MS, OrderDesk, OrderRefused
+from telemetry.envelope import read, seal, seal_order
 from telemetry.notices import NoticeKind, pack, unpack
 from telemetry.wire import MessageInvalid
 
@@ -58,10 +58,14 @@ def test_what_is_not_the_servers_order_is_refused_and_told(desk, payload):
     assert desk.kinds == [NoticeKind.FORGED_ORDER]
 
 
-@pytest.mark.parametrize("payload", [b"", b"junk", b"\x80"])
-def test_junk_is_refused(desk, payload):
-    with pytest.raises(MessageInvalid):
-        desk.open(payload)
+@pytest.mark.parametrize("payload", [b"", b"junk", b"\x80", "text", None])
+def test_junk_is_refused_with_one_line_a_minute_in_the_log_and_no_notice(desk, caplog, payload):
+    for second in range(60):
+        with pytest.raises(MessageInvalid):
+            desk.open(payload, NOW + second * 1000)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert desk.notices == []
 
 
 def test_a_changed_order_is_refused(desk):
@@ -97,11 +101,52 @@ def test_a_redelivery_of_an_order_that_was_taken_does_nothing_and_is_no_attack(d
     assert desk.notices == []
 
 
-@pytest.mark.parametrize("expires_ms", [NOW - 1, NOW + MAX_LIFETIME_MS + 1])
-def test_an_order_out_of_its_time_is_refused_and_not_called_forged(desk, expires_ms):
+def test_a_redelivery_long_after_the_order_was_taken_is_a_replay_whatever_the_broker_says(desk, tmp_path):
+    payload = order(expires_ms=NOW + 60 * MINUTE)
+    desk.open(payload)
+    for life in (desk, Desk(tmp_path)):
+        with pytest.raises(OrderRefused):
+            life.open(payload, NOW + REDELIVERY_MS, is_redelivery=True)
+        assert life.kinds == [NoticeKind.REPLAYED_ORDER]
+
+
+def test_a_redelivery_just_after_a_restart_is_no_attack(desk, tmp_path):
+    payload = order()
+    desk.open(payload)
+    again = Desk(tmp_path)
+
+    with pytest.raises(OrderRefused):
+        again.open(payload, NOW + MINUTE // 2, is_redelivery=True)
+    assert again.notices == []
+
+
+def test_a_known_order_is_a_replay_also_when_it_has_expired(desk):
+    payload = order()
+    desk.open(payload)
+
+    with pytest.raises(OrderRefused):
+        desk.open(payload, NOW + 60 * MINUTE)
+    assert desk.kinds == [NoticeKind.REPLAYED_ORDER]
+
+
+def test_nonces_that_an_earlier_version_noted_are_known(tmp_path):
+    payload = order()
+    (tmp_path / orders.FILE).write_bytes(f"\n{NOW + MINUTE} {read(payload).nonce.hex()}".encode())
+
+    with pytest.raises(OrderRefused):
+        Desk(tmp_path).open(payload)
+
+
+@pytest.mark.parametrize(
+    ("expires_ms", "words"), [(NOW - 2000, "expired 2 s ago"), (NOW + MAX_LIFETIME_MS + 1, "more than 7 days")]
+)
+def test_an_order_out_of_its_time_is_refused_and_told_but_not_called_forged(desk, caplog, expires_ms, words):
     with pytest.raises(OrderRefused):
         desk.open(order(expires_ms=expires_ms))
-    assert desk.notices == []
+
+    [notice] = desk.notices
+    assert (notice.kind, words in notice.text) == (NoticeKind.ORDER_REFUSED, True)
+    assert [(record.levelname, words in record.message) for record in caplog.records] == [("WARNING", True)]
 
 
 def test_a_clock_that_is_set_back_makes_no_old_order_new(tmp_path, monkeypatch):
@@ -135,6 +180,7 @@ def test_no_more_orders_are_taken_than_can_be_remembered(tmp_path, monkeypatch):
 
     with pytest.raises(OrderRefused, match="no more are taken"):
         desk.open(order())
+    assert desk.kinds == [NoticeKind.ORDER_REFUSED]
     assert desk.open(order(expires_ms=(later := NOW + 2 * KEEP_AFTER_EXPIRY_MS) + MINUTE), later) == b"do it"
 
 
@@ -152,10 +198,11 @@ def test_a_line_that_a_crash_cut_off_costs_no_other(desk, tmp_path):
 
 
 def test_an_order_that_cannot_be_noted_is_not_obeyed(desk, tmp_path):
-    (tmp_path / orders.FILE).mkdir()
+    (tmp_path / orders.FILE).mkdir()  # stands for a disk that takes nothing
 
-    with pytest.raises(OrderRefused, match="so it is not obeyed"):
+    with pytest.raises(OrderRefused, match="so is not obeyed"):
         desk.open(order())
+    assert desk.kinds == [NoticeKind.ORDER_REFUSED]
 
 
 def test_a_flood_of_forged_orders_is_one_notice_a_minute_with_its_count(desk):

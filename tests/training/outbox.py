@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from celery import current_app
 from kombu import Connection, pools
+from kombu.message import Message
 from kombu.transport.memory import Channel
 
 from fleet import server_key
@@ -30,11 +31,18 @@ class Outbox:
     def sealed(self, host: str) -> list[tuple[str, bytes]]:
         """Return (task, envelope) of each message that waits for a host, and take them away."""
         found = []
-        queue = host_queue(host)
-        while queue in Channel.queues and (message := self._channel.basic_get(queue, no_ack=True)):
+        for message in self.messages(host):
             message.accept = {"application/x-msgpack"}
             (payload, *_), *_ = message.decode()
             found.append((message.headers["task"], payload))
+        return found
+
+    def messages(self, host: str) -> list[Message]:
+        """Return each message that waits for a host as the broker has it, and take them away."""
+        found = []
+        queue = host_queue(host)
+        while queue in Channel.queues and (message := self._channel.basic_get(queue, no_ack=True)):
+            found.append(message)
         return found
 
 

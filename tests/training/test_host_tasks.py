@@ -95,6 +95,15 @@ def test_an_order_that_the_broker_hands_out_again_is_no_replay(agent):
     assert agent.states(1).count("done") == 1
 
 
+def test_an_order_that_has_expired_is_told_to_the_server_and_stands_in_the_log(agent, caplog):
+    late = seal_order(SERVER_KEY, START_TASK, HOST, start(1), int(time.time() * 1000) - 5_000)
+    deliver(tasks.start_job, late)
+    assert [notice.kind for notice in agent.notices] == [NoticeKind.ORDER_REFUSED]
+    assert "an order that expired 5 s ago" in "".join(
+        record.message for record in caplog.records if record.levelname == "WARNING"
+    )
+
+
 def test_the_same_order_sealed_anew_is_answered_by_the_jobs_end(agent):
     """So the server asks again, whose broker lost a report."""
     deliver(tasks.start_job, sealed(START_TASK, start(1)))

@@ -21,6 +21,7 @@ from tests.training.agents import (
     until,
 )
 from training.host.process import environment
+from training.host.records import Record, Records
 
 
 def started(directory: Path) -> int:
@@ -106,6 +107,26 @@ def test_an_ended_jobs_number_of_another_launch_is_a_new_job(agent, tmp_path):
     until(lambda: agent.states(1).count("done") == 2)
     assert started(tmp_path) == 2
     assert agent.record(1).launch == "fedcba"
+
+
+def test_a_jobs_end_that_was_not_sent_yet_is_told_before_its_number_is_another_job(tmp_path):
+    python = interpreter(tmp_path, SUCCEEDS)
+    offline = StandInAgent(tmp_path, python, has_broker=False)
+    offline.order(1)
+    end = offline.end_of(1)
+    until(lambda: not offline.runner._busy)
+    said = offline.reports.count(end)
+    offline.order(1, launch="fedcba")
+    until(lambda: offline.record(1).launch == "fedcba")
+    assert offline.reports.count(end) == said + 1
+
+
+@pytest.mark.parametrize("report", [{"colour": "red"}, {"job": 2**70}], ids=["of no agent", "not to be packed"])
+def test_an_odd_record_keeps_no_new_job_from_its_number(agent, tmp_path, report):
+    agent.has_decided()
+    Records(tmp_path / "jobs").claim(Record(1, "fedcba", "done", 0, final_report=report))
+    agent.order(1)
+    assert agent.end_of(1).state == "done"
 
 
 def test_a_running_jobs_number_of_another_launch_is_refused(busy):

@@ -112,6 +112,8 @@ class JobRunner:
             return None
         known = self._records.get(record.job)
         if known is None or (known.has_ended and known.launch != record.launch):
+            if known is not None and not known.is_sent:
+                self._say_a_last_time(known)
             self._records.put(record)
             return None
         return known
@@ -187,6 +189,13 @@ class JobRunner:
             self._say_again(known)
         else:
             logger.warning("a cancel names launch %s of reference job %d, which runs as another", launch, number)
+
+    def _say_a_last_time(self, record: Record) -> None:
+        """Hand on the final report of a job whose record makes way: its server may not have heard of its end."""
+        try:
+            self._say_again(record)
+        except (ValueError, TypeError, OverflowError):  # fields that no agent wrote
+            logger.exception("the end of reference job %s cannot be told; its record makes way", record.job)
 
     def _say_again(self, record: Record) -> None:
         """Repeat an ended job's final report: the server asks because a broker lost it, or the agent died before it went."""

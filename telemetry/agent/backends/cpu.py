@@ -1,4 +1,4 @@
-"""The machine's processors as one device: load and memory through psutil, clock, heat and energy from sysfs.
+"""The machine's processors as one device: load and memory from proc, clock, heat and energy from sysfs.
 
 Called by the sampler. What the machine does not offer is absent with its reason. No Django, no torch.
 """
@@ -8,10 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from telemetry.agent.backends.identity import machine_id, stable_uuid
-from telemetry.agent.backends.kernel import Load, boot_seconds, read_number, why_unreadable
+from telemetry.agent.backends.kernel import (
+    KernelFile,
+    Load,
+    boot_seconds,
+    read_cpu_times,
+    read_memory,
+    why_unreadable,
+)
 from telemetry.agent.backends.protocol import BackendUnavailable, Reading
 from telemetry.agent.backends.rapl import Energy
 from telemetry.catalog import AbsentReason
@@ -19,6 +24,8 @@ from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
 
 # Labels of the sensor that speaks for the package, by driver; the first that exists counts.
 _SENSOR_LABELS = {"coretemp": ("Package id",), "k10temp": ("Tdie", "Tctl")}
+
+_MOST_CLOCKS = 8  # of many cores these speak for all: asking each of hundreds costs more than the rest of the agent
 
 
 class CpuBackend:
@@ -37,13 +44,15 @@ class CpuBackend:
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
         clock: Callable[[], float] = boot_seconds,
-        cpu_times: Callable[[], Any] = psutil.cpu_times,
+        cpu_times: Callable[[], Any] | None = None,
     ) -> None:
         self._directory = directory
         self._proc = proc
+        self._meminfo, self._cpuinfo = KernelFile(proc / "meminfo"), KernelFile(proc / "cpuinfo")
+        stat = KernelFile(proc / "stat")
         self._sys = sys
         self._clock = clock
-        self._load = Load(cpu_times)
+        self._load = Load(cpu_times or (lambda: read_cpu_times(stat)))
         self._energy = Energy(sys, "package")
 
     def open(self) -> None:
@@ -53,19 +62,18 @@ class CpuBackend:
             raise BackendUnavailable(f"no machine id, and none can be kept in {self._directory}: {error}") from error
         uuid = stable_uuid(machine, DeviceKind.CPU, "package-0")
         self.device = DeviceInfo(uuid, DeviceKind.CPU, 0, _model(self._proc / "cpuinfo"))
-        self._clocks = sorted(self._sys.glob("devices/system/cpu/cpufreq/policy*/scaling_cur_freq"))
-        self._sensors, self._no_sensor = _package_sensors(self._sys)
+        clocks = sorted(self._sys.glob("devices/system/cpu/cpufreq/policy*/scaling_cur_freq"))
+        self._clocks = [KernelFile(path) for path in clocks[:: max(1, -(-len(clocks) // _MOST_CLOCKS))]]
+        sensors, self._no_sensor = _package_sensors(self._sys)
+        self._sensors = [KernelFile(path) for path in sensors]
         self._load.start()
         self._energy.start(self._clock())
 
     def read(self) -> dict[str, Reading]:
         power, energy = self._energy.read(self._clock())
-        memory = psutil.virtual_memory()
         return {
             "gpu_utilization_ratio": self._load.read(),
-            "memory_total_bytes": memory.total,
-            "memory_used_bytes": memory.total - memory.available,
-            "memory_free_bytes": memory.available,
+            **self._memory(),
             "sm_clock_hertz": self._mean_clock(),
             "temperature_celsius": self._temperature(),
             "power_draw_watts": power,
@@ -88,13 +96,27 @@ class CpuBackend:
         return {"kernel": platform.release()}
 
     def close(self) -> None:
-        """Nothing is held: each reading opens its file anew."""
+        """Let go of the sensors, which may be others the next time."""
+        for file in (*self._clocks, *self._sensors):
+            file.close()
+
+    def _memory(self) -> dict[str, Reading]:
+        try:
+            total, available = read_memory(self._meminfo)
+        except (OSError, ValueError) as error:
+            names = ("memory_total_bytes", "memory_used_bytes", "memory_free_bytes")
+            return dict.fromkeys(names, why_unreadable(error))
+        return {
+            "memory_total_bytes": total,
+            "memory_used_bytes": total - available,
+            "memory_free_bytes": available,
+        }
 
     def _mean_clock(self) -> Reading:
         try:
             if self._clocks:
-                return sum(map(read_number, self._clocks)) * 1000 / len(self._clocks)  # sysfs: kHz
-            return _mean_clock_of_cpuinfo(self._proc / "cpuinfo")
+                return sum(int(file.read()) for file in self._clocks) * 1000 / len(self._clocks)  # sysfs: kHz
+            return _mean_clock_of_cpuinfo(self._cpuinfo.read())
         except (OSError, ValueError) as error:
             return why_unreadable(error)
 
@@ -102,7 +124,7 @@ class CpuBackend:
         if not self._sensors:
             return self._no_sensor
         try:
-            return max(map(read_number, self._sensors)) / 1000  # of several packages the hottest
+            return max(int(file.read()) for file in self._sensors) / 1000  # of several packages the hottest
         except (OSError, ValueError) as error:
             return why_unreadable(error)
 
@@ -121,19 +143,17 @@ def _package_sensors(sys: Path) -> tuple[list[Path], AbsentReason]:
     return [label.with_name(label.name.replace("_label", "_input")) for label in sensors], AbsentReason.NOT_SUPPORTED
 
 
-def _cpuinfo(path: Path, key: str) -> list[str]:
-    lines = (line.partition(":") for line in path.read_text().splitlines())
-    return [value.strip() for name, _, value in lines if name.strip() == key]
-
-
 def _model(path: Path) -> str:
     try:
-        named = _cpuinfo(path, "model name")
+        named = [line for line in path.read_text().splitlines() if line.startswith("model name")]
     except OSError:
         named = []
-    return named[0] if named else f"{platform.machine()} processor"  # ARM's cpuinfo has no name
+    # ARM's cpuinfo has no name.
+    return named[0].partition(":")[2].strip() if named else f"{platform.machine()} processor"
 
 
-def _mean_clock_of_cpuinfo(path: Path) -> Reading:
-    megahertz = [float(text) for text in _cpuinfo(path, "cpu MHz")]
+def _mean_clock_of_cpuinfo(text: bytes) -> Reading:
+    """Return the mean of the cores that stand in what was read of the file."""
+    lines = text.split(b"\n")[:-1]  # the last one may be cut
+    megahertz = [float(line.partition(b":")[2]) for line in lines if line.startswith(b"cpu MHz")]
     return sum(megahertz) * 1e6 / len(megahertz) if megahertz else AbsentReason.NOT_SUPPORTED

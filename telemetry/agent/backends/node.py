@@ -9,10 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from telemetry.agent.backends.identity import machine_id, stable_uuid
-from telemetry.agent.backends.kernel import Load, boot_seconds, pressure
+from telemetry.agent.backends.kernel import (
+    KernelFile,
+    Load,
+    boot_seconds,
+    pressure,
+    read_cpu_times,
+    read_memory,
+    why_unreadable,
+)
 from telemetry.agent.backends.protocol import BackendUnavailable, Reading
 from telemetry.agent.backends.rapl import Energy
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
@@ -38,14 +44,15 @@ class NodeBackend:
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
         clock: Callable[[], float] = boot_seconds,
-        cpu_times: Callable[[], Any] = psutil.cpu_times,
+        cpu_times: Callable[[], Any] | None = None,
     ) -> None:
         self._directory = directory
         self._own_cost = own_cost
-        self._proc = proc
+        self._meminfo, stat = KernelFile(proc / "meminfo"), KernelFile(proc / "stat")
+        self._pressure = {resource: KernelFile(proc / "pressure" / resource) for resource in ("cpu", "memory", "io")}
         self._sys = sys
         self._clock = clock
-        self._load = Load(cpu_times)
+        self._load = Load(cpu_times or (lambda: read_cpu_times(stat)))
         self._energy = Energy(sys, "psys")
 
     def open(self) -> None:
@@ -62,19 +69,22 @@ class NodeBackend:
         return [self]
 
     def read(self) -> dict[str, Reading]:
-        memory = psutil.virtual_memory()
         power, energy = self._energy.read(self._clock())
         return {
             "host_cpu_utilization_ratio": self._load.read(),
-            "host_memory_total_bytes": memory.total,
-            "host_memory_used_bytes": memory.total - memory.available,
-            "host_cpu_pressure_ratio": pressure(self._proc, "cpu"),
-            "host_memory_pressure_ratio": pressure(self._proc, "memory"),
-            "host_io_pressure_ratio": pressure(self._proc, "io"),
+            **self._memory(),
+            **{f"host_{resource}_pressure_ratio": pressure(file) for resource, file in self._pressure.items()},
             "power_draw_watts": power,
             "energy_joules_total": energy,
             **self._own_cost(),
         }
+
+    def _memory(self) -> dict[str, Reading]:
+        try:
+            total, available = read_memory(self._meminfo)
+        except (OSError, ValueError) as error:
+            return dict.fromkeys(("host_memory_total_bytes", "host_memory_used_bytes"), why_unreadable(error))
+        return {"host_memory_total_bytes": total, "host_memory_used_bytes": total - available}
 
     def processes(self) -> None:
         return None
@@ -89,7 +99,7 @@ class NodeBackend:
         return []
 
     def close(self) -> None:
-        """Nothing is held: each reading opens its file anew."""
+        """Only files of the kernel are held."""
 
 
 def _model(dmi: Path) -> str:
