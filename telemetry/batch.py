@@ -29,7 +29,8 @@ class EventKind(StrEnum):
 class DeviceInfo:
     """What a device is, apart from its readings. `uuid` identifies it; `index` is only shown.
 
-    `parent` is the uuid of the device that a MIG instance is a part of, `profile` its size such as "1g.10gb".
+    `parent` is the uuid of the device that a MIG instance is a part of, `profile` its size such as "1g.10gb"; its `index`
+    is the GPU instance's id, as nvidia-smi (GI ID) and dcgm-exporter (GPU_I_ID) show it.
     """
 
     uuid: str

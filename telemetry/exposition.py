@@ -52,7 +52,7 @@ _DEVICES = [
     Family(
         "stepwatt_device_up",
         Type.GAUGE,
-        "0 where the device fell off the bus, must be reset, or is no longer reported by its host.",
+        "1 where the device gives readings; 0 where it is lost, must be reset, hangs, has no driver, or is not reported.",
         DEVICE_LABELS,
     ),
 ]

@@ -40,12 +40,13 @@ def headlines(state: FleetState) -> list[Headline]:
 def _reporting(state: FleetState) -> Headline:
     words = {Health.CRIT: "critical", Health.WARN: "warning", Health.SILENT: "silent"}
     wrong = [f"{state.count(health):,} {word}" for health, word in words.items() if state.count(health)]
+    n_unread = len(state.counted) - len(state.reporting)
     return Headline(
         label=f"{state.noun[0].upper()}{state.noun[1:]} reporting",
         value=len(state.reporting),
         unit="count",
         of=units.count(len(state.counted)),
-        note=", ".join(wrong) or "all healthy",
+        note=", ".join(wrong) or (f"{n_unread:,} without a reading" if n_unread else "all healthy"),
         href="/hosts/",
     )
 

@@ -55,7 +55,28 @@ _ABSENT = {
     AbsentReason.TIMEOUT: Finding(
         Health.WARN, "a driver call does not return", "look for its process in state D; if it stays, drain the host and reboot it"
     ),
+    AbsentReason.DRIVER_AWAY: Finding(
+        Health.WARN, "the driver is not loaded", "load it (modprobe nvidia) or reboot the host; the agent then finds it by itself"
+    ),
 }  # fmt: skip
+_PASSING = (AbsentReason.RELEASED, AbsentReason.DRIVER_AWAY, AbsentReason.TIMEOUT)
+# Of a device that gives no reading at all; where it gives some, one that is missing says nothing of its health.
+_UNREAD = {
+    AbsentReason.NO_PERMISSION: Finding(
+        Health.WARN, "the agent may not read it", "give the agent's user access to the device's files, then start the agent again"
+    ),
+    AbsentReason.UNKNOWN: Finding(
+        Health.WARN, "the driver's answers are not understood",
+        "see the driver's messages in the host's log; load the driver again or reboot the host",
+    ),
+}  # fmt: skip
+# The agent's own count of what the driver reported: it outlives the device, and is no reading of it.
+OF_THE_AGENT = frozenset({"xid_last", "xid_errors_total"})
+
+
+def is_read(values: Collection[str]) -> bool:
+    """Tell whether any of the values, by metric, was read from the device itself."""
+    return not OF_THE_AGENT.issuperset(values)
 
 
 def judge(values: Mapping[str, float], absent: Mapping[str, str], recent_xids: Collection[int] = ()) -> Finding:
@@ -65,7 +86,8 @@ def judge(values: Mapping[str, float], absent: Mapping[str, str], recent_xids: C
         if reason in reasons:
             return _ABSENT[reason]
     found = [_of_memory(values), _of_recovery(values), *map(_of_xid, recent_xids)]
-    found += [_ABSENT[reason] for reason in (AbsentReason.RELEASED, AbsentReason.TIMEOUT) if reason in reasons]
+    found += [_ABSENT[reason] for reason in _PASSING if reason in reasons]
+    found += [] if is_read(values) else [_UNREAD[reason] for reason in _UNREAD if reason in reasons]
     found += [_of_clocks(values), _of_pcie(values)]
     known = [finding for finding in found if finding is not None]
     critical = next((finding for finding in known if finding.health is Health.CRIT), None)

@@ -29,7 +29,8 @@ class LatestState(models.Model):
     `devices` is {uuid: {"at_ms", "read_ms", "values": {metric: number}, "absent": {metric: reason}}}, with "part": true for
     a MIG instance, which leaves the row when its host does not name it any more; `processes` is
     {uuid: {"at_ms", "processes": [{"pid", "command", "user", …}]}}. `epoch` is the agent's life that it comes from, which
-    began to sample at `epoch_began_ms`. `software_ms` and `topology_ms` are the newest sample that came with either.
+    began to sample at `epoch_began_ms`; `sequence` is that life's newest batch here, -1 where none stands here yet.
+    `software_ms` and `topology_ms` are the newest sample that came with either.
     """
 
     host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="+")
@@ -38,6 +39,7 @@ class LatestState(models.Model):
     processes = models.JSONField(default=dict)
     epoch = models.CharField(max_length=32, default="")
     epoch_began_ms = models.BigIntegerField(default=0)
+    sequence = models.BigIntegerField(default=-1)
     software_ms = models.BigIntegerField(default=0)
     topology_ms = models.BigIntegerField(default=0)
 

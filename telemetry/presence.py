@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 from fleet.models import ACCELERATORS, Host, Origin
 from telemetry.catalog import AbsentReason
+from telemetry.health import OF_THE_AGENT, is_read
 from telemetry.store.newest import Identity
 
-STALE_MS = 30_000  # behind the other devices of its host, by the host's own clock
+STALE_MS = 30_000  # apart from the other devices of its host, by the host's own clock, which may have been set back
 _GONE = {AbsentReason.GPU_IS_LOST.value, AbsentReason.RESET_REQUIRED.value}
 _LOST = AbsentReason.GPU_IS_LOST.value
-# The agent's own count of what the driver reported: XID 79 is told of just those devices that are lost.
-_OUTLIVES = ("xid_last", "xid_errors_total")
 
 
 class DeviceNow(NamedTuple):
@@ -63,15 +62,15 @@ def _device(identity: Identity, at_ms: int, newest: Mapping[str, Any] | None) ->
     """Return the device; None for a MIG instance that its host does not name any more."""
     if newest is None:
         return None if _is_part(identity) else DeviceNow(identity, is_up=False, values={})
-    if at_ms - newest["at_ms"] > STALE_MS:
+    if abs(at_ms - newest["at_ms"]) > STALE_MS:
         return DeviceNow(identity, is_up=False, values={})
     values, absent = newest["values"], newest["absent"]
     if not absent:
-        return DeviceNow(identity, is_up=True, values=values)
+        return DeviceNow(identity, is_up=is_read(values), values=values)
     reasons = set(absent.values())
-    if _LOST in reasons:  # a lost device may still answer some calls, with what it knew before
-        values = {name: values[name] for name in _OUTLIVES if name in values}
-    return DeviceNow(identity, is_up=_GONE.isdisjoint(reasons), values=values)
+    if _LOST in reasons:  # it may still answer some calls, with what it knew before; its XID 79 is told
+        values = {name: value for name, value in values.items() if name in OF_THE_AGENT}
+    return DeviceNow(identity, is_up=is_read(values) and _GONE.isdisjoint(reasons), values=values)
 
 
 def _is_part(identity: Identity) -> bool:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin
 from telemetry.catalog import AbsentReason
-from telemetry.health import Health, judge
+from telemetry.health import Health, is_read, judge
 from telemetry.store import read
 from telemetry.wire import DeviceProcess
 
@@ -124,8 +124,8 @@ class FleetState:
 
     @property
     def reporting(self) -> list[DeviceState]:
-        """Those that give readings: neither silent nor lost."""
-        return [d for d in self.counted if d.values]
+        """Those that give readings: neither silent nor lost, and with a driver that answers."""
+        return [d for d in self.counted if is_read(d.values)]
 
     @property
     def noun(self) -> str:
@@ -226,7 +226,7 @@ def attention(state: FleetState) -> list[Attention]:
 
 
 _GRAVITY = {Health.OK: 0, Health.SILENT: 1, Health.WARN: 2, Health.CRIT: 3}
-_STALE = timedelta(seconds=30)  # behind the other devices of its host, by the host's own clock
+_STALE = timedelta(seconds=30)  # apart from the other devices of its host, by the host's own clock
 _USERS_KNOWN = timedelta(minutes=1)
 _XID_RECENT = timedelta(hours=1)  # an XID says that something happened, not that it still holds
 
@@ -285,7 +285,7 @@ def _device_state(
     at, read_at = _time(newest.at_ms), None if newest.read_ms is None else _time(newest.read_ms)
     if silent:
         return DeviceState(device, Health.SILENT, _silence(device.host), at, read_at, {}, {})
-    if _time(latest.at_ms) - at > _STALE:
+    if abs(_time(latest.at_ms) - at) > _STALE:
         return DeviceState(device, Health.SILENT, "its host reports, this device does not", at, read_at, {}, {})
     # A lost device may still answer some calls, with what it knew before.
     values = {} if AbsentReason.GPU_IS_LOST in newest.absent.values() else newest.values
@@ -296,7 +296,7 @@ def _device_state(
 
 def _users(latest: read.Latest, device: Device) -> Users | None:
     told = latest.processes.get(device.uuid)
-    if told is None or _time(latest.at_ms) - _time(told["at_ms"]) > _USERS_KNOWN:
+    if told is None or abs(_time(latest.at_ms) - _time(told["at_ms"])) > _USERS_KNOWN:
         return None
     processes = [DeviceProcess(**process) for process in told["processes"]]
     return Users(_time(told["at_ms"]), sorted(processes, key=lambda p: (-(p.memory_bytes or 0), p.pid)))

@@ -4,9 +4,9 @@ Used by telemetry/renderer.py, in one thread: nothing here is locked. Families a
 are made for groups of hosts, and kept.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from telemetry.store.newest import Identity, Mark
 from telemetry.textformat import OPENMETRICS_END, Family, header
 
 _GROUP = 64  # hosts in one piece of a compressed body: some 60 kB, above deflate's window and cheap to make again
+_FORGET_EVERY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self._hosts: dict[int, _Known] = {}
+        self._forgot_at: datetime | None = None
         self._pieces: dict[tuple[str, int], tuple[Fragments, Piece]] = {}
 
     def document(self, wanted: Wanted, now: datetime) -> bytes:
@@ -59,8 +61,7 @@ class Fleet:
         ids = [host.pk for host in hosts] if name else None
         identities = newest.identities(ids)
         marks = newest.marks(hosts, is_all=not name)
-        if not name:
-            self._hosts = {pk: known for pk, known in self._hosts.items() if pk in marks}
+        self._forget_others(marks if not name else None, now)
         rows = self._changed(marks)
         for host in hosts:
             known = self._hosts.get(host.pk)
@@ -68,6 +69,15 @@ class Fleet:
                 known = self._hosts[host.pk] = _Known(host)
             known.take(host, marks[host.pk], identities.get(host.pk, []), rows.get(host.pk), now)
         return hosts
+
+    def _forget_others(self, present: Collection[int] | None, now: datetime) -> None:
+        """Forget the hosts that were removed. Where single hosts are asked for, nobody has just read which are present."""
+        if present is None:
+            if self._forgot_at is not None and timedelta() <= now - self._forgot_at < _FORGET_EVERY:
+                return
+            present = newest.host_ids()
+        self._forgot_at = now
+        self._hosts = {pk: known for pk, known in self._hosts.items() if pk in present}
 
     def join(self, wanted: Wanted, hosts: Sequence[HostFragments], others: Sequence[Family]) -> bytes:
         """Return the body that the hosts' fragments make, with the upper package's families behind the own ones."""

@@ -32,7 +32,8 @@ def host_of(payload: object) -> str:
         return ""
     reader = msgpack.Unpacker(max_buffer_size=len(payload), max_str_len=64, max_array_len=0, max_map_len=_MAX_FIELDS)
     reader.feed(payload)
-    names, host = set(), ""
+    names: set[object] = set()
+    host: object = ""
     try:
         for _ in range(min(reader.read_map_header(), _MAX_FIELDS)):
             name = reader.unpack()

@@ -17,6 +17,7 @@ from telemetry.wire import MAX_EVENTS, Batch, DeviceEvent, DeviceInfo, Topology
 logger = logging.getLogger(__name__)
 
 JUMP_SECONDS = 0.25  # an offset that changes by more within one tick is a step of the wall clock, not its slewing
+TELL_SECONDS = 300.0  # software and topology are told again: the message that told them may not have come
 _LIMITS = {name: 2**62 * metric.resolution for name, metric in BY_NAME.items()}  # what the wire can carry
 _LOWEST_LIMIT = min(_LIMITS.values())
 _NUMBERS = frozenset((int, float))
@@ -43,19 +44,20 @@ class BatchMaker:
         self._offset: float | None = None
         self._software: Mapping[str, str] | None = None
         self._topology: Topology | None = None
+        self._told = (-1, 0.0)  # the segment and the boot seconds in which both were last told
         self._events: list[DeviceEvent] = []  # of devices that no tick has shown yet
 
     def make(
         self, ticks: Sequence[Tick], software: Mapping[str, str], topology: Topology | None, now: Callable[[], float]
     ) -> Iterator[Batch]:
-        """Yield the batches of these ticks. `now` gives UTC seconds; software and topology are told when they changed."""
+        """Yield the batches of these ticks. `now` gives UTC seconds; software and topology are told when they changed, and again."""
         for part in self._segments(ticks):
             yield self._batch(part, software, topology, int(now() * 1000))
             self.sequence += 1
 
     def _segments(self, ticks: Sequence[Tick]) -> Iterator[list[Tick]]:
         part: list[Tick] = []
-        for tick in ticks:
+        for tick in sorted(ticks, key=lambda tick: tick.boot_seconds):  # a message whose times fall is refused whole
             if self._offset is not None and abs(tick.wall_offset_seconds - self._offset) > JUMP_SECONDS:
                 if part:
                     yield part
@@ -72,6 +74,7 @@ class BatchMaker:
         offset = ticks[0].wall_offset_seconds  # one offset a batch: its times ascend as the ticks do
         devices = {uuid: device for tick in ticks for uuid, device in tick.devices.items()}
         columns, absent = _columns(ticks, list(devices))
+        self._forget_told(ticks[0].boot_seconds)
         batch = Batch(
             host=self._host,
             epoch=self._epoch,
@@ -91,6 +94,12 @@ class BatchMaker:
         )
         self._software, self._topology = software, topology
         return batch
+
+    def _forget_told(self, boot_seconds: float) -> None:
+        segment, at = self._told
+        if segment != self._segment or boot_seconds - at >= TELL_SECONDS:
+            self._software = self._topology = None
+            self._told = (self._segment, boot_seconds)
 
     def _take_events(self, ticks: Sequence[Tick], devices: Mapping[str, DeviceInfo]) -> list[DeviceEvent]:
         """Return the events of this batch's devices; those of others wait, as a message names no device that it lacks."""

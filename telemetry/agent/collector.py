@@ -120,9 +120,10 @@ class Collector:
         """Say of the devices in a tick that was broken off what holds them."""
         for lane in self.lanes:
             for uuid in lane.held.calls():
+                reason = lane.why_absent() if uuid == WHOLE else AbsentReason.TIMEOUT
                 for held in lane.devices if uuid == WHOLE else (uuid,):
                     if held in lane.devices and held not in tick.readings:
-                        tick.put(lane.devices[held], lane.absent(held, AbsentReason.TIMEOUT))
+                        tick.put(lane.devices[held], lane.absent(held, reason))
 
     def _releasable(self) -> list[Lane]:
         return [lane for lane in self.lanes if lane.backend.releasable]

@@ -6,7 +6,7 @@ Every call into the backend goes through here and is watched. Used by the collec
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
-from typing import cast
+from typing import Protocol, cast
 
 from telemetry.agent.backends.protocol import Backend, BackendUnavailable, PowerSource, Reading, Source
 from telemetry.agent.watch import WHOLE, Held, Watch
@@ -16,7 +16,8 @@ from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess, Topology
 logger = logging.getLogger(__name__)
 
 UNAVAILABLE_SECONDS = 30.0  # where there is no driver: one may be installed
-FAULT_SECONDS = 1.0  # after a fault nobody expected; twice as long after the next, up to UNAVAILABLE_SECONDS
+# After a fault nobody expected, and where there was a driver; twice as long after the next, up to UNAVAILABLE_SECONDS.
+FAULT_SECONDS = 1.0
 MOST_HELD = 16  # each is a thread that sleeps in the driver: one that hangs in every call is left alone then
 _UNREAD = ("gpu_utilization_ratio",)  # of a device that was never read, what a reason is told of
 
@@ -25,6 +26,12 @@ class LaneState(StrEnum):
     CLOSED = "closed"
     OPEN = "open"
     UNAVAILABLE = "unavailable"
+
+
+class HeardSource(Protocol):
+    """A source of whose device something is known without a call: what the driver reported of it."""
+
+    def heard(self) -> Mapping[str, Reading]: ...
 
 
 class Lane:
@@ -43,7 +50,8 @@ class Lane:
         self.events: list[DeviceEvent] = []
         self._last: dict[str, Collection[str]] = {}  # uuid → its readings of last time, for their names
         self._try_at = float("-inf")
-        self._n_faults = 0
+        self._n_failed = 0  # in a row
+        self._was_open = False
         self._said = ""
 
     @property
@@ -62,13 +70,20 @@ class Lane:
 
     def why_absent(self) -> AbsentReason:
         """Return why no device of the lane can be read."""
+        if self.is_released:  # also while letting go takes its time
+            return AbsentReason.RELEASED
         if self.is_left_alone:
             return AbsentReason.TIMEOUT
-        return AbsentReason.RELEASED if self.is_released else AbsentReason.UNKNOWN
+        return AbsentReason.UNKNOWN if self.state is LaneState.OPEN else AbsentReason.DRIVER_AWAY
 
     def absent(self, uuid: str, reason: AbsentReason) -> dict[str, Reading]:
-        """Return every reading that the device is known to have, absent."""
-        return dict.fromkeys(self._last.get(uuid, _UNREAD), reason)
+        """Return every reading that the device is known to have, absent; of one that hangs, but for what was heard."""
+        readings: dict[str, Reading] = dict.fromkeys(self._last.get(uuid, _UNREAD), reason)
+        if reason is AbsentReason.TIMEOUT:
+            for source in self.sources:
+                if source.device.uuid == uuid and hasattr(source, "heard"):
+                    readings.update(cast("HeardSource", source).heard())
+        return readings
 
     def settle(self, watch: Watch) -> None:
         """Open or close the backend, as it is wanted. Raises Relieved."""
@@ -76,6 +91,7 @@ class Lane:
             return
         if self.is_released:
             if self.state is LaneState.OPEN:
+                self.held.is_letting_go = True
                 self._guarded(watch, self._close)
         elif self.state is not LaneState.OPEN and self._clock() >= self._try_at:
             self._guarded(watch, self._open)
@@ -143,19 +159,23 @@ class Lane:
             step()
         except BackendUnavailable as missing:
             logger.log(min(self._level(str(missing)), logging.INFO), "%s: %s", self.backend.name, missing)
-            self._lose(UNAVAILABLE_SECONDS)
+            self._lose(self._pause() if self._was_open else UNAVAILABLE_SECONDS)
         except Exception as error:  # noqa: BLE001 — a backend's fault must not stop the others: it is opened again
             self._complain("failed and is opened again", error)
-            self._n_faults += 1
-            self._lose(min(FAULT_SECONDS * 2 ** min(self._n_faults - 1, 10), UNAVAILABLE_SECONDS))
+            self._lose(self._pause())
             self._close_broken()
 
+    def _pause(self) -> float:
+        self._n_failed += 1
+        return min(FAULT_SECONDS * 2 ** min(self._n_failed - 1, 10), UNAVAILABLE_SECONDS)
+
     def _open(self) -> None:
+        self.held.is_letting_go = False
         self.backend.open()
-        self.state = LaneState.OPEN
+        self.state, self._was_open = LaneState.OPEN, True
         self._list()
         self._describe()
-        self._n_faults = 0
+        self._n_failed = 0
         self._said = ""
 
     def _look(self) -> None:

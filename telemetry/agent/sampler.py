@@ -35,11 +35,13 @@ class Sampler:
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         self._collector = collector
+        self._period = period
         self._each = max(1, round(period / (power_period or period)))  # every so many ticks is a full one
         self._step = period / self._each
         self._patience = patience
         self._turn = threading.Condition()  # over all that follows
         self._claimed = 0  # the number of the last tick that a thread has taken on
+        self._begun = 0  # the number of the last tick whose reading began
         self._reading: tuple[Watch, Tick | None] | None = None  # whose turn it is, and what it reads into
         self._ticks: list[Tick] = []
         self._lateness = 0.0
@@ -87,6 +89,7 @@ class Sampler:
     def take(self) -> list[Tick]:
         """Return the ticks up to the last full one, oldest first, and forget them."""
         with self._turn:
+            self._ticks.sort(key=lambda tick: tick.number)
             n = next((n for n in range(len(self._ticks), 0, -1) if self._ticks[n - 1].is_full), 0)
             taken, self._ticks = self._ticks[:n], self._ticks[n:]
         return taken
@@ -148,14 +151,27 @@ class Sampler:
                 due = self._started + number * self._step
                 if not self._sleep(due, watch):
                     break
+                if not self._is_in_time(number, due):
+                    continue
                 # Where the other thread is still in its tick, but not for too long, this one is lost.
                 if self._reading is None or self._relieve(*self._reading):
-                    now = boot_seconds()
-                    self._lateness = max(self._lateness, now - due)
-                    tick = Tick(number, due, time.time() - now, is_full=number % self._each == 0)
-                    self._reading = (watch, tick)
-                    return tick
+                    return self._begin(number, due, watch)
         return None
+
+    def _is_in_time(self, number: int, due: float) -> bool:
+        """Whether a tick can still be read: after a stall of the machine both threads wake overdue, in any order."""
+        late = boot_seconds() - due
+        self._lateness = max(self._lateness, late)
+        return number > self._begun and late <= (self._period if self._is_full(number) else self._step) / 2
+
+    def _begin(self, number: int, due: float, watch: Watch) -> Tick:
+        self._begun = number
+        tick = Tick(number, due, time.time() - boot_seconds(), is_full=self._is_full(number))
+        self._reading = (watch, tick)
+        return tick
+
+    def _is_full(self, number: int) -> bool:
+        return number % self._each == 0
 
     def _sleep(self, due: float, watch: Watch) -> bool:
         """Wait; return False where sampling ends. Called with the lock.
@@ -184,7 +200,7 @@ class Sampler:
         held = other.relieve(self._patience)
         if held is None:
             return False
-        logger.warning("%s does not return; the others go on", held)
+        logger.log(held.level, "%s; the others go on", held.text)
         if tick is not None:
             self._collector.mark_held(tick)
             self._ticks.append(tick)

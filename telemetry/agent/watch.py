@@ -3,8 +3,9 @@
 Used by the lanes around every call into a backend; the sampler's threads look at each other's. Knows no driver.
 """
 
+import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 Answer = TypeVar("Answer")
 
@@ -18,6 +19,13 @@ class Relieved(BaseException):
     """
 
 
+class Delay(NamedTuple):
+    """What others do not wait for any longer, as the log tells it."""
+
+    level: int
+    text: str
+
+
 class Held(dict[str, None]):
     """The calls of one backend that do not return: device uuids as keys (WHOLE: one that concerns all of them).
 
@@ -27,12 +35,16 @@ class Held(dict[str, None]):
     def __init__(self, backend: str) -> None:
         super().__init__()
         self._backend = backend
+        self.is_letting_go = False  # closing takes as long as a wait for events: no driver hangs in that alone
 
     def calls(self) -> list[str]:
         return sorted(self.copy())
 
-    def name(self, key: str) -> str:
-        return f"{self._backend}: a call" + (f" of device {key}" if key else "")
+    def delay(self, key: str) -> Delay:
+        if self.is_letting_go and key == WHOLE:
+            return Delay(logging.INFO, f"{self._backend}: the driver is being let go of")
+        whose = f" of device {key}" if key else ""
+        return Delay(logging.WARNING, f"{self._backend}: a call{whose} does not return")
 
 
 class Watch:
@@ -58,13 +70,13 @@ class Watch:
                 held.pop(key, None)
                 raise Relieved
 
-    def relieve(self, patience_seconds: float) -> str | None:
-        """Hold the call if it has lasted for longer than `patience_seconds`, and return its name; else None."""
+    def relieve(self, patience_seconds: float) -> Delay | None:
+        """Hold the call if it has lasted for longer than `patience_seconds`, and return what it is; else None."""
         for number, (held, key, began) in list(self._calls.items()):
             if self._clock() - began < patience_seconds:
                 continue
             held[key] = None  # before the entry goes: the thread that comes back lets go after
             if self._calls.pop(number, None) is not None:
-                return held.name(key)
+                return held.delay(key)
             held.pop(key, None)
         return None

@@ -21,6 +21,7 @@ _NAMESPACE = uuid5(NAMESPACE_DNS, "simulated.stepwatt.invalid")
 _XID_OFF_THE_BUS, _XID_CONTAINED_ERROR = 79, 94
 _CORES, _MEMORY_BYTES = 192, 2 * 2**40
 _CPU_WATTS, _NODE_WATTS = 420.0, 900.0  # both sockets under light load; fans, network and losses of the supplies
+_XIDS = ("xid_last", "xid_errors_total")  # heard, not read: known of a device that does not answer as well
 _GPU_METRICS = tuple(name for name in BY_NAME if not name.startswith(("host_", "agent_")))
 
 
@@ -143,7 +144,7 @@ class Machine:
             gpu.condition = Condition(clock=gpu.condition.clock)
         until, reason = self._absent_until.get(index, (0.0, AbsentReason.UNKNOWN))
         if now < until:
-            return dict.fromkeys(_GPU_METRICS, reason)
+            return {**dict.fromkeys(_GPU_METRICS, reason), **{xid: gpu.counts[xid] for xid in _XIDS if xid in gpu.counts}}
         if until:
             del self._absent_until[index]
             if reason is AbsentReason.GPU_IS_LOST:

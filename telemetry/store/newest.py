@@ -48,6 +48,10 @@ def hosts(name: str) -> list[Host]:
     return list(found.filter(name=name) if name else found)
 
 
+def host_ids() -> set[int]:
+    return set(Host.objects.values_list("pk", flat=True))
+
+
 def identities(host_ids: Sequence[int] | None) -> dict[int, list[tuple[Any, ...]]]:
     """Return the devices' fields in the order of `Identity`, by host id; of all hosts where None is asked."""
     found: dict[int, list[tuple[Any, ...]]] = {}

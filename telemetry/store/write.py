@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from django.db import transaction
-from django.db.models import Case, F, Q, Value, When
 
 from fleet.models import Device, Host
 from telemetry import catalog
@@ -46,15 +45,13 @@ def accept(host: Host, batch: Batch, payload: bytes, now: datetime) -> Accepted:
     )
     if not is_new:
         return Accepted(is_new=False)
-    newest = datetime.fromtimestamp(batch.times_ms[-1] / 1000, UTC)
-    # A time ahead of now is left from a clock that was wrong: what comes now is newer.
-    older = Q(last_seen_at=None) | Q(last_seen_at__lt=newest) | Q(last_seen_at__gt=now)
-    seen = Case(When(older, then=Value(newest)), default=F("last_seen_at"))
     # From here on the host's row is locked: of two workers with batches of one host, also of a new one, the second waits.
-    Host.objects.filter(pk=host.pk).update(heard_at=now, last_seen_at=seen)
+    Host.objects.filter(pk=host.pk).update(heard_at=now)
     row = LatestState.objects.filter(host=host).first()
     before_ms = row.at_ms if row else 0
-    accepted = _update_latest(row, host, batch, now)
+    if is_newest := _is_newest(row, batch, now):
+        Host.objects.filter(pk=host.pk).update(last_seen_at=datetime.fromtimestamp(batch.times_ms[-1] / 1000, UTC))
+    accepted = _update_latest(row, host, batch, now, is_newest=is_newest)
     mark_dirty(host, batch, is_late=before_ms > batch.times_ms[-1])
     return accepted
 
@@ -72,29 +69,41 @@ def mark_dirty(host: Host, batch: Batch, *, is_late: bool) -> None:
     )
 
 
-def _update_latest(row: LatestState | None, host: Host, batch: Batch, now: datetime) -> Accepted:
+def _is_newest(row: LatestState | None, batch: Batch, now: datetime) -> bool:
+    """Tell whether nothing newer than the batch is known. A life of the agent counts its batches: there no clock is asked.
+
+    Else by time; one ahead of now is left from a clock that was wrong, and what comes now is newer.
+    """
+    if row is None:
+        return True
+    if row.epoch == batch.epoch:
+        return batch.sequence > row.sequence
+    return row.at_ms < batch.times_ms[-1] or row.at_ms > now.timestamp() * 1000
+
+
+def _update_latest(row: LatestState | None, host: Host, batch: Batch, now: datetime, *, is_newest: bool) -> Accepted:
     """Put the batch's last tick into the host's row, unless a newer one stands there: batches may come in any order."""
-    at_ms, now_ms = batch.times_ms[-1], now.timestamp() * 1000
     is_first = row is None
     row = row or LatestState(host=host, at_ms=0, devices={})
-    accepted = _follow_epoch(row, batch)._replace(tells=_follow_tells(row, batch, now_ms))
-    if row.at_ms < at_ms or row.at_ms > now_ms:
+    accepted = _follow_epoch(row, batch)._replace(tells=_follow_tells(row, batch, now, is_newest=is_newest))
+    if is_newest:
         _take_readings(row, batch)
-        row.at_ms = at_ms
+        row.at_ms = batch.times_ms[-1]
+        row.sequence = batch.sequence if row.epoch == batch.epoch else -1
     elif accepted.rival_epoch == "" and not accepted.tells and not is_first:
         return accepted
     row.save(force_insert=is_first, force_update=not is_first)
     return accepted
 
 
-def _follow_tells(row: LatestState, batch: Batch, now_ms: float) -> frozenset[str]:
+def _follow_tells(row: LatestState, batch: Batch, now: datetime, *, is_newest: bool) -> frozenset[str]:
     """Keep when software and topology were told; return which of them this batch tells as the newest, also where it is late."""
-    at_ms, newest = batch.times_ms[-1], set()
+    at_ms, now_ms, newest = batch.times_ms[-1], now.timestamp() * 1000, set()
     for name, told, before_ms in (
         ("software", batch.software, row.software_ms),
         ("topology", batch.topology, row.topology_ms),
     ):
-        if told is not None and (before_ms < at_ms or before_ms > now_ms):
+        if told is not None and (is_newest or before_ms < at_ms or before_ms > now_ms):
             setattr(row, f"{name}_ms", at_ms)
             newest.add(name)
     return frozenset(newest)
@@ -114,7 +123,7 @@ def _follow_epoch(row: LatestState, batch: Batch) -> Accepted:
         if begins_ms <= row.epoch_began_ms + _EPOCH_MARGIN_MS:
             return rival
         rival = Accepted(is_new=True, rival_epoch=row.epoch, rival_began_ms=row.epoch_began_ms)
-    row.epoch, row.epoch_began_ms = batch.epoch, begins_ms
+    row.epoch, row.epoch_began_ms, row.sequence = batch.epoch, begins_ms, -1
     return rival
 
 

@@ -15,6 +15,7 @@ from fleet import timerange
 from fleet.models import Device, DeviceKind
 from telemetry import catalog, chart_groups, event_log, queries, trends
 from telemetry.event_log import Question
+from telemetry.health import is_read
 from telemetry.queries import DeviceState
 from telemetry.views import device_panels
 from telemetry.views.host import METRICS, metric_label, references
@@ -106,7 +107,7 @@ def _device(uuid: str) -> Device:
 def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
     window = timerange.of_query(request.GET, timezone.now())
     # A silent or lost device says nothing of what it offers: the metrics that most devices have are asked for.
-    given = state.values or set(METRICS)
+    given = state.values if is_read(state.values) else set(METRICS)
     offered = {group.key: group.offered(given) for group in chart_groups.GROUPS}
     shown = [group for group in chart_groups.GROUPS if offered[group.key]]
     rows = []

@@ -16,10 +16,11 @@ from fleet import timerange, units
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Host, Role
 from telemetry import catalog, driver, event_log, figures, queries
+from telemetry.catalog import AbsentReason
 from telemetry.event_log import Question
 from telemetry.figures import Reference
 from telemetry.headlines import has_sms
-from telemetry.health import Health
+from telemetry.health import Health, is_read
 from telemetry.queries import DeviceState, FleetState, HostState
 from telemetry.views import host_panels
 from telemetry.views.hosts import device_words
@@ -38,6 +39,7 @@ LIMITS = {
 }
 
 N_EVENTS = 6
+_FOR_EVER = {AbsentReason.NOT_SUPPORTED, AbsentReason.NO_PERMISSION}
 _SOFTWARE = {"driver": "Driver", "cuda": "CUDA", "kernel": "Kernel"}
 
 
@@ -156,10 +158,18 @@ def metric_label(metric: str, devices: list[DeviceState]) -> str:
 
 
 def why_absent(devices: list[DeviceState], metric: str) -> str:
-    """Return why no device gives a metric now; "" where one does, or where a silent device may have given it before."""
-    if any(metric in d.values or d.health is Health.SILENT for d in devices):
+    """Return why no device gives a metric; "" where one does, or may have given it before and has a past to draw."""
+    if any(metric in d.values or _may_have_given(d, metric) for d in devices):
         return ""
     return devices[0].why_absent(metric) if devices else "no device found"
+
+
+def _may_have_given(state: DeviceState, metric: str) -> bool:
+    """Tell whether a reading is only missing for a time: lost, released and hanging devices have a past, too."""
+    if state.health is Health.SILENT:
+        return True
+    reason = state.absent.get(metric)
+    return not is_read(state.values) if reason is None else reason not in _FOR_EVER
 
 
 def _figure(state: HostState, chosen: DeviceState | None, metric: str, *, is_last: bool) -> Any:
@@ -179,6 +189,6 @@ def _figure(state: HostState, chosen: DeviceState | None, metric: str, *, is_las
 def references(devices: list[DeviceState], metric: str) -> list[Reference]:
     """Return the limit of a metric, where all devices that report have the same."""
     limit, words = LIMITS.get(metric, ("", ""))
-    values = {d.values.get(limit) for d in devices if d.values}
+    values = {d.values.get(limit) for d in devices if is_read(d.values)}
     value = values.pop() if len(values) == 1 else None
     return [] if value is None else [Reference(value, f"{words} {units.quantity(value, catalog.BY_NAME[limit].unit)}")]

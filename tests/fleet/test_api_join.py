@@ -106,6 +106,13 @@ def test_a_body_that_is_too_long_is_not_even_parsed(token, says_its_length):
     check_error(Client(**unknown).post(URL, {"token": "a" * 5000}, content_type="application/json"), 413, "too_large")
 
 
+@pytest.mark.parametrize("length", ["abc", "1e3", "-"])
+def test_a_length_that_is_no_number_is_refused(length):
+    answer = Client().post(URL, "{}", content_type="application/json", headers={"Content-Length": length})
+
+    check_error(answer, 400, "invalid", "Content-Length")
+
+
 def test_other_methods_are_none():
     assert Client().get(URL).status_code == 405
 
@@ -132,6 +139,15 @@ def test_a_rotation_by_a_stranger_is_refused(token):
     Candidate().join(token)
 
     check_error(Candidate().rotate("gpu-a01", Candidate(), timezone.now()), 403, "join_refused")
+
+
+def test_a_host_whose_clock_is_off_hears_so_and_may_ask_as_often_as_it_likes(token):
+    old, new = Candidate(), Candidate()
+    old.join(token)
+    for _ in range(throttle.FAILED_JOINS_PER_ADDRESS + 1):
+        check_error(old.rotate("gpu-a01", new, timezone.now() - timedelta(minutes=10)), 409, "clock", "at_ms")
+
+    assert old.rotate("gpu-a01", new, timezone.now()).status_code == 200
 
 
 def test_too_many_refusals_close_the_door_for_their_address(token):

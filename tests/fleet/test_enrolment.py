@@ -1,13 +1,14 @@
 """Tokens, joining, rotation, removal: what is let in, what is refused, and what people hear of it."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from django.db import transaction
 
 from fleet import enrolment
 from fleet.audit import Actor
-from fleet.enrolment import HostRefused, JoinRefused, add_host, enrol_own, join, remove_host, rotate
+from fleet.enrolment import ClockRefused, HostRefused, JoinRefused, add_host, enrol_own, join, remove_host, rotate
 from fleet.models import AuditEntry, EnrolmentToken, Event, EventKind, Host, Origin
 from tests.factories import make_device, make_host
 from tests.fleet.candidates import Candidate
@@ -210,9 +211,39 @@ def test_a_key_makes_way_for_one_that_it_signed():
     rotation(old, new)
 
     host = Host.objects.get()
-    assert (bytes(host.public_key), bytes(host.previous_key), host.rotated_at) == (new.public_key, old.public_key, NOW)
+    assert (bytes(host.public_key), host.key_used_at) == (new.public_key, None)
+    assert host.earlier_keys == [{"key": old.public_key.hex(), "replaced_ms": int(NOW.timestamp() * 1000)}]
     assert EventKind.KEY_ROTATED in kinds()
     assert AuditEntry.objects.filter(action="host.rotate_key").count() == 1
+
+
+def test_the_newest_three_of_a_hosts_earlier_keys_are_kept():
+    keys = [joined(), *(Candidate() for _ in range(4))]
+    for old, new in pairwise(keys):
+        rotation(old, new)
+
+    kept = [earlier["key"] for earlier in Host.objects.get().earlier_keys]
+    assert kept == [key.public_key.hex() for key in (keys[3], keys[2], keys[1])]
+
+
+def test_a_host_that_joins_again_has_no_earlier_keys():
+    rotation(joined(), Candidate())
+    Host.objects.update(key_used_at=NOW)
+
+    join(added(), Candidate().identity, NOW)
+
+    host = Host.objects.get()
+    assert (host.earlier_keys, host.key_used_at) == ([], None)
+
+
+def test_a_rotation_after_another_awaits_the_newest_key():
+    first, second = joined(), Candidate()
+    rotation(first, second)
+    Host.objects.update(key_used_at=NOW)
+
+    rotation(second, Candidate())
+
+    assert Host.objects.get().key_used_at is None
 
 
 def test_a_rotation_whose_answer_was_lost_is_answered_again():
@@ -249,8 +280,16 @@ def test_the_key_before_cannot_rotate_any_more():
 def test_a_rotation_from_another_time_is_refused(minutes):
     old = joined()
 
-    with pytest.raises(JoinRefused, match="5 minutes off"):
+    with pytest.raises(ClockRefused, match="5 minutes off"):
         rotation(old, Candidate(), at=NOW + timedelta(minutes=minutes))
+    assert bytes(Host.objects.get().public_key) == old.public_key
+
+
+def test_a_stranger_is_not_told_of_his_clock():
+    joined()
+
+    with pytest.raises(JoinRefused, match="not signed by its present key"):
+        rotation(Candidate(), Candidate(), at=NOW + timedelta(hours=1))
 
 
 def test_a_rotation_of_a_host_that_never_joined_is_refused():
@@ -283,6 +322,24 @@ def test_the_servers_own_agent_does_not_take_an_imported_hosts_name():
 
     with pytest.raises(HostRefused, match="is imported"):
         enrol_own("gpu-a01", Candidate().identity, ADA, NOW)
+
+
+def test_the_servers_own_agent_does_not_take_the_place_of_another_machine():
+    before = joined(machine="ab" * 16)
+
+    with pytest.raises(HostRefused, match="gpu-a01 is the name of a host that joined from another machine"):
+        enrol_own("gpu-a01", Candidate("cd" * 16).identity, ADA, NOW)
+
+    assert bytes(Host.objects.get().public_key) == before.public_key
+
+
+def test_the_servers_own_agent_may_have_a_new_key():
+    joined(machine="ab" * 16)
+    anew = Candidate("ab" * 16)
+
+    enrol_own("gpu-a01", anew.identity, ADA, NOW)
+
+    assert bytes(Host.objects.get().public_key) == anew.public_key
 
 
 def test_the_servers_own_agent_does_not_bring_another_hosts_key():

@@ -83,6 +83,27 @@ def test_an_imported_host_of_the_machines_name_is_in_the_way():
         enrol()
 
 
+def test_another_machine_of_this_ones_name_keeps_its_place_and_people_hear_what_to_do():
+    make_host("gpu-a01", public_key=b"k" * 32, machine="ab" * 16)
+
+    with pytest.raises(
+        StartRefused, match=r"another machine; remove that host \(manage.py remove_host gpu-a01\).*or give"
+    ):
+        enrol()
+
+    assert bytes(Host.objects.get().public_key) == b"k" * 32
+
+
+def test_an_agent_whose_key_was_removed_has_a_new_one_at_the_next_start(machine):
+    enrol()
+    before = bytes(Host.objects.get().public_key)
+    (machine / "agent" / "host.key").unlink()
+
+    assert enrol() == "gpu-a01"
+
+    assert bytes(Host.objects.get().public_key) != before
+
+
 def test_a_damaged_key_is_named(machine):
     (machine / "agent").mkdir()
     (machine / "agent" / "host.key").write_text("AAAA")

@@ -112,6 +112,37 @@ def test_a_notice_counts_once_however_often_it_comes():
     assert Event.objects.get().count == 2
 
 
+def test_a_notice_that_comes_again_much_later_is_an_event():
+    for minutes in (0, 20):
+        ingest_notice(enrolled(), notice(1), NOW + timedelta(minutes=minutes))
+
+    event = Event.objects.get(kind=EventKind.REPLAYED_MESSAGE)
+    assert event.text == "a notice that was stored before came again, 20 min after it was sent"
+    assert event.detail["notice"] == f"{1:032x}"
+
+
+def test_a_notice_whose_event_is_long_deleted_has_no_effect():
+    assert not ingest_notice(enrolled(), notice(1), NOW + timedelta(days=91))
+    assert [event.kind for event in Event.objects.all()] == [EventKind.REPLAYED_MESSAGE]
+
+
+def test_no_notice_is_forgotten_where_two_rows_lie_near():
+    minutes = [9 * n for n in range(8)]  # more than an hour: two rows
+    told = [notice(n, T0 - 60_000 * (70 - minute)) for n, minute in enumerate(minutes)]
+    for body in told + told[3:4] + told:
+        ingest_notice(enrolled(), body, NOW)
+
+    counts = Event.objects.filter(kind=EventKind.DRIVER_RELEASED).values_list("count", flat=True)
+    assert (sum(counts), len(counts)) == (8, 2)
+
+
+def test_a_count_that_no_driver_gives_is_cut():
+    for sequence in range(3):
+        batch(xid(31, count=2**31 - 1), sequence=sequence)
+
+    assert Event.objects.get().count == 3_000_000
+
+
 def test_a_notice_is_believed_only_from_the_key_that_joined(caplog):
     key, stranger = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     enrolled(public_key=key.public_key().public_bytes_raw())

@@ -118,6 +118,40 @@ def test_a_driver_that_was_let_go_is_a_warning_not_a_fault(shown, report):
     assert shown.metrics("stepwatt_power_draw_watts") == []
 
 
+@pytest.mark.parametrize("reason", [AbsentReason.RELEASED, AbsentReason.TIMEOUT, AbsentReason.UNKNOWN])
+def test_a_device_without_a_reading_is_not_up_though_the_agent_counts_its_xids(shown, report, reason):
+    report(0, {"xid_last": 0, "xid_errors_total": 0}, absent={POWER: reason})
+
+    assert shown.metrics("stepwatt_device_up") == [0]
+    assert "GPUs reporting 0 / 1 1 warning" in shown.page("/")
+
+
+def test_a_driver_that_was_unloaded_is_a_warning_until_it_is_loaded_again(shown, report):
+    report(0, {POWER: 651.0})
+    report(1, {}, absent=all_absent(AbsentReason.DRIVER_AWAY))
+
+    assert "GPUs reporting 0 / 1 1 warning" in shown.page("/")
+    assert "gpu-a01 GPU 0: the driver is not loaded" in shown.page("/")
+    assert "the driver is not loaded load it (modprobe nvidia)" in shown.page(f"/devices/{GPU.uuid}/")
+    assert shown.api("fleet/summary")["attention"][0]["title"] == "gpu-a01 GPU 0: the driver is not loaded"
+    device = shown.api(f"devices/{GPU.uuid}")
+    assert (device["health"], device["readings"][POWER]["reason"]) == ("warn", "driver_away")
+    assert shown.metrics("stepwatt_device_up") == [0]
+    assert shown.metrics("stepwatt_power_draw_watts") == []
+
+    report(2, {POWER: 80.0})
+    assert "GPUs reporting 1 / 1 all healthy" in shown.page("/")
+    assert shown.api(f"devices/{GPU.uuid}")["health"] == "ok"
+    assert shown.metrics("stepwatt_device_up") == [1]
+
+
+def test_a_device_that_gives_nothing_is_not_counted_as_healthy(shown, report):
+    report(0, {}, absent=all_absent(AbsentReason.NOT_SUPPORTED))
+
+    assert "GPUs reporting 0 / 1 1 without a reading" in shown.page("/")
+    assert shown.metrics("stepwatt_device_up") == [0]
+
+
 def test_an_instance_that_is_gone_is_named_nowhere_but_on_its_own_page(shown, report):
     report(0, {POWER: 100.0}, others=[MIG])
     assert MIG.uuid in shown.page("/hosts/gpu-a01/")

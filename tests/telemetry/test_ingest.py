@@ -2,20 +2,23 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from django.db import IntegrityError, OperationalError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
-from fleet.models import Device, Host
+from fleet.models import Device, Event, Host
+from telemetry import retention, rollups, tasks
 from telemetry.catalog import AbsentReason
 from telemetry.ingest import ingest
-from telemetry.models import Chunk, DirtyMinute
+from telemetry.models import Chunk, DirtyMinute, MinuteRollup
 from telemetry.rollups import roll_up
 from telemetry.store import read
 from telemetry.wire import MessageInvalid
-from tests.telemetry.batches import GPU, enrolled, payload, take
+from tests.telemetry.batches import GPU, NODE, enrolled, payload, take
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 T0 = int(NOW.timestamp() * 1000) - 600_000
@@ -67,6 +70,85 @@ def test_samples_from_the_future_are_refused_with_the_amount():
     assert not Chunk.objects.exists()
 
 
+def test_a_clock_that_is_ahead_is_an_event_with_the_amount():
+    for second in (0, 5):
+        with pytest.raises(MessageInvalid):
+            take(payload([T0 + 720_000 + 1000 * second], {"power_draw_watts": [1]}), NOW + timedelta(seconds=second))
+
+    event = Event.objects.get()
+    assert (event.kind, event.severity, event.host.name, event.count) == ("clock_wrong", "warning", "gpu-a01", 2)
+    assert event.text == "gpu-a01's clock is 120 s ahead of the server's: what it sends is refused"
+
+
+def test_a_batch_that_comes_again_after_its_chunk_was_deleted_has_no_effect():
+    bodies = [payload([T0 + 1000 * n], {"power_draw_watts": [100 + n]}, sequence=n) for n in range(3)]
+    for body in bodies:
+        take(body, NOW)
+    roll_up(30)
+    before, later = list(MinuteRollup.objects.values()), NOW + timedelta(days=9)
+    retention.retire(later, 30)
+
+    assert not take(bodies[0], later)
+    roll_up(30)
+    assert (list(MinuteRollup.objects.values()), Chunk.objects.count()) == (before, 0)
+    assert Host.objects.get().heard_at == NOW
+
+
+def test_a_batch_that_is_too_old_to_be_known_is_an_event_that_names_it():
+    take(payload([T0], {"power_draw_watts": [300]}, sequence=7), NOW + timedelta(days=9))
+
+    event = Event.objects.get()
+    assert (event.kind, event.detail["sequence"]) == ("replayed_message", 7)
+    assert event.text.startswith("a batch of 9.0 days ago was refused")
+
+
+def test_a_minute_that_cannot_be_made_keeps_no_other_waiting(caplog):
+    take(payload([T0], {"power_draw_watts": [300]}), NOW)
+    Chunk.objects.update(body=b"unreadable")
+    take(payload([T0 + 60_000], {"power_draw_watts": [300]}, host="gpu-a02", device=NODE), NOW)
+
+    assert rollups.roll_up(30) == 1
+    assert MinuteRollup.objects.get().device.host.name == "gpu-a02"
+    assert not DirtyMinute.objects.exists()
+    assert f"minute {T0 // 60_000 * 60_000} of host" in caplog.text
+
+
+def test_a_batch_without_an_envelope_is_told_of_as_an_older_agents():
+    body = (Path(__file__).parents[1] / "data" / "batch_v1.hex").read_text()
+    for _ in range(2):
+        tasks.ingest_batch(bytes.fromhex(body))
+
+    event = Event.objects.get()
+    assert (event.kind, event.host, event.count, event.detail["host"]) == ("foreign_message", None, 2, "gpu-a01")
+    assert event.text == "an agent of an older version sends as gpu-a01: it must be updated, and join"
+
+
+@pytest.mark.parametrize("fault", [IntegrityError, OperationalError])
+def test_a_batch_that_the_database_refuses_for_now_is_tried_again(monkeypatch, fault):
+    answers = iter([fault("two at once"), True])
+
+    def store(*_):
+        answer = next(answers)
+        if answer is not True:
+            raise answer
+        return True
+
+    monkeypatch.setattr(tasks.authentic, "admit", lambda *_: (None, b""))
+    monkeypatch.setattr(tasks.ingest, "ingest", store)
+    tasks.ingest_batch.apply((b"",))
+
+    assert next(answers, None) is None
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"junk", b"\x80", b"\xdf\xff\xff\xff\xff", b"\x81\xa4host\xa1a", b"\x81\x90\x01"]
+)
+def test_junk_is_no_older_agents(junk):
+    tasks.ingest_batch(junk)
+
+    assert not Event.objects.exists()
+
+
 def test_a_batch_that_names_another_host_is_refused():
     with pytest.raises(MessageInvalid, match="gpu-a02 sent a message that names gpu-a01"):
         ingest(enrolled("gpu-a02"), payload([T0], {"power_draw_watts": [1]}), NOW)
@@ -75,7 +157,7 @@ def test_a_batch_that_names_another_host_is_refused():
 
 def test_a_device_that_moved_to_another_host_belongs_there():
     take(payload([T0], {"power_draw_watts": [300]}), NOW)
-    take(payload([T0], {"power_draw_watts": [300]}, host="gpu-a02"), NOW + timedelta(minutes=1))
+    take(payload([T0], {"power_draw_watts": [300]}, host="gpu-a02"), NOW + timedelta(minutes=16))
 
     assert Device.objects.get().host.name == "gpu-a02"
 
@@ -115,17 +197,28 @@ class TestAnyOrder(TestCase):
     def test_any_order_split_and_repetition_gives_the_same_samples_and_rollups(self, data):
         ticks = list(range(T0, T0 + 90_000, 1000))
         watts = [200 + (tick // 1000) % 7 for tick in ticks]
+        joules = [100.0 * n for n in range(len(ticks))]
         cuts = sorted(data.draw(st.sets(st.integers(1, len(ticks) - 1), max_size=5)) | {0, len(ticks)})
         parts = [
-            payload(ticks[a:b], {"power_draw_watts": watts[a:b]}, sequence=n) for n, (a, b) in enumerate(pairwise(cuts))
+            payload(ticks[a:b], {"power_draw_watts": watts[a:b], "energy_joules_total": joules[a:b]}, sequence=n)
+            for n, (a, b) in enumerate(pairwise(cuts))
         ]
         for part in data.draw(st.permutations(parts + parts[:2])):
             take(part, NOW)
+            if data.draw(st.booleans()):
+                roll_up(30)
         roll_up(30)
 
-        device = Device.objects.get()
-        found = read.samples(device, "power_draw_watts", T0, T0 + 90_000)
-        assert found.times_ms.tolist() == ticks
-        assert found.values.tolist() == watts
-        rolled = read.bucketed([device], ["power_draw_watts"], T0, T0 + 90_000, 2).series[GPU.uuid]["power_draw_watts"]
-        assert sum(m for m in rolled.mean if m is not None) > 0
+        found = read.samples(Device.objects.get(), "power_draw_watts", T0, T0 + 90_000)
+        assert (found.times_ms.tolist(), found.values.tolist()) == (ticks, watts)
+        columns = ("minute_ms", "minimum", "mean", "maximum", "last", "count", "increase")
+        rows = MinuteRollup.objects.order_by("metric", "minute_ms").values_list(*columns)
+        assert list(rows) == [
+            (T0, 0, 2950, 5900, 5900, 60, 5900),
+            (T0 + 60_000, 6000, 7450, 8900, 8900, 30, 3000),
+            *((T0 + 60_000 * n, *_statistics(part), None) for n, part in enumerate((watts[:60], watts[60:]))),
+        ]
+
+
+def _statistics(values):
+    return min(values), pytest.approx(sum(values) / len(values)), max(values), values[-1], len(values)

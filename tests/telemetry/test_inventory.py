@@ -5,11 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleet.models import Device, Event, EventKind, Host
+from fleet.models import Device, Event, EventKind, Host, Origin
+from telemetry import wire
+from telemetry.inventory import LET_GO_AFTER
 from telemetry.queries import host_state
 from telemetry.wire import DeviceEvent, DeviceProcess, Topology
 from telemetry.wire import EventKind as DriverEvent
-from tests.telemetry.batches import GPU, MIG, NODE, enrolled, payload, take
+from tests.factories import make_device, make_host
+from tests.telemetry.batches import GPU, MIG, NODE, batch, enrolled, payload, take
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 T0 = int(NOW.timestamp() * 1000) - 600_000
@@ -125,6 +128,87 @@ def test_a_late_batch_does_not_bring_old_software_back():
     send(1, software={"driver": "575.57.08"})
 
     assert Host.objects.get().software == {"driver": "580.105.08"}
+
+
+def test_the_software_of_a_first_batch_that_comes_late_is_kept():
+    told = Topology([(GPU.uuid, "GPU-2", "NV18")], {})
+    body = wire.pack(replace(batch([T0 + 5000], {"power_draw_watts": [1]}, sequence=5), software=None))
+    take(body, NOW)
+    send(1, software={"driver": "580.105.08"}, topology=told)
+
+    host = Host.objects.get()
+    assert (host.software, host.topology["links"]) == ({"driver": "580.105.08"}, [[GPU.uuid, "GPU-2", "NV18"]])
+
+
+def test_late_software_that_is_newer_than_what_is_kept_takes_its_place():
+    send(1, software={"driver": "575.57.08"})
+    take(wire.pack(replace(batch([T0 + 9000], {"power_draw_watts": [1]}, sequence=9), software=None)), NOW)
+    send(5, software={"driver": "580.105.08"})
+
+    assert Host.objects.get().software == {"driver": "580.105.08"}
+
+
+def test_a_late_topology_does_not_bring_the_one_before_back():
+    send(5, topology=Topology([(GPU.uuid, "GPU-2", "NV18")], {}))
+    send(1, topology=Topology([(GPU.uuid, "GPU-2", "SYS")], {}))
+
+    assert Host.objects.get().topology["links"] == [[GPU.uuid, "GPU-2", "NV18"]]
+
+
+def test_a_device_that_moved_is_an_event_of_its_new_host():
+    send(0)
+    send(1, host="gpu-a02", now=NOW + LET_GO_AFTER + timedelta(seconds=1))
+
+    (event,) = events(EventKind.DEVICE_MOVED)
+    assert (event.host.name, event.device.uuid, event.detail["other_host"]) == ("gpu-a02", GPU.uuid, "gpu-a01")
+    assert event.text == f"GPU 0 {GPU.uuid} moved here from gpu-a01"
+
+
+def test_a_device_stays_with_a_host_that_reboots_and_its_claim_is_an_event():
+    send(0)
+    for second in (0, 5):
+        send(1 + second, host="gpu-a02", now=NOW + LET_GO_AFTER - timedelta(seconds=10 - second))
+
+    (event,) = events(EventKind.DEVICE_CLAIMED)
+    assert Device.objects.get().host.name == "gpu-a01"
+    assert (event.severity, event.host.name, event.device.uuid, event.count) == ("warning", "gpu-a02", GPU.uuid, 2)
+
+
+def test_the_host_of_before_that_names_a_moved_device_again_is_told_of():
+    later = NOW + LET_GO_AFTER + timedelta(minutes=1)
+    send(0)
+    send(1, host="gpu-a02", now=later)
+    send(2, now=later)
+
+    (event,) = events(EventKind.DEVICE_CLAIMED)
+    assert (event.host.name, Device.objects.get().host.name) == ("gpu-a01", "gpu-a02")
+
+
+def test_a_board_that_was_put_into_another_host_moves_though_its_old_host_reports():
+    other, later = replace(GPU, uuid="GPU-2", index=1), NOW + timedelta(minutes=20)
+    send(0, others=[other])
+    send(1200, now=later)
+    send(1201, host="gpu-a02", device=other, now=later)
+
+    assert Device.objects.get(uuid="GPU-2").host.name == "gpu-a02"
+
+
+@pytest.mark.parametrize(("joined", "owner"), [(-1, "gpu-a01"), (1, "gpu-a02")])
+def test_what_the_machines_id_names_moves_only_to_a_host_that_came_after_the_other_was_last_heard(joined, owner):
+    send(0, device=NODE)
+    enrolled("gpu-a02", joined_at=NOW + timedelta(minutes=joined))
+    send(1, device=NODE, host="gpu-a02", now=NOW + timedelta(days=2))
+
+    assert Device.objects.get().host.name == owner
+
+
+def test_a_recording_gives_its_device_to_the_host_that_reports_it():
+    recorded = make_host("log", origin=Origin.IMPORTED)
+    make_device(recorded, uuid=GPU.uuid)
+    send(0)
+
+    assert Device.objects.get().host.name == "gpu-a01"
+    assert [event.detail["other_host"] for event in events(EventKind.DEVICE_MOVED)] == ["log"]
 
 
 def test_a_joined_host_takes_the_first_machine_that_it_names():

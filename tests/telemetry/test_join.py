@@ -1,15 +1,18 @@
 """Joining and key rotation, the agent's side: what it sends, what it believes, and what a lost answer leaves behind."""
 
 import json
+import os
 import threading
 import time
 from base64 import b64decode, b64encode
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from telemetry.agent import membership
+from telemetry.agent.__main__ import main
 from telemetry.agent.invalid import ConfigInvalid
 from telemetry.agent.join import finish, join, machine_digest, rotate_key
 from telemetry.agent.keys import JOINING_NAME, NEXT_NAME, HostKey
@@ -60,8 +63,8 @@ class StandInServer:
         answer = {"membership": text, "signature": b64encode(SERVER.sign(signed)).decode()}
         return answer | {"server_public_key": b64encode(SERVER_PUBLIC).decode()} | self.spoil
 
-    def refuse(self, status, message):
-        self.refusal = (status, json.dumps({"error": {"code": "join_refused", "message": message}}), {})
+    def refuse(self, status, message, code="join_refused"):
+        self.refusal = (status, json.dumps({"error": {"code": code, "message": message}}), {})
 
     def stop(self):
         self._http.shutdown()
@@ -267,14 +270,105 @@ def test_a_start_goes_on_with_the_old_key_where_the_server_refuses(joined, tmp_p
     assert HostKey.load(tmp_path).public_bytes == old
 
 
-def test_a_running_agent_finishes_a_rotation_once_the_server_is_back(joined, tmp_path, monkeypatch):
+@pytest.fixture
+def hurried(monkeypatch):
+    """A running agent looks for a waiting key twenty times a second; where it was refused, each hour."""
     monkeypatch.setattr("telemetry.agent.join.RETRY_SECONDS", 0.05)
+
+
+@pytest.mark.parametrize("answer", [(502, "x", "x"), (429, "x", "too_many_tries"), (409, "a clock 6 min off", "clock")])
+@pytest.mark.usefixtures("hurried")
+def test_a_running_agent_finishes_a_rotation_once_the_server_lets_it(joined, tmp_path, answer):
     new = HostKey.load_or_create(tmp_path, NEXT_NAME)
-    joined.refusal = (502, "", {})
+    joined.refuse(*answer)
     finish(tmp_path)
+    wait_until(lambda: len(joined.asked) >= 3, 10)
     joined.refusal = None
 
     wait_until(lambda: HostKey.load(tmp_path).public_bytes == new.public_bytes, 10)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_running_agent_finishes_a_rotation_whose_answer_was_lost_meanwhile(joined, tmp_path):
+    finish(tmp_path)  # the agent starts, and nothing waits
+    joined.refusal = (502, "", {})
+    with pytest.raises(CallFailed):
+        rotate_key(tmp_path)
+    new = HostKey.load(tmp_path, NEXT_NAME)
+    joined.refusal = None
+
+    wait_until(lambda: HostKey.load(tmp_path).public_bytes == new.public_bytes, 10)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_refusal_is_not_asked_for_again_each_minute_and_not_for_ever_left_at(joined, tmp_path, monkeypatch):
+    monkeypatch.setattr("telemetry.agent.join.REFUSED_SECONDS", 0.5)
+    new = HostKey.load_or_create(tmp_path, NEXT_NAME)
+    joined.refuse(403, "not signed by its present key")
+    finish(tmp_path)
+    time.sleep(0.3)
+    assert len(joined.asked) == 1
+    joined.refusal = None
+
+    wait_until(lambda: HostKey.load(tmp_path).public_bytes == new.public_bytes, 10)
+
+
+def test_a_rotation_whose_last_step_a_crash_cut_off_is_finished_without_another_rotation(joined, tmp_path):
+    """The membership was written, and the key not yet moved."""
+    new = HostKey.load_or_create(tmp_path, NEXT_NAME)
+    membership.save(tmp_path, replace(membership.load(tmp_path), public_key=new.public_bytes))
+
+    finish(tmp_path)
+
+    assert HostKey.load(tmp_path).public_bytes == new.public_bytes
+    assert joined.asked == []
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_running_agent_that_finds_such_a_crashs_key_does_not_rotate_again(joined, tmp_path):
+    finish(tmp_path)
+    with alone(tmp_path / "keys.lock"):
+        new = HostKey.load_or_create(tmp_path, NEXT_NAME)
+        membership.save(tmp_path, replace(membership.load(tmp_path), public_key=new.public_bytes))
+    wait_until(lambda: not (tmp_path / NEXT_NAME).exists(), 10)
+    time.sleep(0.2)
+
+    assert HostKey.load(tmp_path).public_bytes == new.public_bytes
+    assert joined.asked == []
+
+
+def test_a_join_voids_a_rotation_that_was_broken_off(joined, tmp_path):
+    HostKey.load_or_create(tmp_path, NEXT_NAME)
+
+    join(tmp_path, joined.url, "swj_u", FINGERPRINT)
+
+    assert not (tmp_path / NEXT_NAME).exists()
+
+
+def test_a_refused_join_leaves_the_key_that_waits(joined, tmp_path):
+    waiting = HostKey.load_or_create(tmp_path, NEXT_NAME).public_bytes
+    joined.refuse(403, "used")
+
+    with pytest.raises(CallFailed):
+        join(tmp_path, joined.url, "swj_u", FINGERPRINT)
+    assert HostKey.load(tmp_path, NEXT_NAME).public_bytes == waiting
+
+
+def test_another_user_does_not_write_a_key_that_the_agent_could_not_read(joined, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+
+    with pytest.raises(ConfigInvalid, match="as that user"):
+        rotate_key(tmp_path)
+    assert joined.asked == []
+
+
+def test_the_command_says_that_a_running_agent_goes_on_asking(joined, tmp_path, monkeypatch):
+    monkeypatch.setenv("STEPWATT_DATA_DIR", str(tmp_path))
+    (tmp_path / "agent").symlink_to(tmp_path)
+    joined.refusal = (502, "", {})
+
+    with pytest.raises(SystemExit, match="the old key is in use, and a running agent asks again by itself"):
+        main(["rotate-key"])
 
 
 def test_another_servers_answer_to_a_rotation_is_not_believed(joined, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -10,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from fleet.models import DeviceKind, Host, Origin
+from fleet.models import DeviceKind, Host, Origin, Role
 from telemetry.catalog import AbsentReason
 from telemetry.rollups import roll_up
 from telemetry.wire import DeviceInfo, DeviceProcess, Topology
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.django_db
 
 SECOND_GPU = replace(GPU, uuid="GPU-2", index=1)
 TRAIN = DeviceProcess(4711, "python train.py", "vera", 69 * 2**30, 0.94, "3f2a9c", "812345")
+HTMX = {"HX-Request": "true"}
 PAGE, DEVICE = "/hosts/gpu-a01/", f"/devices/{GPU.uuid}/"
 
 
@@ -257,3 +259,62 @@ def test_a_recorded_host_has_no_driver_to_let_go_of():
 
     assert Host.objects.get(pk=host.pk).public_key == b""
     assert "Let go of the driver" not in signed_in().get("/hosts/recorded/").content.decode()
+
+
+def part_of(page, identity: str) -> str:
+    """Return the element of that id: its opening tag and what stands up to the next element of the same kind."""
+    return re.search(rf'<section class="panel" id="{identity}".*?</section>', page.content.decode(), re.DOTALL).group()
+
+
+@pytest.mark.parametrize("path", [PAGE, DEVICE])
+def test_an_open_page_takes_in_instances_and_loses_them(viewer, path):
+    report({"power_draw_watts": 651.0}, ago=5)
+    assert " hidden>" in part_of(viewer.get(path), "parts")
+    report({"power_draw_watts": 651.0}, sequence=1, others=[MIG], ago=3)
+    with_parts = part_of(viewer.get(path, headers=HTMX), "parts")
+    report({"power_draw_watts": 651.0}, sequence=2)
+    without = part_of(viewer.get(path, headers=HTMX), "parts")
+
+    assert (MIG.uuid in with_parts, " hidden>" in with_parts, "hx-swap-oob" in with_parts) == (True, False, True)
+    assert (MIG.uuid in without, " hidden>" in without, "hx-swap-oob" in without) == (False, True, True)
+
+
+@pytest.mark.parametrize("panel", ["links", "memory"])
+def test_an_open_page_of_a_host_that_fell_silent_keeps_no_rate(viewer, panel):
+    report({"nvlink_tx_bytes_per_second": 8.9e10, "ecc_corrected_total": 3}, ago=5)
+    assert "<dt" in part_of(viewer.get(DEVICE), panel)
+    long_ago = timezone.now() - timedelta(minutes=5)
+    Host.objects.update(heard_at=long_ago, last_seen_at=long_ago)
+
+    left = part_of(viewer.get(DEVICE, headers=HTMX), panel)
+    assert "hx-swap-oob" in left
+    assert "<dt" not in left
+
+
+@pytest.mark.parametrize("reason", [AbsentReason.RELEASED, AbsentReason.TIMEOUT, AbsentReason.DRIVER_AWAY])
+@pytest.mark.parametrize("path", [PAGE, DEVICE])
+def test_devices_without_a_reading_keep_the_charts_of_their_past(viewer, path, reason):
+    report({"power_draw_watts": 651.0}, ago=5)
+    report({"xid_last": 0}, sequence=1, absent={"power_draw_watts": reason})
+
+    page = viewer.get(path)
+    assert "power_draw_watts" in parse_qs(urlsplit(page.context["arrays"]).query)["metric"]
+    assert 'data-figure="fig-power' in page.content.decode()
+
+
+def test_a_long_note_in_the_table_of_hosts_can_be_read_whole(viewer):
+    report({"ecc_uncorrected_total": 2})
+
+    page = viewer.get("/hosts/").content.decode()
+    assert (
+        '<span class="faint ellipsis" title="GPU 0: 2 uncorrected memory errors since the driver was loaded">' in page
+    )
+
+
+@pytest.mark.parametrize("origin", [Origin.SIMULATED, Origin.IMPORTED])
+def test_a_host_that_cannot_run_a_job_offers_none(origin):
+    make_gpu_host("sim-01", 1, origin=origin)
+    operator = signed_in(Role.OPERATOR)
+
+    for path in ("/hosts/sim-01/", "/reference/recent/?host=sim-01"):
+        assert "view=launch" not in operator.get(path).content.decode(), path

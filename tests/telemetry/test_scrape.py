@@ -184,3 +184,15 @@ def test_an_instance_that_its_host_names_no_more_is_on_no_page_either() -> None:
     row.save()
     shown = [state.device.uuid for state in queries.fleet_state(NOW).hosts[0].devices]
     assert ("MIG-1" in shown) == ("MIG-1" in expose())
+
+
+def test_hosts_that_were_removed_are_forgotten_also_where_single_ones_are_asked_for(fleet: Fleet) -> None:
+    make_host()
+    make_host("gpu-a02", uuid="GPU-2")
+    for name in ("gpu-a01", "gpu-a02"):
+        fleet.refresh(NOW, name)
+    removed = Host.objects.get(name="gpu-a02")
+    pk = removed.pk
+    removed.delete()
+    fleet.refresh(NOW + timedelta(minutes=6), "gpu-a01")
+    assert pk not in fleet._hosts

@@ -117,6 +117,36 @@ def test_a_counter_is_not_counted_across_a_gap_whatever_the_resolution():
         assert sum(x for x in increase if x is not None) == 200
 
 
+def test_a_late_batch_completes_the_growth_of_the_minute_after_it():
+    store([T0 + 60_000, T0 + 61_000], {"energy_joules_total": [300.0, 600.0]}, sequence=1)
+    roll_up(30)
+    store([T0 + 59_000], {"energy_joules_total": [0.0]}, sequence=0)
+    roll_up(30)
+
+    assert [row.increase for row in MinuteRollup.objects.order_by("minute_ms")] == [None, 600]
+
+
+def test_growth_that_could_not_be_counted_is_unknown_and_not_zero():
+    device = store([T0, T0 + 300_000], {"energy_joules_total": [0.0, 90_000.0]})
+    roll_up(30)
+
+    assert set(MinuteRollup.objects.values_list("increase", flat=True)) == {None}
+    for span_ms in (360_000, 30 * 86_400_000):
+        block = read.bucketed([device], ["energy_joules_total"], T0 + 360_000 - span_ms, T0 + 360_000, 4000)
+        assert set(block.series[GPU.uuid]["energy_joules_total"].increase) == {None}
+
+
+def test_a_counter_that_is_sampled_slowly_is_counted_from_sample_to_sample():
+    times, joules = [T0 + 60_000 * n for n in range(5)], [18_000.0 * n for n in range(5)]
+    device = store(times, {"energy_joules_total": joules}, sample_seconds=60)
+    roll_up(30)
+
+    assert [row.increase for row in MinuteRollup.objects.order_by("minute_ms")] == [None, *[18_000] * 4]
+    for span_ms in (300_000, 30 * 86_400_000):
+        block = read.bucketed([device], ["energy_joules_total"], T0 + 300_000 - span_ms, T0 + 300_000, 4000)
+        assert sum(x or 0 for x in block.series[GPU.uuid]["energy_joules_total"].increase) == 72_000
+
+
 def test_the_sum_does_not_fall_where_some_devices_are_still_on_their_way():
     series = {
         "GPU-0": {"power_draw_watts": read.BucketedMetric(mean=[1.0, 1.0, 1.0, 1.0])},

@@ -1,6 +1,7 @@
 """The batch on the wire."""
 
 import string
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,6 +217,25 @@ def test_a_head_that_states_no_size_is_refused():
 
     with pytest.raises(wire.MessageInvalid, match="head"):
         wire.unpack(altered(head=frame))
+
+
+def test_more_ticks_than_can_be_read_are_not_packed():
+    times = list(range(wire.MAX_TICKS + 1))
+    with pytest.raises(wire.MessageInvalid, match="10001"):
+        wire.pack(batch(times, {}))
+    assert len(wire.unpack(wire.pack(batch(times[1:], {}))).times_ms) == wire.MAX_TICKS
+
+
+@pytest.mark.parametrize("part", [b"\x80", b"\x90", b"\xc1"])
+def test_a_message_of_millions_of_empty_parts_is_refused_before_they_are_made(part):
+    n = 90_000
+    rows = b"\xdc\x00\x28" + (b"\xdd" + n.to_bytes(4, "big") + part * n) * 40
+    tracemalloc.start()
+    with pytest.raises(wire.MessageInvalid):
+        wire.unpack(b"\x81\xa1x" + rows)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
 
 
 def test_a_message_over_the_bound_is_refused():

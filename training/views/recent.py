@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from fleet.models import Host
+from fleet.models import Host, Origin
 from training import queries
 from training.views.rows import rows
 
@@ -15,7 +15,7 @@ SHOWN = 6
 def recent(request: HttpRequest) -> HttpResponse:
     """Show the newest jobs, of one host where `?host=` names it."""
     host = request.GET.get("host", "")
-    if host:
-        get_object_or_404(Host, name=host)
+    can_run = not host or get_object_or_404(Host, name=host).origin == Origin.REAL
     found = rows(queries.jobs(host=host)[:SHOWN])
-    return render(request, "training/_recent.html", {"rows": found, "host": host, "path": request.get_full_path()})
+    context = {"rows": found, "host": host, "can_run": can_run, "path": request.get_full_path()}
+    return render(request, "training/_recent.html", context)

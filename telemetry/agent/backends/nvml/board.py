@@ -60,6 +60,11 @@ class Board(NvmlSource):
         if listed.is_mig is not None and listed.is_mig != self.is_mig:
             self.is_mig, self._is_probed = listed.is_mig, False
 
+    def heard(self) -> Mapping[str, Reading]:
+        """Return the XIDs, where they are heard: the one that tells of a board's loss comes with it."""
+        xids = self._xid_state(self.device.uuid)
+        return dict(zip(_XIDS, xids, strict=True)) if isinstance(xids, tuple) else {}
+
     def read_power(self) -> Mapping[str, Reading]:
         """Return power and energy alone, nothing until the board was read once."""
         return self._guarded(self._read_power, POWER_METRICS)

@@ -4,6 +4,7 @@ Made by backend.py, one per device and session. What it reads into is its own, s
 thread while the others are read on another.
 """
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +20,9 @@ from telemetry.catalog import AbsentReason
 from telemetry.wire import DeviceInfo, DeviceProcess
 
 USED_RATIO = "memory_used_ratio"
+
+_AGAIN_SECONDS = 60.0  # after a failure that is no refusal
+_REFUSALS = frozenset({AbsentReason.NOT_SUPPORTED, AbsentReason.NO_PERMISSION})
 
 
 class NvmlSource(ABC):
@@ -38,6 +42,8 @@ class NvmlSource(ABC):
         self._known: dict[str, Reading] = {}
         self._shares = SmShares()
         self._gpm: GpmReader | None = None
+        self._gpm_of: tuple[Any, int | None] = (None, None)
+        self._gpm_again_at = math.inf
         session.hold(self._free_gpm)
 
     @property
@@ -62,6 +68,10 @@ class NvmlSource(ABC):
     def read(self) -> Mapping[str, Reading]:
         return self._guarded(self._read, self.metrics)
 
+    def heard(self) -> Mapping[str, Reading]:
+        """Return what is known without a call, and so outlives the device."""
+        return {}
+
     def processes(self) -> list[DeviceProcess] | None:
         if self.gone is not None or self._handle is None or not self._session.enter():
             return None
@@ -80,10 +90,10 @@ class NvmlSource(ABC):
             self._session.is_changed = self._session.is_changed or self.gone is None
             self.gone = gone.reason
             self.forget_handle()
-            return dict.fromkeys(metrics, gone.reason)
+            return {**dict.fromkeys(metrics, gone.reason), **{n: v for n, v in self.heard().items() if n in metrics}}
         except DriverAwayError:
             self._session.is_broken = True
-            return dict.fromkeys(metrics, AbsentReason.UNKNOWN)
+            return dict.fromkeys(metrics, AbsentReason.DRIVER_AWAY)
         finally:
             self._session.leave()
 
@@ -100,6 +110,8 @@ class NvmlSource(ABC):
             self._known = {**self._all(AbsentReason.NOT_SUPPORTED), **known}
             self._is_probed = True
             self.n_probes += 1
+        elif now >= self._gpm_again_at:
+            self._known.update(self._take_gpm(*self._gpm_of))
         readings = self._known.copy()
         if not self._fill(readings, now):
             self._session.is_changed = True
@@ -109,8 +121,11 @@ class NvmlSource(ABC):
     def _take_gpm(self, board: Any, instance_id: int | None = None) -> dict[str, Reading]:
         """Begin the GPM metrics anew; return why they are absent where the device has none."""
         self._free_gpm()
+        self._gpm_of, self._gpm_again_at = (board, instance_id), math.inf
         gpm = open_gpm(board, instance_id)
         if isinstance(gpm, AbsentReason):
+            if gpm not in _REFUSALS:
+                self._gpm_again_at = self._clock() + _AGAIN_SECONDS
             return dict.fromkeys(GPM_METRICS, gpm)
         self._gpm = gpm
         return {}

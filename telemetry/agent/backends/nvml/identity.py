@@ -76,7 +76,7 @@ class Listing:
                     raise
                 continue  # places of instances need not be taken without a gap
             try:
-                found.append(_instance(board, handle, index))
+                found.append(_instance(board, handle))
             except pynvml.NVMLError as error:
                 self._tell_once(f"MIG instance {index} of {board.info.uuid} does not tell its identity: {error}")
         return found
@@ -108,19 +108,20 @@ def _is_mig(handle: Any) -> bool | None:
     return bool(current == pynvml.NVML_DEVICE_MIG_ENABLE)
 
 
-def _instance(board: Listed, handle: Any, index: int) -> Listed:
+def _instance(board: Listed, handle: Any) -> Listed:
     model = pynvml.nvmlDeviceGetName(handle)
+    instance_id = pynvml.nvmlDeviceGetGpuInstanceId(handle)
     info = DeviceInfo(
         uuid=pynvml.nvmlDeviceGetUUID(handle),
         kind=DeviceKind.NVIDIA,
-        index=index,
+        index=instance_id,
         model=model,
         pci_bus_id=board.info.pci_bus_id,
         driver_version=board.info.driver_version,
         parent=board.info.uuid,
         profile=_profile(handle, model),
     )
-    return Listed(info, handle, instance_id=pynvml.nvmlDeviceGetGpuInstanceId(handle))
+    return Listed(info, handle, instance_id=instance_id)
 
 
 def _profile(handle: Any, model: str) -> str:

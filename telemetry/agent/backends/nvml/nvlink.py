@@ -10,7 +10,7 @@ from typing import Any
 import pynvml
 
 from telemetry.agent.backends.nvml.calls import Ask, function
-from telemetry.agent.backends.nvml.errors import reason_of
+from telemetry.agent.backends.nvml.errors import is_refused, reason_of
 from telemetry.agent.backends.nvml.ranges import believable
 from telemetry.agent.backends.nvml.readings import NVLINK_ERROR_COUNTERS, NVLINK_RECEIVED, NVLINK_SENT
 from telemetry.agent.backends.protocol import Reading
@@ -21,6 +21,7 @@ ERRORS = "nvlink_errors_total"
 ERROR_METRICS = (*NVLINK_ERROR_COUNTERS, ERRORS)
 _KIB = 1024
 _SLOW_SECONDS = 10.0
+_AGAIN_SECONDS = 60.0  # after a failure that is no refusal
 _MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
 
 
@@ -65,13 +66,33 @@ class NvlinkErrors:
         self._phase_seconds = phase_seconds % _SLOW_SECONDS
         self._due = float("-inf")
         self._count = ctypes.c_ulonglong()
-        self._asks: dict[str, list[Ask]] = {metric: self._links(c) for metric, c in NVLINK_ERROR_COUNTERS.items()}
-        self.metrics = {metric for metric, asks in self._asks.items() if asks}
+        self._sums: dict[str, Reading] = {}
+        self._find()
+
+    def _find(self) -> None:
+        self._asks: dict[str, list[Ask]] = {}
+        self._failed: dict[str, AbsentReason] = {}  # a counter whose links are not known: no sum of a part stands for it
+        self._find_at: float | None = None
+        for metric, counter in NVLINK_ERROR_COUNTERS.items():
+            found = self._links(counter)
+            if isinstance(found, AbsentReason):
+                self._failed[metric] = found
+            elif found:
+                self._asks[metric] = found
+        self.metrics = {*self._asks, *self._failed}
         if self.metrics == set(NVLINK_ERROR_COUNTERS):
             self.metrics.add(ERRORS)
-        self._sums: dict[str, Reading] = {}
 
-    def _links(self, counter: int) -> list[Ask]:
+    def _find_again(self, now: float) -> None:
+        """After a failure that was no refusal, look for the links about each minute."""
+        if self._find_at is None:
+            self._find_at = now + _AGAIN_SECONDS
+        elif now >= self._find_at:
+            self._find()
+            self._due = now
+
+    def _links(self, counter: int) -> list[Ask] | AbsentReason:
+        """Return the calls of the links that have the counter, or why that cannot be told."""
         address = function("nvmlDeviceGetNvLinkErrorCounter")
         reference = ctypes.byref(self._count)
         asks: list[Ask] = []
@@ -82,12 +103,14 @@ class NvlinkErrors:
                 asks.append(ask)
             elif code == pynvml.NVML_ERROR_INVALID_ARGUMENT:
                 break  # the board has no such link, and none above it
-            else:
-                reason_of(code)
+            elif not is_refused(code):
+                return reason_of(code)
         return asks
 
     def read(self, readings: dict[str, Reading], now: float) -> None:
         """Put the sums into `readings`. Raises DeviceGoneError and DriverAwayError."""
+        if any(reason is not AbsentReason.NO_PERMISSION for reason in self._failed.values()):
+            self._find_again(now)
         if not self.metrics:
             return
         if now >= self._due:
@@ -98,6 +121,8 @@ class NvlinkErrors:
         readings.update(self._sums)
 
     def _sum(self, metric: str) -> Reading:
+        if metric in self._failed:
+            return self._failed[metric]
         low, high = believable(metric)
         total = 0
         for ask in self._asks[metric]:
