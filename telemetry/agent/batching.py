@@ -50,7 +50,10 @@ class BatchMaker:
     def make(
         self, ticks: Sequence[Tick], software: Mapping[str, str], topology: Topology | None, now: Callable[[], float]
     ) -> Iterator[Batch]:
-        """Yield the batches of these ticks. `now` gives UTC seconds; software and topology are told when they changed, and again."""
+        """Yield the batches of these ticks. `now` gives UTC seconds.
+
+        Software and topology are told when they changed, in each new segment, and every TELL_SECONDS.
+        """
         for part in self._segments(ticks):
             yield self._batch(part, software, topology, int(now() * 1000))
             self.sequence += 1

@@ -167,7 +167,7 @@ class Lane:
 
     def _pause(self) -> float:
         self._n_failed += 1
-        return min(FAULT_SECONDS * 2 ** min(self._n_failed - 1, 10), UNAVAILABLE_SECONDS)
+        return min(FAULT_SECONDS * 2.0 ** min(self._n_failed - 1, 10), UNAVAILABLE_SECONDS)
 
     def _open(self) -> None:
         self.held.is_letting_go = False

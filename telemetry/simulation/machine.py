@@ -144,7 +144,8 @@ class Machine:
             gpu.condition = Condition(clock=gpu.condition.clock)
         until, reason = self._absent_until.get(index, (0.0, AbsentReason.UNKNOWN))
         if now < until:
-            return {**dict.fromkeys(_GPU_METRICS, reason), **{xid: gpu.counts[xid] for xid in _XIDS if xid in gpu.counts}}
+            heard = {xid: gpu.counts[xid] for xid in _XIDS if xid in gpu.counts}
+            return dict.fromkeys(_GPU_METRICS, reason) | heard
         if until:
             del self._absent_until[index]
             if reason is AbsentReason.GPU_IS_LOST:

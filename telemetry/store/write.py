@@ -85,12 +85,13 @@ def _update_latest(row: LatestState | None, host: Host, batch: Batch, now: datet
     """Put the batch's last tick into the host's row, unless a newer one stands there: batches may come in any order."""
     is_first = row is None
     row = row or LatestState(host=host, at_ms=0, devices={})
+    before = row.epoch
     accepted = _follow_epoch(row, batch)._replace(tells=_follow_tells(row, batch, now, is_newest=is_newest))
     if is_newest:
         _take_readings(row, batch)
         row.at_ms = batch.times_ms[-1]
         row.sequence = batch.sequence if row.epoch == batch.epoch else -1
-    elif accepted.rival_epoch == "" and not accepted.tells and not is_first:
+    elif row.epoch == before and not accepted.tells:
         return accepted
     row.save(force_insert=is_first, force_update=not is_first)
     return accepted

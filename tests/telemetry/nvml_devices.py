@@ -67,6 +67,11 @@ def uuid_of(number: int) -> str:
     return f"GPU-5e9a00{number:02x}-5747-4a54-9bb1-{0x1000 + number:012x}"
 
 
+def reasons_of(readings: Mapping[str, Reading]) -> set[Reading]:
+    """Return what is read in place of values; the XIDs are heard, and known of a lost board as well."""
+    return {reading for name, reading in readings.items() if not name.startswith("xid_")}
+
+
 def instance_of(number: int, place: int) -> str:
     """Return the UUID of the MIG instance at a place, counted from 1."""
     return f"MIG-5e9a00{number:02x}-5747-4a54-9bb1-{0x2000 + place:012x}"

@@ -1,5 +1,7 @@
 """The NVML backend under faults: lost, removed and changed devices, refused calls, an unloaded driver, a late board."""
 
+import time
+
 import pytest
 
 from telemetry.agent.backends.protocol import BackendUnavailable
@@ -12,8 +14,10 @@ from tests.telemetry.nvml_devices import (
     MEMORY,
     POWER,
     UTILIZATION,
+    reasons_of,
     uuid_of,
 )
+from tests.telemetry.steered import wait_for
 
 LOST, RESET = {AbsentReason.GPU_IS_LOST}, {AbsentReason.RESET_REQUIRED}
 
@@ -25,7 +29,7 @@ def valid(readings):
 def test_of_a_lost_device_nothing_counts_although_some_calls_still_answer(opened, nvml_stub):
     nvml_stub.lose(3)
     found = opened.tick()
-    assert set(found[uuid_of(3)].values()) == LOST
+    assert reasons_of(found[uuid_of(3)]) == LOST
     assert found[uuid_of(4)]["power_draw_watts"] > 0
 
 
@@ -33,12 +37,12 @@ def test_of_a_lost_device_nothing_counts_although_some_calls_still_answer(opened
 @pytest.mark.parametrize(("code", "reasons"), [(15, LOST), (16, RESET)])
 def test_one_answer_is_enough_to_know_that_nothing_of_the_device_counts(opened, nvml_stub, call, code, reasons):
     nvml_stub.fail(3, call, code)
-    assert set(opened.read(3).values()) == reasons
+    assert reasons_of(opened.read(3)) == reasons
 
 
 def test_a_device_that_needs_a_reset_says_so_in_all_readings(opened, nvml_stub):
     nvml_stub.require_reset(4)
-    assert set(opened.read(4).values()) == RESET
+    assert reasons_of(opened.read(4)) == RESET
 
 
 def test_a_device_that_is_lost_before_the_start_is_shown_as_lost(rig, nvml_stub):
@@ -46,7 +50,7 @@ def test_a_device_that_is_lost_before_the_start_is_shown_as_lost(rig, nvml_stub)
     rig.backend.open()
     found = rig.tick()
     assert len(found) == 8
-    assert set(found[uuid_of(3)].values()) == LOST
+    assert reasons_of(found[uuid_of(3)]) == LOST
 
 
 def test_a_lost_device_costs_a_few_calls_a_tick(opened, nvml_stub):
@@ -73,12 +77,12 @@ def test_a_device_that_was_removed_stays_listed_as_lost_after_opening_again(open
     opened.backend.close()
     nvml_stub.remove(2)
     opened.backend.open()
-    assert set(opened.read(2).values()) == LOST
+    assert reasons_of(opened.read(2)) == LOST
 
 
 def test_a_device_that_is_removed_while_running_is_lost_at_the_next_listing(opened, nvml_stub):
     nvml_stub.remove(2)  # its handle goes on answering
-    assert set(opened.read(2, seconds=31).values()) == LOST
+    assert reasons_of(opened.read(2, seconds=31)) == LOST
     assert opened.read(1)["power_draw_watts"] > 0
 
 
@@ -129,7 +133,7 @@ def test_a_handle_that_has_become_invalid_is_fetched_again_once(opened, nvml_stu
 def test_a_driver_that_was_unloaded_is_opened_again_and_its_counters_begin_anew(opened, nvml_stub):
     before = opened.read(0)["energy_joules_total"]
     nvml_stub.unload()
-    assert set(opened.read(0).values()) == {AbsentReason.UNKNOWN}
+    assert reasons_of(opened.read(0)) == {AbsentReason.DRIVER_AWAY}
     nvml_stub.clear()
     after = opened.read(0)
     assert after["power_draw_watts"] > 0
@@ -246,3 +250,12 @@ def test_a_lost_device_is_read_again_after_a_reset(opened, nvml_stub):
     nvml_stub.clear()
     opened.backend.open()
     assert opened.read(1)["gpu_utilization_ratio"] >= 0
+
+
+def test_the_xid_of_a_lost_board_is_told(opened, nvml_stub):
+    nvml_stub.write([f"xid 3 79 {time.monotonic_ns()} 1"])
+    wait_for(lambda: opened.read(3, seconds=0)["xid_last"] == 79)
+    nvml_stub.lose(3)
+    found = opened.read(3)
+    assert (found["xid_last"], found["xid_errors_total"]) == (79, 1)
+    assert found["power_draw_watts"] is AbsentReason.GPU_IS_LOST

@@ -179,3 +179,23 @@ def test_fields_are_read_by_their_own_type(opened, nvml_stub, kind, bits, expect
 def test_a_negative_count_is_no_value(opened, nvml_stub):
     nvml_stub.write([f"answer 0 field:3 {2**64 - 5}", "type 0 field:3 4"])
     assert opened.read(0)["ecc_corrected_total"] is AbsentReason.UNKNOWN
+
+
+def test_a_call_about_gpm_that_failed_is_made_again_a_minute_later(rig, nvml_stub):
+    nvml_stub.add("timeout 0 nvmlGpmQueryDeviceSupport")
+    rig.backend.open()
+    assert rig.read(0)[GPM_METRIC] is AbsentReason.TIMEOUT
+    nvml_stub.clear()
+    assert rig.read(0)[GPM_METRIC] is AbsentReason.TIMEOUT
+    rig.tick(60)
+    assert rig.read(0)[GPM_METRIC] >= 0
+
+
+def test_nvlinks_that_did_not_answer_are_looked_for_a_minute_later(rig, nvml_stub):
+    nvml_stub.add(f"timeout 0 {LINK_ERRORS}")
+    rig.backend.open()
+    assert rig.read(0)["nvlink_errors_total"] is AbsentReason.TIMEOUT
+    nvml_stub.clear()
+    assert rig.read(0)["nvlink_errors_total"] is AbsentReason.TIMEOUT
+    rig.tick(60)
+    assert rig.read(0)["nvlink_errors_total"] == 4 * sum(range(18)) + 6 * 18

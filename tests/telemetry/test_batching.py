@@ -3,7 +3,7 @@
 import pytest
 
 from telemetry import wire
-from telemetry.agent.batching import BatchMaker, machine_digest
+from telemetry.agent.batching import TELL_SECONDS, BatchMaker, machine_digest
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import AbsentReason
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
@@ -128,3 +128,19 @@ def test_the_machines_id_cannot_be_read_from_its_digest():
     assert len(digest) == 32
     assert digest != "c" * 32
     assert digest != machine_digest("d" * 32)
+
+
+def test_times_never_fall_within_a_batch():
+    (batch,) = batches_of(*[tick(boot) for boot in (10, 12, 11)])
+
+    assert batch.times_ms == [1_010_000, 1_011_000, 1_012_000]
+
+
+@pytest.mark.parametrize("later", [tick(10 + TELL_SECONDS), tick(11, 400)])
+def test_software_and_topology_are_told_again_after_five_minutes_and_in_a_new_segment(later):
+    by, known = maker(), {"software": {"driver": "1"}, "topology": Topology([], {"GPU-a": 0})}
+    batches_of(tick(10), by=by, **known)
+
+    (batch,) = batches_of(later, by=by, **known)
+
+    assert {"software": batch.software, "topology": batch.topology} == known

@@ -64,7 +64,7 @@ def test_a_backend_that_fails_is_opened_again():
     host.tick()
     backend.listing = lambda: 1 / 0
 
-    assert host.tick().readings == {"GPU-a": {"power_draw_watts": AbsentReason.UNKNOWN}}
+    assert host.tick().readings == {"GPU-a": {"power_draw_watts": AbsentReason.DRIVER_AWAY}}
     backend.listing = lambda: None
 
     assert host.tick().readings == {"GPU-a": POWER}
@@ -81,6 +81,19 @@ def test_a_driver_that_comes_later_is_found():
 
     assert host.tick(after=UNAVAILABLE_SECONDS - 1).readings == {}
     assert host.tick(after=2).readings == {"GPU-a": POWER}
+
+
+def test_a_driver_that_was_there_is_looked_for_after_a_second_and_then_ever_more_rarely():
+    backend, tries = SteeredBackend("a"), []
+    host = Host(backend)
+    host.tick()
+    backend.missing, backend.opening = True, lambda: tries.append(host.number)
+    backend.listing = lambda: 1 / 0
+
+    ticks = [host.tick() for _ in range(34)]
+
+    assert all(tick.readings == {"GPU-a": {"power_draw_watts": AbsentReason.DRIVER_AWAY}} for tick in ticks)
+    assert tries == [3, 5, 9, 17, 33]
 
 
 def test_a_mig_instance_that_is_gone_is_not_missed():

@@ -1,5 +1,9 @@
 """The sampler's threads: ticks on a grid, and driver calls that do not return."""
 
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,11 +12,13 @@ import pytest
 from telemetry.agent.collector import Collector
 from telemetry.agent.sampler import Sampler
 from telemetry.agent.ticks import Tick
+from telemetry.agent.watch import Watch
 from telemetry.catalog import AbsentReason
 from tests.telemetry.steered import POWER, Hang, PowerSource, SteeredBackend, SteeredSource, wait_for
 
 PERIOD, PATIENCE = 0.05, 0.1
 TIMED_OUT = {"power_draw_watts": AbsentReason.TIMEOUT}
+RELEASED = {"power_draw_watts": AbsentReason.RELEASED}
 
 
 @pytest.fixture
@@ -193,6 +199,21 @@ def test_letting_go_does_not_wait_for_the_next_tick(hang):
     sampler.stop()
 
 
+def test_letting_go_is_not_taken_for_a_call_that_hangs(running, hang, caplog):
+    slow, other, call = SteeredBackend("a"), SteeredBackend("b"), hang()
+    other.releasable = False
+    sampler = running(slow, other)
+    gather(sampler, 1)
+    slow.close = call
+    sampler.release({})
+    wait_for(lambda: call.callers)
+
+    ticks = gather(sampler, 10)
+
+    assert all(tick.readings["GPU-a"] in (POWER, RELEASED) for tick in ticks)
+    assert "does not return" not in caplog.text
+
+
 def test_letting_go_of_a_driver_that_hangs_holds_up_nobody(running, hang):
     stuck, other = SteeredBackend("a"), SteeredBackend("b")
     other.releasable = False
@@ -201,7 +222,7 @@ def test_letting_go_of_a_driver_that_hangs_holds_up_nobody(running, hang):
     stuck.close = hang()
     sampler.release({})
 
-    tick = wait_for_tick(sampler, lambda readings: readings.get("GPU-a") == TIMED_OUT and "GPU-b" in readings)
+    tick = wait_for_tick(sampler, lambda readings: readings.get("GPU-a") == RELEASED and "GPU-b" in readings)
 
     assert tick.readings["GPU-b"] == POWER
 
@@ -224,3 +245,34 @@ def test_the_lateness_is_told_once(running):
 
     assert 0 < sampler.take_lateness() < 5
     assert sampler.take_lateness() == 0
+
+
+def test_a_stalled_machines_ticks_are_left_out_and_the_others_stay_in_order():
+    """SIGSTOP for a while, as a suspend or a paused virtual machine would."""
+    child = subprocess.Popen([sys.executable, "-m", "tests.telemetry.stalled"], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "started\n"
+    time.sleep(0.5)
+    child.send_signal(signal.SIGSTOP)
+    time.sleep(1.0)
+    child.send_signal(signal.SIGCONT)
+    told = json.loads(child.communicate(timeout=20)[0])
+
+    numbers = [number for number, _ in told]
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] - numbers[0] > len(numbers) + 5
+    assert sum(is_absent for _, is_absent in told) <= 1  # the tick that was under way when it stopped
+
+
+def test_both_threads_overdue_begin_no_tick_that_is_over(monkeypatch):
+    now, slept = [0.0], []
+    monkeypatch.setattr("telemetry.agent.sampler.boot_seconds", lambda: now[0])
+    sampler = Sampler(Collector([SteeredBackend("a")], 1.0), 1.0)
+
+    def sleep(due, watch):
+        slept.append(due)
+        now[0] = 9.5 if len(slept) == 1 else due
+        return True
+
+    monkeypatch.setattr(sampler, "_sleep", sleep)
+
+    assert (sampler._await_tick(Watch(lambda: now[0])).number, slept) == (10, [1.0, 10.0])

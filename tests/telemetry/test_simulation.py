@@ -152,6 +152,7 @@ def test_a_lost_gpu_has_no_reading_and_an_event_and_comes_back_with_new_counters
     events = watched.machine.take_events()
     back = watched.tick(40)[1]
 
+    assert (lost.pop("xid_last"), lost.pop("xid_errors_total")) == (79, 1)
     assert set(lost.values()) == {AbsentReason.GPU_IS_LOST}
     assert [(event.kind, event.code, event.uuid) for event in events] == [
         (EventKind.XID, 79, watched.machine.devices[1].uuid)
@@ -174,6 +175,7 @@ def test_a_hanging_gpu_times_out_and_the_others_go_on():
     watched.suffer(FaultKind.HANGING, seconds=10)
     hanging, other = watched.tick()[:2]
 
+    assert (hanging.pop("xid_last"), hanging.pop("xid_errors_total")) == (0, 0)
     assert set(hanging.values()) == {AbsentReason.TIMEOUT}
     assert other["gpu_utilization_ratio"] > 0
 

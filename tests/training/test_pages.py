@@ -5,7 +5,7 @@ import re
 import pytest
 from django.test import Client
 
-from fleet.models import Role
+from fleet.models import Host, Origin, Role
 from tests.people import signed_in
 from tests.training.pages import LAUNCH, finished, form, job_in, text
 from tests.training.reference_jobs import existing_job, ready_host
@@ -156,6 +156,16 @@ def test_recent_jobs_are_the_newest_six(viewer):
     rows = viewer.get("/reference/recent/").context["rows"]
 
     assert [row.job for row in rows] == jobs[:0:-1]
+
+
+@pytest.mark.parametrize("path", ["/reference/", "/reference/recent/", "/reference/{}/"])
+def test_a_job_of_a_host_that_is_not_real_is_marked_beside_its_name(viewer, path):
+    job = finished(host=ready_host("sim-01"))
+    tag = '<span class="tag">simulated</span>'
+    assert tag not in viewer.get(path.format(job.pk)).content.decode()
+    Host.objects.update(origin=Origin.SIMULATED)
+
+    assert tag in viewer.get(path.format(job.pk)).content.decode()
 
 
 def test_recent_jobs_of_one_host(viewer):

@@ -71,7 +71,8 @@ class NvlinkErrors:
 
     def _find(self) -> None:
         self._asks: dict[str, list[Ask]] = {}
-        self._failed: dict[str, AbsentReason] = {}  # a counter whose links are not known: no sum of a part stands for it
+        # Of a counter whose links are not known: no sum of a part may stand for it.
+        self._failed: dict[str, AbsentReason] = {}
         self._find_at: float | None = None
         for metric, counter in NVLINK_ERROR_COUNTERS.items():
             found = self._links(counter)
