@@ -41,7 +41,7 @@ _REASON_SENTENCES = {
     AbsentReason.RESET_REQUIRED: "the device must be reset",
     AbsentReason.TIMEOUT: "the driver call does not return",
     AbsentReason.RELEASED: "the agent has let go of the driver, as it was asked to",
-    AbsentReason.DRIVER_AWAY: "the driver is not loaded",
+    AbsentReason.DRIVER_AWAY: "the driver cannot be reached",
     AbsentReason.NO_WORKLOAD: "the device tells this only while a workload runs",
     AbsentReason.UNKNOWN: "the driver gave an answer that is not understood",
 }

@@ -131,9 +131,9 @@ def test_a_driver_that_was_unloaded_is_a_warning_until_it_is_loaded_again(shown,
     report(1, {}, absent=all_absent(AbsentReason.DRIVER_AWAY))
 
     assert "GPUs reporting 0 / 1 1 warning" in shown.page("/")
-    assert "gpu-a01 GPU 0: the driver is not loaded" in shown.page("/")
-    assert "the driver is not loaded load it (modprobe nvidia)" in shown.page(f"/devices/{GPU.uuid}/")
-    assert shown.api("fleet/summary")["attention"][0]["title"] == "gpu-a01 GPU 0: the driver is not loaded"
+    assert "gpu-a01 GPU 0: the driver cannot be reached" in shown.page("/")
+    assert "the driver cannot be reached load it (modprobe nvidia)" in shown.page(f"/devices/{GPU.uuid}/")
+    assert shown.api("fleet/summary")["attention"][0]["title"] == "gpu-a01 GPU 0: the driver cannot be reached"
     device = shown.api(f"devices/{GPU.uuid}")
     assert (device["health"], device["readings"][POWER]["reason"]) == ("warn", "driver_away")
     assert shown.metrics("stepwatt_device_up") == [0]

@@ -15,7 +15,7 @@ LINK = {"pcie_link_width": 16, "pcie_link_width_max": 16, "pcie_link_generation"
         ({}, {"power_draw_watts": "reset_required"}, (), "crit", "must be reset"),
         ({}, {"power_draw_watts": "released"}, (), "warn", "driver let go for a reset"),
         ({}, {"power_draw_watts": "timeout"}, (), "warn", "a driver call does not return"),
-        ({}, {"power_draw_watts": "driver_away"}, (), "warn", "the driver is not loaded"),
+        ({}, {"power_draw_watts": "driver_away"}, (), "warn", "the driver cannot be reached"),
         ({}, {"power_draw_watts": "unknown"}, (), "warn", "the driver's answers are not understood"),
         ({"xid_last": 0.0}, {"power_draw_watts": "unknown"}, (), "warn", "the driver's answers are not understood"),
         ({}, {"power_draw_watts": "no_permission"}, (), "warn", "the agent may not read it"),
