@@ -56,7 +56,9 @@ _ABSENT = {
         Health.WARN, "a driver call does not return", "look for its process in state D; if it stays, drain the host and reboot it"
     ),
     AbsentReason.DRIVER_AWAY: Finding(
-        Health.WARN, "the driver cannot be reached", "load it (modprobe nvidia) or reboot the host; the agent then finds it by itself"
+        Health.WARN,
+        "the driver cannot be reached",
+        "load it (modprobe nvidia) or reboot the host; the agent then finds it by itself",
     ),
 }  # fmt: skip
 _PASSING = (AbsentReason.RELEASED, AbsentReason.DRIVER_AWAY, AbsentReason.TIMEOUT)
