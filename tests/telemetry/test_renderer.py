@@ -10,6 +10,9 @@ from telemetry.exposition import Names
 from telemetry.renderer import Renderer
 from telemetry.scrape import Fleet, UnknownHost, Wanted
 
+# The process's one thread may hold a connection from a test before, which it looks after when its work is done.
+pytestmark = pytest.mark.django_db
+
 WANTED = Wanted((Names.STEPWATT,))
 
 
