@@ -129,6 +129,17 @@ def test_a_zero_uuid_is_replaced_by_one_of_the_machine_and_the_bus(smi, tmp_path
     assert first == opened(smi, tmp_path).sources()[0].device.uuid
 
 
+def test_where_no_machine_id_can_be_kept_the_driver_is_let_go_of(smi, tmp_path, monkeypatch):
+    def refuse(directory):
+        raise PermissionError(13, "Permission denied", str(directory))
+
+    monkeypatch.setattr("telemetry.agent.backends.kernel.machine_id", refuse)
+    smi.answers[0]["gpu_device_uuid"] = "N/A"
+    with pytest.raises(BackendUnavailable, match="machine id"):
+        opened(smi, tmp_path)
+    assert not smi.is_init
+
+
 @pytest.mark.parametrize("error", [KeyError("ROCM_HOME"), OSError("libamd_smi.so"), AttributeError("x"), ImportError()])
 def test_without_rocm_the_backend_is_unavailable_and_prints_nothing(tmp_path, monkeypatch, capsys, error):
     class Finder:

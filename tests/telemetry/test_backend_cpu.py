@@ -228,7 +228,7 @@ def test_a_machine_that_cannot_keep_an_id_is_unavailable(machine, monkeypatch):
     def refuse(directory):
         raise PermissionError(13, "Permission denied", str(directory))
 
-    monkeypatch.setattr("telemetry.agent.backends.cpu.machine_id", refuse)
+    monkeypatch.setattr("telemetry.agent.backends.kernel.machine_id", refuse)
     with pytest.raises(BackendUnavailable, match="machine id"):
         machine.backend().open()
 

@@ -23,7 +23,8 @@ from telemetry.agent.backends.amd_calls import (
     Take,
     believed,
 )
-from telemetry.agent.backends.identity import machine_id, stable_uuid
+from telemetry.agent.backends.identity import stable_uuid
+from telemetry.agent.backends.kernel import this_machine
 from telemetry.agent.backends.ownership import describe
 from telemetry.agent.backends.protocol import BackendUnavailable, Reading
 from telemetry.catalog import AbsentReason
@@ -141,6 +142,9 @@ class AmdBackend:
         except (smi.AmdSmiException, *SHAPE_ERRORS) as error:
             self.close()
             raise BackendUnavailable(f"the AMD driver does not list its devices: {_words(error)}") from error
+        except BackendUnavailable:  # a device needs the machine's id for its name, and there is none
+            self.close()
+            raise
         if not self._devices:
             self.close()
             raise BackendUnavailable("the AMD driver has no device that the agent may see")
@@ -174,7 +178,7 @@ class AmdBackend:
         bus = smi.amdsmi_get_gpu_device_bdf(handle)
         uuid = smi.amdsmi_get_gpu_device_uuid(handle)
         if not uuid or uuid == "N/A" or not uuid.strip("0-"):
-            uuid = stable_uuid(machine_id(self._directory), DeviceKind.AMD, bus)
+            uuid = stable_uuid(this_machine(self._directory), DeviceKind.AMD, bus)
         version = "" if driver["driver_version"] == "N/A" else str(driver["driver_version"])
         model = "" if asic["market_name"] == "N/A" else str(asic["market_name"])
         self._software = {"amdgpu": version} if version else {}

@@ -8,16 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from telemetry.agent.backends.identity import machine_id, stable_uuid
+from telemetry.agent.backends.identity import stable_uuid
 from telemetry.agent.backends.kernel import (
     KernelFile,
     Load,
     boot_seconds,
     read_cpu_times,
     read_memory,
+    this_machine,
     why_unreadable,
 )
-from telemetry.agent.backends.protocol import BackendUnavailable, Reading
+from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.backends.rapl import Energy
 from telemetry.catalog import AbsentReason
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
@@ -56,11 +57,7 @@ class CpuBackend:
         self._energy = Energy(sys, "package")
 
     def open(self) -> None:
-        try:
-            machine = machine_id(self._directory)
-        except OSError as error:
-            raise BackendUnavailable(f"no machine id, and none can be kept in {self._directory}: {error}") from error
-        uuid = stable_uuid(machine, DeviceKind.CPU, "package-0")
+        uuid = stable_uuid(this_machine(self._directory), DeviceKind.CPU, "package-0")
         self.device = DeviceInfo(uuid, DeviceKind.CPU, 0, _model(self._proc / "cpuinfo"))
         clocks = sorted(self._sys.glob("devices/system/cpu/cpufreq/policy*/scaling_cur_freq"))
         self._clocks = [KernelFile(path) for path in clocks[:: max(1, -(-len(clocks) // _MOST_CLOCKS))]]

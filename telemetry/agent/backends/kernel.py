@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from telemetry.agent.backends.protocol import Reading
+from telemetry.agent.backends.identity import machine_id
+from telemetry.agent.backends.protocol import BackendUnavailable, Reading
 from telemetry.catalog import AbsentReason
 
 _READ_BYTES = 16_384
@@ -84,6 +85,14 @@ def read_cpu_times(stat: KernelFile) -> CpuTimes:
     if name != b"cpu" or len(ticks) < len(CpuTimes._fields):
         raise ValueError("no line cpu")
     return CpuTimes(*(int(count) / _TICKS_PER_SECOND for count in ticks[: len(CpuTimes._fields)]))
+
+
+def this_machine(directory: Path) -> str:
+    """Return the machine's id, which `directory` keeps where the system has none. Raises BackendUnavailable."""
+    try:
+        return machine_id(directory)
+    except OSError as error:
+        raise BackendUnavailable(f"no machine id, and none can be kept in {directory}: {error}") from error
 
 
 def boot_seconds() -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from telemetry.agent.backends.identity import machine_id, stable_uuid
+from telemetry.agent.backends.identity import stable_uuid
 from telemetry.agent.backends.kernel import (
     KernelFile,
     Load,
@@ -17,9 +17,10 @@ from telemetry.agent.backends.kernel import (
     pressure,
     read_cpu_times,
     read_memory,
+    this_machine,
     why_unreadable,
 )
-from telemetry.agent.backends.protocol import BackendUnavailable, Reading
+from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.backends.rapl import Energy
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
 
@@ -56,11 +57,7 @@ class NodeBackend:
         self._energy = Energy(sys, "psys")
 
     def open(self) -> None:
-        try:
-            machine = machine_id(self._directory)
-        except OSError as error:
-            raise BackendUnavailable(f"no machine id, and none can be kept in {self._directory}: {error}") from error
-        uuid = stable_uuid(machine, DeviceKind.NODE, "host")
+        uuid = stable_uuid(this_machine(self._directory), DeviceKind.NODE, "host")
         self.device = DeviceInfo(uuid, DeviceKind.NODE, 0, _model(self._sys / "class" / "dmi" / "id"))
         self._load.start()
         self._energy.start(self._clock())

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from telemetry.agent.backends.identity import machine_id, stable_uuid
+from telemetry.agent.backends.identity import stable_uuid
+from telemetry.agent.backends.kernel import this_machine
 from telemetry.agent.backends.ownership import describe
 from telemetry.agent.backends.protocol import BackendUnavailable, Reading
 from telemetry.catalog import AbsentReason
@@ -195,7 +196,7 @@ class TpuBackend:
             raise BackendUnavailable("no TPU on the PCI bus")
         duty_cores = chips[0].cores if chips[0].name in _DUTY_PER_CHIP else 1  # a host has chips of one kind
         self._service = _Service(self._address, sum(chip.cores for chip in chips), duty_cores)
-        machine = machine_id(self._directory)
+        machine = this_machine(self._directory)
         cores = [(chip, core) for chip in chips for core in range(chip.cores)]
         self._devices = [
             _Device(_info(machine, chip, core, index), chip.group, index, self._service, self._proc)
