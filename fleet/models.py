@@ -166,6 +166,7 @@ class EventKind(models.TextChoices):
     CLONED_KEY = "cloned_key", "two agents use one key"
     CLONED_MACHINE = "cloned_machine", "two hosts have one machine id"
     JOIN_REFUSED = "join_refused", "join refused"
+    HEALTH = "health", "alert"
 
 
 class Severity(models.TextChoices):
@@ -175,7 +176,11 @@ class Severity(models.TextChoices):
 
 
 class Event(models.Model):
-    """Something that happened, `count` times between `first_at` and `last_at`. Written by fleet/events.py."""
+    """Something that happened, `count` times between `first_at` and `last_at`. Written by fleet/events.py.
+
+    An alert is an event with a `rule`: it is open until `resolved_at`, and one rule has one open alert a `subject`
+    ("host:<name>", "device:<uuid>", "fleet"). Written by telemetry/health.
+    """
 
     kind = models.CharField(max_length=20, choices=EventKind.choices)
     severity = models.CharField(max_length=8, choices=Severity.choices)
@@ -187,9 +192,21 @@ class Event(models.Model):
     first_at = models.DateTimeField()
     last_at = models.DateTimeField(db_index=True)
     count = models.PositiveBigIntegerField(default=1)
+    rule = models.CharField(max_length=60, blank=True, default="")
+    subject = models.CharField(max_length=200, blank=True, default="")
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_at = models.DateTimeField(null=True, blank=True)
+    acknowledged_by = models.CharField(max_length=150, blank=True, default="")
 
     class Meta:
         ordering = ["-last_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["rule", "subject"],
+                condition=models.Q(resolved_at=None) & ~models.Q(rule=""),
+                name="one_open_alert",
+            )
+        ]
         indexes = [
             models.Index(fields=["host", "last_at"], name="event_by_host"),
             models.Index(fields=["device", "last_at"], name="event_by_device"),

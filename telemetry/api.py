@@ -18,7 +18,7 @@ from telemetry.api_questions import Inventory, Span, check_state_span, known_gau
 from telemetry.api_series import DeviceSeries, FleetSeries, StateSeries, group_of, series_of
 from telemetry.catalog import Kind, Metric
 from telemetry.states import seconds_per_value
-from telemetry.store import read
+from telemetry.store import samples
 from telemetry.store.read import Bucketed
 
 router = Router()
@@ -135,9 +135,9 @@ def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> Fle
 
 def _state_series(found: Device, metric: Metric, block: Bucketed) -> StateSeries:
     first_ms, step_ms, n = block.times_ms[0], int(block.step_seconds * 1000), len(block.times_ms)
-    samples = read.samples(found, metric.name, first_ms - step_ms, first_ms + n * step_ms)
-    hold_ms = min(2 * samples.interval_ms, step_ms)
-    seconds = seconds_per_value(samples, first_ms, step_ms, n, hold_ms)
+    found_samples = samples.of_device(found, metric.name, first_ms - step_ms, first_ms + n * step_ms)
+    hold_ms = min(2 * found_samples.interval_ms, step_ms)
+    seconds = seconds_per_value(found_samples, first_ms, step_ms, n, hold_ms)
     columns = {str(value): column for value, column in sorted(seconds.items())}
     return StateSeries(unit=metric.unit, time_ms=block.times_ms, seconds=columns)
 

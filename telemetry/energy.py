@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet.models import Device
-from telemetry.store import read
-from telemetry.store.read import Floats, Samples
+from telemetry.store import samples
+from telemetry.store.samples import Floats, Samples
 
 _GAP_INTERVALS = 2.5  # samples further apart than this many sampling intervals have a gap between them
 _MARGIN_MS = 25_000  # that gap at the slowest sampling, so that both edges find a sample
@@ -36,7 +36,9 @@ class Energy:
 def energy_between(device: Device, start_ms: int, end_ms: int) -> Energy:
     """Return the energy of the window; its edges are interpolated between the samples on either side."""
     seconds = (end_ms - start_ms) / 1000
-    found = read.raw([device], ["energy_joules_total", "power_draw_watts"], start_ms - _MARGIN_MS, end_ms + _MARGIN_MS)
+    found = samples.raw(
+        [device], ["energy_joules_total", "power_draw_watts"], start_ms - _MARGIN_MS, end_ms + _MARGIN_MS
+    )
     counter = found.get((device.uuid, "energy_joules_total"))
     if counter is not None and (joules := _from_counter(counter, start_ms, end_ms)) is not None:
         return Energy(joules, seconds, method="counter")

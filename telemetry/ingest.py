@@ -8,9 +8,9 @@ from django.db import transaction
 
 from fleet import events
 from fleet.models import Device, Event, EventKind, Host, Severity
-from telemetry import clock_events, inventory, notices, wire, wire_v1, xid
-from telemetry.store import write
-from telemetry.store.write import Accepted
+from telemetry import clock_events, inventory, notices, received, xid
+from telemetry.store import accept
+from telemetry.store.latest import Accepted
 from telemetry.wire import Batch, MessageInvalid
 
 FUTURE_MS = 60_000  # a clock further ahead than this is wrong
@@ -23,7 +23,7 @@ def ingest(host: Host, body: bytes, now: datetime) -> bool:
 
     Raises MessageInvalid.
     """
-    batch = wire.unpack(body)
+    batch = received.unpack(body)
     _check_sender(host, batch.host)
     newest = batch.times_ms[-1]
     now_ms = now.timestamp() * 1000
@@ -35,7 +35,7 @@ def ingest(host: Host, body: bytes, now: datetime) -> bool:
         _note_too_old(host, batch, now)
         return False
     with transaction.atomic():
-        accepted = write.accept(host, batch, body, now)
+        accepted = accept.accept(host, batch, body, now)
         if not accepted.is_new:
             _note_replay(host, "a batch", batch.sent_ms, _name_of(batch), now)
             return False
@@ -65,16 +65,6 @@ def ingest_notice(host: Host, body: bytes, now: datetime) -> bool:
         ids = [*kept, notice.id][-_IDS_KEPT:]
         events.record(kind, at, notice.text, host=host, detail={"notices": ids})
     return True
-
-
-def note_older_agent(payload: bytes, now: datetime) -> None:
-    """Tell of a refused message that it is an agent's of release 0.1, whose messages nobody signed. Of others nothing."""
-    name = wire_v1.host_of(payload)
-    if name:
-        text = f"an agent of an older version sends as {name}: it must be updated, and join"
-        action = "set up the host's agent anew, with the command that manage.py add_host prints"
-        detail = {"task": "batches without a signature", "host": name, "action": action}
-        events.record(EventKind.FOREIGN_MESSAGE, now, text, detail=detail)
 
 
 def _check_sender(host: Host, named: str) -> None:

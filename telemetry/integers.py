@@ -1,49 +1,14 @@
-"""Runs of integers ↔ bytes: what the codec's blocks consist of. No Django, no numpy (the agent does without).
+"""Reading runs of integers: what the blocks of codec version 2 consist of. Called by codec_v2 only.
 
 A run is the least of its integers (zigzag varint) and their width in bits (a byte); where that is not 0, the step (varint),
 and of each integer how many steps it lies above the least. A clock that moves by 15 MHz costs a few bits a reading.
 """
 
-from math import gcd
+from telemetry.codec import BlockInvalid
 
 _GROUP = 64  # integers packed at a time: one integer of all bits would cost its length for each of them
 _VARINT_BITS, _MAX_WIDTH = 70, 66
 _TOO_SHORT = "the body ends too early"
-
-
-class BlockInvalid(ValueError):
-    """The bytes are not a body of the stated shape."""
-
-
-def put_run(body: bytearray, values: list[int]) -> None:
-    least, most = (min(values), max(values)) if values else (0, 0)
-    put_varint(body, least << 1 if least >= 0 else (-least << 1) - 1)
-    if most == least:
-        body.append(0)
-        return
-    above = [value - least for value in values]
-    step = gcd(*above)
-    if step > 1:
-        above = [value // step for value in above]
-    width = ((most - least) // step).bit_length()
-    body.append(width)
-    put_varint(body, step)
-    _put_bits(body, above, width)
-
-
-def put_varint(body: bytearray, value: int) -> None:
-    while value >= 0x80:
-        body.append(value & 0x7F | 0x80)
-        value >>= 7
-    body.append(value)
-
-
-def _put_bits(body: bytearray, values: list[int], width: int) -> None:
-    for start in range(0, len(values), _GROUP):
-        group, bits = values[start : start + _GROUP], 0
-        for value in reversed(group):
-            bits = bits << width | value
-        body += bits.to_bytes((len(group) * width + 7) // 8, "little")
 
 
 class Reader:

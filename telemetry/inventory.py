@@ -9,7 +9,7 @@ from typing import Any
 
 from fleet import events
 from fleet.models import Device, DeviceKind, EventKind, Host, Origin
-from telemetry.store import read
+from telemetry.store import latest
 from telemetry.wire import Batch, DeviceInfo
 
 # Longer than a reboot with its memory test, so that nobody takes a device from a host that is about to come back; short
@@ -54,9 +54,9 @@ def _may_move(device: Device, claimant: Host, now: datetime) -> bool:
         return False
     if now - owner.heard_at > LET_GO_AFTER:
         return True
-    latest = read.latest([owner]).get(owner.pk)
-    named = latest.devices.get(device.uuid) if latest else None
-    is_named = latest is None or named is None or latest.at_ms - named.at_ms <= LET_GO_AFTER.total_seconds() * 1000
+    newest = latest.of_hosts([owner]).get(owner.pk)
+    named = newest.devices.get(device.uuid) if newest else None
+    is_named = newest is None or named is None or newest.at_ms - named.at_ms <= LET_GO_AFTER.total_seconds() * 1000
     return not is_named
 
 

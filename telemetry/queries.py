@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin
 from telemetry.catalog import AbsentReason
 from telemetry.health import Health, is_read, judge
-from telemetry.store import read
+from telemetry.store import latest as newest
 from telemetry.wire import DeviceProcess
 
 
@@ -232,7 +232,7 @@ _XID_RECENT = timedelta(hours=1)  # an XID says that something happened, not tha
 
 
 def _states(hosts: list[Host], now: datetime) -> list[HostState]:
-    latest, xids = read.latest(hosts), _recent_xids(hosts, now)
+    latest, xids = newest.of_hosts(hosts), _recent_xids(hosts, now)
     return [_host_state(host, latest.get(host.pk), xids, now) for host in hosts]
 
 
@@ -248,7 +248,9 @@ def _recent_xids(hosts: Sequence[Host], now: datetime) -> dict[int, list[int]]:
     return found
 
 
-def _host_state(host: Host, latest: read.Latest | None, xids: Mapping[int, Sequence[int]], now: datetime) -> HostState:
+def _host_state(
+    host: Host, latest: newest.Latest | None, xids: Mapping[int, Sequence[int]], now: datetime
+) -> HostState:
     silent = host.is_silent(now)
     wholes_first = sorted(
         host.devices.all(), key=lambda d: (not d.is_accelerator, d.kind, is_part(d), d.index, d.profile, d.uuid)
@@ -274,7 +276,7 @@ def _silence(host: Host) -> str:
 
 
 def _device_state(
-    device: Device, latest: read.Latest | None, xids: Sequence[int], *, silent: bool
+    device: Device, latest: newest.Latest | None, xids: Sequence[int], *, silent: bool
 ) -> DeviceState | None:
     """Return the device as it stands; None for a MIG instance that its host does not name any more."""
     newest = latest.devices.get(device.uuid) if latest else None
@@ -294,7 +296,7 @@ def _device_state(
     return DeviceState(device, health, note, at, read_at, values, newest.absent, advice, users)
 
 
-def _users(latest: read.Latest, device: Device) -> Users | None:
+def _users(latest: newest.Latest, device: Device) -> Users | None:
     told = latest.processes.get(device.uuid)
     if told is None or abs(_time(latest.at_ms) - _time(told["at_ms"])) > _USERS_KNOWN:
         return None

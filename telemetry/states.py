@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from telemetry.store.read import Column, Samples
+from telemetry.store.read import Column
+from telemetry.store.samples import Samples
 
 
 def seconds_per_value(found: Samples, first_ms: int, step_ms: int, n: int, hold_ms: int) -> dict[int, Column]:

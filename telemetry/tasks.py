@@ -30,7 +30,6 @@ def ingest_batch(payload: bytes) -> None:
         ingest.ingest(host, body, now)
     except MessageInvalid as error:
         logger.warning("a batch was refused: %s", error)
-        ingest.note_older_agent(payload, now)
 
 
 @shared_task(name=NOTICE_TASK, **UNTIL_STORED)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from fleet.models import Device, DeviceKind, Host
 from telemetry import wire
-from telemetry.models import Chunk, LatestState
+from telemetry.models import LatestState, StoredBatch
 from telemetry.wire import Batch, DeviceInfo
 
 Readings = Mapping[str, float]
@@ -94,7 +94,7 @@ def make_chunks(
             columns={metric: [column[part] for column in series] for metric, series in columns.items()},
         )
         chunks.append(
-            Chunk(
+            StoredBatch(
                 host=host,
                 epoch=batch.epoch,
                 sequence=batch.sequence,
@@ -103,4 +103,4 @@ def make_chunks(
                 body=wire.pack(batch),
             )
         )
-    Chunk.objects.bulk_create(chunks)
+    StoredBatch.objects.bulk_create(chunks)

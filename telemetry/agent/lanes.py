@@ -29,7 +29,7 @@ class LaneState(StrEnum):
 
 
 class HeardSource(Protocol):
-    """A source of whose device something is known without a call: what the driver reported of it."""
+    """A source of whose device something is known without a call, and after the driver: what that reported of it."""
 
     def heard(self) -> Mapping[str, Reading]: ...
 
@@ -49,6 +49,7 @@ class Lane:
         self._clock = clock
         self.events: list[DeviceEvent] = []
         self._last: dict[str, Collection[str]] = {}  # uuid → its readings of last time, for their names
+        self._listed: Sequence[Source] = ()  # the last sources there were, also while the driver is away
         self._try_at = float("-inf")
         self._n_failed = 0  # in a row
         self._was_open = False
@@ -77,12 +78,11 @@ class Lane:
         return AbsentReason.UNKNOWN if self.state is LaneState.OPEN else AbsentReason.DRIVER_AWAY
 
     def absent(self, uuid: str, reason: AbsentReason) -> dict[str, Reading]:
-        """Return every reading that the device is known to have, absent; of one that hangs, but for what was heard."""
+        """Return every reading that the device is known to have, absent, but for what was heard of it."""
         readings: dict[str, Reading] = dict.fromkeys(self._last.get(uuid, _UNREAD), reason)
-        if reason is AbsentReason.TIMEOUT:
-            for source in self.sources:
-                if source.device.uuid == uuid and hasattr(source, "heard"):
-                    readings.update(cast("HeardSource", source).heard())
+        for source in self._listed:
+            if source.device.uuid == uuid and hasattr(source, "heard"):
+                readings.update(cast("HeardSource", source).heard())
         return readings
 
     def settle(self, watch: Watch) -> None:
@@ -183,7 +183,7 @@ class Lane:
         self.events += self.backend.take_events()
 
     def _list(self) -> None:
-        self.sources = list(self.backend.sources())
+        self.sources = self._listed = list(self.backend.sources())
         self.devices = {source.device.uuid: source.device for source in self.sources}
         if len(self._last) > len(self.devices):  # a MIG instance is gone
             self._last = {uuid: names for uuid, names in self._last.items() if uuid in self.devices}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgpack
 
-from telemetry import envelope, wire
+from telemetry import envelope, received
 from telemetry.simulation.fleet import Fleet, Shape
 from telemetry.wire import INGEST_TASK, Batch
 
@@ -37,7 +37,7 @@ def sent_by(host: str, messages: Iterable[bytes]) -> list[Sent]:
         if message["headers"]["task"] != INGEST_TASK:
             continue
         body = envelope.read(msgpack.unpackb(base64.b64decode(message["body"]))[0][0]).body
-        batch = wire.unpack(body)
+        batch = received.unpack(body)
         if batch.host == host:
             found.append(Sent(batch, len(body), len(raw)))
     return found

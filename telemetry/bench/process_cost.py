@@ -1,9 +1,12 @@
 """What a running process has used so far, as the kernel counts it. Linux; called by the benches."""
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from telemetry.bench.figure import BenchFailed
 
@@ -29,6 +32,33 @@ def cost_of(pid: int) -> Cost:
         )
     except OSError as error:
         raise BenchFailed(f"process {pid} ended ({error.strerror}); what it said stands above") from error
+
+
+def tree_cpu_seconds(pid: int) -> float:
+    """Return the CPU time of the process and of all below it, those that ended and were waited for included."""
+    total = 0.0
+    for process in _tree(pid):
+        with contextlib.suppress(psutil.NoSuchProcess, OSError):  # ended meanwhile: then its parent has its time
+            ended = process.cpu_times()
+            total += time.clock_gettime(_cpu_clock(process.pid)) + ended.children_user + ended.children_system
+    return total
+
+
+def tree_resident_bytes(pid: int) -> int:
+    """Return the resident memory of the process and of all below it; pages that they share count for each."""
+    total = 0
+    for process in _tree(pid):
+        with contextlib.suppress(OSError):
+            total += resident_bytes(process.pid)
+    return total
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        top = psutil.Process(pid)
+        return [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess as error:
+        raise BenchFailed(f"process {pid} ended; what it said stands above") from error
 
 
 def resident_bytes(pid: int) -> int:

@@ -11,9 +11,9 @@ from django.db import transaction
 from django.db.models import Q
 
 from fleet.models import Host
-from telemetry import wire
-from telemetry.models import Chunk, LatestState
-from telemetry.store import write
+from telemetry import received, wire
+from telemetry.models import LatestState, StoredBatch
+from telemetry.store import accept
 from telemetry.wire import Batch
 
 WINDOW_MS = 600_000
@@ -29,20 +29,22 @@ def keep(host: Host, window: Batch) -> bool:
 
     Raises WindowFull, and leaves what was there.
     """
-    known = Chunk.objects.select_for_update().filter(host=host, epoch=window.epoch, sequence=window.sequence).first()
+    known = (
+        StoredBatch.objects.select_for_update().filter(host=host, epoch=window.epoch, sequence=window.sequence).first()
+    )
     if known is not None:
-        window = _joined(wire.unpack(bytes(known.body)), window)
+        window = _joined(received.unpack(bytes(known.body)), window)
     body = wire.pack(window)
     if known is not None and body == bytes(known.body):
         return False
     start_ms, end_ms = window.times_ms[0], window.times_ms[-1]
-    Chunk.objects.update_or_create(
+    StoredBatch.objects.update_or_create(
         host=host,
         epoch=window.epoch,
         sequence=window.sequence,
         defaults={"start_ms": start_ms, "end_ms": end_ms, "body": body},
     )
-    write.mark_dirty(host, window, is_late=True)
+    accept.mark_dirty(host, window, is_late=True)
     _update_latest(host, window)
     newest = datetime.fromtimestamp(end_ms / 1000, UTC)
     Host.objects.filter(Q(last_seen_at=None) | Q(last_seen_at__lt=newest), pk=host.pk).update(last_seen_at=newest)

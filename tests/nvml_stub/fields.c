@@ -1,4 +1,4 @@
-/* Field values and NVLink's error counters of the stubbed driver. Included by nvml_stub.c.
+/* Field values, NVLink's error counters and the vGPU licence of the stubbed driver. Included by nvml_stub.c.
  *
  * Each field has a code and a type of its own; a rule names it as field:<id>. An answer is given as raw bits.
  */
@@ -8,6 +8,15 @@ static int n_links(nvmlDevice_t device) { return is_a100[device->number] ? 12 : 
 /* KiB over all links in one direction since boot, at 100 GB/s while busy; the other way goes a half of it. */
 static unsigned long long nvlink_kib(nvmlDevice_t device, double share) {
     return (unsigned long long)(busy_seconds(device, now_seconds()) * 1e11 * share / 1024);
+}
+
+/* NVLink 5's counters, summed over the links only where the scope asks for all of them. */
+static int nvlink5_value(nvmlDevice_t device, const nvmlFieldValue_t *field, unsigned long long *value) {
+    if (!is_b200[device->number] || field->scopeId != ~0u) return 0;
+    if (field->fieldId == NVML_FI_DEV_NVLINK_COUNT_EFFECTIVE_BER || field->fieldId == NVML_FI_DEV_NVLINK_COUNT_SYMBOL_BER)
+        *value = 15 << NVML_NVLINK_BER_MANTISSA_SHIFT | 255; /* what a link without errors says */
+    else *value = field->fieldId - NVML_FI_DEV_NVLINK_COUNT_XMIT_PACKETS;
+    return 1;
 }
 
 /* Put a field's value and type, as an H100 has it; return 0 where it does not. */
@@ -23,6 +32,8 @@ static int field_value(nvmlDevice_t device, nvmlFieldValue_t *field, unsigned lo
     case NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX: *value = nvlink_kib(device, 1); return field->scopeId == ~0u;
     case NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX: *value = nvlink_kib(device, 0.5); return field->scopeId == ~0u;
     }
+    if (field->fieldId >= NVML_FI_DEV_NVLINK_COUNT_XMIT_PACKETS && field->fieldId <= NVML_FI_DEV_NVLINK_COUNT_SYMBOL_BER)
+        return nvlink5_value(device, field, value);
     field->valueType = NVML_VALUE_TYPE_UNSIGNED_INT;
     switch (field->fieldId) {
     case NVML_FI_DEV_MEMORY_TEMP: *value = (unsigned long long)(40 + 45 * busy(device)); return 1;
@@ -69,11 +80,33 @@ nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int n, nvmlFieldValue
     return code;
 }
 
-/* Each link has counted as many errors as its number, and one more of each kind that comes later in the list. */
+/* Each link has counted as many errors as its number, and one more of each kind that comes later in the list.
+ *
+ * A rule for one link names it as link:<link>. */
 nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, unsigned int link, nvmlNvLinkErrorCounter_t counter,
                                              unsigned long long *value) {
     nvmlReturn_t code = enter("nvmlDeviceGetNvLinkErrorCounter", device);
+    char name[32];
+    snprintf(name, sizeof name, "link:%u", link);
     if (!code && link >= (unsigned)n_links(device)) return NVML_ERROR_INVALID_ARGUMENT;
+    if (!code && is_b200[device->number]) return NVML_ERROR_NOT_SUPPORTED;
     *value = told("nvmlDeviceGetNvLinkErrorCounter", device, link + (unsigned)counter);
+    *value = told(name, device, *value);
+    pthread_mutex_lock(&lock);
+    if (!code) code = judge(name, device->number);
+    pthread_mutex_unlock(&lock);
     return code;
+}
+
+/* A board of its own needs no licence; an answer of the control file makes it a guest's, with two features, and is the state of one. */
+nvmlReturn_t nvmlDeviceGetGridLicensableFeatures_v4(nvmlDevice_t device, nvmlGridLicensableFeatures_t *features) {
+    nvmlReturn_t code = enter("nvmlDeviceGetGridLicensableFeatures_v4", device);
+    memset(features, 0, sizeof *features);
+    if (code || !find_rule(ANSWER, device->number, "nvmlDeviceGetGridLicensableFeatures_v4")) return code;
+    features->isGridLicenseSupported = 1;
+    features->licensableFeaturesCount = 2;
+    features->gridLicensableFeatures[0].featureCode = NVML_GRID_LICENSE_FEATURE_CODE_NVIDIA_RTX;
+    features->gridLicensableFeatures[1].featureCode = NVML_GRID_LICENSE_FEATURE_CODE_COMPUTE;
+    features->gridLicensableFeatures[1].featureState = (unsigned int)told("nvmlDeviceGetGridLicensableFeatures_v4", device, 0);
+    return NVML_SUCCESS;
 }

@@ -95,6 +95,9 @@ class StubDriver:
     def make_a100(self, device: int) -> None:
         self.add(f"a100 {device}")
 
+    def make_b200(self, device: int) -> None:
+        self.add(f"b200 {device}")
+
     def divide(self, device: int, profiles: str) -> None:
         """Put a board into MIG mode with these instances (`1g.10gb,2g.20gb`, `-` for an empty place)."""
         self.add(f"mig {device} {profiles}")

@@ -39,7 +39,7 @@ struct nvmlDevice_st {
 
 static struct nvmlDevice_st devices[MAX_DEVICES];
 static struct rule rules[MAX_RULES];
-static int n_rules, n_devices, order[MAX_DEVICES], n_listed, lost[MAX_DEVICES], is_a100[MAX_DEVICES], init_code;
+static int n_rules, n_devices, order[MAX_DEVICES], n_listed, lost[MAX_DEVICES], is_a100[MAX_DEVICES], is_b200[MAX_DEVICES], init_code;
 static int is_open, is_unloaded;
 static double loaded_at; /* the energy counts from then; 0: from boot */
 static struct timespec control_mtime;
@@ -71,6 +71,7 @@ static void reset_state(void) {
     is_unloaded = 0;
     memset(lost, 0, sizeof lost);
     memset(is_a100, 0, sizeof is_a100);
+    memset(is_b200, 0, sizeof is_b200);
     reset_mig();
     reset_happenings();
 }
@@ -114,6 +115,7 @@ static void obey(const char *line, int *reversed, int *removed) {
     else if (!strcmp(word, "lost") && words == 2) lost[number] = 1;
     else if (!strcmp(word, "init") && words == 2) init_code = atoi(a);
     else if (!strcmp(word, "a100") && words == 2) is_a100[number] = 1;
+    else if (!strcmp(word, "b200") && words == 2) is_b200[number] = 1;
     else if (!strcmp(word, "mig") && words == 3 && obey_mig(a, b)) return;
     else if (!strcmp(word, "unloaded")) is_unloaded = 1;
     else if (!strcmp(word, "reset_required") && words == 2) add_rule(FAIL, a, "*", NVML_ERROR_RESET_REQUIRED);
@@ -379,7 +381,8 @@ nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int len
 nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length) {
     nvmlReturn_t code = enter("nvmlDeviceGetName", device);
     char text[NVML_DEVICE_NAME_V2_BUFFER_SIZE];
-    snprintf(text, sizeof text, "%s%s", is_a100[device->number] ? "NVIDIA A100-SXM4-80GB" : "NVIDIA H100 80GB HBM3", mig_suffix(device));
+    const char *board = is_a100[device->number] ? "NVIDIA A100-SXM4-80GB" : is_b200[device->number] ? "NVIDIA B200" : "NVIDIA H100 80GB HBM3";
+    snprintf(text, sizeof text, "%s%s", board, mig_suffix(device));
     return code ? code : put_text(name, length, text);
 }
 

@@ -14,7 +14,7 @@ import psutil
 from redis import Redis
 
 from fleet.broker import server_program
-from telemetry import envelope, wire
+from telemetry import envelope, received, wire
 from telemetry.agent.membership import enrol_here
 from tests.process.traces import wait_until
 from tests.stack import ROOT, free_port
@@ -51,7 +51,7 @@ def first_batch(port, place=-1) -> wire.Batch:
     """Return the oldest batch that waits in the broker; at place 0, the newest."""
     raw = Redis(port=port).lindex("telemetry", place)
     message = msgpack.unpackb(base64.b64decode(json.loads(raw)["body"]))
-    return wire.unpack(envelope.read(message[0][0]).body)
+    return received.unpack(envelope.read(message[0][0]).body)
 
 
 def test_what_was_sampled_before_the_broker_was_there_is_sent(tmp_path):

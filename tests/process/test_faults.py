@@ -162,18 +162,18 @@ from celery import current_app
 from django.conf import settings
 from fleet.models import Host
 from telemetry.agent.keys import Seal
-from telemetry.models import Chunk
+from telemetry.models import StoredBatch
 seal = Seal(settings.STEPWATT_DATA_DIR / "agent", Host.objects.get().name)
-bodies = [bytes(body) for body in Chunk.objects.values_list("body", flat=True)]
+bodies = [bytes(body) for body in StoredBatch.objects.values_list("body", flat=True)]
 assert len(bodies) > 5
 for body in bodies:
     current_app.send_task("telemetry.ingest_batch", [seal("telemetry.ingest_batch", body)], queue="telemetry")
 """
 COUNT_REPEATED = """
 from fleet.models import Device
-from telemetry.store import read
+from telemetry.store import samples
 device = Device.objects.get(kind="cpu")
-times = read.samples(device, "gpu_utilization_ratio", 0, 2**53).times_ms.tolist()
+times = samples.of_device(device, "gpu_utilization_ratio", 0, 2**53).times_ms.tolist()
 assert len(times) > 5
 print(len(times) - len(set(times)))
 """

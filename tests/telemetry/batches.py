@@ -6,7 +6,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from fleet.models import Host
-from telemetry import wire
+from telemetry import received, wire
 from telemetry.catalog import AbsentReason
 from telemetry.ingest import ingest
 from telemetry.wire import Batch, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, Topology
@@ -75,4 +75,4 @@ def enrolled(name: str = "gpu-a01", **fields: object) -> Host:
 
 def take(body: bytes, now: datetime) -> bool:
     """Ingest a batch as the task does after its signature was found right."""
-    return ingest(enrolled(wire.unpack(body).host), body, now)
+    return ingest(enrolled(received.unpack(body).host), body, now)

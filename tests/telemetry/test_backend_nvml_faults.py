@@ -1,7 +1,5 @@
 """The NVML backend under faults: lost, removed and changed devices, refused calls, an unloaded driver, a late board."""
 
-import time
-
 import pytest
 
 from telemetry.agent.backends.protocol import BackendUnavailable
@@ -17,7 +15,6 @@ from tests.telemetry.nvml_devices import (
     reasons_of,
     uuid_of,
 )
-from tests.telemetry.steered import wait_for
 
 LOST, RESET = {AbsentReason.GPU_IS_LOST}, {AbsentReason.RESET_REQUIRED}
 
@@ -250,12 +247,3 @@ def test_a_lost_device_is_read_again_after_a_reset(opened, nvml_stub):
     nvml_stub.clear()
     opened.backend.open()
     assert opened.read(1)["gpu_utilization_ratio"] >= 0
-
-
-def test_the_xid_of_a_lost_board_is_told(opened, nvml_stub):
-    nvml_stub.write([f"xid 3 79 {time.monotonic_ns()} 1"])
-    wait_for(lambda: opened.read(3, seconds=0)["xid_last"] == 79)
-    nvml_stub.lose(3)
-    found = opened.read(3)
-    assert (found["xid_last"], found["xid_errors_total"]) == (79, 1)
-    assert found["power_draw_watts"] is AbsentReason.GPU_IS_LOST

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from telemetry import wire
+from telemetry import received
 from telemetry.agent.batcher import Batcher
 from telemetry.agent.batching import BatchMaker
 from telemetry.agent.collector import Collector
@@ -26,7 +26,7 @@ class Line:
 
     def send(self, payload):
         self.makers.add(threading.current_thread().name)
-        self.sent.append(wire.unpack(payload))
+        self.sent.append(received.unpack(payload))
 
 
 @pytest.fixture

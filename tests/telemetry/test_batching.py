@@ -2,7 +2,7 @@
 
 import pytest
 
-from telemetry import wire
+from telemetry import received, wire
 from telemetry.agent.batching import TELL_SECONDS, BatchMaker, machine_digest
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import AbsentReason
@@ -25,7 +25,7 @@ def maker():
 
 def batches_of(*ticks, by=None, software=None, topology=None):
     made = (by or maker()).make(ticks, software or {}, topology, lambda: 2000.5)
-    return [wire.unpack(wire.pack(batch)) for batch in made]
+    return [received.unpack(wire.pack(batch)) for batch in made]
 
 
 def test_ticks_become_one_batch_with_times_values_and_reasons():

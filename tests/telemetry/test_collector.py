@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry import wire
+from telemetry import received, wire
 from telemetry.agent.batching import BatchMaker
 from telemetry.agent.collector import Collector
 from telemetry.agent.lanes import UNAVAILABLE_SECONDS
@@ -242,7 +242,7 @@ def test_whatever_a_source_answers_nothing_is_invented(given_answers):
         ticks.append(host.tick())
 
     (batch,) = BatchMaker("h", "0" * 32, "1" * 32, 1.0).make(ticks, {}, None, lambda: 0.0)
-    found = wire.unpack(wire.pack(batch))
+    found = received.unpack(wire.pack(batch))
 
     assert [device.uuid for device in found.devices] == ["GPU-0", "GPU-1"]
     for metric, columns in found.columns.items():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fleet.models import Device
 from telemetry.energy import energy_between, trapezoid
 from telemetry.store import read
-from telemetry.store.read import Samples
+from telemetry.store.samples import Samples
 from tests.telemetry.batches import payload, take
 
 T0 = 1_800_000_000_000

@@ -10,10 +10,10 @@ from django.core.management import CommandError, call_command
 
 from fleet.models import Device, Host, Origin
 from telemetry.energy import trapezoid
-from telemetry.models import Chunk, DirtyMinute, MinuteRollup
+from telemetry.models import DirtyMinute, MinuteRollup, StoredBatch
 from telemetry.queries import fleet_state
 from telemetry.retention import retire
-from telemetry.store import read
+from telemetry.store import latest, samples
 from tests.factories import make_device, make_host
 
 DATA = Path(__file__).parent.parent / "data"
@@ -42,7 +42,7 @@ def write(tmp_path, text, name="log.csv"):
 
 def watts(host="a"):
     device = Device.objects.get(host__name=host, kind="node")
-    found = read.samples(device, "power_draw_watts", 0, 2**62)
+    found = samples.of_device(device, "power_draw_watts", 0, 2**62)
     return list(zip(found.times_ms.tolist(), found.values.tolist(), strict=True))
 
 
@@ -51,16 +51,16 @@ def test_the_recorded_power_of_64_nodes_comes_in_whole():
 
     assert told.startswith("108,916 rows, 108,916 samples of 64 devices on 64 hosts")
     assert Host.objects.filter(origin=Origin.IMPORTED, cluster="mlperf").count() == 64
-    power = [read.samples(device, "power_draw_watts", 0, 2**62) for device in Device.objects.all()]
+    power = [samples.of_device(device, "power_draw_watts", 0, 2**62) for device in Device.objects.all()]
     assert sum(series.values.size for series in power) == 108_916
     joules = sum(trapezoid(series, 0, 2**62)[0] for series in power)
     assert joules / 3.6e6 == pytest.approx(415.26, abs=0.01)  # the submitter published 415.22 kWh
 
-    before = list(Chunk.objects.order_by("pk").values_list("pk", "body"))
+    before = list(StoredBatch.objects.order_by("pk").values_list("pk", "body"))
     DirtyMinute.objects.all().delete()
     again, _ = run(MLPERF)
     assert "nothing new" in again
-    assert list(Chunk.objects.order_by("pk").values_list("pk", "body")) == before
+    assert list(StoredBatch.objects.order_by("pk").values_list("pk", "body")) == before
     assert not DirtyMinute.objects.exists()
 
 
@@ -69,11 +69,11 @@ def test_an_nvidia_smi_log_becomes_devices_with_their_readings(tmp_path):
 
     first, second = Device.objects.order_by("index")
     assert (first.uuid, first.model, second.uuid) == ("GPU-aa", "NVIDIA A40", "GPU-bb")
-    latest = read.latest([first.host])[first.host_id].devices
-    assert latest["GPU-aa"].values == {
+    newest = latest.of_hosts([first.host])[first.host_id].devices
+    assert newest["GPU-aa"].values == {
         "power_draw_watts": 110, "gpu_utilization_ratio": 0.55, "memory_used_bytes": 10 * 2**20
     }  # fmt: skip
-    assert "power_draw_watts" not in latest["GPU-bb"].values
+    assert "power_draw_watts" not in newest["GPU-bb"].values
     assert "not imported: pstate" in told
 
 
@@ -92,8 +92,8 @@ def test_a_later_file_adds_a_metric_to_what_is_there(tmp_path):
     run(write(tmp_path, "time_ms,host,temperature_celsius\n1715960307000,a,40\n"))
 
     device = Device.objects.get()
-    assert read.samples(device, "power_draw_watts", 0, 2**62).values.tolist() == [5]
-    assert read.samples(device, "temperature_celsius", 0, 2**62).values.tolist() == [40]
+    assert samples.of_device(device, "power_draw_watts", 0, 2**62).values.tolist() == [5]
+    assert samples.of_device(device, "temperature_celsius", 0, 2**62).values.tolist() == [40]
 
 
 def test_two_files_of_one_command_are_joined_by_their_times(tmp_path):
@@ -102,7 +102,7 @@ def test_two_files_of_one_command_are_joined_by_their_times(tmp_path):
     told, _ = run(power, heat)
     assert "2 rows, 2 samples" in told
     assert "0 bad rows" in told
-    assert read.samples(Device.objects.get(), "temperature_celsius", 0, 2**62).values.tolist() == [40]
+    assert samples.of_device(Device.objects.get(), "temperature_celsius", 0, 2**62).values.tolist() == [40]
 
 
 def test_where_two_files_differ_the_later_one_holds(tmp_path):
@@ -147,7 +147,7 @@ def test_a_device_of_another_host_is_not_taken(tmp_path):
     make_device(make_host("gpu-a01"), uuid="GPU-aa")
     with pytest.raises(CommandError, match="belongs to host gpu-a01"):
         run(write(tmp_path, SMI), "--host", "old-1")
-    assert not Chunk.objects.exists()
+    assert not StoredBatch.objects.exists()
 
 
 def test_two_gpus_in_a_log_without_an_index_are_told(tmp_path):

@@ -14,9 +14,9 @@ from fleet.models import Device, Event, Host
 from telemetry import retention, rollups, tasks
 from telemetry.catalog import AbsentReason
 from telemetry.ingest import ingest
-from telemetry.models import Chunk, DirtyMinute, MinuteRollup
+from telemetry.models import DirtyMinute, MinuteRollup, StoredBatch
 from telemetry.rollups import roll_up
-from telemetry.store import read
+from telemetry.store import latest, samples
 from telemetry.wire import MessageInvalid
 from tests.telemetry.batches import GPU, NODE, enrolled, payload, take
 
@@ -33,7 +33,7 @@ def test_a_first_batch_makes_device_and_latest_state():
     assert host.last_seen_at == datetime.fromtimestamp((T0 + 1000) / 1000, UTC)
     assert host.software == {"driver": "580.105.08"}
     assert Device.objects.get(host=host).model == "NVIDIA H100 80GB HBM3"
-    assert read.latest([host])[host.pk].devices[GPU.uuid].values == {"power_draw_watts": 310}
+    assert latest.of_hosts([host])[host.pk].devices[GPU.uuid].values == {"power_draw_watts": 310}
 
 
 def test_a_redelivered_batch_changes_nothing():
@@ -42,7 +42,7 @@ def test_a_redelivered_batch_changes_nothing():
     roll_up(5)
 
     assert not take(message, NOW)
-    assert Chunk.objects.count() == 1
+    assert StoredBatch.objects.count() == 1
     assert not DirtyMinute.objects.exists()
 
 
@@ -51,23 +51,23 @@ def test_an_older_batch_is_stored_but_leaves_the_latest_state():
     take(payload([T0], {"power_draw_watts": [300]}, sequence=0), NOW)
 
     host = Host.objects.get()
-    assert read.latest([host])[host.pk].devices[GPU.uuid].values == {"power_draw_watts": 310}
-    assert Chunk.objects.count() == 2
+    assert latest.of_hosts([host])[host.pk].devices[GPU.uuid].values == {"power_draw_watts": 310}
+    assert StoredBatch.objects.count() == 2
 
 
 def test_a_reading_that_went_absent_leaves_the_latest_state_with_its_reason():
     take(payload([T0], {"power_draw_watts": [300]}), NOW)
     take(payload([T0 + 1000], {}, sequence=1, absent={"power_draw_watts": AbsentReason.GPU_IS_LOST}), NOW)
 
-    latest = read.latest(list(Host.objects.all()))[Host.objects.get().pk].devices[GPU.uuid]
-    assert latest.values == {}
-    assert latest.absent == {"power_draw_watts": "gpu_is_lost"}
+    newest = latest.of_hosts(list(Host.objects.all()))[Host.objects.get().pk].devices[GPU.uuid]
+    assert newest.values == {}
+    assert newest.absent == {"power_draw_watts": "gpu_is_lost"}
 
 
 def test_samples_from_the_future_are_refused_with_the_amount():
     with pytest.raises(MessageInvalid, match="120 s ahead"):
         take(payload([int(NOW.timestamp() * 1000) + 120_000], {"power_draw_watts": [1]}), NOW)
-    assert not Chunk.objects.exists()
+    assert not StoredBatch.objects.exists()
 
 
 def test_a_clock_that_is_ahead_is_an_event_with_the_amount():
@@ -90,7 +90,7 @@ def test_a_batch_that_comes_again_after_its_chunk_was_deleted_has_no_effect():
 
     assert not take(bodies[0], later)
     roll_up(30)
-    assert (list(MinuteRollup.objects.values()), Chunk.objects.count()) == (before, 0)
+    assert (list(MinuteRollup.objects.values()), StoredBatch.objects.count()) == (before, 0)
     assert Host.objects.get().heard_at == NOW
 
 
@@ -104,7 +104,7 @@ def test_a_batch_that_is_too_old_to_be_known_is_an_event_that_names_it():
 
 def test_a_minute_that_cannot_be_made_keeps_no_other_waiting(caplog):
     take(payload([T0], {"power_draw_watts": [300]}), NOW)
-    Chunk.objects.update(body=b"unreadable")
+    StoredBatch.objects.update(body=b"unreadable")
     take(payload([T0 + 60_000], {"power_draw_watts": [300]}, host="gpu-a02", device=NODE), NOW)
 
     assert rollups.roll_up(30) == 1
@@ -152,7 +152,7 @@ def test_junk_is_no_older_agents(junk):
 def test_a_batch_that_names_another_host_is_refused():
     with pytest.raises(MessageInvalid, match="gpu-a02 sent a message that names gpu-a01"):
         ingest(enrolled("gpu-a02"), payload([T0], {"power_draw_watts": [1]}), NOW)
-    assert not Chunk.objects.exists()
+    assert not StoredBatch.objects.exists()
 
 
 def test_a_device_that_moved_to_another_host_belongs_there():
@@ -175,7 +175,7 @@ def test_a_clock_that_was_ahead_and_is_set_right_shows_the_new_readings():
     take(payload([ahead - 50_000 + 5000], {"power_draw_watts": [310]}, sequence=1, segment=1), later)
 
     host = Host.objects.get()
-    assert read.latest([host])[host.pk].devices[GPU.uuid].values == {"power_draw_watts": 310}
+    assert latest.of_hosts([host])[host.pk].devices[GPU.uuid].values == {"power_draw_watts": 310}
     assert host.last_seen_at <= later
 
 
@@ -209,7 +209,7 @@ class TestAnyOrder(TestCase):
                 roll_up(30)
         roll_up(30)
 
-        found = read.samples(Device.objects.get(), "power_draw_watts", T0, T0 + 90_000)
+        found = samples.of_device(Device.objects.get(), "power_draw_watts", T0, T0 + 90_000)
         assert (found.times_ms.tolist(), found.values.tolist()) == (ticks, watts)
         columns = ("minute_ms", "minimum", "mean", "maximum", "last", "count", "increase")
         rows = MinuteRollup.objects.order_by("metric", "minute_ms").values_list(*columns)

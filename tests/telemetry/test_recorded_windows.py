@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from telemetry import wire
-from telemetry.models import Chunk
+from telemetry import received
+from telemetry.models import StoredBatch
 from telemetry.store import recorded
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import GPU, batch
@@ -28,15 +28,15 @@ def window(offset_ms, n, metric="power_draw_watts"):
 
 def test_a_window_that_would_hold_more_than_can_be_read_is_refused_and_what_was_there_stays(host):
     recorded.keep(host, window(0, 6000))
-    before = bytes(Chunk.objects.get().body)
+    before = bytes(StoredBatch.objects.get().body)
 
     with pytest.raises(recorded.WindowFull, match="12000 samples, more than 10000"):
         recorded.keep(host, window(50, 6000, "temperature_celsius"))
-    assert bytes(Chunk.objects.get().body) == before
+    assert bytes(StoredBatch.objects.get().body) == before
 
 
 def test_a_window_grows_to_what_can_be_read(host):
     recorded.keep(host, window(0, 6000))
     recorded.keep(host, window(50, 4000))
 
-    assert len(wire.unpack(bytes(Chunk.objects.get().body)).times_ms) == 10_000
+    assert len(received.unpack(bytes(StoredBatch.objects.get().body)).times_ms) == 10_000

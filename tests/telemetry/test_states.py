@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry.states import seconds_per_value
-from telemetry.store.read import Samples
+from telemetry.store.samples import Samples
 
 T0 = 1_800_000_000_000
 

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry import wire
+from telemetry import received, wire
 from telemetry.catalog import BY_NAME, METRICS, AbsentReason, Metric
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 from tests.telemetry.batches import GPU, MIG, NODE, batch
@@ -40,7 +40,7 @@ def altered(**fields):
 
 
 def test_a_batch_comes_back_as_it_was_sent():
-    assert wire.unpack(wire.pack(SENT)) == SENT
+    assert received.unpack(wire.pack(SENT)) == SENT
 
 
 texts = st.text(string.ascii_letters + string.digits + "äß漢 /.-", max_size=20)
@@ -93,26 +93,26 @@ def batches(draw):
 @given(batches())
 @settings(max_examples=100, deadline=None)
 def test_any_batch_comes_back_as_it_was_sent(sent):
-    assert wire.unpack(wire.pack(sent)) == sent
+    assert received.unpack(wire.pack(sent)) == sent
 
 
 @pytest.mark.parametrize("metric", BY_NAME.values(), ids=lambda metric: metric.name)
 def test_each_metric_keeps_its_resolution(metric: Metric):
     value = 1234 * metric.resolution
 
-    received = wire.unpack(wire.pack(batch([1000], {metric.name: [value]})))
+    found = received.unpack(wire.pack(batch([1000], {metric.name: [value]})))
 
-    assert received.columns[metric.name][0][0] == pytest.approx(value, rel=1e-12)
+    assert found.columns[metric.name][0][0] == pytest.approx(value, rel=1e-12)
 
 
 def test_a_metric_of_a_newer_agent_is_left_out():
     body = b"\xff\x7f\x00\x02\x00"  # number 16383, all readings 1
 
-    assert wire.unpack(altered(body=body)).columns == {}
+    assert received.unpack(altered(body=body)).columns == {}
 
 
 def test_only_the_metrics_that_are_wanted_are_taken_out():
-    assert list(wire.unpack(wire.pack(SENT), ["energy_joules_total"]).columns) == ["energy_joules_total"]
+    assert list(received.unpack(wire.pack(SENT), ["energy_joules_total"]).columns) == ["energy_joules_total"]
 
 
 @pytest.mark.parametrize(
@@ -154,13 +154,13 @@ def test_only_the_metrics_that_are_wanted_are_taken_out():
 )
 def test_a_field_that_does_not_fit_is_named(fields, named):
     with pytest.raises(wire.MessageInvalid, match=named):
-        wire.unpack(altered(**fields))
+        received.unpack(altered(**fields))
 
 
 def test_a_reason_of_a_newer_agent_is_unknown():
-    received = wire.unpack(altered(absent=[["stolen", [0], [10]]]))
+    found = received.unpack(altered(absent=[["stolen", [0], [10]]]))
 
-    assert received.absent == {GPU.uuid: {"power_draw_watts": AbsentReason.UNKNOWN}}
+    assert found.absent == {GPU.uuid: {"power_draw_watts": AbsentReason.UNKNOWN}}
 
 
 def test_an_event_of_a_device_that_is_not_in_the_batch_is_refused_when_it_is_packed():
@@ -171,7 +171,7 @@ def test_an_event_of_a_device_that_is_not_in_the_batch_is_refused_when_it_is_pac
 @given(st.binary(max_size=300))
 def test_foreign_bytes_are_refused_and_nothing_else(payload):
     with pytest.raises(wire.MessageInvalid):
-        wire.unpack(payload)
+        received.unpack(payload)
 
 
 anything = st.recursive(
@@ -201,29 +201,29 @@ def test_a_flipped_bit_is_read_or_refused(golden):
 
 def read_or_refused(payload):
     try:
-        received = wire.unpack(payload)
+        found = received.unpack(payload)
     except wire.MessageInvalid:
         return
-    assert all(len(block) == len(received.devices) for block in received.columns.values())
+    assert all(len(block) == len(found.devices) for block in found.columns.values())
 
 
 def test_a_head_that_states_too_much_is_refused_before_it_is_unpacked():
     with pytest.raises(wire.MessageInvalid, match="50000000"):
-        wire.unpack(altered(head=zstandard.compress(bytes(50_000_000))))
+        received.unpack(altered(head=zstandard.compress(bytes(50_000_000))))
 
 
 def test_a_head_that_states_no_size_is_refused():
     frame = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(50_000_000))
 
     with pytest.raises(wire.MessageInvalid, match="head"):
-        wire.unpack(altered(head=frame))
+        received.unpack(altered(head=frame))
 
 
 def test_more_ticks_than_can_be_read_are_not_packed():
     times = list(range(wire.MAX_TICKS + 1))
     with pytest.raises(wire.MessageInvalid, match="10001"):
         wire.pack(batch(times, {}))
-    assert len(wire.unpack(wire.pack(batch(times[1:], {}))).times_ms) == wire.MAX_TICKS
+    assert len(received.unpack(wire.pack(batch(times[1:], {}))).times_ms) == wire.MAX_TICKS
 
 
 @pytest.mark.parametrize("part", [b"\x80", b"\x90", b"\xc1"])
@@ -232,7 +232,7 @@ def test_a_message_of_millions_of_empty_parts_is_refused_before_they_are_made(pa
     rows = b"\xdc\x00\x28" + (b"\xdd" + n.to_bytes(4, "big") + part * n) * 40
     tracemalloc.start()
     with pytest.raises(wire.MessageInvalid):
-        wire.unpack(b"\x81\xa1x" + rows)
+        received.unpack(b"\x81\xa1x" + rows)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 50e6
@@ -240,7 +240,7 @@ def test_a_message_of_millions_of_empty_parts_is_refused_before_they_are_made(pa
 
 def test_a_message_over_the_bound_is_refused():
     with pytest.raises(wire.MessageInvalid, match="at most"):
-        wire.unpack(bytes(wire.MAX_BYTES + 1))
+        received.unpack(bytes(wire.MAX_BYTES + 1))
 
 
 def stored(name):
@@ -248,16 +248,16 @@ def stored(name):
 
 
 def test_a_stored_batch_of_version_1_stays_readable():
-    received = wire.unpack(stored("batch_v1.hex"))
+    found = received.unpack(stored("batch_v1.hex"))
 
-    assert received.columns["energy_joules_total"] == [[1234.567, 1534.569]]
-    assert received.columns["power_draw_watts"] == [[300.125, None]]
-    assert received.devices == [GPU]
-    assert received.software == {"driver": "580.105.08"}
+    assert found.columns["energy_joules_total"] == [[1234.567, 1534.569]]
+    assert found.columns["power_draw_watts"] == [[300.125, None]]
+    assert found.devices == [GPU]
+    assert found.software == {"driver": "580.105.08"}
 
 
 def test_a_stored_batch_of_version_2_stays_readable():
-    assert wire.unpack(stored("batch_v2.hex")) == SENT
+    assert received.unpack(stored("batch_v2.hex")) == SENT
 
 
 def test_the_readings_of_version_2_have_the_bytes_that_they_had():

@@ -5,7 +5,7 @@ from celery import Celery
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kombu.utils.json import dumps
 
-from telemetry import envelope, wire
+from telemetry import envelope, received
 from telemetry.agent.sender import Sender
 from telemetry.catalog import BY_NAME
 from telemetry.simulation.boards import BOARDS
@@ -40,7 +40,7 @@ def payloads(task, model="h100"):
 
 
 def n_values(payload):
-    batch = wire.unpack(payload)
+    batch = received.unpack(payload)
     return sum(value is not None for block in batch.columns.values() for column in block for value in column)
 
 
@@ -88,7 +88,7 @@ def test_readings_arrive_as_exactly_as_their_resolution_says():
         read.append(host._ticks[-1])
     host.send()
 
-    batch = wire.unpack(made[0])
+    batch = received.unpack(made[0])
     for name, block in batch.columns.items():
         half = BY_NAME[name].resolution / 2 * (1 + 1e-9)
         for device, column in zip(batch.devices, block, strict=True):

@@ -11,10 +11,11 @@ from django.core.management.base import CommandError
 from fleet.models import Device, DeviceKind, Event, EventKind, Host, Origin
 from telemetry import authentic
 from telemetry.ingest import ingest
-from telemetry.models import Chunk, LatestState
+from telemetry.models import LatestState, StoredBatch
+from telemetry.received import unpack
 from telemetry.simulation.faults import Fault, FaultKind
 from telemetry.simulation.fleet import Shape
-from telemetry.wire import INGEST_TASK, unpack
+from telemetry.wire import INGEST_TASK
 from tests.factories import make_host
 from training.ingest import ingest_steps
 from training.models import Run, Step
@@ -108,7 +109,7 @@ def test_what_it_sends_is_stored_and_ends_now():
 
     live(Shape(4, 2), span=60, speed=10_000)
 
-    chunks = Chunk.objects.all()
+    chunks = StoredBatch.objects.all()
     newest, oldest = max(chunk.end_ms for chunk in chunks) / 1000, min(chunk.start_ms for chunk in chunks) / 1000
     assert began - 1 <= newest <= time.time()
     assert 58 <= newest - oldest <= 60
@@ -127,7 +128,7 @@ def test_every_second_of_every_host_is_there_once():
 
 
 def host_chunks(host):
-    return Chunk.objects.filter(host=host).order_by("start_ms")
+    return StoredBatch.objects.filter(host=host).order_by("start_ms")
 
 
 def test_runs_span_hosts_and_their_steps_end_before_now():

@@ -57,7 +57,7 @@ class NvmlBackend:
     def open(self) -> None:
         self.close()
         self._session = session = Session()
-        self._roster = Roster(self._listing, session, self._clock, self._listener.xid_state, self._known)
+        self._roster = Roster(self._listing, session, self._clock, self._listener, self._known)
         try:
             self._software = driver_software()
             self._kernel_names = self._names_of_kernel_boards()

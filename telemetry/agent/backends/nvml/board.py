@@ -1,6 +1,7 @@
 """A whole board: all readers together. Made by backend.py, read by the sampler."""
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from telemetry.agent.backends.nvml.calls import CallBatch
 from telemetry.agent.backends.nvml.device import USED_RATIO, NvmlSource, derive_used_ratio
@@ -24,8 +25,15 @@ _COUNTERS = {NVLINK_SENT, NVLINK_RECEIVED}
 
 POWER_METRICS = ("power_draw_watts", "power_draw_instant_watts", "energy_joules_total")
 
-XidState = Callable[[str], tuple[int, int] | AbsentReason]
-"""UUID → last XID and how many there were, or why they are not heard."""
+
+class Xids(Protocol):
+    """Who hears the driver's XIDs: the last one of a device by UUID, and how many there were."""
+
+    def xid_state(self, uuid: str) -> tuple[int, int] | AbsentReason:
+        """Return them, or why the device's are not heard."""
+
+    def counted_xids(self, uuid: str) -> tuple[int, int] | None:
+        """Return them where there were any, also while none are heard."""
 
 
 class Board(NvmlSource):
@@ -45,10 +53,10 @@ class Board(NvmlSource):
         )
     )
 
-    def __init__(self, listed: Listed, session: Session, clock: Callable[[], float], xid_state: XidState) -> None:
+    def __init__(self, listed: Listed, session: Session, clock: Callable[[], float], xids: Xids) -> None:
         super().__init__(listed, session, clock)
         self.is_mig = listed.is_mig
-        self._xid_state = xid_state
+        self._xids = xids
         self._calls: CallBatch | None = None
 
     @property
@@ -61,9 +69,11 @@ class Board(NvmlSource):
             self.is_mig, self._is_probed = listed.is_mig, False
 
     def heard(self) -> Mapping[str, Reading]:
-        """Return the XIDs, where they are heard: the one that tells of a board's loss comes with it."""
-        xids = self._xid_state(self.device.uuid)
-        return dict(zip(_XIDS, xids, strict=True)) if isinstance(xids, tuple) else {}
+        """Return the XIDs, where they are heard or any were: the one that tells of a board's loss comes with it."""
+        uuid = self.device.uuid
+        heard, counted = self._xids.xid_state(uuid), self._xids.counted_xids(uuid)
+        xids = heard if isinstance(heard, tuple) else counted
+        return {} if xids is None else dict(zip(_XIDS, xids, strict=True))
 
     def read_power(self) -> Mapping[str, Reading]:
         """Return power and energy alone, nothing until the board was read once."""
@@ -95,6 +105,6 @@ class Board(NvmlSource):
         if self._gpm is not None:
             is_well = self._gpm.read(readings, now) and is_well
         derive_used_ratio(readings)
-        xids = self._xid_state(self.device.uuid)
+        xids = self._xids.xid_state(self.device.uuid)
         readings["xid_last"], readings["xid_errors_total"] = xids if isinstance(xids, tuple) else (xids, xids)
         return is_well

@@ -69,7 +69,7 @@ class NvmlSource(ABC):
         return self._guarded(self._read, self.metrics)
 
     def heard(self) -> Mapping[str, Reading]:
-        """Return what is known without a call, and so outlives the device."""
+        """Return what is known without a call, and so outlives the device and the driver."""
         return {}
 
     def processes(self) -> list[DeviceProcess] | None:
@@ -83,19 +83,25 @@ class NvmlSource(ABC):
     def _guarded(self, read: Callable[[], Mapping[str, Reading]], metrics: Iterable[str]) -> Mapping[str, Reading]:
         """Return what `read` gives, within the session; where nothing of the device counts, all absent for that reason."""
         if not self._session.enter():
-            return dict.fromkeys(metrics, AbsentReason.RELEASED)
+            return self._absent(metrics, AbsentReason.RELEASED)
         try:
             return read()
         except DeviceGoneError as gone:
             self._session.is_changed = self._session.is_changed or self.gone is None
             self.gone = gone.reason
             self.forget_handle()
-            return {**dict.fromkeys(metrics, gone.reason), **{n: v for n, v in self.heard().items() if n in metrics}}
+            return self._absent(metrics, gone.reason)
         except DriverAwayError:
             self._session.is_broken = True
-            return dict.fromkeys(metrics, AbsentReason.DRIVER_AWAY)
+            return self._absent(metrics, AbsentReason.DRIVER_AWAY)
         finally:
             self._session.leave()
+
+    def _absent(self, metrics: Iterable[str], reason: AbsentReason) -> dict[str, Reading]:
+        """Return the metrics as absent, but for what is known without a call."""
+        readings: dict[str, Reading] = dict.fromkeys(metrics, reason)
+        readings.update({name: value for name, value in self.heard().items() if name in readings})
+        return readings
 
     def _read(self) -> Mapping[str, Reading]:
         readings = self._readings(self._clock())

@@ -1,6 +1,6 @@
 """What the driver reports as it happens: XID errors and clock changes, heard on a thread of its own.
 
-Started and stopped by backend.py with the driver; board.py asks it for the XID count. Only the thread touches the driver's
+Started and stopped by backend.py with the driver; board.py asks it for the XIDs. Only the thread touches the driver's
 event set (hearing.py).
 """
 
@@ -96,6 +96,10 @@ class EventListener:
         """Return the last XID (0: none yet) and how many there were, or why the device's are not heard."""
         deaf = self._deaf_to.get(uuid, AbsentReason.UNKNOWN)
         return self._xids.get(uuid, (0, 0)) if deaf is None else deaf
+
+    def counted_xids(self, uuid: str) -> tuple[int, int] | None:
+        """Return the last XID and how many were counted, None where there was none; known without the driver as well."""
+        return self._xids.get(uuid)
 
     def _listen(self, deaf_to: DeafTo, stopping: threading.Event) -> None:
         pause, last_code = self._wait_seconds, None

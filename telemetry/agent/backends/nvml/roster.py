@@ -10,7 +10,7 @@ from typing import Any
 
 import pynvml
 
-from telemetry.agent.backends.nvml.board import Board, XidState
+from telemetry.agent.backends.nvml.board import Board, Xids
 from telemetry.agent.backends.nvml.device import NvmlSource
 from telemetry.agent.backends.nvml.identity import Listed, Listing
 from telemetry.agent.backends.nvml.mig import Instance
@@ -28,7 +28,7 @@ class Roster:
         listing: Listing,
         session: Session,
         clock: Callable[[], float],
-        xid_state: XidState,
+        xids: Xids,
         known: Iterable[DeviceInfo],
     ) -> None:
         self.handles: dict[str, Any] = {}  # of the boards that are listed now, by UUID
@@ -37,7 +37,7 @@ class Roster:
         self._listing = listing
         self._session = session
         self._clock = clock
-        self._xid_state = xid_state
+        self._xids = xids
         for info in known:
             self._add(Listed(info, None))
 
@@ -65,7 +65,7 @@ class Roster:
             yield from self._instances[uuid].values()
 
     def _add(self, one: Listed) -> None:
-        self.boards[one.info.uuid] = Board(one, self._session, self._clock, self._xid_state)
+        self.boards[one.info.uuid] = Board(one, self._session, self._clock, self._xids)
         self._instances[one.info.uuid] = {}
 
     def _follow_instances(self, one: Listed) -> None:

@@ -1,0 +1,186 @@
+"""Reading what a host sent: a batch's bytes (wire.py) to its parts, every field checked and every size bounded. No Django.
+
+Called by the ingest, the store and the importers. A message that does not fit raises `MessageInvalid` and has no effect.
+`unpack` gives lists, for what is small; `read` gives numpy's matrices, for what is read by the thousand.
+"""
+
+from collections.abc import Container
+from dataclasses import replace
+from functools import lru_cache
+from itertools import accumulate, pairwise
+from typing import Any
+
+import zstandard
+
+from telemetry import catalog, codec_v2, header, matrix
+from telemetry.batch import Batch, DeviceInfo
+from telemetry.codec import BlockInvalid
+from telemetry.fields import (
+    HOST_NAME,
+    MessageInvalid,
+    integer,
+    mapping,
+    matching,
+    number,
+    raw,
+    read_message,
+    rows,
+    text,
+)
+from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS
+from telemetry.matrix import Part
+from telemetry.wire import MAX_BYTES, MAX_SPAN_MS, MAX_TICKS, VERSION
+
+READ_VERSIONS = (VERSION - 1, VERSION)  # the version before its own is read too: a server is upgraded before its agents
+_MAX_HEAD_BYTES = 2_000_000
+_MAX_ABSENT = 100_000
+_HOSTS_KEPT = 4096  # whose devices and absences are kept as they were checked
+
+
+def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
+    """Return the batch with the columns of `metrics`; one that this version does not know is left out.
+
+    Raises MessageInvalid.
+    """
+    message = _message(payload)
+    batch = _head(message)
+    return replace(batch, columns=_columns(message, metrics, len(batch.devices), len(batch.times_ms)))
+
+
+def read(payload: bytes) -> tuple[Batch, list[Part]]:
+    """Return the batch without its columns, and all its readings as matrices. Raises MessageInvalid."""
+    message = _message(payload)
+    batch = _head(message)
+    n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
+    if message["v"] != VERSION:
+        return batch, matrix.of_columns(_columns(message, catalog.BY_NAME, n_devices, n_ticks))
+    try:
+        return batch, matrix.of_body(_body(message), n_devices=n_devices, n_ticks=n_ticks)
+    except BlockInvalid as error:
+        raise MessageInvalid(f"body: {error}") from error
+
+
+def _message(payload: bytes) -> dict[str, Any]:
+    message = read_message(payload, MAX_BYTES)
+    if message.get("v") not in READ_VERSIONS:
+        raise MessageInvalid(f"v: this server reads versions {READ_VERSIONS}, the message has {message.get('v')!r}")
+    return message
+
+
+def _head(message: dict[str, Any]) -> Batch:
+    head = _read_head(message.get("head"))
+    devices = _devices(head)
+    uuids = tuple(device.uuid for device in devices)
+    times = _times(list(accumulate(integer(value, "times") for value in rows(head, "times", MAX_TICKS))))
+    return Batch(
+        host=matching(head, "host", HOST_NAME),
+        epoch=raw(head.get("epoch"), "epoch", 16).hex(),
+        sequence=integer(head.get("seq"), "seq"),
+        segment=integer(head.get("segment"), "segment"),
+        sent_ms=integer(head.get("sent"), "sent"),
+        times_ms=times,
+        sample_seconds=_sample_seconds(head.get("every")),
+        devices=list(devices),
+        columns={},
+        absent=_absent(head, uuids),
+        software=_software(head) if "software" in head else None,
+        machine=raw(head["machine"], "machine", 16).hex() if "machine" in head else "",
+        events=[header.read_event(row, uuids) for row in rows(head, "events", MAX_EVENTS)],
+        processes=header.read_processes(rows(head, "processes", MAX_DEVICES), uuids),
+        topology=header.read_topology(head["topology"]) if "topology" in head else None,
+    )
+
+
+def _read_head(head: object) -> dict[str, Any]:
+    if not isinstance(head, bytes):
+        raise MessageInvalid("head: expected bytes")
+    try:
+        # The stated size is checked before anything is allocated for it; -1 is a frame that states none.
+        stated = zstandard.get_frame_parameters(head).content_size
+        if not 0 <= stated <= _MAX_HEAD_BYTES:
+            raise MessageInvalid(f"head: expected at most {_MAX_HEAD_BYTES} bytes, the frame states {stated}")
+        return read_message(zstandard.ZstdDecompressor().decompress(head), _MAX_HEAD_BYTES)
+    except zstandard.ZstdError as error:
+        raise MessageInvalid(f"head: cannot be decompressed ({error})") from error
+
+
+def _columns(
+    message: dict[str, Any], wanted: Container[str], n_devices: int, n_ticks: int
+) -> dict[str, list[list[float | None]]]:
+    body = _body(message)
+    names = {metric.number: metric.name for metric in catalog.METRICS if metric.name in wanted}
+    try:
+        if message["v"] == VERSION:
+            found = matrix.to_columns(matrix.of_body(body, n_devices=n_devices, n_ticks=n_ticks), n_devices, n_ticks)
+        else:
+            found = codec_v2.decode(body, n_devices=n_devices, n_ticks=n_ticks, wanted=names)
+    except BlockInvalid as error:
+        raise MessageInvalid(f"body: {error}") from error
+    return {names[number]: _in_base_units(names[number], block) for number, block in found.items() if number in names}
+
+
+def _body(message: dict[str, Any]) -> bytes:
+    body = message.get("body")
+    if not isinstance(body, bytes):
+        raise MessageInvalid("body: expected bytes")
+    return body
+
+
+def _in_base_units(name: str, block: list[list[int | None]]) -> list[list[float | None]]:
+    """Return the block in base units; whole steps are divided, not multiplied, so that 0.1 °C stays 41.3."""
+    resolution = catalog.BY_NAME[name].resolution
+    if resolution == 1:
+        return [[*values] for values in block]
+    if resolution > 1:
+        return [[None if value is None else value * resolution for value in values] for values in block]
+    per_unit = round(1 / resolution)
+    return [[None if value is None else value / per_unit for value in values] for values in block]
+
+
+def _times(times: list[int]) -> list[int]:
+    if not times or any(later <= earlier for earlier, later in pairwise(times)):
+        raise MessageInvalid("times_ms: expected at least one tick, in ascending order")
+    if times[-1] - times[0] > MAX_SPAN_MS or times[-1] > LATEST_MS:
+        raise MessageInvalid("times_ms: expected at most a day in one batch, before the year 10000")
+    return times
+
+
+def _devices(head: dict[str, Any]) -> tuple[DeviceInfo, ...]:
+    packed = head.get("devices", [])
+    return _read_devices(packed) if isinstance(packed, bytes) else _checked_devices(head)
+
+
+@lru_cache(maxsize=_HOSTS_KEPT)
+def _read_devices(packed: bytes) -> tuple[DeviceInfo, ...]:
+    """A host's devices are the same bytes in each of its batches: they are checked once."""
+    return _checked_devices(read_message(packed, _MAX_HEAD_BYTES))
+
+
+def _checked_devices(head: dict[str, Any]) -> tuple[DeviceInfo, ...]:
+    devices = [header.read_device(row) for row in rows(head, "devices", MAX_DEVICES)]
+    if len({device.uuid for device in devices}) != len(devices):
+        raise MessageInvalid("devices: a uuid stands twice")
+    return tuple(devices)
+
+
+def _absent(head: dict[str, Any], uuids: tuple[str, ...]) -> header.Absent:
+    packed = head.get("absent", [])
+    if isinstance(packed, bytes):
+        return _read_absent(packed, uuids)
+    return header.read_absent(rows(head, "absent", _MAX_ABSENT), uuids)
+
+
+@lru_cache(maxsize=_HOSTS_KEPT)
+def _read_absent(packed: bytes, uuids: tuple[str, ...]) -> header.Absent:
+    return header.read_absent(rows(read_message(packed, _MAX_HEAD_BYTES), "absent", _MAX_ABSENT), uuids)
+
+
+def _software(message: dict[str, Any]) -> dict[str, str]:
+    return {text(k, "software", 40): text(v, "software", 200) for k, v in mapping(message, "software").items()}
+
+
+def _sample_seconds(value: object) -> float:
+    seconds = number(value, "sample_seconds")
+    if not 0.01 <= seconds <= 3600:
+        raise MessageInvalid("sample_seconds: expected 0.01 to 3600")
+    return seconds
