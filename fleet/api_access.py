@@ -42,3 +42,4 @@ class SignedIn(SessionAuth):
 
 VIEWER = [BearerToken(Role.VIEWER), SignedIn(Role.VIEWER)]
 OPERATOR = [BearerToken(Role.OPERATOR), SignedIn(Role.OPERATOR)]
+ADMIN = [BearerToken(Role.ADMIN), SignedIn(Role.ADMIN)]

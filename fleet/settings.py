@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 import dj_database_url
 from csp.constants import NONE, SELF
 
-from fleet import secrets
+from fleet import mail, secrets, tariff
 from fleet.env import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -26,7 +26,7 @@ STEPWATT_SERVER_KEY = secrets.server_key(
 STEPWATT_RETENTION_RAW = env.duration("STEPWATT_RETENTION_RAW", "7d")
 STEPWATT_RETENTION_1M = env.duration("STEPWATT_RETENTION_1M", "90d")
 STEPWATT_CURRENCY = env.text("STEPWATT_CURRENCY")
-STEPWATT_PRICE_PER_KWH = env.optional_number("STEPWATT_PRICE_PER_KWH")
+STEPWATT_TARIFF = tariff.read(env)  # None: no price is set, and no cost is shown
 STEPWATT_GRAMS_CO2_PER_KWH = env.optional_number("STEPWATT_GRAMS_CO2_PER_KWH")
 STEPWATT_PUE = env.optional_number("STEPWATT_PUE", minimum=1.0)
 STEPWATT_METRICS_ANONYMOUS = env.boolean("STEPWATT_METRICS_ANONYMOUS", default=False)
@@ -164,6 +164,9 @@ LOGGING = {
     # A line for each task would bury what people look for.
     "loggers": {name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")},
 }
+
+# Mail -----------------------------------------------------------------------------------------------------------
+globals().update(mail.read(env))
 
 # Broker and Celery ----------------------------------------------------------------------------------------------
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")

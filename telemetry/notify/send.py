@@ -1,0 +1,117 @@
+"""Sending alerts to a target: one POST of JSON, or one e-mail, for all that are due to it. Called by deliver.py.
+
+A webhook's body is {"version": 1, "alerts": [{"id", "state", "rule", "severity", "subject", "host", "cluster", "device",
+"text", "action", "evidence", "since", "resolved_at", "url"}, …]}. Where the target has a secret, the header
+X-Stepwatt-Signature is "sha256=" and the HMAC-SHA256 of the body, in hexadecimal digits.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from smtplib import SMTPException
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+
+from fleet.models import Event
+from telemetry.models import Delivery, DeliveryReason, NotificationTarget, TargetKind
+
+TIMEOUT_SECONDS = 10
+_SUBJECT_LENGTH = 150
+
+
+class SendFailed(Exception):
+    """The target did not take the message; the text says why."""
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """A POST that is redirected arrives as a GET without its body: that is no delivery."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+_opener = build_opener(_NoRedirect)
+
+
+def send(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
+    """Tell the target of all these alerts in one message. Raises SendFailed."""
+    if target.kind == TargetKind.WEBHOOK:
+        _post(target, deliveries)
+    else:
+        _mail(target, deliveries)
+
+
+def _post(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
+    body = json.dumps({"version": 1, "alerts": [_told(each) for each in deliveries]}).encode()
+    headers = {"Content-Type": "application/json", "User-Agent": "Stepwatt"}
+    if target.secret:
+        headers["X-Stepwatt-Signature"] = "sha256=" + hmac.new(target.secret.encode(), body, hashlib.sha256).hexdigest()
+    try:
+        with _opener.open(Request(target.address, body, headers), timeout=TIMEOUT_SECONDS):  # noqa: S310 — http(s) by api_notify.py
+            pass
+    except HTTPError as error:
+        raise SendFailed(f"answered {error.code} {error.reason}") from error
+    except (URLError, OSError, ValueError) as error:
+        raise SendFailed(f"cannot be reached: {getattr(error, 'reason', error)}") from error
+
+
+def _mail(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
+    lines = [_line(each) for each in deliveries]
+    subject = f"[Stepwatt] {lines[0]}" if len(lines) == 1 else f"[Stepwatt] {len(lines)} alerts"
+    text = "\n\n".join(_paragraph(each) for each in deliveries)
+    to = [address.strip() for address in target.address.split(",")]
+    message = EmailMessage(subject[:_SUBJECT_LENGTH].replace("\n", " "), text, settings.DEFAULT_FROM_EMAIL, to)
+    try:
+        message.send()
+    except (SMTPException, OSError) as error:
+        raise SendFailed(f"the mail server did not take it: {error}") from error
+
+
+def _told(delivery: Delivery) -> dict[str, Any]:
+    event = delivery.event
+    return {
+        "id": event.pk,
+        "state": delivery.reason,
+        "rule": event.rule,
+        "severity": event.severity,
+        "subject": event.subject,
+        "host": event.host.name if event.host else None,
+        "cluster": event.host.cluster if event.host else None,
+        "device": event.device.uuid if event.device else None,
+        "text": event.text,
+        "action": event.detail.get("action", ""),
+        "evidence": {name: value for name, value in event.detail.items() if name != "action"},
+        "since": event.first_at.isoformat(),
+        "resolved_at": event.resolved_at.isoformat() if event.resolved_at else None,
+        "url": url_of(event),
+    }
+
+
+def url_of(event: Event) -> str | None:
+    """Return where the alert is shown; None where the server does not know its own public address."""
+    return f"{settings.STEPWATT_PUBLIC_URL}/events/?event={event.pk}" if settings.STEPWATT_PUBLIC_URL else None
+
+
+def _line(delivery: Delivery) -> str:
+    event = delivery.event
+    word = "resolved" if delivery.reason == DeliveryReason.RESOLVED else event.severity
+    return f"{word}: {_where(event)}{event.text}"
+
+
+def _where(event: Event) -> str:
+    return f"{event.device or event.host}: " if event.device or event.host else ""
+
+
+def _paragraph(delivery: Delivery) -> str:
+    event, lines = delivery.event, [_line(delivery)]
+    lines.append(f"since {event.first_at:%Y-%m-%d %H:%M:%S} UTC")
+    if event.resolved_at:
+        lines.append(f"until {event.resolved_at:%Y-%m-%d %H:%M:%S} UTC")
+    elif action := event.detail.get("action"):
+        lines.append(f"next: {action}")
+    return "\n".join([*lines, *filter(None, [url_of(event)])])

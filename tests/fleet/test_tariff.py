@@ -1,0 +1,66 @@
+"""The price of a kilowatt-hour, flat or by the time of day."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from fleet import tariff
+from fleet.env import Environment, EnvironmentInvalid
+
+BERLIN = "Europe/Berlin mon-fri 06:00-22:00 0.31, sat 08:00-12:00 0.28"
+
+
+def read(**values):
+    return tariff.read(Environment({f"STEPWATT_{name}": value for name, value in values.items()}))
+
+
+def at(*moment):
+    return int(datetime(*moment, tzinfo=UTC).timestamp() * 1000)
+
+
+def test_without_a_price_there_is_no_tariff():
+    assert read() is None
+
+
+def test_a_flat_price_holds_at_any_time():
+    assert read(PRICE_PER_KWH="0.2").price_of_bucket(at(2026, 1, 5, 3), 3_600_000) == 0.2
+
+
+@pytest.mark.parametrize(
+    ("moment", "price"),
+    [
+        ((2026, 1, 5, 4, 45), 0.22),  # Monday 05:45 in Berlin
+        ((2026, 1, 5, 5, 0), 0.31),
+        ((2026, 7, 6, 4, 0), 0.31),  # Monday 06:00 in Berlin's summer
+        ((2026, 1, 5, 21, 0), 0.22),
+        ((2026, 1, 10, 8, 0), 0.28),
+        ((2026, 1, 11, 8, 0), 0.22),
+    ],
+)
+def test_bands_hold_at_local_time(moment, price):
+    assert read(PRICE_PER_KWH="0.22", TARIFF=BERLIN).price_at(at(*moment)) == price
+
+
+def test_a_bucket_across_two_bands_has_their_mean_price():
+    found = read(PRICE_PER_KWH="0.10", TARIFF="UTC 06:30-07:00 0.30")
+
+    assert found.price_of_bucket(at(2026, 1, 5, 6), 3_600_000) == pytest.approx(0.20)
+
+
+def test_days_may_run_across_the_weeks_end():
+    found = read(PRICE_PER_KWH="0.1", TARIFF="UTC sat-mon 00:00-24:00 0.05")
+
+    assert [found.price_at(at(2026, 1, day)) for day in (9, 10, 11, 12, 13)] == [0.1, 0.05, 0.05, 0.05, 0.1]
+
+
+@pytest.mark.parametrize(
+    "text", ["Mars/Base 06:00-07:00 0.3", "UTC 07:00-06:00 0.3", "UTC mon-xyz 06:00-07:00 0.3", "UTC 06:00 0.3", "UTC"]
+)
+def test_a_tariff_that_cannot_be_read_names_the_setting(text):
+    with pytest.raises(EnvironmentInvalid, match="STEPWATT_TARIFF"):
+        read(PRICE_PER_KWH="0.2", TARIFF=text)
+
+
+def test_a_tariff_without_a_price_for_the_rest_is_refused():
+    with pytest.raises(EnvironmentInvalid, match="STEPWATT_PRICE_PER_KWH"):
+        read(TARIFF=BERLIN)

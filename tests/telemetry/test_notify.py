@@ -1,0 +1,264 @@
+"""Telling people of alerts, through a real web server and a real mail server on this machine."""
+
+import hashlib
+import hmac
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from fleet import mail
+from fleet.env import Environment
+from fleet.models import Event, EventKind, Severity
+from telemetry.models import Delivery, NotificationTarget, Silence
+from telemetry.notify.deliver import AT_ONCE, PAUSES, deliver
+from tests.factories import make_device, make_host
+from tests.stack import free_port
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Hook:
+    """A web server that notes what it is sent, and answers with `status`."""
+
+    def __init__(self):
+        self.status, self.requests = 200, []
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.requests.append((dict(self.headers), body))
+                self.send_response(hook.status)
+                self.end_headers()
+
+            def log_message(self, *_):
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/alerts"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def alerts(self):
+        return [alert for _, body in self.requests for alert in json.loads(body)["alerts"]]
+
+
+@pytest.fixture
+def hook():
+    found = Hook()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+@pytest.fixture
+def mailbox(settings):
+    """A mail server; what it took, as messages."""
+
+    class Taking:
+        taken: list = []
+
+        async def handle_DATA(self, server, session, envelope):  # noqa: N802 — aiosmtpd's name
+            self.taken.append((envelope.rcpt_tos, message_from_bytes(envelope.content)))
+            return "250 OK"
+
+    port = free_port()
+    controller = Controller(Taking(), hostname="127.0.0.1", port=port)
+    controller.start()
+    url = Environment(
+        {"STEPWATT_SMTP_URL": f"smtp://127.0.0.1:{port}?starttls=off", "STEPWATT_MAIL_FROM": "a@b.example"}
+    )
+    for name, value in mail.read(url).items():
+        setattr(settings, name, value)
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    yield Taking.taken
+    controller.stop()
+
+
+def target(hook, **fields):
+    return NotificationTarget.objects.create(
+        **{"name": "on call", "kind": "webhook", "address": hook.url, "severity": Severity.WARNING, **fields}
+    )
+
+
+def alert(subject="host:gpu-a01", *, severity=Severity.CRITICAL, rule="host_silent", **fields):
+    return Event.objects.create(
+        kind=EventKind.HEALTH, severity=severity, rule=rule, subject=subject, text="no sample for 60 s",
+        detail={"action": "look at its agent", "seconds": 60}, first_at=NOW, last_at=NOW, **fields,
+    )  # fmt: skip
+
+
+def resolve(event, at=NOW):
+    Event.objects.filter(pk=event.pk).update(resolved_at=at)
+
+
+def silence(**fields):
+    times = {"starts_at": NOW - timedelta(hours=1), "ends_at": NOW + timedelta(hours=1)}
+    return Silence.objects.create(comment="planned work", created_by="anna", **(times | fields))
+
+
+def test_an_open_alert_is_told_once(hook):
+    device = make_device(make_host("gpu-a01", cluster="alpha"))
+    target(hook), alert(f"device:{device.uuid}", host=device.host, device=device)
+
+    assert (deliver(NOW), deliver(NOW + timedelta(hours=1))) == (1, 0)
+
+    [told] = hook.alerts
+    assert (told["state"], told["host"], told["device"]) == ("firing", "gpu-a01", device.uuid)
+    assert (told["action"], told["evidence"]) == ("look at its agent", {"seconds": 60})
+
+
+def test_its_end_is_told_to_whoever_was_told_of_it(hook):
+    target(hook)
+    event = alert()
+    deliver(NOW)
+    resolve(event)
+
+    deliver(NOW + timedelta(minutes=1))
+
+    assert [told["state"] for told in hook.alerts] == ["firing", "resolved"]
+
+
+def test_what_ended_before_it_was_told_is_not_told_at_all(hook):
+    target(hook)
+    hook.status = 503
+    event = alert()
+    deliver(NOW)
+    resolve(event)
+    hook.requests.clear()
+
+    assert deliver(NOW + timedelta(hours=1)) == 0
+    assert hook.requests == []
+
+
+def test_a_message_is_signed_with_the_targets_secret(hook):
+    target(hook, secret="s3cret"), alert()
+
+    deliver(NOW)
+
+    headers, body = hook.requests[0]
+    assert headers["X-Stepwatt-Signature"] == "sha256=" + hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
+
+
+def test_a_failed_delivery_is_tried_again_and_the_log_says_why(hook):
+    target(hook), alert()
+    hook.status = 503
+    deliver(NOW)
+    failed = Delivery.objects.get()
+    hook.status = 200
+
+    assert deliver(NOW + PAUSES[0] - timedelta(seconds=1)) == 0
+    assert deliver(NOW + PAUSES[0]) == 1
+
+    assert (failed.attempts, failed.error) == (1, "answered 503 Service Unavailable")
+    assert (Delivery.objects.get().attempts, Delivery.objects.get().error) == (2, "")
+
+
+def test_a_target_that_never_answers_is_given_up(hook):
+    target(hook, address="http://127.0.0.1:1/"), alert()
+    at = NOW
+    for pause in (*PAUSES, timedelta(0)):
+        deliver(at)
+        at += pause
+
+    found = Delivery.objects.get()
+    assert (found.next_attempt_at, found.attempts) == (None, len(PAUSES) + 1)
+    assert found.error.startswith("given up: cannot be reached")
+
+
+def test_a_redirect_is_no_delivery(hook):
+    target(hook), alert()
+    hook.status = 302
+
+    assert deliver(NOW) == 0
+
+
+def test_an_alert_below_the_targets_severity_is_not_told(hook):
+    target(hook, severity=Severity.CRITICAL), alert(severity=Severity.WARNING)
+
+    assert deliver(NOW) == 0
+
+
+def test_an_acknowledged_alert_is_not_told_to_a_new_target(hook):
+    target(hook), alert(acknowledged_at=NOW, acknowledged_by="anna")
+
+    assert deliver(NOW) == 0
+
+
+def test_a_storm_comes_as_few_messages(hook):
+    target(hook)
+    for number in range(AT_ONCE + 1):
+        alert(f"host:{number}")
+
+    assert deliver(NOW) + deliver(NOW) == AT_ONCE + 1
+    assert len(hook.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"rule": "host_silent"}, {"label_key": "team", "label_value": "vision"}],
+)
+def test_a_silence_covers_what_it_names(hook, fields):
+    target(hook), alert(host=make_host(labels={"team": "vision"})), silence(**fields)
+
+    assert deliver(NOW) == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rule": "hot_memory"},
+        {"label_key": "team", "label_value": "speech"},
+        {"label_key": "owner", "label_value": ""},
+        {"ends_at": NOW},
+        {"starts_at": NOW + timedelta(minutes=1)},
+    ],
+)
+def test_a_silence_of_something_else_covers_nothing(hook, fields):
+    target(hook), alert(host=make_host(labels={"team": "vision"})), silence(**fields)
+
+    assert deliver(NOW) == 1
+
+
+def test_a_silence_of_a_host_covers_its_alerts_only(hook):
+    one, other = make_host("a"), make_host("b")
+    target(hook), alert("host:a", host=one), alert("host:b", host=other), silence(host=one)
+
+    deliver(NOW)
+
+    assert [told["host"] for told in hook.alerts] == ["b"]
+
+
+def test_an_alert_that_outlives_its_silence_is_told_then(hook):
+    target(hook), alert(), silence()
+    deliver(NOW)
+
+    assert deliver(NOW + timedelta(hours=2)) == 1
+
+
+def test_mail_arrives_with_what_to_do_next(mailbox):
+    NotificationTarget.objects.create(name="mail", kind="email", address="a@x.example, b@x.example")
+    alert(host=make_host("gpu-a01"))
+
+    deliver(NOW)
+
+    [(to, message)] = mailbox
+    assert to == ["a@x.example", "b@x.example"]
+    assert message["Subject"] == "[Stepwatt] critical: gpu-a01: no sample for 60 s"
+    assert "next: look at its agent" in message.get_payload(decode=True).decode()
+
+
+def test_a_mail_server_that_is_away_fails_the_delivery(settings):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    NotificationTarget.objects.create(name="mail", kind="email", address="a@x.example"), alert()
+
+    assert deliver(NOW) == 0
+    assert "mail server" in Delivery.objects.get().error
