@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _DURATION = re.compile(r"(\d+)(s|m|h|d|y)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]i?)?B?")
+_BYTES = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "y": 365 * 86_400}
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 
@@ -89,6 +91,16 @@ class Environment:
         if not match:
             raise EnvironmentInvalid(f"{name}={raw!r}: expected a duration such as 30s, 15m, 6h, 7d or 1y")
         return int(match[1]) * _SECONDS[match[2]]
+
+    def size(self, name: str) -> int | None:
+        """Return bytes, None where unset; written as `500GB`, `1.5TB` or `200GiB`."""
+        raw = self.text(name)
+        if not raw:
+            return None
+        match = _SIZE.fullmatch(raw)
+        if not match:
+            raise EnvironmentInvalid(f"{name}={raw!r}: expected a size such as 500GB, 1.5TB or 200GiB")
+        return round(float(match[1]) * _BYTES.get(match[2], 1))
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         value = self.text(name, default)

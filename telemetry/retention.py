@@ -1,30 +1,92 @@
-"""Retention by age. Imported hosts hold history and are never retired by age; events live as long as the minute rollups."""
+"""Retention by age and by the disk limit, in slices: safe to kill at any moment, and repeated from beat.
+
+Imported hosts hold history and are never retired by age. Events live as long as the minute rollups, open alerts until they
+are resolved; which batches were accepted is known for ever.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Q
+from django.db import connection
+from django.db.models import Q, QuerySet
 
-from fleet.models import Event, Host, Origin
+from fleet.models import Event, Origin
+from telemetry import partitions
+from telemetry.models import Delivery, GroupRollup, SetAside
+from telemetry.partitions import Partitioned
 
 _SLICE = 500
+_BODIES_SLICE = 40  # a chunk is a hundred kilobytes: so many stay well below a tenth of a second
 
 
-def retire(now: datetime, budget_seconds: float) -> int:
-    """Delete what is older than its retention, in slices; returns the number of rows that went."""
-    hosts = list(Host.objects.exclude(origin=Origin.IMPORTED))
-    deadline, gone = time.monotonic() + budget_seconds, 0
-    for delete, seconds in ((_retire_events, settings.STEPWATT_RETENTION_1M),):
-        before_ms = int((now - timedelta(seconds=seconds)).timestamp() * 1000)
-        while time.monotonic() < deadline and (deleted := delete(hosts, before_ms, _SLICE)):
+def ages() -> dict[Partitioned, int]:
+    """Return how many seconds each table's rows are kept."""
+    rollups = partitions.ROLLUPS
+    return {
+        partitions.BATCHES: settings.STEPWATT_RETENTION_RAW,
+        partitions.CHUNKS: settings.STEPWATT_RETENTION_RAW,
+        rollups[60]: settings.STEPWATT_RETENTION_1M,
+        rollups[900]: settings.STEPWATT_RETENTION_15M,
+        rollups[3600]: settings.STEPWATT_RETENTION_1H,
+    }
+
+
+def retire(now: datetime, deadline: float) -> int:
+    """Delete what is older than its retention until `deadline` (time.monotonic); returns the rows and partitions that went."""
+    gone = 0
+    for partitioned, seconds in ages().items():
+        gone += retire_before(partitioned, milliseconds(now - timedelta(seconds=seconds)), deadline)
+    for rows in _small(now):
+        while time.monotonic() < deadline and (deleted := _delete_some(rows)):
             gone += deleted
+    return gone + partitions.drop_emptied(partitions.BATCHES, milliseconds(now - timedelta(days=2)))
+
+
+def retire_before(partitioned: Partitioned, before_ms: int, deadline: float) -> int:
+    """Delete what begins before the time, but for imported hosts'; returns the rows and partitions that went."""
+    gone = partitions.drop_older(partitioned, before_ms)
+    limit = _SLICE if partitioned in partitions.ROLLUPS.values() else _BODIES_SLICE
+    while time.monotonic() < deadline and (deleted := partitions.delete_older(partitioned, before_ms, limit)):
+        gone += deleted
     return gone
 
 
-def _retire_events(hosts: Sequence[Host], before_ms: int, limit: int) -> int:
-    """Delete up to `limit` events that ended before the time, of these hosts and of those that are no host's."""
-    before = datetime.fromtimestamp(before_ms / 1000, UTC)
-    old = Event.objects.filter(Q(host__in=hosts) | Q(host=None), last_at__lt=before).order_by("last_at")
-    return Event.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:limit])).delete()[0]
+def milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _small(now: datetime) -> Iterator[QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery]]:
+    """Yield the rows of the smaller tables that are too old."""
+    before = now - timedelta(seconds=settings.STEPWATT_RETENTION_1M)
+    of_hosts = Q(host=None) | ~Q(host__origin=Origin.IMPORTED)
+    yield Event.objects.filter(of_hosts, last_at__lt=before).exclude(~Q(rule="") & Q(resolved_at=None)).order_by("pk")
+    yield Delivery.objects.filter(created_at__lt=before, next_attempt_at=None).order_by("pk")
+    raw_before = now - timedelta(seconds=settings.STEPWATT_RETENTION_RAW)
+    yield SetAside.objects.filter(received_at__lt=raw_before).order_by("pk")
+
+
+def _delete_some(rows: QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery]) -> int:
+    model = rows.model
+    return int(model.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:_SLICE])).delete()[0])
+
+
+def retire_groups(now: datetime) -> int:
+    """Delete groups' statistics by the same ages; they are few."""
+    gone = 0
+    for step, partitioned in partitions.ROLLUPS.items():
+        before_ms = milliseconds(now - timedelta(seconds=ages()[partitioned]))
+        gone += GroupRollup.objects.filter(step_seconds=step, start_ms__lt=before_ms).delete()[0]
+    return gone
+
+
+def oldest(partitioned: Partitioned) -> datetime | None:
+    """Return when the oldest row begins that retention may delete; None where there is none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT min(start_ms) FROM {partitioned.whole} WHERE {partitioned.which}"  # noqa: S608  own names only
+            " AND host_id IN (SELECT id FROM fleet_host WHERE NOT (origin = 'imported'))"
+        )
+        found = cursor.fetchone()[0]
+    return None if found is None else datetime.fromtimestamp(found / 1000, UTC)

@@ -1,12 +1,14 @@
 """Telemetry's Celery tasks: a few lines each, idempotent."""
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from celery import shared_task
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import IntegrityError, InterfaceError, OperationalError, connection
 
-from telemetry import authentic, ingest, retention, rollups
+from telemetry import authentic, ingest, reported, rollups, upkeep
+from telemetry.grouped import GroupTask
 from telemetry.notices import NOTICE_TASK
 from telemetry.wire import INGEST_TASK, MessageInvalid
 
@@ -22,14 +24,23 @@ UNTIL_STORED = {
 }
 
 
-@shared_task(name=INGEST_TASK, **UNTIL_STORED)
-def ingest_batch(payload: bytes) -> None:
-    now = datetime.now(UTC)
-    try:
-        host, body = authentic.admit(payload, INGEST_TASK, now)
-        ingest.ingest(host, body, now)
-    except MessageInvalid as error:
-        logger.warning("a batch was refused: %s", error)
+class IngestTask(GroupTask):
+    """Stores batches in groups; a database that is away or busy is waited for."""
+
+    abstract = True
+    not_now = (OperationalError, InterfaceError)
+
+    def handle(self, payloads: Sequence[bytes]) -> None:
+        try:
+            ingest.ingest_group(payloads, datetime.now(UTC))
+        except self.not_now:
+            connection.close()  # the next try makes a new one
+            raise
+
+
+@shared_task(name=INGEST_TASK, base=IngestTask, bind=True)
+def ingest_batch(self: IngestTask, payload: bytes) -> None:
+    self.handle([payload])
 
 
 @shared_task(name=NOTICE_TASK, **UNTIL_STORED)
@@ -37,7 +48,7 @@ def ingest_notice(payload: bytes) -> None:
     now = datetime.now(UTC)
     try:
         host, body = authentic.admit(payload, NOTICE_TASK, now)
-        ingest.ingest_notice(host, body, now)
+        reported.ingest_notice(host, body, now)
     except MessageInvalid as error:
         logger.warning("a notice was refused: %s", error)
 
@@ -49,4 +60,4 @@ def roll_up() -> None:
 
 @shared_task(name="telemetry.retire")
 def retire() -> None:
-    retention.retire(datetime.now(UTC), budget_seconds=60)
+    upkeep.keep(datetime.now(UTC), budget_seconds=60)

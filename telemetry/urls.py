@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from telemetry.views import data, device, dist, events, fleet, host, hosts, metrics
+from telemetry.views import data, device, dist, events, fleet, host, hosts, metrics, settings
 
 urlpatterns = [
     path("", fleet.fleet, name="fleet"),
@@ -18,6 +18,7 @@ urlpatterns = [
     path("devices/<path:uuid>/arrays/", data.device_arrays, name="device-arrays"),
     path("devices/<path:uuid>/", device.device, name="device"),
     path("events/", events.events, name="events"),
+    path("settings/", settings.settings_page, name="settings"),
     path("dist/", dist.index, name="dist"),
     path("dist/<str:name>", dist.file, name="dist-file"),
     path("metrics", metrics.metrics, name="metrics"),

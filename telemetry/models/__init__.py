@@ -1,11 +1,27 @@
-"""Where telemetry lives. Only telemetry/store and telemetry/health read and write these tables; everybody else asks them."""
+"""Where telemetry lives. What holds samples and statistics only telemetry/store reads; everybody else asks it."""
 
-from telemetry.models.alerts import Delivery, DeliveryReason, NotificationTarget, RuleThreshold, Silence, TargetKind
+from telemetry.models.alerts import (
+    Delivery,
+    DeliveryReason,
+    HealthMemory,
+    NotificationTarget,
+    RuleThreshold,
+    Silence,
+    TargetKind,
+)
 from telemetry.models.rolled import DirtyGroup, DirtyRollup, GroupKind, GroupRollup, Rollup, RollupGroup
-from telemetry.models.stored import AcceptedSequences, Chunk, LatestState, MaintenanceRun, SetAside, StoredBatch
+from telemetry.models.stored import (
+    AcceptedSequences,
+    Chunk,
+    LatestState,
+    MaintenanceRun,
+    SetAside,
+    StoredBatch,
+    TableFigures,
+)
 
 __all__ = [
     "AcceptedSequences", "Chunk", "Delivery", "DeliveryReason", "DirtyGroup", "DirtyRollup", "GroupKind", "GroupRollup",
-    "LatestState", "MaintenanceRun", "NotificationTarget", "Rollup", "RollupGroup", "RuleThreshold", "SetAside", "Silence",
-    "StoredBatch", "TargetKind",
+    "HealthMemory", "LatestState", "MaintenanceRun", "NotificationTarget", "Rollup", "RollupGroup", "RuleThreshold", "SetAside", "Silence",
+    "StoredBatch", "TableFigures", "TargetKind",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ class RuleThreshold(models.Model):
     """A threshold of a health rule that differs from the rule's own (health/rules.py)."""
 
     rule = models.CharField(max_length=60)
-    name = models.CharField(max_length=40)
+    name = models.CharField(max_length=110, help_text="The threshold's name; of a cluster alone <name>:<cluster>.")
     value = models.FloatField()
 
     class Meta:
@@ -18,6 +18,16 @@ class RuleThreshold(models.Model):
 
     def __str__(self) -> str:
         return f"{self.rule} {self.name} {self.value:g}"
+
+
+class HealthMemory(models.Model):
+    """What the watch over alerts must know again after a restart (health/memory.py): "host:<name>", or "fleet"."""
+
+    scope = models.CharField(max_length=80, primary_key=True)
+    body = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return self.scope
 
 
 class Silence(models.Model):

@@ -107,6 +107,19 @@ class LatestState(models.Model):
         return f"{self.host_id} at {self.at_ms}"
 
 
+class TableFigures(models.Model):
+    """What a table of the store held when it was last counted: the counting reads all of it, too long for a page."""
+
+    table = models.CharField(max_length=60, primary_key=True)
+    n_rows = models.PositiveBigIntegerField()
+    n_bytes = models.PositiveBigIntegerField()
+    oldest_ms = models.BigIntegerField(null=True)
+    counted_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.table}: {self.n_rows} rows"
+
+
 class MaintenanceRun(models.Model):
     """The last run of one kind of upkeep (compaction, retention, …), one row a kind: what the settings page shows."""
 

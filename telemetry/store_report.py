@@ -1,0 +1,91 @@
+"""How the store stands, for the settings page: what its tables hold, what its upkeep did and does next, what was set aside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from celery import current_app
+from django.conf import settings
+from django.db.models import Count, Max, Sum
+
+from telemetry import disk_limit
+from telemetry.models import MaintenanceRun, SetAside, TableFigures
+
+_TABLES = {
+    "telemetry_storedbatch": ("Batches as they came", "STEPWATT_RETENTION_RAW"),
+    "telemetry_chunk": ("Samples, by device and hour", "STEPWATT_RETENTION_RAW"),
+    "telemetry_rollup": ("Statistics of devices", "STEPWATT_RETENTION_1M"),
+    "telemetry_grouprollup": ("Statistics of groups", "STEPWATT_RETENTION_1M"),
+    "telemetry_setaside": ("Set aside", "STEPWATT_RETENTION_RAW"),
+}
+# Which entry of the beat's schedule runs each kind of upkeep.
+_TASKS = {"compaction": "telemetry.compact", "rollups": "telemetry.roll_up"}
+_UPKEEP = "telemetry.retire"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`kept` says how long, in the setting's words; `figures` is None before the first counting."""
+
+    label: str
+    figures: TableFigures | None
+    oldest: datetime | None
+    kept: str
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    run: MaintenanceRun
+    next_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    host: str
+    reason: str
+    n_batches: int
+    n_values: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    fill: disk_limit.Fill
+    tables: list[Table]
+    upkeep: list[Upkeep]
+    aside: list[Aside]
+
+
+def report() -> StoreReport:
+    figures = {row.table: row for row in TableFigures.objects.all()}
+    return StoreReport(
+        fill=disk_limit.fill(),
+        tables=[_table(name, figures.get(name)) for name in _TABLES],
+        upkeep=[Upkeep(run, _next(run)) for run in MaintenanceRun.objects.order_by("name")],
+        aside=_aside(),
+    )
+
+
+def _table(name: str, figures: TableFigures | None) -> Table:
+    label, setting = _TABLES[name]
+    oldest_ms = figures.oldest_ms if figures else None
+    oldest = None if oldest_ms is None else datetime.fromtimestamp(oldest_ms / 1000, UTC)
+    return Table(label, figures, oldest, f"{getattr(settings, setting) / 86_400:g} days ({setting})")
+
+
+def _next(run: MaintenanceRun) -> datetime | None:
+    """Return when beat asks for it again; None where no schedule names it."""
+    schedule: Mapping[str, Mapping[str, object]] = current_app.conf.beat_schedule
+    task = _TASKS.get(run.name, _UPKEEP)
+    seconds = next((entry["schedule"] for entry in schedule.values() if entry["task"] == task), None)
+    return run.started_at + timedelta(seconds=seconds) if isinstance(seconds, int | float) else None
+
+
+def _aside() -> list[Aside]:
+    rows = SetAside.objects.values("host__name", "reason").annotate(
+        n_batches=Count("pk"), n_values=Sum("n_values"), last_at=Max("received_at")
+    )
+    return [
+        Aside(row["host__name"], row["reason"], row["n_batches"], row["n_values"], row["last_at"])
+        for row in rows.order_by("-last_at")[:50]
+    ]

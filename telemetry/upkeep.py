@@ -1,0 +1,100 @@
+"""The store's upkeep in one place: partitions, retention, the disk limit, space given back, and the figures of the settings page.
+
+Called from beat. Each part notes its run in MaintenanceRun; a part that fails does not keep the next ones from running.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import DatabaseError
+
+from telemetry import disk_limit, partitions, retention, vendor_sql
+from telemetry.models import MaintenanceRun, TableFigures
+
+logger = logging.getLogger(__name__)
+
+TABLES = (
+    "telemetry_storedbatch", "telemetry_chunk", "telemetry_rollup", "telemetry_grouprollup", "telemetry_setaside",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Run:
+    """What a part of the upkeep fills in while it runs."""
+
+    done: int = 0
+    note: str = ""
+
+
+@contextmanager
+def noted(name: str, now: datetime) -> Iterator[Run]:
+    """Note how long a part took and what it did; also where it failed, with the error, which goes on."""
+    run, begun = Run(), time.monotonic()
+    try:
+        yield run
+    except Exception as error:
+        run.note = f"failed: {type(error).__name__}: {error}"
+        raise
+    finally:
+        fields = {"started_at": now, "seconds": time.monotonic() - begun, "done": run.done, "note": run.note[:500]}
+        MaintenanceRun.objects.update_or_create(name=name, defaults=fields)
+
+
+def keep(now: datetime, budget_seconds: float) -> None:
+    """Do all of it within about `budget_seconds`. Raises the last part's error that failed, when all have had their turn."""
+    deadline = time.monotonic() + budget_seconds
+    failure: Exception | None = None
+    for name, part in _PARTS.items():
+        try:
+            with noted(name, now) as run:
+                part(run, now, deadline)
+        except (DatabaseError, OSError) as error:
+            logger.warning("upkeep: %s failed (%s)", name, error)
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+def _partitions(run: Run, now: datetime, deadline: float) -> None:
+    oldest = {table: retention.milliseconds(now) - 1000 * seconds for table, seconds in retention.ages().items()}
+    run.done = partitions.keep(retention.milliseconds(now), oldest)
+
+
+def _retention(run: Run, now: datetime, deadline: float) -> None:
+    run.done = retention.retire(now, deadline) + retention.retire_groups(now)
+
+
+def _disk_limit(run: Run, now: datetime, deadline: float) -> None:
+    run.note = disk_limit.keep(now, deadline)
+
+
+def _space(run: Run, now: datetime, deadline: float) -> None:
+    run.done = disk_limit.give_back(deadline)
+    if not vendor_sql.gives_back_space():
+        run.note = "this file was made before it could give space back; docs/install.md says how it can"
+
+
+def _counting(run: Run, now: datetime, deadline: float) -> None:
+    run.done = count(now)
+
+
+_PARTS: dict[str, Callable[[Run, datetime, float], None]] = {
+    "partitions": _partitions,
+    "retention": _retention,
+    "disk limit": _disk_limit,
+    "space given back": _space,
+    "counting": _counting,
+}
+
+
+def count(now: datetime) -> int:
+    """Count what the store's tables hold; returns the number of tables."""
+    for table in TABLES:
+        size = vendor_sql.table_size(table)
+        fields = {"n_rows": size.n_rows, "n_bytes": size.n_bytes, "oldest_ms": size.oldest_ms, "counted_at": now}
+        TableFigures.objects.update_or_create(table=table, defaults=fields)
+    return len(TABLES)
