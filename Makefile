@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: up demo test bench lint
+.PHONY: up demo test soak bench lint
 
 up: .venv/installed
 	@exec .venv/bin/python manage.py up
@@ -12,6 +12,9 @@ demo: .venv/installed
 
 test: .venv/installed-for-tests
 	@exec .venv/bin/python -m pytest
+
+soak: .venv/installed-for-tests
+	@STEPWATT_SOAK_TIMES=$${STEPWATT_SOAK_TIMES:-20} exec .venv/bin/python -m pytest tests/soak
 
 bench: .venv/installed
 	@exec .venv/bin/python manage.py bench

@@ -32,7 +32,7 @@ class Stack:
         bind = settings.setdefault("STEPWATT_BIND", f"127.0.0.1:{free_port()}")
         self.url = f"http://{bind}"
         self._log_path = directory / "up.log"
-        self._environment = {
+        self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("STEPWATT_", "DJANGO_"))},
             "STEPWATT_DATA_DIR": str(directory / "var"),
             "STEPWATT_BATCH_SECONDS": "1",
@@ -54,7 +54,7 @@ class Stack:
         with self._log_path.open("wb") as log:
             command = [sys.executable, "manage.py", "up"]
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
         self.wait_for_log("Ctrl-C stops everything", START_SECONDS)
         self.password = (_PASSWORD.search(self.log) or [self.password] * 2)[1]
@@ -82,7 +82,7 @@ class Stack:
         """Run a management command against this stack's data."""
         command = [sys.executable, "manage.py", *arguments]
         return subprocess.run(
-            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False, timeout=240
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=240
         )
 
     def child(self, words: str) -> psutil.Process:
