@@ -12,7 +12,7 @@ from ninja import Field, Query, Router, Schema
 from fleet.api_errors import ApiError
 from fleet.api_lists import Listed, page_of
 from fleet.models import Device, Host
-from telemetry import api_events, api_notify, queries, trends
+from telemetry import api_energy, api_events, api_notify, queries, trends
 from telemetry.api_answers import DeviceDetail, DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
 from telemetry.api_questions import Inventory, Span, check_state_span, known_gauge, known_metric
 from telemetry.api_series import DeviceSeries, FleetSeries, StateSeries, group_of, series_of
@@ -24,6 +24,7 @@ from telemetry.store.read import Bucketed
 router = Router()
 router.add_router("", api_events.router)
 router.add_router("", api_notify.router)
+router.add_router("", api_energy.router)
 
 
 @router.get("/hosts", response=Listed[HostItem])

@@ -1,0 +1,221 @@
+"""Energy accounts: joules, kWh, cost and CO₂ of hosts and devices over time, by group. Asked by the API and the power page.
+
+Device and node energy are two scopes and never added: a node's meter holds its devices already, a GPU its MIG instances.
+Devices are those that figures speak of: a host's accelerators, or its CPUs where it has none. A price is paid for what the
+meter shows: of a host with a node meter that, of another its devices. PUE, the building's own use, comes on top once.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from django.conf import settings
+
+from fleet.models import ACCELERATORS, Device, DeviceKind
+from fleet.tariff import Tariff
+from telemetry.store import energy_rows
+from telemetry.store.energy_rows import EnergyRows, Floats
+
+JOULES_PER_KWH = 3.6e6
+_PRICES_KEPT = 20_000
+_WITHIN_HOSTS = {"device", "model"}  # groups whose members share a host's meter with others
+
+
+class Scope(StrEnum):
+    DEVICE = "device"
+    NODE = "node"
+
+
+@dataclass(slots=True)
+class Account:
+    """Joules and what they cost. `cost` is None without a price, `grams_co2` without a figure for CO₂.
+
+    `covered_seconds` are those of all devices together for which energy is known, of `asked_seconds`; where nothing is
+    covered the energy is unknown, and `joules` None. `priced_by` names what the cost was taken from.
+    """
+
+    key: str
+    measured: float = 0.0
+    estimated: float = 0.0
+    covered_seconds: float = 0.0
+    asked_seconds: float = 0.0
+    cost: float | None = None
+    grams_co2: float | None = None
+    priced_by: set[Scope] = field(default_factory=set)
+
+    @property
+    def joules(self) -> float | None:
+        return self.measured + self.estimated if self.covered_seconds else None
+
+    @property
+    def kwh(self) -> float | None:
+        return None if self.joules is None else self.joules / JOULES_PER_KWH
+
+    @property
+    def estimated_share(self) -> float | None:
+        return self.estimated / self.joules if self.joules else None
+
+    @property
+    def covered_share(self) -> float | None:
+        return self.covered_seconds / self.asked_seconds if self.asked_seconds else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a kWh costs and emits; what is not set is None, and PUE then 1."""
+
+    tariff: Tariff | None
+    grams_co2_per_kwh: float | None
+    pue: float | None
+
+    @classmethod
+    def of_settings(cls) -> "Rates":
+        return cls(settings.STEPWATT_TARIFF, settings.STEPWATT_GRAMS_CO2_PER_KWH, settings.STEPWATT_PUE)
+
+    def cost(self, joules: Floats, starts_ms: Sequence[int], step_ms: int) -> float | None:
+        """Return the cost of joules `(n,)` drawn in buckets that begin at `starts_ms (n,)`, PUE on top."""
+        if self.tariff is None:
+            return None
+        prices = np.array([_price(self.tariff, start, step_ms) for start in starts_ms])
+        return float(joules @ prices) / JOULES_PER_KWH * (self.pue or 1.0)
+
+    def grams(self, joules: Floats) -> float | None:
+        if self.grams_co2_per_kwh is None:
+            return None
+        return float(joules.sum()) / JOULES_PER_KWH * self.grams_co2_per_kwh * (self.pue or 1.0)
+
+
+@lru_cache(maxsize=_PRICES_KEPT)
+def _price(tariff: Tariff, start_ms: int, step_ms: int) -> float:
+    return tariff.price_of_bucket(start_ms, step_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    total: Account
+    groups: list[Account]
+
+
+def accounts(
+    devices: Sequence[Device], start_ms: int, end_ms: int, *, scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo
+) -> Accounts:
+    """Return the accounts of the devices' hosts over the whole minutes of the span.
+
+    `group_by` is "" for none, host, device, cluster, model, day (of `zone`), or label:<key>. Cost and CO₂ are those of the
+    group's share in what the meters show; a group within a host (a device, a model) has those of its own energy.
+    """
+    start_ms, end_ms = start_ms // 60_000 * 60_000, -(-end_ms // 60_000) * 60_000
+    book = _Book(devices, scope, group_by, rates, zone)
+    book.expect((end_ms - start_ms) / 1000)
+    for rows in energy_rows.read(sorted({device.host_id for device in devices}), start_ms, end_ms):
+        book.enter(rows)
+    return book.closed()
+
+
+def counted_of(devices: Iterable[Device]) -> list[Device]:
+    """Return, of each host, its whole accelerators or, where it has none, its CPUs."""
+    by_host: dict[int, list[Device]] = {}
+    for device in devices:
+        if device.parent_id is None and not device.profile:
+            by_host.setdefault(device.host_id, []).append(device)
+    found = []
+    for of_host in by_host.values():
+        accelerators = [device for device in of_host if device.kind in ACCELERATORS]
+        found += accelerators or [device for device in of_host if device.kind == DeviceKind.CPU]
+    return found
+
+
+class _Book:
+    """Enters rows of energy into accounts by group."""
+
+    def __init__(self, devices: Sequence[Device], scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo) -> None:
+        self._counted = {device.pk: device for device in counted_of(devices)}
+        self._nodes = {device.pk: device for device in devices if device.kind == DeviceKind.NODE}
+        self._scoped = self._counted if scope is Scope.DEVICE else self._nodes
+        self._group_by, self._rates, self._zone = group_by, rates, zone
+        self._total, self._groups = Account(""), dict[str, Account]()
+
+    def expect(self, seconds: float) -> None:
+        """Note how long each device is asked for: what share of it is covered is to be seen."""
+        for device in self._scoped.values():
+            for account in self._accounts(device, ""):
+                account.asked_seconds += seconds
+
+    def enter(self, rows: EnergyRows) -> None:
+        if self._group_by != "day":
+            self._enter(rows, "")
+            return
+        days: dict[str, list[int]] = {}
+        for place, start in enumerate(rows.starts_ms.tolist()):
+            days.setdefault(datetime.fromtimestamp(start / 1000, self._zone).date().isoformat(), []).append(place)
+        for day, places in days.items():
+            self._enter(rows.of_buckets(places), day)
+
+    def _enter(self, rows: EnergyRows, day: str) -> None:
+        measured, estimated = rows.measured.sum(axis=1), rows.estimated.sum(axis=1)
+        covered = rows.covered_seconds.sum(axis=1)
+        owners = rows.device_ids.tolist()
+        for place, pk in enumerate(owners):
+            if pk in self._scoped:
+                for account in self._accounts(self._scoped[pk], day):
+                    account.measured += float(measured[place])
+                    account.estimated += float(estimated[place])
+                    account.covered_seconds += float(covered[place])
+        self._charge_host(rows, owners, day)
+        if self._group_by in _WITHIN_HOSTS:
+            for place, pk in enumerate(owners):
+                if pk in self._scoped:
+                    self._charge(self._group(self._scoped[pk]), rows, (rows.measured + rows.estimated)[place])
+
+    def _charge_host(self, rows: EnergyRows, owners: Sequence[int], day: str) -> None:
+        """Charge each bucket by the node's meter where it covers most of it, else by the devices."""
+        nodes = [place for place, pk in enumerate(owners) if pk in self._nodes]
+        counted = [place for place, pk in enumerate(owners) if pk in self._counted]
+        if not nodes and not counted:
+            return
+        joules = rows.measured + rows.estimated
+        is_metered = rows.covered_seconds[nodes].sum(axis=0) > rows.step_ms / 2000
+        drawn = np.where(is_metered, joules[nodes].sum(axis=0), joules[counted].sum(axis=0))
+        pk = owners[(nodes + counted)[0]]
+        device = self._nodes.get(pk) or self._counted[pk]
+        accounts = [self._total] if self._group_by in _WITHIN_HOSTS else self._accounts(device, day)
+        scopes = {
+            scope for scope, there in ((Scope.NODE, is_metered), (Scope.DEVICE, ~is_metered)) if drawn[there].any()
+        }
+        for account in accounts:
+            self._charge(account, rows, drawn)
+            account.priced_by |= scopes
+
+    def _charge(self, account: Account, rows: EnergyRows, joules: Floats) -> None:
+        cost, grams = self._rates.cost(joules, rows.starts_ms.tolist(), rows.step_ms), self._rates.grams(joules)
+        account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
+        account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
+
+    def _accounts(self, device: Device, day: str) -> list[Account]:
+        if day:
+            return [self._total, self._groups.setdefault(day, Account(day))]
+        return [self._total, self._group(device)] if self._group_by not in {"", "day"} else [self._total]
+
+    def _group(self, device: Device) -> Account:
+        key = key_of(device, self._group_by)
+        return self._groups.setdefault(key, Account(key))
+
+    def closed(self) -> Accounts:
+        return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
+
+
+def key_of(device: Device, group_by: str) -> str:
+    match group_by:
+        case "host":
+            return device.host.name
+        case "device":
+            return device.uuid
+        case "cluster":
+            return device.host.cluster
+        case "model":
+            return device.model
+    return str(device.host.labels.get(group_by.removeprefix("label:"), ""))

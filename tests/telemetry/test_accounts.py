@@ -1,0 +1,188 @@
+"""Energy accounts: what belongs to whom, what is measured and what estimated, what it costs, and what is never added."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from fleet.models import Device, DeviceKind
+from fleet.tariff import Band, Tariff
+from telemetry import accounts
+from telemetry.accounts import Rates, Scope
+from telemetry.models import DirtyRollup, Rollup
+from telemetry.store import statistics
+from telemetry.store.statistics import ENERGY, Field
+from tests.factories import make_device, make_host
+from tests.people import script
+
+pytestmark = pytest.mark.django_db
+
+T0 = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)
+HOUR_MS = 3_600_000
+FREE = Rates(None, None, None)
+KWH = 3_600_000.0
+
+
+def roll_up(host, joules, *, start_ms=T0, step_seconds=3600, estimated=False, covered=1.0):
+    """Store one bucket of energy, {device: joules}."""
+    kind = Field.ESTIMATED_MILLIJOULES if estimated else Field.MEASURED_MILLIJOULES
+    rows = [((ENERGY, kind, 0, device.pk), round(each * 1000)) for device, each in joules.items()]
+    seconds = round(covered * step_seconds * 1000)
+    rows += [((ENERGY, Field.COVERED_MILLISECONDS, 0, device.pk), seconds) for device in joules]
+    keys, values = np.array([key for key, _ in rows]), np.array([[value] for _, value in rows])
+    body = statistics.encode_fresh(statistics.ordered(keys, values, start_ms, 1000 * step_seconds))
+    Rollup.objects.create(host=host, step_seconds=step_seconds, start_ms=start_ms, n_buckets=1, body=body)
+
+
+def account(*, hours=1, scope=Scope.DEVICE, group_by="", rates=FREE, start_ms=T0):
+    devices = list(Device.objects.select_related("host"))
+    end_ms = start_ms + round(hours * HOUR_MS)
+    return accounts.accounts(
+        devices, start_ms, end_ms, scope=scope, group_by=group_by, rates=rates, zone=ZoneInfo("UTC")
+    )
+
+
+@pytest.fixture
+def host():
+    return make_host("gpu-a01", cluster="alpha", labels={"team": "vision"})
+
+
+@pytest.fixture
+def gpus(host):
+    return [make_device(host, 0), make_device(host, 1)]
+
+
+def test_devices_energy_is_summed_and_its_kilowatt_hours_follow(host, gpus):
+    roll_up(host, {gpus[0]: KWH, gpus[1]: 2 * KWH})
+
+    total = account().total
+
+    assert (total.joules, total.kwh, total.estimated_share, total.covered_share) == (3 * KWH, 3, 0, 1)
+
+
+def test_what_is_not_known_is_not_zero(gpus):
+    total = account().total
+
+    assert (total.joules, total.kwh, total.cost, total.covered_share) == (None, None, None, 0)
+
+
+def test_what_was_estimated_is_told_apart(host, gpus):
+    roll_up(host, {gpus[0]: 100}, estimated=True)
+    roll_up(host, {gpus[0]: 300}, start_ms=T0 + HOUR_MS)
+
+    assert account(hours=2).total.estimated_share == 0.25
+
+
+def test_node_and_devices_are_never_added(host, gpus):
+    node = make_device(host, 0, kind=DeviceKind.NODE, uuid="NODE-a")
+    roll_up(host, {gpus[0]: 100, node: 500})
+
+    assert (account().total.joules, account(scope=Scope.NODE).total.joules) == (100, 500)
+
+
+def test_a_part_is_not_counted_beside_its_whole(host, gpus):
+    part = make_device(host, 2, uuid="MIG-a", parent=gpus[0], profile="1g.10gb")
+    roll_up(host, {gpus[0]: 100, part: 40})
+
+    assert account().total.joules == 100
+
+
+def test_a_hosts_cpus_count_where_it_has_no_accelerator():
+    cpu = make_device(make_host("cpu-1"), kind=DeviceKind.CPU)
+    roll_up(cpu.host, {cpu: 70})
+
+    assert account().total.joules == 70
+
+
+def test_the_nodes_meter_is_what_is_paid_where_there_is_one(host, gpus):
+    node = make_device(host, 0, kind=DeviceKind.NODE, uuid="NODE-a")
+    other = make_device(make_host("gpu-b01"))
+    roll_up(host, {gpus[0]: KWH, node: 3 * KWH}), roll_up(other.host, {other: KWH})
+
+    total = account(rates=Rates(Tariff(0.5), 400, None)).total
+
+    assert (total.cost, total.grams_co2) == (2.0, 1600)
+    assert total.priced_by == {Scope.NODE, Scope.DEVICE}
+
+
+def test_a_device_within_a_host_is_charged_for_its_own_energy_and_the_total_by_the_meter(host, gpus):
+    node = make_device(host, 0, kind=DeviceKind.NODE, uuid="NODE-a")
+    roll_up(host, {gpus[0]: KWH, gpus[1]: KWH, node: 3 * KWH})
+
+    found = account(rates=Rates(Tariff(0.5), None, None), group_by="device")
+
+    assert ([group.cost for group in found.groups], found.total.cost) == ([0.5, 0.5], 1.5)
+
+
+def test_the_buildings_use_comes_on_top_once(host, gpus):
+    roll_up(host, {gpus[0]: KWH})
+
+    total = account(rates=Rates(Tariff(0.5), 100, 1.5)).total
+
+    assert (total.kwh, total.cost, pytest.approx(total.grams_co2)) == (1, 0.75, 150)
+
+
+def test_the_price_is_that_of_the_hour(host, gpus):
+    roll_up(host, {gpus[0]: KWH}), roll_up(host, {gpus[0]: KWH}, start_ms=T0 + HOUR_MS)
+    night = Tariff(0.4, bands=(Band(frozenset(range(7)), 13 * 60, 14 * 60, 0.1),))
+
+    assert account(hours=2, rates=Rates(night, None, None)).total.cost == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("group_by", "expected"),
+    [
+        ("host", {"gpu-a01": 300, "gpu-b01": 50}),
+        ("cluster", {"": 50, "alpha": 300}),
+        ("label:team", {"": 50, "vision": 300}),
+        ("model", {"NVIDIA A40": 50, "NVIDIA H100 80GB HBM3": 300}),
+        ("day", {"2026-11-20": 350}),
+    ],
+)
+def test_groups_share_the_total_out(host, gpus, group_by, expected):
+    other = make_device(make_host("gpu-b01"), model="NVIDIA A40")
+    roll_up(host, {gpus[0]: 100, gpus[1]: 200}), roll_up(other.host, {other: 50})
+
+    found = account(group_by=group_by)
+
+    assert {group.key: group.joules for group in found.groups} == expected
+    assert found.total.joules == 350
+
+
+def test_minutes_stand_in_at_both_ends_and_for_hours_that_are_not_made(host, gpus):
+    roll_up(host, {gpus[0]: 3600})
+    roll_up(host, {gpus[0]: 9999}, start_ms=T0 + HOUR_MS)
+    DirtyRollup.objects.create(host=host, step_seconds=3600, start_ms=T0 + HOUR_MS)
+    for minute in (-1, 0, 59, 60, 61, 75):
+        roll_up(host, {gpus[0]: 60}, start_ms=T0 + 60_000 * minute, step_seconds=60)
+
+    total = account(start_ms=T0 - 60_000, hours=1 + 3 / 60).total
+
+    assert total.joules == 3600 + 3 * 60
+
+
+def test_half_of_an_hour_is_taken_from_its_minutes(host, gpus):
+    roll_up(host, {gpus[0]: 3600})
+    for minute in range(60):
+        roll_up(host, {gpus[0]: 60}, start_ms=T0 + 60_000 * minute, step_seconds=60)
+
+    assert account(hours=0.5).total.joules == 1800
+
+
+def test_the_api_answers_with_what_the_meters_showed(host, gpus, settings):
+    settings.STEPWATT_TARIFF, settings.STEPWATT_CURRENCY = Tariff(0.5), "EUR"
+    roll_up(host, {gpus[0]: KWH})
+
+    answer = script().get("/api/v1/energy", {"start": T0, "end": T0 + HOUR_MS, "group_by": "host"}).json()
+
+    assert (answer["total"]["kwh"], answer["total"]["cost"], answer["currency"]) == (1, 0.5, "EUR")
+    assert [group["key"] for group in answer["groups"]] == ["gpu-a01"]
+
+
+@pytest.mark.parametrize("query", [{"group_by": "colour"}, {"group_by": "label:"}, {"scope": "both"}, {"metric": "x"}])
+def test_the_api_refuses_what_it_does_not_know(query):
+    answer = script().get("/api/v1/energy", query)
+
+    assert answer.status_code in {400, 422}
+    assert answer.json()["error"]["field"] in query
