@@ -76,7 +76,6 @@ def run(site: Site, settings: dict[str, str], directory: Path, chosen: Sequence[
     with load(site.stack, directory, settings) as hosts:
         wait_until(lambda: stored(site.stack), 60, "the first batches")
         for fault in rng.sample(chosen, len(chosen)):
-            print(f"seed {seed}: {fault.__name__}")
             fault(site, rng)
             time.sleep(2)
         took = hosts.stop()
