@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What an agent needs of this tree, and nothing of the server.
 _AGENT_FILES = (
     "telemetry/__init__.py",
+    "telemetry/acknowledgement.py",
     "telemetry/agent",
     "telemetry/batch.py",
     "telemetry/catalog.py",
@@ -42,7 +43,7 @@ _AGENT: dict[str, Any] = {
     "requires-python": ">=3.11",
     "dependencies": [
         "celery[redis]>=5.6.3,<5.7",
-        "kombu[msgpack]>=5.6,<6",
+        "kombu>=5.6,<6",
         "msgpack>=1.1,<2",
         "zstandard>=0.23,<1",
         "psutil>=7,<8",

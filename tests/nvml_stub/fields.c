@@ -5,6 +5,16 @@
 
 static int n_links(nvmlDevice_t device) { return is_a100[device->number] ? 12 : 18; }
 
+/* A rule for one link names it as link:<link>. */
+static nvmlReturn_t judge_link(nvmlDevice_t device, unsigned int link) {
+    char name[32];
+    snprintf(name, sizeof name, "link:%u", link);
+    pthread_mutex_lock(&lock);
+    nvmlReturn_t code = judge(name, device->number);
+    pthread_mutex_unlock(&lock);
+    return code;
+}
+
 /* KiB over all links in one direction since boot, at 100 GB/s while busy; the other way goes a half of it. */
 static unsigned long long nvlink_kib(nvmlDevice_t device, double share) {
     return (unsigned long long)(busy_seconds(device, now_seconds()) * 1e11 * share / 1024);
@@ -80,22 +90,14 @@ nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int n, nvmlFieldValue
     return code;
 }
 
-/* Each link has counted as many errors as its number, and one more of each kind that comes later in the list.
- *
- * A rule for one link names it as link:<link>. */
+/* Each link has counted as many errors as its number, and one more of each kind that comes later in the list. */
 nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, unsigned int link, nvmlNvLinkErrorCounter_t counter,
                                              unsigned long long *value) {
     nvmlReturn_t code = enter("nvmlDeviceGetNvLinkErrorCounter", device);
-    char name[32];
-    snprintf(name, sizeof name, "link:%u", link);
     if (!code && link >= (unsigned)n_links(device)) return NVML_ERROR_INVALID_ARGUMENT;
     if (!code && is_b200[device->number]) return NVML_ERROR_NOT_SUPPORTED;
     *value = told("nvmlDeviceGetNvLinkErrorCounter", device, link + (unsigned)counter);
-    *value = told(name, device, *value);
-    pthread_mutex_lock(&lock);
-    if (!code) code = judge(name, device->number);
-    pthread_mutex_unlock(&lock);
-    return code;
+    return code ? code : judge_link(device, link);
 }
 
 /* A board of its own needs no licence; an answer of the control file makes it a guest's, with two features, and is the state of one. */

@@ -257,7 +257,7 @@ static nvmlReturn_t running(const char *call, nvmlDevice_t device, int draws, un
     for (int i = 0; !stale && !code && i < n_processes; i++) {
         const struct stub_process *process = &processes[i];
         if (process->device != device->number || !(draws ? process->draws : process->computes)) continue;
-        if (device->instance && process->instance != (unsigned int)device->instance) continue;
+        if (device->instance && process->instance != gpu_instance_of(device)) continue;
         if (infos && found < room) infos[found] = (nvmlProcessInfo_t){process->pid, process->bytes, process->instance, ~0u};
         found++;
     }
@@ -315,7 +315,7 @@ static nvmlReturn_t enter_link(const char *call, nvmlDevice_t device, unsigned i
     nvmlReturn_t code = enter(call, device);
     if (code) return code;
     if (link >= NVML_NVLINK_MAX_LINKS) return NVML_ERROR_INVALID_ARGUMENT;
-    return links[device->number][link] == LINK_MISSING ? NVML_ERROR_NOT_SUPPORTED : NVML_SUCCESS;
+    return links[device->number][link] == LINK_MISSING ? NVML_ERROR_NOT_SUPPORTED : judge_link(device, link);
 }
 
 nvmlReturn_t nvmlDeviceGetNvLinkState(nvmlDevice_t device, unsigned int link, nvmlEnableState_t *is_active) {

@@ -5,7 +5,12 @@
 
 #define MAX_INSTANCES 7
 
-static struct { int is_on, n; struct { char profile[32]; unsigned int slices, gigabytes; } places[MAX_INSTANCES]; } mig[MAX_DEVICES];
+/* A place is a compute instance: alone in the GPU instance of its own number, or one of several in that of an earlier place. */
+struct mig_place {
+    char profile[32];
+    unsigned int computes, slices, gigabytes, gpu_instance, compute_instance;
+};
+static struct { int is_on, n; struct mig_place places[MAX_INSTANCES]; } mig[MAX_DEVICES];
 static struct nvmlDevice_st mig_devices[MAX_DEVICES][MAX_INSTANCES];
 static int has_plain_names; /* as before driver 470: an instance has its board's name */
 
@@ -14,7 +19,21 @@ static void reset_mig(void) {
     has_plain_names = 0;
 }
 
-/* `profiles` are names such as 1g.10gb joined by commas; `-` is an empty place, `plain_names` is no profile. */
+/* Take a profile's name: 3g.40gb, or 1c.3g.40gb of a part of its computing; `&` joins the GPU instance of the place before. */
+static int obey_place(int number, int place, const char *word) {
+    struct mig_place *made = &mig[number].places[place];
+    const struct mig_place *before = word[0] == '&' && place ? made - 1 : NULL;
+    if (before) word++;
+    made->gpu_instance = before ? before->gpu_instance : (unsigned)place + 1;
+    made->compute_instance = before ? before->compute_instance + 1 : 0;
+    snprintf(made->profile, sizeof made->profile, "%s", word);
+    if (sscanf(word, "%uc.%ug.%ugb", &made->computes, &made->slices, &made->gigabytes) == 3) return 1;
+    int found = sscanf(word, "%ug.%ugb", &made->slices, &made->gigabytes);
+    made->computes = made->slices;
+    return found == 2;
+}
+
+/* `profiles` are names joined by commas; `-` is an empty place, `plain_names` is no profile. */
 static int obey_mig(const char *device, const char *profiles) {
     char words[64], *rest = words;
     int number = atoi(device);
@@ -30,14 +49,17 @@ static int obey_mig(const char *device, const char *profiles) {
         int place = mig[number].n++;
         if (place >= MAX_INSTANCES) return 0;
         if (!strcmp(word, "-")) continue;
-        snprintf(mig[number].places[place].profile, sizeof mig[number].places[place].profile, "%s", word);
-        if (sscanf(word, "%ug.%ugb", &mig[number].places[place].slices, &mig[number].places[place].gigabytes) != 2) return 0;
+        if (!obey_place(number, place, word)) return 0;
     }
     return 1;
 }
 
 static int has_instance(int number, int instance) {
     return instance >= 1 && instance <= mig[number].n && mig[number].places[instance - 1].slices;
+}
+
+static unsigned int gpu_instance_of(nvmlDevice_t device) {
+    return device->instance ? mig[device->number].places[device->instance - 1].gpu_instance : 0;
 }
 
 static nvmlReturn_t judge_mig(const char *call, nvmlDevice_t handle) {
@@ -109,7 +131,13 @@ nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned i
 
 nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t device, unsigned int *id) {
     nvmlReturn_t code = enter("nvmlDeviceGetGpuInstanceId", device);
-    *id = (unsigned int)device->instance;
+    *id = gpu_instance_of(device);
+    return code || device->instance ? code : NVML_ERROR_NOT_SUPPORTED;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeInstanceId(nvmlDevice_t device, unsigned int *id) {
+    nvmlReturn_t code = enter("nvmlDeviceGetComputeInstanceId", device);
+    *id = device->instance ? mig[device->number].places[device->instance - 1].compute_instance : 0;
     return code || device->instance ? code : NVML_ERROR_NOT_SUPPORTED;
 }
 
@@ -117,7 +145,8 @@ nvmlReturn_t nvmlDeviceGetAttributes_v2(nvmlDevice_t device, nvmlDeviceAttribute
     nvmlReturn_t code = enter("nvmlDeviceGetAttributes_v2", device);
     memset(attributes, 0, sizeof *attributes);
     if (code || !device->instance) return code ? code : NVML_ERROR_NOT_SUPPORTED;
-    attributes->gpuInstanceSliceCount = attributes->computeInstanceSliceCount = mig[device->number].places[device->instance - 1].slices;
+    attributes->gpuInstanceSliceCount = mig[device->number].places[device->instance - 1].slices;
+    attributes->computeInstanceSliceCount = mig[device->number].places[device->instance - 1].computes;
     attributes->memorySizeMB = total_bytes(device) >> 20;
     return NVML_SUCCESS;
 }

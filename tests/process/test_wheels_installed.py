@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from telemetry import wheels
+from tests.telemetry.test_backend_tpu import DUTY, Runtime, add_chip
 
+PINNED = (wheels.ROOT / "requirements.txt").read_text().splitlines()
 MODULES = "import importlib.util, json; print(json.dumps([n for n in {names!r} if importlib.util.find_spec(n)]))"
 INSTALLED = """
 import json
@@ -17,16 +19,43 @@ from importlib import metadata
 print(json.dumps({d.name.lower(): sorted({f.parts[0] for f in d.files or ()}) for d in metadata.distributions()}))
 """
 
+TPU = """
+import sys
+from pathlib import Path
+from telemetry.agent.backends.protocol import BackendUnavailable
+from telemetry.agent.backends.tpu import TpuBackend
+root, address = Path(sys.argv[1]), sys.argv[2]
+backend = TpuBackend(root, sys=root / "sys", proc=root / "proc", address=address)
+try:
+    backend.open()
+    print([source.read()["gpu_utilization_ratio"] for source in backend.sources()])
+except BackendUnavailable as missing:
+    print(missing)
+"""
+AMD = """
+import sys
+from pathlib import Path
+from telemetry.agent.backends.amd import AmdBackend
+from telemetry.agent.backends.protocol import BackendUnavailable
+try:
+    AmdBackend(Path(sys.argv[1])).open()
+except BackendUnavailable as missing:
+    print(missing)
+"""
+
 
 class Venv:
     """A venv with one of the wheels in it; nothing of the caller's environment but what pip needs."""
 
-    def __init__(self, directory: Path, wheel: wheels.Wheel, *options: str) -> None:
+    def __init__(self, directory: Path, wheel: wheels.Wheel, *options: str, extras: str = "") -> None:
         venv.create(directory / "venv", with_pip=True, symlinks=True)
         self.directory, self.bin = directory, directory / "venv" / "bin"
         (directory / wheel.name).write_bytes(wheel.content)
-        source = f"{(directory / wheel.name).as_uri()}#sha256={wheel.sha256}"
-        self.run("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *options, source)
+        self.source = f"{(directory / wheel.name).as_uri()}#sha256={wheel.sha256}"
+        self.install(*options, f"stepwatt-agent[{extras}] @ {self.source}" if extras else self.source)
+
+    def install(self, *arguments: str) -> None:
+        self.run("python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments)
 
     def run(self, program: str, *arguments: str) -> str:
         """Return what the program said on both outputs."""
@@ -53,6 +82,11 @@ class Venv:
 def agent(tmp_path_factory):
     """Return the agent with its dependencies, from the package index that pip is set up for."""
     return Venv(tmp_path_factory.mktemp("agent"), wheels.agent_wheel())
+
+
+@pytest.fixture(scope="module")
+def agent_for_tpu_and_amd(tmp_path_factory):
+    return Venv(tmp_path_factory.mktemp("agent-extras"), wheels.agent_wheel(), extras="tpu,amd")
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +128,52 @@ def test_neither_django_nor_plotly_nor_torch_comes_with_the_agent(agent):
     foreign = ("django", "plotly", "torch", "numpy", "fleet", "hatchling", "psycopg", "uvicorn", "stepwatt")
 
     assert agent.importable(*foreign, "telemetry.agent.app") == ["telemetry.agent.app"]
+
+
+@pytest.fixture
+def tpu(tmp_path):
+    """Return the arguments of a script that looks for TPUs: one chip, and a workload that has it at 97.5 %."""
+    add_chip(tmp_path, "0000:00:04.0", group=0)
+    runtime = Runtime()
+    runtime.metrics[DUTY] = [(0, 97.5)]
+    yield str(tmp_path), f"127.0.0.1:{runtime.port}"
+    runtime.stop()
+
+
+def test_with_the_extra_tpu_the_agent_reads_a_tpu(agent_for_tpu_and_amd, tpu):
+    assert agent_for_tpu_and_amd.run("python", "-c", TPU, *tpu) == "[0.975]\n"
+
+
+def test_without_the_extra_tpu_the_agent_says_what_to_install(agent, tpu):
+    assert "pip install 'stepwatt-agent[tpu]'" in agent.run("python", "-c", TPU, *tpu)
+
+
+def test_with_the_extra_amd_only_rocms_own_library_is_missing(agent_for_tpu_and_amd, tmp_path, monkeypatch):
+    (tmp_path / "libamd_smi.so").write_text("no library")  # hides a real one of the machine
+    monkeypatch.delenv("ROCM_HOME", raising=False)
+    for name in ("LD_LIBRARY_PATH", "ROCM_PATH"):
+        monkeypatch.setenv(name, str(tmp_path))
+
+    assert "'libamd_smi.so'): no ROCm here" in agent_for_tpu_and_amd.run("python", "-c", AMD, str(tmp_path))
+
+
+def test_without_the_extra_amd_the_bindings_are_missing(agent, tmp_path):
+    assert "bindings are not installed" in agent.run("python", "-c", AMD, str(tmp_path))
+
+
+def test_the_extra_jobs_takes_the_torch_that_the_tree_is_tested_with(agent, tmp_path):
+    """Resolved, not installed: torch takes a gigabyte. The other pins hold as well: host and server can have one set."""
+    report, pins = tmp_path / "report.json", str(wheels.ROOT / "requirements.txt")
+    source = f"stepwatt-agent[jobs] @ {agent.source}"
+
+    agent.install("--dry-run", "--ignore-installed", "--report", str(report), "--constraint", pins, source)
+
+    taken = {
+        found["metadata"]["name"].lower(): found["metadata"]["version"]
+        for found in json.loads(report.read_text())["install"]
+    }
+    assert f"torch=={taken['torch'].partition('+')[0]}" in PINNED
+    assert not {"django", "plotly", "numpy", "uvicorn"} & set(taken)
 
 
 def test_the_agent_starts_as_far_as_its_membership(agent, tmp_path):

@@ -14,7 +14,9 @@ from tests.telemetry.nvml_devices import GPU_IS_LOST, MEMORY, POWER, UTILIZATION
 
 # What NVML gives: a call, a field, a GPM metric, an event, or what is derived from them.
 NVML_METRICS = {m.name for m in catalog.METRICS if m.source.startswith(("nvml", "NVML", "derived"))}
-NOT_ON_PASSIVE_BOARDS = {"fan_speed_ratio"}
+NVLINK_5 = {m.name for m in catalog.METRICS if m.source.startswith("NVML_FI_DEV_NVLINK_COUNT_")}
+# A passive board has no fan, and one that is nobody's guest no licence.
+NOT_ON_H100 = {"fan_speed_ratio", "vgpu_licensed", *NVLINK_5}
 
 
 def test_it_finds_eight_devices_by_uuid(opened):
@@ -41,10 +43,10 @@ def test_a_board_knows_every_metric_of_the_catalogue_that_nvml_gives(opened):
     assert set(opened.read(0)) == NVML_METRICS
 
 
-def test_an_h100_gives_every_metric_that_nvml_gives_but_a_fan(opened):
+def test_an_h100_gives_every_metric_of_nvml_but_those_of_other_boards(opened):
     found = opened.read(0)
     absent = {name for name, value in found.items() if isinstance(value, AbsentReason)}
-    assert absent <= NOT_ON_PASSIVE_BOARDS | {"xid_last", "xid_errors_total"}  # the listener's, on its own thread
+    assert absent - {"xid_last", "xid_errors_total"} == NOT_ON_H100  # the XIDs are the listener's, on its own thread
 
 
 def test_an_h100_with_a_fan_gives_its_speed(rig, nvml_stub):

@@ -22,6 +22,7 @@ OTHER_CALLS = [
     "nvmlDeviceGetMaxMigDeviceCount",
     "nvmlDeviceGetMigDeviceHandleByIndex",
     "nvmlDeviceGetGpuInstanceId",
+    "nvmlDeviceGetComputeInstanceId",
     "nvmlDeviceGetNvLinkErrorCounter",
     "nvmlGpmQueryDeviceSupport",
     "nvmlGpmSampleGet",
@@ -29,19 +30,23 @@ OTHER_CALLS = [
     "nvmlGpmMetricsGet",
 ]
 TWO_BOARDS = ["devices 2"]
-VALUES = [*ANSWERING_CALLS, *FIELDS, *GPM, "nvmlDeviceGetNvLinkErrorCounter"]
+NVLINK_5 = [f"field:{number}" for number in (206, 208, 212, 215, 219, 220, 221, 222)]
+ALL_FIELDS = [*FIELDS, *NVLINK_5]
+ONE_LINK = [f"link:{link}" for link in (0, 9, 17)]
+LICENSABLE = "nvmlDeviceGetGridLicensableFeatures_v4"
+VALUES = [*ANSWERING_CALLS, *ALL_FIELDS, *GPM, "nvmlDeviceGetNvLinkErrorCounter", LICENSABLE]
 
 
 def _faults():
     codes = st.sampled_from([0, 1, 2, 3, 4, 6, 9, 10, 13, 15, 16, 25, 999]) | st.integers(1, 2000)
     raws = st.sampled_from([0, 1, 100, 101, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1]) | st.integers(0, 2**64 - 1)
     return st.lists(
-        st.builds("fail 0 {} {}".format, st.sampled_from([*VALUES, *OTHER_CALLS]), codes)
+        st.builds("fail 0 {} {}".format, st.sampled_from([*VALUES, *OTHER_CALLS, *ONE_LINK]), codes)
         | st.builds("answer 0 {} {}".format, st.sampled_from(VALUES), raws)
-        | st.builds("type 0 {} {}".format, st.sampled_from(FIELDS), st.integers(0, 9))
-        | st.builds("nan 0 {}".format, st.sampled_from([*FIELDS, *GPM]))
+        | st.builds("type 0 {} {}".format, st.sampled_from(ALL_FIELDS), st.integers(0, 9))
+        | st.builds("nan 0 {}".format, st.sampled_from([*ALL_FIELDS, *GPM]))
         | st.sampled_from(["lost 0", "removed 0", "reset_required 0", "reversed", "a100 0", "mig 0 1g.10gb,-,2g.20gb"])
-        | st.sampled_from(["mig 0 3g.40gb", "unloaded"]),
+        | st.sampled_from(["mig 0 3g.40gb", "mig 0 1c.3g.40gb,&2c.3g.40gb", "unloaded", "b200 0"]),
         max_size=12,
     )
 

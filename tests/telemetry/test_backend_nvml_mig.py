@@ -2,6 +2,7 @@
 
 import pytest
 
+from fleet.models import Device
 from telemetry.catalog import AbsentReason
 from tests.telemetry.nvml_devices import MEMORY, POWER, UTILIZATION, instance_of, reasons_of, uuid_of
 
@@ -36,6 +37,54 @@ def test_an_older_drivers_profile_is_made_from_its_parts(rig, nvml_stub):
     rig.backend.open()
     device = rig.devices()[instance_of(2, 1)]
     assert (device.model, device.profile) == ("NVIDIA H100 80GB HBM3", "3g.40gb")
+
+
+@pytest.mark.parametrize("names", ["", "plain_names,"])
+def test_compute_instances_of_one_gpu_instance_are_devices_that_can_be_told_apart(rig, nvml_stub, names):
+    nvml_stub.divide(2, f"{names}1c.3g.40gb,&1c.3g.40gb,&1c.3g.40gb,3g.40gb")
+    rig.backend.open()
+    found = [device for device in rig.devices().values() if device.parent == uuid_of(2)]
+    assert [device.uuid for device in found] == [instance_of(2, place) for place in (1, 2, 3, 4)]
+    assert [(device.index, device.profile) for device in found] == [
+        (1, "1c.3g.40gb CI 0"),
+        (1, "1c.3g.40gb CI 1"),
+        (1, "1c.3g.40gb CI 2"),
+        (4, "3g.40gb"),
+    ]
+
+
+def test_to_a_reader_no_two_instances_of_a_board_have_one_title(rig, nvml_stub):
+    nvml_stub.divide(2, "1c.3g.40gb,&2c.3g.40gb,1c.3g.40gb,&1c.3g.40gb,1g.10gb")
+    rig.backend.open()
+    parts = [device for device in rig.devices().values() if device.parent]
+    titles = [Device(kind=part.kind, index=part.index, profile=part.profile).title for part in parts]
+    assert titles == [
+        "MIG 1 (1c.3g.40gb CI 0)",
+        "MIG 1 (2c.3g.40gb CI 1)",
+        "MIG 3 (1c.3g.40gb CI 0)",
+        "MIG 3 (1c.3g.40gb CI 1)",
+        "MIG 5 (1g.10gb)",
+    ]
+
+
+def test_compute_instances_share_the_memory_and_the_metrics_of_their_gpu_instance(rig, nvml_stub):
+    nvml_stub.divide(2, "1c.3g.40gb,&2c.3g.40gb")
+    rig.backend.open()
+    rig.tick()
+    one, other = (rig.tick()[instance_of(2, place)] for place in (1, 2))
+    assert one["memory_total_bytes"] == other["memory_total_bytes"] == 40 * 2**30 - 2**28
+    assert 0 <= one["tensor_active_ratio"] <= 1
+    assert 0 <= other["tensor_active_ratio"] <= 1
+
+
+def test_a_compute_instance_that_does_not_tell_its_number_is_left_out_and_named_once(rig, nvml_stub, caplog):
+    nvml_stub.divide(2, "1c.3g.40gb,1g.10gb")
+    nvml_stub.fail(2, "nvmlDeviceGetComputeInstanceId", 999)
+    rig.backend.open()
+    rig.tick()
+    rig.tick(RELIST)
+    assert {instance_of(2, 1), instance_of(2, 2)} & set(rig.devices()) == {instance_of(2, 2)}
+    assert caplog.text.count("MIG instance 0") == 1
 
 
 def test_an_instance_has_memory_and_gpm_readings_of_its_own(divided):

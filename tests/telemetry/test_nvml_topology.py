@@ -58,6 +58,13 @@ def test_a_device_with_links_down_is_the_narrower_end(driver, tmp_path):
     assert devices.ways() == {"ab": "NV16", "ac": "NV18", "bc": "NV16"}
 
 
+@pytest.mark.parametrize("code", [3, 4, 10, 999])
+def test_links_that_are_not_told_do_not_hide_the_others(driver, tmp_path, code):
+    devices = Devices(driver, tmp_path, n=3)
+    driver.write([f"fail 1 link:{link} {code}" for link in (0, 9, 17)])
+    assert devices.ways() == {"ab": "NV15", "ac": "NV18", "bc": "NV15"}
+
+
 def test_links_from_device_to_device_are_counted_by_pair(driver, tmp_path):
     devices = Devices(driver, tmp_path, n=3)
     lines = ["nvlink * * missing"]

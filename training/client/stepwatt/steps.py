@@ -21,36 +21,12 @@ _CONTROL = re.compile(r"[\x00-\x1f]")
 _MAX_NAME = 200
 
 
-def run(
-    name: str,
-    *,
-    samples_per_step: float | None = None,
-    tokens_per_sample: float | None = None,
-    flops_per_sample: float | None = None,
-    launch: str | None = None,
-    rank: int | None = None,
-    world_size: int | None = None,
-    device_uuid: str = "",
-) -> Run:
-    """Return the run to which this process adds its steps.
+class Run:
+    """The run to which this process adds its steps: `stepwatt.run("llm-7b", …)`. `dropped` counts those that no agent took.
 
     `samples_per_step` counts this rank's samples alone. `launch` names one start of the run, the same on all its ranks;
     it, `rank` and `world_size` come from the launcher's environment (torchrun, Slurm, MPI, Accelerate) where not given.
     """
-    return Run(
-        name,
-        samples_per_step=samples_per_step,
-        tokens_per_sample=tokens_per_sample,
-        flops_per_sample=flops_per_sample,
-        launch=launch,
-        rank=rank,
-        world_size=world_size,
-        device_uuid=device_uuid,
-    )
-
-
-class Run:
-    """One training run in this process. `dropped` counts the steps that no agent took."""
 
     def __init__(
         self,
@@ -107,6 +83,9 @@ class Run:
                 "is_warmup": step.is_warmup,
             }
         )
+
+
+run = Run  # what a training loop calls: one signature, which editors and help() show for both names
 
 
 class Step:

@@ -8,20 +8,21 @@ from telemetry.agent.backends.nvml.device import USED_RATIO, NvmlSource, derive_
 from telemetry.agent.backends.nvml.fields import FieldBatch
 from telemetry.agent.backends.nvml.gpm import GPM_METRICS
 from telemetry.agent.backends.nvml.identity import Listed
+from telemetry.agent.backends.nvml.licence import LICENSED, Licence
 from telemetry.agent.backends.nvml.nvlink import ERROR_METRICS, RATE, NvlinkErrors, NvlinkRate
+from telemetry.agent.backends.nvml.nvlink5 import NVLINK_5, derive_nvlink5
 from telemetry.agent.backends.nvml.readings import (
     CALL_LINES,
     FIELD_LINES,
     MEMORY_BEFORE_510,
-    NVLINK_RECEIVED,
-    NVLINK_SENT,
+    NVLINK_BIT_ERROR_CODES,
+    RAW_FIELDS,
 )
 from telemetry.agent.backends.nvml.session import Session
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
 
 _XIDS = ("xid_last", "xid_errors_total")
-_COUNTERS = {NVLINK_SENT, NVLINK_RECEIVED}
 
 POWER_METRICS = ("power_draw_watts", "power_draw_instant_watts", "energy_joules_total")
 
@@ -43,11 +44,13 @@ class Board(NvmlSource):
         dict.fromkeys(
             [
                 *(line.metric for line in CALL_LINES),
-                *(line.metric for line in FIELD_LINES if line.metric not in _COUNTERS),
+                *(line.metric for line in FIELD_LINES if line.metric not in RAW_FIELDS),
                 *GPM_METRICS,
+                *NVLINK_BIT_ERROR_CODES.values(),
                 *ERROR_METRICS,
                 RATE,
                 USED_RATIO,
+                LICENSED,
                 *_XIDS,
             ]
         )
@@ -89,8 +92,10 @@ class Board(NvmlSource):
     def _probe(self) -> Mapping[str, Reading]:
         self._calls = calls = CallBatch(self._handle, CALL_LINES)
         self._fields = FieldBatch(self._handle, [line for line in FIELD_LINES if line.metric not in calls.metrics])
+        self._has_nvlink5 = not NVLINK_5.isdisjoint(self._fields.metrics)
         self._links = NvlinkErrors(self._handle, phase_seconds=self.device.index)
         self._rate = NvlinkRate()
+        self._licence = Licence(self._handle)
         # Readers of their own, which tell nobody what the whole reading has not seen.
         self._power_calls = CallBatch(self._handle, calls.lines_of(POWER_METRICS))
         self._power_fields = FieldBatch(self._handle, self._fields.lines_of(POWER_METRICS))
@@ -102,6 +107,9 @@ class Board(NvmlSource):
         is_well = self._fields.read(readings) and is_well
         self._links.read(readings, now)
         self._rate.derive(readings, now)
+        if self._has_nvlink5:
+            derive_nvlink5(readings)
+        self._licence.read(readings, now)
         if self._gpm is not None:
             is_well = self._gpm.read(readings, now) and is_well
         derive_used_ratio(readings)

@@ -119,7 +119,7 @@ def _instance(board: Listed, handle: Any) -> Listed:
         pci_bus_id=board.info.pci_bus_id,
         driver_version=board.info.driver_version,
         parent=board.info.uuid,
-        profile=_profile(handle, model),
+        profile=_told_apart(handle, _profile(handle, model)),
     )
     return Listed(info, handle, instance_id=instance_id)
 
@@ -133,3 +133,14 @@ def _profile(handle: Any, model: str) -> str:
     computes, slices = parts.computeInstanceSliceCount, parts.gpuInstanceSliceCount
     share = "" if computes == slices else f"{computes}c."
     return f"{share}{slices}g.{math.ceil(parts.memorySizeMB / 1024)}gb"
+
+
+def _told_apart(handle: Any, profile: str) -> str:
+    """Return the profile, with the compute instance's number where several share a GPU instance, and so index and size.
+
+    Each of these has a part of its computing alone, which nvidia-smi's names begin with: 1c.3g.40gb.
+    """
+    share, is_shared, _ = profile.partition("c.")
+    if not is_shared or not share.isdecimal():
+        return profile
+    return f"{profile} CI {pynvml.nvmlDeviceGetComputeInstanceId(handle)}"

@@ -117,7 +117,7 @@ class NvlinkErrors:
         if now >= self._due:
             self._sums = {metric: self._sum(metric) for metric in NVLINK_ERROR_COUNTERS if metric in self.metrics}
             if ERRORS in self.metrics:
-                self._sums[ERRORS] = _total([*self._sums.values()])
+                self._sums[ERRORS] = total([*self._sums.values()])
             self._due = now + _SLOW_SECONDS - (now - self._phase_seconds) % _SLOW_SECONDS
         readings.update(self._sums)
 
@@ -134,11 +134,12 @@ class NvlinkErrors:
         return total if low <= total <= high else AbsentReason.UNKNOWN
 
 
-def _total(sums: list[Reading]) -> Reading:
-    total = 0.0
+def total(sums: list[Reading]) -> Reading:
+    """Return all errors of a board together; where one of the sums is absent, its reason."""
+    errors = 0.0
     for one in sums:
         if isinstance(one, AbsentReason):
             return one
-        total += one
+        errors += one
     low, high = believable(ERRORS)
-    return total if low <= total <= high else AbsentReason.UNKNOWN
+    return errors if low <= errors <= high else AbsentReason.UNKNOWN

@@ -4,7 +4,7 @@ Called when a reading is prepared, once per metric; the comparison itself is in 
 """
 
 from telemetry import catalog
-from telemetry.agent.backends.nvml.readings import NVLINK_RECEIVED, NVLINK_SENT
+from telemetry.agent.backends.nvml.readings import NVLINK_BIT_ERROR_CODES, NVLINK_RECEIVED, NVLINK_SENT
 
 _CEILINGS = {
     "ratio": 1,
@@ -26,6 +26,10 @@ _OF_ITS_OWN = {
     "fan_speed_ratio": (0, 2),  # nvml.h: "may exceed 100% in certain cases"
     NVLINK_SENT: (0, 2**62),  # counters that make a rate: everything is believed below all bits of 63
     NVLINK_RECEIVED: (0, 2**62),
+    **dict.fromkeys(NVLINK_BIT_ERROR_CODES, (0, 2**12 - 1)),
+    # Counted bit by bit, most of them repaired: a bad link makes more than 32 bits hold.
+    "nvlink_symbol_errors_total": (0, 2**53),
+    "nvlink_effective_errors_total": (0, 2**53),
     "memory_temperature_celsius": (1, 250),  # boards without the sensor say 0 (dcgm-exporter on a T4)
 }
 

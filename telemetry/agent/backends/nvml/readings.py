@@ -106,6 +106,20 @@ CALL_LINES = (
 # Not metrics themselves: counters from which nvlink.py makes the rate.
 NVLINK_SENT, NVLINK_RECEIVED = "nvlink sent", "nvlink received"
 _ALL_LINKS = 2**32 - 1
+# Nor are these: exponent and mantissa in one number, from which nvlink5.py makes the ratio.
+_EFFECTIVE, _SYMBOL = "nvlink effective bit errors", "nvlink symbol bit errors"
+NVLINK_BIT_ERROR_CODES = {
+    _EFFECTIVE: "nvlink_effective_bit_error_ratio",
+    _SYMBOL: "nvlink_symbol_bit_error_ratio",
+}
+# Counters that make metrics, and are none.
+RAW_FIELDS = frozenset({NVLINK_SENT, NVLINK_RECEIVED, *NVLINK_BIT_ERROR_CODES})
+
+
+def _nvlink5(metric: str, field_id: int) -> FieldLine:
+    """Return the line of a counter of NVLink 5, over all links: nvml.h speaks of one link's, DCGM asks for all like this."""
+    return FieldLine(metric, field_id, scope=_ALL_LINKS)
+
 
 # One driver call for all of them, with a return code each.
 FIELD_LINES = (
@@ -127,6 +141,20 @@ FIELD_LINES = (
     FieldLine("recovery_action", pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION),
     FieldLine(NVLINK_SENT, pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, scope=_ALL_LINKS),
     FieldLine(NVLINK_RECEIVED, pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, scope=_ALL_LINKS),
+    _nvlink5("nvlink_rx_malformed_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_MALFORMED_PACKET_ERRORS),
+    _nvlink5("nvlink_rx_overruns_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_BUFFER_OVERRUN_ERRORS),
+    _nvlink5("nvlink_rx_errors_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_RCV_ERRORS),
+    _nvlink5("nvlink_rx_remote_errors_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_RCV_REMOTE_ERRORS),
+    _nvlink5("nvlink_rx_general_errors_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_RCV_GENERAL_ERRORS),
+    _nvlink5("nvlink_integrity_errors_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_LOCAL_LINK_INTEGRITY_ERRORS),
+    _nvlink5("nvlink_tx_discards_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_XMIT_DISCARDS),
+    _nvlink5("nvlink_recoveries_succeeded_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_LINK_RECOVERY_SUCCESSFUL_EVENTS),
+    _nvlink5("nvlink_recoveries_failed_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_LINK_RECOVERY_FAILED_EVENTS),
+    _nvlink5("nvlink_recoveries_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_LINK_RECOVERY_EVENTS),
+    _nvlink5("nvlink_effective_errors_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_EFFECTIVE_ERRORS),
+    _nvlink5(_EFFECTIVE, pynvml.NVML_FI_DEV_NVLINK_COUNT_EFFECTIVE_BER),
+    _nvlink5("nvlink_symbol_errors_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_SYMBOL_ERRORS),
+    _nvlink5(_SYMBOL, pynvml.NVML_FI_DEV_NVLINK_COUNT_SYMBOL_BER),
 )
 
 # Hopper and newer: one driver call for all of them, over two samples.
