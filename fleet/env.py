@@ -76,6 +76,12 @@ class Environment:
             raise EnvironmentInvalid(f"{name}={value:g}: expected at most {maximum:g}")
         return value
 
+    def whole_number(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
+        value = float(self.number(name, default, minimum=minimum, maximum=maximum))
+        if not value.is_integer():
+            raise EnvironmentInvalid(f"{name}={value:g}: expected a whole number")
+        return int(value)
+
     def boolean(self, name: str, *, default: bool) -> bool:
         raw = self.text(name).lower()
         if not raw:

@@ -167,6 +167,7 @@ class EventKind(models.TextChoices):
     CLONED_MACHINE = "cloned_machine", "two hosts have one machine id"
     JOIN_REFUSED = "join_refused", "join refused"
     HEALTH = "health", "alert"
+    DISK_LIMIT = "disk_limit", "disk limit"
 
 
 class Severity(models.TextChoices):
@@ -210,6 +211,7 @@ class Event(models.Model):
         indexes = [
             models.Index(fields=["host", "last_at"], name="event_by_host"),
             models.Index(fields=["device", "last_at"], name="event_by_device"),
+            models.Index(fields=["rule", "resolved_at"], name="event_by_rule"),  # the open alerts, each few seconds
         ]
 
     def __str__(self) -> str:

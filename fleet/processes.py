@@ -12,19 +12,44 @@ from fleet.child import Child
 from fleet.env import load_dotenv
 from fleet.settings import BASE_DIR
 
-SERVER_NAMES = ("ingest", "worker", "agent", "beat", "web")
 DEMO_NAME = "simulate"
 _DEMO_OPTIONS = ("--hosts", "8", "--gpus", "8", "--cluster", "demo", "--prefix", "demo")
-_CELERY = (sys.executable, "-m", "celery", "--quiet", "--app", "fleet.celery")
+_CELERY = (sys.executable, "-m", "celery", "--quiet", "--app")
 _WORKER_OPTIONS = ("--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat")
+_BEAT_FILE = str(settings.STEPWATT_DATA_DIR / "beat-schedule")
+_BEAT_OPTIONS = ("--scheduler", "fleet.beat:Scheduler", "--schedule", _BEAT_FILE)
 
 
 def server_children(broker_url: str) -> list[Child]:
-    """Return the children of SERVER_NAMES in the order of their start; they end in the reverse order."""
+    """Return the children in the order of their start; they end in the reverse order. The web comes last."""
     environment = server_environment()
+    commands = {
+        **{name: _worker(name, "telemetry") for name in _ingest_names()},
+        "worker": _worker("worker", "default"),
+        # What may take seconds at a time, so that acknowledgements, jobs and alerts never wait behind it.
+        "upkeep": _worker("upkeep", "upkeep"),
+        "agent": agent_command("run"),
+        "beat": (*_CELERY, "fleet.beat", "beat", *_BEAT_OPTIONS),
+        "web": _web(),
+    }
+    return [
+        Child(name, argv, BASE_DIR, agent_environment(broker_url) if name == "agent" else environment)
+        for name, argv in commands.items()
+    ]
+
+
+def _ingest_names() -> list[str]:
+    return ["ingest", *(f"ingest-{number}" for number in range(2, settings.STEPWATT_INGEST_WORKERS + 1))]
+
+
+def _worker(name: str, queue: str) -> tuple[str, ...]:
+    return (*_CELERY, "fleet.celery", "worker", "--queues", queue, "--hostname", f"{name}@%h", *_WORKER_OPTIONS)
+
+
+def _web() -> tuple[str, ...]:
     address, port = settings.STEPWATT_BIND
     web = (sys.executable, "-m", "uvicorn", "fleet.asgi:application", "--host", address, "--port", str(port))
-    web_options = (
+    options = (
         "--timeout-graceful-shutdown",
         "3",
         "--no-access-log",
@@ -33,17 +58,7 @@ def server_children(broker_url: str) -> list[Child]:
         "--lifespan",
         "off",
     )
-    commands = (
-        (*_CELERY, "worker", "--queues", "telemetry", "--hostname", "ingest@%h", *_WORKER_OPTIONS),
-        (*_CELERY, "worker", "--queues", "default", "--hostname", "worker@%h", *_WORKER_OPTIONS),
-        agent_command("run"),
-        (*_CELERY, "beat", "--schedule", str(settings.STEPWATT_DATA_DIR / "beat-schedule")),
-        (*web, *web_options, "--log-level", "warning"),
-    )
-    return [
-        Child(name, argv, BASE_DIR, agent_environment(broker_url) if name == "agent" else environment)
-        for name, argv in zip(SERVER_NAMES, commands, strict=True)
-    ]
+    return (*web, *options, "--log-level", "warning")
 
 
 def demo_child() -> Child:

@@ -3,10 +3,9 @@
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-import dj_database_url
 from csp.constants import NONE, SELF
 
-from fleet import mail, secrets, tariff
+from fleet import databases, mail, secrets, tariff
 from fleet.env import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -16,6 +15,7 @@ env = Environment.of_process(BASE_DIR / ".env")
 STEPWATT_BIND = env.bind("STEPWATT_BIND", "127.0.0.1:8000")
 STEPWATT_DATA_DIR = Path(env.text("STEPWATT_DATA_DIR", str(BASE_DIR / "var"))).resolve()
 STEPWATT_DATABASE_URL = env.url("STEPWATT_DATABASE_URL", ("postgres", "postgresql"))
+STEPWATT_INGEST_WORKERS = env.whole_number("STEPWATT_INGEST_WORKERS", 1, minimum=1, maximum=64)
 STEPWATT_PUBLIC_URL = env.url("STEPWATT_PUBLIC_URL", ("http", "https")).rstrip("/")
 _secrets = secrets.load_or_create(STEPWATT_DATA_DIR)
 STEPWATT_SERVER_KEY = secrets.server_key(
@@ -92,21 +92,7 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {
-    "default": dj_database_url.parse(STEPWATT_DATABASE_URL)  # under ASGI a kept connection is never used again
-    if STEPWATT_DATABASE_URL
-    else {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": STEPWATT_DATA_DIR / "stepwatt.sqlite3",
-        "OPTIONS": {
-            # A writer takes its lock at BEGIN and waits for it, instead of failing half-way when it upgrades.
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 20,
-            # WAL: readers never wait for the ingest. NORMAL: a power cut may lose the last commits, never the file.
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000;",
-        },
-    }
-}
+DATABASES = {"default": databases.configured(STEPWATT_DATABASE_URL, STEPWATT_DATA_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 

@@ -5,12 +5,14 @@ Called by `manage.py up` and the system checks.
 
 import errno
 import fcntl
+import importlib.util
 import os
 import socket
 import tempfile
 from pathlib import Path
 from typing import IO
 
+import psycopg
 from django.db import Error as DatabaseError
 from django.db import connection
 from kombu.exceptions import OperationalError
@@ -82,11 +84,17 @@ def listen_error(address: str, port: int) -> OSError | None:
 
 
 def check_database(url_is_set: bool) -> None:
-    """Open the database and read its table of contents."""
+    """Open the database and read its table of contents; a configured one outside of the pool, which hides the reason."""
     os.environ.setdefault("PGCONNECT_TIMEOUT", str(_TIMEOUT_SECONDS))  # libpq would wait for minutes
+    if url_is_set and not importlib.util.find_spec("psycopg_pool"):
+        raise StartRefused(
+            "the package psycopg_pool is missing, which STEPWATT_DATABASE_URL needs; install requirements.txt again"
+        )
     try:
+        if url_is_set:
+            psycopg.connect(**connection.get_connection_params()).close()
         connection.introspection.table_names()
-    except DatabaseError as error:
+    except (DatabaseError, psycopg.Error) as error:
         reason = str(error).partition("\n")[0]
         if url_is_set:
             raise StartRefused(
@@ -99,6 +107,14 @@ def check_database(url_is_set: bool) -> None:
         ) from error
     finally:
         connection.close()
+
+
+def check_ingest_workers(number: int, url_is_set: bool) -> None:
+    if number > 1 and not url_is_set:
+        raise StartRefused(
+            f"STEPWATT_INGEST_WORKERS={number} needs PostgreSQL: a database file takes one writer at a time, so a second "
+            "worker would only wait for the first; set STEPWATT_DATABASE_URL, or leave it at 1"
+        )
 
 
 def check_broker(url: str) -> None:

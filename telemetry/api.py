@@ -3,23 +3,21 @@
 Asks telemetry/queries.py; parameters are read in api_questions, answers made in api_answers and api_series.
 """
 
-from datetime import UTC, datetime
-
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 
 from fleet.api_errors import ApiError
 from fleet.api_lists import Listed, page_of
 from fleet.models import Device, Host
-from telemetry import api_energy, api_events, api_notify, queries, trends
+from telemetry import api_energy, api_events, api_export, api_notify, api_series, queries, trends
 from telemetry.api_answers import DeviceDetail, DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
 from telemetry.api_questions import Inventory, Span, check_state_span, known_gauge, known_metric
-from telemetry.api_series import DeviceSeries, FleetSeries, StateSeries, group_of, series_of
+from telemetry.api_series import DeviceSeries, FleetSeries
 from telemetry.catalog import Kind, Metric
 from telemetry.states import seconds_per_value
-from telemetry.store import samples
-from telemetry.store.read import Bucketed
+from telemetry.store import bucketing, samples
+from telemetry.store.read import Bucketed, Column, column
 
 router = Router()
 router.add_router("", api_events.router)
@@ -56,7 +54,7 @@ class SeriesQuestion(Span):
 
 
 @router.get("/devices/{path:uuid}/series", response=DeviceSeries)
-def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> DeviceSeries:
+def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> HttpResponse:
     """Show metrics of a device over time."""
     metrics = [known_metric(name) for name in dict.fromkeys(asked.metric)]
     start_ms, end_ms = asked.milliseconds(timezone.now())
@@ -64,17 +62,13 @@ def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> Dev
         check_state_span(start_ms, end_ms)
     found = _device(uuid)
     block = trends.device_series([found], [metric.name for metric in metrics], start_ms, end_ms, asked.points)
-    return DeviceSeries(
-        start=_utc(start_ms),
-        end=_utc(end_ms),
-        step_seconds=block.step_seconds,
-        metrics={
-            metric.name: _state_series(found, metric, block)
-            if metric.kind is Kind.STATE
-            else series_of(block, found.uuid, metric)
-            for metric in metrics
-        },
-    )
+    states = {metric.name: _state_seconds(found, metric, block) for metric in metrics if metric.kind is Kind.STATE}
+    return api_series.device_series(block, found.uuid, metrics, states)
+
+
+# Before the device itself, whose path would take theirs too.
+router.get("/devices/{path:uuid}/export")(api_export.of_device)
+router.get("/hosts/{name}/export")(api_export.of_host)
 
 
 @router.get("/devices/{path:uuid}", response=DeviceDetail)
@@ -117,31 +111,23 @@ class FleetSeriesQuestion(Span, Cluster):
 
 
 @router.get("/fleet/series", response=FleetSeries)
-def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> FleetSeries:
+def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> HttpResponse:
     """Show one gauge over time across the devices of each group; without `group_by`, of the whole fleet."""
     metric = known_gauge(asked.metric)
-    now = timezone.now()
-    start_ms, end_ms = asked.milliseconds(now)
-    counted = [state.device for state in queries.fleet_state(now, cluster=asked.cluster).counted]
-    trend = trends.trend(counted, metric.name, start_ms, end_ms, asked.points, group_by=asked.group_by)
-    return FleetSeries(
-        start=_utc(start_ms),
-        end=_utc(end_ms),
-        step_seconds=trend.step_seconds,
-        metric=metric.name,
-        unit=metric.unit,
-        time_ms=trend.times_ms,
-        groups=[group_of(name, trend, name) for name in trend.mean],
-    )
+    start_ms, end_ms = asked.milliseconds(timezone.now())
+    trend = trends.trend(metric.name, start_ms, end_ms, asked.points, cluster=asked.cluster, group_by=asked.group_by)
+    return api_series.fleet_series(trend, metric, start_ms, end_ms)
 
 
-def _state_series(found: Device, metric: Metric, block: Bucketed) -> StateSeries:
-    first_ms, step_ms, n = block.times_ms[0], int(block.step_seconds * 1000), len(block.times_ms)
-    found_samples = samples.of_device(found, metric.name, first_ms - step_ms, first_ms + n * step_ms)
-    hold_ms = min(2 * found_samples.interval_ms, step_ms)
-    seconds = seconds_per_value(found_samples, first_ms, step_ms, n, hold_ms)
-    columns = {str(value): column for value, column in sorted(seconds.items())}
-    return StateSeries(unit=metric.unit, time_ms=block.times_ms, seconds=columns)
+def _state_seconds(found: Device, metric: Metric, block: Bucketed) -> dict[int, Column]:
+    """Return seconds at each value per bucket: from the samples where the block was read from them."""
+    if not block.is_raw:
+        return {value: column(seconds) for value, seconds in block.of(found.uuid, metric.name).seconds.items()}
+    first_ms, step_ms, n = block.shape
+    reach_ms = samples.reach_ms(0)
+    found_samples = samples.of_device(found, metric.name, first_ms - reach_ms, first_ms + n * step_ms)
+    hold_ms = bucketing.HOLD_INTERVALS * found_samples.interval_ms
+    return seconds_per_value(found_samples, first_ms, step_ms, n, hold_ms)
 
 
 def _device(uuid: str) -> Device:
@@ -149,7 +135,3 @@ def _device(uuid: str) -> Device:
     if found is None:
         raise ApiError(404, "not_found", f"there is no device {uuid}", "uuid")
     return found
-
-
-def _utc(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,6 +1,6 @@
-"""The API's events, and the order to let go of a driver. A part of telemetry/api.py, which calls it."""
+"""The API's events and alerts, and the order to let go of a driver. A part of telemetry/api.py, which calls it."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.http import HttpRequest
@@ -16,12 +16,31 @@ from fleet.models import Device, Event, EventKind, Host, Severity
 from telemetry import driver
 from telemetry.api_questions import Moment
 from telemetry.event_log import Question
+from telemetry.health import alerts, rules
+from telemetry.health.alerts import State
 
 router = Router()
 
 
+class Evidence(Schema):
+    """What proves an alert: `values` in base units and the `thresholds` of its rule, as they were read at `read_at`."""
+
+    values: dict[str, float | str]
+    thresholds: dict[str, float]
+    read_at: datetime
+
+    @classmethod
+    def of(cls, detail: dict[str, Any]) -> "Evidence":
+        read_at = datetime.fromtimestamp(detail["read_ms"] / 1000, UTC)
+        return cls(values=detail["values"], thresholds=detail["thresholds"], read_at=read_at)
+
+
 class EventItem(Schema):
-    """What happened, `count` times from `first_at` to `last_at`. `code` is an XID, or clock event reasons' bit mask."""
+    """What happened, `count` times from `first_at` to `last_at`. `code` is an XID, or clock event reasons' bit mask.
+
+    An alert has a `rule` and a `subject` ("device:<uuid>", "host:<name>", "cluster:<name>", "fleet", "server"); it has held
+    `since`, was last seen to hold at `last_at`, and is open until `resolved_at`.
+    """
 
     id: int
     kind: EventKind
@@ -34,9 +53,18 @@ class EventItem(Schema):
     first_at: datetime
     last_at: datetime
     count: int
+    rule: str | None
+    subject: str | None
+    state: State | None
+    since: datetime | None
+    evidence: Evidence | None
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    resolved_at: datetime | None
 
     @classmethod
     def of(cls, event: Event) -> "EventItem":
+        is_alert = bool(event.rule)
         return cls(
             id=event.pk,
             kind=EventKind(event.kind),
@@ -49,6 +77,14 @@ class EventItem(Schema):
             first_at=event.first_at,
             last_at=event.last_at,
             count=event.count,
+            rule=event.rule or None,
+            subject=event.subject or None,
+            state=alerts.state_of(event),
+            since=event.first_at if is_alert else None,
+            evidence=Evidence.of(event.detail) if is_alert else None,
+            acknowledged_at=event.acknowledged_at,
+            acknowledged_by=event.acknowledged_by or None,
+            resolved_at=event.resolved_at,
         )
 
 
@@ -61,6 +97,8 @@ class EventFilter(Page):
     severity: Severity | None = None
     start: Moment | None = None
     end: Moment | None = None
+    rule: str | None = Field(None, description="The rule of an alert.")
+    state: State | None = Field(None, description="Of alerts: firing, acknowledged or resolved.")
 
 
 @router.get("/events", response=Listed[EventItem])
@@ -75,8 +113,30 @@ def events(request: HttpRequest, asked: Query[EventFilter]) -> Listed[EventItem]
         severity=asked.severity,
         start=asked.start,
         end=asked.end,
+        rule=None if asked.rule is None else _rule(asked.rule),
+        state=asked.state,
     )
     return page_of_query(question.find(), asked, EventItem.of)
+
+
+class Acknowledgement(Schema):
+    """`comment` is shown beside the alert."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    comment: str = Field("", max_length=alerts.MAX_COMMENT)
+
+
+@router.post("/events/{id}/acknowledge", response=EventItem, auth=OPERATOR)
+def acknowledge(request: HttpRequest, id: int, asked: Acknowledgement) -> EventItem:  # noqa: A002 — the path's own word
+    """Say that somebody knows of an open alert. It stays open until what it tells of is over."""
+    try:
+        event = alerts.acknowledge(id, actor_of(request), timezone.now(), asked.comment)
+    except Event.DoesNotExist:
+        raise ApiError(404, "not_found", f"there is no event {id}", "id") from None
+    except alerts.NotAcknowledged as error:
+        raise ApiError(409, "cannot_be_acknowledged", str(error), "id") from error
+    return EventItem.of(event)
 
 
 class DriverOrder(Schema):
@@ -111,6 +171,14 @@ def _host(name: str, field: str) -> Host:
     if found is None:
         raise ApiError(404, "not_found", f"there is no host named {name!r}", field)
     return found
+
+
+def _rule(name: str) -> str:
+    if name not in rules.by_name():
+        raise ApiError(
+            404, "not_found", f"there is no rule named {name!r}; there are {', '.join(rules.by_name())}", "rule"
+        )
+    return name
 
 
 def _device(uuid: str) -> Device:

@@ -1,9 +1,16 @@
-"""What telemetry's API answers over time, made from the read side's series and trends. Called by telemetry/api.py."""
+"""What telemetry's API answers over time, made from the read side's series and trends. Called by telemetry/api.py.
 
-from datetime import datetime
-from typing import Literal
+The schemas are what the answers look like; the answers are written past them, from numpy's arrays: they are long.
+"""
 
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from django.http import HttpResponse
 from ninja import Schema
+from numpy.typing import NDArray
 
 from telemetry.catalog import Kind, Metric
 from telemetry.store.read import Bucketed, BucketedMetric, Column
@@ -46,14 +53,45 @@ class DeviceSeries(Schema):
     metrics: dict[str, GaugeSeries | CounterSeries | StateSeries]
 
 
-def series_of(block: Bucketed, uuid: str, metric: Metric) -> GaugeSeries | CounterSeries:
-    """Return one gauge's or counter's columns; a metric without any sample is null throughout."""
-    gap: Column = [None] * len(block.times_ms)
-    empty = BucketedMetric(mean=gap, minimum=gap, maximum=gap, increase=gap)
-    found = block.series.get(uuid, {}).get(metric.name, empty)
+def device_series(
+    block: Bucketed, uuid: str, metrics: list[Metric], states: dict[str, dict[int, Column]]
+) -> HttpResponse:  # fmt: skip
+    """Return a DeviceSeries; `states` has the seconds at each value, (n_buckets,), of the metrics that are states."""
+    times = _written_once(np.array(block.times_ms, np.int64))
+    answer = _span(block.start_ms, block.end_ms, block.step_seconds)
+    answer["metrics"] = {
+        metric.name: {"kind": metric.kind, "unit": metric.unit, "time_ms": times}
+        | _columns(metric, block.of(uuid, metric.name), states)
+        for metric in metrics
+    }
+    return _written(answer)
+
+
+def _columns(metric: Metric, found: BucketedMetric, states: dict[str, dict[int, Column]]) -> dict[str, Any]:
+    if metric.kind is Kind.STATE:
+        return {"seconds": {str(value): column for value, column in sorted(states[metric.name].items())}}
     if metric.kind is Kind.COUNTER:
-        return CounterSeries(unit=metric.unit, time_ms=block.times_ms, increase=found.increase)
-    return GaugeSeries(unit=metric.unit, time_ms=block.times_ms, mean=found.mean, min=found.minimum, max=found.maximum)
+        return {"increase": found.increase}
+    if found.minimum is found.mean and found.maximum is found.mean:
+        every = _written_once(found.mean)
+        return {"mean": every, "min": every, "max": every}
+    return {"mean": found.mean, "min": found.minimum, "max": found.maximum}
+
+
+def _written_once(values: NDArray[Any]) -> orjson.Fragment:
+    """Return the array as JSON, for what stands in an answer several times."""
+    return orjson.Fragment(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _span(start_ms: int, end_ms: int, step_seconds: float) -> dict[str, Any]:
+    start, end = (datetime.fromtimestamp(at / 1000, UTC) for at in (start_ms, end_ms))
+    return {"start": start, "end": end, "step_seconds": step_seconds}
+
+
+def _written(answer: dict[str, Any]) -> HttpResponse:
+    """Return the answer as JSON; NaN is written as null."""
+    body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_UTC_Z)
+    return HttpResponse(body, content_type="application/json")
 
 
 class Group(Schema):
@@ -76,6 +114,12 @@ class FleetSeries(Schema):
     groups: list[Group]
 
 
-def group_of(key: str, trend: Trend, name: str) -> Group:
-    """Return the trend's group `name` under the key that the caller asked for."""
-    return Group(key=key, mean=trend.mean[name], p10=trend.p10[name], p90=trend.p90[name], total=trend.total[name])
+def fleet_series(trend: Trend, metric: Metric, start_ms: int, end_ms: int) -> HttpResponse:
+    """Return a FleetSeries of the trend's groups."""
+    answer = _span(start_ms, end_ms, trend.step_seconds)
+    groups = [
+        {"key": key, "mean": mean, "p10": trend.p10[key], "p90": trend.p90[key], "total": trend.total[key]}
+        for key, mean in trend.mean.items()
+    ]
+    times = np.array(trend.times_ms, np.int64)
+    return _written(answer | {"metric": metric.name, "unit": metric.unit, "time_ms": times, "groups": groups})

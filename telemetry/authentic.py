@@ -3,6 +3,8 @@
 A message is believed only where the key signed it with which the host joined. What is refused becomes an event.
 """
 
+import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -12,13 +14,43 @@ from telemetry import envelope
 from telemetry.envelope import Envelope, SignatureInvalid
 from telemetry.wire import MessageInvalid
 
+logger = logging.getLogger(__name__)
+
 OLD_KEY_LIFETIME = timedelta(days=7)  # what a broker may hold of a key that was replaced; raw data lives no longer
+_FIELDS = ("name", "origin", "machine", "joined_at", "created_at", "public_key", "earlier_keys", "key_used_at")
 
 
 def admit(payload: bytes, task: str, now: datetime) -> tuple[Host, bytes]:
     """Return the enrolled host that sent the message to `task`, and its verified body. Raises MessageInvalid."""
     letter = envelope.read(payload)
-    host = Host.objects.filter(name=letter.host).exclude(origin=Origin.IMPORTED).first()
+    return _admitted(letter, _senders([letter]).get(letter.host), task, now)
+
+
+def admit_all(payloads: Sequence[bytes], task: str, now: datetime) -> list[tuple[Host, bytes]]:
+    """Return the same of each message that is admitted, in their order, with one query; the others are logged."""
+    letters: list[Envelope] = []
+    admitted: list[tuple[Host, bytes]] = []
+    for payload in payloads:
+        try:
+            letters.append(envelope.read(payload))
+        except MessageInvalid as error:
+            logger.warning("a message to %s was refused: %s", task, error)
+    senders = _senders(letters)
+    for letter in letters:
+        try:
+            admitted.append(_admitted(letter, senders.get(letter.host), task, now))
+        except MessageInvalid as error:
+            logger.warning("a message to %s was refused: %s", task, error)
+    return admitted
+
+
+def _senders(letters: Sequence[Envelope]) -> dict[str, Host]:
+    """Return by name the enrolled hosts; their software and topology, which may be long, only when asked for."""
+    found = Host.objects.filter(name__in={letter.host for letter in letters}).exclude(origin=Origin.IMPORTED)
+    return {host.name: host for host in found.only(*_FIELDS)}
+
+
+def _admitted(letter: Envelope, host: Host | None, task: str, now: datetime) -> tuple[Host, bytes]:
     if host is None or not host.public_key:
         text = f"a message under the name {letter.host}, which is not enrolled, was refused"
         events.record(EventKind.FOREIGN_MESSAGE, now, text, host=host, detail={"task": task, "host": letter.host})

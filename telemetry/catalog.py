@@ -27,6 +27,7 @@ class AbsentReason(StrEnum):
     RELEASED = "released"
     DRIVER_AWAY = "driver_away"
     NO_WORKLOAD = "no_workload"
+    SCHEDULER_AWAY = "scheduler_away"
     UNKNOWN = "unknown"
 
     @property
@@ -43,6 +44,7 @@ _REASON_SENTENCES = {
     AbsentReason.RELEASED: "the agent has let go of the driver, as it was asked to",
     AbsentReason.DRIVER_AWAY: "the driver cannot be reached",
     AbsentReason.NO_WORKLOAD: "the device tells this only while a workload runs",
+    AbsentReason.SCHEDULER_AWAY: "the scheduler that gives devices away on this host does not tell",
     AbsentReason.UNKNOWN: "the driver gave an answer that is not understood",
 }
 
@@ -338,6 +340,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(123, "host_clock_error_seconds", _G, "seconds", "Clock offset's error",
            "By how much the clock offset may be wrong: half the way of a batch and its acknowledgement.",
            1e-4, "the server's acknowledgements, as NTP does it"),
+    Metric(130, "allocation", _S, "code", "Allocation",
+           "Who has the device: 0 nobody, 1 a process uses it, 2 a Slurm job, 3 a Kubernetes pod; absent where nobody can tell.",
+           1, "kubelet: PodResourcesLister; Slurm: the prolog's files, a process's job; the device's processes"),
 )  # fmt: skip
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in METRICS}

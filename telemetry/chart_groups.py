@@ -7,10 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from telemetry import catalog, figures, traces
 from telemetry.catalog import Kind
 from telemetry.figures import Key
-from telemetry.store.read import Bucketed, BucketedMetric, Column
+from telemetry.store.read import Bucketed, BucketedMetric, column
+from telemetry.store.samples import Floats
 from telemetry.traces import Trace
 
 _SERIES = ("s1", "s4", "s3", "s2", "s5", "s6")
@@ -74,28 +77,25 @@ def figure(group: Group, metrics: Sequence[str], **options: Any) -> dict[str, An
 def arrays(block: Bucketed, uuid: str, metrics: Sequence[str]) -> dict[str, Any]:
     """Return the values for `figure`, in the order of its traces."""
     found = [_levels(block, uuid, name) for name in metrics]
+    means = [column(series.mean) for series in found]
     if len(found) == 1:
-        lines: list[Trace] = traces.mean_with_band(block.times_ms, found[0].mean, found[0].minimum, found[0].maximum)
+        low, high = column(found[0].minimum), column(found[0].maximum)
+        lines: list[Trace] = traces.mean_with_band(block.times_ms, means[0], low, high)
     else:
-        lines = [traces.line(series.mean) for series in found]
-    return {"traces": lines, **traces.gaps(block.times_ms, [series.mean for series in found])}
+        lines = [traces.line(mean) for mean in means]
+    return {"traces": lines, **traces.gaps(block.times_ms, means)}
 
 
 def _levels(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:
-    gap: Column = [None] * len(block.times_ms)
-    found = block.series.get(uuid, {}).get(metric)
-    if found is None:
-        return BucketedMetric(gap, gap, gap, gap)
+    found = block.of(uuid, metric)
     if catalog.BY_NAME[metric].kind is not Kind.COUNTER:
         return found
     rate = _rate(found.increase, block.step_seconds)
     return BucketedMetric(rate, rate, rate)
 
 
-def _rate(increase: Column, step_seconds: float) -> Column:
+def _rate(increase: Floats, step_seconds: float) -> Floats:
     """Return growth per second. A bucket beside a gap, and the newest one, are covered in part: their rate would be too low."""
-    known = [False, *(growth is not None for growth in increase), False]
-    return [
-        None if growth is None or not (before and after) else growth / step_seconds
-        for growth, before, after in zip(increase, known, known[2:], strict=False)
-    ]
+    known = np.concatenate(([False], ~np.isnan(increase), [False]))
+    rate: Floats = np.where(known[:-2] & known[2:], increase / step_seconds, np.nan)
+    return rate

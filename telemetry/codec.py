@@ -16,7 +16,9 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from operator import sub
+from typing import Any
 
 import zstandard
 
@@ -29,6 +31,7 @@ WIDTHS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True, write_checksum=False)
 
 Series = Sequence[int | None]
+Row = tuple[int, int, Sequence[Any]]  # metric number, place of the device, readings without a gap
 
 
 class BlockInvalid(ValueError):
@@ -40,33 +43,38 @@ def encode(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
 
     Each device's readings are `(n_ticks,)` integers between -2**62 and 2**62, None where absent.
     """
-    whole: list[tuple[int, int, Series]] = []
-    parts: dict[tuple[int, ...], list[tuple[int, int, Series]]] = {}
+    whole: list[Row] = []
+    parts: dict[tuple[int, ...], list[Row]] = {}
     n_devices = n_ticks = 0
     for number, by_device in metrics:
         n_devices = len(by_device)
         for place, readings in enumerate(by_device):
-            n_ticks = len(readings)
             if None not in readings:
                 whole.append((number, place, readings))
-            elif ticks := tuple(tick for tick, value in enumerate(readings) if value is not None):
+                continue
+            n_ticks = len(readings)
+            if ticks := tuple([tick for tick, value in enumerate(readings) if value is not None]):
                 parts.setdefault(ticks, []).append((number, place, [readings[tick] for tick in ticks]))
-    found = [_put_block(whole, b"", n_ticks, n_devices)] if whole else []
-    found += [_put_block(series, _bits(ticks, n_ticks), len(ticks), n_devices) for ticks, series in parts.items()]
+    found = [_put_block(whole, b"", n_devices)] if whole else []
+    found += [_put_block(series, _bits(ticks, n_ticks), n_devices) for ticks, series in parts.items()]
     return bytes(_compressor.compress(b"".join(found)))
 
 
-def _put_block(series: list[tuple[int, int, Series]], tick_bits: bytes, n_ticks: int, n_devices: int) -> bytes:
+def _put_block(series: list[Row], tick_bits: bytes, n_devices: int) -> bytes:
+    """All series end to end, so that the differences of all are taken in one go; those from one to the next are left out."""
+    n_ticks = len(series[0][2])
+    flat = list(chain.from_iterable([readings for _, _, readings in series]))
+    differences = list(map(sub, flat[1:], flat))
+    del differences[n_ticks - 1 :: n_ticks]
+    starts = flat[::n_ticks]
+    firsts = [starts[0], *map(sub, starts[1:], starts)]
     masks: dict[int, int] = {}
-    firsts: list[int] = []
-    differences: list[int] = []
-    before_number, before = -1, 0
-    for number, place, readings in series:
-        masks[number] = masks.get(number, 0) | 1 << place
-        first: int = readings[0]  # type: ignore[assignment]  # a block has no gaps
-        firsts.append(first - before if number == before_number else first)
-        before_number, before = number, first
-        differences += map(sub, readings[1:], readings)
+    for at, (number, place, _) in enumerate(series):
+        if number in masks:
+            masks[number] |= 1 << place
+        else:
+            masks[number] = 1 << place
+            firsts[at] = starts[at]
     mask_bytes = (n_devices + 7) // 8
     first_bytes, first_planes = _put_integers(firsts)
     difference_bytes, difference_planes = _put_integers(differences)
@@ -75,7 +83,7 @@ def _put_block(series: list[tuple[int, int, Series]], tick_bits: bytes, n_ticks:
             BLOCK_HEAD.pack(n_ticks, len(masks), first_bytes, difference_bytes),
             tick_bits,
             _little(array("H", masks)),
-            *(mask.to_bytes(mask_bytes, "little") for mask in masks.values()),
+            *[mask.to_bytes(mask_bytes, "little") for mask in masks.values()],
             first_planes,
             difference_planes,
         )

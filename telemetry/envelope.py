@@ -8,6 +8,7 @@ import hashlib
 import secrets
 from base64 import b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgpack
@@ -20,6 +21,7 @@ VERSION = 1
 MAX_ENVELOPE_BYTES = MAX_BYTES + 1_000
 NONCE_BYTES = 16
 _MAX_FIELDS = 16
+_KEYS_KEPT = 16_384
 _CONTEXT: Final = b"stepwatt envelope 1"
 
 
@@ -44,10 +46,16 @@ class Envelope:
         """Return the body. Raises SignatureInvalid where another key signed, or another task's message was meant."""
         signed = _signed(task, self.host, self.nonce, self.expires_ms, self.body)
         try:
-            Ed25519PublicKey.from_public_bytes(public_key).verify(self.signature, signed)
+            _public_key(public_key).verify(self.signature, signed)
         except (InvalidSignature, ValueError) as error:
             raise SignatureInvalid(f"signature: {task} for {self.host} is not signed by the expected key") from error
         return self.body
+
+
+@lru_cache(maxsize=_KEYS_KEPT)
+def _public_key(raw: bytes) -> Ed25519PublicKey:
+    """A host's key is the same with each of its messages: it is read once."""
+    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 def seal(key: Ed25519PrivateKey, task: str, host: str, body: bytes) -> bytes:

@@ -99,7 +99,7 @@ def _parts(reader: _Reader, n_devices: int, n_ticks: int) -> Iterator[Part]:
         rows, places = np.nonzero(reader.bits(n_metrics, n_devices))
         n_series = rows.size
         cells += n_series * n_present
-        if ticks.size != n_present or not n_series or (np.diff(metrics) <= 0).any() or cells > MAX_CELLS:
+        if ticks.size != n_present or not n_series or (metrics[1:] <= metrics[:-1]).any() or cells > MAX_CELLS:
             raise BlockInvalid(f"ticks or metrics do not fit, or there are more than {MAX_CELLS} readings in all")
         numbers, steps = metrics[rows], np.empty((n_series, n_present), np.int64)
         steps[:, 0] = _summed_by_metric(reader.integers(first_bytes, n_series), numbers)
@@ -109,11 +109,13 @@ def _parts(reader: _Reader, n_devices: int, n_ticks: int) -> Iterator[Part]:
 
 def _summed_by_metric(differences: Steps, numbers: NDArray[np.int64]) -> Steps:
     """Return the running sums, which begin anew with each metric's first series."""
-    sums = differences.cumsum()
-    begins = np.flatnonzero(np.diff(numbers, prepend=-1))
-    before = np.where(begins, sums[begins - 1], 0)
-    spread: Steps = np.repeat(before, np.diff(begins, append=numbers.size))
-    return sums - spread
+    sums: Steps = differences.cumsum()
+    begins = np.flatnonzero(numbers[1:] != numbers[:-1]) + 1
+    if begins.size:
+        lengths = np.empty(begins.size, np.int64)
+        lengths[:-1], lengths[-1] = begins[1:] - begins[:-1], numbers.size - begins[-1]
+        sums[begins[0] :] -= np.repeat(sums[begins - 1], lengths)
+    return sums
 
 
 def of_columns(columns: Mapping[str, Sequence[Sequence[float | None]]]) -> list[Part]:

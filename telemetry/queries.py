@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin
+from django.db.models import Q
+
+from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin, Severity
 from telemetry.catalog import AbsentReason
-from telemetry.health import Health, is_read, judge
+from telemetry.health import Health, alerts, is_read, judge, rules
 from telemetry.store import latest as newest
 from telemetry.wire import DeviceProcess
 
@@ -115,8 +117,11 @@ class HostState:
 
 @dataclass(frozen=True, slots=True)
 class FleetState:
+    """Hosts at a moment: of one cluster, of all where it is "", or else some that were chosen."""
+
     now: datetime
     hosts: list[HostState]
+    cluster: str | None = None
 
     @property
     def counted(self) -> list[DeviceState]:
@@ -154,6 +159,7 @@ class Attention:
     detail: str
     since: datetime | None
     url: str
+    acknowledged_by: str = ""
 
 
 def counted(devices: Sequence[DeviceState]) -> list[DeviceState]:
@@ -190,7 +196,7 @@ def total(values: Iterable[float | None]) -> float | None:
 def fleet_state(now: datetime, *, cluster: str = "") -> FleetState:
     """Return every host with its devices, by name. Four queries, whatever the size of the fleet."""
     hosts = Host.objects.filter(cluster=cluster) if cluster else Host.objects.all()
-    return FleetState(now, _states(list(hosts.prefetch_related("devices")), now))
+    return FleetState(now, _states(list(hosts.prefetch_related("devices")), now), cluster)
 
 
 def host_state(host: Host, now: datetime) -> HostState:
@@ -202,27 +208,35 @@ def device_state(device: Device, now: datetime) -> DeviceState:
 
 
 def attention(state: FleetState) -> list[Attention]:
-    """Return what needs a person, gravest first: silent hosts, then devices that are lost, failing or slowed down."""
-    items = []
-    for host in state.hosts:
-        url = f"/hosts/{host.host.name}/"
-        if not host.host.has_reported:
-            continue  # it was added, and nobody has joined it yet: its page says so
-        if host.health is Health.SILENT:
-            items.append(Attention(Health.CRIT, f"{host.host.name} silent", host.note, host.host.last_seen_at, url))
-            continue
-        items += [
-            Attention(
-                d.health,
-                f"{host.host.name} {d.device.title}: {d.note}",
-                d.advice or d.device.model,
-                None if d.values else d.read_at,  # for how long it has been slow is not known
-                f"/devices/{d.device.uuid}/",
-            )
-            for d in host.devices
-            if d.health in {Health.CRIT, Health.WARN}
-        ]
-    return sorted(items, key=lambda item: item.health is not Health.CRIT)
+    """Return what needs a person: the open alerts, gravest first, those that somebody has acknowledged last.
+
+    Equal alerts of several devices of a host are one line.
+    """
+    found = alerts.open_alerts().filter(severity__in=_NEEDS_A_PERSON).select_related("host", "device")
+    if state.cluster != "":
+        found = found.filter(Q(host__in=[host.host for host in state.hosts]) | Q(subject=f"cluster:{state.cluster}"))
+    folded: dict[tuple[object, ...], list[Event]] = {}
+    for event in found.order_by("first_at", "device__index"):
+        place = event.host_id if event.device_id else event.subject
+        folded.setdefault((event.rule, event.severity, place, event.acknowledged_by), []).append(event)
+    items = [_attention(events) for events in folded.values()]
+    return sorted(items, key=lambda item: (bool(item.acknowledged_by), item.health is not Health.CRIT))
+
+
+_NEEDS_A_PERSON = {Severity.CRITICAL: Health.CRIT, Severity.WARNING: Health.WARN}
+
+
+def _attention(events: Sequence[Event]) -> Attention:
+    first, n = events[0], len(events)
+    where, url, text = first.subject.replace(":", " ", 1), f"/events/?rule={first.rule}", first.text
+    if first.host is not None:
+        where, url = first.host.name, f"/hosts/{first.host.name}/"
+    if first.device is not None and n == 1:
+        where, url = f"{where} {first.device.title}", f"/devices/{first.device.uuid}/"
+    if n > 1:
+        where, text = f"{where}, {n} devices", rules.words(first.rule)
+    detail, health = first.detail.get("action", ""), _NEEDS_A_PERSON[Severity(first.severity)]
+    return Attention(health, f"{where}: {text}", detail, first.first_at, url, first.acknowledged_by)
 
 
 _GRAVITY = {Health.OK: 0, Health.SILENT: 1, Health.WARN: 2, Health.CRIT: 3}

@@ -60,6 +60,17 @@ def read(payload: bytes) -> tuple[Batch, list[Part]]:
         raise MessageInvalid(f"body: {error}") from error
 
 
+def is_same(one: bytes, other: bytes) -> bool:
+    """Tell whether two messages that were read before say the same: a batch may be packed anew when it is sent again."""
+    if one == other:
+        return True
+    a, b = read_message(one, MAX_BYTES), read_message(other, MAX_BYTES)
+    heads = [_read_head(message.get("head")) for message in (a, b)]
+    return a.get("body") == b.get("body") and all(
+        heads[0].get(key) == heads[1].get(key) for key in ("times", "machine")
+    )
+
+
 def _message(payload: bytes) -> dict[str, Any]:
     message = read_message(payload, MAX_BYTES)
     if message.get("v") not in READ_VERSIONS:

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from celery import shared_task
 from django.db import IntegrityError, InterfaceError, OperationalError, connection
 
-from telemetry import authentic, ingest, reported, rollups, upkeep
+from telemetry import acknowledgements, authentic, ingest, reported, rollups, upkeep
 from telemetry.grouped import GroupTask
+from telemetry.health.watch import watch
 from telemetry.notices import NOTICE_TASK
+from telemetry.store import compact as compaction
 from telemetry.wire import INGEST_TASK, MessageInvalid
 
 logger = logging.getLogger(__name__)
@@ -53,11 +55,26 @@ def ingest_notice(payload: bytes) -> None:
         logger.warning("a notice was refused: %s", error)
 
 
+@shared_task(name="telemetry.acknowledge_batches")
+def acknowledge_batches() -> None:
+    acknowledgements.send_due(datetime.now(UTC))
+
+
 @shared_task(name="telemetry.roll_up")
 def roll_up() -> None:
     rollups.roll_up(budget_seconds=8)
 
 
+@shared_task(name="telemetry.compact")
+def compact() -> None:
+    compaction.compact(datetime.now(UTC), budget_seconds=5)
+
+
 @shared_task(name="telemetry.retire")
 def retire() -> None:
     upkeep.keep(datetime.now(UTC), budget_seconds=60)
+
+
+@shared_task(name="telemetry.watch_health")
+def watch_health() -> None:
+    watch(datetime.now(UTC))

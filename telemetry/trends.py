@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleet.models import Device
-from telemetry.store import read
+from fleet.models import ACCELERATORS, Device, DeviceKind, Host
+from telemetry import catalog
+from telemetry.models import GroupKind, RollupGroup
+from telemetry.store import across, groups, read
+from telemetry.store.across import Across
 from telemetry.store.read import Bucketed
+from telemetry.store.samples import Floats
 
 MAX_POINTS = 4_000
+_KINDS = {groups.ACCELERATOR: ACCELERATORS, groups.CPU: (DeviceKind.CPU,), groups.NODE: (DeviceKind.NODE,)}
 
 
 def device_series(
@@ -19,37 +24,81 @@ def device_series(
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """One metric over time per group: each list `(n_buckets,)`, None in a gap."""
+    """One metric over time per group: each `(n_buckets,)`, NaN in a gap."""
 
     times_ms: list[int]
     step_seconds: float
-    mean: dict[str, list[float | None]]
-    p10: dict[str, list[float | None]]
-    p90: dict[str, list[float | None]]
-    total: dict[str, list[float | None]]
+    mean: dict[str, Floats]
+    p10: dict[str, Floats]
+    p90: dict[str, Floats]
+    total: dict[str, Floats]
+
+    @classmethod
+    def of(cls, times_ms: list[int], step_seconds: float, found: dict[str, Across]) -> "Trend":
+        columns = (
+            {key: getattr(found[key], name) for key in sorted(found)} for name in ("mean", "p10", "p90", "total")
+        )
+        return cls(times_ms, step_seconds, *columns)
 
 
 def trend(
-    devices: Sequence[Device], metric: str, start_ms: int, end_ms: int, points: int, *, group_by: str = ""
-) -> Trend:
-    """Return mean, p10, p90 and sum of a gauge across the devices of each group.
+    metric: str, start_ms: int, end_ms: int, points: int, *, cluster: str = "", group_by: str = ""
+) -> Trend:  # fmt: skip
+    """Return mean, p10, p90 and sum of a gauge across the counted devices of each group.
 
-    `group_by` is "" for one group, cluster, model, host, or label:<key>.
-    A bucket speaks of the devices that gave a value in it: one that falls silent leaves the sum.
+    `group_by` is "" for one group, cluster, model, host, or label:<key>; `cluster` is all that is looked at, "" is the fleet.
+    A bucket speaks of the devices that gave a value in it: one that falls silent leaves the sum. What it costs does not grow
+    with the fleet, but where each host is a group, or a metric has no statistics across devices.
     """
-    block = read.bucketed(devices, [metric], start_ms, end_ms, min(points, MAX_POINTS))
-    groups: dict[str, list[str]] = {}
+    points = min(points, MAX_POINTS)
+    counted = groups.class_of_fleet(cluster)
+    kept = _kept_groups(cluster, group_by, counted) if catalog.BY_NAME[metric].across else None
+    if kept is None or read.is_fine(_n_hosts(cluster), start_ms, end_ms, points):
+        return _of_devices(_devices(cluster, counted), metric, start_ms, end_ms, points, group_by)
+    grid, found = across.of_groups(kept, metric, start_ms, end_ms, points)
+    return Trend.of(grid.times_ms.tolist(), grid.step_ms / 1000, found)
+
+
+def clusters() -> list[str]:
+    """Return the clusters of the counted devices, by name."""
+    counted = Device.objects.filter(groups.whole_devices(), kind__in=_KINDS[groups.class_of_fleet()])
+    return list(counted.order_by("host__cluster").values_list("host__cluster", flat=True).distinct())
+
+
+def _n_hosts(cluster: str) -> int:
+    return (Host.objects.filter(cluster=cluster) if cluster else Host.objects.all()).count()
+
+
+def _kept_groups(cluster: str, group_by: str, counted: str) -> dict[int, str] | None:
+    """Return the groups by id, of which the store keeps statistics, with their names; None where it keeps none of these."""
+    kept = RollupGroup.objects.filter(devices=counted)
+    if group_by in {"", "cluster"} and (cluster or group_by):
+        kept = kept.filter(kind=GroupKind.CLUSTER, **({"value": cluster} if cluster else {}))
+    elif not group_by:
+        kept = kept.filter(kind=GroupKind.FLEET)
+    elif cluster or group_by == "host":
+        return None
+    elif group_by == "model":
+        kept = kept.filter(kind=GroupKind.MODEL)
+    else:
+        kept = kept.filter(kind=GroupKind.LABEL, key=group_by.removeprefix("label:"))
+    return {pk: value if group_by else "" for pk, value in kept.values_list("pk", "value")}
+
+
+def _devices(cluster: str, counted: str) -> list[Device]:
+    found = Device.objects.filter(groups.whole_devices(), kind__in=_KINDS[counted]).select_related("host")
+    return list(found.filter(host__cluster=cluster) if cluster else found)
+
+
+def _of_devices(
+    devices: Sequence[Device], metric: str, start_ms: int, end_ms: int, points: int, group_by: str
+) -> Trend:  # fmt: skip
+    block = read.bucketed(devices, [metric], start_ms, end_ms, points)
+    uuids: dict[str, list[str]] = {}
     for device in devices:
-        groups.setdefault(_group_key(device, group_by), []).append(device.uuid)
-    summaries = {key: read.across(block, metric, uuids) for key, uuids in sorted(groups.items())}
-    return Trend(
-        times_ms=block.times_ms,
-        step_seconds=block.step_seconds,
-        mean={key: summary.mean for key, summary in summaries.items()},
-        p10={key: summary.p10 for key, summary in summaries.items()},
-        p90={key: summary.p90 for key, summary in summaries.items()},
-        total={key: summary.total for key, summary in summaries.items()},
-    )
+        uuids.setdefault(_group_key(device, group_by), []).append(device.uuid)
+    found = {key: across.of_devices(block, metric, of_group) for key, of_group in uuids.items()}
+    return Trend.of(block.times_ms, block.step_seconds, found)
 
 
 def _group_key(device: Device, group_by: str) -> str:

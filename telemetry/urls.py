@@ -18,6 +18,7 @@ urlpatterns = [
     path("devices/<path:uuid>/arrays/", data.device_arrays, name="device-arrays"),
     path("devices/<path:uuid>/", device.device, name="device"),
     path("events/", events.events, name="events"),
+    path("events/<int:pk>/acknowledge/", events.acknowledge, name="event-acknowledge"),
     path("settings/", settings.settings_page, name="settings"),
     path("dist/", dist.index, name="dist"),
     path("dist/<str:name>", dist.file, name="dist-file"),

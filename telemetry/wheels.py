@@ -53,6 +53,7 @@ _AGENT: dict[str, Any] = {
     "optional-dependencies": {
         "jobs": ["torch>=2.6,<3"],
         "tpu": ["tpu-info>=0.14,<1"],
+        "kubernetes": ["grpcio>=1.60,<2"],
         "amd": ["amdsmi>=6.4"],
     },
     "scripts": {"stepwatt-agent": "telemetry.agent.__main__:main"},

@@ -5,15 +5,16 @@ Written by the agent's batcher, read by the server (received.py), each inside a 
 A message is the map {"v", "head", "body"}: `head` is a zstd frame of a msgpack map, `body` holds the readings (codec.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import zstandard
 
 from telemetry import catalog, codec, header
 from telemetry.batch import Batch, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+from telemetry.catalog import AbsentReason
 from telemetry.fields import (
     HOST_NAME,
     MessageInvalid,
@@ -30,13 +31,15 @@ __all__ = [
     "HOST_NAME", "INGEST_QUEUE", "INGEST_TASK", "LATEST_MS", "MAX_BYTES", "MAX_DEVICES", "MAX_EVENTS", "MAX_PROCESSES",
     "MAX_SPAN_MS", "MAX_TICKS", "UUID", "VERSION", "Batch", "DeviceEvent", "DeviceInfo", "DeviceKind",
     "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "host_queue", "integer", "mapping", "matching", "number",
-    "pack", "read_message", "text",
+    "pack", "read_message", "renamed", "text",
 ]  # fmt: skip
 
 VERSION = 3
 MAX_BYTES = 4_000_000
 MAX_TICKS = 10_000
 MAX_SPAN_MS = 86_400_000  # what one message may make dirty
+_HOSTS_KEPT = 4096
+_INTEGERS = frozenset((int, type(None)))
 _LEVEL = 9  # of a few hundred bytes: higher ones find no more, lower ones less
 
 INGEST_TASK = "telemetry.ingest_batch"
@@ -44,6 +47,7 @@ INGEST_QUEUE = "telemetry"
 
 # Without the frame's checksum: the envelope's signature covers it all.
 _compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True, write_checksum=False)
+_decompressor = zstandard.ZstdDecompressor()
 
 
 def host_queue(name: str) -> str:
@@ -67,10 +71,19 @@ def pack(batch: Batch) -> bytes:
     return bytes(msgpack.packb({"v": VERSION, "head": head, "body": body}))
 
 
+def renamed(payload: bytes, epoch: str, sequence: int) -> bytes:
+    """Return a packed batch under another name; nothing else of it changes. `payload` is of `pack`'s own making."""
+    message = msgpack.unpackb(payload)
+    head = msgpack.unpackb(_decompressor.decompress(message["head"]), strict_map_key=False)
+    head |= {"epoch": bytes.fromhex(epoch), "seq": sequence}
+    return bytes(msgpack.packb(message | {"head": _compressor.compress(msgpack.packb(head))}))
+
+
 def _head(batch: Batch) -> dict[str, Any]:
     """Return the batch without its readings; what is empty is left out."""
     places = {device.uuid: place for place, device in enumerate(batch.devices)}
     times = batch.times_ms
+    told = _told(batch, places)
     head: dict[str, Any] = {
         "host": batch.host,
         "epoch": bytes.fromhex(batch.epoch),
@@ -80,9 +93,9 @@ def _head(batch: Batch) -> dict[str, Any]:
         "times": [times[0], *(later - earlier for earlier, later in pairwise(times))],
         "every": batch.sample_seconds,
         "machine": bytes.fromhex(batch.machine),
-        # As bytes of their own, which are the same in each batch: the server checks them once (received.py).
-        "devices": msgpack.packb({"devices": [header.put_device(device) for device in batch.devices]}),
-        "absent": msgpack.packb({"absent": header.put_absent(batch.absent, places)}) if batch.absent else b"",
+        # As bytes of their own, which are the same in each batch: they are packed once, and the server checks them once.
+        "devices": told.devices_bytes,
+        "absent": told.absent_bytes,
         "events": [header.put_event(event, places) for event in batch.events],
         "processes": header.put_processes(batch.processes, places),
     }
@@ -94,15 +107,40 @@ def _head(batch: Batch) -> dict[str, Any]:
     return head
 
 
-def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[list[int | None]]:
+class _Told(NamedTuple):
+    """What hardly changes from one batch of a host to the next, and its bytes."""
+
+    devices: Sequence[DeviceInfo]
+    absent: Mapping[str, Mapping[str, AbsentReason]]
+    devices_bytes: bytes
+    absent_bytes: bytes
+
+
+_last_told: dict[str, _Told] = {}  # by host
+
+
+def _told(batch: Batch, places: Mapping[str, int]) -> _Told:
+    last = _last_told.get(batch.host)
+    if last and batch.devices == last.devices and batch.absent == last.absent:
+        return last
+    devices = msgpack.packb({"devices": [header.put_device(device) for device in batch.devices]})
+    absent = msgpack.packb({"absent": header.put_absent(batch.absent, places)}) if batch.absent else b""
+    if len(_last_told) >= _HOSTS_KEPT:  # a simulation's
+        _last_told.clear()
+    told = _last_told[batch.host] = _Told(batch.devices, batch.absent, devices, absent)
+    return told
+
+
+def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[Sequence[int | None]]:
     """Return the readings in steps of the resolution; a step of 1 leaves integers of any size as they are."""
-    steps: list[list[int | None]] = []
+    steps: list[Sequence[int | None]] = []
     before: Sequence[float | None] | None = None
     for values in block:
         if values == before:  # two in three metrics are the same on all devices
             steps.append(steps[-1])
         elif resolution == 1:
-            steps.append([None if value is None else round(value) for value in values])
+            is_whole = _INTEGERS.issuperset(map(type, values))
+            steps.append(values if is_whole else [None if value is None else round(value) for value in values])  # type: ignore[arg-type]
         else:
             steps.append([None if value is None else round(value / resolution) for value in values])
         before = values

@@ -3,7 +3,7 @@
 import pytest
 from django.conf import settings
 
-pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack"]
+pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack", "tests.databases"]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -18,9 +18,9 @@ from django.utils import timezone
 from fleet.models import Host, Origin
 from telemetry import envelope
 from telemetry.agent.context import Submit
+from telemetry.agent.names import Names, Parcel
 from telemetry.simulation.fleet import BATCH_TICKS, SAMPLE_SECONDS, Fleet, RunPlace, Shape
 from telemetry.simulation.training import SimulatedStep
-from telemetry.wire import INGEST_TASK
 from training.host.steps import MAX_STEPS
 from training.wire import STEPS_TASK, StepTiming, pack_steps
 
@@ -63,10 +63,18 @@ def enrol(shape: Shape, cluster: str) -> Keys:
     return keys
 
 
-class Sending(Protocol):
-    """What the agent's sender does: takes a sealed message at once, and tells when the broker has it."""
+class Line(Protocol):
+    """The agent's way to the server: its sender, with an outbox over a spool."""
 
-    submit: Submit
+    submit: Submit  # takes a sealed message at once, and tells when the broker has it
+
+    def submit_batch(self, parcel: Parcel) -> None: ...
+
+    def names(self, host: str, machine: str) -> Names: ...
+
+    def n_unsent(self) -> int:
+        """Return how many batches the broker, while it is reached, has not taken yet."""
+        ...
 
 
 class Simulation:
@@ -76,7 +84,7 @@ class Simulation:
         self,
         shape: Shape,
         keys: Keys,
-        submit: Submit,
+        line: Line,
         *,
         span: float | None = None,
         speed: float = 1.0,
@@ -86,13 +94,13 @@ class Simulation:
         """`n_unread` tells how many messages lie in the broker."""
         self.stop = Event()
         self.seconds_behind = 0.0
-        self._keys, self._submit, self._clock = keys, submit, clock
+        self._keys, self._line, self._clock = keys, line, clock
         self._span, self._speed, self._n_unread = span, speed, n_unread
         self._began = clock()
         self._start = self._began + (span or 0.0) / speed - (span or 0.0)
         self._now = self._start
         self._free = BoundedSemaphore(_MOST_WAITING)
-        self.fleet = Fleet(shape, lambda: self._now, lambda host, body: self._send(INGEST_TASK, host, body))
+        self.fleet = Fleet(shape, lambda: self._now, self._send_batch, line.names)
         self._steps = StepTimings(self.fleet, f"{shape.seed}/steps")
 
     def run(self) -> None:
@@ -129,13 +137,24 @@ class Simulation:
 
     def _send_steps(self) -> None:
         for host, body in self._steps.take(self._now):
-            self._send(STEPS_TASK, host, body)
+            while not self._free.acquire(timeout=0.5):
+                if self.stop.is_set():
+                    return  # the broker is away, and so are the last messages
+            sealed = envelope.seal(self._keys[host], STEPS_TASK, host, body)
+            self._line.submit(STEPS_TASK, sealed, on_sent=self._free.release)
 
-    def _send(self, task: str, host: str, body: bytes) -> None:
-        while not self._free.acquire(timeout=0.5):
-            if self.stop.is_set():
-                return  # the broker is away, and so are the last messages
-        self._submit(task, envelope.seal(self._keys[host], task, host, body), on_sent=self._free.release)
+    def _send_batch(self, parcel: Parcel) -> None:
+        while self._line.n_unsent() >= _MOST_WAITING and not self.stop.wait(0.05):
+            pass
+        self._line.submit_batch(parcel)
+
+
+def report(fleet: Fleet) -> dict[str, dict[str, object]]:
+    """Return what each host made: the epoch of its batches, how many they were, and the readings in them."""
+    return {
+        machine.host: {"epoch": host.names.epoch, "batches": host.n_batches, "samples": host.n_samples}
+        for machine, host in zip(fleet.machines, fleet.hosts, strict=True)
+    }
 
 
 class StepTimings:

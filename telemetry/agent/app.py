@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import FrameType
 from typing import Any
-from uuid import uuid4
 
 from celery import Celery
 from celery.platforms import SecurityWarning
@@ -22,7 +21,10 @@ from celery.signals import setup_logging
 from celery.worker import state
 
 from telemetry import notices
+from telemetry.acknowledgement import ACKNOWLEDGE_TASK
 from telemetry.agent import tasks
+from telemetry.agent.acknowledging import Acknowledging
+from telemetry.agent.backends.allocation import Allocations
 from telemetry.agent.backends.amd import AmdBackend
 from telemetry.agent.backends.cpu import CpuBackend
 from telemetry.agent.backends.identity import machine_id
@@ -32,6 +34,7 @@ from telemetry.agent.backends.protocol import Backend
 from telemetry.agent.backends.tpu import TpuBackend
 from telemetry.agent.batcher import Batcher
 from telemetry.agent.batching import BatchMaker, machine_digest
+from telemetry.agent.clock_offset import ClockOffset
 from telemetry.agent.collector import Collector
 from telemetry.agent.config import AgentConfig, ConfigInvalid
 from telemetry.agent.context import AgentContext, Extension
@@ -40,13 +43,15 @@ from telemetry.agent.drivers import DriverControl
 from telemetry.agent.job_software import JobSoftware
 from telemetry.agent.keys import Seal
 from telemetry.agent.orders import OrderDesk
+from telemetry.agent.outbox import Outbox
 from telemetry.agent.own_cost import OwnCost
 from telemetry.agent.sampler import Sampler
 from telemetry.agent.sender import Sender
+from telemetry.agent.spool import Spool
 from telemetry.agent.steps import StepListener
 from telemetry.notices import NOTICE_TASK
 from telemetry.transport import CELERY_OPTIONS, broker_tls
-from telemetry.wire import INGEST_TASK, host_queue
+from telemetry.wire import host_queue
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +94,8 @@ def run(config: AgentConfig) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     setup_logging.connect(_keep_logging)
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).addFilter(_is_worth_a_line)
     warnings.filterwarnings("ignore", category=SecurityWarning)  # about root and pickle, which is not accepted here
     with (config.directory / "lock").open("w") as lock:
         try:
@@ -138,7 +145,7 @@ def _note_end(number: int, frame: FrameType | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What the agent is made of; each has `start` and `stop`, but `orders`."""
+    """What the agent is made of; each has `start` and `stop`, but `orders` and `acknowledging`."""
 
     sender: Sender
     sampler: Sampler
@@ -146,22 +153,31 @@ class _Parts:
     listener: StepListener
     software: JobSoftware
     orders: OrderDesk
+    acknowledging: Acknowledging
     drivers: DriverControl
     control: ControlSocket
 
     @classmethod
     def of(cls, config: AgentConfig, app: Celery) -> "_Parts":
-        sender = Sender(app, Seal(config.directory, config.host))
+        spool = Spool(config.directory, limit_bytes=config.spool_bytes, limit_seconds=config.spool_seconds)
+        outbox, offset = Outbox(spool), ClockOffset()
+        sender = Sender(app, Seal(config.directory, config.host), outbox)
         listener = StepListener(config.socket_path)
         software = JobSoftware(config.job_python)
-        cost = OwnCost(lambda: sampler.take_lateness(), sender.cost, lambda: listener.refused)  # noqa: PLW0108 — made below
-        collector = Collector(_backends(config, cost), config.sample_seconds, power_period=config.power_seconds)
+        told = (outbox.cost, offset.cost)
+        cost = OwnCost(lambda: sampler.take_lateness(), told, lambda: listener.refused)  # noqa: PLW0108 — made below
+        collector = Collector(
+            _backends(config, cost),
+            config.sample_seconds,
+            power_period=config.power_seconds,
+            allocations=Allocations.of_this_host(os.environ),
+        )
         sampler = Sampler(collector, config.sample_seconds, power_period=config.power_seconds)
         machine = machine_digest(machine_id(config.directory))
         batcher = Batcher(
-            BatchMaker(config.host, machine, uuid4().hex, config.sample_seconds),
+            BatchMaker(config.host, machine, outbox.names(config.host, machine), config.sample_seconds),
             sampler,
-            lambda payload: sender.submit(INGEST_TASK, payload),
+            sender.submit_batch,
             every_ticks=round(config.batch_seconds / config.sample_seconds),
             software=software.versions,
         )
@@ -171,9 +187,10 @@ class _Parts:
             config.server_public_key,
             lambda notice: sender.submit(NOTICE_TASK, notices.pack(notice)),
         )
+        acknowledging = Acknowledging(orders, sender.acknowledge, offset)
         drivers = DriverControl(config.host, config.directory, sampler, orders, sender.submit)
         control = ControlSocket(config.directory, drivers.ask)
-        return cls(sender, sampler, batcher, listener, software, orders, drivers, control)
+        return cls(sender, sampler, batcher, listener, software, orders, acknowledging, drivers, control)
 
 
 def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
@@ -189,6 +206,7 @@ def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
 
 def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
     tasks.attach(parts.drivers)
+    tasks.attach_acknowledging(parts.acknowledging)
     context = AgentContext(
         host=config.host,
         directory=config.directory,
@@ -202,6 +220,11 @@ def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
     for name in EXTENSIONS:
         extension: Extension = import_module(name)
         extension.attach(context)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Acknowledgements come four times a minute: Celery's two lines about each would bury the rest."""
+    return ACKNOWLEDGE_TASK not in record.getMessage()
 
 
 def _keep_logging(**_: object) -> None:

@@ -1,4 +1,4 @@
-"""The batcher: every few seconds the sampler's ticks become a batch's bytes, handed to the sender.
+"""The batcher: every few seconds the sampler's ticks become a batch's bytes, handed to the sender under their name.
 
 It has no thread of its own: the one that read the last tick goes on with it, while its code and data are still at hand,
 and the sampler's other thread reads the next.
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from telemetry.agent.batching import BatchMaker
+from telemetry.agent.names import Parcel
 from telemetry.agent.sampler import Sampler
 from telemetry.wire import pack
 
@@ -17,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 class Batcher:
-    """`send` takes a batch's bytes and returns at once; `software` tells versions besides those of the backends."""
+    """`send` takes a batch and returns at once; `software` tells versions besides those of the backends."""
 
     def __init__(
         self,
         maker: BatchMaker,
         sampler: Sampler,
-        send: Callable[[bytes], None],
+        send: Callable[[Parcel], None],
         *,
         every_ticks: int,
         software: Callable[[], Mapping[str, str]] = dict,
@@ -45,12 +46,12 @@ class Batcher:
         with self._at_work:
             software = {**self._software(), **self._sampler.software()}
             for batch in self._maker.make(self._sampler.take(), software, self._sampler.topology(), time.time):
-                self._send(pack(batch))
+                self._send(Parcel(batch.host, batch.epoch, batch.sequence, pack(batch)))
 
     def _note_tick(self) -> None:
         """The first tick is a batch by itself: it is on the page at once, not after a whole period."""
         self._n_ticks += 1
-        if self._n_ticks % self._every_ticks != 0 and self._maker.sequence > 0:
+        if self._n_ticks % self._every_ticks != 0 and self._maker.n_made > 0:
             return
         try:
             self.flush()

@@ -10,6 +10,7 @@ from typing import Any
 
 from telemetry.agent.backends.identity import stable_uuid
 from telemetry.agent.backends.protocol import Reading
+from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import BY_NAME, AbsentReason
 from telemetry.wire import MAX_EVENTS, Batch, DeviceEvent, DeviceInfo, Topology
@@ -19,7 +20,9 @@ logger = logging.getLogger(__name__)
 JUMP_SECONDS = 0.25  # an offset that changes by more within one tick is a step of the wall clock, not its slewing
 TELL_SECONDS = 300.0  # software and topology are told again: the message that told them may not have come
 _LIMITS = {name: 2**62 * metric.resolution for name, metric in BY_NAME.items()}  # what the wire can carry
-_LOWEST_LIMIT = min(_LIMITS.values())
+# What is looked at together stays below the lowest limit of all; what has a lower one yet is looked at by itself.
+_LOWEST_LIMIT = 2.0**45  # the sums of memory and links stay below it
+_NARROW = frozenset(name for name, limit in _LIMITS.items() if limit < _LOWEST_LIMIT)
 _NUMBERS = frozenset((int, float))
 
 Column = Sequence[float | None]
@@ -32,16 +35,16 @@ def machine_digest(machine_id: str) -> str:
 
 
 class BatchMaker:
-    """Makes one agent's batches. `(epoch, sequence)` names each for ever: the epoch (32 hex digits) is new with each start.
+    """Makes one agent's batches.
 
-    `machine` is `machine_digest` of the machine's id; `sample_seconds` lie between two full ticks.
+    `machine` is `machine_digest` of the machine's id; `names` gives each batch its own, and keeps the clock's segment over
+    restarts: another offset than that of the batch before begins a new one, so that a reboot does too. `sample_seconds`
+    lie between two full ticks.
     """
 
-    def __init__(self, host: str, machine: str, epoch: str, sample_seconds: float) -> None:
-        self._host, self._machine, self._epoch, self._sample_seconds = host, machine, epoch, sample_seconds
-        self.sequence = 0
-        self._segment = 0
-        self._offset: float | None = None
+    def __init__(self, host: str, machine: str, names: Names, sample_seconds: float) -> None:
+        self._host, self._machine, self._names, self._sample_seconds = host, machine, names, sample_seconds
+        self.n_made = 0
         self._software: Mapping[str, str] | None = None
         self._topology: Topology | None = None
         self._told = (-1, 0.0)  # the segment and the boot seconds in which both were last told
@@ -55,20 +58,22 @@ class BatchMaker:
         Software and topology are told when they changed, in each new segment, and every TELL_SECONDS.
         """
         for part in self._segments(ticks):
+            self.n_made += 1
             yield self._batch(part, software, topology, int(now() * 1000))
-            self.sequence += 1
 
     def _segments(self, ticks: Sequence[Tick]) -> Iterator[list[Tick]]:
         part: list[Tick] = []
+        names = self._names
         for tick in sorted(ticks, key=lambda tick: tick.boot_seconds):  # a message whose times fall is refused whole
-            if self._offset is not None and abs(tick.wall_offset_seconds - self._offset) > JUMP_SECONDS:
+            if names.offset is not None and abs(tick.wall_offset_seconds - names.offset) > JUMP_SECONDS:
                 if part:
                     yield part
                 part = []
-                self._segment += 1
-                jump = tick.wall_offset_seconds - self._offset
-                logger.warning("the wall clock jumped by %.1f s: a new segment begins", jump)
-            self._offset = tick.wall_offset_seconds
+                names.segment += 1
+                if self.n_made:  # else it is the machine's next start
+                    jump = tick.wall_offset_seconds - names.offset
+                    logger.warning("the wall clock jumped by %.1f s: a new segment begins", jump)
+            names.offset = tick.wall_offset_seconds
             part.append(tick)
         if part:
             yield part
@@ -78,11 +83,12 @@ class BatchMaker:
         devices = {uuid: device for tick in ticks for uuid, device in tick.devices.items()}
         columns, absent = _columns(ticks, list(devices))
         self._forget_told(ticks[0].boot_seconds)
+        epoch, sequence = self._names.claim()
         batch = Batch(
             host=self._host,
-            epoch=self._epoch,
-            sequence=self.sequence,
-            segment=self._segment,
+            epoch=epoch,
+            sequence=sequence,
+            segment=self._names.segment,
             sent_ms=sent_ms,
             times_ms=[round((tick.boot_seconds + offset) * 1000) for tick in ticks],
             sample_seconds=self._sample_seconds,
@@ -100,9 +106,9 @@ class BatchMaker:
 
     def _forget_told(self, boot_seconds: float) -> None:
         segment, at = self._told
-        if segment != self._segment or boot_seconds - at >= TELL_SECONDS:
+        if segment != self._names.segment or boot_seconds - at >= TELL_SECONDS:
             self._software = self._topology = None
-            self._told = (self._segment, boot_seconds)
+            self._told = (self._names.segment, boot_seconds)
 
     def _take_events(self, ticks: Sequence[Tick], devices: Mapping[str, DeviceInfo]) -> list[DeviceEvent]:
         """Return the events of this batch's devices; those of others wait, as a message names no device that it lacks."""
@@ -145,7 +151,7 @@ def _read(
         rows, reasons = _parted(_rows(ticks, uuid))
         is_sound = _is_sound(rows)
         for metric, raw in rows:
-            column, reason = (raw, None) if is_sound else _checked(raw, _LIMITS[metric])
+            column, reason = (raw, None) if is_sound and metric not in _NARROW else _checked(raw, _LIMITS[metric])
             if column is not None:
                 found.setdefault(metric, {})[uuid] = column
             if reason is not None:

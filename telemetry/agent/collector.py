@@ -7,6 +7,7 @@ With threads the sampler gives each of its own a Watch, so that a call that hang
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from telemetry.agent.backends.allocation import Allocations
 from telemetry.agent.backends.protocol import Backend, Source
 from telemetry.agent.lanes import Lane, LaneState
 from telemetry.agent.ticks import Tick, boot_seconds
@@ -41,10 +42,12 @@ class Collector:
         clock: Callable[[], float] = boot_seconds,
         *,
         power_period: float | None = None,
+        allocations: Allocations | None = None,
     ) -> None:
         self.lanes = [Lane(backend, clock) for backend in backends]
         self._period = period
         self._power_period = power_period or period
+        self._allocations = allocations  # None where the backends tell that themselves: a simulation's
         self._clock = clock
         self._closer_every = max(1, round(CLOSER_SECONDS / period))
         self._n_full = 0
@@ -66,6 +69,8 @@ class Collector:
         self._fill_readings(tick, watch)
         if is_closer:
             self._look_closer(tick, watch)
+        if self._allocations is not None:
+            self._allocations.fill(tick)
 
     def settle(self, watch: Watch | None = None) -> None:
         """Let go of drivers and take them up, as it is wanted. Raises Relieved."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from telemetry.agent import membership
+from telemetry.agent import membership, spool
 from telemetry.agent.invalid import ConfigInvalid
 from telemetry.agent.membership import Membership
 
@@ -20,6 +20,8 @@ USER_DIRECTORY = Path(".local/share/stepwatt")  # under the home directory
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 _SLOWEST_BATCH_SECONDS = 10.0  # the server calls a host silent after 30 s: a lost message or two must not do that
 _FASTEST_POWER_SECONDS = 0.05  # NVML's own counter is no faster: its boards average power over 20 ms and more
+_SMALLEST_SPOOL_BYTES, _LARGEST_SPOOL_BYTES = 2.0**20, 2.0**40
+_DAY_SECONDS = 86_400.0
 _SOCKET_PATH_LIMIT = 107  # sun_path of a Unix socket address
 
 
@@ -36,6 +38,8 @@ class AgentConfig:
     sample_seconds: float
     power_seconds: float
     batch_seconds: float
+    spool_bytes: int
+    spool_seconds: float
     job_python: str
 
 
@@ -60,6 +64,11 @@ def read_config(env: Mapping[str, str]) -> AgentConfig:
         sample_seconds=sample_seconds,
         power_seconds=_number(env, "STEPWATT_POWER_SECONDS", sample_seconds, _FASTEST_POWER_SECONDS, sample_seconds),
         batch_seconds=_number(env, "STEPWATT_BATCH_SECONDS", 5.0, sample_seconds, _SLOWEST_BATCH_SECONDS),
+        spool_bytes=int(
+            _number(env, "STEPWATT_SPOOL_BYTES", spool.LIMIT_BYTES, _SMALLEST_SPOOL_BYTES, _LARGEST_SPOOL_BYTES)
+        ),
+        spool_seconds=_number(env, "STEPWATT_SPOOL_DAYS", spool.LIMIT_SECONDS / _DAY_SECONDS, 0.01, 365.0)
+        * _DAY_SECONDS,
         job_python=env.get("STEPWATT_JOB_PYTHON") or sys.executable,
     )
 

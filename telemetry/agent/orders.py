@@ -63,17 +63,7 @@ class OrderDesk:
         `is_redelivery`: the broker says that it hands the message out again. Soon after the order was taken, that is no
         attack: what it asked for was done, or the server asks again by a new order. Later, nobody believes the broker.
         """
-        order = self._read(task, payload, now_ms)
-        if order.host != self._host:
-            self._refuse(
-                NoticeKind.FORGED_ORDER, now_ms, f"{task}: an order for {order.host[:63]} came to {self._host}"
-            )
-        try:
-            body = order.verify(task, self._server_public_key)
-        except SignatureInvalid:
-            self._refuse(NoticeKind.FORGED_ORDER, now_ms, f"{task}: an order that the server's key did not sign")
-        if len(order.nonce) != NONCE_BYTES:
-            self._refuse(NoticeKind.FORGED_ORDER, now_ms, f"{task}: a message of the server that is no order")
+        order, body = self._verified(task, payload, now_ms)
         with self._lock:
             taken = self._seen.get(order.nonce)
             obstacle = "" if taken else self._remember(order.nonce, _Taken(order.expires_ms, now_ms))
@@ -85,6 +75,28 @@ class OrderDesk:
         if taken:
             self._refuse(NoticeKind.REPLAYED_ORDER, now_ms, f"{task}: an order that this host took before")
         return body
+
+    def open_repeatable(self, task: str, payload: object, now_ms: int) -> bytes:
+        """Return the body of an order that does no harm when it comes twice or late. Raises OrderRefused.
+
+        It is this host's and signed by the server; its nonce is not noted, and its expiry not asked for.
+        """
+        return self._verified(task, payload, now_ms)[1]
+
+    def _verified(self, task: str, payload: object, now_ms: int) -> tuple[Envelope, bytes]:
+        """Return an order for this host that the server's key signed, and its body."""
+        order = self._read(task, payload, now_ms)
+        if order.host != self._host:
+            self._refuse(
+                NoticeKind.FORGED_ORDER, now_ms, f"{task}: an order for {order.host[:63]} came to {self._host}"
+            )
+        try:
+            body = order.verify(task, self._server_public_key)
+        except SignatureInvalid:
+            self._refuse(NoticeKind.FORGED_ORDER, now_ms, f"{task}: an order that the server's key did not sign")
+        if len(order.nonce) != NONCE_BYTES:
+            self._refuse(NoticeKind.FORGED_ORDER, now_ms, f"{task}: a message of the server that is no order")
+        return order, body
 
     def _read(self, task: str, payload: object, now_ms: int) -> Envelope:
         """Return the message. What is none is not told: whoever reaches the broker could fill the events with it."""

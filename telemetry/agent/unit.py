@@ -14,8 +14,12 @@ _SETTINGS = (
     "STEPWATT_JOB_PYTHON",
     "STEPWATT_SAMPLE_SECONDS",
     "STEPWATT_BATCH_SECONDS",
+    "STEPWATT_SPOOL_BYTES",
+    "STEPWATT_SPOOL_DAYS",
     "STEPWATT_BROKER_URL_FILE",
     "STEPWATT_BROKER_CA",
+    "STEPWATT_POD_RESOURCES_SOCKET",
+    "STEPWATT_SLURM_GPU_DIRECTORY",
 )
 
 _SYSTEM = """\
@@ -110,7 +114,7 @@ def _command() -> str:
 
 
 def _setting(name: str, value: str) -> str:
-    path = name not in {"STEPWATT_SAMPLE_SECONDS", "STEPWATT_BATCH_SECONDS"}
+    path = name.rpartition("_")[2] not in {"SECONDS", "BYTES", "DAYS"}
     return f"Environment={_quoted(f'{name}={Path(value).resolve() if path else value}')}\n"
 
 

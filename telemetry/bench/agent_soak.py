@@ -8,13 +8,12 @@ import statistics
 from pathlib import Path
 
 from telemetry.bench.agent_stand import Stand, stand
-from telemetry.bench.figure import Figure
+from telemetry.bench.figure import BenchFailed, Figure
 from telemetry.bench.process_cost import cost_of
-from telemetry.wire import INGEST_QUEUE
 
 SIDE = "soak"
 SETTLE_SECONDS = 12.0
-LOOKS = 100
+LOOK_SECONDS = 15.0  # as often as a server acknowledges
 MOST_GROWTH_MB = 1.0
 _FASTER = {"STEPWATT_SAMPLE_SECONDS": "0.1", "STEPWATT_BATCH_SECONDS": "0.5"}
 _MB = 1e6
@@ -38,10 +37,11 @@ def run(directory: Path) -> list[Figure]:
 
 
 def _watch(alone: Stand, seconds: float) -> list[int]:
-    """Return the resident bytes at LOOKS moments; the broker is emptied meanwhile, as a server would."""
+    """Return the resident bytes at each look; what came is acknowledged meanwhile, as a server would. Raises BenchFailed."""
     pid, sizes = alone.pid(SIDE), []
-    for _ in range(LOOKS):
-        alone.wait(seconds / LOOKS)
-        alone.queue.delete(INGEST_QUEUE)
+    for _ in range(max(4, round(seconds / LOOK_SECONDS))):
+        alone.wait(LOOK_SECONDS)
+        if not alone.acknowledge(SIDE):
+            raise BenchFailed("the agent sent nothing")
         sizes.append(cost_of(pid).resident_bytes)
     return sizes

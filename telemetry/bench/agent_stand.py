@@ -6,12 +6,14 @@ Called by the agent's benches. The stub is built by the tests' own module, from 
 import importlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import psutil
+from celery import Celery
 from django.conf import settings
 from redis import Redis
 
@@ -20,14 +22,19 @@ from fleet.child import Child
 from fleet.processes import agent_command, agent_environment
 from fleet.settings import BASE_DIR, embedded_broker_url
 from fleet.supervisor import Console, Supervisor
+from telemetry.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement, pack
 from telemetry.agent.membership import enrol_here
+from telemetry.bench.agent_wire import sent_by
 from telemetry.bench.figure import BenchFailed
-from telemetry.wire import INGEST_QUEUE
+from telemetry.envelope import seal_order
+from telemetry.transport import CELERY_OPTIONS
+from telemetry.wire import INGEST_QUEUE, host_queue
 
 DEVICES = 8
 _STUB_BUILDER = "tests.nvml_stub.build"
 _BROKER_SECONDS = 10.0
 _MARK = "STEPWATT_BENCH_SIDE"
+_ORDER_MS = 60_000
 
 
 class Stand:
@@ -37,6 +44,8 @@ class Stand:
         self._supervisor, self._directory = supervisor, directory
         self.broker_url = _start_broker(supervisor, directory / "broker")
         self.queue = Redis.from_url(self.broker_url)
+        self._app = Celery(broker=self.broker_url, fixups=[])
+        self._app.conf.update(CELERY_OPTIONS)
         self._driver = _driver(directory / "stub")
 
     def start_agent(self, side: str, **settings: str) -> None:
@@ -71,6 +80,22 @@ class Stand:
     def messages(self) -> list[bytes]:
         """Return the messages that wait in the broker for the server, oldest first."""
         return list(reversed(self.queue.lrange(INGEST_QUEUE, 0, -1)))  # type: ignore[arg-type]  # redis-py's two-way hints
+
+    def acknowledge(self, side: str) -> int:
+        """Take that host's batches out of the broker, and tell it that they are stored, as a server does; returns how many."""
+        taken = sent_by(side, self.messages())
+        self.queue.delete(INGEST_QUEUE)
+        for epoch in {sent.batch.epoch for sent in taken}:
+            of_epoch = [sent.batch for sent in taken if sent.batch.epoch == epoch]
+            newest = max(of_epoch, key=lambda batch: batch.sequence)
+            now_ms = int(time.time() * 1000)
+            told = Acknowledgement(
+                epoch, [(number, number) for number in sorted({batch.sequence for batch in of_epoch})],
+                newest.sent_ms, now_ms, now_ms,
+            )  # fmt: skip
+            order = seal_order(server_key.private(), ACKNOWLEDGE_TASK, side, pack(told), now_ms + _ORDER_MS)
+            self._app.send_task(ACKNOWLEDGE_TASK, [order], queue=host_queue(side), argsrepr="")
+        return len(taken)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def sent_by(host: str, messages: Iterable[bytes]) -> list[Sent]:
 def simulated_batches(n_gpus: int) -> list[bytes]:
     """Return what one simulated host that trains sends over SIMULATED_SECONDS, in batches of 5 s."""
     now, bodies = [_START], []
-    fleet = Fleet(Shape(1, n_gpus), lambda: now[0], lambda _, body: bodies.append(body))
+    fleet = Fleet(Shape(1, n_gpus), lambda: now[0], lambda parcel: bodies.append(parcel.body))
     for _ in range(SIMULATED_SECONDS):
         now[0] += 1.0
         fleet.tick()

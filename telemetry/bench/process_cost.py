@@ -34,6 +34,14 @@ def cost_of(pid: int) -> Cost:
         raise BenchFailed(f"process {pid} ended ({error.strerror}); what it said stands above") from error
 
 
+def cpu_seconds_of(pid: int) -> float:
+    """Return the CPU time of the process alone. Raises BenchFailed where it has ended."""
+    try:
+        return time.clock_gettime(_cpu_clock(pid))
+    except OSError as error:
+        raise BenchFailed(f"process {pid} ended ({error.strerror}); what it said stands above") from error
+
+
 def tree_cpu_seconds(pid: int) -> float:
     """Return the CPU time of the process and of all below it, those that ended and were waited for included."""
     total = 0.0

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from telemetry.bench.figure import BenchFailed
 from telemetry.bench.peer import Peer, free_port, running
-from telemetry.bench.signals import METRICS, Floats, Signals, in_units
+from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Floats, Signals, in_units
 from telemetry.bench.victoria import labels
 
 PROGRAM, TOOL = "prometheus", "promtool"
-SCRAPED_HOSTS, SCRAPED_SECONDS, SETTLE_SECONDS = 100, 20, 6
+SCRAPED_PAGES, HOSTS_PER_PAGE, SCRAPED_SECONDS, SETTLE_SECONDS = 10, 10, 20, 6
 _CONFIGURATION = """
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs:
@@ -31,15 +31,18 @@ scrape_configs:
 
 
 def scrape_cost(directory: Path) -> tuple[float, int]:
-    """Return (CPU seconds, values) of Prometheus while it scrapes SCRAPED_HOSTS hosts of 8 GPUs each second."""
+    """Return (CPU seconds, values) of Prometheus while it scrapes 100 hosts of 8 GPUs each second.
+
+    Ten hosts stand on a page: a page for each, as one exporter a host gives them, would cost it more.
+    """
     with _pages() as port:
-        names = ", ".join(f"'host{n}:1'" for n in range(SCRAPED_HOSTS))
+        names = ", ".join(f"'page{n}:1'" for n in range(SCRAPED_PAGES))
         with prometheus(directory, _CONFIGURATION.format(targets=names, port=port)) as peer:
             time.sleep(SETTLE_SECONDS)
             before, n_before = peer.cpu_seconds(), _appended(peer)
             time.sleep(SCRAPED_SECONDS)
             cpu_seconds, n_values = peer.cpu_seconds() - before, _appended(peer) - n_before
-    least = 0.9 * SCRAPED_HOSTS * 8 * len(METRICS) * SCRAPED_SECONDS
+    least = 0.9 * SCRAPED_PAGES * HOSTS_PER_PAGE * GPUS_PER_HOST * len(METRICS) * SCRAPED_SECONDS
     if n_values < least:
         raise BenchFailed(f"{PROGRAM} took {n_values} values, less than the {least:g} that it was to scrape")
     return cpu_seconds, n_values
@@ -90,9 +93,9 @@ def _appended(peer: Peer) -> int:
 
 @contextmanager
 def _pages() -> Iterator[int]:
-    """Serve each host's page of the moment; yields the port."""
+    """Serve each page as it is at the moment; yields the port."""
     n_pages = SETTLE_SECONDS + SCRAPED_SECONDS + 10
-    pages = {f"/host{n}": _rendered(f"host{n}", n, n_pages) for n in range(SCRAPED_HOSTS)}
+    pages = {f"/page{n}": _page(n, n_pages) for n in range(SCRAPED_PAGES)}
     began = time.monotonic()
 
     class Handler(BaseHTTPRequestHandler):
@@ -120,8 +123,14 @@ def _pages() -> Iterator[int]:
         server.server_close()
 
 
+def _page(number: int, n_ticks: int) -> list[bytes]:
+    """Return the page by tick."""
+    hosts = [_rendered(f"host-{number}-{n}", number * HOSTS_PER_PAGE + n, n_ticks) for n in range(HOSTS_PER_PAGE)]
+    return [b"".join(by_host) for by_host in zip(*hosts, strict=True)]
+
+
 def _rendered(host: str, seed: int, n_pages: int) -> list[bytes]:
-    sets = [",".join(f'{name}="{value}"' for name, value in labels(host, i).items()) for i in range(8)]
+    sets = [",".join(f'{name}="{value}"' for name, value in labels(host, i).items()) for i in range(GPUS_PER_HOST)]
     series = [f"{metric}{{{each}}} " for metric in METRICS for each in sets]
-    by_tick = in_units(Signals(8, seed).advance(n_pages)).reshape(len(series), n_pages).T.tolist()
+    by_tick = in_units(Signals(GPUS_PER_HOST, seed).advance(n_pages)).reshape(len(series), n_pages).T.tolist()
     return ["".join(f"{n}{v!r}\n" for n, v in zip(series, column, strict=True)).encode() for column in by_tick]

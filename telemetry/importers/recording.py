@@ -15,7 +15,7 @@ import numpy as np
 
 from telemetry.importers.rows import Faults, Row
 from telemetry.store.recorded import WINDOW_MS
-from telemetry.wire import MAX_TICKS, UUID, Batch, DeviceInfo, DeviceKind
+from telemetry.wire import UUID, Batch, DeviceInfo, DeviceKind
 
 _NAMESPACE = uuid.UUID("6a2f6cc1-31a0-5b52-8f0e-0c8f0c4f6a5e")
 
@@ -44,7 +44,7 @@ class Recording:
             column.append(value)
 
     def windows(self, shift_ms: int, faults: Faults) -> Iterator[Batch]:
-        """Yield the samples as batches of WINDOW_MS at most, each named by its device and time, moved by `shift_ms`."""
+        """Yield the samples moved by `shift_ms`, as batches of WINDOW_MS at most, which the store numbers and splits."""
         times = np.array(self.times_ms, dtype=np.int64) + shift_ms
         order = np.argsort(times, kind="stable")
         times = times[order]
@@ -54,24 +54,19 @@ class Recording:
         files = np.array(self.files, dtype=np.int32)[order]
         times, columns = self._joined(times, files, columns, faults)
         for start in _starts(times):
-            yield from self._window(times[start], {m: c[start] for m, c in columns.items()}, seconds, faults)
+            yield self._window(times[start], {m: c[start] for m, c in columns.items()}, seconds)
 
     def _column(self, metric: str) -> np.ndarray:
         column = np.full(len(self.times_ms), np.nan)
         column[: len(self.columns[metric])] = self.columns[metric]
         return column
 
-    def _window(
-        self, times: np.ndarray, columns: dict[str, np.ndarray], seconds: float, faults: Faults
-    ) -> Iterator[Batch]:
-        if times.size > MAX_TICKS:
-            faults.add(self.host, f"{self.name}: over {MAX_TICKS} samples in ten minutes; left out")
-            return
+    def _window(self, times: np.ndarray, columns: dict[str, np.ndarray], seconds: float) -> Batch:
         at = times.tolist()
-        yield Batch(
+        return Batch(
             host=self.host,
             epoch=_epoch(self.host, self.device.uuid),
-            sequence=at[0] // WINDOW_MS,
+            sequence=0,
             segment=0,
             sent_ms=at[-1],
             times_ms=at,

@@ -83,11 +83,7 @@ def _write(
     report.hosts, report.devices = set(hosts), len(recordings)
     for number, recording in enumerate(recordings):
         for window in recording.windows(shift_ms, report.faults):
-            try:
-                report.windows += recorded.keep(hosts[recording.host], window)
-            except recorded.WindowFull as error:
-                report.faults.add(recording.host, f"{recording.name}: {error}")
-                continue
+            report.windows += recorded.keep(hosts[recording.host], window)
             report.samples += sum(value is not None for columns in window.columns.values() for value in columns[0])
         if progress:
             progress(number + 1, len(recordings))

@@ -9,7 +9,7 @@ from telemetry.models.alerts import (
     Silence,
     TargetKind,
 )
-from telemetry.models.rolled import DirtyGroup, DirtyRollup, GroupKind, GroupRollup, Rollup, RollupGroup
+from telemetry.models.rolled import DirtyGroup, DirtyRollup, GroupKind, GroupMembers, GroupRollup, Rollup, RollupGroup
 from telemetry.models.stored import (
     AcceptedSequences,
     Chunk,
@@ -21,7 +21,7 @@ from telemetry.models.stored import (
 )
 
 __all__ = [
-    "AcceptedSequences", "Chunk", "Delivery", "DeliveryReason", "DirtyGroup", "DirtyRollup", "GroupKind", "GroupRollup",
+    "AcceptedSequences", "Chunk", "Delivery", "DeliveryReason", "DirtyGroup", "DirtyRollup", "GroupKind", "GroupMembers", "GroupRollup",
     "HealthMemory", "LatestState", "MaintenanceRun", "NotificationTarget", "Rollup", "RollupGroup", "RuleThreshold", "SetAside", "Silence",
     "StoredBatch", "TableFigures", "TargetKind",
 ]  # fmt: skip

@@ -50,6 +50,20 @@ class RollupGroup(models.Model):
         return f"{self.kind} {self.key} {self.value} ({self.devices})"
 
 
+class GroupMembers(models.Model):
+    """Which of a host's devices the groups' statistics count: {group id: [device ids]}; what has changed since is seen by it.
+
+    It outlives its host: the groups that the host was in are then made again without it.
+    """
+
+    host_id = models.BigIntegerField(primary_key=True)
+    digest = models.CharField(max_length=32)
+    devices = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return f"groups of {self.host_id}"
+
+
 class GroupRollup(models.Model):
     """Statistics across the devices of a group, as Rollup has them of one host."""
 

@@ -4,6 +4,7 @@ from django.db import models
 from django.utils import timezone
 
 from fleet.models import Device, Host
+from telemetry.models.fast_json import FastJSONField
 
 
 class StoredBatch(models.Model):
@@ -49,7 +50,7 @@ class AcceptedSequences(models.Model):
 
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
     epoch = models.CharField(max_length=32)
-    ranges = models.JSONField(default=list)
+    ranges = FastJSONField(default=list)
     newest_sequence = models.BigIntegerField(default=-1)
     newest_sent_ms = models.BigIntegerField(default=0, help_text="By the host's clock.")
     newest_received_ms = models.BigIntegerField(default=0, help_text="By the server's clock.")
@@ -95,8 +96,8 @@ class LatestState(models.Model):
 
     host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="+")
     at_ms = models.BigIntegerField()
-    devices = models.JSONField()
-    processes = models.JSONField(default=dict)
+    devices = FastJSONField()
+    processes = FastJSONField(default=dict)
     epoch = models.CharField(max_length=32, default="")
     epoch_began_ms = models.BigIntegerField(default=0)
     sequence = models.BigIntegerField(default=-1)

@@ -17,6 +17,14 @@ class FaultKind(StrEnum):
     LINK = "link"  # NVLink packets sent again
     HANGING = "hanging"  # the driver's calls for a GPU do not return
     SILENT = "silent"  # the host says nothing
+    HOT_MEMORY = "hot_memory"  # a GPU's memory sheds too little heat
+    NARROW = "narrow"  # the PCIe link is trained anew, on fewer lanes
+    UNREPLACED = "unreplaced"  # XID 64: a memory row could not be replaced
+    PROGRAM = "program"  # XID 31: a program uses an address that it does not have
+    FULL = "full"  # the host's disk is full: the agent's spool cannot be written, and batches are given up
+    SKEWED = "skewed"  # the host's clock runs ahead
+    UNLOADED = "unloaded"  # the driver was taken down
+    STUCK = "stuck"  # the GPU must be reset
 
 
 _SECONDS = {
@@ -27,6 +35,14 @@ _SECONDS = {
     FaultKind.LINK: (0, 0),
     FaultKind.HANGING: (20, 90),
     FaultKind.SILENT: (60, 180),
+    FaultKind.HOT_MEMORY: (180, 600),
+    FaultKind.NARROW: (120, 600),
+    FaultKind.UNREPLACED: (0, 0),
+    FaultKind.PROGRAM: (0, 0),
+    FaultKind.FULL: (60, 300),
+    FaultKind.SKEWED: (120, 600),
+    FaultKind.UNLOADED: (30, 120),
+    FaultKind.STUCK: (120, 600),
 }
 
 

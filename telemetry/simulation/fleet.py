@@ -5,7 +5,10 @@ Called by the upper package, which enrols the hosts and sends what they make. No
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from uuid import uuid4
 
+from telemetry.agent.batching import machine_digest
+from telemetry.agent.names import Names, Parcel
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.faults import Fault, faults
 from telemetry.simulation.host import Host
@@ -50,9 +53,18 @@ class RunPlace:
 
 
 class Fleet:
-    """`clock` gives UTC seconds, and may run faster than time; `submit(host, body)` takes a host's batch."""
+    """`clock` gives UTC seconds, and may run faster than time; `submit` takes each batch.
 
-    def __init__(self, shape: Shape, clock: Callable[[], float], submit: Callable[[str, bytes], None]) -> None:
+    `names(host, machine)` gives a host's batches their names, as a spool does.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        clock: Callable[[], float],
+        submit: Callable[[Parcel], None],
+        names: Callable[[str, str], Names] = lambda host, _: Names(uuid4().hex, host=host),
+    ) -> None:
         self.shape, self._clock = shape, clock
         start = clock()
         self.runs = _runs(shape, start)
@@ -61,7 +73,7 @@ class Fleet:
             Machine(name, BOARDS[shape.model], shape.n_gpus, task, clock, f"{shape.seed}/{name}")
             for name, task in zip(shape.host_names(), tasks, strict=True)
         ]
-        self.hosts = [Host(machine, clock, submit, SAMPLE_SECONDS) for machine in self.machines]
+        self.hosts = [_host(machine, clock, submit, names) for machine in self.machines]
         self.straggler = _straggler(shape, len(self.runs[0].hosts))
         if self.straggler:
             host, gpu = self.straggler
@@ -90,6 +102,13 @@ class Fleet:
             host.send()
 
 
+def _host(
+    machine: Machine, clock: Callable[[], float], submit: Callable[[Parcel], None], names: Callable[[str, str], Names]
+) -> Host:
+    digest = machine_digest(machine.host)
+    return Host(machine, clock, submit, SAMPLE_SECONDS, names=names(machine.host, digest), digest=digest)
+
+
 def _straggler(shape: Shape, n_hosts: int) -> tuple[int, int] | None:
     """Return (host, GPU) of the worn one: the last GPU of the first run, if it has others to hold up."""
     return (n_hosts - 1, shape.n_gpus - 1) if n_hosts * shape.n_gpus > 1 else None
@@ -116,4 +135,5 @@ def _tasks(shape: Shape, places: list[RunPlace]) -> list[Task]:
     n_left = shape.n_hosts - len(tasks)
     n_serving = min(n_left, max(1, round(shape.n_hosts * _INFERENCE_SHARE))) if n_left else 0
     tasks += [Inference(f"{shape.seed}/serve/{number}") for number in range(n_serving)]
-    return tasks + [Nothing() for _ in range(n_left - n_serving)]
+    # Of those that do nothing every other one is kept by a job.
+    return tasks + [Nothing(is_reserved=number % 2 == 0) for number in range(n_left - n_serving)]

@@ -9,7 +9,7 @@ import random
 from dataclasses import dataclass
 
 from telemetry.agent.backends.protocol import Reading
-from telemetry.catalog import AbsentReason
+from telemetry.catalog import METRICS, AbsentReason
 from telemetry.simulation.boards import Board
 from telemetry.simulation.load import Load
 
@@ -27,10 +27,12 @@ _MIB = 2**20
 
 @dataclass(slots=True)
 class Condition:
-    """What is wrong with the GPU now: `clock` limits its clocks (1 = nothing), `cooling` what heat it sheds."""
+    """What is wrong with the GPU now: `clock` limits its clocks (1 = nothing), `cooling` what heat it and its memory shed."""
 
     clock: float = 1.0
     cooling: float = 1.0
+    memory_cooling: float = 1.0
+    lanes: int = 16
     is_braked: bool = False
 
 
@@ -89,6 +91,8 @@ class Gpu:
                 "memory_temperature_celsius": round(self._memory_temperature),
                 "sm_clock_hertz": megahertz * 1_000_000,
                 "clock_event_reasons": reasons,
+                "allocation": load.allocation,
+                "pcie_link_width": self.condition.lanes,
                 "power_throttle_seconds_total": round(self._power_seconds, 6),
                 "thermal_throttle_seconds_total": round(self._heat_seconds, 6),
             }
@@ -135,7 +139,7 @@ class Gpu:
     def _warm(self, seconds: float, watts: float) -> None:
         rise = _RISE_CELSIUS * watts / self.board.limit_watts / self.condition.cooling
         self._temperature += (self._air + rise - self._temperature) * -math.expm1(-seconds / _HEAT_SECONDS)
-        towards = self._temperature + 7 - self._memory_temperature
+        towards = self._temperature + 7 / self.condition.memory_cooling - self._memory_temperature
         self._memory_temperature += towards * -math.expm1(-seconds / _MEMORY_HEAT_SECONDS)
 
     def _megahertz(self, load: Load) -> int:
@@ -212,6 +216,8 @@ _NVLINK = (
     "nvlink_tx_bytes_per_second", "nvlink_rx_bytes_per_second", "nvlink_bytes_per_second",
     *(name for name in _COUNTS if name.startswith("nvlink")),
 )  # fmt: skip
+# Guests' licences and the counters of NVLink 5 are not simulated.
+_LEFT_OUT = ("vgpu_licensed", *(m.name for m in METRICS if m.source.startswith("NVML_FI_DEV_NVLINK_COUNT_")))
 
 
 def _fixed_readings(board: Board) -> dict[str, Reading]:
@@ -220,6 +226,7 @@ def _fixed_readings(board: Board) -> dict[str, Reading]:
         *(() if board.has_gpm else _GPM),
         *(() if board.n_nvlinks else _NVLINK),
         *(() if board.has_fan else ("fan_speed_ratio",)),
+        *_LEFT_OUT,
     ]
     return {
         "encoder_utilization_ratio": 0.0,

@@ -5,26 +5,38 @@ Called by the simulated fleet. No Django.
 
 import time
 from collections.abc import Callable
-from uuid import uuid4
 
-from telemetry.agent.batching import BatchMaker, machine_digest
+from telemetry.agent.batching import BatchMaker
 from telemetry.agent.collector import Collector
+from telemetry.agent.names import Names, Parcel
 from telemetry.agent.ticks import Tick
 from telemetry.simulation.machine import Machine
 from telemetry.wire import pack
 
 
 class Host:
-    """`clock` gives UTC seconds and stands for the boot clock too; `submit(host, body)` takes each batch."""
+    """`clock` gives UTC seconds and stands for the boot clock too; `submit` takes each batch, `names` names them.
+
+    `n_batches` and `n_samples` are what it made: batches, and readings in them that are not absent.
+    """
 
     def __init__(
-        self, machine: Machine, clock: Callable[[], float], submit: Callable[[str, bytes], None], sample_seconds: float
+        self,
+        machine: Machine,
+        clock: Callable[[], float],
+        submit: Callable[[Parcel], None],
+        sample_seconds: float,
+        *,
+        names: Names,
+        digest: str,
     ) -> None:
         self._machine, self._clock, self._submit = machine, clock, submit
         self._collector = Collector([machine], sample_seconds, clock)
-        self._maker = BatchMaker(machine.host, machine_digest(machine.host), uuid4().hex, sample_seconds)
+        self._maker = BatchMaker(machine.host, digest, names, sample_seconds)
         self._ticks: list[Tick] = []
         self._number = 0
+        self.names = names
+        self.n_batches = self.n_samples = 0
 
     def tick(self) -> None:
         self._number += 1
@@ -34,5 +46,9 @@ class Host:
         ticks, self._ticks = self._ticks, []
         collector = self._collector
         for batch in self._maker.make(ticks, collector.software(), collector.topology(), time.time):
-            self._submit(self._machine.host, pack(batch))
+            self._submit(Parcel(batch.host, batch.epoch, batch.sequence, pack(batch)))
             self._machine.n_batches += 1
+            self.n_batches += 1
+            self.n_samples += sum(
+                len(column) - column.count(None) for by_device in batch.columns.values() for column in by_device
+            )

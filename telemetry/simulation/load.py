@@ -8,7 +8,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Shares from 0 to 1 of what the board can do at full clocks; `memory` is the share of its memory in use."""
+    """Shares from 0 to 1 of what the board can do at full clocks; `memory` is the share of its memory in use.
+
+    `allocation` says who has the board, in the catalogue's codes.
+    """
 
     sm: float = 0.0
     tensor: float = 0.0
@@ -21,15 +24,18 @@ class Load:
     memory: float = 0.004
     command: str = ""  # of the process that does it; "" where nobody does anything
     user: str = ""
+    allocation: int = 0
 
 
+_SLURM_JOB, _POD = 2, 3
 IDLE = Load()
-_COMPUTE = Load(0.98, 0.63, 0.46, 0.07, 0.04, 0.16, 0.004, 0.001, 0.88, "python train.py", "ml-train")
+_RESERVED = Load(allocation=_SLURM_JOB)
+_COMPUTE = Load(0.98, 0.63, 0.46, 0.07, 0.04, 0.16, 0.004, 0.001, 0.88, "python train.py", "ml-train", _SLURM_JOB)
 _REDUCE = replace(_COMPUTE, tensor=0.14, dram=0.30, nvlink=0.78)  # gradients are exchanged
 _VALIDATE = replace(_COMPUTE, sm=0.95, tensor=0.52, dram=0.40, nvlink=0.05)
 _SAVE = replace(_COMPUTE, sm=0.02, tensor=0.0, dram=0.03, fp32=0.0, fp16=0.0, nvlink=0.0, pcie_out=0.35)
 _STARVE = replace(_COMPUTE, sm=0.04, tensor=0.0, dram=0.02, fp32=0.0, fp16=0.0, nvlink=0.0)  # waits for data
-_SERVE = Load(1.0, 0.34, 0.82, 0.05, 0.09, 0.06, 0.010, 0.006, 0.91, "vllm serve llama-70b", "inference")
+_SERVE = Load(1.0, 0.34, 0.82, 0.05, 0.09, 0.06, 0.010, 0.006, 0.91, "vllm serve llama-70b", "inference", _POD)
 PHASES = {"compute": _COMPUTE, "reduce": _REDUCE, "validate": _VALIDATE, "save": _SAVE, "starve": _STARVE}
 
 DAY_SECONDS = 86_400.0
@@ -43,8 +49,13 @@ class Task(Protocol):
 
 
 class Nothing:
+    """No work; `is_reserved` where a job has the GPUs all the same."""
+
+    def __init__(self, *, is_reserved: bool = False) -> None:
+        self._load = _RESERVED if is_reserved else IDLE
+
     def at(self, seconds: float) -> Load:
-        return IDLE
+        return self._load
 
 
 class Inference:

@@ -5,6 +5,7 @@ Called by the simulated fleet, which hands over the clock and the faults. No Dja
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from uuid import NAMESPACE_DNS, uuid5
 
@@ -18,7 +19,19 @@ from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, E
 
 DRIVER = "580.105.08"
 _NAMESPACE = uuid5(NAMESPACE_DNS, "simulated.stepwatt.invalid")
-_XID_OFF_THE_BUS, _XID_CONTAINED_ERROR = 79, 94
+_XIDS_OF = {FaultKind.LOST: 79, FaultKind.MEMORY: 94, FaultKind.UNREPLACED: 64, FaultKind.PROGRAM: 31}
+_ABSENT = {
+    FaultKind.HANGING: AbsentReason.TIMEOUT,
+    FaultKind.UNLOADED: AbsentReason.DRIVER_AWAY,
+    FaultKind.STUCK: AbsentReason.RESET_REQUIRED,
+}
+_CONDITIONS = {
+    FaultKind.OVERHEATED: Condition(cooling=0.5),
+    FaultKind.HOT_MEMORY: Condition(memory_cooling=0.2),
+    FaultKind.NARROW: Condition(lanes=8),
+    FaultKind.BRAKED: Condition(is_braked=True),
+}
+_SKEW_SECONDS = 12.5
 _CORES, _MEMORY_BYTES = 192, 2 * 2**40
 _CPU_WATTS, _NODE_WATTS = 420.0, 900.0  # both sockets under light load; fans, network and losses of the supplies
 _XIDS = ("xid_last", "xid_errors_total")  # heard, not read: known of a device that does not answer as well
@@ -49,7 +62,8 @@ class Machine:
         self.gpus = [Gpu(board, f"{seed}/{index}") for index in range(n_gpus)]
         self.devices = [_gpu_info(host, board, index) for index in range(n_gpus)]
         self.silent_until = 0.0
-        self.n_batches = 0  # counted by its agent
+        self.full_until = self.skewed_until = 0.0
+        self.n_batches = self.n_dropped = 0  # counted by its agent
         self._clock = clock
         self._choose = random.Random(seed)  # noqa: S311 — a simulation is to be repeatable
         self._read_at = [clock() - 1.0] * n_gpus
@@ -95,25 +109,37 @@ class Machine:
     def suffer(self, fault: Fault) -> None:
         gpu, device = self.gpus[fault.device], fault.device
         match fault.kind:
-            case FaultKind.OVERHEATED:
-                self._worsen([device], fault.end, cooling=0.5)
-            case FaultKind.BRAKED:
-                self._worsen(range(len(self.gpus)), fault.end, is_braked=True)
+            case kind if kind in _CONDITIONS:
+                every = kind is FaultKind.BRAKED
+                self._worsen(range(len(self.gpus)) if every else [device], fault.end, _CONDITIONS[kind])
             case FaultKind.LOST:
                 self._absent_until[device] = fault.end, AbsentReason.GPU_IS_LOST
-                self._xid(device, _XID_OFF_THE_BUS, fault.start)
-            case FaultKind.HANGING:
-                self._absent_until[device] = fault.end, AbsentReason.TIMEOUT
-            case FaultKind.MEMORY:
-                _grow(gpu, "ecc_uncorrected_total", 1)
-                _grow(gpu, "remapped_rows_uncorrected_total", 1)
-                gpu.counts["row_remap_pending"] = 1
-                self._xid(device, _XID_CONTAINED_ERROR, fault.start)
+                self._xid(device, _XIDS_OF[fault.kind], fault.start)
+            case FaultKind.HANGING | FaultKind.UNLOADED | FaultKind.STUCK:
+                self._absent_until[device] = fault.end, _ABSENT[fault.kind]
+            case FaultKind.MEMORY | FaultKind.UNREPLACED | FaultKind.PROGRAM:
+                self._fail(fault)
             case FaultKind.LINK:
                 _grow(gpu, "nvlink_replay_errors_total", 40)
                 _grow(gpu, "nvlink_errors_total", 40)
+            case FaultKind.FULL:
+                self.n_dropped += 12
+                self.full_until = fault.end
+            case FaultKind.SKEWED:
+                self.skewed_until = fault.end
             case FaultKind.SILENT:
                 self.silent_until = fault.end
+
+    def _fail(self, fault: Fault) -> None:
+        """What the driver reports as an XID, and counts or flags where the memory is at fault."""
+        gpu = self.gpus[fault.device]
+        if fault.kind is FaultKind.MEMORY:
+            _grow(gpu, "ecc_uncorrected_total", 1)
+            _grow(gpu, "remapped_rows_uncorrected_total", 1)
+            gpu.counts["row_remap_pending"] = 1
+        elif fault.kind is FaultKind.UNREPLACED:
+            gpu.counts["row_remap_failure"] = 1
+        self._xid(fault.device, _XIDS_OF[fault.kind], fault.start)
 
     def watts(self) -> float:
         return _NODE_WATTS + _CPU_WATTS + sum(gpu.watts for gpu in self.gpus)
@@ -123,12 +149,9 @@ class Machine:
             self._load_at, self._load = now, self.task.at(now)
         return self._load
 
-    def _worsen(
-        self, devices: Sequence[int] | range, until: float, *, cooling: float = 1.0, is_braked: bool = False
-    ) -> None:
+    def _worsen(self, devices: Sequence[int], until: float, condition: Condition) -> None:
         for index in devices:
-            condition = self.gpus[index].condition
-            condition.cooling, condition.is_braked = cooling, is_braked
+            self.gpus[index].condition = replace(condition, clock=self.gpus[index].condition.clock)
             self._better_at[index] = until
 
     def _xid(self, device: int, code: int, at: float) -> None:
@@ -212,10 +235,10 @@ class _Node:
             "host_io_pressure_ratio": round(self._choose.uniform(0, 0.01), 4),
             "power_draw_watts": self._machine.watts(),
             "energy_joules_total": self._joules,
-            **self._agent(),
+            **self._agent(now),
         }
 
-    def _agent(self) -> dict[str, Reading]:
+    def _agent(self, now: float) -> dict[str, Reading]:
         """The cost of an agent on a host of its own: this process makes thousands of them."""
         self._agent_seconds += self._choose.uniform(0.004, 0.008)
         return {
@@ -224,8 +247,11 @@ class _Node:
             "agent_tick_lateness_seconds": abs(self._choose.gauss(0.0003, 0.0002)),
             "agent_batches_sent_total": self._machine.n_batches,
             "agent_batches_spooled": 0,
-            "agent_batches_dropped_total": 0,
+            "agent_batches_dropped_total": self._machine.n_dropped,
             "agent_step_frames_refused_total": 0,
+            "agent_spool_failed": int(now < self._machine.full_until),
+            "host_clock_offset_seconds": -_SKEW_SECONDS if now < self._machine.skewed_until else 0.0,
+            "host_clock_error_seconds": 0.004,
         }
 
 

@@ -1,54 +1,152 @@
 """Accepting batches: each is stored once, as it came, and the newest readings of its host with it. Called by the ingest.
 
-Every function is one short transaction and may be repeated: a batch is accepted once, whatever comes again.
+A group of batches is one short transaction. It may be repeated, split and mixed with others: a batch is accepted once,
+whatever comes again.
 """
 
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
-from django.db import transaction
+import orjson
+from django.db import connection, transaction
 
 from fleet.models import Host
-from telemetry.models import AcceptedSequences, DirtyRollup, LatestState, StoredBatch
-from telemetry.store import latest, samples
-from telemetry.store.latest import Accepted
-from telemetry.store.read import MINUTE_MS
+from telemetry import received, vendor_sql
+from telemetry.models import AcceptedSequences, SetAside, StoredBatch
+from telemetry.store import bucketing, latest, sequences
+from telemetry.store.arrival import Arrival, Fate
+from telemetry.vendor_sql import BatchRow
 from telemetry.wire import Batch
+
+_NUMBER_TAKEN = "its number was used by another batch of this host"
+
+Known = dict[tuple[int, str], AcceptedSequences]
 
 
 @transaction.atomic
-def accept(host: Host, batch: Batch, payload: bytes, now: datetime) -> Accepted:
-    """Store a verified batch as it came; no effect where it was accepted before."""
-    known, _ = AcceptedSequences.objects.select_for_update().get_or_create(
-        host=host, epoch=batch.epoch, defaults={"changed_at": now}
+def accept(arrivals: Sequence[Arrival], now: datetime) -> None:
+    """Store what was not accepted before, and fill in what became of each."""
+    # Locked in one order: of two workers with batches of one host, also of a new one, the second waits.
+    hosts = Host.objects.select_for_update(no_key=True).filter(pk__in={each.host.pk for each in arrivals})
+    present = set(hosts.order_by("pk").values_list("pk", flat=True))
+    known = _known(arrivals)
+    earlier = frozenset(known)
+    for arrival in arrivals:
+        arrival.fate = _take_number(arrival, known, now) if arrival.host.pk in present else Fate.HOST_GONE
+    _keep_numbers(list(known.values()))
+    _find_other_content(arrivals)
+    stored = [arrival for arrival in arrivals if arrival.fate is Fate.STORED]
+    _keep_bodies(stored)
+    _set_aside([arrival for arrival in arrivals if arrival.fate in {Fate.SET_ASIDE, Fate.NUMBER_TAKEN}], now)
+    latest.take(stored, earlier, now)
+    vendor_sql.mark_rollups_dirty(
+        mark for each in stored for mark in _minutes(each.host.pk, each.batch, is_late=each.is_late)
     )
-    if any(first <= batch.sequence <= last for first, last in known.ranges):
-        return Accepted(is_new=False)
-    known.ranges = [*known.ranges, [batch.sequence, batch.sequence]]
-    known.changed_at = now
-    known.save()
-    StoredBatch.objects.create(
-        host=host, epoch=batch.epoch, sequence=batch.sequence,
-        start_ms=batch.times_ms[0], end_ms=batch.times_ms[-1], body=payload,
-    )  # fmt: skip
-    # From here on the host's row is locked: of two workers with batches of one host, also of a new one, the second waits.
-    Host.objects.filter(pk=host.pk).update(heard_at=now)
-    row = LatestState.objects.filter(host=host).first()
-    before_ms = row.at_ms if row else 0
-    if is_newest := latest.is_newest(row, batch, now):
-        Host.objects.filter(pk=host.pk).update(last_seen_at=datetime.fromtimestamp(batch.times_ms[-1] / 1000, UTC))
-    accepted = latest.update(row, host, batch, now, is_newest=is_newest)
-    mark_dirty(host, batch, is_late=before_ms > batch.times_ms[-1])
-    return accepted
 
 
 def mark_dirty(host: Host, batch: Batch, *, is_late: bool) -> None:
     """Have the batch's minutes rolled up (again); where later ones are there, also those that a counter's growth reaches."""
-    start_ms, end_ms = batch.times_ms[0], batch.times_ms[-1]
-    if is_late:
-        end_ms += samples.reach_ms(round(batch.sample_seconds * 1000))
-    minutes = range(start_ms // MINUTE_MS, end_ms // MINUTE_MS + 1)
-    rows = [DirtyRollup(host=host, step_seconds=60, start_ms=minute * MINUTE_MS) for minute in minutes]
-    # The conflicting row is written, not skipped: its lock makes a rollup in progress wait for this chunk.
-    DirtyRollup.objects.bulk_create(
-        rows, update_conflicts=True, unique_fields=["host", "step_seconds", "start_ms"], update_fields=["start_ms"]
+    vendor_sql.mark_rollups_dirty(_minutes(host.pk, batch, is_late=is_late))
+
+
+def _known(arrivals: Sequence[Arrival]) -> Known:
+    lives = {each.life for each in arrivals}
+    rows = AcceptedSequences.objects.filter(
+        host__in={host for host, _ in lives}, epoch__in={epoch for _, epoch in lives}
     )
+    return {(row.host_id, row.epoch): row for row in rows if (row.host_id, row.epoch) in lives}
+
+
+def _take_number(arrival: Arrival, known: Known, now: datetime) -> Fate:
+    """Note the batch's number. One that comes again is noted too: the acknowledgement that it missed is sent once more."""
+    batch, host_id = arrival.batch, arrival.host.pk
+    row = known.get(arrival.life) or known.setdefault(
+        arrival.life, AcceptedSequences(host_id=host_id, epoch=batch.epoch, ranges=[])
+    )
+    row.changed_at = now
+    if sequences.contains(row.ranges, batch.sequence):
+        return Fate.KNOWN
+    sequences.add(row.ranges, batch.sequence)
+    if batch.sequence > row.newest_sequence:
+        row.newest_sequence, row.newest_sent_ms = batch.sequence, batch.sent_ms
+        row.newest_received_ms = round(now.timestamp() * 1000)
+    return Fate.SET_ASIDE if arrival.aside else Fate.STORED
+
+
+def _keep_numbers(rows: Sequence[AcceptedSequences]) -> None:
+    """As one prepared statement: in Django's own all rows are parsed as one long text."""
+    values = [
+        (
+            connection.ops.adapt_datetimefield_value(row.changed_at), orjson.dumps(row.ranges).decode(),
+            row.newest_sequence, row.newest_sent_ms, row.newest_received_ms, row.pk,
+        )
+        for row in rows
+        if row.pk
+    ]  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE telemetry_acceptedsequences SET changed_at = %s, ranges = %s, newest_sequence = %s,"
+            " newest_sent_ms = %s, newest_received_ms = %s WHERE id = %s",
+            values,
+        )
+    AcceptedSequences.objects.bulk_create([row for row in rows if not row.pk])
+
+
+def _find_other_content(arrivals: Sequence[Arrival]) -> None:
+    """Find the batches whose number another one has: two machines send with one key, or a spool was restored from a copy.
+
+    Where the batch before was compacted they cannot be compared: there a number that comes again is that batch.
+    """
+    again = [arrival for arrival in arrivals if arrival.fate is Fate.KNOWN]
+    if not again:
+        return
+    kept: dict[tuple[int, str, int], list[bytes]] = {}
+    for each in arrivals:
+        if each.fate in {Fate.STORED, Fate.SET_ASIDE}:
+            kept[*each.life, each.batch.sequence] = [each.body]
+    wanted = {
+        "host__in": {each.host.pk for each in again},
+        "epoch__in": {each.batch.epoch for each in again},
+        "sequence__in": {each.batch.sequence for each in again},
+    }
+    for model in (StoredBatch, SetAside):
+        rows = model.objects.filter(**wanted).values_list("host_id", "epoch", "sequence", "body")
+        for host, epoch, sequence, body in rows:
+            kept.setdefault((host, epoch, sequence), []).append(bytes(body))
+    for arrival in again:
+        before = kept.get((*arrival.life, arrival.batch.sequence), [arrival.body])
+        if not any(received.is_same(body, arrival.body) for body in before):
+            arrival.fate = Fate.NUMBER_TAKEN
+
+
+def _keep_bodies(stored: Sequence[Arrival]) -> None:
+    vendor_sql.insert_batches(
+        [
+            BatchRow(
+                each.host.pk, each.batch.times_ms[0], each.batch.epoch, each.batch.sequence, each.batch.times_ms[-1],
+                each.body,
+            )
+            for each in stored
+        ]
+    )  # fmt: skip
+
+
+def _set_aside(arrivals: Sequence[Arrival], now: datetime) -> None:
+    rows = [
+        SetAside(
+            host_id=each.host.pk, epoch=each.batch.epoch, sequence=each.batch.sequence, body=each.body,
+            start_ms=each.batch.times_ms[0], end_ms=each.batch.times_ms[-1], received_at=now,
+            n_values=sum(part.steps.size for part in each.parts),
+            reason=_NUMBER_TAKEN if each.fate is Fate.NUMBER_TAKEN else each.aside,
+        )
+        for each in arrivals
+    ]  # fmt: skip
+    if rows:
+        SetAside.objects.bulk_create(rows, ignore_conflicts=True)  # the same one may come any number of times
+
+
+def _minutes(host_id: int, batch: Batch, *, is_late: bool) -> Iterator[tuple[int, int, int]]:
+    """Yield (host, step, start) of the minutes that the batch changes."""
+    interval_ms = round(batch.sample_seconds * 1000)
+    for start_ms in bucketing.minutes_changed(batch.times_ms[0], batch.times_ms[-1], interval_ms, is_late=is_late):
+        yield host_id, 60, start_ms

@@ -1,15 +1,29 @@
 """The newest readings of each host, one row a host: kept up by the acceptance of batches, read by pages, API and exposition."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from django.db import connection
 
 from fleet.models import Host
-from telemetry.models import LatestState, StoredBatch
+from telemetry import catalog
+from telemetry.models import LatestState
+from telemetry.store.arrival import Arrival
 from telemetry.wire import Batch
 
 _EPOCH_MARGIN_MS = 120_000  # by so much two machines' clocks, or one before and after it was set, may differ
+_COLUMNS = (
+    "at_ms", "devices", "processes", "epoch", "epoch_began_ms", "sequence", "software_ms", "topology_ms",
+)  # fmt: skip
+# As one prepared statement: in Django's own bulk update all rows are parsed as one long text.
+_UPSERT = (
+    f"INSERT INTO telemetry_lateststate (host_id, {', '.join(_COLUMNS)})"  # noqa: S608 — own names only
+    f" VALUES ({', '.join(['%s'] * (len(_COLUMNS) + 1))}) ON CONFLICT (host_id) DO UPDATE SET"
+    f" {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS)}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +45,6 @@ class Latest:
     processes: dict[str, dict[str, Any]]
 
 
-class Accepted(NamedTuple):
-    """Whether a batch was new, and the other life of the same agent's key that goes on beside it, "" where there is none.
-
-    `tells` names what the host says of itself here ("software", "topology") and no newer batch has said.
-    """
-
-    is_new: bool
-    rival_epoch: str = ""
-    rival_began_ms: int = 0
-    tells: frozenset[str] = frozenset()
-
-
 def of_hosts(hosts: Sequence[Host]) -> dict[int, Latest]:
     """Return the newest readings by host id, in one query."""
     rows = LatestState.objects.filter(host__in=hosts) if len(hosts) < 100 else LatestState.objects.all()
@@ -56,87 +58,158 @@ def of_hosts(hosts: Sequence[Host]) -> dict[int, Latest]:
     }
 
 
-def is_newest(row: LatestState | None, batch: Batch, now: datetime) -> bool:
-    """Tell whether nothing newer than the batch is known. A life of the agent counts its batches: there no clock is asked.
+def take(arrivals: Sequence[Arrival], lives: Iterable[tuple[int, str]], now: datetime) -> None:
+    """Put each host's newest batch into its row, and fill in what is to be said of the arrivals beside their fate.
+
+    `lives` are (host id, epoch) from which anything was accepted before these. The hosts' rows are locked by the caller.
+    """
+    if not arrivals:
+        return
+    now_ms, lives = now.timestamp() * 1000, set(lives)
+    rows = {row.host_id: row for row in LatestState.objects.filter(host__in={each.host.pk for each in arrivals})}
+    shown: dict[int, list[Arrival]] = {}
+    changed = {}
+    for arrival in arrivals:
+        host_id, batch = arrival.host.pk, arrival.batch
+        row = rows.get(host_id) or rows.setdefault(host_id, LatestState(host_id=host_id, at_ms=0, devices={}))
+        epoch, arrival.is_late = row.epoch, row.at_ms > batch.times_ms[-1]
+        is_newest = _is_newest(row, batch, now_ms)
+        _follow_epoch(row, arrival, was_there=arrival.life in lives)
+        _follow_tells(row, arrival, now_ms, is_newest=is_newest)
+        lives.add(arrival.life)
+        if is_newest:
+            shown.setdefault(host_id, []).append(arrival)
+            row.at_ms = batch.times_ms[-1]
+            row.sequence = batch.sequence if row.epoch == batch.epoch else -1
+        if is_newest or arrival.tells or row.epoch != epoch:
+            changed[host_id] = row
+    for host_id, newest in shown.items():
+        _show(rows[host_id], newest)
+    _keep(changed.values())
+    _note_heard({host: rows[host].at_ms if host in shown else None for host in rows}, now)
+
+
+def _keep(rows: Iterable[LatestState]) -> None:
+    values = [
+        (
+            row.host_id, row.at_ms, orjson.dumps(row.devices).decode(), orjson.dumps(row.processes).decode(), row.epoch,
+            row.epoch_began_ms, row.sequence, row.software_ms, row.topology_ms,
+        )
+        for row in rows
+    ]  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.executemany(_UPSERT, values)
+
+
+def _note_heard(seen_ms: Mapping[int, int | None], now: datetime) -> None:
+    """Note that the hosts were heard, and the time of their newest samples where that has changed."""
+    heard_at = connection.ops.adapt_datetimefield_value(now)
+    rows = [
+        (heard_at, None if at_ms is None else connection.ops.adapt_datetimefield_value(_of_ms(at_ms)), host)
+        for host, at_ms in sorted(seen_ms.items())
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE fleet_host SET heard_at = %s, last_seen_at = coalesce(%s, last_seen_at) WHERE id = %s", rows
+        )
+
+
+def _of_ms(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _is_newest(row: LatestState, batch: Batch, now_ms: float) -> bool:
+    """Tell whether nothing newer than the batch is known. An epoch counts its batches: there no clock is asked.
 
     Else by time; one ahead of now is left from a clock that was wrong, and what comes now is newer.
     """
-    if row is None:
-        return True
     if row.epoch == batch.epoch:
         return batch.sequence > row.sequence
-    return row.at_ms < batch.times_ms[-1] or row.at_ms > now.timestamp() * 1000
+    return row.at_ms < batch.times_ms[-1] or row.at_ms > now_ms
 
 
-def update(row: LatestState | None, host: Host, batch: Batch, now: datetime, *, is_newest: bool) -> Accepted:
-    """Put the batch's last tick into the host's row, unless a newer one stands there: batches may come in any order."""
-    is_first = row is None
-    row = row or LatestState(host=host, at_ms=0, devices={})
-    before = row.epoch
-    accepted = _follow_epoch(row, batch)._replace(tells=_follow_tells(row, batch, now, is_newest=is_newest))
-    if is_newest:
-        _take_readings(row, batch)
-        row.at_ms = batch.times_ms[-1]
-        row.sequence = batch.sequence if row.epoch == batch.epoch else -1
-    elif row.epoch == before and not accepted.tells:
-        return accepted
-    row.save(force_insert=is_first, force_update=not is_first)
-    return accepted
+def _follow_tells(row: LatestState, arrival: Arrival, now_ms: float, *, is_newest: bool) -> None:
+    """Keep when software and topology were told, and which of them this batch tells as the newest, also where it is late."""
+    batch, newest = arrival.batch, set()
+    at_ms = batch.times_ms[-1]
+    if batch.software is not None and (is_newest or row.software_ms < at_ms or row.software_ms > now_ms):
+        row.software_ms = at_ms
+        newest.add("software")
+    if batch.topology is not None and (is_newest or row.topology_ms < at_ms or row.topology_ms > now_ms):
+        row.topology_ms = at_ms
+        newest.add("topology")
+    arrival.tells = frozenset(newest)
 
 
-def _follow_tells(row: LatestState, batch: Batch, now: datetime, *, is_newest: bool) -> frozenset[str]:
-    """Keep when software and topology were told; return which of them this batch tells as the newest, also where it is late."""
-    at_ms, now_ms, newest = batch.times_ms[-1], now.timestamp() * 1000, set()
-    for name, told, before_ms in (
-        ("software", batch.software, row.software_ms),
-        ("topology", batch.topology, row.topology_ms),
-    ):
-        if told is not None and (is_newest or before_ms < at_ms or before_ms > now_ms):
-            setattr(row, f"{name}_ms", at_ms)
-            newest.add(name)
-    return frozenset(newest)
+def _follow_epoch(row: LatestState, arrival: Arrival, *, was_there: bool) -> None:
+    """Keep which spool's life the row comes from; tell where one that had ended goes on beside its successor.
 
-
-def _follow_epoch(row: LatestState, batch: Batch) -> Accepted:
-    """Keep which life of the agent the row comes from; tell where one that had ended goes on beside its successor.
-
-    A late batch of the life before is normal: its samples lie before its successor began. A life begins anew with each
-    start of the agent, so that one which comes back after another had begun is a second agent with the same key.
+    A late batch of the life before is normal: its samples lie before its successor began. A life ends with its spool, as
+    where a host is installed anew, so that one which comes back after another had begun is a second agent with the same key.
     """
-    rival = Accepted(is_new=True)
-    begins_ms = batch.times_ms[0]
+    batch, begins_ms = arrival.batch, arrival.batch.times_ms[0]
     if row.epoch == batch.epoch or (row.epoch and begins_ms <= row.epoch_began_ms):
-        return rival
-    if row.epoch and _was_there_before(row, batch):
+        return
+    if row.epoch and was_there:
         if begins_ms <= row.epoch_began_ms + _EPOCH_MARGIN_MS:
-            return rival
-        rival = Accepted(is_new=True, rival_epoch=row.epoch, rival_began_ms=row.epoch_began_ms)
+            return
+        arrival.rival_epoch, arrival.rival_began_ms = row.epoch, row.epoch_began_ms
     row.epoch, row.epoch_began_ms, row.sequence = batch.epoch, begins_ms, -1
-    return rival
 
 
-def _was_there_before(row: LatestState, batch: Batch) -> bool:
-    earlier = StoredBatch.objects.filter(host_id=row.host_id, epoch=batch.epoch, start_ms__lte=row.epoch_began_ms)
-    return earlier.exists()
-
-
-def _take_readings(row: LatestState, batch: Batch) -> None:
-    """Note the last tick of each device, and who uses it where the batch says so. A part that is gone leaves the row."""
-    at_ms, last = batch.times_ms[-1], {}
-    parts = {device.uuid for device in batch.devices if device.parent or device.profile}
-    kept = {uuid: d for uuid, d in row.devices.items() if not d.get("part")}
-    for position, device in enumerate(batch.devices):
-        values = {
-            name: columns[position][-1] for name, columns in batch.columns.items() if columns[position][-1] is not None
+def _show(row: LatestState, newest: Sequence[Arrival]) -> None:
+    """Put batches of one host into its row, of which each is newer than the one before: their readings, and who uses what."""
+    last = _readings(newest[-1])
+    read = {uuid for uuid, device in last.items() if device["values"]}
+    processes = dict(row.processes)
+    for arrival in newest:
+        batch, at_ms = arrival.batch, arrival.batch.times_ms[-1]
+        if arrival is newest[-1]:
+            _take_readings(row, arrival, last)
+        elif not read.issuperset(device.uuid for device in batch.devices):
+            _take_readings(row, arrival, _readings(arrival))
+        processes |= {
+            uuid: {"at_ms": at_ms, "processes": [asdict(process) for process in found]}
+            for uuid, found in batch.processes.items()
         }
+    named = row.devices.keys() | newest[-1].batch.processes.keys()
+    row.processes = {uuid: found for uuid, found in processes.items() if uuid in named}
+
+
+def _take_readings(row: LatestState, arrival: Arrival, last: dict[str, dict[str, Any]]) -> None:
+    """Note the last tick of each device. A part that is gone leaves the row."""
+    for uuid, device in last.items():
+        if device["read_ms"] is None and uuid in row.devices:
+            device["read_ms"] = row.devices[uuid].get("read_ms")
+    row.devices = {uuid: device for uuid, device in row.devices.items() if not device.get("part")} | last
+
+
+def _readings(arrival: Arrival) -> dict[str, dict[str, Any]]:
+    """Return the last tick of each device that has any value or reason there, as the row holds it."""
+    batch = arrival.batch
+    at_ms, tick = batch.times_ms[-1], len(batch.times_ms) - 1
+    values: list[dict[str, float]] = [{} for _ in batch.devices]
+    for part in arrival.parts:
+        if part.ticks[-1] == tick:
+            for number, place, step in zip(
+                part.numbers.tolist(), part.places.tolist(), part.steps[:, -1].tolist(), strict=True
+            ):
+                if number in _SCALES:
+                    name, factor, divisor = _SCALES[number]
+                    values[place][name] = step * factor if divisor == 1 else step / divisor
+    found = {}
+    for device, read in zip(batch.devices, values, strict=True):
         absent = {name: reason.value for name, reason in batch.absent.get(device.uuid, {}).items()}
-        if values or absent:
-            read_ms = at_ms if values else row.devices.get(device.uuid, {}).get("read_ms")
-            newest = {"at_ms": at_ms, "read_ms": read_ms, "values": values, "absent": absent}
-            last[device.uuid] = newest | ({"part": True} if device.uuid in parts else {})
-    row.devices = kept | last
-    told = {
-        uuid: {"at_ms": at_ms, "processes": [asdict(process) for process in found]}
-        for uuid, found in batch.processes.items()
-    }
-    row.processes = {uuid: found for uuid, found in row.processes.items() if uuid in row.devices} | told
+        if read or absent:
+            found[device.uuid] = {"at_ms": at_ms, "read_ms": at_ms if read else None, "values": read, "absent": absent}
+            if device.parent or device.profile:
+                found[device.uuid]["part"] = True
+    return found
+
+
+def _scale(resolution: float) -> tuple[float, int]:
+    """Return factor and divisor of steps; whole steps are divided, not multiplied, so that 0.1 °C stays 41.3."""
+    return (resolution, 1) if resolution >= 1 else (1, round(1 / resolution))
+
+
+_SCALES = {metric.number: (metric.name, *_scale(metric.resolution)) for metric in catalog.METRICS}

@@ -1,32 +1,43 @@
-"""Reading series at the resolution that fits the time range. Called by the queries; nobody outside the store knows the layout."""
+"""Reading series at the resolution that fits the time range. Called by the trends; nobody outside the store knows the layout."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fleet.models import Device
-from telemetry import catalog
+from telemetry import catalog, matrix
 from telemetry.catalog import Kind
+from telemetry.store import inputs, resolution, rolled
+from telemetry.store.inputs import Span
+from telemetry.store.resolution import MINUTE_MS, Grid
+from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats, Samples, counter_growth, raw_with_reach
+from telemetry.store.statistics import Field, Statistics, Whole
 
-MINUTE_MS = 60_000
-_STEPS_MS = [s * 1000 for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)]
+_RAW_HOST_MS = 2 * 3_600_000  # two hours of one host, one hour of two, …: above this the rollups are read
+_MAX_CELLS = 1_000_000  # series times buckets that are read at most: above this coarser rollups are
 
 Column = list[float | None]
 
 
+def _none() -> Floats:
+    return np.empty(0)
+
+
 @dataclass(frozen=True, slots=True)
 class BucketedMetric:
-    """Each `(n_buckets,)`; None where the bucket holds no sample. Counters have `increase`, others mean, min and max."""
+    """Each `(n_buckets,)`; NaN where the bucket holds no sample. Gauges have mean, minimum and maximum, counters `increase`.
 
-    mean: Column = field(default_factory=list)
-    minimum: Column = field(default_factory=list)
-    maximum: Column = field(default_factory=list)
-    increase: Column = field(default_factory=list)
+    States have `seconds` at each value, where they were read from rollups.
+    """
+
+    mean: Floats = field(default_factory=_none)
+    minimum: Floats = field(default_factory=_none)
+    maximum: Floats = field(default_factory=_none)
+    increase: Floats = field(default_factory=_none)
+    seconds: dict[int, Floats] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,107 +49,96 @@ class Bucketed:
     step_seconds: float
     times_ms: list[int]
     series: dict[str, dict[str, BucketedMetric]]  # by device uuid, then metric
+    is_raw: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Return (start of the first bucket, step, number of buckets), times in milliseconds."""
         return self.times_ms[0], round(self.step_seconds * 1000), len(self.times_ms)
 
+    def of(self, uuid: str, metric: str) -> BucketedMetric:
+        """Return a series; one that the store does not have is NaN throughout."""
+        found = self.series.get(uuid, {}).get(metric)
+        if found is not None:
+            return found
+        gap = np.full(len(self.times_ms), np.nan)
+        return BucketedMetric(gap, gap, gap, gap)
 
-@dataclass(frozen=True, slots=True)
-class Across:
-    """One metric over the devices of a group, each `(n_buckets,)`."""
 
-    mean: Column
-    p10: Column
-    p90: Column
-    total: Column
+def column(values: Floats) -> Column:
+    """Return a list with None for NaN, as pages and templates take it."""
+    return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124  NaN is not itself
 
 
 def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int) -> Bucketed:
     """Return the series of all devices and metrics in at most `points` buckets of a round length.
 
-    Short ranges are read from raw samples, as long as there are any; others from the minute rollups.
+    Short ranges of few hosts are read from raw samples, as long as there are any; others from rollups.
     """
-    found = raw_with_reach(devices, metrics, start_ms, end_ms)
-    interval_ms = max((series.interval_ms for series in found.values()), default=1000)
-    block = _grid(start_ms, end_ms, _step_ms(start_ms, end_ms, points, 2 * interval_ms))
+    if is_fine(len({device.host_id for device in devices}), start_ms, end_ms, points):
+        found = raw_with_reach(devices, metrics, start_ms, end_ms)
+        if found:
+            return _from_samples(found, start_ms, end_ms, points)
+    least_ms = _least_ms(len(devices) * len(metrics), end_ms - start_ms)
+    step = resolution.step_ms(start_ms, end_ms, points, least_ms)
+    return _from_rollups(devices, metrics, start_ms, end_ms, step)
+
+
+def is_fine(n_hosts: int, start_ms: int, end_ms: int, points: int) -> bool:
+    """Tell whether so short a range of so few hosts, in so many points, is read from the samples themselves."""
+    finest_ms = resolution.step_ms(start_ms, end_ms, points, 1)
+    return finest_ms < MINUTE_MS and (end_ms - start_ms) * n_hosts <= _RAW_HOST_MS
+
+
+def _least_ms(n_series: int, span_ms: int) -> int:
+    """Return the finest resolution at which so many series can be read at once, in ms."""
+    fitting = (1000 * step for step in rolled.STEPS if n_series * span_ms / (1000 * step) <= _MAX_CELLS)
+    return next(fitting, 1000 * rolled.STEPS[-1])
+
+
+# From samples --------------------------------------------------------------------------------------------------
+
+
+def _from_samples(found: Mapping[tuple[str, str], Samples], start_ms: int, end_ms: int, points: int) -> Bucketed:
+    interval_ms = max(series.interval_ms for series in found.values())
+    step = resolution.step_ms(start_ms, end_ms, points, interval_ms)
+    if step < 2 * interval_ms and not all(_fills(series, step) for series in found.values()):
+        # A bucket as short as this is empty now and then without anything missing.
+        step = resolution.step_ms(start_ms, end_ms, points, 2 * interval_ms)
+    grid = resolution.grid(start_ms, end_ms, step)
+    block = _block(start_ms, end_ms, grid, is_raw=True)
     for (uuid, metric), series in found.items():
-        block.series.setdefault(uuid, {})[metric] = _bucket_samples(metric, series, block)
+        block.series.setdefault(uuid, {})[metric] = _bucket_samples(metric, series, grid)
     return block
 
 
-def _grid(start_ms: int, end_ms: int, step_ms: int) -> Bucketed:
-    first = start_ms // step_ms * step_ms
-    n = max(1, ceil((end_ms - first) / step_ms))
-    return Bucketed(start_ms, end_ms, step_ms / 1000, [first + i * step_ms for i in range(n)], {})
+def _fills(series: Samples, step_ms: int) -> bool:
+    """Tell whether no bucket between two samples that follow each other is empty."""
+    is_next = np.diff(series.times_ms) <= 2 * series.interval_ms
+    return bool((np.diff(series.times_ms // step_ms)[is_next] <= 1).all())
 
 
-def across(block: Bucketed, metric: str, uuids: Sequence[str]) -> Across:
-    """Return mean, p10, p90 and sum across devices, per bucket; a bucket without any device is a gap."""
-    empty: Column = [None] * len(block.times_ms)
-    rows = [block.series[uuid][metric].mean for uuid in uuids if metric in block.series.get(uuid, {})]
-    if not rows:
-        return Across(empty, empty, empty, empty)
-    table = _settled(np.array(rows, dtype=np.float64))
-    gaps = np.isnan(table).all(axis=0)
-    mean, p10, p90, total = (np.full(table.shape[1], np.nan) for _ in range(4))
-    if not gaps.all():
-        known = table[:, ~gaps]
-        mean[~gaps] = np.nanmean(known, axis=0)
-        p10[~gaps], p90[~gaps] = np.nanpercentile(known, [10, 90], axis=0)
-        total[~gaps] = np.nansum(known, axis=0)
-    return Across(_column(mean), _column(p10), _column(p90), _column(total))
+def _block(start_ms: int, end_ms: int, grid: Grid, *, is_raw: bool = False) -> Bucketed:
+    return Bucketed(start_ms, end_ms, grid.step_ms / 1000, grid.times_ms.tolist(), {}, is_raw)
 
 
-def _settled(table: Floats) -> Floats:
-    """Leave out the newest two buckets while they hold fewer devices than the one before: the rest is on its way.
-
-    `table` is `(n_devices, n_buckets)`. Without this every sum would fall at the right edge of its chart.
-    """
-    counts = (~np.isnan(table)).sum(axis=0)
-    newest = np.flatnonzero(counts)[-3:]
-    for earlier, later in pairwise(newest.tolist()):
-        if counts[later] < counts[earlier]:
-            table[:, later:] = np.nan
-            break
-    return table
-
-
-def _step_ms(start_ms: int, end_ms: int, points: int, minimum_ms: int) -> int:
-    """Return the shortest round step that covers the range in at most `points − 1` steps.
-
-    Not below two sampling intervals: a bucket shorter than that is empty now and then without anything missing.
-    """
-    wanted = max((end_ms - start_ms) / max(points - 1, 1), minimum_ms)
-    return next((step for step in _STEPS_MS if step >= wanted), ceil(wanted / 86_400_000) * 86_400_000)
-
-
-def _bucket_samples(metric: str, found: Samples, block: Bucketed) -> BucketedMetric:
-    first, step, n = block.shape
+def _bucket_samples(metric: str, found: Samples, grid: Grid) -> BucketedMetric:
+    first, step, n = grid
     if catalog.BY_NAME[metric].kind is Kind.COUNTER:
         at, growth = counter_growth(found)
-        return BucketedMetric(increase=_column(_summed((at - first) // step, growth, n)))
-    inside = found.times_ms >= first
+        return BucketedMetric(increase=_summed((at - first) // step, growth, n))
+    inside = (found.times_ms >= first) & (found.times_ms < grid.end_ms)
     bucket, values = (found.times_ms[inside] - first) // step, found.values[inside]
-    return _statistics(bucket, values, values, values, np.ones_like(values), n)
-
-
-def _statistics(
-    bucket: NDArray[np.int64], means: Floats, minima: Floats, maxima: Floats, counts: Floats, n: int
-) -> BucketedMetric:
-    weights = np.bincount(bucket, counts, minlength=n)[:n]
-    sums = np.bincount(bucket, means * counts, minlength=n)[:n]
-    low, high = np.full(n, np.inf), np.full(n, -np.inf)
-    np.minimum.at(low, bucket, minima)
-    np.maximum.at(high, bucket, maxima)
-    known = weights > 0
-    mean = np.where(known, sums / np.where(known, weights, 1), np.nan)
-    return BucketedMetric(
-        mean=_column(mean),
-        minimum=_column(np.where(known, low, np.nan)),
-        maximum=_column(np.where(known, high, np.nan)),
-    )
+    mean, low, high = (np.full(n, np.nan) for _ in range(3))
+    if bucket.size:
+        begins = np.flatnonzero(np.diff(bucket, prepend=-1))
+        filled = bucket[begins]
+        if filled.size == values.size:  # one sample in each: it is all three
+            mean[filled] = values
+            return BucketedMetric(mean=mean, minimum=mean, maximum=mean)
+        mean[filled] = np.add.reduceat(values, begins) / np.diff(begins, append=bucket.size)
+        low[filled], high[filled] = np.minimum.reduceat(values, begins), np.maximum.reduceat(values, begins)
+    return BucketedMetric(mean=mean, minimum=low, maximum=high)
 
 
 def _summed(bucket: NDArray[np.int64], growth: Floats, n: int) -> Floats:
@@ -148,5 +148,82 @@ def _summed(bucket: NDArray[np.int64], growth: Floats, n: int) -> Floats:
     return np.where(seen, sums, np.nan)
 
 
-def _column(values: Floats) -> Column:
-    return [None if np.isnan(value) else value for value in values.tolist()]
+# From rollups --------------------------------------------------------------------------------------------------
+
+
+def _from_rollups(
+    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, step_ms: int
+) -> Bucketed:
+    hosts = {device.host_id for device in devices}
+    numbers = {catalog.BY_NAME[name].number for name in metrics}
+
+    def read(level: int, from_ms: int, until_ms: int) -> dict[int, Table]:
+        return rolled.of_hosts(hosts, level, from_ms, until_ms, numbers)
+
+    def read_samples(from_ms: int, until_ms: int) -> dict[int, Table]:
+        return dict(_minutes_of_samples(devices, numbers, from_ms, until_ms))
+
+    found = resolution.layered(start_ms, end_ms, step_ms, read, read_samples)
+    block = _block(start_ms, end_ms, found.grid)
+    uuids = {device.pk: device.uuid for device in devices}
+    for layers in found.tables.values():
+        table, _ = resolution.on_one_axis(layers)
+        made = rolled.regrouped(table, *found.grid)
+        for metric in metrics:
+            for owner, series in _series(metric, made):
+                if owner in uuids:
+                    block.series.setdefault(uuids[owner], {})[metric] = series
+    return block
+
+
+def _minutes_of_samples(
+    devices: Sequence[Device], numbers: Collection[int], from_ms: int, until_ms: int
+) -> Iterator[tuple[int, Table]]:
+    """Yield the newest minutes by host, which no rollup holds yet; of few hosts, and of the last of a long time."""
+    ids: dict[int, dict[str, int]] = {}
+    for device in devices:
+        ids.setdefault(device.host_id, {})[device.uuid] = device.pk
+    first_ms = max(from_ms, until_ms - _RAW_HOST_MS // len(ids)) // MINUTE_MS * MINUTE_MS
+    if first_ms < from_ms or len(ids) * MINUTE_MS > _RAW_HOST_MS:
+        first_ms += MINUTE_MS
+    span = Span(first_ms, -(-(until_ms - first_ms) // MINUTE_MS))
+    if span.n <= 0:
+        return
+    for host, found in inputs.read(ids, span, inputs.REACH_MS).items():
+        made = inputs.statistics_of(host, found, ids[host], span, numbers)
+        if made is not None:
+            yield host, Table(made.keys, MINUTE_MS, made.starts_ms, made.values)
+
+
+def _series(metric: str, made: Statistics) -> Iterator[tuple[int, BucketedMetric]]:
+    """Yield each device's series of a metric by device id, in base units."""
+    row = catalog.BY_NAME[metric]
+    of_metric = np.flatnonzero(made.keys.numbers == row.number)
+    if not of_metric.size:
+        return
+    fields, owners = made.keys.fields[of_metric], made.keys.owners[of_metric]
+    values = {Field(f): made.values[of_metric[fields == f]] for f in np.unique(fields).tolist()}
+    counts = values[Field.COUNT]
+    series = owners[fields == Field.COUNT].tolist()
+    if row.kind is Kind.COUNTER:
+        increase = _known(values[Field.INCREASE], values[Field.GREW] > 0, row.resolution)
+        yield from zip(series, (BucketedMetric(increase=each) for each in increase), strict=True)
+    elif row.kind is Kind.GAUGE:
+        with np.errstate(invalid="ignore"):
+            mean = _known(values[Field.SUM], counts > 0, row.resolution) / np.maximum(counts, 1)
+        low, high = (_known(values[f], counts > 0, row.resolution) for f in (Field.MINIMUM, Field.MAXIMUM))
+        yield from zip(series, map(BucketedMetric, mean, low, high), strict=True)
+    else:
+        yield from ((owner, _state(made, row.number, owner)) for owner in series)
+
+
+def _known(steps: Whole, known: NDArray[np.bool_], resolution_: float) -> Floats:
+    return np.where(known, matrix.in_base_units(steps, resolution_), np.nan)
+
+
+def _state(made: Statistics, number: int, owner: int) -> BucketedMetric:
+    keys = made.keys
+    rows = np.flatnonzero((keys.numbers == number) & (keys.owners == owner) & (keys.fields == Field.MILLISECONDS))
+    known = made.values[rows].any(axis=0)
+    seconds = {int(keys.arguments[row]): np.where(known, made.values[row] / 1000, np.nan) for row in rows.tolist()}
+    return BucketedMetric(seconds=seconds)

@@ -1,74 +1,109 @@
 """Writing recorded telemetry: windows of samples that may come in any split, order and repetition. Called by the importers.
 
-Unlike an agent's batch, which is stored once as it came, a window grows: what a later file says of the same device and
-time joins what is there, and the same file again changes nothing.
+Unlike an agent's batch, a window grows: what a later file says of the same device and time joins what is there, and the
+same file again changes nothing, also after the window was compacted.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 from django.db import transaction
 from django.db.models import Q
+from django.utils import timezone
 
-from fleet.models import Host
-from telemetry import received, wire
-from telemetry.models import LatestState, StoredBatch
-from telemetry.store import accept
+from fleet.models import Device, Host
+from telemetry import catalog, matrix, wire
+from telemetry.models import AcceptedSequences, LatestState, StoredBatch
+from telemetry.store import accept, gather, samples
+from telemetry.store.gather import Gathered, Gathering
 from telemetry.wire import Batch
 
 WINDOW_MS = 600_000
 
 
-class WindowFull(ValueError):
-    """Two recordings of one device and time have more samples together than a window holds."""
-
-
 @transaction.atomic
 def keep(host: Host, window: Batch) -> bool:
-    """Store one device's window, whose `sequence` is its time over WINDOW_MS; False where it changed nothing.
+    """Store one device's window, which lies within WINDOW_MS from a multiple of it on; False where it changed nothing.
 
-    Raises WindowFull, and leaves what was there.
+    Where both have a sample of the same metric and time, the new one holds.
     """
-    known = (
-        StoredBatch.objects.select_for_update().filter(host=host, epoch=window.epoch, sequence=window.sequence).first()
+    # The lock of this row has two imports of one recording wait for each other.
+    known, _ = AcceptedSequences.objects.select_for_update().get_or_create(
+        host=host, epoch=window.epoch, defaults={"changed_at": timezone.now()}
     )
-    if known is not None:
-        window = _joined(received.unpack(bytes(known.body)), window)
-    body = wire.pack(window)
-    if known is not None and body == bytes(known.body):
+    start_ms = window.times_ms[0] // WINDOW_MS * WINDOW_MS
+    device = Device.objects.get(host=host, uuid=window.devices[0].uuid)
+    before = samples.within(device, start_ms, start_ms + WINDOW_MS)
+    after = _with(before, window)
+    if _is_same(before, after):
         return False
-    start_ms, end_ms = window.times_ms[0], window.times_ms[-1]
-    StoredBatch.objects.update_or_create(
-        host=host,
-        epoch=window.epoch,
-        sequence=window.sequence,
-        defaults={"start_ms": start_ms, "end_ms": end_ms, "body": body},
-    )
-    accept.mark_dirty(host, window, is_late=True)
-    _update_latest(host, window)
-    newest = datetime.fromtimestamp(end_ms / 1000, UTC)
+    joined = _joined(window, after)
+    _store(host, joined, known)
+    accept.mark_dirty(host, joined, is_late=True)
+    _update_latest(host, joined)
+    newest = datetime.fromtimestamp(joined.times_ms[-1] / 1000, UTC)
     Host.objects.filter(Q(last_seen_at=None) | Q(last_seen_at__lt=newest), pk=host.pk).update(last_seen_at=newest)
     return True
 
 
-def _joined(old: Batch, new: Batch) -> Batch:
-    """Return both windows' samples; where both have one of the same metric and time, the new one."""
-    times = sorted({*old.times_ms, *new.times_ms})
-    if len(times) > wire.MAX_TICKS:
-        at = datetime.fromtimestamp(times[0] / 1000, UTC)
-        raise WindowFull(
-            f"{new.devices[0].uuid}: with what is stored, the ten minutes from {at:%F %T} UTC would have {len(times)} samples, "
-            f"more than {wire.MAX_TICKS}; import the recordings under hosts of their own, or with fewer samples a second"
+def _with(before: Gathered, window: Batch) -> Gathered:
+    gathering = Gathering()
+    for uuid, _, hour in gather.hours(before):
+        gathering.add_hour(uuid, hour)
+    gathering.add_batch(window, matrix.of_columns(window.columns))
+    after = gathering.gathered()
+    after.seconds[:] = min([window.sample_seconds, *before.seconds.tolist()])
+    return after
+
+
+def _is_same(before: Gathered, after: Gathered) -> bool:
+    return before.series == after.series and all(
+        np.array_equal(one, other)
+        for one, other in (
+            (before.times_ms, after.times_ms),
+            (before.seconds, after.seconds),
+            (before.present, after.present),
+            (before.steps, after.steps),
         )
+    )
+
+
+def _joined(window: Batch, found: Gathered) -> Batch:
+    """Return the window with all that is there of it."""
     columns: dict[str, list[list[float | None]]] = {}
-    for metric in {*old.columns, *new.columns}:
-        found: dict[int, float | None] = {}
-        for window in (old, new):
-            column = window.columns.get(metric, [[None] * len(window.times_ms)])[0]
-            found |= {at: value for at, value in zip(window.times_ms, column, strict=True) if value is not None}
-        columns[metric] = [[found.get(at) for at in times]]
-    seconds = min(old.sample_seconds, new.sample_seconds)
-    return replace(new, times_ms=times, sent_ms=times[-1], columns=columns, sample_seconds=seconds)
+    for (_, number), steps, present in zip(found.series, found.steps, found.present, strict=True):
+        metric = catalog.BY_NUMBER[number]
+        values = matrix.in_base_units(steps, metric.resolution).tolist()
+        columns[metric.name] = [[value if there else None for value, there in zip(values, present, strict=True)]]
+    times: list[int] = found.times_ms.tolist()
+    seconds = float(found.seconds[0])
+    return replace(window, times_ms=times, sent_ms=times[-1], columns=columns, sample_seconds=seconds)
+
+
+def _store(host: Host, window: Batch, known: AcceptedSequences) -> None:
+    """Add it as batches of its own, under numbers that no other had: what a compaction has begun with stays as it is."""
+    rows = []
+    for sequence, part in enumerate(_parts(window), known.newest_sequence + 1):
+        batch = replace(part, sequence=sequence)
+        start_ms, end_ms = batch.times_ms[0], batch.times_ms[-1]
+        fields = {"epoch": batch.epoch, "sequence": sequence, "start_ms": start_ms, "end_ms": end_ms}
+        rows.append(StoredBatch(host=host, body=wire.pack(batch), **fields))
+        known.newest_sequence = sequence
+    StoredBatch.objects.bulk_create(rows)
+    known.ranges = [[0, known.newest_sequence]]
+    known.changed_at = known.acknowledged_at = timezone.now()  # nobody waits to be told
+    known.save()
+
+
+def _parts(window: Batch) -> Iterator[Batch]:
+    """Yield it in parts that the wire can hold."""
+    for start in range(0, len(window.times_ms), wire.MAX_TICKS):
+        part = slice(start, start + wire.MAX_TICKS)
+        times = window.times_ms[part]
+        columns = {metric: [column[0][part]] for metric, column in window.columns.items()}
+        yield replace(window, times_ms=times, sent_ms=times[-1], columns=columns)
 
 
 def _update_latest(host: Host, window: Batch) -> None:

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import orjson
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.decorators.http import require_safe
@@ -13,16 +15,11 @@ from fleet import sparkline, timerange
 from fleet.models import Device, Host
 from fleet.timerange import TimeRange
 from telemetry import catalog, chart_groups, queries, traces, trends
-from telemetry.queries import DeviceState, FleetState
-from telemetry.store.read import Bucketed, BucketedMetric, Column
-from telemetry.trends import Trend
-from telemetry.views.fleet import power_groups
+from telemetry.queries import DeviceState
+from telemetry.store.read import Bucketed, column
+from telemetry.views.fleet import MAX_STACKED_GROUPS
 
 POINTS = 241
-FLEET_POINTS = 61
-_FINE_CELLS = (
-    40_000  # above this many samples a fleet chart is content with minutes, which the store has made beforehand
-)
 MAP_METRICS = ("gpu_utilization_ratio", "memory_used_ratio", "power_draw_watts", "temperature_celsius")
 
 
@@ -59,15 +56,17 @@ def _map_value(state: DeviceState, metric: str) -> float | None:
 
 
 @require_safe
-def fleet_arrays(request: HttpRequest) -> JsonResponse:
-    """Utilisation (mean, p10–p90) and power (sum by cluster) of the counted devices."""
-    state = queries.fleet_state(timezone.now())
-    window = timerange.of_query(request.GET, state.now)
-    used = _trend(state, "gpu_utilization_ratio", window)
-    power = _trend(state, "power_draw_watts", window, groups := power_groups(state))
-    gap: Column = [None] * len(used.times_ms)
-    mean, low, high = used.mean.get("", gap), used.p10.get("", gap), used.p90.get("", gap)
-    totals = [power.total[group] for group in groups]
+def fleet_arrays(request: HttpRequest) -> HttpResponse:
+    """Utilisation (mean, p10–p90) and power (sum by cluster) of the counted devices; what it costs does not grow with them."""
+    window = timerange.of_query(request.GET, timezone.now())
+    groups = _power_groups()
+    group_by = "" if groups == [""] else "cluster"
+    used = trends.trend("gpu_utilization_ratio", window.start_ms, window.end_ms, POINTS)
+    power = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, group_by=group_by)
+    gap = np.full(len(used.times_ms), np.nan)
+    mean, low, high = (column(of.get("", gap)) for of in (used.mean, used.p10, used.p90))
+    gap = np.full(len(power.times_ms), np.nan)
+    totals = [column(power.total.get(group, gap)) for group in groups]
     charts = {
         "fig-utilisation": {
             "traces": traces.mean_with_band(used.times_ms, mean, low, high),
@@ -82,16 +81,14 @@ def fleet_arrays(request: HttpRequest) -> JsonResponse:
     return _answer(window, used.times_ms, charts, sparks)
 
 
-def _trend(state: FleetState, metric: str, window: TimeRange, groups: Sequence[str] = ("",)) -> Trend:
-    devices = [d.device for d in state.counted]
-    cells = len(devices) * (window.end_ms - window.start_ms) / 1000
-    points = POINTS if cells <= _FINE_CELLS else FLEET_POINTS
-    group_by = "" if list(groups) == [""] else "cluster"
-    return trends.trend(devices, metric, window.start_ms, window.end_ms, points, group_by=group_by)
+def _power_groups() -> list[str]:
+    """Return what the page's figure was made for (views/fleet.py): the clusters, or one group where they are too many."""
+    clusters = trends.clusters()
+    return clusters if len(clusters) <= MAX_STACKED_GROUPS else [""]
 
 
 @require_safe
-def host_arrays(request: HttpRequest, name: str) -> JsonResponse:
+def host_arrays(request: HttpRequest, name: str) -> HttpResponse:
     """Each `metric` for the host's counted devices: the peers and the chosen `device`, or the mean of all."""
     host = get_object_or_404(Host.objects.prefetch_related("devices"), name=name)
     now = timezone.now()
@@ -100,7 +97,7 @@ def host_arrays(request: HttpRequest, name: str) -> JsonResponse:
 
 
 @require_safe
-def device_arrays(request: HttpRequest, uuid: str) -> JsonResponse:
+def device_arrays(request: HttpRequest, uuid: str) -> HttpResponse:
     """Each `chart` of one device, of what it has of each the `metric`s that are asked for."""
     device = get_object_or_404(Device.objects.select_related("host"), uuid=uuid)
     window = timerange.of_query(request.GET, timezone.now())
@@ -120,37 +117,32 @@ def _metrics(request: HttpRequest) -> list[str]:
     return metrics
 
 
-def _device_arrays(request: HttpRequest, devices: list[Device], chosen: str, window: TimeRange) -> JsonResponse:
+def _device_arrays(request: HttpRequest, devices: list[Device], chosen: str, window: TimeRange) -> HttpResponse:
     metrics = _metrics(request)
     block = trends.device_series(devices, metrics, window.start_ms, window.end_ms, POINTS)
     charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
     sparks = {
-        device.uuid: _spark(_series(block, device.uuid, "gpu_utilization_ratio").mean, 0, 1) for device in devices
+        device.uuid: _spark(column(block.of(device.uuid, "gpu_utilization_ratio").mean), 0, 1) for device in devices
     }
     return _answer(window, block.times_ms, charts, sparks)
 
 
-def _answer(window: TimeRange, times_ms: list[int], charts: dict[str, Any], sparks: dict[str, Any]) -> JsonResponse:
+def _answer(window: TimeRange, times_ms: list[int], charts: dict[str, Any], sparks: dict[str, Any]) -> HttpResponse:
     span = [window.start_ms, window.end_ms]
-    return JsonResponse({"range": span, "x": times_ms, "charts": charts, "sparks": sparks})
+    answer = {"range": span, "x": times_ms, "charts": charts, "sparks": sparks}
+    return HttpResponse(orjson.dumps(answer), content_type="application/json")
 
 
 def _chart(block: Bucketed, uuids: Sequence[str], metric: str, chosen: str) -> dict[str, Any]:
-    series = {uuid: _series(block, uuid, metric) for uuid in uuids}
-    columns = {uuid: found.mean for uuid, found in series.items()}
-    if len(series) == 1:
-        only = next(iter(series.values()))
-        lines = traces.mean_with_band(block.times_ms, only.mean, only.minimum, only.maximum)
+    columns = {uuid: column(block.of(uuid, metric).mean) for uuid in uuids}
+    means = list(columns.values())
+    if len(uuids) == 1:
+        only = block.of(uuids[0], metric)
+        lines = traces.mean_with_band(block.times_ms, means[0], column(only.minimum), column(only.maximum))
     else:
-        front = columns.pop(chosen, None) or traces.means(list(columns.values()))
+        front = columns.pop(chosen, None) or traces.means(means)
         lines = traces.peers(list(columns.values()), front)
-    return {"traces": lines, **traces.gaps(block.times_ms, [s.mean for s in series.values()])}
-
-
-def _series(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:
-    """Return a series on the block's grid; all gaps where the store has none."""
-    gap: list[float | None] = [None] * len(block.times_ms)
-    return block.series.get(uuid, {}).get(metric) or BucketedMetric(gap, gap, gap, gap)
+    return {"traces": lines, **traces.gaps(block.times_ms, means)}
 
 
 def _spark(values: Sequence[float | None], low: float, high: float | None = None) -> dict[str, str]:

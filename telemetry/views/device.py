@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -17,6 +18,7 @@ from telemetry import catalog, chart_groups, event_log, queries, trends
 from telemetry.event_log import Question
 from telemetry.health import is_read
 from telemetry.queries import DeviceState
+from telemetry.store.samples import Floats
 from telemetry.views import device_panels
 from telemetry.views.host import METRICS, metric_label, references
 from telemetry.views.host_panels import User
@@ -88,9 +90,9 @@ def day(request: HttpRequest, uuid: str) -> HttpResponse:
     return render(request, "telemetry/_day.html", {"rows": rows, "device": found})
 
 
-def _sum(increase: list[float | None]) -> float | None:
-    known = [growth for growth in increase if growth is not None]
-    return sum(known) if known else None
+def _sum(increase: Floats) -> float | None:
+    known = increase[~np.isnan(increase)]
+    return float(known.sum()) if known.size else None
 
 
 def _ms(moment: datetime) -> int:

@@ -55,6 +55,8 @@ _LINKS = (
     "nvlink_rx_bytes_per_second",
     "nvlink_bytes_per_second",
     "nvlink_errors_total",
+    "nvlink_symbol_errors_total",
+    "nvlink_recoveries_failed_total",
 )
 _BAD = {
     "ecc_uncorrected_total": "crit",

@@ -1,70 +1,103 @@
-"""The events page: what happened, newest first, filtered by its address. Answers as page and as its live fragment."""
+"""The events page: what is open, then what happened, newest first; filtered by its address. Answers as page and fragment."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from django.contrib import messages
 from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
-from fleet import timerange, units
-from fleet.models import Device, Event, EventKind, Host, Severity
+from fleet import timerange
+from fleet.auth import actor_of, has_role, require_role
+from fleet.models import Device, Event, EventKind, Host, Role, Severity
 from telemetry.event_log import Question
+from telemetry.health import alerts, rules
+from telemetry.health.alerts import State
+from telemetry.views.event_words import evidence
 
-Choice = TypeVar("Choice", EventKind, Severity)
+Choice = TypeVar("Choice", EventKind, Severity, State)
 PAGE_SIZE = 50
 SHAPES = {Severity.CRITICAL: "crit", Severity.WARNING: "warn", Severity.INFO: "idle"}
-_NAMES = {"action": "what to do", "epoch": "agent's life", "other_epoch": "the other one's"}
-_IN_THE_TEXT = {"changed", "notices"}  # what changed stands in the text; the ids of notices are for the ingest
-_FILTERS = ("host", "device", "kind", "severity", "range", "from", "to")
+_FILTERS = ("host", "device", "kind", "severity", "rule", "state", "range", "from", "to")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An event with what proves it, in words."""
+    """An event with what proves it, in words; of an alert how it stands, and what its rule is called."""
 
     event: Event
+    state: State | None
+    rule: str
     evidence: list[tuple[str, str]]
 
 
 @require_safe
 def events(request: HttpRequest) -> HttpResponse:
     question = _question(request.GET)
-    found = question.find()
-    page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
-    rows = [Row(event, evidence(event)) for event in page]
-    context = {
-        "page": page,
-        "rows": rows,
-        "question": question,
-        "is_filtered": any(request.GET.get(name) for name in _FILTERS),
-    }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
-        return render(request, "telemetry/_events.html", context)
+        return _fragment(request, question)
     choices = {
         "kinds": [EventKind(kind) for kind in sorted(set(_kinds()))],
         "severities": {severity: SHAPES[severity] for severity in reversed(Severity)},
+        "states": list(State),
+        "rule_words": rules.words(question.rule) if question.rule else "",
         "ranges": timerange.WORDS,
         "hosts": list(Host.objects.values_list("name", flat=True)),
     }
-    return render(request, "telemetry/events.html", context | choices)
+    return render(request, "telemetry/events.html", _context(request, question) | choices)
 
 
-def evidence(event: Event) -> list[tuple[str, str]]:
-    """Return what the event's detail tells besides its text, as (name, words)."""
-    found = []
-    for name, value in event.detail.items():
-        if not value or name in _IN_THE_TEXT:
-            continue
-        words = str(value)
-        if name.endswith("_ms") and isinstance(value, int):
-            words = units.utc(datetime.fromtimestamp(value / 1000, UTC))
-        found.append((_NAMES.get(name, name.removesuffix("_ms").replace("_", " ")), words))
-    return found
+@require_role(Role.OPERATOR)
+@require_POST
+def acknowledge(request: HttpRequest, pk: int) -> HttpResponse:
+    """Note that somebody knows of an alert; answers with the list as it was asked for, or leads back to it."""
+    try:
+        alerts.acknowledge(pk, actor_of(request), timezone.now())
+    except Event.DoesNotExist:
+        raise Http404(f"There is no event {pk}.") from None
+    except alerts.NotAcknowledged as error:
+        messages.error(request, f"Nothing was changed: {error}.")
+    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
+        return _fragment(request, _question(request.GET))
+    return redirect(_address(request))
+
+
+def _fragment(request: HttpRequest, question: Question) -> HttpResponse:
+    return render(request, "telemetry/_events.html", _context(request, question))
+
+
+def _context(request: HttpRequest, question: Question) -> dict[str, object]:
+    """What is open stands before the first page of the rest, which is a log and runs by time."""
+    page = Paginator(question.find_past(), PAGE_SIZE).get_page(request.GET.get("page"))
+    is_of_open = question.state in {State.FIRING, State.ACKNOWLEDGED}
+    first = Paginator(question.find_open(), PAGE_SIZE).get_page(request.GET.get("page") if is_of_open else 1)
+    shown = list(first) if is_of_open or page.number == 1 else []
+    return {
+        "page": first if is_of_open else page,
+        "n_open": first.paginator.count,
+        "n_more_open": 0 if is_of_open else first.paginator.count - len(first),
+        "n_past": page.paginator.count,
+        "rows": [_row(event) for event in (*shown, *([] if is_of_open else page))],
+        "question": question,
+        "address": _address(request),
+        "is_operator": has_role(request, Role.OPERATOR),
+        "is_filtered": any(request.GET.get(name) for name in _FILTERS),
+    }
+
+
+def _address(request: HttpRequest) -> str:
+    query = request.GET.urlencode()
+    return reverse("events") + (f"?{query}" if query else "")
+
+
+def _row(event: Event) -> Row:
+    return Row(event, alerts.state_of(event), rules.words(event.rule) if event.rule else "", evidence(event))
 
 
 def _kinds() -> list[str]:
@@ -80,6 +113,8 @@ def _question(query: QueryDict) -> Question:
         device=_device(query.get("device", "")),
         kind=_choice(query, "kind", EventKind),
         severity=_choice(query, "severity", Severity),
+        rule=_rule(query.get("rule", "")),
+        state=_choice(query, "state", State),
         start=None if window is None else datetime.fromtimestamp(window.start_ms / 1000, UTC),
         end=None if window is None else datetime.fromtimestamp(window.end_ms / 1000, UTC),
     )
@@ -87,9 +122,16 @@ def _question(query: QueryDict) -> Question:
 
 def _choice(query: QueryDict, name: str, choices: type[Choice]) -> Choice | None:
     asked = query.get(name, "")
-    if asked and asked not in choices.values:
-        raise BadRequest(f"{name}: expected one of {', '.join(choices.values)}")
+    values = [choice.value for choice in choices]
+    if asked and asked not in values:
+        raise BadRequest(f"{name}: expected one of {', '.join(values)}")
     return choices(asked) if asked else None
+
+
+def _rule(name: str) -> str | None:
+    if name and name not in rules.by_name():
+        raise BadRequest(f"rule: expected one of {', '.join(rules.by_name())}")
+    return name or None
 
 
 def _host(name: str) -> Host | None:

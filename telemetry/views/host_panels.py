@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
+
 from telemetry import catalog, trends
 from telemetry.catalog import AbsentReason, Metric
 from telemetry.queries import DeviceState, HostState
@@ -109,8 +111,8 @@ def _cpu_share(node: DeviceState, now: datetime) -> float | None:
     end_ms = int(now.timestamp() * 1000)
     start_ms = end_ms - int(_COST_SPAN.total_seconds() * 1000)
     block = trends.device_series([node.device], ["agent_cpu_seconds_total"], start_ms, end_ms, 11)
-    series = block.series.get(node.device.uuid, {}).get("agent_cpu_seconds_total")
-    known = [growth for growth in (series.increase if series else []) if growth is not None]
+    increase = block.of(node.device.uuid, "agent_cpu_seconds_total").increase
+    known = increase[~np.isnan(increase)].tolist()
     whole = known[1:-1]  # the first and the last are covered in part only
     return sum(whole) / (len(whole) * block.step_seconds) if whole else None
 

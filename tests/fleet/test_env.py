@@ -33,6 +33,7 @@ def test_an_ipv6_address_stands_in_brackets():
         (lambda e, name: e.optional_number(name, minimum=1.0), "0.5"),
         (lambda e, name: e.optional_number(name), "inf"),
         (lambda e, name: e.number(name, 1, minimum=0, maximum=10), "11"),
+        (lambda e, name: e.whole_number(name, 1, minimum=1, maximum=10), "1.5"),
         (lambda e, name: e.boolean(name, default=False), "maybe"),
         (lambda e, name: e.bind(name, ""), "8000"),
         (lambda e, name: e.bind(name, ""), "127.0.0.1:99999"),

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from django.conf import settings as django_settings
+from django.utils.module_loading import import_string
 
 from fleet import processes
 
@@ -12,8 +13,31 @@ BROKER_URL = "redis://:geheim@127.0.0.1:1/0"
 
 def test_the_brokers_password_is_in_no_command():
     children = processes.server_children(BROKER_URL)
-    assert len(children) == len(processes.SERVER_NAMES)
+    assert children
     assert not any("geheim" in word for child in children for word in child.argv)
+
+
+def test_as_many_ingest_workers_start_as_are_set(settings):
+    settings.STEPWATT_INGEST_WORKERS = 3
+
+    children = processes.server_children(BROKER_URL)
+
+    ingest = [child.argv for child in children if "telemetry" in child.argv]
+    assert len({argv[argv.index("--hostname") + 1] for argv in ingest}) == 3
+
+
+def test_every_queue_that_a_task_goes_to_has_a_worker():
+    app = import_string("fleet.celery.app")
+    app.loader.import_default_modules()
+
+    served = {argv[argv.index("--queues") + 1] for argv in commands() if "--queues" in argv}
+
+    queues = {app.amqp.router.route({}, name)["queue"].name for name in app.tasks if not name.startswith("celery.")}
+    assert queues == served
+
+
+def commands() -> list[tuple[str, ...]]:
+    return [child.argv for child in processes.server_children(BROKER_URL)]
 
 
 def test_the_agent_gets_the_brokers_url_and_nothing_of_django(monkeypatch):

@@ -4,18 +4,24 @@ import base64
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import msgpack
 import psutil
+from celery import Celery
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis import Redis
 
 from fleet.broker import server_program
-from telemetry import envelope, received, wire
+from telemetry import acknowledgement, envelope, received, wire
+from telemetry.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement
 from telemetry.agent.membership import enrol_here
+from telemetry.envelope import seal_order
+from telemetry.transport import CELERY_OPTIONS
 from tests.process.traces import wait_until
 from tests.stack import ROOT, free_port
 
@@ -30,9 +36,12 @@ def running(command, **options):
         process.wait()
 
 
+SERVER = Ed25519PrivateKey.from_private_bytes(bytes(32))
+
+
 def agent(directory, port, **settings):
     """Run an agent that has joined a server which is not there."""
-    enrol_here(directory / "agent", "alone", "redis://127.0.0.1:1/0", b"\0" * 32)
+    enrol_here(directory / "agent", "alone", "redis://127.0.0.1:1/0", SERVER.public_key().public_bytes_raw())
     environment = os.environ | {
         "STEPWATT_DATA_DIR": str(directory),
         "STEPWATT_BROKER_URL": f"redis://127.0.0.1:{port}/0",
@@ -47,13 +56,6 @@ def broker(directory, port):
     return running([str(server_program()), *options])
 
 
-def first_batch(port, place=-1) -> wire.Batch:
-    """Return the oldest batch that waits in the broker; at place 0, the newest."""
-    raw = Redis(port=port).lindex("telemetry", place)
-    message = msgpack.unpackb(base64.b64decode(json.loads(raw)["body"]))
-    return received.unpack(envelope.read(message[0][0]).body)
-
-
 def test_what_was_sampled_before_the_broker_was_there_is_sent(tmp_path):
     port = free_port()
     with agent(tmp_path, port):
@@ -61,9 +63,93 @@ def test_what_was_sampled_before_the_broker_was_there_is_sent(tmp_path):
         time.sleep(4)  # for as long as this the broker is away
         broker_started_ms = time.time() * 1000
         with broker(tmp_path, port):
-            wait_until(lambda: Redis(port=port).llen("telemetry") > 0, 20, "the first batch")
+            wait_until(lambda: batches(port), 20, "a batch")
+            wait_until(lambda: min(at for _, _, at in batches(port)) < broker_started_ms - 2000, 20, "the first one")
 
-            assert first_batch(port).times_ms[0] < broker_started_ms - 2000
+
+def taken(port):
+    """Return the batches that wait in the broker, in the order in which they came."""
+    found = []
+    for raw in reversed(Redis(port=port).lrange("telemetry", 0, -1)):
+        message = json.loads(raw)
+        if message["headers"]["task"] == wire.INGEST_TASK:
+            body = envelope.read(msgpack.unpackb(base64.b64decode(message["body"]))[0][0]).body
+            found.append(received.unpack(body))
+    return found
+
+
+def batches(port):
+    """Return (epoch, sequence, first time) of each."""
+    return [(batch.epoch, batch.sequence, batch.times_ms[0]) for batch in taken(port)]
+
+
+def spooled(directory):
+    """Return how many batches the agent has in its spool."""
+    path = directory / "agent" / "spool.db"
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as spool:
+        try:
+            return spool.execute("SELECT count(*) FROM batches").fetchone()[0]
+        except sqlite3.OperationalError:  # being made
+            return 0
+
+
+def test_batches_of_an_agent_that_was_killed_are_sent_by_the_next_one_and_no_name_is_used_twice(tmp_path):
+    port = free_port()
+    with agent(tmp_path, port) as killed:
+        wait_until(lambda: spooled(tmp_path) >= 3, 20, "three batches in the spool")
+        killed.kill()
+        killed.wait()
+    kept, killed_ms = spooled(tmp_path), time.time() * 1000
+
+    with broker(tmp_path, port), agent(tmp_path, port):
+        wait_until(lambda: sum(at < killed_ms for _, _, at in batches(port)) >= kept, 30, "what waited in the spool")
+        wait_until(lambda: sum(at > killed_ms for _, _, at in batches(port)) >= 2, 20, "what it samples now")
+        found = batches(port)
+
+    assert len({epoch for epoch, _, _ in found}) == 1
+    assert sorted(sequence for _, sequence, _ in found) == list(range(len(found)))
+
+
+def acknowledge(port, epoch, last):
+    """Say as the server does that the epoch's batches up to `last` are stored."""
+    now_ms = int(time.time() * 1000)
+    told = acknowledgement.pack(Acknowledgement(epoch, [(0, last)], now_ms, now_ms, now_ms))
+    app = Celery(broker=f"redis://127.0.0.1:{port}/0", set_as_current=False, fixups=[])
+    app.conf.update(CELERY_OPTIONS)
+    order = seal_order(SERVER, ACKNOWLEDGE_TASK, "alone", told, now_ms + 60_000)
+    app.send_task(ACKNOWLEDGE_TASK, [order], queue="host.alone", argsrepr="")
+
+
+def test_acknowledged_batches_leave_the_spool_and_the_clocks_are_compared(tmp_path):
+    port = free_port()
+    with broker(tmp_path, port), agent(tmp_path, port):
+        wait_until(lambda: len(batches(port)) >= 3, 20, "three batches")
+        assert spooled(tmp_path) >= 3
+        epoch, last, _ = max(batches(port))
+        acknowledge(port, epoch, last)
+
+        wait_until(lambda: 1 <= spooled(tmp_path) <= 2, 10, "the spool to let go of them")
+        wait_until(lambda: offsets(port), 10, "the clock's offset")
+        assert abs(offsets(port)[-1]) < 1
+
+
+def offsets(port):
+    """Return the clock offsets that the agent told."""
+    found = [batch.columns.get("host_clock_offset_seconds", []) for batch in taken(port)]
+    return [value for by_device in found for column in by_device for value in column if value is not None]
+
+
+def test_a_damaged_spool_is_put_aside_and_the_agent_goes_on(tmp_path):
+    port = free_port()
+    (tmp_path / "agent").mkdir(mode=0o700)
+    (tmp_path / "agent" / "spool.db").write_bytes(b"what a broken disk left" * 999)
+
+    with broker(tmp_path, port), agent(tmp_path, port):
+        wait_until(lambda: batches(port), 20, "the first batch")
+
+    assert (tmp_path / "agent" / "spool.db.damaged").exists()
 
 
 def test_it_ends_on_sigterm_while_the_broker_is_away(tmp_path):
@@ -89,4 +175,6 @@ def test_it_maps_neither_torch_nor_numpy_while_it_runs(tmp_path):
 
         mapped = {mapped.path for mapped in psutil.Process(process.pid).memory_maps()}
 
-        assert not any("torch" in path or "numpy" in path for path in mapped)
+        packages = {path.partition("/site-packages/")[2].partition("/")[0] for path in mapped}
+        assert "zstandard" in packages
+        assert not packages & {"torch", "numpy"}

@@ -85,6 +85,10 @@ def test_a_configured_database_that_is_not_there(refusal):
     assert "geheim" not in line
 
 
+def test_two_ingest_workers_on_one_file(refusal):
+    assert "STEPWATT_INGEST_WORKERS=2 needs PostgreSQL" in refusal(STEPWATT_INGEST_WORKERS="2")
+
+
 def test_a_setting_that_cannot_be_read(refusal):
     assert "STEPWATT_RETENTION_RAW='soon': expected a duration" in refusal(STEPWATT_RETENTION_RAW="soon")
 

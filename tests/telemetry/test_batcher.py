@@ -8,6 +8,7 @@ from telemetry import received
 from telemetry.agent.batcher import Batcher
 from telemetry.agent.batching import BatchMaker
 from telemetry.agent.collector import Collector
+from telemetry.agent.names import Names
 from telemetry.agent.sampler import Sampler
 from tests.telemetry.steered import SteeredBackend, wait_for
 
@@ -21,12 +22,12 @@ class Line:
         self.sent = []
         self.makers = set()
         self.sampler = Sampler(Collector([backend], PERIOD), PERIOD)
-        maker = BatchMaker("gpu-a01", "0" * 32, "1" * 32, PERIOD)
+        maker = BatchMaker("gpu-a01", "0" * 32, Names("1" * 32), PERIOD)
         self.batcher = Batcher(maker, self.sampler, self.send, every_ticks=every_ticks, software=software)
 
-    def send(self, payload):
+    def send(self, parcel):
         self.makers.add(threading.current_thread().name)
-        self.sent.append(received.unpack(payload))
+        self.sent.append(received.unpack(parcel.body))
 
 
 @pytest.fixture

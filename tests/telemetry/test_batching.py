@@ -4,6 +4,7 @@ import pytest
 
 from telemetry import received, wire
 from telemetry.agent.batching import TELL_SECONDS, BatchMaker, machine_digest
+from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import AbsentReason
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
@@ -19,8 +20,8 @@ def tick(boot, offset=1000.0, readings=READINGS, *, is_full=True, device=GPU, **
     return made
 
 
-def maker():
-    return BatchMaker("gpu-a01", MACHINE, EPOCH, 1.0)
+def maker(names=None):
+    return BatchMaker("gpu-a01", MACHINE, names or Names(EPOCH), 1.0)
 
 
 def batches_of(*ticks, by=None, software=None, topology=None):
@@ -48,6 +49,16 @@ def test_a_wall_clock_that_jumps_begins_a_new_segment():
     assert (before.segment, after.segment) == (0, 1)
     assert after.times_ms == [412_000, 413_000]
     assert (before.sequence, after.sequence) == (0, 1)
+
+
+def test_another_start_with_the_same_clock_goes_on_in_the_segment_and_one_with_another_does_not():
+    names = Names(EPOCH)
+    found = [
+        batches_of(tick(boot, offset), by=maker(names))[0] for boot, offset in ((10, 1000), (20, 1000.1), (5, 1800))
+    ]
+
+    assert [batch.segment for batch in found] == [0, 0, 1]
+    assert [batch.sequence for batch in found] == [0, 1, 2]
 
 
 def test_a_clock_that_is_slewed_stays_in_its_segment():

@@ -10,6 +10,7 @@ from telemetry import received, wire
 from telemetry.agent.batching import BatchMaker
 from telemetry.agent.collector import Collector
 from telemetry.agent.lanes import UNAVAILABLE_SECONDS
+from telemetry.agent.names import Names
 from telemetry.catalog import BY_NAME, AbsentReason
 from telemetry.wire import DeviceEvent, DeviceProcess, EventKind, Topology
 from tests.telemetry.steered import POWER, Clock, PowerSource, SteeredBackend, SteeredSource
@@ -241,7 +242,7 @@ def test_whatever_a_source_answers_nothing_is_invented(given_answers):
         now[:] = pair
         ticks.append(host.tick())
 
-    (batch,) = BatchMaker("h", "0" * 32, "1" * 32, 1.0).make(ticks, {}, None, lambda: 0.0)
+    (batch,) = BatchMaker("h", "0" * 32, Names("1" * 32), 1.0).make(ticks, {}, None, lambda: 0.0)
     found = received.unpack(wire.pack(batch))
 
     assert [device.uuid for device in found.devices] == ["GPU-0", "GPU-1"]

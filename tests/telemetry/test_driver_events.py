@@ -9,8 +9,9 @@ from django.test.utils import CaptureQueriesContext
 
 from fleet.models import Event, EventKind, Origin, Severity
 from telemetry import envelope, notices, retention, tasks
-from telemetry.ingest import ingest, ingest_notice
+from telemetry.ingest import ingest
 from telemetry.notices import NOTICE_TASK, Notice, NoticeKind
+from telemetry.reported import ingest_notice
 from telemetry.wire import DeviceEvent, MessageInvalid
 from telemetry.wire import EventKind as DriverEvent
 from tests.factories import make_host
@@ -80,21 +81,12 @@ def test_an_event_from_the_future_happened_now():
     assert Event.objects.get().last_at == NOW
 
 
-def test_a_redelivery_within_minutes_is_silent():
+@pytest.mark.parametrize("minutes", [9, 20])
+def test_a_batch_that_comes_again_is_silent(minutes):
     batch()
-    batch(now=NOW + timedelta(minutes=9))
 
+    assert not batch(now=NOW + timedelta(minutes=minutes))
     assert not Event.objects.exists()
-
-
-def test_a_batch_that_comes_again_much_later_is_an_event():
-    batch()
-    for minutes in (20, 21):
-        assert not batch(now=NOW + timedelta(minutes=minutes))
-
-    event = Event.objects.get()
-    assert (event.kind, event.severity, event.count) == (EventKind.REPLAYED_MESSAGE, "warning", 2)
-    assert event.detail["sequence"] == 0
 
 
 def test_a_notice_is_an_event():

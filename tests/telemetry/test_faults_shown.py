@@ -15,6 +15,7 @@ from telemetry.wire import DeviceEvent, EventKind
 from tests.people import signed_in
 from tests.telemetry.batches import GPU, MIG, payload, take
 from tests.telemetry.exposed import at_once
+from tests.telemetry.watched import watch_for
 
 pytestmark = pytest.mark.django_db
 
@@ -69,6 +70,7 @@ def all_absent(reason: AbsentReason) -> dict[str, AbsentReason]:
 def test_a_lost_device_is_critical_everywhere_and_gives_no_value(shown, report):
     report(0, {POWER: 651.0})
     report(1, {}, absent=all_absent(AbsentReason.GPU_IS_LOST))
+    watch_for(10)
 
     assert "gpu-a01 GPU 0: fell off the bus" in shown.page("/")
     assert "fell off the bus drain the host and power-cycle it" in shown.page(f"/devices/{GPU.uuid}/")
@@ -89,6 +91,7 @@ def test_nothing_of_a_lost_device_counts_as_fresh_though_calls_still_answer(show
 
 def test_a_device_that_must_be_reset_says_how(shown, report):
     report(0, {POWER: 80.0}, absent={"gpu_utilization_ratio": AbsentReason.RESET_REQUIRED})
+    watch_for(10)
 
     page = shown.page(f"/devices/{GPU.uuid}/")
     assert "must be reset" in page
@@ -101,6 +104,7 @@ def test_a_call_that_hangs_names_the_device_and_leaves_the_others(shown, report)
     other = replace(GPU, uuid="GPU-2", index=1)
     report(0, {}, absent=all_absent(AbsentReason.TIMEOUT), device=other)
     report(1, {POWER: 651.0})
+    watch_for(30)
 
     assert "gpu-a01 GPU 1: a driver call does not return" in shown.page("/hosts/gpu-a01/")
     assert shown.api("devices/GPU-2")["health"] == "warn"
@@ -129,6 +133,7 @@ def test_a_device_without_a_reading_is_not_up_though_the_agent_counts_its_xids(s
 def test_a_driver_that_was_unloaded_is_a_warning_until_it_is_loaded_again(shown, report):
     report(0, {POWER: 651.0})
     report(1, {}, absent=all_absent(AbsentReason.DRIVER_AWAY))
+    watch_for(30)
 
     assert "GPUs reporting 0 / 1 1 warning" in shown.page("/")
     assert "gpu-a01 GPU 0: the driver cannot be reached" in shown.page("/")

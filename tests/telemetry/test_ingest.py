@@ -1,29 +1,38 @@
-"""From a message to stored samples."""
+"""From messages to stored samples."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
-from django.db import IntegrityError, OperationalError
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
 from fleet.models import Device, Event, Host
-from telemetry import retention, rollups, tasks
 from telemetry.catalog import AbsentReason
-from telemetry.ingest import ingest
-from telemetry.models import DirtyMinute, MinuteRollup, StoredBatch
-from telemetry.rollups import roll_up
-from telemetry.store import latest, samples
-from telemetry.wire import MessageInvalid
-from tests.telemetry.batches import GPU, NODE, enrolled, payload, take
+from telemetry.envelope import seal
+from telemetry.ingest import ingest, ingest_group
+from telemetry.models import AcceptedSequences, DirtyRollup, LatestState, SetAside, StoredBatch
+from telemetry.store import latest
+from telemetry.wire import INGEST_TASK, DeviceProcess, MessageInvalid
+from tests.factories import make_host
+from tests.telemetry.batches import GPU, enrolled, payload, take
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 T0 = int(NOW.timestamp() * 1000) - 600_000
+KEY = Ed25519PrivateKey.generate()
 
 pytestmark = pytest.mark.django_db
+
+
+def group(bodies, now=NOW):
+    """Ingest (host, body) as the worker does: signed, all at once."""
+    for name in {name for name, _ in bodies}:
+        if not Host.objects.filter(name=name).exists():
+            make_host(name, origin="simulated", seen_at=NOW, public_key=KEY.public_key().public_bytes_raw())
+    ingest_group([seal(KEY, INGEST_TASK, name, body) for name, body in bodies], now)
 
 
 def test_a_first_batch_makes_device_and_latest_state():
@@ -39,11 +48,11 @@ def test_a_first_batch_makes_device_and_latest_state():
 def test_a_redelivered_batch_changes_nothing():
     message = payload([T0], {"power_draw_watts": [300]})
     take(message, NOW)
-    roll_up(5)
+    DirtyRollup.objects.all().delete()
 
     assert not take(message, NOW)
     assert StoredBatch.objects.count() == 1
-    assert not DirtyMinute.objects.exists()
+    assert not DirtyRollup.objects.exists()
 
 
 def test_an_older_batch_is_stored_but_leaves_the_latest_state():
@@ -64,87 +73,88 @@ def test_a_reading_that_went_absent_leaves_the_latest_state_with_its_reason():
     assert newest.absent == {"power_draw_watts": "gpu_is_lost"}
 
 
-def test_samples_from_the_future_are_refused_with_the_amount():
-    with pytest.raises(MessageInvalid, match="120 s ahead"):
-        take(payload([int(NOW.timestamp() * 1000) + 120_000], {"power_draw_watts": [1]}), NOW)
+def test_samples_from_the_future_are_set_aside_and_shown_nowhere():
+    ahead_ms = int(NOW.timestamp() * 1000) + 120_000
+    assert not take(payload([ahead_ms], {"power_draw_watts": [1]}), NOW)
+
+    kept, host = SetAside.objects.get(), Host.objects.get()
+    assert (kept.reason, kept.n_values) == ("the host's clock was 120 s ahead of the server's", 1)
+    assert (host.last_seen_at, host.heard_at) == (None, None)
     assert not StoredBatch.objects.exists()
+    assert not LatestState.objects.exists()
+
+
+def test_what_is_set_aside_is_accepted_once():
+    body = payload([T0 + 720_000], {"power_draw_watts": [1]}, sequence=3)
+    for _ in range(2):
+        take(body, NOW)
+
+    assert AcceptedSequences.objects.get().ranges == [[3, 3]]
+    assert (SetAside.objects.count(), Event.objects.get().count) == (1, 1)
 
 
 def test_a_clock_that_is_ahead_is_an_event_with_the_amount():
     for second in (0, 5):
-        with pytest.raises(MessageInvalid):
-            take(payload([T0 + 720_000 + 1000 * second], {"power_draw_watts": [1]}), NOW + timedelta(seconds=second))
+        body = payload([T0 + 720_000 + 1000 * second], {"power_draw_watts": [1]}, sequence=second)
+        take(body, NOW + timedelta(seconds=second))
 
     event = Event.objects.get()
     assert (event.kind, event.severity, event.host.name, event.count) == ("clock_wrong", "warning", "gpu-a01", 2)
-    assert event.text == "gpu-a01's clock is 120 s ahead of the server's: what it sends is refused"
+    assert event.text == "gpu-a01's clock is 120 s ahead of the server's: what it sends is set aside"
 
 
-def test_a_batch_that_comes_again_after_its_chunk_was_deleted_has_no_effect():
-    bodies = [payload([T0 + 1000 * n], {"power_draw_watts": [100 + n]}, sequence=n) for n in range(3)]
-    for body in bodies:
-        take(body, NOW)
-    roll_up(30)
-    before, later = list(MinuteRollup.objects.values()), NOW + timedelta(days=9)
-    retention.retire(later, 30)
+def test_a_batch_older_than_samples_are_kept_is_set_aside():
+    take(payload([T0], {"power_draw_watts": [300]}, sequence=7), NOW + timedelta(days=9))
 
-    assert not take(bodies[0], later)
-    roll_up(30)
-    assert (list(MinuteRollup.objects.values()), StoredBatch.objects.count()) == (before, 0)
+    assert SetAside.objects.get().reason.startswith("its samples were 9.0 days old when it came")
+    assert AcceptedSequences.objects.get().ranges == [[7, 7]]
+    assert not Event.objects.exists()
+
+
+def test_a_batch_that_comes_again_after_it_was_compacted_or_deleted_has_no_effect():
+    body = payload([T0], {"power_draw_watts": [300]})
+    take(body, NOW)
+    StoredBatch.objects.all().delete()
+
+    assert not take(body, NOW + timedelta(days=9))
+    assert (StoredBatch.objects.count(), SetAside.objects.count(), Event.objects.count()) == (0, 0, 0)
     assert Host.objects.get().heard_at == NOW
 
 
-def test_a_batch_that_is_too_old_to_be_known_is_an_event_that_names_it():
-    take(payload([T0], {"power_draw_watts": [300]}, sequence=7), NOW + timedelta(days=9))
-
-    event = Event.objects.get()
-    assert (event.kind, event.detail["sequence"]) == ("replayed_message", 7)
-    assert event.text.startswith("a batch of 9.0 days ago was refused")
-
-
-def test_a_minute_that_cannot_be_made_keeps_no_other_waiting(caplog):
+def test_another_batch_under_a_number_that_was_used_is_kept_apart_and_is_an_event():
     take(payload([T0], {"power_draw_watts": [300]}), NOW)
-    StoredBatch.objects.update(body=b"unreadable")
-    take(payload([T0 + 60_000], {"power_draw_watts": [300]}, host="gpu-a02", device=NODE), NOW)
-
-    assert rollups.roll_up(30) == 1
-    assert MinuteRollup.objects.get().device.host.name == "gpu-a02"
-    assert not DirtyMinute.objects.exists()
-    assert f"minute {T0 // 60_000 * 60_000} of host" in caplog.text
-
-
-def test_a_batch_without_an_envelope_is_told_of_as_an_older_agents():
-    body = (Path(__file__).parents[1] / "data" / "batch_v1.hex").read_text()
-    for _ in range(2):
-        tasks.ingest_batch(bytes.fromhex(body))
+    for watts in (400, 400, 300):
+        assert not take(payload([T0], {"power_draw_watts": [watts]}), NOW)
 
     event = Event.objects.get()
-    assert (event.kind, event.host, event.count, event.detail["host"]) == ("foreign_message", None, 2, "gpu-a01")
-    assert event.text == "an agent of an older version sends as gpu-a01: it must be updated, and join"
+    assert (event.kind, event.count, event.detail["sequence"]) == ("cloned_key", 1, 0)
+    assert SetAside.objects.get().reason == "its number was used by another batch of this host"
+    assert StoredBatch.objects.count() == 1
 
 
-@pytest.mark.parametrize("fault", [IntegrityError, OperationalError])
-def test_a_batch_that_the_database_refuses_for_now_is_tried_again(monkeypatch, fault):
-    answers = iter([fault("two at once"), True])
+def test_a_batch_that_was_packed_anew_to_be_sent_again_is_the_same():
+    for sent_ms in (T0, T0 + 60_000):
+        take(payload([T0], {"power_draw_watts": [300]}, sent_ms=sent_ms), NOW)
 
-    def store(*_):
-        answer = next(answers)
-        if answer is not True:
-            raise answer
-        return True
+    assert not Event.objects.exists()
+    assert not SetAside.objects.exists()
 
-    monkeypatch.setattr(tasks.authentic, "admit", lambda *_: (None, b""))
-    monkeypatch.setattr(tasks.ingest, "ingest", store)
-    tasks.ingest_batch.apply((b"",))
 
-    assert next(answers, None) is None
+def test_what_the_newest_batch_says_of_both_clocks_is_kept():
+    take(payload([T0 + 1000], {"power_draw_watts": [1]}, sequence=1, sent_ms=T0 + 1500), NOW)
+    take(payload([T0], {"power_draw_watts": [1]}, sequence=0, sent_ms=T0 + 500), NOW + timedelta(seconds=1))
+
+    known = AcceptedSequences.objects.get()
+    assert (known.newest_sequence, known.newest_sent_ms) == (1, T0 + 1500)
+    assert known.newest_received_ms == NOW.timestamp() * 1000
+    assert known.changed_at == NOW + timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(
     "junk", [b"", b"junk", b"\x80", b"\xdf\xff\xff\xff\xff", b"\x81\xa4host\xa1a", b"\x81\x90\x01"]
 )
-def test_junk_is_no_older_agents(junk):
-    tasks.ingest_batch(junk)
+def test_junk_is_refused(junk):
+    ingest_group([junk], NOW)
 
     assert not Event.objects.exists()
 
@@ -191,34 +201,60 @@ def test_one_message_cannot_make_more_than_a_day_dirty():
         take(payload([T0 - 90 * 86_400_000, T0], {"power_draw_watts": [1, 1]}), NOW)
 
 
+def test_a_message_that_is_refused_costs_the_others_nothing():
+    good = [
+        (
+            f"gpu-a0{n}",
+            payload([T0], {"power_draw_watts": [n]}, host=f"gpu-a0{n}", device=replace(GPU, uuid=f"GPU-{n}")),
+        )
+        for n in (1, 2)
+    ]
+    group([good[0], ("gpu-a03", b"junk"), ("gpu-a04", good[0][1]), good[1]])
+
+    assert set(StoredBatch.objects.values_list("host__name", flat=True)) == {"gpu-a01", "gpu-a02"}
+
+
+def test_a_group_keeps_who_used_a_device_though_its_newest_batch_does_not_say():
+    train = DeviceProcess(4711, "train.py")
+    first = payload([T0], {"power_draw_watts": [1]}, processes={GPU.uuid: [train]})
+    group([("gpu-a01", first), ("gpu-a01", payload([T0 + 1000], {"power_draw_watts": [2]}, sequence=1))])
+
+    row = LatestState.objects.get()
+    assert row.processes[GPU.uuid]["processes"][0]["pid"] == 4711
+    assert row.devices[GPU.uuid]["values"] == {"power_draw_watts": 2}
+
+
+def test_a_group_keeps_when_a_device_that_is_lost_by_its_end_was_last_read():
+    lost = payload([T0 + 1000], {}, sequence=1, absent={"power_draw_watts": AbsentReason.GPU_IS_LOST})
+    group([("gpu-a01", payload([T0], {"power_draw_watts": [1]})), ("gpu-a01", lost)])
+
+    device = LatestState.objects.get().devices[GPU.uuid]
+    assert (device["at_ms"], device["read_ms"], device["values"]) == (T0 + 1000, T0, {})
+
+
 class TestAnyOrder(TestCase):
     @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.data())
-    def test_any_order_split_and_repetition_gives_the_same_samples_and_rollups(self, data):
+    def test_any_order_split_grouping_and_repetition_gives_the_same_rows(self, data):
         ticks = list(range(T0, T0 + 90_000, 1000))
         watts = [200 + (tick // 1000) % 7 for tick in ticks]
-        joules = [100.0 * n for n in range(len(ticks))]
         cuts = sorted(data.draw(st.sets(st.integers(1, len(ticks) - 1), max_size=5)) | {0, len(ticks)})
         parts = [
-            payload(ticks[a:b], {"power_draw_watts": watts[a:b], "energy_joules_total": joules[a:b]}, sequence=n)
-            for n, (a, b) in enumerate(pairwise(cuts))
+            payload(ticks[a:b], {"power_draw_watts": watts[a:b]}, sequence=n) for n, (a, b) in enumerate(pairwise(cuts))
         ]
-        for part in data.draw(st.permutations(parts + parts[:2])):
-            take(part, NOW)
-            if data.draw(st.booleans()):
-                roll_up(30)
-        roll_up(30)
+        sent = data.draw(st.permutations([*parts, *parts[:2]]))
+        while sent:
+            n = data.draw(st.integers(1, len(sent)))
+            group([("gpu-a01", body) for body in sent[:n]])
+            sent = sent[n:]
 
-        found = samples.of_device(Device.objects.get(), "power_draw_watts", T0, T0 + 90_000)
-        assert (found.times_ms.tolist(), found.values.tolist()) == (ticks, watts)
-        columns = ("minute_ms", "minimum", "mean", "maximum", "last", "count", "increase")
-        rows = MinuteRollup.objects.order_by("metric", "minute_ms").values_list(*columns)
-        assert list(rows) == [
-            (T0, 0, 2950, 5900, 5900, 60, 5900),
-            (T0 + 60_000, 6000, 7450, 8900, 8900, 30, 3000),
-            *((T0 + 60_000 * n, *_statistics(part), None) for n, part in enumerate((watts[:60], watts[60:]))),
+        stored = StoredBatch.objects.order_by("sequence").values_list("sequence", "start_ms", "end_ms", "body")
+        assert [(*row[:3], bytes(row[3])) for row in stored] == [
+            (n, ticks[a], ticks[b - 1], parts[n]) for n, (a, b) in enumerate(pairwise(cuts))
         ]
-
-
-def _statistics(values):
-    return min(values), pytest.approx(sum(values) / len(values)), max(values), values[-1], len(values)
+        assert AcceptedSequences.objects.get().ranges == [[0, len(parts) - 1]]
+        assert latest.of_hosts([Host.objects.get()])[Host.objects.get().pk].devices[GPU.uuid].values == {
+            "power_draw_watts": watts[-1]
+        }
+        assert {T0, T0 + 60_000} <= set(DirtyRollup.objects.values_list("start_ms", flat=True))
+        assert not Event.objects.exists()

@@ -8,15 +8,19 @@ from telemetry.agent.own_cost import OwnCost
 from telemetry.catalog import BY_NAME
 from telemetry.wire import DeviceKind
 
-SENT = {"agent_batches_sent_total": 7, "agent_batches_spooled": 2, "agent_batches_dropped_total": 1}
+SENT = {
+    "agent_batches_sent_total": 7, "agent_batches_spooled": 2, "agent_batches_dropped_total": 1, "agent_spool_bytes": 40_960,
+    "agent_spool_failed": 0,
+}  # fmt: skip
+CLOCK = {"host_clock_offset_seconds": 0.5, "host_clock_error_seconds": 0.01}
 
 
 def own_cost():
-    return OwnCost(lambda: 0.002, lambda: SENT, lambda: 3)
+    return OwnCost(lambda: 0.002, (lambda: SENT, lambda: CLOCK), lambda: 3)
 
 
 def test_it_tells_every_metric_that_the_catalogue_has_of_the_agent():
-    assert set(own_cost()()) == {name for name in BY_NAME if name.startswith("agent_")}
+    assert set(own_cost()()) == {name for name in BY_NAME if name.startswith(("agent_", "host_clock_"))}
 
 
 def test_it_is_what_the_process_has_used():

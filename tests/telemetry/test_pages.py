@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from fleet.models import DeviceKind, Origin, Role
 from tests.factories import CPU_READINGS, GPU_READINGS, make_chunks, make_device, make_gpu_host, make_host, make_latest
 from tests.people import signed_in
+from tests.telemetry.watched import watch_for
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -111,11 +112,11 @@ def test_a_page_costs_the_same_queries_for_one_host_and_for_many(viewer, gpu_hos
     assert len(for_five) == len(for_one)
 
 
-def test_the_fleet_fragment_reads_hosts_devices_newest_state_and_recent_xids_once(
+def test_the_fleet_fragment_reads_hosts_devices_newest_state_recent_xids_and_open_alerts_once(
     viewer, gpu_host, django_assert_num_queries
 ):
     viewer.get("/")
-    with django_assert_num_queries(SESSION_AND_USER + 4):
+    with django_assert_num_queries(SESSION_AND_USER + 5):
         viewer.get("/", headers=HTMX)
 
 
@@ -160,6 +161,7 @@ def test_what_needs_attention_is_listed_gravest_first(viewer):
     slow, lost = make_device(host, 0), make_device(host, 1)
     slowed = {**GPU_READINGS, "clock_event_reasons": float(0x20)}
     make_latest(host, {slow: slowed, lost: {}}, {lost: {"power_draw_watts": "gpu_is_lost"}})
+    watch_for(30)
     page = text(viewer.get("/"))
     assert page.index("GPU 1: fell off the bus") < page.index("GPU 0: software thermal slowdown")
 

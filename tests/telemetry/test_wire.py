@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry import received, wire
+from telemetry import codec, received, wire
 from telemetry.catalog import BY_NAME, METRICS, AbsentReason, Metric
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 from tests.telemetry.batches import GPU, MIG, NODE, batch
@@ -60,8 +60,9 @@ def batches(draw):
     times = [10**12 + sum(steps[:n]) for n in range(len(steps) + 1)]
     metrics = draw(st.lists(st.sampled_from(METRICS), max_size=6, unique=True))
     reading = st.none() | st.integers(-(2**40), 2**40)
-    blocks = st.lists(
-        st.lists(reading, min_size=len(times), max_size=len(times)), min_size=len(known), max_size=len(known)
+    column = st.lists(reading, min_size=len(times), max_size=len(times))
+    blocks = st.lists(column, min_size=len(known), max_size=len(known)).filter(
+        lambda block: any(value is not None for column in block for value in column)
     )
     reasons = st.dictionaries(st.sampled_from(list(BY_NAME)), st.sampled_from(AbsentReason), min_size=1, max_size=5)
     event = st.builds(
@@ -75,10 +76,10 @@ def batches(draw):
         devices=known,
         columns={
             metric.name: [
-                [None if n is None else wire._in_base_units(metric.name, [[n]])[0][0] for n in column]
+                [None if n is None else received._in_base_units(metric.name, [[n]])[0][0] for n in column]
                 for column in draw(blocks)
             ]
-            for metric in metrics
+            for metric in (metrics if known else ())
         },
         absent=draw(st.dictionaries(of_device.map(lambda d: d.uuid), reasons)),
         software=draw(st.none() | st.dictionaries(texts, texts, max_size=3)),
@@ -106,7 +107,7 @@ def test_each_metric_keeps_its_resolution(metric: Metric):
 
 
 def test_a_metric_of_a_newer_agent_is_left_out():
-    body = b"\xff\x7f\x00\x02\x00"  # number 16383, all readings 1
+    body = zstandard.compress(codec.BLOCK_HEAD.pack(2, 1, 0, 0) + b"\xff\x7f\x01")  # number 32767, all readings 0
 
     assert received.unpack(altered(body=body)).columns == {}
 
@@ -149,6 +150,7 @@ def test_only_the_metrics_that_are_wanted_are_taken_out():
         ({"topology": [[], [["<a>", 3]]]}, "topology"),
         ({"body": "text"}, "body"),
         ({"body": b"\x05\x00"}, "body"),
+        ({"body": zstandard.compress(b"\x05\x00")}, "body"),
         ({"software": []}, "software"),
     ],
 )
@@ -189,7 +191,7 @@ def test_whatever_stands_in_a_field_is_read_or_refused(fields):
     read_or_refused(altered(**fields))
 
 
-@pytest.mark.parametrize("golden", ["batch_v1.hex", "batch_v2.hex"])
+@pytest.mark.parametrize("golden", ["batch_v2.hex", "batch_v3.hex"])
 def test_a_flipped_bit_is_read_or_refused(golden):
     whole = stored(golden)
 
@@ -247,20 +249,21 @@ def stored(name):
     return bytes.fromhex((DATA / name).read_text())
 
 
-def test_a_stored_batch_of_version_1_stays_readable():
-    found = received.unpack(stored("batch_v1.hex"))
-
-    assert found.columns["energy_joules_total"] == [[1234.567, 1534.569]]
-    assert found.columns["power_draw_watts"] == [[300.125, None]]
-    assert found.devices == [GPU]
-    assert found.software == {"driver": "580.105.08"}
+def test_a_batch_of_an_agent_two_versions_back_is_refused():
+    with pytest.raises(wire.MessageInvalid, match="v:"):
+        received.unpack(stored("batch_v1.hex"))
 
 
 def test_a_stored_batch_of_version_2_stays_readable():
     assert received.unpack(stored("batch_v2.hex")) == SENT
 
 
-def test_the_readings_of_version_2_have_the_bytes_that_they_had():
-    body = msgpack.unpackb(wire.pack(SENT))["body"]
+def test_a_stored_batch_of_version_3_stays_readable():
+    assert received.unpack(stored("batch_v3.hex")) == SENT
 
-    assert body == msgpack.unpackb(stored("batch_v2.hex"))["body"]
+
+def test_a_batch_has_the_bytes_that_it_had():
+    then, now = (msgpack.unpackb(message) for message in (stored("batch_v3.hex"), wire.pack(SENT)))
+
+    assert zstandard.decompress(now["body"]) == zstandard.decompress(then["body"])
+    assert zstandard.decompress(now["head"]) == zstandard.decompress(then["head"])

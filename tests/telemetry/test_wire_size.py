@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kombu.utils.json import dumps
 
 from telemetry import envelope, received
+from telemetry.agent.names import Names
 from telemetry.agent.sender import Sender
 from telemetry.catalog import BY_NAME
 from telemetry.simulation.boards import BOARDS
@@ -25,12 +26,15 @@ TASKS = {
 }
 
 
+def simulated(machine, clock, made):
+    """A simulated host whose batches come into `made`."""
+    return Host(machine, clock, lambda parcel: made.append(parcel.body), 1.0, names=Names("1" * 32), digest="0" * 32)
+
+
 def payloads(task, model="h100"):
     """A minute of a host with 8 GPUs: a batch each 5 s of samples each second; the first one tells its topology besides."""
     now, made = START, []
-    host = Host(
-        Machine("sim-0001", BOARDS[model], 8, task, lambda: now, "1"), lambda: now, lambda _, b: made.append(b), 1.0
-    )
+    host = simulated(Machine("sim-0001", BOARDS[model], 8, task, lambda: now, "1"), lambda: now, made)
     for second in range(1, 66):
         now = START + second
         host.tick()
@@ -80,7 +84,7 @@ def test_readings_arrive_as_exactly_as_their_resolution_says():
     now = START
     machine = Machine("sim-0001", BOARDS["h100"], 8, TASKS["training"](), lambda: now, "1")
     made = []
-    host = Host(machine, lambda: now, lambda _, body: made.append(body), 1.0)
+    host = simulated(machine, lambda: now, made)
     read = []
     for second in range(1, 6):
         now = START + second

@@ -3,13 +3,15 @@
 import threading
 import time
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from fleet.models import Device, DeviceKind, Event, EventKind, Host, Origin
-from telemetry import authentic
+from telemetry import authentic, envelope
+from telemetry.agent.names import Names
 from telemetry.ingest import ingest
 from telemetry.models import LatestState, StoredBatch
 from telemetry.received import unpack
@@ -19,28 +21,45 @@ from telemetry.wire import INGEST_TASK
 from tests.factories import make_host
 from training.ingest import ingest_steps
 from training.models import Run, Step
-from training.simulation import NameTaken, Simulation, enrol
+from training.simulation import NameTaken, Simulation, enrol, report
 from training.wire import STEPS_TASK
 
 pytestmark = pytest.mark.django_db
 
 
+class Line:
+    """What the sender does, without a broker: everything is sent at once. `sent` has (task, sealed message)."""
+
+    def __init__(self, keys=None, *, takes=True):
+        self.sent, self._keys, self._takes = [], keys, takes
+
+    def names(self, host, machine):
+        return Names(uuid4().hex, host=host)
+
+    def n_unsent(self):
+        return 0
+
+    def submit_batch(self, parcel):
+        self.sent.append((INGEST_TASK, envelope.seal(self._keys[parcel.host], INGEST_TASK, parcel.host, parcel.body)))
+
+    def submit(self, task, payload, *, replaces="", on_sent=None):
+        if self._takes:
+            self.sent.append((task, payload))
+            on_sent()
+
+
 def live(shape, *, prepare=lambda simulation: None, **options):
     """Let the fleet live, and take what it sends as the server's tasks do; returns the simulation and the messages."""
-    sent = []
-
-    def submit(task, payload, *, replaces="", on_sent=None):
-        sent.append((task, payload))
-        on_sent()
-
-    simulation = Simulation(shape, enrol(shape, "lab"), submit, **options)
+    keys = enrol(shape, "lab")
+    line = Line(keys)
+    simulation = Simulation(shape, keys, line, **options)
     prepare(simulation)
     simulation.run()
-    for task, payload in sent:
+    for task, payload in line.sent:
         now = datetime.now(UTC)
         host, body = authentic.admit(payload, task, now)
         ingest(host, body, now) if task == INGEST_TASK else ingest_steps(host, body)
-    return simulation, sent
+    return simulation, line.sent
 
 
 @pytest.mark.parametrize(
@@ -167,6 +186,22 @@ def test_a_fault_of_a_machine_arrives_as_event_and_absent_reason():
     assert Event.objects.get(kind=EventKind.XID).code == 79
 
 
+def test_it_reports_what_each_host_made():
+    simulation, _ = live(Shape(2, 1), span=30, speed=10_000)
+
+    told = report(simulation.fleet)
+    for host in Host.objects.all():
+        stored = [unpack(bytes(chunk.body)) for chunk in host_chunks(host)]
+        n_samples = sum(
+            value is not None
+            for batch in stored
+            for block in batch.columns.values()
+            for column in block
+            for value in column
+        )
+        assert told[host.name] == {"epoch": stored[0].epoch, "batches": len(stored), "samples": n_samples}
+
+
 def test_a_silent_host_sends_nothing_until_it_is_back():
     def silence(simulation):
         simulation.fleet.machines[0].silent_until = simulation.fleet.machines[0]._clock() + 20
@@ -179,14 +214,10 @@ def test_a_silent_host_sends_nothing_until_it_is_back():
 
 
 def test_without_a_span_it_lives_until_it_is_stopped():
-    sent = []
-
-    def submit(task, payload, *, replaces="", on_sent=None):
-        sent.append(task)
-        on_sent()
-
     shape = Shape(1, 1)
-    simulation = Simulation(shape, enrol(shape, "lab"), submit)
+    keys = enrol(shape, "lab")
+    line = Line(keys)
+    simulation = Simulation(shape, keys, line)
     living = threading.Thread(target=simulation.run)
     living.start()
     time.sleep(1.3)
@@ -194,7 +225,7 @@ def test_without_a_span_it_lives_until_it_is_stopped():
     living.join(timeout=5)
 
     assert not living.is_alive()
-    assert sent == [INGEST_TASK]
+    assert [task for task, _ in line.sent] == [INGEST_TASK]
 
 
 def test_time_waits_for_a_server_that_lags():
@@ -206,7 +237,8 @@ def test_time_waits_for_a_server_that_lags():
 
 def test_messages_that_the_broker_never_takes_do_not_keep_it_from_ending():
     shape = Shape(1, 1)
-    simulation = Simulation(shape, enrol(shape, "lab"), lambda task, payload, **_: None, span=30_000, speed=10_000)
+    keys = enrol(shape, "lab")
+    simulation = Simulation(shape, keys, Line(keys, takes=False), span=30_000, speed=10_000)
     living = threading.Thread(target=simulation.run)
     living.start()
     time.sleep(1)

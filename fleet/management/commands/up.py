@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from fleet import broker, own_agent, startup
 from fleet.auth import create_first_admin
-from fleet.processes import DEMO_NAME, SERVER_NAMES, demo_child, server_children
+from fleet.processes import DEMO_NAME, demo_child, server_children
 from fleet.settings import embedded_broker_url
 from fleet.supervisor import Console, Supervisor
 
@@ -34,6 +34,8 @@ class Command(BaseCommand):
 
     def handle(self, *, demo: bool = False, **_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the supervisor takes both
+        # The supervisor starts processes and must have one thread; a pool would bring its own.
+        connections["default"].settings_dict["OPTIONS"].pop("pool", None)
         os.umask(0o077)  # sessions, password hashes and messages are nobody else's to read
         directory = settings.STEPWATT_DATA_DIR
         try:
@@ -50,6 +52,7 @@ class Command(BaseCommand):
 
 def _check_outside() -> None:
     startup.check_bind(*settings.STEPWATT_BIND)
+    startup.check_ingest_workers(settings.STEPWATT_INGEST_WORKERS, url_is_set=bool(settings.STEPWATT_DATABASE_URL))
     startup.check_database(url_is_set=bool(settings.STEPWATT_DATABASE_URL))
     if settings.STEPWATT_BROKER_URL:
         startup.check_broker(settings.STEPWATT_BROKER_URL)
@@ -69,7 +72,8 @@ def _migrate() -> None:
 def _run(*, with_demo: bool) -> None:
     """Start the broker, then the others, tell where the pages are, and watch until asked to stop."""
     demo_names = (DEMO_NAME,) if with_demo else ()
-    console = Console(sys.stdout.buffer, ("up", "broker", *SERVER_NAMES, *demo_names))
+    names = (child.name for child in server_children(""))
+    console = Console(sys.stdout.buffer, ("up", "broker", *names, *demo_names))
     with Supervisor(console, own_name="up") as supervisor:
         broker_url = settings.STEPWATT_BROKER_URL or _start_broker(supervisor)
         if not supervisor.stop_asked:

@@ -18,6 +18,8 @@ BENCHES = {
     "start": "telemetry.bench.start.run",
     "agent": "telemetry.bench.agent.run",
     "metrics": "telemetry.bench.metrics.run",
+    "ingest": "telemetry.bench.ingest.run",
+    "query": "telemetry.bench.query.run",
 }
 _WORDS = {True: "met", False: "MISSED", None: "–"}
 

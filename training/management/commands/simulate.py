@@ -1,24 +1,36 @@
 """`manage.py simulate --hosts H --gpus G`: virtual hosts, marked as such, whose agents' code is the real one."""
 
+import json
 import re
 import signal
+import tempfile
+import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from fleet import startup
+from fleet import server_key, startup
 from fleet.celery import app
-from telemetry.agent.sender import DROPPED_TOTAL, SENT_TOTAL, Sender
+from telemetry import envelope
+from telemetry.agent.names import Names, Parcel
+from telemetry.agent.outbox import Outbox
+from telemetry.agent.sender import Sender
+from telemetry.agent.spool import Spool
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.fleet import MAX_GPUS, MAX_HOSTS, Shape
-from telemetry.wire import INGEST_QUEUE
-from training.simulation import NameTaken, Simulation, enrol
+from telemetry.simulation.post import Post
+from telemetry.wire import INGEST_QUEUE, INGEST_TASK
+from training.simulation import Keys, NameTaken, Simulation, enrol, report
 
 _FAREWELL_SECONDS = 30.0
+_ACKNOWLEDGED_SECONDS = 300.0
+_MOST_UNANSWERED = 100_000  # of all hosts; what lies in the broker bounds them before
+_SPOOL_BYTES = 2**40  # nothing is to be dropped: the disk is the bound
 _MAX_SPAN_SECONDS, _MAX_SPEED = 30 * 86_400.0, 10_000.0
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _CLUSTER = re.compile(r"[^\x00-\x1f]{0,63}")
@@ -41,6 +53,12 @@ class Command(BaseCommand):
         )
         parser.add_argument("--seed", type=_between(0, 2**31), default=1, help="the same seed makes the same fleet (1)")
         parser.add_argument("--cluster", type=_matching(_CLUSTER), default="simulated", help="of the hosts (simulated)")
+        parser.add_argument(
+            "--report",
+            type=Path,
+            metavar="FILE",
+            help="wait until the server has all, and write what each host made (JSON)",
+        )
         parser.add_argument("--prefix", type=_matching(_PREFIX), default="sim", help="of the hosts' names (sim)")
 
     def handle(self, *args: Any, seconds: float | None, speed: float, **options: Any) -> None:
@@ -52,19 +70,73 @@ class Command(BaseCommand):
             keys = enrol(shape, options["cluster"])
         except (startup.StartRefused, NameTaken) as refusal:
             raise CommandError(str(refusal)) from refusal
-        sender = Sender(app, lambda _, sealed: sealed)  # each host has sealed its messages with its own key
-        simulation = Simulation(shape, keys, sender.submit, span=seconds, speed=speed, n_unread=_n_unread)
+        with tempfile.TemporaryDirectory(prefix="simulation-", dir=_directory()) as directory:
+            self._live(shape, keys, Path(directory), seconds, speed, options["report"])
+
+    def _live(
+        self, shape: Shape, keys: Keys, directory: Path, seconds: float | None, speed: float, report_file: Path | None
+    ) -> None:
+        line = _Line(shape, keys, directory)
+        post = Post(app, shape.host_names(), server_key.public_bytes(), directory, line.acknowledge)
+        simulation = Simulation(shape, keys, line, span=seconds, speed=speed, n_unread=_n_unread)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stopping(simulation))
         names = shape.host_names()
         self.stdout.write(f"{shape.n_hosts} simulated hosts of {shape.n_gpus} {shape.model}: {names[0]} to {names[-1]}")
-        sender.start()
+        line.start()
+        post.start()
         try:
             simulation.run()
+            line.wait(is_acknowledged=report_file is not None)
         finally:
-            sender.stop(patience=_FAREWELL_SECONDS)
-        cost = sender.cost()
-        self.stdout.write(f"{cost[SENT_TOTAL]:.0f} batches sent, {cost[DROPPED_TOTAL]:.0f} dropped")
+            post.stop()
+            line.stop(patience=_FAREWELL_SECONDS)
+        self.stdout.write(line.summary())
+        if report_file is not None:
+            report_file.write_text(json.dumps(report(simulation.fleet), indent=1) + "\n")
+
+
+class _Line(Sender):
+    """One sender and one spool for all hosts; each batch is signed by its own host's key."""
+
+    def __init__(self, shape: Shape, keys: Keys, directory: Path) -> None:
+        def seal_batch(parcel: Parcel) -> bytes:
+            return envelope.seal(keys[parcel.host], INGEST_TASK, parcel.host, parcel.body)
+
+        self._spool = Spool(directory, limit_bytes=_SPOOL_BYTES)
+        self._box = Outbox(self._spool, n_hosts=shape.n_hosts, most_unanswered=_MOST_UNANSWERED)
+        super().__init__(app, lambda _, sealed: sealed, self._box, seal_batch=seal_batch)
+
+    def names(self, host: str, machine: str) -> Names:
+        return self._box.names(host, machine)
+
+    def n_unsent(self) -> int:
+        return self._box.n_unsent
+
+    def wait(self, *, is_acknowledged: bool) -> None:
+        """Wait until the broker has all, and where it is asked until the server has, but not for ever."""
+        self._box.is_eager = True
+        deadline = time.monotonic() + (_ACKNOWLEDGED_SECONDS if is_acknowledged else _FAREWELL_SECONDS)
+        while not (self._box.is_sent and (not is_acknowledged or self._box.n_waiting == 0)):
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.1)
+
+    def stop(self, *, patience: float) -> None:
+        super().stop(patience=patience)
+        self._spool.close()
+
+    def summary(self) -> str:
+        told = self._box.cost()
+        sent, dropped = told["agent_batches_sent_total"], told["agent_batches_dropped_total"]
+        return f"{sent:.0f} batches sent, {dropped:.0f} dropped, {self._box.n_waiting} not acknowledged yet"
+
+
+def _directory() -> Path:
+    """Return where the spool lies while the simulation lives."""
+    directory: Path = settings.STEPWATT_DATA_DIR
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def _n_unread() -> int:

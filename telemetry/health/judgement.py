@@ -30,25 +30,25 @@ class Finding(NamedTuple):
     advice: str = ""
 
 
-_HEAT, _POWER = 0x20 | 0x40, 0x80
-_SLOWED = 0x8 | _HEAT | _POWER
+HEAT, POWER_BRAKE = 0x20 | 0x40, 0x80
+SLOWED = 0x8 | HEAT | POWER_BRAKE
 _UNDER_LOAD = 0.5  # an idle link is slow on purpose
 
-_RESET = "drain the host, let go of the driver, reset the GPU (nvidia-smi --gpu-reset) and take the driver up again"
+RESET = "drain the host, let go of the driver, reset the GPU (nvidia-smi --gpu-reset) and take the driver up again"
 _RECOVERY_ACTIONS = {
-    1: ("the driver asks for a reset", _RESET),
+    1: ("the driver asks for a reset", RESET),
     2: ("the driver asks for a reboot", "drain the host and reboot it"),
     3: ("the driver asks to drain peer-to-peer traffic", "end the jobs that use this GPU with others, then reset it"),
-    4: ("the driver asks to drain and reset", _RESET),
+    4: ("the driver asks to drain and reset", RESET),
     5: ("the driver waits for IMEX", "check the IMEX service on the hosts of this NVLink domain"),
     6: ("the driver asks for a bus reset", "drain the host and reset the GPU's PCIe bus, or reboot the host"),
     7: ("the driver asks for a reboot", "drain the host and reboot it"),
 }
-_ABSENT = {
+ABSENT = {
     AbsentReason.GPU_IS_LOST: Finding(
         Health.CRIT, "fell off the bus", "drain the host and power-cycle it; if it comes back, have board and slot checked"
     ),
-    AbsentReason.RESET_REQUIRED: Finding(Health.CRIT, "must be reset", _RESET),
+    AbsentReason.RESET_REQUIRED: Finding(Health.CRIT, "must be reset", RESET),
     AbsentReason.RELEASED: Finding(
         Health.WARN, "driver let go for a reset", "the agent takes it up again by itself when the time is over, or by the button"
     ),
@@ -63,7 +63,7 @@ _ABSENT = {
 }  # fmt: skip
 _PASSING = (AbsentReason.RELEASED, AbsentReason.DRIVER_AWAY, AbsentReason.TIMEOUT)
 # Of a device that gives no reading at all; where it gives some, one that is missing says nothing of its health.
-_UNREAD = {
+UNREAD = {
     AbsentReason.NO_PERMISSION: Finding(
         Health.WARN, "the agent may not read it", "give the agent's user access to the device's files, then start the agent again"
     ),
@@ -72,8 +72,8 @@ _UNREAD = {
         "see the driver's messages in the host's log; load the driver again or reboot the host",
     ),
 }  # fmt: skip
-# The agent's own count of what the driver reported: it outlives the device, and is no reading of it.
-OF_THE_AGENT = frozenset({"xid_last", "xid_errors_total"})
+# The agent's own count of what the driver reported, and who has the device: they outlive it, and are no readings of it.
+OF_THE_AGENT = frozenset({"xid_last", "xid_errors_total", "allocation"})
 
 
 def is_read(values: Collection[str]) -> bool:
@@ -86,10 +86,10 @@ def judge(values: Mapping[str, float], absent: Mapping[str, str], recent_xids: C
     reasons = set(absent.values())
     for reason in (AbsentReason.GPU_IS_LOST, AbsentReason.RESET_REQUIRED):
         if reason in reasons:
-            return _ABSENT[reason]
-    found = [_of_memory(values), _of_recovery(values), *map(_of_xid, recent_xids)]
-    found += [_ABSENT[reason] for reason in _PASSING if reason in reasons]
-    found += [] if is_read(values) else [_UNREAD[reason] for reason in _UNREAD if reason in reasons]
+            return ABSENT[reason]
+    found = [_of_memory(values), of_recovery(values), *map(_of_xid, recent_xids)]
+    found += [ABSENT[reason] for reason in _PASSING if reason in reasons]
+    found += [] if is_read(values) else [UNREAD[reason] for reason in UNREAD if reason in reasons]
     found += [_of_clocks(values), _of_pcie(values)]
     known = [finding for finding in found if finding is not None]
     critical = next((finding for finding in known if finding.health is Health.CRIT), None)
@@ -101,13 +101,13 @@ def _of_memory(values: Mapping[str, float]) -> Finding | None:
         return Finding(Health.CRIT, "a memory row could not be replaced", "drain the host and have the board replaced")
     if errors := values.get("ecc_uncorrected_total", 0):
         note = f"{errors:.0f} uncorrected memory errors since the driver was loaded"
-        return Finding(Health.CRIT, note, _RESET)
+        return Finding(Health.CRIT, note, RESET)
     if values.get("row_remap_pending"):
-        return Finding(Health.WARN, "a memory row waits to be replaced", f"when convenient: {_RESET}")
+        return Finding(Health.WARN, "a memory row waits to be replaced", f"when convenient: {RESET}")
     return None
 
 
-def _of_recovery(values: Mapping[str, float]) -> Finding | None:
+def of_recovery(values: Mapping[str, float]) -> Finding | None:
     action = int(values.get("recovery_action", 0))
     if not action:
         return None
@@ -125,10 +125,10 @@ def _of_xid(code: int) -> Finding | None:
 
 
 def _of_clocks(values: Mapping[str, float]) -> Finding | None:
-    slowed = int(values.get("clock_event_reasons", 0)) & _SLOWED
+    slowed = int(values.get("clock_event_reasons", 0)) & SLOWED
     if not slowed:
         return None
-    advice = "check its cooling: fans, air flow, coolant" if slowed & _HEAT else "check its power supply and cables"
+    advice = "check its cooling: fans, air flow, coolant" if slowed & HEAT else "check its power supply and cables"
     return Finding(Health.WARN, ", ".join(names(slowed)), advice)
 
 

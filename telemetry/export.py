@@ -1,0 +1,147 @@
+"""Series as tables, piece by piece: an hour of samples, or a day or more of rollups, of one device at a time. No HTTP.
+
+Called by the API; memory holds one piece, however long the time is. A column is a metric in base units, NaN where there is
+no reading; gauges of rollups are means, counters and states their last reading, beside which stand the other statistics.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fleet.models import Device
+from telemetry.catalog import Kind, Metric
+from telemetry.matrix import in_base_units
+from telemetry.models import Rollup
+from telemetry.store import rolled, samples
+from telemetry.store.chunks import HOUR_MS
+from telemetry.store.rolled import Table
+from telemetry.store.samples import Floats
+from telemetry.store.statistics import Field
+
+COUNT = "_count"  # ends the names of columns that hold numbers of samples
+_ROWS = 1440  # buckets of one piece
+
+
+class Resolution(StrEnum):
+    RAW = "raw"
+    MINUTE = "1m"
+    QUARTER = "15m"
+    HOUR = "1h"
+
+    @property
+    def step_seconds(self) -> int:
+        return {"1m": 60, "15m": 900, "1h": 3600}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`times_ms (n,)` ascending, of rollups the buckets' beginnings; `columns` by name, each `(n,)`."""
+
+    device: Device
+    times_ms: NDArray[np.int64]
+    columns: Mapping[str, Floats]
+
+
+def column_names(metrics: Sequence[Metric], resolution: Resolution) -> dict[str, Metric]:
+    """Return the columns of every piece, in order, each with its metric."""
+    if resolution is Resolution.RAW:
+        return {metric.name: metric for metric in metrics}
+    return {f"{metric.name}{suffix}": metric for metric in metrics for suffix in ("", *_suffixes(metric))}
+
+
+def _suffixes(metric: Metric) -> tuple[str, ...]:
+    """Return the statistics beside the metric's own column; those of states are their durations, which are no column."""
+    return {Kind.GAUGE: ("_min", "_max", COUNT), Kind.COUNTER: ("_increase", COUNT), Kind.STATE: (COUNT,)}[metric.kind]
+
+
+def pieces(
+    devices: Sequence[Device], metrics: Sequence[Metric], start_ms: int, end_ms: int, resolution: Resolution
+) -> Iterator[Piece]:
+    """Yield what is stored with start ≤ time < end, in order of time, the devices of each piece's time one after another."""
+    if resolution is Resolution.RAW:
+        yield from _of_samples(devices, metrics, start_ms, end_ms)
+    else:
+        yield from _of_rollups(devices, metrics, start_ms, end_ms, resolution.step_seconds)
+
+
+def _of_samples(devices: Sequence[Device], metrics: Sequence[Metric], start_ms: int, end_ms: int) -> Iterator[Piece]:
+    numbers = {metric.number for metric in metrics}
+    for hour_ms in samples.hours(devices, start_ms, end_ms):
+        for device in devices:
+            found = samples.within(device, max(hour_ms, start_ms), min(hour_ms + HOUR_MS, end_ms), numbers)
+            rows = {number: row for row, (_, number) in enumerate(found.series)}
+            order = np.argsort(found.times_ms, kind="stable")
+            order = order[found.present[:, order].any(axis=0)]
+            columns = {}
+            for metric in metrics:
+                columns[metric.name] = np.full(order.size, np.nan)
+                if (row := rows.get(metric.number)) is not None:
+                    values = in_base_units(found.steps[row, order], metric.resolution)
+                    columns[metric.name] = np.where(found.present[row, order], values, np.nan)
+            if order.size:
+                yield Piece(device, found.times_ms[order], columns)
+
+
+def _of_rollups(
+    devices: Sequence[Device], metrics: Sequence[Metric], start_ms: int, end_ms: int, step: int
+) -> Iterator[Piece]:
+    numbers = {metric.number for metric in metrics}
+    length_ms = 1000 * step * _ROWS
+    hosts = list(dict.fromkeys(device.host_id for device in devices))
+    for at_ms in _lengths(hosts, step, length_ms, start_ms, end_ms):
+        span = max(at_ms, start_ms), min(at_ms + length_ms, end_ms)
+        for host in hosts:
+            table = rolled.of_hosts([host], step, *span, numbers).get(host)
+            if table is not None:
+                own = (_piece(device, table, metrics) for device in devices if device.host_id == host)
+                yield from (piece for piece in own if piece is not None)
+
+
+def _lengths(hosts: Sequence[int], step: int, length_ms: int, start_ms: int, end_ms: int) -> list[int]:
+    """Return the beginnings of the pieces' times in which there are rollups."""
+    found: set[int] = set()
+    for of_step, first_ms, n in (row for host in hosts for row in rolled.spans(Rollup, host=host)):
+        if of_step == step:
+            found.update(range(first_ms // length_ms * length_ms, first_ms + 1000 * step * n, length_ms))
+    return sorted(at_ms for at_ms in found if start_ms - length_ms < at_ms < end_ms)
+
+
+def _piece(device: Device, table: Table, metrics: Sequence[Metric]) -> Piece | None:
+    own = table.keys.owners == device.pk
+    columns: dict[str, Floats] = {}
+    filled = np.zeros(table.starts_ms.size, np.bool_)
+    for metric in metrics:
+        of = {
+            Field(int(table.keys.fields[row])): table.values[row]
+            for row in np.flatnonzero(own & (table.keys.numbers == metric.number))
+            if table.keys.fields[row] != Field.MILLISECONDS
+        }
+        count = of.get(Field.COUNT, np.zeros(table.starts_ms.size, np.int64))
+        filled |= count > 0
+        columns |= _columns(metric, of, count)
+    if not filled.any():
+        return None
+    return Piece(device, table.starts_ms[filled], {name: values[filled] for name, values in columns.items()})
+
+
+def _columns(metric: Metric, of: Mapping[Field, NDArray[np.int64]], count: NDArray[np.int64]) -> dict[str, Floats]:
+    is_there = count > 0
+
+    def known(field: Field, where: NDArray[np.bool_] = is_there) -> Floats:
+        values = in_base_units(of.get(field, np.zeros_like(count)), metric.resolution)
+        found: Floats = np.where(where, values, np.nan)
+        return found
+
+    counts = {f"{metric.name}{COUNT}": np.where(is_there, count, np.nan)}
+    if metric.kind is Kind.GAUGE:
+        means = known(Field.SUM) / np.where(is_there, count, 1)
+        return {
+            metric.name: means, f"{metric.name}_min": known(Field.MINIMUM), f"{metric.name}_max": known(Field.MAXIMUM),
+        } | counts  # fmt: skip
+    if metric.kind is Kind.STATE:
+        return {metric.name: known(Field.LAST)} | counts
+    grew = of.get(Field.GREW, np.zeros_like(count)) > 0
+    return {metric.name: known(Field.LAST), f"{metric.name}_increase": known(Field.INCREASE, grew)} | counts

@@ -1,0 +1,36 @@
+"""Statistics over buckets: minutes from samples, quarters of an hour from minutes, hours from quarters; of hosts and of groups.
+
+Called from beat and by the imports. A bucket is always made anew from what lies below it, never added to: late samples
+mark it, and it is made again. Whoever is stopped at any moment leaves marks, and the next run goes on.
+"""
+
+import time
+from datetime import UTC, datetime
+
+from telemetry.rollups import across, coarser, joining, minutes, noted
+from telemetry.store import groups
+
+__all__ = ["join", "roll_up"]
+
+
+def roll_up(budget_seconds: float, now: datetime | None = None) -> int:
+    """Make the marked buckets that are over until none is left or the time is up; returns how many were made."""
+    now = now or datetime.now(UTC)
+    now_ms, deadline, begun = round(now.timestamp() * 1000), time.monotonic() + budget_seconds, time.monotonic()
+    groups.follow_members()
+    done = minutes.roll_up(now_ms, deadline)
+    for step_seconds in (900, 3600):
+        done += coarser.roll_up(step_seconds, now_ms, deadline)
+    done += across.roll_up(now_ms, deadline)
+    if done:
+        noted.note("rollups", now, time.monotonic() - begun, done)
+    return done
+
+
+def join(budget_seconds: float, now: datetime | None = None) -> int:
+    """Join fresh rows to one for each period, until none is left or the time is up; returns how many rows were joined."""
+    now = now or datetime.now(UTC)
+    now_ms, deadline, begun = round(now.timestamp() * 1000), time.monotonic() + budget_seconds, time.monotonic()
+    done = joining.join(now_ms, deadline)
+    noted.note("rollups joined", now, time.monotonic() - begun, done)
+    return done

@@ -1,0 +1,64 @@
+"""Quarters of an hour from minutes, hours from quarters: of hosts. A bucket is made of all that lies below it."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from django.conf import settings
+from django.db import transaction
+
+from telemetry import vendor_sql
+from telemetry.rollups.minutes import cascade
+from telemetry.store import marks, rolled, statistics
+from telemetry.store.marks import Mark
+from telemetry.vendor_sql import RollupRow
+
+BELOW = {900: 60, 3600: 900}
+_SETTLED_MS = {900: 90_000, 3600: 150_000}  # after the buckets below are made
+_MARKS = 400
+_HOSTS = 20
+
+
+def roll_up(step_seconds: int, now_ms: int, deadline: float) -> int:
+    """Make the marked buckets that are over; returns how many."""
+    done, before_ms = 0, now_ms - 1000 * step_seconds - _SETTLED_MS[step_seconds]
+    while time.monotonic() < deadline:
+        due = marks.due_of_hosts(step_seconds, before_ms, _MARKS)
+        for start_ms, of_time in _by_time(due):
+            for at in range(0, len(of_time), _HOSTS):
+                _make(step_seconds, start_ms, of_time[at : at + _HOSTS], now_ms)
+                done += len(of_time[at : at + _HOSTS])
+                if time.monotonic() > deadline:
+                    return done
+        if len(due) < _MARKS:
+            break
+    return done
+
+
+def _by_time(due: Iterable[Mark]) -> Sequence[tuple[int, list[Mark]]]:
+    found: dict[int, list[Mark]] = {}
+    for mark in due:
+        found.setdefault(mark.start_ms, []).append(mark)
+    return list(found.items())
+
+
+def _make(step_seconds: int, start_ms: int, due: Sequence[Mark], now_ms: int) -> None:
+    step_ms, below = 1000 * step_seconds, BELOW[step_seconds]
+    tables = rolled.of_hosts({mark.owner for mark in due}, below, start_ms, start_ms + step_ms)
+    rows = []
+    for host, table in tables.items():
+        made = rolled.regrouped(table, start_ms, step_ms, 1)
+        rows.append(RollupRow(host, step_seconds, start_ms, 1, statistics.encode_fresh(made)))
+    if start_ms < now_ms - 1000 * _kept_seconds(below):
+        there = rolled.of_hosts(tables, step_seconds, start_ms, start_ms + step_ms, ())
+        rows = [row for row in rows if row.host_id not in there]  # of what is below, some may be gone
+    with transaction.atomic():
+        # Whoever has made a bucket below meanwhile has set the mark again, under another id: it stays, and this is too old.
+        taken = marks.take_of_hosts([mark.pk for mark in due])
+        good = {mark.owner for mark in due if mark.pk in taken}
+        rows = [row for row in rows if row.host_id in good]
+        vendor_sql.insert_rollups(rows)
+        cascade(step_seconds, [(row.host_id, row.start_ms) for row in rows])
+
+
+def _kept_seconds(step_seconds: int) -> int:
+    return int({60: settings.STEPWATT_RETENTION_1M, 900: settings.STEPWATT_RETENTION_15M}[step_seconds])

@@ -1,0 +1,135 @@
+"""Minutes of hosts, from their samples.
+
+Everything slow is done before the transaction, which then looks whether it still holds.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db import transaction
+
+from fleet.models import Host, Origin
+from telemetry import vendor_sql
+from telemetry.store import groups, inputs, marks, rolled, statistics
+from telemetry.store.inputs import MINUTE_MS, Span
+from telemetry.store.marks import Mark
+from telemetry.store.statistics import Statistics
+from telemetry.vendor_sql import RollupRow
+
+STEP = 60
+_SETTLED_MS = 15_000  # a minute is made when it is over for so long: the batch that it ends in has come by then
+_MARKS = 500  # in one look
+_HOSTS = 20  # in one transaction
+_MINUTES = 15  # of one host in one read
+
+
+class _Made(NamedTuple):
+    host: int
+    pks: list[int]
+    starts_ms: list[int]
+    seen: set[tuple[object, ...]]
+    found: Statistics | None
+
+
+def roll_up(now_ms: int, deadline: float) -> int:
+    """Make the minutes that are marked and over, the newest first; returns how many."""
+    done, before_ms = 0, now_ms - MINUTE_MS - _SETTLED_MS
+    while time.monotonic() < deadline:
+        due = marks.due_of_hosts(STEP, before_ms, _MARKS)
+        for span, hosts in _spans(due):
+            for some in _parts(sorted(hosts.items())):
+                done += _make(span, dict(some), now_ms)
+                if time.monotonic() > deadline:
+                    return done
+        if len(due) < _MARKS:
+            break
+    return done
+
+
+def _spans(due: Iterable[Mark]) -> Sequence[tuple[Span, dict[int, list[Mark]]]]:
+    """Return the marks by span and host: minutes of one host that lie side by side are read together."""
+    by_host: dict[int, list[Mark]] = {}
+    for mark in due:
+        by_host.setdefault(mark.owner, []).append(mark)
+    spans: dict[Span, dict[int, list[Mark]]] = {}
+    for host, of_host in by_host.items():
+        run: list[Mark] = []
+        for mark in sorted(of_host, key=lambda mark: mark.start_ms):
+            if run and (mark.start_ms != run[-1].start_ms + MINUTE_MS or len(run) == _MINUTES):
+                spans.setdefault(Span(run[0].start_ms, len(run)), {})[host] = run
+                run = []
+            run.append(mark)
+        spans.setdefault(Span(run[0].start_ms, len(run)), {})[host] = run
+    return list(spans.items())
+
+
+def _parts(hosts: Sequence[tuple[int, list[Mark]]]) -> Iterable[Sequence[tuple[int, list[Mark]]]]:
+    return (hosts[at : at + _HOSTS] for at in range(0, len(hosts), _HOSTS))
+
+
+def _make(span: Span, hosts: dict[int, list[Mark]], now_ms: int) -> int:
+    imported = set(Host.objects.filter(pk__in=hosts, origin=Origin.IMPORTED).values_list("pk", flat=True))
+    ids = inputs.devices(hosts)
+    made = []
+    for is_imported, of_kind in ((True, imported), (False, set(hosts) - imported)):
+        for host, found in (
+            inputs.read(of_kind, span, inputs.REACH_MS, with_bodies=is_imported) if of_kind else {}
+        ).items():
+            result = inputs.statistics_of(host, found, ids[host], span)
+            mine = hosts[host]
+            made.append(_Made(host, [m.pk for m in mine], [m.start_ms for m in mine], found.seen, result))
+    kept = {each.host: _rows(each, is_old=each.host not in imported and _is_old(span, now_ms)) for each in made}
+    with transaction.atomic():
+        # First, and so either whoever stores a batch waits for this, or this waits for him and then sees what he stored.
+        taken = marks.take_of_hosts([pk for each in made for pk in each.pks])
+        changed = _changed(span, made, imported)
+        good = [each for each in made if each.host not in changed and taken.issuperset(each.pks)]
+        again = {each.host for each in made} - {each.host for each in good}
+        marks.renew_hosts((each.host, STEP, at) for each in made if each.host in again for at in each.starts_ms)
+        rows = [row for each in good for row in kept[each.host]]
+        vendor_sql.insert_rollups(rows)
+        cascade(STEP, [(row.host_id, row.start_ms) for row in rows])
+    return sum(len(each.starts_ms) for each in good)
+
+
+def _changed(span: Span, made: Sequence[_Made], imported: set[int]) -> set[int]:
+    """Return the hosts of which more has come, or less is left, since it was read."""
+    before = {each.host: each.seen for each in made}
+    real = set(before) - imported
+    now: dict[int, set[tuple[object, ...]]] = dict(inputs.seen_now(real, span, inputs.REACH_MS)) if real else {}
+    if imported:
+        found = inputs.read(imported, span, inputs.REACH_MS, with_bodies=True)
+        now |= {host: each.seen for host, each in found.items()}
+    return {host for host, seen in before.items() if now[host] != seen}
+
+
+def _is_old(span: Span, now_ms: int) -> bool:
+    """Tell whether samples of the span may have been retired."""
+    return span.first_ms - inputs.REACH_MS < now_ms - 1000 * settings.STEPWATT_RETENTION_RAW
+
+
+def _rows(made: _Made, *, is_old: bool) -> list[RollupRow]:
+    """Return the rows; of a time whose samples may be gone in part, what was made when all were there is left as it is."""
+    if made.found is None:
+        return []
+    there: set[int] = set()
+    if is_old:
+        first, n = made.starts_ms[0], len(made.starts_ms)
+        table = rolled.of_hosts([made.host], STEP, first, first + n * MINUTE_MS, ()).get(made.host)
+        there = set() if table is None else set(table.starts_ms.tolist())
+    return [
+        RollupRow(made.host, STEP, each.start_ms, 1, statistics.encode_fresh(each))
+        for each in inputs.single_minutes(made.found)
+        if each.start_ms not in there
+    ]
+
+
+def cascade(step_seconds: int, made: Sequence[tuple[int, int]]) -> None:
+    """Mark what is made of these buckets (host, start_ms): the next coarser ones, and those of the hosts' groups."""
+    coarser = {60: 900, 900: 3600}.get(step_seconds)
+    if coarser:
+        marks.renew_hosts((host, coarser, start_ms // (1000 * coarser) * 1000 * coarser) for host, start_ms in made)
+    of_hosts = groups.of_hosts({host for host, _ in made})
+    marks.renew_groups((group, step_seconds, at) for host, at in made for group in of_hosts.get(host, ()))

@@ -1,0 +1,102 @@
+"""Reading one metric across the devices of groups: from the groups' rollups, or from series of devices. Called by the trends."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetry import catalog, matrix
+from telemetry.store import resolution, rolled, statistics
+from telemetry.store.read import Bucketed
+from telemetry.store.resolution import MINUTE_MS, Grid
+from telemetry.store.rolled import Table
+from telemetry.store.samples import Floats
+from telemetry.store.statistics import Field, Whole
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """One metric over the devices of a group, each `(n_buckets,)`; NaN in a bucket without any device."""
+
+    mean: Floats
+    p10: Floats
+    p90: Floats
+    total: Floats
+
+
+def of_groups(
+    groups: Mapping[int, str], metric: str, start_ms: int, end_ms: int, points: int
+) -> tuple[Grid, dict[str, Across]]:
+    """Return the grid and what each group has on it, by the name that it is given; a group without anything is left out.
+
+    Over several buckets of a rollup a percentile is their mean, and so is a sum.
+    """
+    number = catalog.BY_NAME[metric].number
+
+    def read(level: int, from_ms: int, until_ms: int) -> dict[int, Table]:
+        return rolled.of_groups(groups, level, from_ms, until_ms, (number,))
+
+    step = resolution.step_ms(start_ms, end_ms, points, MINUTE_MS)
+    found = resolution.layered(start_ms, end_ms, step, read, None)
+    made = {}
+    for group, layers in found.tables.items():
+        table, lengths = resolution.on_one_axis(layers)
+        rows = table.rows(number, Field.COUNT)
+        if rows.size and table.values[rows].any():
+            made[groups[group]] = _on_grid(table, lengths, number, found.grid)
+    return found.grid, made
+
+
+def _on_grid(table: Table, lengths: Whole, number: int, grid: Grid) -> Across:
+    bucket = (table.starts_ms - grid.first_ms) // grid.step_ms
+    counts = table.values[table.rows(number, Field.COUNT)[0]]
+    kept = (counts > 0) & (bucket >= 0) & (bucket < grid.n)
+    kept[unsettled_from(counts) :] = False
+    bucket, weights = bucket[kept], lengths[kept].astype(np.float64)
+    resolution_, parts = catalog.BY_NUMBER[number].resolution, statistics.parts_of_step(number)
+
+    def over(values: Floats, of: Floats) -> Floats:
+        whole = np.bincount(bucket, of, minlength=grid.n)
+        summed = np.bincount(bucket, values, minlength=grid.n)
+        found: Floats = np.where(whole > 0, summed / np.where(whole > 0, whole, 1), np.nan)
+        return found
+
+    def of(field: Field) -> Floats:
+        return matrix.in_base_units(table.values[table.rows(number, field)[0], kept], resolution_) / parts
+
+    total = of(Field.SUM) * weights
+    return Across(
+        mean=over(total, counts[kept] * weights),
+        p10=over(of(Field.P10) * weights, weights),
+        p90=over(of(Field.P90) * weights, weights),
+        total=over(total, weights),
+    )
+
+
+def of_devices(block: Bucketed, metric: str, uuids: Sequence[str]) -> Across:
+    """Return mean, p10, p90 and sum across devices, per bucket; a bucket without any device is a gap."""
+    rows = [block.series[uuid][metric].mean for uuid in uuids if metric in block.series.get(uuid, {})]
+    empty = np.full(len(block.times_ms), np.nan)
+    if not rows:
+        return Across(empty, empty, empty, empty)
+    table = np.stack(rows)
+    table[:, unsettled_from((~np.isnan(table)).sum(axis=0)) :] = np.nan
+    gaps = np.isnan(table).all(axis=0)
+    mean, p10, p90, total = (empty.copy() for _ in range(4))
+    if not gaps.all():
+        known = table[:, ~gaps]
+        mean[~gaps] = np.nanmean(known, axis=0)
+        p10[~gaps], p90[~gaps] = np.nanpercentile(known, [10, 90], axis=0)
+        total[~gaps] = np.nansum(known, axis=0)
+    return Across(mean, p10, p90, total)
+
+
+def unsettled_from(counts: NDArray[np.int64]) -> int:
+    """Return from where on buckets are left out: the newest two while they hold fewer devices than the one before.
+
+    The rest is on its way; without this every sum would fall at the right edge of its chart.
+    """
+    newest: Collection[int] = np.flatnonzero(counts)[-3:].tolist()
+    return next((later for earlier, later in pairwise(newest) if counts[later] < counts[earlier]), counts.size)

@@ -1,0 +1,148 @@
+"""Which devices the groups of the rollups count: all, those of a cluster, of a model, of a label's value. Called by the rollups.
+
+A host's cluster and labels, and its devices, change elsewhere, below telemetry. What was counted last is kept beside them
+(GroupMembers): each run compares, and has the buckets made again of the groups that a host has come to, or left.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from hashlib import blake2s
+from typing import NamedTuple
+
+from django.db import transaction
+from django.db.models import Q
+
+from fleet.models import ACCELERATORS, Device, DeviceKind, Host
+from telemetry.models import GroupKind, GroupMembers, GroupRollup, Rollup, RollupGroup
+from telemetry.store import marks, rolled
+
+ACCELERATOR, CPU, NODE = "accelerator", "cpu", "node"
+CLASSES = (ACCELERATOR, CPU, NODE)  # what a fleet counts is the first of them that it has
+_CLASS_OF = {**dict.fromkeys(ACCELERATORS, ACCELERATOR), DeviceKind.CPU: CPU, DeviceKind.NODE: NODE}
+_MARKS = 1000  # in one transaction
+
+
+class GroupKey(NamedTuple):
+    """What a group is: its kind, the label's key and its value (or the cluster, or the model), and what it counts."""
+
+    kind: str
+    key: str
+    value: str
+    devices: str
+
+
+class _Host(NamedTuple):
+    cluster: str
+    labels: dict[str, object]
+    devices: list[tuple[int, str, str]]  # id, class, model
+
+    def digest(self, label_keys: Iterable[str]) -> str:
+        said = (self.cluster, sorted((key, str(self.labels.get(key, ""))) for key in label_keys), sorted(self.devices))
+        return blake2s(repr(said).encode(), digest_size=16).hexdigest()
+
+    def groups(self, label_keys: Iterable[str]) -> Iterator[tuple[GroupKey, int]]:
+        for pk, devices, model in self.devices:
+            yield GroupKey(GroupKind.FLEET, "", "", devices), pk
+            yield GroupKey(GroupKind.CLUSTER, "", self.cluster, devices), pk
+            yield GroupKey(GroupKind.MODEL, "", model, devices), pk
+            for key in label_keys:
+                yield GroupKey(GroupKind.LABEL, key, str(self.labels.get(key, ""))[:500], devices), pk
+
+
+def whole_devices() -> Q:
+    """Return what keeps parts of devices (MIG instances) out: their whole holds what they use."""
+    return Q(parent=None, profile="")
+
+
+def follow_members() -> None:
+    """See what has changed in the inventory, and have the buckets of the groups that it concerns made again."""
+    hosts, label_keys = _inventory()
+    before = dict(GroupMembers.objects.values_list("host_id", "digest"))
+    digests = {pk: host.digest(label_keys) for pk, host in hosts.items()}
+    changed = {pk for pk, digest in digests.items() if before.get(pk) != digest} | (before.keys() - hosts.keys())
+    if not changed:
+        return
+    ids = _group_ids({key for pk in changed if pk in hosts for key, _ in hosts[pk].groups(label_keys)})
+    old: dict[int, dict[str, list[int]]] = dict(
+        GroupMembers.objects.filter(host_id__in=changed).values_list("host_id", "devices")
+    )
+    new: dict[int, dict[str, list[int]]] = {pk: {} for pk in changed}
+    for pk in changed & hosts.keys():
+        for key, device in hosts[pk].groups(label_keys):
+            new[pk].setdefault(str(ids[key]), []).append(device)
+    _mark(_affected(old, new), hosts.keys())
+    with transaction.atomic():
+        # Last: whoever is stopped before it compares, and marks, again.
+        GroupMembers.objects.filter(host_id__in=changed).delete()
+        GroupMembers.objects.bulk_create(
+            GroupMembers(host_id=pk, digest=digests[pk], devices=new[pk]) for pk in sorted(changed & hosts.keys())
+        )
+
+
+def _inventory() -> tuple[dict[int, _Host], list[str]]:
+    """Return the hosts by id, and all label keys that any of them declares."""
+    rows = Host.objects.order_by().values_list("pk", "cluster", "labels")
+    hosts = {pk: _Host(cluster, labels, []) for pk, cluster, labels in rows}
+    devices = Device.objects.filter(whole_devices()).order_by().values_list("pk", "host_id", "kind", "model")
+    for pk, host, kind, model in devices:
+        if host in hosts:
+            hosts[host].devices.append((pk, _CLASS_OF[DeviceKind(kind)], model))
+    return hosts, sorted({key for host in hosts.values() for key in host.labels})
+
+
+def _group_ids(keys: Collection[GroupKey]) -> dict[GroupKey, int]:
+    RollupGroup.objects.bulk_create((RollupGroup(**key._asdict()) for key in sorted(keys)), ignore_conflicts=True)
+    rows = RollupGroup.objects.values_list("pk", *GroupKey._fields)
+    return {GroupKey(*key): pk for pk, *key in rows}
+
+
+Members = Mapping[int, Mapping[str, list[int]]]
+
+
+def _affected(old: Members, new: Members) -> dict[int, set[int]]:
+    """Return the groups by host, of which it has other devices than before."""
+    found: dict[int, set[int]] = {}
+    for host, now in new.items():
+        before = old.get(host, {})
+        differing = {group for group in {*before, *now} if sorted(before.get(group, ())) != sorted(now.get(group, ()))}
+        found[host] = {int(group) for group in differing}
+    return found
+
+
+def _mark(affected: Mapping[int, set[int]], present: Collection[int]) -> None:
+    """Mark the buckets of which the hosts have statistics; of a host that is gone, all that its groups have."""
+    wanted: set[marks.Marked] = set()
+    for host, groups in affected.items():
+        if host in present:
+            spans = [(group, span) for span in rolled.spans(Rollup, host=host) for group in groups]
+        else:
+            spans = [(group, span) for group in groups for span in rolled.spans(GroupRollup, group=group)]
+        for group, (step, start_ms, n) in spans:
+            wanted.update((group, step, start_ms + 1000 * step * at) for at in range(n))
+    every = sorted(wanted)
+    for at in range(0, len(every), _MARKS):
+        with transaction.atomic():
+            marks.renew_groups(every[at : at + _MARKS])
+
+
+def of_hosts(hosts: Collection[int]) -> dict[int, list[int]]:
+    """Return the ids of the groups that each host has devices in."""
+    rows = GroupMembers.objects.filter(host_id__in=hosts).values_list("host_id", "devices")
+    return {host: [int(group) for group in devices] for host, devices in rows}
+
+
+def members(groups: Collection[int]) -> dict[int, dict[int, list[int]]]:
+    """Return the device ids by group and host."""
+    wanted = {str(group): group for group in groups}
+    found: dict[int, dict[int, list[int]]] = {group: {} for group in groups}
+    for host, devices in GroupMembers.objects.values_list("host_id", "devices").iterator(chunk_size=500):
+        for group in wanted.keys() & devices.keys():
+            found[wanted[group]][host] = devices[group]
+    return found
+
+
+def class_of_fleet(cluster: str = "") -> str:
+    """Return what the fleet, or a cluster, counts: accelerators, else CPUs, else nodes, as its pages do."""
+    there = Device.objects.filter(whole_devices(), **({"host__cluster": cluster} if cluster else {}))
+    if there.filter(kind__in=ACCELERATORS).exists():
+        return ACCELERATOR
+    return CPU if there.filter(kind=DeviceKind.CPU).exists() else NODE

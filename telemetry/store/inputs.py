@@ -1,0 +1,155 @@
+"""What the minutes of hosts are made of: their samples, and how to tell whether any came since they were read."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fleet.models import Device
+from telemetry import catalog, wire
+from telemetry.catalog import Kind
+from telemetry.models import Chunk, StoredBatch
+from telemetry.store import bucketing, chunks, stored_batches
+from telemetry.store.chunks import HOUR_MS
+from telemetry.store.gather import Gathered, Gathering
+from telemetry.store.statistics import Statistics
+
+MINUTE_MS = 60_000
+_NEAR_MS = 2_500  # at 1 Hz no more than this reaches into a minute, but for counters across a silence
+REACH_MS, _ = bucketing.reach(0)
+_MAX_REACH_MS, _ = bucketing.reach(3_600_000)  # of the slowest sampling that there is
+_COUNTERS = [metric.number for metric in catalog.METRICS if metric.kind is Kind.COUNTER]
+
+
+class Span(NamedTuple):
+    """`n` minutes from `first_ms` on."""
+
+    first_ms: int
+    n: int
+
+    @property
+    def end_ms(self) -> int:
+        return self.first_ms + self.n * MINUTE_MS
+
+
+@dataclass(slots=True)
+class Inputs:
+    """The rows that a host's span was made of; `seen` names them. Of imported hosts, whose windows grow, with their bodies."""
+
+    batches: list[StoredBatch] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    seen: set[tuple[Any, ...]] = field(default_factory=set)
+
+
+def read(hosts: Collection[int], span: Span, reach_ms: int, *, with_bodies: bool = False) -> dict[int, Inputs]:
+    """Return the rows of each host that lie in the span or within `reach_ms` of it. Two queries."""
+    found = {host: Inputs() for host in hosts}
+    # Batches before chunks: what is compacted between the two is read twice and counted once, not missed.
+    for batch in _batches(hosts, span, reach_ms):
+        found[batch.host_id].batches.append(batch)
+        found[batch.host_id].seen.add(_batch_key(batch, with_bodies=with_bodies))
+    for chunk in _chunks(hosts, span, reach_ms):
+        found[chunk.host_id].chunks.append(chunk)
+        found[chunk.host_id].seen.add((chunk.device_id, chunk.start_ms, chunk.end_ms, chunk.n_values))
+    return found
+
+
+def seen_now(hosts: Collection[int], span: Span, reach_ms: int) -> dict[int, set[tuple[Any, ...]]]:
+    """Return what `seen` would be now, without bodies. Two queries, which read keys alone."""
+    found: dict[int, set[tuple[Any, ...]]] = {host: set() for host in hosts}
+    rows = _batches(hosts, span, reach_ms).values_list("host_id", "start_ms", "epoch", "sequence")
+    for host_id, *key in rows:
+        found[host_id].add(tuple(key))
+    rows = _chunks(hosts, span, reach_ms).values_list("host_id", "device_id", "start_ms", "end_ms", "n_values")
+    for host_id, *key in rows:
+        found[host_id].add(tuple(key))
+    return found
+
+
+def _batches(hosts: Collection[int], span: Span, reach_ms: int) -> Any:
+    start_ms, end_ms = span.first_ms - reach_ms, span.end_ms + reach_ms
+    # The key begins with host and start: the longest that a batch may be bounds what is looked through.
+    return StoredBatch.objects.filter(
+        host__in=hosts, start_ms__gte=start_ms - wire.MAX_SPAN_MS, start_ms__lt=end_ms, end_ms__gte=start_ms
+    ).order_by("host_id", "epoch", "sequence")
+
+
+def _chunks(hosts: Collection[int], span: Span, reach_ms: int) -> Any:
+    start_ms, end_ms = span.first_ms - reach_ms, span.end_ms + reach_ms
+    return Chunk.objects.filter(
+        host__in=hosts, start_ms__gt=start_ms - HOUR_MS, start_ms__lt=end_ms, end_ms__gte=start_ms
+    )
+
+
+def _batch_key(batch: StoredBatch, *, with_bodies: bool) -> tuple[Any, ...]:
+    key = (batch.start_ms, batch.epoch, batch.sequence)
+    return (*key, bytes(batch.body)) if with_bodies else key
+
+
+def devices(hosts: Collection[int]) -> dict[int, dict[str, int]]:
+    """Return each host's device ids by uuid."""
+    found: dict[int, dict[str, int]] = {host: {} for host in hosts}
+    for host_id, pk, uuid in Device.objects.filter(host__in=hosts).values_list("host_id", "pk", "uuid"):
+        found[host_id][uuid] = pk
+    return found
+
+
+def statistics_of(
+    host: int, inputs: Inputs, ids: Mapping[str, int], span: Span, numbers: Collection[int] | None = None
+) -> Statistics | None:
+    """Return the span's minutes, of the wanted metrics; None where no sample lies in them or reaches into them."""
+    found = _gathered(inputs, ids, span, numbers)
+    longest_ms = round(1000 * float(found.seconds.max(initial=0)))
+    reach_ms = max(bucketing.reach(longest_ms)) if found.times_ms.size else _MAX_REACH_MS
+    if reach_ms > REACH_MS:
+        wide = read([host], span, reach_ms)[host]
+        found = _all(wide, ids, numbers)
+    made = bucketing.of_samples(found, ids, span.first_ms, MINUTE_MS, span.n, with_energy=numbers is None)
+    return made if made.values.any() else None
+
+
+def _gathered(inputs: Inputs, ids: Mapping[str, int], span: Span, numbers: Collection[int] | None) -> Gathered:
+    """Return the samples near the span where that is enough, else all: most batches of the reach are read for nothing."""
+    if inputs.chunks:
+        return _all(inputs, ids, numbers)
+    near = [
+        row for row in inputs.batches
+        if row.end_ms >= span.first_ms - _NEAR_MS and row.start_ms < span.end_ms + _NEAR_MS
+    ]  # fmt: skip
+    found = _all(Inputs(batches=near), ids, numbers)
+    return found if len(near) == len(inputs.batches) or _is_enough(found, span) else _all(inputs, ids, numbers)
+
+
+def _is_enough(found: Gathered, span: Span) -> bool:
+    if len(found.names) != 1 or found.seconds.max(initial=0) * 2500 > _NEAR_MS:
+        return False
+    before = np.asarray(found.present[:, found.times_ms < span.first_ms].any(axis=1))
+    is_counter = np.isin(np.array([number for _, number in found.series]), _COUNTERS)
+    return bool(before[is_counter].all())
+
+
+def _all(inputs: Inputs, ids: Mapping[str, int], numbers: Collection[int] | None) -> Gathered:
+    """Chunks before batches: of two that say different things of one time, the later one holds."""
+    gathering = Gathering(ids, numbers)
+    uuids = {pk: uuid for uuid, pk in ids.items()}
+    for chunk in inputs.chunks:
+        if chunk.device_id not in uuids:
+            continue
+        try:
+            gathering.add_hour(uuids[chunk.device_id], chunks.decode(bytes(chunk.body), numbers))
+        except chunks.ChunkCorrupt as error:
+            chunks.warn_corrupt(uuids[chunk.device_id], chunk.start_ms, error)
+    for row in inputs.batches:
+        if (read_batch := stored_batches.read(row)) is not None:
+            gathering.add_batch(*read_batch)
+    return gathering.gathered()
+
+
+def single_minutes(found: Statistics) -> Iterator[Statistics]:
+    """Yield each minute for itself, without what does not stand in it; one without anything is left out."""
+    for at in range(found.values.shape[1]):
+        one = found._replace(start_ms=found.start_ms + at * found.step_ms, values=found.values[:, [at]])
+        one = bucketing.without_empty(one)
+        if one.values.size:
+            yield one

@@ -1,0 +1,245 @@
+"""The bytes of a rollup's body ↔ its statistics, all whole numbers, nothing lost. Called by the store and the rollups.
+
+A body is VERSION, FORM and, of a fresh one (one bucket), one zstd frame: directory and values. Of a joined one: lengths, the
+directory, and a frame for each metric, so that reading some metrics leaves the others as they are. Every frame has its
+checksum. What a directory says is the same from bucket to bucket: it is read once.
+"""
+
+import struct
+from collections.abc import Iterable
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from telemetry import catalog
+from telemetry.store import joined_block
+
+VERSION: Final = 1
+ENERGY: Final = 0  # the metric number under which a device's energy stands; the catalogue's begin with 1
+_FRESH, _JOINED = 0, 1
+_OWNER_BITS = 44  # ids of hosts, devices and groups are given one by one
+_HEAD = struct.Struct("<BBHHI")  # version, form, buckets, devices, sections
+_fresh = zstandard.ZstdCompressor(level=1, write_checksum=True)
+_hard = zstandard.ZstdCompressor(level=15, write_checksum=True)
+
+Whole = NDArray[np.int64]
+
+
+class Field(IntEnum):
+    """What a row of values is. In steps of the metric's resolution, where no other unit is named."""
+
+    COUNT = 0  # samples; of a group: devices
+    SUM = 1
+    MINIMUM = 2
+    MAXIMUM = 3
+    LAST = 4
+    INCREASE = 5  # of counters, resets left out
+    GREW = 6  # how many differences the increase is the sum of; 0: the increase is unknown
+    MILLISECONDS = 7  # at the value that is the row's argument
+    MEASURED_MILLIJOULES = 8
+    ESTIMATED_MILLIJOULES = 9
+    COVERED_MILLISECONDS = 10
+    P10 = 11  # across a group's devices
+    P50 = 12
+    P90 = 13
+
+
+class RollupCorrupt(ValueError):
+    """The bytes are not a rollup's, or not what was written."""
+
+
+class Keys(NamedTuple):
+    """What each row of values is: `(k,)` each, in order of number, field, argument and owner. No two rows are the same.
+
+    `owners` are device ids (of a group: 0); `counts (k,)` is the row of the same series' COUNT, -1 where there is none.
+    """
+
+    numbers: Whole
+    fields: Whole
+    arguments: Whole
+    owners: Whole
+    counts: Whole
+
+    @classmethod
+    def of(cls, numbers: Whole, fields: Whole, arguments: Whole, owners: Whole) -> "Keys":
+        """Return keys that stand in order already."""
+        series = numbers << _OWNER_BITS | owners
+        rows = np.flatnonzero(fields == Field.COUNT)  # ascending by number and owner, as all keys are
+        if not rows.size:
+            return cls(numbers, fields, arguments, owners, np.full(numbers.size, -1, np.int64))
+        at = np.minimum(np.searchsorted(series[rows], series), rows.size - 1)
+        return cls(numbers, fields, arguments, owners, np.where(series[rows[at]] == series, rows[at], -1))
+
+    @property
+    def table(self) -> Whole:
+        return np.stack((self.numbers, self.fields, self.arguments, self.owners), axis=1)
+
+
+class Statistics(NamedTuple):
+    """`values (k, n)` of `n` buckets of `step_ms`; where a series' COUNT is 0, its other values say nothing and are 0."""
+
+    keys: Keys
+    start_ms: int
+    step_ms: int
+    values: Whole
+
+    @property
+    def starts_ms(self) -> Whole:
+        return self.start_ms + self.step_ms * np.arange(self.values.shape[1], dtype=np.int64)
+
+
+def parts_of_step(number: int) -> int:
+    """Return into how many parts a group's sums and percentiles divide a step: means of whole steps are no whole steps."""
+    return 1000 if catalog.BY_NUMBER[number].resolution < 1 else 1
+
+
+def ordered(keys: Whole, values: Whole, start_ms: int, step_ms: int) -> Statistics:
+    """Return the statistics of rows in any order: `keys (k, 4)` are number, field, argument, owner; `values (k, n)`."""
+    order = np.lexsort((keys[:, 3], keys[:, 2], keys[:, 1], keys[:, 0]))
+    numbers, fields, arguments, owners = np.ascontiguousarray(keys[order].T)
+    return Statistics(interned(numbers, fields, arguments, owners), start_ms, step_ms, values[order])
+
+
+def interned(numbers: Whole, fields: Whole, arguments: Whole, owners: Whole) -> Keys:
+    """Return the keys, which stand in order already; equal ones are the same object."""
+    return _keys(numbers.tobytes(), fields.tobytes(), arguments.tobytes(), owners.tobytes())
+
+
+@lru_cache(maxsize=4096)
+def _keys(numbers: bytes, fields: bytes, arguments: bytes, owners: bytes) -> Keys:
+    return Keys.of(*(np.frombuffer(column, np.int64) for column in (numbers, fields, arguments, owners)))
+
+
+# Bytes ---------------------------------------------------------------------------------------------------------
+
+
+def encode_fresh(found: Statistics) -> bytes:
+    """Return the body of one bucket: quick to write, for the hour until it is joined."""
+    directory = _directory(found.keys)
+    planes = np.ascontiguousarray(found.values.reshape(-1, 1).view(np.uint8).T)
+    return _head(_FRESH, found) + _fresh.compress(directory + planes.tobytes())
+
+
+def encode_joined(found: Statistics) -> bytes:
+    """Return the body of many buckets: slow to write, small, and read metric by metric."""
+    directory = _hard.compress(_directory(found.keys))
+    blocks = [
+        _hard.compress(joined_block.pack(found.keys.fields[rows], found.values[rows])) for rows in _blocks(found.keys)
+    ]
+    lengths = np.array([len(directory), *(len(block) for block in blocks)], "<u4")
+    return b"".join([_head(_JOINED, found), struct.pack("<H", len(blocks)), lengths.tobytes(), directory, *blocks])
+
+
+def _head(form: int, found: Statistics) -> bytes:
+    n_sections = len(_sections(found.keys))
+    return _HEAD.pack(VERSION, form, found.values.shape[1], np.unique(found.keys.owners).size, n_sections)
+
+
+def decode(body: bytes, start_ms: int, step_ms: int, numbers: Iterable[int] | None = None) -> Statistics:
+    """Return the statistics of the wanted metric numbers; None wants all. Raises RollupCorrupt."""
+    wanted = None if numbers is None else frozenset(numbers)
+    try:
+        version, form, n_buckets, n_owners, n_sections = _HEAD.unpack_from(body)
+        if version != VERSION:
+            raise RollupCorrupt(f"version {version} is not known")
+        if form == _FRESH:
+            return _decode_fresh(body, start_ms, step_ms, (n_owners, n_sections), wanted)
+        keys, values = _decode_joined(body, n_buckets, (n_owners, n_sections), wanted)
+    except (zstandard.ZstdError, struct.error, ValueError) as error:
+        raise RollupCorrupt(str(error)) from error
+    return Statistics(keys, start_ms, step_ms, values)
+
+
+def _decode_fresh(
+    body: bytes, start_ms: int, step_ms: int, shape: tuple[int, int], wanted: frozenset[int] | None
+) -> Statistics:
+    raw = zstandard.ZstdDecompressor().decompress(memoryview(body)[_HEAD.size :])
+    n_directory = _directory_size(*shape)
+    keys, rows = _read_directory(raw[:n_directory], *shape, wanted)
+    planes = np.frombuffer(raw, np.uint8, offset=n_directory).reshape(8, -1)
+    picked = planes if rows is None else planes[:, rows]
+    return Statistics(keys, start_ms, step_ms, np.ascontiguousarray(picked.T).view(np.int64))
+
+
+def _decode_joined(
+    body: bytes, n_buckets: int, shape: tuple[int, int], wanted: frozenset[int] | None
+) -> tuple[Keys, Whole]:
+    (n_blocks,) = struct.unpack_from("<H", body, _HEAD.size)
+    lengths = np.frombuffer(body, "<u4", n_blocks + 1, _HEAD.size + 2).astype(np.int64)
+    ends = np.cumsum(lengths) + _HEAD.size + 2 + 4 * (n_blocks + 1)
+    if ends[-1] != len(body):
+        raise RollupCorrupt(f"{len(body)} bytes where {int(ends[-1])} are stated")
+    decompress, view = zstandard.ZstdDecompressor().decompress, memoryview(body)
+    raw = decompress(view[ends[0] - lengths[0] : ends[0]])
+    whole, _ = _read_directory(raw, *shape, None)
+    keys, _ = _read_directory(raw, *shape, wanted)
+    found = [np.empty((0, n_buckets), np.int64)]
+    for rows, length, end in zip(_blocks(whole), lengths[1:].tolist(), ends[1:].tolist(), strict=True):
+        if wanted is None or int(whole.numbers[rows.start]) in wanted:
+            found.append(joined_block.unpack(decompress(view[end - length : end]), whole.fields[rows], n_buckets))
+    return keys, np.concatenate(found)
+
+
+# Directories ---------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4096)
+def _blocks_of(numbers: bytes) -> list[slice]:
+    begins = np.flatnonzero(np.diff(np.frombuffer(numbers, np.int64), prepend=-1)).tolist()
+    n = len(numbers) // 8
+    return [slice(begin, end) for begin, end in zip(begins, [*begins[1:], n], strict=True)]
+
+
+def _blocks(keys: Keys) -> list[slice]:
+    return _blocks_of(keys.numbers.tobytes())
+
+
+def _sections(keys: Keys) -> Whole:
+    """Return the first rows of each (number, field, argument)."""
+    triples = np.stack((keys.numbers, keys.fields, keys.arguments))
+    return np.flatnonzero((np.diff(triples, axis=1, prepend=np.iinfo(np.int64).min) != 0).any(axis=0))
+
+
+def _directory(keys: Keys) -> bytes:
+    """Return owners, then number, field, argument of each section, then which of the owners each has, in bits."""
+    owners, places = np.unique(keys.owners, return_inverse=True)
+    begins = _sections(keys)
+    section = np.zeros(keys.numbers.size, np.int64)
+    section[begins[1:]] = 1
+    masks = np.zeros((begins.size, owners.size), np.bool_)
+    masks[section.cumsum(), places] = True
+    columns = (
+        owners.astype("<i8"), keys.numbers[begins].astype("<u2"), keys.fields[begins].astype("<u1"),
+        keys.arguments[begins].astype("<i8"), np.packbits(masks, axis=1),
+    )  # fmt: skip
+    return b"".join(column.tobytes() for column in columns)
+
+
+def _directory_size(n_owners: int, n_sections: int) -> int:
+    return 8 * n_owners + n_sections * (2 + 1 + 8 + (n_owners + 7) // 8)
+
+
+@lru_cache(maxsize=8192)
+def _read_directory(
+    raw: bytes, n_owners: int, n_sections: int, wanted: frozenset[int] | None
+) -> tuple[Keys, Whole | None]:
+    """Return the keys of the wanted metrics, and which rows of all they are; None is all of them."""
+    if len(raw) != _directory_size(n_owners, n_sections):
+        raise RollupCorrupt("the directory has another size than is stated")
+    at, columns = 0, []
+    for kind, n in (("<i8", n_owners), ("<u2", n_sections), ("<u1", n_sections), ("<i8", n_sections)):
+        columns.append(np.frombuffer(raw, kind, n, at).astype(np.int64))
+        at += columns[-1].size * np.dtype(kind).itemsize
+    owners, numbers, fields, arguments = columns
+    bits = np.frombuffer(raw, np.uint8, offset=at).reshape(n_sections, (n_owners + 7) // 8)
+    section, place = np.nonzero(np.unpackbits(bits, axis=1, count=n_owners))
+    keys = interned(numbers[section], fields[section], arguments[section], owners[place])
+    if wanted is None:
+        return keys, None
+    rows = np.flatnonzero(np.isin(keys.numbers, list(wanted)))
+    picked = keys.table[rows].T
+    return interned(*np.ascontiguousarray(picked)), rows

@@ -1,0 +1,88 @@
+"""Batches as they came, read many at a time: kept in memory while they are few, else read anew each time. No writing.
+
+Called by the compaction and the reading. A batch that cannot be read is reported and left out.
+"""
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from telemetry import received
+from telemetry.batch import Batch
+from telemetry.fields import MessageInvalid
+from telemetry.matrix import Part
+from telemetry.models import StoredBatch
+
+logger = logging.getLogger(__name__)
+
+Read = tuple[Batch, list[Part]]
+
+
+class StoredBatches:
+    """Iterates (batch, parts) of the rows. `cells[row]` counts its readings by device uuid, None where it is unreadable."""
+
+    def __init__(self, rows: Sequence[StoredBatch], *, keep_cells: int) -> None:
+        self.rows = rows
+        self.cells: list[dict[str, int] | None] = []
+        self._kept: list[Read] | None = []
+        n_kept, first, last = 0, [], []
+        for row in rows:
+            found = read(row)
+            self.cells.append(None if found is None else _cells(*found))
+            if found is None:
+                continue
+            first.append(found[0].times_ms[0])
+            last.append(found[0].times_ms[-1])
+            n_kept += sum(part.steps.size for part in found[1])
+            if n_kept > keep_cells:
+                self._kept = None
+            if self._kept is not None:
+                self._kept.append(found)
+        self.span_ms = (min(first, default=0), max(last, default=0))
+
+    @property
+    def uuids(self) -> set[str]:
+        return {uuid for cells in self.cells if cells for uuid in cells}
+
+    def __iter__(self) -> Iterator[Read]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        for row, cells in zip(self.rows, self.cells, strict=True):
+            found = read(row) if cells is not None else None
+            if found is not None:
+                yield found
+
+    def groups(self, uuids: Collection[str], max_cells: int) -> Iterator[list[str]]:
+        """Yield the devices in groups of so many readings together that they fit in memory, at least one in each."""
+        sizes = {uuid: sum(cells.get(uuid, 0) for cells in self.cells if cells) for uuid in sorted(uuids)}
+        group: list[str] = []
+        total = 0
+        for uuid, size in sizes.items():
+            if group and total + size > max_cells:
+                yield group
+                group, total = [], 0
+            group.append(uuid)
+            total += size
+        if group:
+            yield group
+
+
+def read(row: StoredBatch) -> Read | None:
+    """Return what the row holds, None with a warning where it cannot be read."""
+    try:
+        return received.read(bytes(row.body))
+    except MessageInvalid as error:
+        logger.warning(
+            "batch %d of %s of host %d, from %d ms on, cannot be read: %s",
+            row.sequence, row.epoch, row.host_id, row.start_ms, error,
+        )  # fmt: skip
+        return None
+
+
+def _cells(batch: Batch, parts: Sequence[Part]) -> dict[str, int]:
+    counts = np.zeros(len(batch.devices), np.int64)
+    for part in parts:
+        counts += part.ticks.size * np.bincount(part.places, minlength=counts.size)
+    return {device.uuid: n for device, n in zip(batch.devices, counts.tolist(), strict=True) if n}

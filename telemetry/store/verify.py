@@ -1,0 +1,203 @@
+"""Checking the store against itself: chunks by what they say of themselves, rollups by what they are made of.
+
+Called by the command `verify_store`. Reads only. What is marked to be made again is not looked at.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+from django.conf import settings
+from django.db.models import QuerySet
+
+from fleet.models import Device, Host, Origin
+from telemetry import catalog
+from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, RollupGroup, StoredBatch
+from telemetry.store import bucketing, chunks, inputs, rolled, statistics
+from telemetry.store.chunks import HOUR_MS
+from telemetry.store.inputs import MINUTE_MS, Span
+from telemetry.store.rolled import Table
+from telemetry.store.statistics import ENERGY, Field, RollupCorrupt, Statistics
+
+_BELOW = {900: 60, 3600: 900}
+_LOOKS = 2  # of a bucket that changes while it is looked at, the second look finds it whole, or marked
+_REACH_MS = bucketing.reach(0)[0]
+
+Values = dict[tuple[int, int, int, int], int]
+
+
+class Difference(NamedTuple):
+    """`what` is wrong with the hour or bucket at `at_ms` of a device, or of a host where it is not one device's."""
+
+    subject: str
+    at_ms: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} at {datetime.fromtimestamp(self.at_ms / 1000, UTC):%F %T} UTC: {self.what}"
+
+
+class Checked(NamedTuple):
+    """What one host has: chunks and buckets that were looked at, and what differs."""
+
+    n_chunks: int
+    n_buckets: int
+    differences: list[Difference]
+
+
+def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
+    """Check what the host has of since ≤ time < until, by whole hours; `now` tells what may have been retired."""
+    uuids = dict(Device.objects.filter(host=found).values_list("pk", "uuid"))
+    rows = Chunk.objects.filter(host=found, start_ms__gt=since_ms - HOUR_MS, start_ms__lt=until_ms).order_by("start_ms")
+    differences, n_chunks, hours = [], 0, set()
+    for row in rows.iterator(chunk_size=50):
+        n_chunks += 1
+        hours.add(row.start_ms)
+        uuid = uuids.get(row.device_id, f"device {row.device_id}")
+        differences += [Difference(uuid, row.start_ms, what) for what in _of_chunk(row)]
+    batches = StoredBatch.objects.filter(host=found, start_ms__gte=since_ms, start_ms__lt=until_ms)
+    hours |= {at_ms // HOUR_MS * HOUR_MS for at_ms in batches.values_list("start_ms", flat=True)}
+    differences += _unreadable(Rollup.objects.filter(host=found), found.name, since_ms, until_ms)
+    n_buckets = 0
+    for hour_ms in sorted(hours):
+        if not _is_retired(found, hour_ms, settings.STEPWATT_RETENTION_RAW, now):
+            n_buckets += _compare(differences, found, uuids, 60, hour_ms)
+    for step, below in _BELOW.items():
+        for start_ms in _starts(found, step, since_ms, until_ms):
+            if not _is_retired(found, start_ms, _kept_seconds(below), now):
+                n_buckets += _compare(differences, found, uuids, step, start_ms)
+    return Checked(n_chunks, n_buckets, differences)
+
+
+def _of_chunk(row: Chunk) -> Iterator[str]:
+    """Yield what is wrong with the chunk."""
+    try:
+        hour = chunks.decode(bytes(row.body))
+    except chunks.ChunkCorrupt as error:
+        yield f"the chunk is corrupt: {error}"
+        return
+    outside = (hour.times_ms < row.start_ms) | (hour.times_ms >= row.start_ms + HOUR_MS)
+    if outside.any():
+        yield f"the chunk has {np.count_nonzero(outside)} samples outside of its hour"
+    if hour.times_ms.max() != row.end_ms:
+        yield f"the chunk ends at {hour.times_ms.max()} ms, its row says {row.end_ms}"
+    if hour.n_values != row.n_values:
+        yield f"the chunk has {hour.n_values} values, its row says {row.n_values}"
+
+
+def groups(since_ms: int, until_ms: int) -> Checked:
+    """Check that every rollup of groups of since ≤ time < until can be read."""
+    differences: list[Difference] = []
+    n_buckets = 0
+    for group in RollupGroup.objects.order_by("pk"):
+        rows = GroupRollup.objects.filter(group=group)
+        n_buckets += sum(rows.values_list("n_buckets", flat=True))
+        differences += _unreadable(rows, str(group), since_ms, until_ms)
+    return Checked(0, n_buckets, differences)
+
+
+def _unreadable(
+    rows: QuerySet[Rollup] | QuerySet[GroupRollup], subject: str, since_ms: int, until_ms: int
+) -> Iterator[Difference]:
+    for row in rows.filter(start_ms__lt=until_ms).order_by("start_ms").iterator(chunk_size=200):
+        if row.start_ms + 1000 * row.step_seconds * row.n_buckets <= since_ms:
+            continue
+        try:
+            statistics.decode(bytes(row.body), row.start_ms, 1000 * row.step_seconds)
+        except RollupCorrupt as error:
+            yield Difference(subject, row.start_ms, f"a rollup of {row.step_seconds} s is corrupt: {error}")
+
+
+def _starts(found: Host, step: int, since_ms: int, until_ms: int) -> Iterator[int]:
+    """Yield the beginnings of the spans that have such rollups, or what they are made of; one is as long as a joined row."""
+    period_ms = 1000 * rolled.PERIODS[step]
+    rows = rolled.spans(Rollup, host=found.pk)
+    starts = {start_ms // period_ms * period_ms for of_step, start_ms, _ in rows if of_step in {step, _BELOW[step]}}
+    yield from sorted(at for at in starts if since_ms - period_ms < at < until_ms)
+
+
+def _is_retired(found: Host, at_ms: int, kept_seconds: int, now: datetime) -> bool:
+    """Tell whether something that the buckets were made of may be gone by age."""
+    return found.origin != Origin.IMPORTED and at_ms - _REACH_MS < 1000 * (now.timestamp() - kept_seconds)
+
+
+def _kept_seconds(step: int) -> int:
+    return int({60: settings.STEPWATT_RETENTION_1M, 900: settings.STEPWATT_RETENTION_15M}[step])
+
+
+def _compare(differences: list[Difference], found: Host, uuids: Mapping[int, str], step: int, start_ms: int) -> int:
+    """Add what differs between the buckets and what they are made of; returns how many were compared."""
+    n_compared, wrong = 0, list[Difference]()
+    for _ in range(_LOOKS):
+        n_compared, wrong = _look(found, uuids, step, start_ms)
+        if not wrong:
+            break
+    differences += wrong
+    return n_compared
+
+
+def _look(found: Host, uuids: Mapping[int, str], step: int, start_ms: int) -> tuple[int, list[Difference]]:
+    end_ms = start_ms + (HOUR_MS if step == MINUTE_MS // 1000 else 1000 * rolled.PERIODS[step])
+    marked = _marked(found, step, start_ms, end_ms)
+    made = _of_table(rolled.of_hosts([found.pk], step, start_ms, end_ms).get(found.pk))
+    expected = _expected(found, uuids, step, start_ms, end_ms)
+    marked |= _marked(found, step, start_ms, end_ms)
+    wrong: list[Difference] = []
+    for at_ms in sorted((expected.keys() | made.keys()) - marked):
+        if expected.get(at_ms) != made.get(at_ms):
+            wrong += _differing(found, uuids, step, at_ms, expected.get(at_ms), made.get(at_ms))
+    return len(expected), wrong
+
+
+def _marked(found: Host, step: int, start_ms: int, end_ms: int) -> set[int]:
+    """Return the buckets that are to be made again, or from which others are."""
+    steps = [each for each in rolled.STEPS if each <= step]
+    rows = DirtyRollup.objects.filter(host=found, step_seconds__in=steps, start_ms__gte=start_ms, start_ms__lt=end_ms)
+    return {at_ms // (1000 * step) * 1000 * step for at_ms in rows.values_list("start_ms", flat=True)}
+
+
+def _expected(found: Host, uuids: Mapping[int, str], step: int, start_ms: int, end_ms: int) -> dict[int, Values]:
+    """Return by bucket what its values must be, made anew."""
+    n = (end_ms - start_ms) // (1000 * step)
+    if step in _BELOW:
+        below = rolled.of_hosts([found.pk], _BELOW[step], start_ms, end_ms).get(found.pk)
+        return {} if below is None else _of_statistics(rolled.regrouped(below, start_ms, 1000 * step, n))
+    span, ids = Span(start_ms, n), {uuid: pk for pk, uuid in uuids.items()}
+    made = inputs.statistics_of(found.pk, inputs.read([found.pk], span, _REACH_MS)[found.pk], ids, span)
+    return {} if made is None else _of_statistics(made)
+
+
+def _of_table(table: Table | None) -> dict[int, Values]:
+    if table is None:
+        return {}
+    columns = zip(table.starts_ms.tolist(), table.values.T, strict=True)
+    return {at_ms: values for at_ms, column in columns if (values := _values(table.keys, column))}
+
+
+def _of_statistics(found: Statistics) -> dict[int, Values]:
+    starts = range(found.start_ms, found.start_ms + found.step_ms * found.values.shape[1], found.step_ms)
+    columns = zip(starts, found.values.T, strict=True)
+    return {at_ms: values for at_ms, column in columns if (values := _values(found.keys, column))}
+
+
+def _values(keys: statistics.Keys, column: statistics.Whole) -> Values:
+    """Return what is not 0 by (metric, field, argument, device): where nothing was counted, all of a series is 0."""
+    rows = np.flatnonzero(column)
+    return dict(zip(map(tuple, keys.table[rows].tolist()), column[rows].tolist(), strict=True))
+
+
+def _differing(
+    found: Host, uuids: Mapping[int, str], step: int, at_ms: int, expected: Values | None, made: Values | None
+) -> Iterator[Difference]:
+    """Yield the first thing of each device that differs."""
+    told = set()
+    one, other = expected or {}, made or {}
+    for key in sorted(one.keys() | other.keys()):
+        number, field, _, device = key
+        if one.get(key, 0) != other.get(key, 0) and device not in told:
+            told.add(device)
+            name = "energy" if number == ENERGY else catalog.BY_NUMBER[number].name
+            what = f"{Field(field).name.lower()} of {name} over {step} s is {other.get(key, 0)}, should be {one.get(key, 0)}"
+            subject = uuids.get(device, f"{found.name}, device {device}")
+            yield Difference(subject, at_ms, f"{what}{'' if made else ' (there is no rollup)'}")

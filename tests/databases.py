@@ -1,0 +1,95 @@
+"""A test's database, SQLite or PostgreSQL: fixtures for tests of what both must do alike.
+
+A test that asks for `each_database` runs on either, one that asks for `on_postgresql` on that alone; both instead of the mark
+`django_db`. The connection `default` is another one for as long as the test takes, in its own thread; all that it wrote is
+rolled back. `empty_database` is either without a table, and in no transaction: for migrations. PostgreSQL's server is private,
+one for the whole run, migrated once. Without its program such a test is skipped.
+"""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.db import connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.utils import load_backend
+
+from tests.servers import postgresql
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the URL of a server's one database, which holds nothing."""
+    with postgresql(tmp_path_factory.mktemp("database")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _migrated(postgresql_url: str, django_db_blocker: object) -> Iterator[BaseDatabaseWrapper]:
+    wrapper = connection_to(postgresql_url)
+    with django_db_blocker.unblock(), default_database(wrapper):
+        call_command("migrate", verbosity=0, interactive=False)
+    yield wrapper
+    with django_db_blocker.unblock():
+        wrapper.close()
+
+
+def connection_to(url: str) -> BaseDatabaseWrapper:
+    return connection_with(dict(dj_database_url.parse(url)))
+
+
+def connection_with(config: dict[str, Any], alias: str = "default") -> BaseDatabaseWrapper:
+    """Return a connection, not yet opened, with Django's settings of a database."""
+    settings = connections.configure_settings({"default": config})["default"]
+    return load_backend(settings["ENGINE"]).DatabaseWrapper(settings, alias)
+
+
+class default_database:  # noqa: N801  read as a phrase after `with`
+    """Make a connection the default one of this thread, and put the former back."""
+
+    def __init__(self, wrapper: BaseDatabaseWrapper) -> None:
+        self._wrapper = wrapper
+
+    def __enter__(self) -> None:
+        self._before, connections["default"] = connections["default"], self._wrapper
+
+    def __exit__(self, *_: object) -> None:
+        connections["default"] = self._before
+
+
+@pytest.fixture
+def on_postgresql(_migrated: BaseDatabaseWrapper, django_db_blocker: object) -> Iterator[None]:
+    """Have the test's database be PostgreSQL, in a transaction that is rolled back."""
+    with django_db_blocker.unblock(), default_database(_migrated), transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.django_db), "postgresql"])
+def each_database(request: pytest.FixtureRequest) -> str:
+    """Run the test on SQLite and on PostgreSQL; returns which it is."""
+    if request.param == "postgresql":
+        request.getfixturevalue("on_postgresql")
+    return request.param
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(
+    request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: object
+) -> Iterator[BaseDatabaseWrapper]:
+    """Have the test's database be one that holds nothing, of SQLite and of PostgreSQL; returns its connection."""
+    url = f"sqlite:///{tmp_path}/empty.sqlite3"
+    if request.param == "postgresql":
+        server_url, name = request.getfixturevalue("postgresql_url"), f"empty_{uuid.uuid4().hex}"
+        with psycopg.connect(server_url, autocommit=True) as session:
+            session.execute(f"CREATE DATABASE {name}")
+        url = f"{server_url.rpartition('/')[0]}/{name}"
+    wrapper = connection_to(url)
+    with django_db_blocker.unblock(), default_database(wrapper):
+        yield wrapper
+        wrapper.close()

@@ -1,0 +1,242 @@
+"""Statistics over buckets, from batches to hours: the same in whatever order batches come and whenever buckets are made."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fleet.models import Device, Host, Origin
+from telemetry import catalog, rollups
+from telemetry.models import DirtyRollup, MaintenanceRun, Rollup, StoredBatch
+from telemetry.rollups import minutes
+from telemetry.store import inputs, recorded, rolled
+from telemetry.store.statistics import ENERGY, Field
+from tests.telemetry.batches import GPU, batch, payload, take
+
+T0 = 1_700_000_000_000 // 86_400_000 * 86_400_000
+NOW = datetime.fromtimestamp(T0 / 1000, UTC) + timedelta(hours=30)
+MINUTE = 60_000
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _samples_are_kept(settings):
+    settings.STEPWATT_RETENTION_RAW = 400 * 86_400
+
+
+def rows(step=60, metric="power_draw_watts"):
+    """Return {bucket's start in ms after T0: {field: value}} of the GPU's series."""
+    host = Host.objects.get()
+    table = rolled.of_hosts([host.pk], step, 0, 2**60).get(host.pk)
+    if table is None:
+        return {}
+    number = catalog.BY_NAME[metric].number if metric else ENERGY
+    owner = Device.objects.get(uuid=GPU.uuid).pk
+    chosen = (table.keys.numbers == number) & (table.keys.owners == owner)
+    names = [
+        (Field(field).name, argument)
+        for field, argument in zip(
+            table.keys.fields[chosen].tolist(), table.keys.arguments[chosen].tolist(), strict=True
+        )
+    ]
+    return {
+        at - T0: {
+            name if not argument else (name, argument): value
+            for (name, argument), value in zip(names, column, strict=True)
+        }
+        for at, column in zip(table.starts_ms.tolist(), table.values[chosen].T.tolist(), strict=True)
+    }
+
+
+def seconds(n, start=0):
+    return [T0 + 1000 * (start + i) for i in range(n)]
+
+
+def test_a_minute_has_the_statistics_of_its_samples():
+    take(payload(seconds(60), {"power_draw_watts": [100.0 + n for n in range(60)]}), NOW)
+    rollups.roll_up(30, NOW)
+
+    assert rows()[0] == {"COUNT": 60, "SUM": 7_770_000, "MINIMUM": 100_000, "MAXIMUM": 159_000, "LAST": 159_000}
+
+
+def test_a_minute_that_is_not_over_is_not_made_yet():
+    take(payload(seconds(30), {"power_draw_watts": [100.0] * 30}), NOW)
+    rollups.roll_up(30, datetime.fromtimestamp(T0 / 1000 + 59, UTC))
+
+    assert rows() == {}
+    assert DirtyRollup.objects.exists()
+
+
+def test_a_counter_grows_by_its_differences_and_a_reset_adds_nothing():
+    take(payload(seconds(4, 58), {"energy_joules_total": [1000, 1300, 50, 350]}), NOW)
+    rollups.roll_up(30, NOW)
+
+    found = rows(metric="energy_joules_total")
+    assert [(found[at]["INCREASE"], found[at]["GREW"]) for at in (0, MINUTE)] == [(300_000, 1), (300_000, 2)]
+
+
+def test_a_state_is_told_in_milliseconds_at_each_value():
+    take(payload(seconds(60), {"clock_event_reasons": [0] * 20 + [4] * 40}), NOW)
+    rollups.roll_up(30, NOW)
+
+    found = rows(metric="clock_event_reasons")[0]
+    assert (found["MILLISECONDS"], found["MILLISECONDS", 4]) == (20_000, 40_000)
+
+
+def test_a_minute_knows_its_joules_and_how_much_of_it_they_cover():
+    take(payload(seconds(121), {"power_draw_watts": [300.0] * 121}), NOW)
+    rollups.roll_up(30, NOW)
+
+    found = rows(metric=None)
+    assert found[MINUTE] == {
+        "ESTIMATED_MILLIJOULES": 18_000_000, "COVERED_MILLISECONDS": 60_000
+    }  # fmt: skip
+
+
+def test_quarters_and_hours_are_made_of_what_lies_below():
+    watts = [float(n % 700) for n in range(7200)]
+    take(payload(seconds(7200), {"power_draw_watts": watts, "energy_joules_total": list(range(7200))}), NOW)
+    rollups.roll_up(60, NOW)
+
+    hour = rows(3600)[3_600_000]
+    assert hour["SUM"] == 1000 * sum(watts[3600:])
+    assert (hour["COUNT"], hour["LAST"]) == (3600, 1000 * watts[-1])
+    assert sorted(rows(900)) == [900_000 * n for n in range(8)]
+    assert rows(3600, "energy_joules_total")[3_600_000]["INCREASE"] == 3_600_000
+
+
+def test_a_late_batch_has_all_levels_made_again():
+    take(payload(seconds(30), {"power_draw_watts": [100.0] * 30}, sequence=1), NOW)
+    rollups.roll_up(30, NOW)
+    take(payload(seconds(30, 30), {"power_draw_watts": [200.0] * 30}, sequence=0), NOW)
+    rollups.roll_up(30, NOW)
+
+    assert [rows(step)[0]["SUM"] for step in (60, 900, 3600)] == [9_000_000] * 3
+
+
+def test_joined_rows_say_the_same_and_are_few():
+    take(payload(seconds(7200), {"power_draw_watts": [float(n % 97) for n in range(7200)]}), NOW)
+    rollups.roll_up(60, NOW)
+    before = {step: rows(step) for step in (60, 900, 3600)}
+    assert rollups.join(60, NOW) > 120
+    assert {step: rows(step) for step in (60, 900, 3600)} == before
+    assert Rollup.objects.filter(step_seconds=60).count() == 2
+    assert rollups.join(60, NOW) == 0
+
+
+def test_a_bucket_that_is_made_again_after_the_joining_holds():
+    take(payload(seconds(120), {"power_draw_watts": [100.0] * 120}, sequence=1), NOW)
+    rollups.roll_up(60, NOW)
+    rollups.join(60, NOW)
+    take(payload(seconds(60, 120), {"power_draw_watts": [50.0] * 60}, sequence=0), NOW)
+    take(payload([T0 + 500], {"power_draw_watts": [900.0]}, sequence=2), NOW)
+    rollups.roll_up(60, NOW)
+    assert [(at, row["MAXIMUM"]) for at, row in rows().items()] == [
+        (0, 900_000),
+        (MINUTE, 100_000),
+        (2 * MINUTE, 50_000),
+    ]
+    rollups.join(60, NOW)
+    assert [row["MAXIMUM"] for row in rows().values()] == [900_000, 100_000, 50_000]
+
+
+def test_what_was_made_of_samples_that_are_gone_stays(settings):
+    take(payload(seconds(60), {"power_draw_watts": [100.0] * 60}), NOW)
+    rollups.roll_up(60, NOW)
+    StoredBatch.objects.all().delete()
+    settings.STEPWATT_RETENTION_RAW = 3600
+    take(payload([T0 + 500], {"power_draw_watts": [900.0]}, sequence=2), NOW)
+    rollups.roll_up(60, NOW)
+
+    assert rows()[0]["COUNT"] == 60
+
+
+def test_a_run_is_noted_for_the_settings_page():
+    take(payload(seconds(60), {"power_draw_watts": [100.0] * 60}), NOW)
+    rollups.roll_up(60, NOW)
+
+    assert MaintenanceRun.objects.get(name="rollups").done > 0
+
+
+def mixed_batches(seed):
+    """Return 6 minutes of readings in batches of any split and order: resets, gaps, an agent's new start, some twice."""
+    draw = random.Random(seed)
+    ticks = [n for n in range(360) if not 100 <= n < 100 + draw.choice([0, 4, 40])]
+    restart, reset = draw.choice([130, 180, 361]), draw.choice([50, 119, 240])
+    columns = {
+        "power_draw_watts": [draw.randrange(700) for _ in ticks],
+        "energy_joules_total": [500.0 * (n if n < reset else n - reset) for n in ticks],
+        "clock_event_reasons": [draw.choice([0, 0, 4]) for _ in ticks],
+    }
+    bodies, at = [], 0
+    while at < len(ticks):
+        n = draw.choice([1, 5, 10, 60])
+        end = min(at + n, len(ticks), next((i for i, tick in enumerate(ticks) if at < i and tick == restart), len(ticks)))
+        part = {name: values[at:end] for name, values in columns.items()}
+        times = [T0 + 1000 * tick + 7 for tick in ticks[at:end]]
+        bodies.append(payload(times, part, sequence=len(bodies), segment=int(ticks[at] >= restart)))
+        at = end
+    return bodies
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_order_and_interleaving_gives_the_same_rollups(seed):
+    bodies, draw = mixed_batches(seed), random.Random(seed)
+    for body in bodies:
+        take(body, NOW)
+    rollups.roll_up(60, NOW)
+    metrics = ("power_draw_watts", "energy_joules_total", "clock_event_reasons", None)
+    expected = [rows(step, metric) for step in (60, 900, 3600) for metric in metrics]
+    Host.objects.all().delete()
+
+    for body in draw.sample(bodies + bodies[:3], len(bodies) + 3):
+        take(body, NOW)
+        if draw.random() < 0.3:
+            rollups.roll_up(60, NOW)
+        if draw.random() < 0.1:
+            rollups.join(60, NOW)
+    rollups.roll_up(60, NOW)
+
+    assert [rows(step, metric) for step in (60, 900, 3600) for metric in metrics] == expected
+
+
+def test_a_batch_that_comes_while_its_minute_is_made_has_it_made_again(monkeypatch):
+    take(payload(seconds(30), {"power_draw_watts": [100.0] * 30}), NOW)
+    real = inputs.statistics_of
+
+    def meanwhile(*args):
+        monkeypatch.setattr(inputs, "statistics_of", real)
+        found = real(*args)
+        take(payload(seconds(30, 30), {"power_draw_watts": [200.0] * 30}, sequence=1), NOW)
+        return found
+
+    monkeypatch.setattr(inputs, "statistics_of", meanwhile)
+    assert rollups.roll_up(60, NOW) == 0
+    assert rows() == {}
+    rollups.roll_up(60, NOW)
+
+    assert rows()[0]["COUNT"] == 60
+    assert not DirtyRollup.objects.exists()
+
+
+def test_whoever_is_stopped_while_writing_leaves_the_marks(monkeypatch):
+    take(payload(seconds(60), {"power_draw_watts": [100.0] * 60}), NOW)
+    monkeypatch.setattr(minutes, "cascade", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        rollups.roll_up(60, NOW)
+    monkeypatch.undo()
+
+    assert rows() == {}
+    rollups.roll_up(60, NOW)
+    assert rows()[0]["COUNT"] == 60
+
+
+def test_an_imported_window_that_grows_is_made_again():
+    host = Host.objects.create(name="old", origin=Origin.IMPORTED)
+    Device.objects.create(host=host, uuid=GPU.uuid, kind="nvidia", index=0)
+    for n in (30, 60):
+        recorded.keep(host, batch(seconds(n), {"power_draw_watts": [100.0] * n}, host="old", sequence=T0 // 600_000))
+        rollups.roll_up(60, NOW)
+
+    assert rows()[0]["COUNT"] == 60

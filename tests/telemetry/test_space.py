@@ -1,0 +1,55 @@
+"""An SQLite file gives its free pages back to the disk."""
+
+import os
+
+import pytest
+from django.core.management import call_command
+from django.db import connections
+
+from fleet.databases import configured
+from telemetry import vendor_sql
+from telemetry.models import StoredBatch
+from telemetry.vendor_sql import BatchRow
+from tests.databases import connection_with, default_database
+from tests.factories import make_host
+
+
+@pytest.fixture
+def file(tmp_path, django_db_blocker):
+    """A database file as a server makes it, with 8 MB of batches."""
+    wrapper = connection_with(configured("", tmp_path))
+    with django_db_blocker.unblock(), default_database(wrapper):
+        call_command("migrate", verbosity=0, interactive=False)
+        host = make_host()
+        bodies = (BatchRow(host.pk, order, "e" * 32, order, order, os.urandom(4_000)) for order in range(2_000))
+        vendor_sql.insert_batches(list(bodies))
+        yield tmp_path / "stepwatt.sqlite3"
+        wrapper.close()
+
+
+def checkpoint() -> None:
+    with connections["default"].cursor() as cursor:
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def test_the_file_shrinks_by_what_was_deleted(file):
+    checkpoint()
+    full_bytes = file.stat().st_size
+    StoredBatch.objects.all().delete()
+
+    given_back = vendor_sql.give_back_space(most_pages=100_000)
+    checkpoint()
+
+    assert given_back * 4096 > 7_500_000
+    assert file.stat().st_size <= full_bytes - given_back * 4096
+
+
+def test_no_more_is_given_back_at_once_than_asked(file):
+    StoredBatch.objects.all().delete()
+
+    assert [vendor_sql.give_back_space(most_pages=500) for _ in range(2)] == [500, 500]
+
+
+def test_its_size_counts_the_log(file):
+    log = file.with_name(f"{file.name}-wal")
+    assert vendor_sql.database_bytes() >= file.stat().st_size + log.stat().st_size > 8_000_000
