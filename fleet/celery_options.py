@@ -7,6 +7,19 @@ from celery import Celery
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+_TURNS_SECONDS = {
+    "training.watch_jobs": 3.0,
+    "telemetry.acknowledge_batches": 5.0,
+    "telemetry.deliver_alerts": 5.0,
+    "telemetry.watch_health": 10.0,
+    "telemetry.roll_up": 10.0,
+    "telemetry.compact": 60.0,
+    "telemetry.retire": 600.0,
+    "telemetry.join_rollups": 900.0,
+}
+# What may take seconds at a time has a worker of its own: nothing that people or hosts wait for stands behind it.
+_UPKEEP = ("telemetry.roll_up", "telemetry.join_rollups", "telemetry.compact", "telemetry.retire")
+
 
 def configured(app: Celery) -> Celery:
     """Return the app with the settings of all of the server's processes."""
@@ -23,19 +36,16 @@ def configured(app: Celery) -> Celery:
         task_routes={
             "telemetry.ingest_batch": {"queue": "telemetry"},
             "training.ingest_*": {"queue": "telemetry"},
-            # What may take seconds at a time has a worker of its own: nothing that people or hosts wait for stands behind it.
-            **{f"telemetry.{name}": {"queue": "upkeep"} for name in ("roll_up", "join_rollups", "compact", "retire")},
+            **{name: {"queue": "upkeep"} for name in _UPKEEP},
         },
         # A message leaves the broker only when its work is committed; ingest is idempotent, so twice is no harm.
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=8,
+        # A turn that comes too late is left out: the next one does its work.
         beat_schedule={
-            "roll-up": {"task": "telemetry.roll_up", "schedule": 10.0, "options": {"expires": 10}},
-            "compact": {"task": "telemetry.compact", "schedule": 60.0, "options": {"expires": 60}},
-            "retire": {"task": "telemetry.retire", "schedule": 600.0, "options": {"expires": 600}},
-            "watch-health": {"task": "telemetry.watch_health", "schedule": 10.0, "options": {"expires": 10}},
-            "watch-jobs": {"task": "training.watch_jobs", "schedule": 3.0, "options": {"expires": 3}},
+            name: {"task": name, "schedule": seconds, "options": {"expires": seconds}}
+            for name, seconds in _TURNS_SECONDS.items()
         },
     )
     return app

@@ -40,7 +40,7 @@ class Collector:
         self._task, self._consumer = task, consumer
         self._waiting: list[tuple[Message, Any]] = []
         self._pause_seconds = 0.0  # after a failure, before the next try
-        self._is_scheduled = False
+        self._timer: Any = None
 
     def __call__(self, message: Message, body: object, ack: object, reject: object, *_: object, **__: object) -> None:
         """Raises what kombu raises where the content is of a kind that is not accepted: the worker then drops it."""
@@ -53,7 +53,7 @@ class Collector:
         self._waiting.append((message, payload))
         if len(self._waiting) >= self._most and not self._pause_seconds:
             self._flush()
-        elif not self._is_scheduled:
+        elif self._timer is None:
             self._schedule(self._task.longest_wait_seconds)
             if rest := getattr(message.channel, "rest", None):
                 rest(self._task.longest_wait_seconds)
@@ -65,14 +65,15 @@ class Collector:
         return min(self._task.most_messages, prefetched or self._task.most_messages)
 
     def _schedule(self, seconds: float) -> None:
-        self._is_scheduled = True
-        self._consumer.timer.call_after(seconds, self._on_time)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._consumer.timer.call_after(seconds, self._on_time)
 
     def _on_time(self) -> None:
         take_waiting = getattr(self._waiting[0][0].channel, "take_waiting", None) if self._waiting else None
         if take_waiting and not self._pause_seconds:
             take_waiting()
-        self._is_scheduled = False
+        self._timer = None
         self._flush()
 
     def _flush(self) -> None:

@@ -22,7 +22,7 @@ def seconds_per_value(found: Samples, first_ms: int, step_ms: int, n: int, hold_
         inside = (np.minimum(until, edge) - begins) / 1000
         for value, total in seconds.items():
             chosen = (values == value) & (bucket >= 0) & (bucket < n)
-            total += np.bincount(bucket[chosen], inside[chosen], minlength=n)
+            total[:] += np.bincount(bucket[chosen], inside[chosen], minlength=n)
         beyond = until > edge
         begins, until, values, bucket = edge[beyond], until[beyond], values[beyond], bucket[beyond] + 1
     known = np.sum(list(seconds.values()), axis=0) > 0

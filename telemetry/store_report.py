@@ -19,7 +19,7 @@ _TABLES = {
     "telemetry_setaside": ("Set aside", "STEPWATT_RETENTION_RAW"),
 }
 # Which entry of the beat's schedule runs each kind of upkeep.
-_TASKS = {"compaction": "telemetry.compact", "rollups": "telemetry.roll_up"}
+_TASKS = {"compaction": "telemetry.compact", "rollups": "telemetry.roll_up", "rollups joined": "telemetry.join_rollups"}
 _UPKEEP = "telemetry.retire"
 
 

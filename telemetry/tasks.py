@@ -11,6 +11,7 @@ from telemetry import acknowledgements, authentic, ingest, reported, rollups, up
 from telemetry.grouped import GroupTask
 from telemetry.health.watch import watch
 from telemetry.notices import NOTICE_TASK
+from telemetry.notify.deliver import deliver
 from telemetry.store import compact as compaction
 from telemetry.wire import INGEST_TASK, MessageInvalid
 
@@ -65,6 +66,11 @@ def roll_up() -> None:
     rollups.roll_up(budget_seconds=8)
 
 
+@shared_task(name="telemetry.join_rollups")
+def join_rollups() -> None:
+    rollups.join(budget_seconds=60)
+
+
 @shared_task(name="telemetry.compact")
 def compact() -> None:
     compaction.compact(datetime.now(UTC), budget_seconds=5)
@@ -78,3 +84,8 @@ def retire() -> None:
 @shared_task(name="telemetry.watch_health")
 def watch_health() -> None:
     watch(datetime.now(UTC))
+
+
+@shared_task(name="telemetry.deliver_alerts")
+def deliver_alerts() -> None:
+    deliver(datetime.now(UTC))

@@ -17,7 +17,6 @@ from django.utils import timezone
 
 from fleet.models import Host, Origin
 from telemetry import envelope
-from telemetry.agent.context import Submit
 from telemetry.agent.names import Names, Parcel
 from telemetry.simulation.fleet import BATCH_TICKS, SAMPLE_SECONDS, Fleet, RunPlace, Shape
 from telemetry.simulation.training import SimulatedStep
@@ -66,7 +65,11 @@ def enrol(shape: Shape, cluster: str) -> Keys:
 class Line(Protocol):
     """The agent's way to the server: its sender, with an outbox over a spool."""
 
-    submit: Submit  # takes a sealed message at once, and tells when the broker has it
+    def submit(
+        self, task: str, payload: bytes, *, replaces: str = "", on_sent: Callable[[], None] | None = None
+    ) -> None:
+        """Take a sealed message at once, and tell when the broker has it."""
+        ...
 
     def submit_batch(self, parcel: Parcel) -> None: ...
 

@@ -63,9 +63,8 @@ class Outbox:
         self._fresh: deque[Kept] = deque()
         self._flights: dict[str, dict[int, _Flight]] = {}
         self._n_flights = self._n_late = 0
-        self._due: list[
-            tuple[float, str, int]
-        ] = []  # a heap; what is not the flight's own time any more is passed over
+        # A heap of when flights are due; what is not the flight's own time any more is passed over.
+        self._due: list[tuple[float, str, int]] = []
         self._passed = 0  # all that was added before this one is sent, but for what flights stand for
         self._turn = spool.turn
         self._has_backlog = spool.n_batches > 0

@@ -75,16 +75,26 @@ def _postgresql(directory: Path, program: Path) -> Iterator[Database]:
     """Yield an empty database. PostgreSQL refuses to run as root: then it runs as Debian's user for it."""
     data, port = directory / "postgresql", free_port()
     data.mkdir(parents=True)
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    as_user: list[str | Path] = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
     if as_user:
         _open_way_to(directory)
         shutil.chown(data, "postgres")
     programs = program.parent
     initdb = [*as_user, programs / "initdb", "--pgdata", data, "--auth", "trust", "--username", _USER, "--no-sync"]
     _call(initdb)
-    options = ["-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
+    options: list[str | Path] = [
+        "-D",
+        data,
+        "-p",
+        str(port),
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        f"unix_socket_directories={data}",
+    ]
     with (directory / "postgresql.log").open("wb") as log:
-        server = subprocess.Popen([*as_user, program, *options], stdout=log, stderr=log, cwd="/")
+        command = [*as_user, program, *options]
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
     try:
         url = f"postgres://{_USER}@127.0.0.1:{port}/postgres"
         wait_until(lambda: _takes_connections(url), _START_SECONDS, "PostgreSQL")

@@ -17,8 +17,9 @@ from telemetry.bench.peer import Peer, free_port
 from telemetry.bench.process_cost import cpu_seconds_of, resident_bytes, tree_cpu_seconds, tree_resident_bytes
 
 _START_SECONDS, _STOP_SECONDS = 120.0, 30.0
-# By an argument of a child's command. The agent of this machine is none of the server's processes.
-_MARKS = {"telemetry.agent": "", "uvicorn": "web", "beat": "beat", "telemetry": "ingest", "default": "worker"}
+_WORKER_SUFFIX = "@%h"  # of the name that a worker is started with
+# By an argument of another child's command. The agent of this machine is none of the server's processes.
+_MARKS = {"telemetry.agent": "", "uvicorn": "web", "beat": "beat"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ def _pids(top: int) -> dict[str, int]:
     for child in psutil.Process(top).children():
         arguments = child.cmdline()
         names = [name for mark, name in _MARKS.items() if mark in arguments]
+        names += [each.removesuffix(_WORKER_SUFFIX) for each in arguments if each.endswith(_WORKER_SUFFIX)]
         names += ["broker"] if child.name().endswith("-server") else []  # it writes over its arguments
         if not names:
             raise BenchFailed(f"`manage.py up` has a child that the bench does not know: {' '.join(arguments)}")

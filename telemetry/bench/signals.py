@@ -65,7 +65,8 @@ class Signals:
         found = np.empty((n_ticks, len(METRICS), self._n))
         for tick in range(n_ticks):
             found[tick] = self._tick(seconds)
-        return np.rint(found.transpose(1, 2, 0) / _RESOLUTIONS[:, None, None]).astype(np.int64)
+        steps: Steps = np.rint(found.transpose(1, 2, 0) / _RESOLUTIONS[:, None, None]).astype(np.int64)
+        return steps
 
     def _tick(self, seconds: float) -> list[Floats]:
         """Return one reading of each metric by GPU, in base units."""

@@ -22,7 +22,7 @@ from telemetry.models import DeliveryReason
 
 REFRESH_EVERY = timedelta(minutes=1)  # an alert that goes on costs a write a minute, not one a pass
 MAX_COMMENT = 500
-_ROWS_AT_ONCE = 100  # a transaction of these stays short on SQLite
+_ROWS_AT_ONCE, _ALERTS_AT_ONCE = 100, 25  # a transaction of these stays short on SQLite
 
 
 class State(StrEnum):
@@ -96,6 +96,21 @@ def open_alert(found: Found, now: datetime) -> Event | None:
     except IntegrityError:  # another pass was first, or its host was removed at this moment
         return None
     return event
+
+
+def settle(opening: Sequence[Found], ending: Sequence[tuple[Event, str]], now: datetime) -> None:
+    """Open these alerts, and resolve those, each with why it ends at once ("" where it stood clear). Called by the watch.
+
+    Some share a transaction: where a whole row of hosts fails, a commit for each of thousands would take longer than a pass.
+    """
+    for first in range(0, len(opening), _ALERTS_AT_ONCE):
+        with transaction.atomic():
+            for found in opening[first : first + _ALERTS_AT_ONCE]:
+                open_alert(found, now)
+    for first in range(0, len(ending), _ALERTS_AT_ONCE):
+        with transaction.atomic():
+            for event, why in ending[first : first + _ALERTS_AT_ONCE]:
+                resolve_alert(event, now, why)
 
 
 def refresh(still: Sequence[tuple[Event, Found]], now: datetime) -> None:

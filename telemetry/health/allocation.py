@@ -42,7 +42,15 @@ def of_device(device: DeviceSeen) -> Allocation:
         return _of_code(int(code), device.processes or ())
     if device.processes:
         return _of_processes(device.processes)
-    return _by_hand(device.host.host.labels.get(LABEL), device.index)
+    return by_hand(device.host.host.labels, device.index)
+
+
+def by_hand(labels: Mapping[str, Any], index: int) -> Allocation:
+    """Return what the host's labels say of a device; unknown where they do not name it, or are not understood."""
+    text = str(labels.get(LABEL, ""))
+    pairs = dict(part.strip().partition(":")[::2] for part in text.split(","))
+    state = _BY_HAND.get(text) or _BY_HAND.get(pairs.get(str(index), ""))
+    return Allocation(state, "label") if state else Allocation(Allocated.UNKNOWN)
 
 
 def of_code(code: int | None) -> Allocated:
@@ -69,11 +77,3 @@ def _of_processes(processes: Sequence[Mapping[str, Any]]) -> Allocation:
 
 def _first(processes: Sequence[Mapping[str, Any]], key: str) -> str:
     return next((str(process[key])[:12] for process in processes if process.get(key)), "")
-
-
-def _by_hand(label: object, index: int) -> Allocation:
-    """Return what the label says of a device; unknown where it does not name it, or is not understood."""
-    text = "" if label is None else str(label)
-    pairs = dict(part.strip().partition(":")[::2] for part in text.split(","))
-    state = _BY_HAND.get(text) or _BY_HAND.get(pairs.get(str(index), ""))
-    return Allocation(state, "label") if state else Allocation(Allocated.UNKNOWN)

@@ -4,7 +4,6 @@ Plain rows and pydantic's reader instead of models, where there are thousands: a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -24,16 +23,15 @@ _LOST = AbsentReason.GPU_IS_LOST.value
 _NO_REASONS: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A whole device; parts of devices are not judged."""
+class Identity(NamedTuple):
+    """A whole device; parts of devices are not judged. `place` is its index."""
 
     name: str
     host_id: int
     pk: int
     uuid: str
     kind: str
-    index: int
+    place: int
     model: str
 
 
@@ -108,7 +106,7 @@ def _add_devices(host: HostSeen, found: Known, newest: Mapping[str, Any], users:
         if used is not None and abs(host.at_ms - used["at_ms"]) > _USERS_KNOWN_MS:
             used = None
         seen = DeviceSeen(
-            of.name, of.pk, of.uuid, of.kind, of.index, of.model, host, at_ms, values, reasons, is_read(values), is_named,
+            of.name, of.pk, of.uuid, of.kind, of.place, of.model, host, at_ms, values, reasons, is_read(values), is_named,
             found.xids.get(of.pk, ()), used and used["processes"],
         )  # fmt: skip
         host.devices.append(seen)

@@ -44,7 +44,7 @@ def _follow(
     existing: Collection[str], now: datetime,
 ) -> None:  # fmt: skip
     """Do for each subject that is raised or tracked what follows from how it stands."""
-    now_ms, still = int(now.timestamp() * 1000), []
+    now_ms, still, opening, ending = int(now.timestamp() * 1000), [], [], []
     for key in {*seeing.signs, *open_now, *under_way}:
         event, (scope, waiting) = open_now.get(key), under_way.get(key, ("", None))
         why = seeing.is_over(key, existing)
@@ -53,14 +53,15 @@ def _follow(
         wait = 0 if why else seeing.limits[key[0]]["clear_seconds" if event else "for_seconds"]
         after = step(standing, since_ms, now_ms, wait * 1000, is_open=event is not None)
         if after.change is Change.RESOLVE and event is not None:
-            alerts.resolve_alert(event, now, why)
+            ending.append((event, why))
         elif after.change is Change.OPEN:
-            alerts.open_alert(_found(seeing, key, after.since_ms or now_ms), now)
+            opening.append(_found(seeing, key, after.since_ms or now_ms))
         elif standing is Standing.RAISED and event is not None:
             still.append((event, _found(seeing, key, now_ms)))
         is_waiting = after.change is Change.NONE and after.since_ms is not None
         place = scope or (seeing.signs[key][0].scope if key in seeing.signs else _scope(event))
         memory.wait(*(place, *key), Waiting(after.since_ms or 0, event is not None) if is_waiting else None)
+    alerts.settle(opening, ending, now)
     alerts.refresh(still, now)
 
 

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from telemetry import vendor_sql
 from telemetry.rollups.minutes import cascade
-from telemetry.store import marks, rolled, statistics
+from telemetry.store import idle_quarters, marks, rolled, statistics
 from telemetry.store.marks import Mark
 from telemetry.vendor_sql import RollupRow
 
@@ -44,11 +44,15 @@ def _by_time(due: Iterable[Mark]) -> Sequence[tuple[int, list[Mark]]]:
 def _make(step_seconds: int, start_ms: int, due: Sequence[Mark], now_ms: int) -> None:
     step_ms, below = 1000 * step_seconds, BELOW[step_seconds]
     tables = rolled.of_hosts({mark.owner for mark in due}, below, start_ms, start_ms + step_ms)
+    has_idle = step_seconds == idle_quarters.STEP
+    before, reach_ms = (idle_quarters.before(tables, start_ms), idle_quarters.LOOK_BACK_MS) if has_idle else ({}, 0)
     rows = []
     for host, table in tables.items():
         made = rolled.regrouped(table, start_ms, step_ms, 1)
+        if has_idle:
+            made = idle_quarters.with_idle(made, table, before.get(host))
         rows.append(RollupRow(host, step_seconds, start_ms, 1, statistics.encode_fresh(made)))
-    if start_ms < now_ms - 1000 * _kept_seconds(below):
+    if start_ms - reach_ms < now_ms - 1000 * _kept_seconds(below):
         there = rolled.of_hosts(tables, step_seconds, start_ms, start_ms + step_ms, ())
         rows = [row for row in rows if row.host_id not in there]  # of what is below, some may be gone
     with transaction.atomic():
@@ -57,7 +61,7 @@ def _make(step_seconds: int, start_ms: int, due: Sequence[Mark], now_ms: int) ->
         good = {mark.owner for mark in due if mark.pk in taken}
         rows = [row for row in rows if row.host_id in good]
         vendor_sql.insert_rollups(rows)
-        cascade(step_seconds, [(row.host_id, row.start_ms) for row in rows])
+        cascade(step_seconds, [(row.host_id, row.start_ms) for row in rows], now_ms)
 
 
 def _kept_seconds(step_seconds: int) -> int:

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from fleet.models import Host, Origin
 from telemetry import vendor_sql
-from telemetry.store import groups, inputs, marks, rolled, statistics
+from telemetry.store import groups, idle_quarters, inputs, marks, rolled, statistics
 from telemetry.store.inputs import MINUTE_MS, Span
 from telemetry.store.marks import Mark
 from telemetry.store.statistics import Statistics
@@ -90,7 +90,7 @@ def _make(span: Span, hosts: dict[int, list[Mark]], now_ms: int) -> int:
         marks.renew_hosts((each.host, STEP, at) for each in made if each.host in again for at in each.starts_ms)
         rows = [row for each in good for row in kept[each.host]]
         vendor_sql.insert_rollups(rows)
-        cascade(STEP, [(row.host_id, row.start_ms) for row in rows])
+        cascade(STEP, [(row.host_id, row.start_ms) for row in rows], now_ms)
     return sum(len(each.starts_ms) for each in good)
 
 
@@ -126,10 +126,18 @@ def _rows(made: _Made, *, is_old: bool) -> list[RollupRow]:
     ]
 
 
-def cascade(step_seconds: int, made: Sequence[tuple[int, int]]) -> None:
-    """Mark what is made of these buckets (host, start_ms): the next coarser ones, and those of the hosts' groups."""
+def cascade(step_seconds: int, made: Sequence[tuple[int, int]], now_ms: int) -> None:
+    """Mark what is made of these buckets (host, start_ms): the next coarser ones, and those of the hosts' groups.
+
+    A quarter of an hour looks back at minutes of the one before; one that has not begun is marked by its own minutes.
+    """
     coarser = {60: 900, 900: 3600}.get(step_seconds)
     if coarser:
-        marks.renew_hosts((host, coarser, start_ms // (1000 * coarser) * 1000 * coarser) for host, start_ms in made)
+        step_ms = 1000 * coarser
+        starts = {(host, coarser, start_ms // step_ms * step_ms) for host, start_ms in made}
+        if step_seconds == STEP:
+            ahead = ((host, (start_ms + idle_quarters.LOOK_BACK_MS) // step_ms * step_ms) for host, start_ms in made)
+            starts |= {(host, coarser, start_ms) for host, start_ms in ahead if start_ms <= now_ms}
+        marks.renew_hosts(starts)
     of_hosts = groups.of_hosts({host for host, _ in made})
     marks.renew_groups((group, step_seconds, at) for host, at in made for group in of_hosts.get(host, ()))

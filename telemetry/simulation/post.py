@@ -38,7 +38,7 @@ class Post:
     ) -> None:
         self._app, self._let_go = app, let_go
         self._desks: Mapping[str, OrderDesk] = {host: OrderDesk(directory, host, server_key) for host in hosts}
-        self._accept = prepare_accept_content(["msgpack"])
+        self._accept = prepare_accept_content(["msgpack"])  # type: ignore[no-untyped-call]
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="post", daemon=True)
 

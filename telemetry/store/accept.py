@@ -4,16 +4,16 @@ A group of batches is one short transaction. It may be repeated, split and mixed
 whatever comes again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import orjson
-from django.db import connection, transaction
+from django.db import transaction
 
 from fleet.models import Host
 from telemetry import received, vendor_sql
 from telemetry.models import AcceptedSequences, SetAside, StoredBatch
-from telemetry.store import bucketing, latest, sequences
+from telemetry.store import bucketing, bulk, latest, sequences
 from telemetry.store.arrival import Arrival, Fate
 from telemetry.vendor_sql import BatchRow
 from telemetry.wire import Batch
@@ -33,7 +33,7 @@ def accept(arrivals: Sequence[Arrival], now: datetime) -> None:
     earlier = frozenset(known)
     for arrival in arrivals:
         arrival.fate = _take_number(arrival, known, now) if arrival.host.pk in present else Fate.HOST_GONE
-    _keep_numbers(list(known.values()))
+    _keep_numbers(known.values())
     _find_other_content(arrivals)
     stored = [arrival for arrival in arrivals if arrival.fate is Fate.STORED]
     _keep_bodies(stored)
@@ -73,23 +73,16 @@ def _take_number(arrival: Arrival, known: Known, now: datetime) -> Fate:
     return Fate.SET_ASIDE if arrival.aside else Fate.STORED
 
 
-def _keep_numbers(rows: Sequence[AcceptedSequences]) -> None:
-    """As one prepared statement: in Django's own all rows are parsed as one long text."""
+def _keep_numbers(rows: Iterable[AcceptedSequences]) -> None:
     values = [
         (
-            connection.ops.adapt_datetimefield_value(row.changed_at), orjson.dumps(row.ranges).decode(),
-            row.newest_sequence, row.newest_sent_ms, row.newest_received_ms, row.pk,
+            row.host_id, row.epoch, orjson.dumps(row.ranges).decode(), row.newest_sequence, row.newest_sent_ms,
+            row.newest_received_ms, bulk.as_stored(row.changed_at),
         )
         for row in rows
-        if row.pk
     ]  # fmt: skip
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "UPDATE telemetry_acceptedsequences SET changed_at = %s, ranges = %s, newest_sequence = %s,"
-            " newest_sent_ms = %s, newest_received_ms = %s WHERE id = %s",
-            values,
-        )
-    AcceptedSequences.objects.bulk_create([row for row in rows if not row.pk])
+    columns = ("ranges", "newest_sequence", "newest_sent_ms", "newest_received_ms", "changed_at")
+    bulk.upsert("telemetry_acceptedsequences", ("host_id", "epoch"), columns, values)
 
 
 def _find_other_content(arrivals: Sequence[Arrival]) -> None:

@@ -34,7 +34,7 @@ class EnergyRows(NamedTuple):
 
 def read(host_ids: Sequence[int], start_ms: int, end_ms: int) -> Iterator[EnergyRows]:
     """Yield the energy of whole minutes with start ≤ minute < end; every minute of a device stands in one row."""
-    first, last = _whole_hours(start_ms, end_ms)
+    first, last = whole_hours(start_ms, end_ms)
     spans = (
         [(3600, first, last), (60, start_ms, first), (60, last, end_ms)] if first < last else [(60, start_ms, end_ms)]
     )
@@ -42,7 +42,7 @@ def read(host_ids: Sequence[int], start_ms: int, end_ms: int) -> Iterator[Energy
         yield from _rows(host_ids, step_seconds, begin, end)
 
 
-def _whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
+def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
     """Return the span of hours that are made: up to the first one that is still to be made, or has not ended."""
     first, last = -(-start_ms // HOUR_MS) * HOUR_MS, end_ms // HOUR_MS * HOUR_MS
     waiting = DirtyRollup.objects.filter(step_seconds__gt=60, start_ms__gte=first, start_ms__lt=last)

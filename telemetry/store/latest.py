@@ -1,16 +1,16 @@
 """The newest readings of each host, one row a host: kept up by the acceptance of batches, read by pages, API and exposition."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from django.db import connection
 
 from fleet.models import Host
 from telemetry import catalog
 from telemetry.models import LatestState
+from telemetry.store import bulk
 from telemetry.store.arrival import Arrival
 from telemetry.wire import Batch
 
@@ -18,12 +18,6 @@ _EPOCH_MARGIN_MS = 120_000  # by so much two machines' clocks, or one before and
 _COLUMNS = (
     "at_ms", "devices", "processes", "epoch", "epoch_began_ms", "sequence", "software_ms", "topology_ms",
 )  # fmt: skip
-# As one prepared statement: in Django's own bulk update all rows are parsed as one long text.
-_UPSERT = (
-    f"INSERT INTO telemetry_lateststate (host_id, {', '.join(_COLUMNS)})"  # noqa: S608 — own names only
-    f" VALUES ({', '.join(['%s'] * (len(_COLUMNS) + 1))}) ON CONFLICT (host_id) DO UPDATE SET"
-    f" {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS)}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +80,7 @@ def take(arrivals: Sequence[Arrival], lives: Iterable[tuple[int, str]], now: dat
     for host_id, newest in shown.items():
         _show(rows[host_id], newest)
     _keep(changed.values())
-    _note_heard({host: rows[host].at_ms if host in shown else None for host in rows}, now)
+    bulk.note_heard({host: _of_ms(row.at_ms) if host in shown else None for host, row in rows.items()}, now)
 
 
 def _keep(rows: Iterable[LatestState]) -> None:
@@ -97,21 +91,7 @@ def _keep(rows: Iterable[LatestState]) -> None:
         )
         for row in rows
     ]  # fmt: skip
-    with connection.cursor() as cursor:
-        cursor.executemany(_UPSERT, values)
-
-
-def _note_heard(seen_ms: Mapping[int, int | None], now: datetime) -> None:
-    """Note that the hosts were heard, and the time of their newest samples where that has changed."""
-    heard_at = connection.ops.adapt_datetimefield_value(now)
-    rows = [
-        (heard_at, None if at_ms is None else connection.ops.adapt_datetimefield_value(_of_ms(at_ms)), host)
-        for host, at_ms in sorted(seen_ms.items())
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "UPDATE fleet_host SET heard_at = %s, last_seen_at = coalesce(%s, last_seen_at) WHERE id = %s", rows
-        )
+    bulk.upsert("telemetry_lateststate", ("host_id",), _COLUMNS, values)
 
 
 def _of_ms(milliseconds: int) -> datetime:

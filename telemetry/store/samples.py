@@ -14,7 +14,7 @@ from fleet.models import Device
 from telemetry import catalog, matrix, wire
 from telemetry.catalog import Kind
 from telemetry.models import Chunk, StoredBatch
-from telemetry.store import chunks, selected, stored_batches
+from telemetry.store import chunks, stored_batches
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.gather import Gathered, Gathering
 
@@ -87,17 +87,8 @@ def _gatherings(
         batches.setdefault(row.host_id, []).append(row)
     _add_chunks(gatherings, devices, numbers, start_ms, end_ms)
     for host, rows in batches.items():
-        _add_batches(gatherings[host], rows)
+        stored_batches.add(gatherings[host], rows)
     return gatherings
-
-
-def _add_batches(gathering: Gathering, rows: Sequence[StoredBatch]) -> None:
-    try:
-        selected.add(gathering, [bytes(row.body) for row in rows])
-    except selected.Unlike:
-        for row in rows:
-            if (found := stored_batches.read(row)) is not None:
-                gathering.add_batch(*found)
 
 
 def _batches(hosts: Collection[int], start_ms: int, end_ms: int) -> QuerySet[StoredBatch]:

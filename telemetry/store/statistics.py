@@ -46,6 +46,10 @@ class Field(IntEnum):
     P10 = 11  # across a group's devices
     P50 = 12
     P90 = 13
+    IDLE_MILLIJOULES = (
+        14  # wasted by who had the device, in quarters and hours: store/idle_quarters.py names the arguments
+    )
+    IDLE_MILLISECONDS = 15
 
 
 class RollupCorrupt(ValueError):
@@ -121,12 +125,12 @@ def encode_fresh(found: Statistics) -> bytes:
     """Return the body of one bucket: quick to write, for the hour until it is joined."""
     directory = _directory(found.keys)
     planes = np.ascontiguousarray(found.values.reshape(-1, 1).view(np.uint8).T)
-    return _head(_FRESH, found) + _fresh.compress(directory + planes.tobytes())
+    return _head(_FRESH, found) + _fresh.compress(directory.raw + planes.tobytes())
 
 
 def encode_joined(found: Statistics) -> bytes:
     """Return the body of many buckets: slow to write, small, and read metric by metric."""
-    directory = _hard.compress(_directory(found.keys))
+    directory = _hard.compress(_directory(found.keys).raw)
     blocks = [
         _hard.compress(joined_block.pack(found.keys.fields[rows], found.values[rows])) for rows in _blocks(found.keys)
     ]
@@ -135,8 +139,8 @@ def encode_joined(found: Statistics) -> bytes:
 
 
 def _head(form: int, found: Statistics) -> bytes:
-    n_sections = len(_sections(found.keys))
-    return _HEAD.pack(VERSION, form, found.values.shape[1], np.unique(found.keys.owners).size, n_sections)
+    directory = _directory(found.keys)
+    return _HEAD.pack(VERSION, form, found.values.shape[1], directory.n_owners, directory.n_sections)
 
 
 def decode(body: bytes, start_ms: int, step_ms: int, numbers: Iterable[int] | None = None) -> Statistics:
@@ -204,19 +208,31 @@ def _sections(keys: Keys) -> Whole:
     return np.flatnonzero((np.diff(triples, axis=1, prepend=np.iinfo(np.int64).min) != 0).any(axis=0))
 
 
-def _directory(keys: Keys) -> bytes:
+class _Directory(NamedTuple):
+    raw: bytes
+    n_owners: int
+    n_sections: int
+
+
+def _directory(keys: Keys) -> _Directory:
+    return _made_directory(*(column.tobytes() for column in keys[:4]))
+
+
+@lru_cache(maxsize=4096)
+def _made_directory(*columns: bytes) -> _Directory:
     """Return owners, then number, field, argument of each section, then which of the owners each has, in bits."""
+    keys = _keys(*columns)
     owners, places = np.unique(keys.owners, return_inverse=True)
     begins = _sections(keys)
     section = np.zeros(keys.numbers.size, np.int64)
     section[begins[1:]] = 1
     masks = np.zeros((begins.size, owners.size), np.bool_)
     masks[section.cumsum(), places] = True
-    columns = (
+    parts = (
         owners.astype("<i8"), keys.numbers[begins].astype("<u2"), keys.fields[begins].astype("<u1"),
         keys.arguments[begins].astype("<i8"), np.packbits(masks, axis=1),
     )  # fmt: skip
-    return b"".join(column.tobytes() for column in columns)
+    return _Directory(b"".join(part.tobytes() for part in parts), owners.size, begins.size)
 
 
 def _directory_size(n_owners: int, n_sections: int) -> int:

@@ -13,6 +13,8 @@ from telemetry.batch import Batch
 from telemetry.fields import MessageInvalid
 from telemetry.matrix import Part
 from telemetry.models import StoredBatch
+from telemetry.store import selected
+from telemetry.store.gather import Gathering
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +81,16 @@ def read(row: StoredBatch) -> Read | None:
             row.sequence, row.epoch, row.host_id, row.start_ms, error,
         )  # fmt: skip
         return None
+
+
+def add(gathering: Gathering, rows: Sequence[StoredBatch]) -> None:
+    """Add the batches of one host, in order, to the gathering: together where they are alike, which is many times faster."""
+    try:
+        selected.add(gathering, [bytes(row.body) for row in rows])
+    except selected.Unlike:
+        for row in rows:
+            if (found := read(row)) is not None:
+                gathering.add_batch(*found)
 
 
 def _cells(batch: Batch, parts: Sequence[Part]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from fleet.models import Device, Host, Origin
 from telemetry import catalog
 from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, RollupGroup, StoredBatch
-from telemetry.store import bucketing, chunks, inputs, rolled, statistics
+from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, statistics
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.inputs import MINUTE_MS, Span
 from telemetry.store.rolled import Table
@@ -153,19 +153,41 @@ def _look(found: Host, uuids: Mapping[int, str], step: int, start_ms: int) -> tu
 def _marked(found: Host, step: int, start_ms: int, end_ms: int) -> set[int]:
     """Return the buckets that are to be made again, or from which others are."""
     steps = [each for each in rolled.STEPS if each <= step]
-    rows = DirtyRollup.objects.filter(host=found, step_seconds__in=steps, start_ms__gte=start_ms, start_ms__lt=end_ms)
-    return {at_ms // (1000 * step) * 1000 * step for at_ms in rows.values_list("start_ms", flat=True)}
+    reach_ms = idle_quarters.LOOK_BACK_MS if step > steps[0] else 0  # of the minutes that quarters look back at
+    rows = DirtyRollup.objects.filter(
+        host=found, step_seconds__in=steps, start_ms__gte=start_ms - reach_ms, start_ms__lt=end_ms
+    )
+    starts = list(rows.values_list("start_ms", flat=True))
+    return {(at_ms + reach) // (1000 * step) * 1000 * step for at_ms in starts for reach in (0, reach_ms)}
 
 
 def _expected(found: Host, uuids: Mapping[int, str], step: int, start_ms: int, end_ms: int) -> dict[int, Values]:
     """Return by bucket what its values must be, made anew."""
     n = (end_ms - start_ms) // (1000 * step)
+    if step == idle_quarters.STEP:
+        return _quarters(found, start_ms, end_ms)
     if step in _BELOW:
         below = rolled.of_hosts([found.pk], _BELOW[step], start_ms, end_ms).get(found.pk)
         return {} if below is None else _of_statistics(rolled.regrouped(below, start_ms, 1000 * step, n))
     span, ids = Span(start_ms, n), {uuid: pk for pk, uuid in uuids.items()}
     made = inputs.statistics_of(found.pk, inputs.read([found.pk], span, _REACH_MS)[found.pk], ids, span)
     return {} if made is None else _of_statistics(made)
+
+
+def _quarters(found: Host, start_ms: int, end_ms: int) -> dict[int, Values]:
+    """Return each quarter of an hour made of its minutes, and of those before it that an idle stretch may have begun in."""
+    look_back_ms, step_ms = idle_quarters.LOOK_BACK_MS, 1000 * idle_quarters.STEP
+    minutes = rolled.of_hosts([found.pk], 60, start_ms - look_back_ms, end_ms).get(found.pk)
+    made: dict[int, Values] = {}
+    if minutes is None:
+        return made
+    for at_ms in range(start_ms, end_ms, step_ms):
+        own, earlier = minutes.between(at_ms, at_ms + step_ms), minutes.between(at_ms - look_back_ms, at_ms)
+        if own.starts_ms.size:
+            quarter = rolled.regrouped(own, at_ms, step_ms, 1)
+            before = earlier if earlier.starts_ms.size else None
+            made |= _of_statistics(idle_quarters.with_idle(quarter, own, before))
+    return made
 
 
 def _of_table(table: Table | None) -> dict[int, Values]:

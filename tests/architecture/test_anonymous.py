@@ -11,6 +11,7 @@ EXAMPLES = {
     "name": "gpu-a01",
     "uuid": "GPU-1",
     "pk": "1",
+    "id": "1",
     "job_id": "1",
     "object_id": "1",
     "app_label": "auth",

@@ -43,6 +43,7 @@ ENDPOINTS = [
     ("get", "/api/v1/devices/x"),
     ("get", "/api/v1/devices/x/series"),
     ("get", "/api/v1/events"),
+    ("post", "/api/v1/events/1/acknowledge"),
     ("post", "/api/v1/hosts/a/driver"),
     ("get", "/api/v1/fleet/summary"),
     ("get", "/api/v1/fleet/map"),

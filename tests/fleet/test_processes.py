@@ -36,6 +36,13 @@ def test_every_queue_that_a_task_goes_to_has_a_worker():
     assert queues == served
 
 
+def test_the_clock_sends_tasks_that_there_are():
+    app = import_string("fleet.celery.app")
+    app.loader.import_default_modules()
+
+    assert {turn["task"] for turn in app.conf.beat_schedule.values()} <= set(app.tasks)
+
+
 def commands() -> list[tuple[str, ...]]:
     return [child.argv for child in processes.server_children(BROKER_URL)]
 

@@ -118,12 +118,13 @@ def test_of_two_clocks_one_runs_and_the_other_takes_over(tmp_path, tmp_path_fact
     directory = tmp_path_factory.mktemp("clocks")
     with postgresql(directory) as database_url, redis(directory) as broker_url, Redis.from_url(broker_url) as broker:
         urls = {"STEPWATT_DATABASE_URL": database_url, "STEPWATT_BROKER_URL": broker_url}
-        with clock(tmp_path / "a", urls) as (first, _), clock(tmp_path / "b", urls) as (_, log):
+        with clock(tmp_path / "a", urls) as (first, _):
             wait_until(lambda: broker.llen("default"), 30, "the first clock's tasks")
-            wait_until(lambda: "another server's clock runs" in log.read_text(), 30, "the second one's waiting")
+            with clock(tmp_path / "b", urls) as (_, log):
+                wait_until(lambda: "another server's clock runs" in log.read_text(), 30, "the second one's waiting")
 
-            first.send_signal(signal.SIGKILL)
+                first.send_signal(signal.SIGKILL)
 
-            wait_until(lambda: "this server's clock runs now" in log.read_text(), 5, "the second one's turn")
-            sent = broker.llen("default")
-            wait_until(lambda: broker.llen("default") > sent, 10, "its tasks")
+                wait_until(lambda: "this server's clock runs now" in log.read_text(), 5, "the second one's turn")
+                sent = broker.llen("default")
+                wait_until(lambda: broker.llen("default") > sent, 10, "its tasks")

@@ -225,7 +225,7 @@ def test_the_openapi_describes_what_is_new():
 
     assert "/api/v1/hosts/{name}/driver" in described["paths"]
     names = {parameter["name"] for parameter in described["paths"]["/api/v1/events"]["get"]["parameters"]}
-    assert names == {"host", "device", "kind", "severity", "start", "end", "limit", "offset"}
+    assert names == {"host", "device", "kind", "severity", "rule", "state", "start", "end", "limit", "offset"}
     assert {"parent", "instances", "processes"} <= set(described["components"]["schemas"]["DeviceDetail"]["properties"])
 
 

@@ -172,7 +172,9 @@ def mixed_batches(seed):
     bodies, at = [], 0
     while at < len(ticks):
         n = draw.choice([1, 5, 10, 60])
-        end = min(at + n, len(ticks), next((i for i, tick in enumerate(ticks) if at < i and tick == restart), len(ticks)))
+        end = min(
+            at + n, len(ticks), next((i for i, tick in enumerate(ticks) if at < i and tick == restart), len(ticks))
+        )
         part = {name: values[at:end] for name, values in columns.items()}
         times = [T0 + 1000 * tick + 7 for tick in ticks[at:end]]
         bodies.append(payload(times, part, sequence=len(bodies), segment=int(ticks[at] >= restart)))

@@ -2,6 +2,8 @@
 
 import logging
 import sqlite3
+import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from telemetry import received, wire
+from telemetry.agent import membership
 from telemetry.agent import spool as spools
+from telemetry.agent.config import ConfigInvalid, read_config
 from telemetry.agent.names import Parcel
 from telemetry.agent.outbox import FIRST_WINDOW, LONGEST_SECONDS, MOST_UNANSWERED, Outbox
 from telemetry.agent.spool import ASIDE, FILE, HEAL_SECONDS, Spool
@@ -305,6 +309,25 @@ def broken(monkeypatch, code, times=10**9):
     return mend
 
 
+@pytest.mark.parametrize(
+    ("name", "raw"), [("STEPWATT_SPOOL_BYTES", "1000"), ("STEPWATT_SPOOL_BYTES", "1GB"), ("STEPWATT_SPOOL_DAYS", "0")]
+)
+def test_a_bound_that_makes_no_sense_is_refused_by_its_name(tmp_path, name, raw):
+    membership.enrol_here(tmp_path / "agent", HOST, "redis://127.0.0.1:1/0", bytes(32))
+
+    with pytest.raises(ConfigInvalid, match=name):
+        read_config({"STEPWATT_DATA_DIR": str(tmp_path), name: raw})
+
+
+def test_the_bounds_are_settings(tmp_path):
+    membership.enrol_here(tmp_path / "agent", HOST, "redis://127.0.0.1:1/0", bytes(32))
+    given = {"STEPWATT_SPOOL_BYTES": "10000000", "STEPWATT_SPOOL_DAYS": "0.5"}
+
+    config = read_config({"STEPWATT_DATA_DIR": str(tmp_path), **given})
+
+    assert (config.spool_bytes, config.spool_seconds) == (10_000_000, 43_200)
+
+
 # What is sent when ------------------------------------------------------------------------------------------------
 
 
@@ -456,13 +479,9 @@ class Life(RuleBasedStateMachine):
 
     @initialize(directory=st.uuids())
     def begin(self, directory):
-        import tempfile
-        from pathlib import Path
-
         self.folder = tempfile.TemporaryDirectory()
         self.directory = Path(self.folder.name)
         self.now, self.made, self.stored, self.broker = 0.0, 0, {}, []
-        self.lost_in_memory = set()
         self.start()
 
     def start(self):

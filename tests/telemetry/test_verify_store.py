@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 import pytest
 from django.core.management import CommandError, call_command
 
+from fleet.models import Host
 from telemetry import rollups
 from telemetry.models import Chunk, DirtyRollup, GroupRollup, MaintenanceRun, Rollup, RollupGroup
-from telemetry.store import compact
+from telemetry.store import compact, rolled
+from telemetry.store.statistics import Field
 from tests.telemetry.batches import GPU, payload, take
 
 HOUR = 3_600_000
@@ -33,13 +35,14 @@ def now():
 
 @pytest.fixture(params=["batches", "chunks"])
 def stored(request):
-    """Two hours of a GPU, rolled up; not compacted and compacted."""
+    """75 minutes of a GPU, idle for the last hour, rolled up; not compacted and compacted."""
     for sequence in range(0, 60, 2):
-        times = [T0 + sequence * 120_000 + 1_000 * n for n in range(150)]
+        times = [T0 + sequence * 75_000 + 1_000 * n for n in range(150)]
         columns = {
             "power_draw_watts": [300.0 + n % 7 for n in range(150)],
             "energy_joules_total": [float(300 * (at - T0) // 1000) for at in times],
             "clock_event_reasons": [n // 50 for n in range(150)],
+            "gpu_utilization_ratio": [0.9 if sequence < 10 else 0.01] * 150,
         }
         take(payload(times, columns, sequence=sequence), now())
     if request.param == "chunks":
@@ -58,6 +61,8 @@ def test_a_whole_store_is_found_whole(stored):
     assert "0 differences" in told
     assert " 0 buckets" not in told
     assert MaintenanceRun.objects.get(name="verification").done >= 60
+    (quarter,) = rolled.of_hosts([Host.objects.get().pk], 900, T0 + 1_800_000, T0 + 2_700_000).values()
+    assert quarter.values[quarter.keys.fields == Field.IDLE_MILLIJOULES].sum() > 0
 
 
 def test_a_rollup_that_does_not_fit_its_samples_is_told(stored):

@@ -70,6 +70,14 @@ def test_the_clients_wheel_holds_one_package_and_asks_for_nothing():
     assert "Requires-Dist" not in metadata
 
 
+@pytest.mark.parametrize("extra", ["jobs", "tpu", "amd", "kubernetes"])
+def test_what_some_hosts_need_is_an_extra_of_the_agents(extra):
+    wheel = zipfile.ZipFile(io.BytesIO(wheels.agent_wheel().content))
+    metadata = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith("METADATA"))
+
+    assert f"Provides-Extra: {extra}\n" in metadata
+
+
 def test_the_licence_is_in_both():
     for wheel in wheels.offered().values():
         assert any(name.name == "LICENSE" for name in names(wheel))

@@ -1,0 +1,73 @@
+"""What idle devices wasted, from the rollups: hours where they are made, quarters of an hour at both ends. For the accounts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetry import catalog
+from telemetry.store import energy_rows, rolled
+from telemetry.store.idle_quarters import ALLOCATED, FREE, QUARTER_MS, STEP, UNKNOWN
+from telemetry.store.rolled import Table
+from telemetry.store.samples import Floats
+from telemetry.store.statistics import ENERGY, Field
+
+ARGUMENTS = (ALLOCATED, FREE, UNKNOWN)
+_UTILISATION = catalog.BY_NAME["gpu_utilization_ratio"].number
+_HOSTS = 50  # in memory at once
+
+
+class IdleRows(NamedTuple):
+    """One host's: `device_ids (d,)`, `starts_ms (n,)` of buckets of `step_ms`; by argument joules and seconds `(d, n)`.
+
+    `known_seconds (d, n)` are those of buckets in which both energy and utilisation are known, as far as the energy is.
+    """
+
+    device_ids: NDArray[np.int64]
+    starts_ms: NDArray[np.int64]
+    step_ms: int
+    joules: Mapping[int, Floats]
+    seconds: Mapping[int, Floats]
+    known_seconds: Floats
+
+    def of_buckets(self, places: list[int]) -> "IdleRows":
+        """Return those buckets only."""
+        joules = {argument: values[:, places] for argument, values in self.joules.items()}
+        seconds = {argument: values[:, places] for argument, values in self.seconds.items()}
+        known = self.known_seconds[:, places]
+        return IdleRows(self.device_ids, self.starts_ms[places], self.step_ms, joules, seconds, known)
+
+
+def whole_quarters(start_ms: int, end_ms: int) -> tuple[int, int]:
+    """Return the span of all quarters of an hour that the span touches."""
+    return start_ms // QUARTER_MS * QUARTER_MS, -(-end_ms // QUARTER_MS) * QUARTER_MS
+
+
+def read(host_ids: Sequence[int], start_ms: int, end_ms: int) -> Iterator[IdleRows]:
+    """Yield the waste of whole quarters with start ≤ quarter < end; every quarter of a device stands in one row."""
+    first, last = energy_rows.whole_hours(start_ms, end_ms)
+    spans = [(3600, first, last), (STEP, start_ms, first), (STEP, last, end_ms)]
+    if first >= last:
+        spans = [(STEP, start_ms, end_ms)]
+    for step_seconds, begin, end in spans:
+        for at in range(0, len(host_ids) if begin < end else 0, _HOSTS):
+            tables = rolled.of_hosts(host_ids[at : at + _HOSTS], step_seconds, begin, end, (ENERGY, _UTILISATION))
+            yield from map(_rows, tables.values())
+
+
+def _rows(table: Table) -> IdleRows:
+    keys = table.keys
+    owners = np.unique(keys.owners[keys.numbers == ENERGY])
+
+    def of(number: int, field: Field, argument: int = 0) -> Floats:
+        found = np.zeros((owners.size, table.starts_ms.size))
+        chosen = (keys.numbers == number) & (keys.fields == field) & (keys.arguments == argument)
+        rows = np.flatnonzero(chosen & np.isin(keys.owners, owners))
+        found[np.searchsorted(owners, keys.owners[rows])] = table.values[rows]
+        return found
+
+    joules = {argument: of(ENERGY, Field.IDLE_MILLIJOULES, argument) / 1000 for argument in ARGUMENTS}
+    seconds = {argument: of(ENERGY, Field.IDLE_MILLISECONDS, argument) / 1000 for argument in ARGUMENTS}
+    covered, counts = of(ENERGY, Field.COVERED_MILLISECONDS) / 1000, of(_UTILISATION, Field.COUNT)
+    return IdleRows(owners, table.starts_ms, table.step_ms, joules, seconds, np.where(counts > 0, covered, 0.0))

@@ -1,0 +1,153 @@
+"""Idle waste as it is accounted: by who had the device, what it cost, and over the API."""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from fleet.models import Device, DeviceKind
+from fleet.tariff import Tariff
+from telemetry import catalog, idle_accounts
+from telemetry.accounts import Rates
+from telemetry.health.allocation import Allocated
+from telemetry.models import Rollup
+from telemetry.store import statistics
+from telemetry.store.idle_quarters import ALLOCATED, FREE, UNKNOWN
+from telemetry.store.statistics import ENERGY, Field
+from tests.factories import make_device, make_host
+from tests.people import script
+
+pytestmark = pytest.mark.django_db
+
+T0 = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)
+HOUR_MS, KWH = 3_600_000, 3_600_000.0
+NO_PRICE = Rates(None, None, None)
+UTILISATION = catalog.BY_NAME["gpu_utilization_ratio"].number
+
+
+def roll_up(device, wasted, *, start_ms=T0, step_seconds=3600, n_read=3600):
+    """Store one bucket of waste, {who had it: joules}, with as many readings of the utilisation."""
+    rows = [((UTILISATION, Field.COUNT, 0), n_read)] if n_read else []
+    rows += [((ENERGY, Field.COVERED_MILLISECONDS, 0), 1000 * step_seconds)]
+    for argument, joules in wasted.items():
+        rows += [((ENERGY, Field.IDLE_MILLIJOULES, argument), round(1000 * joules))]
+        rows += [((ENERGY, Field.IDLE_MILLISECONDS, argument), 1000 * step_seconds // len(wasted))]
+    keys = np.array([(*key, device.pk) for key, _ in rows])
+    made = statistics.ordered(keys, np.array([[value] for _, value in rows]), start_ms, 1000 * step_seconds)
+    Rollup.objects.create(
+        host=device.host, step_seconds=step_seconds, start_ms=start_ms, n_buckets=1, body=statistics.encode_fresh(made)
+    )
+
+
+def account(*, group_by="", rates=NO_PRICE, start_ms=T0, hours=1.0):
+    devices, end_ms = Device.objects.select_related("host"), start_ms + round(hours * HOUR_MS)
+    return idle_accounts.idle_accounts(
+        devices, start_ms, end_ms, group_by=group_by, rates=rates, zone=ZoneInfo("UTC")
+    )  # fmt: skip
+
+
+def joules(account):
+    return {state.value: waste.joules for state, waste in account.by_state.items() if waste.seconds}
+
+
+@pytest.fixture
+def gpu():
+    return make_device(make_host("gpu-a01", cluster="alpha", labels={"team": "vision"}), 0)
+
+
+def test_waste_is_split_by_who_had_the_device(gpu):
+    roll_up(gpu, {ALLOCATED: 2 * KWH, FREE: KWH, UNKNOWN: KWH / 2})
+
+    total = account().total
+
+    assert joules(total) == {"allocated": 2 * KWH, "free": KWH, "unknown": KWH / 2}
+    assert (total.total.kwh, total.total.seconds, total.known_seconds, total.total.cost) == (3.5, 3600, 3600, None)
+
+
+def test_hours_and_the_quarters_around_them_are_counted_once(gpu):
+    for n in range(8):
+        roll_up(gpu, {FREE: 100}, start_ms=T0 + n * HOUR_MS // 4, step_seconds=900)
+    roll_up(gpu, {FREE: 400})
+
+    assert joules(account(hours=1.5).total) == {"free": 600}
+
+
+def test_a_price_is_paid_for_it_and_pue_comes_on_top(gpu):
+    roll_up(gpu, {ALLOCATED: KWH, FREE: KWH})
+    total = account(rates=Rates(Tariff(0.5), None, 1.2)).total
+
+    assert (total.total.cost, total.by_state[Allocated.FREE].cost) == (pytest.approx(1.2), pytest.approx(0.6))
+
+
+def test_what_nobody_told_goes_by_the_label(gpu):
+    gpu.host.labels["allocated"] = "yes"
+    gpu.host.save()
+    roll_up(gpu, {UNKNOWN: 10, FREE: 5})
+
+    assert joules(account().total) == {"allocated": 10, "free": 5}
+
+
+def test_energy_without_a_utilisation_says_nothing_of_waste(gpu):
+    roll_up(gpu, {}, n_read=0)
+
+    assert account().total.known_seconds == 0
+
+
+def test_a_processor_beside_gpus_is_not_counted(gpu):
+    roll_up(make_device(gpu.host, 0, kind=DeviceKind.CPU, uuid="CPU-a"), {FREE: 10})
+
+    assert joules(account().total) == {}
+
+
+@pytest.mark.parametrize(
+    ("group_by", "keys"),
+    [
+        ("host", ["gpu-a01", "gpu-b01"]), ("cluster", ["alpha", "beta"]), ("label:team", ["", "vision"]), ("day", ["2026-11-20"]),
+    ],
+)  # fmt: skip
+def test_groups_are_those_of_the_energy_accounts(gpu, group_by, keys):
+    other = make_device(make_host("gpu-b01", cluster="beta"), 0, uuid="GPU-b")
+    roll_up(gpu, {FREE: 10})
+    roll_up(other, {ALLOCATED: 5})
+    found = account(group_by=group_by)
+
+    assert [group.key for group in found.groups] == keys
+    assert sum(group.total.joules for group in found.groups) == found.total.total.joules == 15
+
+
+# Over the API --------------------------------------------------------------------------------------------------
+
+PATH = "/api/v1/energy/idle"
+SPAN = {"start": str(T0), "end": str(T0 + HOUR_MS)}
+
+
+def test_the_api_answers_with_the_split(gpu, settings):
+    settings.STEPWATT_CURRENCY, settings.STEPWATT_PUE = "EUR", None
+    settings.STEPWATT_TARIFF = Tariff(0.5)
+    roll_up(gpu, {FREE: KWH})
+
+    answer = script().get(PATH, {**SPAN, "group_by": "host"}).json()
+
+    free = {"joules": KWH, "kwh": 1.0, "device_seconds": 3600, "cost": 0.5}
+    nothing = {"joules": 0, "kwh": 0, "device_seconds": 0, "cost": None}
+    split = {**free, "known_device_seconds": 3600, "allocated": nothing, "free": free, "unknown": nothing}
+    assert (answer["currency"], answer["total"], answer["groups"]) == ("EUR", split, [{"key": "gpu-a01", **split}])
+
+
+def test_the_api_counts_whole_quarters(gpu):
+    answer = script().get(PATH, {"start": str(T0 + 60_000), "end": str(T0 + 16 * 60_000)}).json()
+
+    assert (answer["start"], answer["end"]) == ("2026-11-20T12:00:00Z", "2026-11-20T12:30:00Z")
+    assert (answer["total"]["joules"], answer["total"]["free"]["joules"]) == (None, None)
+
+
+@pytest.mark.parametrize("bad", [{"group_by": "rack"}, {"group_by": "label:"}, {"start": "soon"}, {"scope": "device"}])
+def test_the_api_refuses_what_it_does_not_know(bad):
+    answer = script().get(PATH, {**SPAN, **bad})
+
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, next(iter(bad)))
+
+
+def test_the_api_asks_who_it_is(client):
+    assert client.get(PATH, SPAN).status_code == 401

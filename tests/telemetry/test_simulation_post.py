@@ -1,0 +1,55 @@
+"""The simulated hosts' mail: acknowledgements reach the spool, and nothing else does."""
+
+import pytest
+from celery import Celery
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from telemetry import acknowledgement
+from telemetry.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement
+from telemetry.envelope import seal_order
+from telemetry.simulation import post as posts
+from telemetry.simulation.post import Post
+from telemetry.transport import CELERY_OPTIONS
+from telemetry.wire import host_queue
+from tests.process.traces import wait_until
+
+SERVER = Ed25519PrivateKey.from_private_bytes(bytes(32))
+
+
+@pytest.fixture
+def mail(tmp_path, monkeypatch):
+    """Return what sends an order to a host, and the list of what was let go of."""
+    monkeypatch.setattr(posts, "SWEEP_SECONDS", 0.05)
+    app = Celery("post", broker="memory://", set_as_current=False, fixups=[])
+    app.conf.update(CELERY_OPTIONS)
+    let_go = []
+    post = Post(app, ["a", "b"], SERVER.public_key().public_bytes_raw(), tmp_path, lambda *told: let_go.append(told))
+    post.start()
+
+    def send(host, epoch, *, task=ACKNOWLEDGE_TASK, key=SERVER, sealed_for=None):
+        body = acknowledgement.pack(Acknowledgement(epoch, [(0, 3)], 1, 1, 1))
+        order = seal_order(key, task, sealed_for or host, body, 2**41)
+        app.send_task(task, [order], queue=host_queue(host), argsrepr="")
+
+    yield send, let_go
+    post.stop()
+
+
+def test_each_hosts_acknowledgement_is_taken(mail):
+    send, let_go = mail
+    send("a", "1" * 32)
+    send("b", "2" * 32)
+
+    wait_until(lambda: len(let_go) == 2, 10, "both")
+    assert sorted(let_go) == [("1" * 32, [(0, 3)]), ("2" * 32, [(0, 3)])]
+
+
+def test_what_the_server_did_not_sign_for_this_host_and_other_orders_are_passed_over(mail):
+    send, let_go = mail
+    send("a", "1" * 32, key=Ed25519PrivateKey.generate())
+    send("a", "2" * 32, sealed_for="b")
+    send("a", "3" * 32, task="training.run_job")
+    send("a", "4" * 32)
+
+    wait_until(lambda: let_go, 10, "the true one")
+    assert let_go == [("4" * 32, [(0, 3)])]
