@@ -174,11 +174,15 @@ class AttentionItem(Schema):
     title: str
     detail: str
     since: datetime | None
+    acknowledged_by: str
     url: str
 
     @classmethod
     def of(cls, item: Attention) -> "AttentionItem":
-        return cls(health=item.health, title=item.title, detail=item.detail, since=item.since, url=item.url)
+        return cls(
+            health=item.health, title=item.title, detail=item.detail, since=item.since,
+            acknowledged_by=item.acknowledged_by, url=item.url,
+        )  # fmt: skip
 
 
 class Summary(Schema):

@@ -15,10 +15,8 @@ from django.db.models import QuerySet
 from fleet import audit
 from fleet.audit import Actor
 from fleet.models import Event, EventKind, Severity
-from telemetry.health import deliveries
 from telemetry.health.rule import Rule, Sign
 from telemetry.health.seen import Subject
-from telemetry.models import DeliveryReason
 
 REFRESH_EVERY = timedelta(minutes=1)  # an alert that goes on costs a write a minute, not one a pass
 MAX_COMMENT = 500
@@ -83,7 +81,7 @@ def open_alerts() -> QuerySet[Event]:
 
 
 def open_alert(found: Found, now: datetime) -> Event | None:
-    """Open an alert and ask for its deliveries; None where one is open already."""
+    """Open an alert; None where one is open already. Who is to be told, telemetry/notify finds by what stands."""
     try:
         with transaction.atomic():
             event = Event.objects.create(
@@ -92,7 +90,6 @@ def open_alert(found: Found, now: datetime) -> Event | None:
                 text=found.sign.text[:500], detail=found.detail(now), last_at=now,
                 first_at=datetime.fromtimestamp(found.since_ms / 1000, now.tzinfo),
             )  # fmt: skip
-            deliveries.note(event, DeliveryReason.FIRING, now)
     except IntegrityError:  # another pass was first, or its host was removed at this moment
         return None
     return event
@@ -130,16 +127,13 @@ def _is_due(event: Event, found: Found, now: datetime) -> bool:
 
 def _refresh(event: Event, found: Found, now: datetime) -> None:
     """Write how it stands; since when it holds stays, and so does what people wrote."""
-    is_other_severity = event.severity != found.severity
     event.severity, event.text, event.last_at = found.severity, found.sign.text[:500], now
     event.detail = event.detail | found.detail(now) | {"since_ms": event.detail.get("since_ms", found.since_ms)}
     event.save(update_fields=["severity", "text", "last_at", "detail"])
-    if is_other_severity:
-        deliveries.note(event, DeliveryReason.FIRING, now)  # who is told of graver ones alone was not told yet
 
 
 def resolve_alert(event: Event, now: datetime, why: str = "") -> bool:
-    """Resolve an open alert and ask for its deliveries; False where it was resolved before."""
+    """Resolve an open alert; False where it was resolved before."""
     with transaction.atomic():
         if not open_alerts().filter(pk=event.pk).update(resolved_at=now):
             return False
@@ -147,7 +141,6 @@ def resolve_alert(event: Event, now: datetime, why: str = "") -> bool:
         if why:
             event.detail = Event.objects.values_list("detail", flat=True).get(pk=event.pk) | {"resolved": why}
             event.save(update_fields=["detail"])
-        deliveries.note(event, DeliveryReason.RESOLVED, now)
     return True
 
 

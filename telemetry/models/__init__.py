@@ -21,7 +21,7 @@ from telemetry.models.stored import (
 )
 
 __all__ = [
-    "AcceptedSequences", "Chunk", "Delivery", "DeliveryReason", "DirtyGroup", "DirtyRollup", "GroupKind", "GroupMembers", "GroupRollup",
-    "HealthMemory", "LatestState", "MaintenanceRun", "NotificationTarget", "Rollup", "RollupGroup", "RuleThreshold", "SetAside", "Silence",
-    "StoredBatch", "TableFigures", "TargetKind",
+    "AcceptedSequences", "Chunk", "Delivery", "DeliveryReason", "DirtyGroup", "DirtyRollup", "GroupKind",
+    "GroupMembers", "GroupRollup", "HealthMemory", "LatestState", "MaintenanceRun", "NotificationTarget", "Rollup",
+    "RollupGroup", "RuleThreshold", "SetAside", "Silence", "StoredBatch", "TableFigures", "TargetKind",
 ]  # fmt: skip

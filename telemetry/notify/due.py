@@ -26,7 +26,7 @@ def _note_firing(now: datetime) -> int:
     targets = list(NotificationTarget.objects.filter(is_enabled=True))
     if not targets:
         return 0
-    open_alerts = Event.objects.filter(resolved_at=None, acknowledged_at=None).exclude(rule="").select_related("host")
+    open_alerts = Event.objects.filter(rule__gt="", resolved_at=None, acknowledged_at=None).select_related("host")
     events = silences.told(list(open_alerts), now)
     noted = set(
         Delivery.objects.filter(reason=DeliveryReason.FIRING, event__in=events).values_list("target_id", "event_id")

@@ -32,15 +32,15 @@ def before(hosts: Collection[int], first_ms: int) -> dict[int, Table]:
 def with_idle(made: Statistics, minutes: Table, earlier: Table | None) -> Statistics:
     """Return the quarters with what is wasted in each: they were made of `minutes`, and `earlier` is `before`'s."""
     grid = _Minutes([table for table in (earlier, minutes) if table is not None], made)
-    if not grid.owners.size:
-        return made
-    keys, values = [made.keys.table], [made.values]
-    utilisation, allocation = grid.utilisation(), grid.allocation()
+    utilisation = grid.utilisation()
+    if not booked(utilisation, np.ones_like(utilisation)).any():
+        return made  # as it is with most that work
+    keys, values, allocation = [made.keys.table], [made.values], grid.allocation()
     for field, amounts in (
         (Field.IDLE_MILLIJOULES, grid.millijoules()),
         (Field.IDLE_MILLISECONDS, grid.energy(Field.COVERED_MILLISECONDS)),
     ):
-        for argument in (ALLOCATED, FREE, UNKNOWN):
+        for argument in np.unique(allocation).tolist():
             wasted = booked(utilisation, np.where(allocation == argument, amounts, 0.0))
             quarters = np.rint(wasted).astype(np.int64).reshape(grid.owners.size, made.values.shape[1], -1).sum(axis=2)
             filled = np.flatnonzero(quarters.any(axis=1))
@@ -54,11 +54,11 @@ class _Minutes:
     """Minutes from LOOK_BACK before the quarters to their end: `(d, w)` of the devices `owners (d,)` that have energy."""
 
     def __init__(self, tables: Sequence[Table], quarters: Statistics) -> None:
-        self._tables = tables
-        self._first_ms = quarters.start_ms - LOOK_BACK_MS
         self._width = LOOK_BACK + quarters.values.shape[1] * QUARTER_MS // MINUTE_MS
-        owners = [table.keys.owners[table.rows(ENERGY, Field.COVERED_MILLISECONDS)] for table in tables]
-        self.owners: Whole = np.unique(np.concatenate(owners))
+        first_ms = quarters.start_ms - LOOK_BACK_MS
+        self._parts = [(*_of_interest(table), (table.starts_ms - first_ms) // MINUTE_MS) for table in tables]
+        energies = [keys[keys[:, 0] == ENERGY, 3] for keys, _, _ in self._parts]
+        self.owners: Whole = np.unique(np.concatenate(energies))
 
     def energy(self, field: Field) -> Floats:
         return self._of(ENERGY, field)
@@ -74,20 +74,24 @@ class _Minutes:
 
     def allocation(self) -> Whole:
         """Return by whom most of each minute was had, as far as it is known."""
-        free = self._of(_ALLOCATION.number, Field.MILLISECONDS, is_zero=True)
+        free = self._of(_ALLOCATION.number, Field.MILLISECONDS)
         given = self._of(_ALLOCATION.number, Field.MILLISECONDS, is_zero=False)
         return np.where((free == 0) & (given == 0), UNKNOWN, np.where(given >= free, ALLOCATED, FREE))
 
     def _of(self, number: int, field: Field, *, is_zero: bool = True) -> Floats:
         """Return the sum of the rows whose argument is 0, or of those whose is not; 0 where there is none."""
         found = np.zeros((self.owners.size, self._width))
-        for table in self._tables:
-            keys = table.keys
-            rows = np.flatnonzero(
-                (keys.numbers == number) & (keys.fields == field) & ((keys.arguments == 0) == is_zero)
-                & np.isin(keys.owners, self.owners)
-            )  # fmt: skip
-            columns = (table.starts_ms - self._first_ms) // MINUTE_MS
-            places = np.searchsorted(self.owners, keys.owners[rows])
-            np.add.at(found, (places[:, None], columns[None, :]), table.values[rows])
+        for keys, values, columns in self._parts:
+            rows = (keys[:, 0] == number) & (keys[:, 1] == field) & ((keys[:, 2] == 0) == is_zero)
+            rows &= np.isin(keys[:, 3], self.owners)
+            places = np.searchsorted(self.owners, keys[rows, 3])
+            for place, of_minutes in zip(places.tolist(), values[rows], strict=True):
+                found[place, columns] += of_minutes
         return found
+
+
+def _of_interest(table: Table) -> tuple[Whole, Whole]:
+    """Return the keys `(k, 4)` and values `(k, n)` of the metrics that waste is made of: a few of some hundred rows."""
+    rows = np.flatnonzero(np.isin(table.keys.numbers, _NUMBERS))
+    keys = (table.keys.numbers[rows], table.keys.fields[rows], table.keys.arguments[rows], table.keys.owners[rows])
+    return np.stack(keys, axis=1), table.values[rows]

@@ -140,9 +140,7 @@ def _all(inputs: Inputs, ids: Mapping[str, int], numbers: Collection[int] | None
             gathering.add_hour(uuids[chunk.device_id], chunks.decode(bytes(chunk.body), numbers))
         except chunks.ChunkCorrupt as error:
             chunks.warn_corrupt(uuids[chunk.device_id], chunk.start_ms, error)
-    for row in inputs.batches:
-        if (read_batch := stored_batches.read(row)) is not None:
-            gathering.add_batch(*read_batch)
+    stored_batches.add(gathering, inputs.batches)
     return gathering.gathered()
 
 

@@ -12,6 +12,7 @@ EXAMPLES = {
     "uuid": "GPU-1",
     "pk": "1",
     "id": "1",
+    "number": "1",
     "job_id": "1",
     "object_id": "1",
     "app_label": "auth",
