@@ -16,6 +16,7 @@ DEMO_NAME = "simulate"
 _DEMO_OPTIONS = ("--hosts", "8", "--gpus", "8", "--cluster", "demo", "--prefix", "demo")
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "--app")
 _WORKER_OPTIONS = ("--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat")
+_PREFETCH = ("--prefetch-multiplier", "400")  # two groups of messages: one is stored while the next one comes
 _BEAT_FILE = str(settings.STEPWATT_DATA_DIR / "beat-schedule")
 _BEAT_OPTIONS = ("--scheduler", "fleet.beat:Scheduler", "--schedule", _BEAT_FILE)
 
@@ -24,7 +25,7 @@ def server_children(broker_url: str) -> list[Child]:
     """Return the children in the order of their start; they end in the reverse order. The web comes last."""
     environment = server_environment()
     commands = {
-        **{name: _worker(name, "telemetry") for name in _ingest_names()},
+        **{name: _worker(name, "telemetry", *_PREFETCH) for name in _ingest_names()},
         "worker": _worker("worker", "default"),
         # What may take seconds at a time, so that acknowledgements, jobs and alerts never wait behind it.
         "upkeep": _worker("upkeep", "upkeep"),
@@ -42,8 +43,9 @@ def _ingest_names() -> list[str]:
     return ["ingest", *(f"ingest-{number}" for number in range(2, settings.STEPWATT_INGEST_WORKERS + 1))]
 
 
-def _worker(name: str, queue: str) -> tuple[str, ...]:
-    return (*_CELERY, "fleet.celery", "worker", "--queues", queue, "--hostname", f"{name}@%h", *_WORKER_OPTIONS)
+def _worker(name: str, queue: str, *options: str) -> tuple[str, ...]:
+    argv = (*_CELERY, "fleet.celery", "worker", "--queues", queue, "--hostname", f"{name}@%h")
+    return (*argv, *_WORKER_OPTIONS, *options)
 
 
 def _web() -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Batches are made, signed and put into the broker before the clock starts, as their making is the agents' cost; it starts
 when the worker may take them, and ends when the last is stored. What the broker took to receive them is in its CPU time.
-Both sides get the same readings, take turns, and have seen their series before.
+Both sides get the same readings, take turns, and have seen their series before. There are more hosts than messages in one
+transaction, as in a fleet, so that no transaction has two of one host.
 """
 
 import time
@@ -124,7 +125,7 @@ class OwnSide:
 
 def run(directory: Path) -> list[Figure]:
     """Return the figures of 10 s and of 60 s batches. Raises BenchFailed."""
-    small, large = Load(50, 24, 10), Load(50, 8, 60)
+    small, large = Load(400, 3, 10), Load(200, 2, 60)
     own_10, peer_10 = _compare(directory / "10", small, victoria.TEXT_PATH)
     own_60, peer_60 = _compare(directory / "60", large, victoria.JSON_PATH)
     scraped = _scrape(directory / "scrape")

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
 from fleet.audit import Actor
-from fleet.models import AuditEntry, Event, EventKind, Severity
+from fleet.models import AuditEntry, Event, EventKind
 from telemetry.health import alerts, rules, thresholds
 from telemetry.health.alerts import Found
 from telemetry.health.rule import Standing, raised
 from telemetry.health.seen import Subject
 from telemetry.health.standing import Change, step
 from telemetry.health.watch import watch
-from telemetry.models import Delivery, HealthMemory, LatestState, NotificationTarget, Silence, TargetKind
+from telemetry.models import HealthMemory, LatestState
 from tests.factories import GPU_READINGS, make_device, make_host, make_latest
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -134,61 +134,6 @@ def test_what_is_acknowledged_or_over_cannot_be_acknowledged():
         alerts.acknowledge(event.pk, SOMEBODY, NOW)
 
     assert AuditEntry.objects.count() == 1
-
-
-@pytest.fixture
-def targets():
-    """One target of warnings, one of what is critical, and one that is off."""
-    for name, severity, is_enabled in (("all", "warning", True), ("grave", "critical", True), ("off", "info", False)):
-        NotificationTarget.objects.create(
-            name=name, kind=TargetKind.WEBHOOK, address="https://x.invalid", severity=severity, is_enabled=is_enabled
-        )
-
-
-def told():
-    return sorted(Delivery.objects.values_list("target__name", "reason"))
-
-
-def test_targets_are_told_whose_severity_is_reached_and_told_again_at_the_end(targets):
-    event = alerts.open_alert(found(), NOW)
-    assert told() == [("all", "firing")]
-    alerts.resolve_alert(event, NOW)
-
-    assert told() == [("all", "firing"), ("all", "resolved")]
-
-
-def test_who_is_told_of_grave_alerts_alone_is_told_when_one_becomes_grave(targets):
-    event = alerts.open_alert(found(), NOW)
-    alerts.refresh([(event, found(severity=Severity.CRITICAL))], NOW + timedelta(seconds=10))
-
-    assert told() == [("all", "firing"), ("grave", "firing")]
-
-
-@pytest.mark.parametrize(
-    ("fields", "is_covered"),
-    [
-        ({}, True),
-        ({"rule": "hot_memory"}, True),
-        ({"rule": "device_lost"}, False),
-        ({"label_key": "rack", "label_value": "7"}, True),
-        ({"label_key": "rack", "label_value": "8"}, False),
-        ({"ends_at": NOW}, False),
-        ({"starts_at": NOW + timedelta(hours=1)}, False),
-    ],
-)
-def test_a_silence_covers_what_matches_until_it_ends(targets, fields, is_covered):
-    silence = {"starts_at": NOW - timedelta(hours=1), "ends_at": NOW + timedelta(hours=2), "created_by": "ada"}
-    Silence.objects.create(**(silence | fields))
-    alerts.open_alert(found(make_host(labels={"rack": "7"})), NOW)
-
-    assert (told() == []) is is_covered
-
-
-def test_a_silence_of_another_host_covers_nothing(targets):
-    Silence.objects.create(host=make_host("gpu-a02"), ends_at=NOW + timedelta(hours=2), starts_at=NOW)
-    alerts.open_alert(found(make_host("gpu-a01")), NOW)
-
-    assert told() == [("all", "firing")]
 
 
 def test_what_is_under_way_survives_a_restart():

@@ -186,6 +186,21 @@ def test_an_alert_below_the_targets_severity_is_not_told(hook):
     assert deliver(NOW) == 0
 
 
+def test_who_is_told_of_grave_alerts_alone_is_told_when_one_becomes_grave(hook):
+    target(hook, severity=Severity.CRITICAL)
+    event = alert(severity=Severity.WARNING)
+    deliver(NOW)
+    Event.objects.filter(pk=event.pk).update(severity=Severity.CRITICAL)
+
+    assert deliver(NOW + timedelta(minutes=1)) == 1
+
+
+def test_a_target_that_is_off_is_told_nothing(hook):
+    target(hook, is_enabled=False), alert()
+
+    assert deliver(NOW) == 0
+
+
 def test_an_acknowledged_alert_is_not_told_to_a_new_target(hook):
     target(hook), alert(acknowledged_at=NOW, acknowledged_by="anna")
 
