@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.models import DirtyRollup, Rollup
-from telemetry.store import statistics
-from telemetry.store.statistics import ENERGY, Field, Statistics
+from telemetry.store import rolled
+from telemetry.store.rolled import Table
+from telemetry.store.statistics import ENERGY, Field
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
-_LONGEST_ROW_MS = 400 * 86_400_000  # of joined rows: what begins earlier cannot reach into the range
+_HOSTS = 50  # in memory at once
 
 Floats = NDArray[np.float64]
 
@@ -53,25 +54,16 @@ def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
 
 
 def _rows(host_ids: Sequence[int], step_seconds: int, start_ms: int, end_ms: int) -> Iterator[EnergyRows]:
-    if start_ms >= end_ms:
-        return
-    found = Rollup.objects.filter(
-        host__in=host_ids, step_seconds=step_seconds, start_ms__lt=end_ms, start_ms__gte=start_ms - _LONGEST_ROW_MS
-    )
-    step_ms = 1000 * step_seconds
-    for row_start, n, body in found.values_list("start_ms", "n_buckets", "body").iterator(chunk_size=500):
-        if row_start + n * step_ms > start_ms:
-            yield _energy(statistics.decode(bytes(body), row_start, step_ms, [ENERGY]), start_ms, end_ms)
+    for at in range(0, len(host_ids) if start_ms < end_ms else 0, _HOSTS):
+        tables = rolled.of_hosts(host_ids[at : at + _HOSTS], step_seconds, start_ms, end_ms, [ENERGY])
+        yield from map(_energy, tables.values())
 
 
-def _energy(found: Statistics, start_ms: int, end_ms: int) -> EnergyRows:
-    inside = (found.starts_ms >= start_ms) & (found.starts_ms < end_ms)
+def _energy(found: Table) -> EnergyRows:
     owners = np.unique(found.keys.owners)
-    table = {field: np.zeros((owners.size, int(inside.sum()))) for field in _FIELDS}
-    for field, values in table.items():
-        rows = np.flatnonzero(found.keys.fields == field)
-        values[np.searchsorted(owners, found.keys.owners[rows])] = found.values[rows][:, inside] / 1000
-    return EnergyRows(owners, found.starts_ms[inside], found.step_ms, *(table[field] for field in _FIELDS))
-
-
-_FIELDS = (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS)
+    columns = []
+    for field in (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS):
+        values, rows = np.zeros((owners.size, found.starts_ms.size)), found.rows(ENERGY, field)
+        values[np.searchsorted(owners, found.keys.owners[rows])] = found.values[rows] / 1000
+        columns.append(values)
+    return EnergyRows(owners, found.starts_ms, found.step_ms, *columns)

@@ -170,6 +170,18 @@ def test_half_of_an_hour_is_taken_from_its_minutes(host, gpus):
     assert account(hours=0.5).total.joules == 1800
 
 
+def test_a_bucket_that_was_made_again_beside_its_joined_row_counts_once(host, gpus):
+    keys = np.array(
+        [(ENERGY, Field.MEASURED_MILLIJOULES, 0, gpus[0].pk), (ENERGY, Field.COVERED_MILLISECONDS, 0, gpus[0].pk)]
+    )
+    values = np.array([[60_000] * 60, [60_000] * 60])
+    body = statistics.encode_joined(statistics.ordered(keys, values, T0, 60_000))
+    Rollup.objects.create(host=host, step_seconds=60, start_ms=T0, n_buckets=60, body=body)
+    roll_up(host, {gpus[0]: 90}, start_ms=T0 + 300_000, step_seconds=60)
+
+    assert account().total.joules == 59 * 60 + 90
+
+
 def test_the_api_answers_with_what_the_meters_showed(host, gpus, settings):
     settings.STEPWATT_TARIFF, settings.STEPWATT_CURRENCY = Tariff(0.5), "EUR"
     roll_up(host, {gpus[0]: KWH})

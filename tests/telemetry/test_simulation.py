@@ -93,6 +93,17 @@ def test_training_draws_what_the_board_may_and_idling_little(model):
     assert busy.gpu[0]["temperature_celsius"] > idle.gpu[0]["temperature_celsius"] + 20
 
 
+@pytest.mark.parametrize(
+    ("task", "code"),
+    [(Steady(PHASES["starve"]), 2), (Inference("1"), 3), (Nothing(), 0), (Nothing(is_reserved=True), 2)],
+    ids=["training", "inference", "idle", "reserved"],
+)
+def test_who_has_a_gpu_is_told(task, code):
+    watched = Watched(task)
+
+    assert {watched.tick()[0]["allocation"] for _ in range(5)} == {code}
+
+
 def test_heat_follows_power_with_inertia():
     watched = Watched(Steady(PHASES["compute"]))
     temperatures = [watched.tick()[0]["temperature_celsius"] for _ in range(120)]
