@@ -32,6 +32,7 @@ _DAY_STEP, _MONTH_STEP = 600, 14_400  # seconds: what the host's page takes for 
 _CLOSED_SECONDS = 1200  # an hour is compacted some minutes after its end
 _MINUTE_MS, _MONTH_MS = 60_000, 30 * DAY_MS
 _MOST_DIFFERENCE = 1e-6
+_PAGE = f"one host's page ({GPUS_PER_HOST} GPUs, {len(PAGE_METRICS)} metrics)"
 
 Ask = Callable[[int], str]  # from the number of the request to its path
 
@@ -46,7 +47,8 @@ def run() -> list[Figure]:
     """Return the figures. Raises BenchFailed."""
     end_ms = int((time.time() - _CLOSED_SECONDS) * 1000) // HOUR_MS * HOUR_MS
     with tempfile.TemporaryDirectory(prefix="stepwatt-bench-") as directory:
-        return [*_of_fleet(Path(directory) / "fleet", end_ms), *_of_host(Path(directory) / "host", end_ms)]
+        parts = {"fleet": _of_fleet, "host": _of_host, "month": _of_month}
+        return [figure for name, part in parts.items() for figure in part(Path(directory) / name, end_ms)]
 
 
 def _of_fleet(directory: Path, end_ms: int) -> list[Figure]:
@@ -65,23 +67,25 @@ def _of_fleet(directory: Path, end_ms: int) -> list[Figure]:
 
 
 def _of_host(directory: Path, end_ms: int) -> list[Figure]:
-    pieces = (piece for part in (query_data.host(end_ms), query_data.month(end_ms)) for piece in part)
-    with sides(directory, [HOST, MONTH], pieces, with_prometheus=False) as found:
+    with sides(directory, [HOST], query_data.host(end_ms), with_prometheus=False) as found:
         hour = partial(_window, end_ms, HOUR_MS, 7000)
         own = partial(_own_series, f"/api/v1/devices/GPU-{HOST}-3/series", METRICS, hour, 3700)
         gpu = _take_turns(found, own, partial(_range_query, f'{{uuid="GPU-{HOST}-3"}}', hour, 1))
         day = partial(_window, end_ms, DAY_MS, _MINUTE_MS)
-        month = partial(_window, end_ms, _MONTH_MS, 30 * _MINUTE_MS)
-        of_day = _take_turns(found, partial(_own_page, HOST, day), _page_query(HOST, day, _DAY_STEP))
-        of_month = _take_turns(found, partial(_own_page, MONTH, month), _page_query(MONTH, month, _MONTH_STEP))
+        page = _take_turns(found, partial(_own_page, HOST, day), _page_query(HOST, day, _DAY_STEP))
         disk = _of_disk(found)
-    page = f"one host's page ({GPUS_PER_HOST} GPUs, {len(PAGE_METRICS)} metrics)"
     return [
         *_beside(f"one GPU, 1 h at 1 s, {len(METRICS)} metrics", gpu, "VictoriaMetrics", TIMES_GPU),
-        *_beside(f"{page}, 24 h", of_day, "VictoriaMetrics", TIMES_PAGE),
-        *_beside(f"{page}, 30 d", of_month, "VictoriaMetrics", TIMES_PAGE),
+        *_beside(f"{_PAGE}, 24 h", page, "VictoriaMetrics", TIMES_PAGE),
         *disk,
     ]
+
+
+def _of_month(directory: Path, end_ms: int) -> list[Figure]:
+    with sides(directory, [MONTH], query_data.month(end_ms), with_prometheus=False) as found:
+        month = partial(_window, end_ms, _MONTH_MS, 30 * _MINUTE_MS)
+        page = _take_turns(found, partial(_own_page, MONTH, month), _page_query(MONTH, month, _MONTH_STEP))
+    return _beside(f"{_PAGE}, 30 d", page, "VictoriaMetrics", TIMES_PAGE)
 
 
 # What is asked -----------------------------------------------------------------------------------------------------
@@ -188,7 +192,7 @@ def _beside(name: str, times: dict[str, Times], peer: str, most: float) -> list[
 
 
 def _of_disk(found: Sides) -> list[Figure]:
-    """Return bytes per value of all that was loaded; both sides have merged what they could."""
+    """Return bytes per value of the host's day at 1 Hz; both sides have merged what they could."""
     n_values, sizes = found.server.calls("n_values"), found.server.calls("table_bytes")
     theirs = victoria.merged_bytes(found.victoria) / n_values if found.victoria else None
     name, unit = "disk after compaction", "bytes per value"
