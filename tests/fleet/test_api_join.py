@@ -11,7 +11,7 @@ from fleet import throttle
 from fleet.audit import Actor
 from fleet.enrolment import add_host
 from fleet.models import Event, EventKind, Host, JoinAttempt
-from telemetry import wire
+from telemetry import received, wire
 from tests.fleet.candidates import URL, Candidate
 from tests.fleet.test_api import check_error
 
@@ -71,7 +71,7 @@ def test_another_hosts_key_is_refused(token):
 def test_an_agent_whose_messages_could_not_be_read_is_refused(token, version):
     check_error(Candidate().join(token, wire_version=version), 400, "invalid", "wire_version")
 
-    assert Candidate().join(token, wire_version=wire.READ_VERSIONS[0]).status_code == 200
+    assert Candidate().join(token, wire_version=received.READ_VERSIONS[0]).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fleet.models import Host, Origin
 @pytest.fixture
 def broker(monkeypatch):
     monkeypatch.setattr(current_app.conf, "broker_write_url", "memory://")
+    monkeypatch.setattr(current_app.conf, "broker_transport", None)
 
 
 @pytest.fixture
