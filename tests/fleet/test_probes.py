@@ -14,7 +14,7 @@ from fleet.models import Host, Origin
 @pytest.fixture
 def broker(monkeypatch):
     monkeypatch.setattr(current_app.conf, "broker_write_url", "memory://")
-    monkeypatch.setattr(current_app.conf, "broker_transport", None)
+    monkeypatch.setitem(current_app.conf, "broker_transport", "memory")
 
 
 @pytest.fixture
