@@ -5,9 +5,9 @@ Devices are those that figures speak of: a host's accelerators, or its CPUs wher
 meter shows: of a host with a node meter that, of another its devices. PUE, the building's own use, comes on top once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -101,19 +101,29 @@ class Accounts:
 
 
 def accounts(
-    devices: Sequence[Device], start_ms: int, end_ms: int, *, scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo
-) -> Accounts:
+    devices: Sequence[Device], start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates,
+    zone: ZoneInfo,
+) -> Accounts:  # fmt: skip
     """Return the accounts of the devices' hosts over the whole minutes of the span.
 
     `group_by` is "" for none, host, device, cluster, model, day (of `zone`), or label:<key>. Cost and CO₂ are those of the
     group's share in what the meters show; a group within a host (a device, a model) has those of its own energy.
     """
-    start_ms, end_ms = start_ms // 60_000 * 60_000, -(-end_ms // 60_000) * 60_000
+    start_ms, end_ms = whole_minutes(start_ms, end_ms)
     book = _Book(devices, scope, group_by, rates, zone)
-    book.expect((end_ms - start_ms) / 1000)
-    for rows in energy_rows.read(sorted({device.host_id for device in devices}), start_ms, end_ms):
+    book.expect(start_ms, end_ms)
+    # A band of the tariff, or a day of a time zone, may begin within an hour: quarters tell, as long as they are kept.
+    is_finer = group_by == "day" or (rates.tariff is not None and bool(rates.tariff.bands))
+    kept_from_ms = int((now.timestamp() - settings.STEPWATT_RETENTION_15M) * 1000)
+    host_ids = sorted({device.host_id for device in devices})
+    for rows in energy_rows.read(host_ids, start_ms, end_ms, quarters_from_ms=kept_from_ms if is_finer else None):
         book.enter(rows)
     return book.closed()
+
+
+def whole_minutes(start_ms: int, end_ms: int) -> tuple[int, int]:
+    """Return the span of all minutes that the span touches."""
+    return start_ms // 60_000 * 60_000, -(-end_ms // 60_000) * 60_000
 
 
 def counted_of(devices: Iterable[Device]) -> list[Device]:
@@ -139,11 +149,22 @@ class _Book:
         self._group_by, self._rates, self._zone = group_by, rates, zone
         self._total, self._groups = Account(""), dict[str, Account]()
 
-    def expect(self, seconds: float) -> None:
+    def expect(self, start_ms: int, end_ms: int) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
+        seconds = (end_ms - start_ms) / 1000
         for device in self._scoped.values():
-            for account in self._accounts(device, ""):
+            for account in [self._total] if self._group_by == "day" else self._accounts(device, ""):
                 account.asked_seconds += seconds
+        for day, day_seconds in self._days(start_ms, end_ms) if self._group_by == "day" else ():
+            self._groups.setdefault(day, Account(day)).asked_seconds += day_seconds * len(self._scoped)
+
+    def _days(self, start_ms: int, end_ms: int) -> Iterator[tuple[str, float]]:
+        """Yield each day of the span, in the zone, with the seconds of the span that lie in it."""
+        at = datetime.fromtimestamp(start_ms / 1000, self._zone)
+        while (at_ms := round(at.timestamp() * 1000)) < end_ms:
+            midnight = datetime.combine(at.date() + timedelta(days=1), time(), self._zone)
+            yield at.date().isoformat(), (min(round(midnight.timestamp() * 1000), end_ms) - at_ms) / 1000
+            at = midnight
 
     def enter(self, rows: EnergyRows) -> None:
         if self._group_by != "day":
@@ -172,13 +193,14 @@ class _Book:
                     self._charge(self._group(self._scoped[pk]), rows, (rows.measured + rows.estimated)[place])
 
     def _charge_host(self, rows: EnergyRows, owners: Sequence[int], day: str) -> None:
-        """Charge each bucket by the node's meter where it covers most of it, else by the devices."""
+        """Charge each bucket by the node's meter where it covers most of what the devices do, else by the devices."""
         nodes = [place for place, pk in enumerate(owners) if pk in self._nodes]
         counted = [place for place, pk in enumerate(owners) if pk in self._counted]
         if not nodes and not counted:
             return
         joules = rows.measured + rows.estimated
-        is_metered = rows.covered_seconds[nodes].sum(axis=0) > rows.step_ms / 2000
+        by_meter = rows.covered_seconds[nodes].sum(axis=0)
+        is_metered = (by_meter > 0) & (by_meter >= rows.covered_seconds[counted].max(axis=0, initial=0) / 2)
         drawn = np.where(is_metered, joules[nodes].sum(axis=0), joules[counted].sum(axis=0))
         pk = owners[(nodes + counted)[0]]
         device = self._nodes.get(pk) or self._counted[pk]

@@ -135,12 +135,13 @@ class IdleAnswer(Schema):
 def energy(request: HttpRequest, asked: Query[EnergyQuestion]) -> EnergyAnswer:
     """Account for energy: joules, kWh, cost and CO₂, in all and by group."""
     _check(asked.group_by)
-    start_ms, end_ms = asked.milliseconds(timezone.now())
+    now = timezone.now()
+    start_ms, end_ms = accounts.whole_minutes(*asked.milliseconds(now))
     rates = Rates.of_settings()
     zone = rates.tariff.zone if rates.tariff else ZoneInfo("UTC")
     devices = list(Device.objects.select_related("host"))
     found = accounts.accounts(
-        devices, start_ms, end_ms, scope=asked.scope, group_by=asked.group_by, rates=rates, zone=zone
+        devices, start_ms, end_ms, now, scope=asked.scope, group_by=asked.group_by, rates=rates, zone=zone
     )
     return EnergyAnswer(
         start=datetime.fromtimestamp(start_ms / 1000, UTC),

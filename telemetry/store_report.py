@@ -11,11 +11,12 @@ from django.db.models import Count, Max, Sum
 from telemetry import disk_limit
 from telemetry.models import MaintenanceRun, SetAside, TableFigures
 
+_ROLLUPS = ("STEPWATT_RETENTION_1M", "STEPWATT_RETENTION_15M", "STEPWATT_RETENTION_1H")
 _TABLES = {
     "telemetry_storedbatch": ("Batches as they came", "STEPWATT_RETENTION_RAW"),
     "telemetry_chunk": ("Samples, by device and hour", "STEPWATT_RETENTION_RAW"),
-    "telemetry_rollup": ("Statistics of devices", "STEPWATT_RETENTION_1M"),
-    "telemetry_grouprollup": ("Statistics of groups", "STEPWATT_RETENTION_1M"),
+    "telemetry_rollup": ("Statistics of devices", *_ROLLUPS),
+    "telemetry_grouprollup": ("Statistics of groups", *_ROLLUPS),
     "telemetry_setaside": ("Set aside", "STEPWATT_RETENTION_RAW"),
 }
 # Which entry of the beat's schedule runs each kind of upkeep.
@@ -25,7 +26,7 @@ _UPKEEP = "telemetry.retire"
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`kept` says how long, in the setting's words; `figures` is None before the first counting."""
+    """`kept` says how long, and by which settings; `figures` is None before the first counting."""
 
     label: str
     figures: TableFigures | None
@@ -35,8 +36,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Upkeep:
+    """`next_at` is None where nothing is scheduled. Where it has passed it is due: not every run that finds nothing is noted."""
+
     run: MaintenanceRun
     next_at: datetime | None
+    is_due: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +60,27 @@ class StoreReport:
     aside: list[Aside]
 
 
-def report() -> StoreReport:
+def report(now: datetime) -> StoreReport:
     figures = {row.table: row for row in TableFigures.objects.all()}
     return StoreReport(
         fill=disk_limit.fill(),
         tables=[_table(name, figures.get(name)) for name in _TABLES],
-        upkeep=[Upkeep(run, _next(run)) for run in MaintenanceRun.objects.order_by("name")],
+        upkeep=[_upkeep(run, now) for run in MaintenanceRun.objects.order_by("name")],
         aside=_aside(),
     )
 
 
 def _table(name: str, figures: TableFigures | None) -> Table:
-    label, setting = _TABLES[name]
+    label, *names = _TABLES[name]
     oldest_ms = figures.oldest_ms if figures else None
     oldest = None if oldest_ms is None else datetime.fromtimestamp(oldest_ms / 1000, UTC)
-    return Table(label, figures, oldest, f"{getattr(settings, setting) / 86_400:g} days ({setting})")
+    days = ", ".join(f"{getattr(settings, setting) / 86_400:,.4g}" for setting in names)
+    return Table(label, figures, oldest, f"{days} days ({', '.join(names)})")
+
+
+def _upkeep(run: MaintenanceRun, now: datetime) -> Upkeep:
+    next_at = _next(run)
+    return Upkeep(run, next_at, is_due=next_at is not None and next_at <= now)
 
 
 def _next(run: MaintenanceRun) -> datetime | None:

@@ -33,14 +33,19 @@ class EnergyRows(NamedTuple):
         return EnergyRows(self.device_ids, self.starts_ms[places], self.step_ms, *parts)
 
 
-def read(host_ids: Sequence[int], start_ms: int, end_ms: int) -> Iterator[EnergyRows]:
-    """Yield the energy of whole minutes with start ≤ minute < end; every minute of a device stands in one row."""
+def read(
+    host_ids: Sequence[int], start_ms: int, end_ms: int, *, quarters_from_ms: int | None = None
+) -> Iterator[EnergyRows]:
+    """Yield the energy of whole minutes with start ≤ minute < end; every minute of a device stands in one row.
+
+    From `quarters_from_ms` on whole hours come by their quarters: for what changes within an hour.
+    """
     first, last = whole_hours(start_ms, end_ms)
-    spans = (
-        [(3600, first, last), (60, start_ms, first), (60, last, end_ms)] if first < last else [(60, start_ms, end_ms)]
-    )
-    for step_seconds, begin, end in spans:
-        yield from _rows(host_ids, step_seconds, begin, end)
+    cut = last if quarters_from_ms is None else min(max(-(-quarters_from_ms // HOUR_MS) * HOUR_MS, first), last)
+    inner = [(3600, first, cut), (900, cut, last)]
+    spans = [*inner, (60, start_ms, first), (60, last, end_ms)] if first < last else [(60, start_ms, end_ms)]
+    for step, begin, end in spans:
+        yield from _rows(host_ids, step, begin, end)
 
 
 def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:

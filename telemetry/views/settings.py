@@ -16,7 +16,7 @@ from telemetry.store_report import report
 @require_safe
 def settings_page(request: HttpRequest) -> HttpResponse:
     context = {
-        "store": report(),
+        "store": report(timezone.now()),
         "tariff": settings.STEPWATT_TARIFF,
         "currency": settings.STEPWATT_CURRENCY,
         "grams_co2_per_kwh": settings.STEPWATT_GRAMS_CO2_PER_KWH,

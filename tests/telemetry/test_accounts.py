@@ -24,8 +24,13 @@ FREE = Rates(None, None, None)
 KWH = 3_600_000.0
 
 
-def roll_up(host, joules, *, start_ms=T0, step_seconds=3600, estimated=False, covered=1.0):
-    """Store one bucket of energy, {device: joules}."""
+def roll_up(host, joules, *, start_ms=T0, step_seconds=3600, estimated=False, covered=1.0, quarters=None):
+    """Store one bucket of energy, {device: joules}; an hour with its quarters, all alike where none are given."""
+    if step_seconds == 3600 and quarters is None:
+        quarters = [{device: each / 4 for device, each in joules.items()}] * 4
+    for at, quarter in enumerate(quarters or ()):
+        start = start_ms + 900_000 * at
+        roll_up(host, quarter, start_ms=start, step_seconds=900, estimated=estimated, covered=covered)
     kind = Field.ESTIMATED_MILLIJOULES if estimated else Field.MEASURED_MILLIJOULES
     rows = [((ENERGY, kind, 0, device.pk), round(each * 1000)) for device, each in joules.items()]
     seconds = round(covered * step_seconds * 1000)
@@ -38,8 +43,9 @@ def roll_up(host, joules, *, start_ms=T0, step_seconds=3600, estimated=False, co
 def account(*, hours=1, scope=Scope.DEVICE, group_by="", rates=FREE, start_ms=T0):
     devices = list(Device.objects.select_related("host"))
     end_ms = start_ms + round(hours * HOUR_MS)
+    now = datetime.fromtimestamp(end_ms / 1000, UTC)
     return accounts.accounts(
-        devices, start_ms, end_ms, scope=scope, group_by=group_by, rates=rates, zone=ZoneInfo("UTC")
+        devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=ZoneInfo("UTC")
     )
 
 
@@ -148,6 +154,30 @@ def test_groups_share_the_total_out(host, gpus, group_by, expected):
 
     assert {group.key: group.joules for group in found.groups} == expected
     assert found.total.joules == 350
+
+
+def test_half_an_hour_is_charged_by_the_meter_whether_its_hour_is_made_or_not(host, gpus):
+    node = make_device(host, 0, kind=DeviceKind.NODE, uuid="NODE-a")
+    roll_up(host, {gpus[0]: KWH, node: 2 * KWH}, covered=0.4)
+
+    total = account(rates=Rates(Tariff(0.5), None, None)).total
+
+    assert (total.cost, total.priced_by) == (1.0, {Scope.NODE})
+
+
+def test_a_band_that_begins_within_an_hour_holds_from_then_on(host, gpus):
+    roll_up(host, {gpus[0]: 4 * KWH}, quarters=[{gpus[0]: joules} for joules in (0, 0, 0, 4 * KWH)])
+    late = Tariff(0.1, bands=(Band(frozenset(range(7)), 12 * 60 + 45, 13 * 60, 1.0),))
+
+    assert account(rates=Rates(late, None, None)).total.cost == pytest.approx(4)
+
+
+def test_each_day_knows_how_much_of_it_is_covered(host, gpus):
+    roll_up(host, {gpus[0]: 100, gpus[1]: 100}, start_ms=T0 + 11 * HOUR_MS, step_seconds=900)
+
+    found = account(start_ms=T0 + 11 * HOUR_MS, hours=2, group_by="day")
+
+    assert [(day.key, day.asked_seconds) for day in found.groups] == [("2026-11-20", 7200), ("2026-11-21", 7200)]
 
 
 def test_minutes_stand_in_at_both_ends_and_for_hours_that_are_not_made(host, gpus):
