@@ -76,6 +76,8 @@ def quantity(value: float | None, unit: str) -> Quantity:
     rounded = abs(_significant(value, _DIGITS))
     starts = [start for start, _ in ladder]
     rung = max((i for i, start in enumerate(starts) if rounded >= start), default=0)
+    if rounded == 0 and 1 in starts:  # nothing is as little in any unit: it is told in the base unit
+        rung = starts.index(1)
     start, name = ladder[rung]
     return Quantity(number(value / _SIZES.get((unit, name), start)), name)
 

@@ -23,11 +23,11 @@ def send_due(now: datetime) -> int:
     """Send what hosts have not been told yet, at most once to each in 15 s; returns how many were sent.
 
     `acknowledged_at` becomes the `changed_at` that was told, not the time of telling: a group of batches that was begun
-    before and is committed afterwards differs from it, and is told next time.
+    before and is committed afterwards differs from it, and is told next time. One that lies well ahead was told before the
+    server's clock was set back; nearer ones may be another machine's clock.
     """
-    due = AcceptedSequences.objects.filter(
-        Q(acknowledged_at=None) | (~Q(acknowledged_at=F("changed_at")) & Q(acknowledged_at__lte=now - EVERY))
-    )
+    is_time = Q(acknowledged_at__lte=now - EVERY) | Q(acknowledged_at__gt=now + EVERY)
+    due = AcceptedSequences.objects.filter(Q(acknowledged_at=None) | (~Q(acknowledged_at=F("changed_at")) & is_time))
     rows = list(due.exclude(host__origin=Origin.IMPORTED).select_related("host").order_by("pk"))
     n_sent = 0
     for first in range(0, len(rows), _AT_ONCE):

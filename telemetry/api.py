@@ -87,8 +87,7 @@ class Cluster(Schema):
 def summary(request: HttpRequest, asked: Query[Cluster]) -> Summary:
     """Show what the first screen's tiles and attention list show."""
     state = queries.fleet_state(timezone.now(), cluster=asked.cluster)
-    power_watts = queries.total(device.values.get("power_draw_watts") for device in state.reporting)
-    return Summary.of(state, queries.attention(state), power_watts)
+    return Summary.of(state, queries.attention(state))
 
 
 class MapQuestion(Cluster):

@@ -13,7 +13,10 @@ from telemetry.queries import Attention, DeviceState, FleetState, HostState
 
 
 class Reading(Schema):
-    """A value in its unit, or null with the reason: the catalogue's, `silent`, `not_offered` or `incomplete`."""
+    """A value in its unit, or null with the reason: the catalogue's, `silent`, `not_offered`, or `incomplete`.
+
+    A sum that is `incomplete` may stand with its value: it is over those of the counted devices that give one.
+    """
 
     value: float | None
     unit: str
@@ -197,7 +200,7 @@ class Summary(Schema):
     attention: list[AttentionItem]
 
     @classmethod
-    def of(cls, state: FleetState, attention: list[Attention], power_watts: float | None) -> "Summary":
+    def of(cls, state: FleetState, attention: list[Attention]) -> "Summary":
         means = [catalog.BY_NAME[name] for name in ("gpu_utilization_ratio", "temperature_celsius")]
         silent = not state.reporting
         return cls(
@@ -208,10 +211,19 @@ class Summary(Schema):
             origins=sorted(state.origins),
             readings={
                 **{metric.name: _mean(state.mean(metric.name), metric, is_silent=silent) for metric in means},
-                "power_draw_watts": _summed(power_watts, is_silent=silent),
+                "power_draw_watts": _power(state),
             },
             attention=[AttentionItem.of(item) for item in attention],
         )
+
+
+def _power(state: FleetState) -> Reading:
+    """Return the power of the counted devices that give it, as the first screen does; `incomplete` where some do not."""
+    known = state.known_power_watts
+    if not known:
+        return Reading(value=None, unit="watts", reason="not_offered" if state.reporting else "silent")
+    is_whole = len(known) == len(state.counted)
+    return Reading(value=sum(known), unit="watts", reason=None if is_whole else "incomplete")
 
 
 def _mean(value: float | None, metric: Metric, *, is_silent: bool) -> Reading:

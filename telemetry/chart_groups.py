@@ -16,6 +16,7 @@ from telemetry.store.read import Bucketed, BucketedMetric, column
 from telemetry.store.samples import Floats
 from telemetry.traces import Trace
 
+_COVERED = 0.9  # of what a bucket beside holds, less one sample: uneven beats
 _SERIES = ("s1", "s4", "s3", "s2", "s5", "s6")
 
 
@@ -90,12 +91,17 @@ def _levels(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:
     found = block.of(uuid, metric)
     if catalog.BY_NAME[metric].kind is not Kind.COUNTER:
         return found
-    rate = _rate(found.increase, block.step_seconds)
+    rate = _rate(found, block.step_seconds)
     return BucketedMetric(rate, rate, rate)
 
 
-def _rate(increase: Floats, step_seconds: float) -> Floats:
-    """Return growth per second. A bucket beside a gap, and the newest one, are covered in part: their rate would be too low."""
-    known = np.concatenate(([False], ~np.isnan(increase), [False]))
-    rate: Floats = np.where(known[:-2] & known[2:], increase / step_seconds, np.nan)
+def _rate(found: BucketedMetric, step_seconds: float) -> Floats:
+    """Return growth per second, unknown where a bucket is covered in part: its rate would be too low.
+
+    So are a bucket beside a gap, the newest one, and one of clearly fewer samples than the bucket before or after.
+    """
+    grew = np.concatenate(([np.nan], found.grew, [np.nan]))
+    before, after = grew[:-2], grew[2:]
+    is_whole = found.grew >= _COVERED * np.maximum(before, after) - 1  # False beside NaN
+    rate: Floats = np.where(is_whole, found.increase / step_seconds, np.nan)
     return rate

@@ -20,7 +20,7 @@ from itertools import chain
 from operator import sub
 from typing import Any
 
-import zstandard
+from telemetry.frames import Compressor
 
 MAX_CELLS = 2_000_000  # bounds what a foreign message can make the server allocate
 _LEVEL = 3  # higher ones find a hundredth more, in twice the time
@@ -28,7 +28,7 @@ BLOCK_HEAD = struct.Struct("<HHBB")  # ticks, metrics, bytes of a first reading,
 WIDTHS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 # Without the frame's checksum: the envelope's signature covers it all.
-_compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True, write_checksum=False)
+_compressor = Compressor(_LEVEL)
 
 Series = Sequence[int | None]
 Row = tuple[int, int, Sequence[Any]]  # metric number, place of the device, readings without a gap
@@ -57,7 +57,7 @@ def encode(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
                 parts.setdefault(ticks, []).append((number, place, [readings[tick] for tick in ticks]))
     found = [_put_block(whole, b"", n_devices)] if whole else []
     found += [_put_block(series, _bits(ticks, n_ticks), n_devices) for ticks, series in parts.items()]
-    return bytes(_compressor.compress(b"".join(found)))
+    return _compressor.compress(b"".join(found))
 
 
 def _put_block(series: list[Row], tick_bits: bytes, n_devices: int) -> bytes:

@@ -15,6 +15,7 @@ import msgpack
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from telemetry.fields import shown
 from telemetry.wire import HOST_NAME, MAX_BYTES, MessageInvalid, integer, matching, read_message
 
 VERSION = 1
@@ -72,7 +73,7 @@ def read(payload: bytes) -> Envelope:
     """Return the envelope, unverified. Raises MessageInvalid."""
     message = read_message(payload, MAX_ENVELOPE_BYTES, max_parts=1, max_length=_MAX_FIELDS)  # nobody has signed yet
     if message.get("v") != VERSION:
-        raise MessageInvalid(f"v: expected an envelope of version {VERSION}, found {message.get('v')!r}")
+        raise MessageInvalid(f"v: expected an envelope of version {VERSION}, found {shown(message.get('v'))}")
     parts = {name: message.get(name) for name in ("body", "nonce", "sig")}
     if not all(isinstance(part, bytes) for part in parts.values()):
         raise MessageInvalid("body, nonce, sig: expected bytes")

@@ -13,6 +13,7 @@ _MAX_LENGTH = 100_000  # of one list or map; the longest are the rows of what is
 _MAX_PARTS = 250_000  # lists and maps in all: an empty one is one byte there and a hundred here
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LARGEST = 2**62
+_MAX_SHOWN = 100  # characters: what is refused goes into the log, and anybody may send it
 
 
 class MessageInvalid(ValueError):
@@ -72,8 +73,13 @@ def text(value: object, name: str, limit: int = 500) -> str:
 def matching(message: dict[str, Any], name: str, pattern: re.Pattern[str]) -> str:
     value = message.get(name)
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise MessageInvalid(f"{name}: {value!r} does not match {pattern.pattern}")
+        raise MessageInvalid(f"{name}: {shown(value)} does not match {pattern.pattern}")
     return value
+
+
+def shown(value: object) -> str:
+    """Return what a refusal says of a foreign value."""
+    return repr(value)[:_MAX_SHOWN]
 
 
 def integer(value: object, name: str) -> int:

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 from celery import Celery, Task
 from kombu.message import Message
 
+from telemetry.not_now import NotNow
+
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
@@ -19,8 +21,8 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 class GroupTask(Task):  # type: ignore[misc]  # Celery brings no types
     """A task of one argument, whose `handle` takes those of many messages.
 
-    `handle(payloads)` returns when all are stored. It raises one of `not_now` where it is to be tried again later; after
-    anything else each message is handled alone, and one that cannot be is logged and dropped.
+    `handle(payloads)` returns when all are stored. It raises NotNow, or one of `not_now`, where it is to be tried again
+    later; after anything else each message is handled alone, and one that cannot be is logged and dropped.
     """
 
     abstract = True
@@ -70,18 +72,23 @@ class Collector:
         self._timer = self._consumer.timer.call_after(seconds, self._on_time)
 
     def _on_time(self) -> None:
+        """Raises what `take_waiting` raises; what had come is handled all the same."""
         take_waiting = getattr(self._waiting[0][0].channel, "take_waiting", None) if self._waiting else None
-        if take_waiting and not self._pause_seconds:
-            take_waiting()
-        self._timer = None
-        self._flush()
+        rung = self._timer
+        try:
+            if take_waiting and not self._pause_seconds:
+                take_waiting()
+        finally:
+            if self._timer is rung:  # else what was taken filled a group that has to wait, and its next try is due later
+                self._timer = None
+                self._flush()
 
     def _flush(self) -> None:
         while self._waiting:
             group = self._waiting[: self._task.most_messages]
             try:
                 self._handle([payload for _, payload in group])
-            except self._task.not_now as error:
+            except (NotNow, *self._task.not_now) as error:
                 self._pause_seconds = min(2 * self._pause_seconds or FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
                 words = "%d messages to %s wait: %s; next try in %.1f s"
                 logger.warning(words, len(self._waiting), self._task.name, error, self._pause_seconds)
@@ -94,7 +101,7 @@ class Collector:
     def _handle(self, payloads: Sequence[Any]) -> None:
         try:
             self._task.handle(payloads)
-        except self._task.not_now:
+        except (NotNow, *self._task.not_now):
             raise
         except Exception:
             if len(payloads) == 1:

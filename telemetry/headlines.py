@@ -46,9 +46,17 @@ def _reporting(state: FleetState) -> Headline:
         value=len(state.reporting),
         unit="count",
         of=units.count(len(state.counted)),
-        note=", ".join(wrong) or (f"{n_unread:,} without a reading" if n_unread else "all healthy"),
+        note=", ".join(wrong) or (f"{n_unread:,} without a reading" if n_unread else _of_hosts(state)),
         href="/hosts/",
     )
+
+
+def _of_hosts(state: FleetState) -> str:
+    """Return what is wrong with hosts whose devices are well, such as an alert of their agent or clock."""
+    words = {Health.CRIT: "critical", Health.WARN: "warning"}
+    counts = {word: sum(host.health is health for host in state.hosts) for health, word in words.items()}
+    wrong = [f"{n:,} {'host' if n == 1 else 'hosts'} {word}" for word, n in counts.items() if n]
+    return ", ".join(wrong) or "all healthy"
 
 
 def _utilisation(state: FleetState) -> Headline:

@@ -4,7 +4,7 @@ Messages come in groups, and a group is one transaction: whatever order, split o
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from django.conf import settings
@@ -12,7 +12,9 @@ from django.db import transaction
 
 from fleet import events
 from fleet.models import EventKind, Host
-from telemetry import authentic, inventory, received, reported
+from telemetry import authentic, inventory, misfit, received, reported
+from telemetry.models import SetAside
+from telemetry.not_now import NotNow
 from telemetry.store import accept
 from telemetry.store.arrival import Arrival, Fate
 from telemetry.wire import INGEST_TASK, Batch, MessageInvalid
@@ -20,16 +22,22 @@ from telemetry.wire import INGEST_TASK, Batch, MessageInvalid
 logger = logging.getLogger(__name__)
 
 FUTURE_MS = 60_000  # a clock further ahead than this is wrong
+CLOCK_AHEAD = "the host's clock was"  # so begins the reason of what is set aside for it
+_FEWEST_HOSTS = 3  # of whose clocks it can be said which one is wrong
 
 
 def ingest_group(payloads: Sequence[bytes], now: datetime) -> None:
-    """Store what these messages of agents bring. What is refused is logged, and an event where somebody forged it."""
+    """Store what these messages of agents bring. What is refused is logged, and an event where somebody forged it.
+
+    Raises NotNow where the server's own clock seems slow: what is set aside for it would be told as stored.
+    """
     arrivals = []
     for host, body in authentic.admit_all(payloads, INGEST_TASK, now):
         try:
             arrivals.append(_arrival(host, body, now))
         except MessageInvalid as error:
             logger.warning("a batch was refused: %s", error)
+    _check_own_clock(arrivals, now)
     if arrivals:
         _store(arrivals, now)
 
@@ -37,25 +45,62 @@ def ingest_group(payloads: Sequence[bytes], now: datetime) -> None:
 def ingest(host: Host, body: bytes, now: datetime) -> bool:
     """Store a batch that `host` sent; False where none of it becomes a sample: it was stored before, or is set aside.
 
-    Raises MessageInvalid.
+    Raises MessageInvalid where it has no name under which it could be set aside.
     """
     arrival = _arrival(host, body, now)
     _store([arrival], now)
     return arrival.fate is Fate.STORED
 
 
+@transaction.atomic
+def take_back(host: Host, rows: Iterable[SetAside], now: datetime) -> int:
+    """Store those of a host's batches that were set aside for its clock and are not ahead any more; return how many.
+
+    For batches that came while the server's own clock was slow. What is too old by now stays where it is.
+    """
+    arrivals = {}
+    for row in rows:
+        arrival = _arrival(host, bytes(row.body), now)
+        if row.reason.startswith(CLOCK_AHEAD) and not arrival.aside:
+            arrivals[row.pk] = arrival
+    taken = accept.take_back(host, arrivals, now)
+    _know(taken, now)
+    return len(taken)
+
+
 def _arrival(host: Host, body: bytes, now: datetime) -> Arrival:
-    batch, parts = received.read(body)
+    try:
+        batch, parts = received.read(body)
+    except MessageInvalid as error:
+        batch, parts = misfit.named(body), []
+        aside = f"it does not fit: {error}"[:200]
+        logger.warning("a batch of %s was set aside: %s", host.name, error)
+    else:
+        aside = _why_aside(batch, now)
     if batch.host != host.name:
         raise MessageInvalid(f"host: {host.name} sent a message that names {batch.host}")
-    return Arrival(host, batch, parts, body, aside=_why_aside(batch, now))
+    return Arrival(host, batch, parts, body, aside)
+
+
+def _check_own_clock(arrivals: Sequence[Arrival], now: datetime) -> None:
+    """Raise NotNow where of several hosts most are ahead by more than a minute: then it is the server that is behind."""
+    newest_ms: dict[int, int] = {}
+    for each in arrivals:
+        newest_ms[each.host.pk] = max(each.batch.times_ms[-1], newest_ms.get(each.host.pk, 0))
+    ahead_ms = sorted(ms - now.timestamp() * 1000 for ms in newest_ms.values())
+    n_ahead = sum(ms > FUTURE_MS for ms in ahead_ms)
+    if len(ahead_ms) >= _FEWEST_HOSTS and n_ahead > len(ahead_ms) / 2:
+        amount = f"{ahead_ms[len(ahead_ms) // 2] / 1000:.0f} s"
+        raise NotNow(
+            f"the server's own clock seems slow: of {len(ahead_ms)} hosts {n_ahead} are ahead of it, half by {amount} or more"
+        )
 
 
 def _why_aside(batch: Batch, now: datetime) -> str:
     """Return why the batch can be no part of any figure, "" where it can."""
     ahead_seconds = batch.times_ms[-1] / 1000 - now.timestamp()
     if ahead_seconds * 1000 > FUTURE_MS:
-        return f"the host's clock was {ahead_seconds:.0f} s ahead of the server's"
+        return f"{CLOCK_AHEAD} {ahead_seconds:.0f} s ahead of the server's"
     if -ahead_seconds > settings.STEPWATT_RETENTION_RAW:
         return f"its samples were {-ahead_seconds / 86_400:.1f} days old when it came, older than samples are kept"
     return ""
@@ -64,20 +109,24 @@ def _why_aside(batch: Batch, now: datetime) -> str:
 @transaction.atomic
 def _store(arrivals: Sequence[Arrival], now: datetime) -> None:
     accept.accept(arrivals, now)
-    stored = [arrival for arrival in arrivals if arrival.fate is Fate.STORED]
-    inventory.know([(each.host, each.batch.devices) for each in stored], now)
-    for arrival in stored:
-        inventory.know_host(arrival.host, arrival.batch, arrival.tells)
-        if arrival.batch.events:
-            reported.record_events(arrival.host, arrival.batch, now)
+    _know([arrival for arrival in arrivals if arrival.fate is Fate.STORED], now)
     for arrival in arrivals:
         _note_clock(arrival, now)
         _note_clone(arrival, now)
 
 
+def _know(stored: Sequence[Arrival], now: datetime) -> None:
+    """Keep what stored batches say of their hosts, and what they report."""
+    inventory.know([(each.host, each.batch.devices) for each in stored], now)
+    for arrival in stored:
+        inventory.know_host(arrival.host, arrival.batch, arrival.tells)
+        if arrival.batch.events:
+            reported.record_events(arrival.host, arrival.batch, now)
+
+
 def _note_clock(arrival: Arrival, now: datetime) -> None:
     ahead_seconds = arrival.batch.times_ms[-1] / 1000 - now.timestamp()
-    if arrival.fate is Fate.SET_ASIDE and ahead_seconds > 0:
+    if arrival.fate is Fate.SET_ASIDE and arrival.aside.startswith(CLOCK_AHEAD):
         text = f"{arrival.host.name}'s clock is {ahead_seconds:.0f} s ahead of the server's: what it sends is set aside"
         events.record(EventKind.CLOCK_WRONG, now, text, host=arrival.host)
 

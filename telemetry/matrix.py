@@ -14,6 +14,8 @@ from telemetry import catalog
 from telemetry.codec import BLOCK_HEAD, MAX_CELLS, WIDTHS, BlockInvalid
 
 _MAX_BYTES = 10 * MAX_CELLS
+_LARGEST = 2**62  # of two such the sum and the difference fit into 64 bits: a sum that ran over is beyond it too
+_TOO_LARGE = "a reading of 2**62 steps or more"
 
 Steps = NDArray[np.int64]
 
@@ -104,7 +106,10 @@ def _parts(reader: _Reader, n_devices: int, n_ticks: int) -> Iterator[Part]:
         numbers, steps = metrics[rows], np.empty((n_series, n_present), np.int64)
         steps[:, 0] = _summed_by_metric(reader.integers(first_bytes, n_series), numbers)
         steps[:, 1:] = reader.integers(difference_bytes, n_series * (n_present - 1)).reshape(n_series, -1)
-        yield Part(numbers, places, ticks, steps.cumsum(axis=1))
+        summed: Steps = steps.cumsum(axis=1)
+        if summed.max() >= _LARGEST or summed.min() <= -_LARGEST:
+            raise BlockInvalid(_TOO_LARGE)
+        yield Part(numbers, places, ticks, summed)
 
 
 def _summed_by_metric(differences: Steps, numbers: NDArray[np.int64]) -> Steps:
@@ -119,12 +124,17 @@ def _summed_by_metric(differences: Steps, numbers: NDArray[np.int64]) -> Steps:
 
 
 def of_columns(columns: Mapping[str, Sequence[Sequence[float | None]]]) -> list[Part]:
-    """Return the readings of a batch's columns, in base units, as matrices: one part for each set of ticks."""
+    """Return the readings of a batch's columns, in base units, as matrices: one part for each set of ticks.
+
+    Raises BlockInvalid where a reading is too large.
+    """
     parts: dict[tuple[int, ...], list[tuple[int, int, list[int]]]] = {}
     for metric in catalog.METRICS:
         for place, readings in enumerate(columns.get(metric.name, ())):
             ticks = tuple(tick for tick, value in enumerate(readings) if value is not None)
             steps = [in_steps(value, metric.resolution) for value in readings if value is not None]
+            if any(abs(value) >= _LARGEST for value in steps):
+                raise BlockInvalid(_TOO_LARGE)
             if ticks:
                 parts.setdefault(ticks, []).append((metric.number, place, steps))
     return [

@@ -6,12 +6,14 @@ Values are in base units. What is absent is left out of `values` and stands in `
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from django.db.models import Q
 
 from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin, Severity
 from telemetry.catalog import AbsentReason
-from telemetry.health import Health, alerts, is_read, judge, rules
+from telemetry.health import Finding, Health, alerts, gravest, is_read, judge, rules
+from telemetry.health.gravest import Gravest
 from telemetry.store import latest as newest
 from telemetry.wire import DeviceProcess
 
@@ -146,6 +148,11 @@ class FleetState:
         values = [d.values[metric] for d in self.reporting if metric in d.values]
         return sum(values) / len(values) if values else None
 
+    @property
+    def known_power_watts(self) -> list[float]:
+        """The power of each counted device that gives it."""
+        return [d.values["power_draw_watts"] for d in self.counted if "power_draw_watts" in d.values]
+
     def count(self, health: Health) -> int:
         return sum(d.health is health for d in self.counted)
 
@@ -194,7 +201,7 @@ def total(values: Iterable[float | None]) -> float | None:
 
 
 def fleet_state(now: datetime, *, cluster: str = "") -> FleetState:
-    """Return every host with its devices, by name. Four queries, whatever the size of the fleet."""
+    """Return every host with its devices, by name. Five queries, whatever the size of the fleet."""
     hosts = Host.objects.filter(cluster=cluster) if cluster else Host.objects.all()
     return FleetState(now, _states(list(hosts.prefetch_related("devices")), now), cluster)
 
@@ -239,15 +246,21 @@ def _attention(events: Sequence[Event]) -> Attention:
     return Attention(health, f"{where}: {text}", detail, first.first_at, url, first.acknowledged_by)
 
 
-_GRAVITY = {Health.OK: 0, Health.SILENT: 1, Health.WARN: 2, Health.CRIT: 3}
 _STALE = timedelta(seconds=30)  # apart from the other devices of its host, by the host's own clock
 _USERS_KNOWN = timedelta(minutes=1)
 _XID_RECENT = timedelta(hours=1)  # an XID says that something happened, not that it still holds
 
 
 def _states(hosts: list[Host], now: datetime) -> list[HostState]:
-    latest, xids = newest.of_hosts(hosts), _recent_xids(hosts, now)
-    return [_host_state(host, latest.get(host.pk), xids, now) for host in hosts]
+    latest, events = newest.of_hosts(hosts), _Events(_recent_xids(hosts, now), gravest.of_hosts(hosts))
+    return [_host_state(host, latest.get(host.pk), events, now) for host in hosts]
+
+
+class _Events(NamedTuple):
+    """What happened that a device's and a host's health follows, beside the newest readings."""
+
+    xids: Mapping[int, Sequence[int]]
+    alerts: Gravest
 
 
 def _recent_xids(hosts: Sequence[Host], now: datetime) -> dict[int, list[int]]:
@@ -262,9 +275,7 @@ def _recent_xids(hosts: Sequence[Host], now: datetime) -> dict[int, list[int]]:
     return found
 
 
-def _host_state(
-    host: Host, latest: newest.Latest | None, xids: Mapping[int, Sequence[int]], now: datetime
-) -> HostState:
+def _host_state(host: Host, latest: newest.Latest | None, events: _Events, now: datetime) -> HostState:
     silent = host.is_silent(now)
     wholes_first = sorted(
         host.devices.all(), key=lambda d: (not d.is_accelerator, d.kind, is_part(d), d.index, d.profile, d.uuid)
@@ -273,14 +284,23 @@ def _host_state(
     for device in wholes_first:
         if whole := by_id.get(device.parent_id or 0):
             device.parent = whole  # read already: no query for each part
-    found = [_device_state(device, latest, xids.get(device.pk, ()), silent=silent) for device in wholes_first]
+    found = [_device_state(device, latest, events, silent=silent) for device in wholes_first]
     devices = [state for state in found if state is not None]
     if silent:
         return HostState(host, Health.SILENT, _silence(host), devices)
-    worst = max(devices, key=lambda d: _GRAVITY[d.health], default=None)
-    if worst is None or worst.health in {Health.OK, Health.SILENT}:
-        return HostState(host, Health.OK, "", devices)
-    return HostState(host, worst.health, f"{worst.device.title}: {worst.note}", devices)
+    worst = _worst(host, devices, events.alerts)
+    return HostState(host, worst.health, worst.note, devices)
+
+
+def _worst(host: Host, devices: Sequence[DeviceState], raised: Gravest) -> Finding:
+    """Return the gravest of a host that reports: of its devices, of an alert of a silent one, of an alert of its own."""
+    worst = Finding(Health.OK, "")
+    for state in devices:
+        is_silent = state.health is Health.SILENT
+        found = raised.of_devices.get(state.device.pk) if is_silent else Finding(state.health, state.note)
+        if found is not None:
+            worst = gravest.graver(worst, found._replace(note=f"{state.device.title}: {found.note}"))
+    return gravest.graver(worst, raised.of_hosts.get(host.pk, worst))
 
 
 def _silence(host: Host) -> str:
@@ -289,9 +309,7 @@ def _silence(host: Host) -> str:
     return "no sample yet" if host.last_seen_at is None else f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _device_state(
-    device: Device, latest: newest.Latest | None, xids: Sequence[int], *, silent: bool
-) -> DeviceState | None:
+def _device_state(device: Device, latest: newest.Latest | None, events: _Events, *, silent: bool) -> DeviceState | None:
     """Return the device as it stands; None for a MIG instance that its host does not name any more."""
     newest = latest.devices.get(device.uuid) if latest else None
     if newest is None and is_part(device):
@@ -305,7 +323,8 @@ def _device_state(
         return DeviceState(device, Health.SILENT, "its host reports, this device does not", at, read_at, {}, {})
     # A lost device may still answer some calls, with what it knew before.
     values = {} if AbsentReason.GPU_IS_LOST in newest.absent.values() else newest.values
-    health, note, advice = judge(values, newest.absent, xids)
+    judged = judge(values, newest.absent, events.xids.get(device.pk, ()))
+    health, note, advice = gravest.graver(judged, events.alerts.of_devices.get(device.pk, judged))
     users = _users(latest, device) if values else None
     return DeviceState(device, health, note, at, read_at, values, newest.absent, advice, users)
 

@@ -25,6 +25,7 @@ from telemetry.fields import (
     raw,
     read_message,
     rows,
+    shown,
     text,
 )
 from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS
@@ -35,6 +36,7 @@ READ_VERSIONS = (VERSION - 1, VERSION)  # the version before its own is read too
 _MAX_HEAD_BYTES = 2_000_000
 _MAX_ABSENT = 100_000
 _HOSTS_KEPT = 4096  # whose devices and absences are kept as they were checked
+_MAX_KEPT_BYTES = 65_536  # of each: what is larger is checked each time
 
 
 def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
@@ -52,9 +54,9 @@ def read(payload: bytes) -> tuple[Batch, list[Part]]:
     message = _message(payload)
     batch = _head(message)
     n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
-    if message["v"] != VERSION:
-        return batch, matrix.of_columns(_columns(message, catalog.BY_NAME, n_devices, n_ticks))
     try:
+        if message["v"] != VERSION:
+            return batch, matrix.of_columns(_columns(message, catalog.BY_NAME, n_devices, n_ticks))
         return batch, matrix.of_body(_body(message), n_devices=n_devices, n_ticks=n_ticks)
     except BlockInvalid as error:
         raise MessageInvalid(f"body: {error}") from error
@@ -74,7 +76,7 @@ def is_same(one: bytes, other: bytes) -> bool:
 def _message(payload: bytes) -> dict[str, Any]:
     message = read_message(payload, MAX_BYTES)
     if message.get("v") not in READ_VERSIONS:
-        raise MessageInvalid(f"v: this server reads versions {READ_VERSIONS}, the message has {message.get('v')!r}")
+        raise MessageInvalid(f"v: this server reads versions {READ_VERSIONS}, the message has {shown(message.get('v'))}")
     return message
 
 
@@ -158,13 +160,17 @@ def _times(times: list[int]) -> list[int]:
 
 def _devices(head: dict[str, Any]) -> tuple[DeviceInfo, ...]:
     packed = head.get("devices", [])
-    return _read_devices(packed) if isinstance(packed, bytes) else _checked_devices(head)
+    if not isinstance(packed, bytes):
+        return _checked_devices(head)
+    return _kept_devices(packed) if len(packed) <= _MAX_KEPT_BYTES else _read_devices(packed)
 
 
-@lru_cache(maxsize=_HOSTS_KEPT)
 def _read_devices(packed: bytes) -> tuple[DeviceInfo, ...]:
-    """A host's devices are the same bytes in each of its batches: they are checked once."""
     return _checked_devices(read_message(packed, _MAX_HEAD_BYTES))
+
+
+# A host's devices are the same bytes in each of its batches: they are checked once.
+_kept_devices = lru_cache(maxsize=_HOSTS_KEPT)(_read_devices)
 
 
 def _checked_devices(head: dict[str, Any]) -> tuple[DeviceInfo, ...]:
@@ -176,14 +182,17 @@ def _checked_devices(head: dict[str, Any]) -> tuple[DeviceInfo, ...]:
 
 def _absent(head: dict[str, Any], uuids: tuple[str, ...]) -> header.Absent:
     packed = head.get("absent", [])
-    if isinstance(packed, bytes):
-        return _read_absent(packed, uuids)
-    return header.read_absent(rows(head, "absent", _MAX_ABSENT), uuids)
+    if not isinstance(packed, bytes):
+        return header.read_absent(rows(head, "absent", _MAX_ABSENT), uuids)
+    n_bytes = len(packed) + sum(map(len, uuids))
+    return _kept_absent(packed, uuids) if n_bytes <= _MAX_KEPT_BYTES else _read_absent(packed, uuids)
 
 
-@lru_cache(maxsize=_HOSTS_KEPT)
 def _read_absent(packed: bytes, uuids: tuple[str, ...]) -> header.Absent:
     return header.read_absent(rows(read_message(packed, _MAX_HEAD_BYTES), "absent", _MAX_ABSENT), uuids)
+
+
+_kept_absent = lru_cache(maxsize=_HOSTS_KEPT)(_read_absent)
 
 
 def _software(message: dict[str, Any]) -> dict[str, str]:

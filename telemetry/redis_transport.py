@@ -5,16 +5,19 @@ all else. What stands in Redis meanwhile is what kombu writes there: both sides,
 be mixed. Named as a string by the server's Celery app. Nothing of the project, no Django.
 """
 
+import json
+import logging
 import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import orjson
-from kombu.message import Message
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
+
+logger = logging.getLogger(__name__)
 
 _MOST_AT_ONCE = 200
 
@@ -41,6 +44,21 @@ return taken
 """
 
 
+class Unreadable(ValueError):
+    """What stands in a queue is no message of kombu's."""
+
+
+class Message(virtual.Message):
+    """Raises Unreadable where a part is missing or of another kind."""
+
+    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
+        try:
+            super().__init__(payload, channel=channel, **kwargs)
+            self.delivery_info["exchange"], self.delivery_info["routing_key"]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise Unreadable(f"no message ({error!r})") from error
+
+
 class QoS(redis.QoS):
     """Knows which messages are not acknowledged; those that were taken together are noted in Redis already."""
 
@@ -54,10 +72,13 @@ class QoS(redis.QoS):
             super().append(message, delivery_tag)
 
     def ack_all(self, delivery_tags: Sequence[str]) -> None:
-        with self.pipe_or_acquire() as pipe:
-            pipe.zrem(self.unacked_index_key, *delivery_tags).hdel(self.unacked_key, *delivery_tags).execute()
-        for tag in delivery_tags:
-            virtual.QoS.ack(self, tag)
+        try:
+            with self.pipe_or_acquire() as pipe:
+                pipe.zrem(self.unacked_index_key, *delivery_tags).hdel(self.unacked_key, *delivery_tags).execute()
+        finally:
+            # Also where Redis did not hear of it: nobody acknowledges them again, and they would count as prefetched for ever.
+            for tag in delivery_tags:
+                virtual.QoS.ack(self, tag)
 
     def can_consume(self) -> bool:
         return super().can_consume() and time.monotonic() >= self.rests_until
@@ -67,9 +88,10 @@ class Channel(redis.Channel):
     """Takes all that waits in its queues, as far as the prefetch count lets it, whenever a message has come."""
 
     QoS = QoS
+    Message = Message
 
     def ack_all(self, messages: Sequence[Message]) -> None:
-        """Acknowledge these in one step. Raises one of `connection_errors`; then they come again."""
+        """Acknowledge these in one step. Raises one of `connection_errors`; then they come again, when their time is over."""
         self.qos.ack_all([message.delivery_tag for message in messages])
         for message in messages:
             message._state = "ACK"  # noqa: SLF001 — as its own `ack` does
@@ -87,7 +109,10 @@ class Channel(redis.Channel):
                 self._take(queue, room)
 
     def _brpop_read(self, **options: Any) -> bool:
-        super()._brpop_read(**options)
+        try:
+            super()._brpop_read(**options)
+        except (json.JSONDecodeError, Unreadable) as error:
+            logger.warning("what stood in a queue was dropped: %s", error)
         self.take_waiting()
         return True
 
@@ -96,14 +121,24 @@ class Channel(redis.Channel):
         self.qos.is_noted = True
         try:
             for raw in found:
-                message = loads(bytes_to_str(raw)) if b"__type__" in raw else orjson.loads(raw)
-                self.connection._deliver(message, queue)  # noqa: SLF001 — as kombu's own reading does
+                try:
+                    self.connection._deliver(_read(raw), queue)  # noqa: SLF001 — as kombu's own reading does
+                except Unreadable as error:  # the others are taken already, and are handed out again much later only
+                    logger.warning("what stood in the queue %s was dropped: %s: %r", queue, error, raw[:100])
         finally:
             self.qos.is_noted = False
 
     @cached_property
     def _taking(self) -> Any:
         return self._create_client().register_script(_TAKE)
+
+
+def _read(raw: bytes) -> Any:
+    """Raises Unreadable."""
+    try:
+        return loads(bytes_to_str(raw)) if b"__type__" in raw else orjson.loads(raw)
+    except ValueError as error:
+        raise Unreadable(f"no JSON ({error})") from error
 
 
 class Transport(redis.Transport):

@@ -9,6 +9,7 @@ from math import ceil
 from typing import Any
 
 JOURNEY_MS = 20_000  # from the sample to the page: collected, sent, stored
+GROUP_JOURNEY_MS = JOURNEY_MS + 180_000  # of a group's minute: it is over, and two minutes later made at the latest
 
 Column = Sequence[float | None]
 Trace = dict[str, list[Any]]
@@ -66,12 +67,12 @@ def sums(columns: Sequence[Column]) -> Column:
     return [sum(at) if at else None for at in known]
 
 
-def gaps(times_ms: Sequence[int], columns: Sequence[Column]) -> dict[str, list[Any]]:
+def gaps(times_ms: Sequence[int], columns: Sequence[Column], journey_ms: int = JOURNEY_MS) -> dict[str, list[Any]]:
     """Return grey spans where no column has a value, from the last known bucket to the next one.
 
-    What is younger than a batch's journey may still be on its way: it is no gap.
+    What is younger than its journey may still be on its way: it is no gap.
     """
-    on_its_way = max(2, ceil(JOURNEY_MS / (times_ms[1] - times_ms[0]))) if len(times_ms) > 1 else 1
+    on_its_way = max(2, ceil(journey_ms / (times_ms[1] - times_ms[0]))) if len(times_ms) > 1 else 1
     is_empty = [all(column[i] is None for column in columns) for i in range(len(times_ms) - on_its_way)]
     spans = [(times_ms[max(0, run[0] - 1)], times_ms[run[-1] + 1]) for run in _runs(is_empty)]
     total = (times_ms[-1] - times_ms[0]) or 1

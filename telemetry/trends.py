@@ -1,9 +1,12 @@
 """Series of devices, and trends across them, for charts and API. Asks the store; for the newest state see queries.py."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fleet.models import ACCELERATORS, Device, DeviceKind, Host
+from django.db.models import QuerySet
+
+from fleet.models import ACCELERATORS, Device, DeviceKind
 from telemetry import catalog
 from telemetry.models import GroupKind, RollupGroup
 from telemetry.store import across, groups, read
@@ -53,20 +56,20 @@ def trend(
     points = min(points, MAX_POINTS)
     counted = groups.class_of_fleet(cluster)
     kept = _kept_groups(cluster, group_by, counted) if catalog.BY_NAME[metric].across else None
-    if kept is None or read.is_fine(_n_hosts(cluster), start_ms, end_ms, points):
+    if kept is None or read.is_fine(_n_hosts(cluster, counted), start_ms, end_ms, points):
         return _of_devices(_devices(cluster, counted), metric, start_ms, end_ms, points, group_by)
-    grid, found = across.of_groups(kept, metric, start_ms, end_ms, points)
+    grid, found = across.of_groups(kept, metric, start_ms, end_ms, points, now_ms=_now_ms())
     return Trend.of(grid.times_ms.tolist(), grid.step_ms / 1000, found)
 
 
 def clusters() -> list[str]:
     """Return the clusters of the counted devices, by name."""
-    counted = Device.objects.filter(groups.whole_devices(), kind__in=_KINDS[groups.class_of_fleet()])
+    counted = _counted("", groups.class_of_fleet())
     return list(counted.order_by("host__cluster").values_list("host__cluster", flat=True).distinct())
 
 
-def _n_hosts(cluster: str) -> int:
-    return (Host.objects.filter(cluster=cluster) if cluster else Host.objects.all()).count()
+def _n_hosts(cluster: str, counted: str) -> int:
+    return _counted(cluster, counted).order_by().values("host").distinct().count()
 
 
 def _kept_groups(cluster: str, group_by: str, counted: str) -> dict[int, str] | None:
@@ -86,8 +89,12 @@ def _kept_groups(cluster: str, group_by: str, counted: str) -> dict[int, str] | 
 
 
 def _devices(cluster: str, counted: str) -> list[Device]:
-    found = Device.objects.filter(groups.whole_devices(), kind__in=_KINDS[counted]).select_related("host")
-    return list(found.filter(host__cluster=cluster) if cluster else found)
+    return list(_counted(cluster, counted).select_related("host"))
+
+
+def _counted(cluster: str, counted: str) -> QuerySet[Device]:
+    found = Device.objects.filter(groups.whole_devices(), kind__in=_KINDS[counted])
+    return found.filter(host__cluster=cluster) if cluster else found
 
 
 def _of_devices(
@@ -97,8 +104,13 @@ def _of_devices(
     uuids: dict[str, list[str]] = {}
     for device in devices:
         uuids.setdefault(_group_key(device, group_by), []).append(device.uuid)
-    found = {key: across.of_devices(block, metric, of_group) for key, of_group in uuids.items()}
+    now_ms = _now_ms()
+    found = {key: across.of_devices(block, metric, of_group, now_ms=now_ms) for key, of_group in uuids.items()}
     return Trend.of(block.times_ms, block.step_seconds, found)
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
 
 
 def _group_key(device: Device, group_by: str) -> str:

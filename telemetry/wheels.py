@@ -26,6 +26,7 @@ _AGENT_FILES = (
     "telemetry/codec.py",
     "telemetry/envelope.py",
     "telemetry/fields.py",
+    "telemetry/frames.py",
     "telemetry/header.py",
     "telemetry/notices.py",
     "telemetry/transport.py",

@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgpack
-import zstandard
 
 from telemetry import catalog, codec, header
 from telemetry.batch import Batch, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
@@ -25,6 +24,7 @@ from telemetry.fields import (
     read_message,
     text,
 )
+from telemetry.frames import Compressor, Decompressor
 from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS, MAX_PROCESSES, UUID
 
 __all__ = [
@@ -46,8 +46,8 @@ INGEST_TASK = "telemetry.ingest_batch"
 INGEST_QUEUE = "telemetry"
 
 # Without the frame's checksum: the envelope's signature covers it all.
-_compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True, write_checksum=False)
-_decompressor = zstandard.ZstdDecompressor()
+_compressor = Compressor(_LEVEL)
+_decompressor = Decompressor()
 
 
 def host_queue(name: str) -> str:

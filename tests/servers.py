@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -19,31 +19,66 @@ from tests.stack import free_port
 START_SECONDS, STOP_SECONDS = 20, 20
 
 
+class PostgreSQL:
+    """A server with an empty database at `url`, in a folder of the directory; it can be killed and comes back there."""
+
+    def __init__(self, directory: Path) -> None:
+        self._programs, self._port = Path(require("postgres")).resolve().parent, free_port()
+        self._data, self._log = directory / "postgresql", directory / "postgresql.log"
+        self.url = f"postgres://stepwatt@127.0.0.1:{self._port}/postgres"
+        self._data.mkdir()
+        # PostgreSQL refuses to run as root; Debian's package brings a user for it.
+        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if self._as_user:
+            for folder in (directory, *directory.parents):
+                if folder.is_relative_to("/tmp") and folder != Path("/tmp"):  # noqa: S108
+                    folder.chmod(folder.stat().st_mode | 0o011)
+            shutil.chown(self._data, "postgres")
+        options = ["--pgdata", self._data, "--auth", "trust", "--username", "stepwatt", "--no-sync"]
+        subprocess.run(
+            [*self._as_user, self._programs / "initdb", *options], check=True, stdout=subprocess.DEVNULL, cwd="/"
+        )
+
+    def start(self) -> None:
+        options = ["-D", self._data, "-p", str(self._port), "-c", "listen_addresses=127.0.0.1"]
+        options += ["-c", f"unix_socket_directories={self._data}"]
+        command = [*self._as_user, self._programs / "postgres", *options]
+        with self._log.open("ab") as log:
+            self._server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+        wait_until(lambda: _takes_connections(self.url), START_SECONDS, "PostgreSQL")
+
+    def stop(self) -> None:
+        stop = [self._programs / "pg_ctl", "stop", "--pgdata", self._data, "--mode", "immediate", "--silent"]
+        subprocess.run([*self._as_user, *stop], check=True, cwd="/", stdout=subprocess.DEVNULL)
+        self._server.wait(timeout=10)
+
+    def kill(self) -> None:
+        """End all its processes at once, as a power cut does, and start it again."""
+        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().splitlines()[0]))
+        family = [postmaster, *postmaster.children(recursive=True)]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):  # a backend whose client has just left
+                process.kill()
+        psutil.wait_procs(family, timeout=STOP_SECONDS)
+        self._server.wait(timeout=10)
+        self.start()
+
+
+@contextmanager
+def postgresql_server(directory: Path) -> Iterator[PostgreSQL]:
+    server = PostgreSQL(directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @contextmanager
 def postgresql(directory: Path) -> Iterator[str]:
     """Yield the URL of an empty database."""
-    programs, port, data = Path(require("postgres")).resolve().parent, free_port(), directory / "postgresql"
-    data.mkdir()
-    # PostgreSQL refuses to run as root; Debian's package brings a user for it.
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if as_user:
-        for folder in (directory, *directory.parents):
-            if folder.is_relative_to("/tmp") and folder != Path("/tmp"):  # noqa: S108
-                folder.chmod(folder.stat().st_mode | 0o011)
-        shutil.chown(data, "postgres")
-    initdb = [*as_user, programs / "initdb", "--pgdata", data, "--auth", "trust", "--username", "stepwatt", "--no-sync"]
-    subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd="/")
-    options = ["-D", data, "-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}"]
-    with (directory / "postgresql.log").open("wb") as log:
-        server = subprocess.Popen([*as_user, programs / "postgres", *options], stdout=log, stderr=log, cwd="/")
-    try:
-        url = f"postgres://stepwatt@127.0.0.1:{port}/postgres"
-        wait_until(lambda: _takes_connections(url), START_SECONDS, "PostgreSQL")
-        yield url
-    finally:
-        stop = [*as_user, programs / "pg_ctl", "stop", "--pgdata", data, "--mode", "immediate", "--silent"]
-        subprocess.run(stop, check=True, cwd="/", stdout=subprocess.DEVNULL)
-        server.wait(timeout=10)
+    with postgresql_server(directory) as server:
+        yield server.url
 
 
 def _takes_connections(url: str) -> bool:

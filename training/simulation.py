@@ -153,9 +153,14 @@ class Simulation:
 
 
 def report(fleet: Fleet) -> dict[str, dict[str, object]]:
-    """Return what each host made: the epoch of its batches, how many they were, and the readings in them."""
+    """Return what each host made: the epoch of its batches, how many they were, the readings in them, and their digest."""
     return {
-        machine.host: {"epoch": host.names.epoch, "batches": host.n_batches, "samples": host.n_samples}
+        machine.host: {
+            "epoch": host.names.epoch,
+            "batches": host.n_batches,
+            "samples": host.n_samples,
+            "digest": host.digest,
+        }
         for machine, host in zip(fleet.machines, fleet.hosts, strict=True)
     }
 

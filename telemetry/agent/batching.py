@@ -1,6 +1,7 @@
 """From ticks to batches, without a clock or a thread: the batcher's work, and a simulation's for its virtual hosts.
 
-A wall clock that jumps begins a new segment: the ticks before and after it never share a batch.
+A wall clock that jumps begins a new segment: the ticks before and after it never share a batch. Nor do those before and
+after a long gap, such as a suspend: a message that spans too much is refused.
 """
 
 import logging
@@ -13,11 +14,12 @@ from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import BY_NAME, AbsentReason
-from telemetry.wire import MAX_EVENTS, Batch, DeviceEvent, DeviceInfo, Topology
+from telemetry.wire import MAX_EVENTS, MAX_SPAN_MS, Batch, DeviceEvent, DeviceInfo, Topology
 
 logger = logging.getLogger(__name__)
 
 JUMP_SECONDS = 0.25  # an offset that changes by more within one tick is a step of the wall clock, not its slewing
+GAP_SECONDS = 300.0  # begins a new batch; the stretch of a stored one is then one in which the host was there
 TELL_SECONDS = 300.0  # software and topology are told again: the message that told them may not have come
 _LIMITS = {name: 2**62 * metric.resolution for name, metric in BY_NAME.items()}  # what the wire can carry
 # What is looked at together stays below the lowest limit of all; what has a lower one yet is looked at by itself.
@@ -73,10 +75,19 @@ class BatchMaker:
                 if self.n_made:  # else it is the machine's next start
                     jump = tick.wall_offset_seconds - names.offset
                     logger.warning("the wall clock jumped by %.1f s: a new segment begins", jump)
+            elif part and self._is_apart(part, tick):
+                yield part
+                part = []
             names.offset = tick.wall_offset_seconds
             part.append(tick)
         if part:
             yield part
+
+    def _is_apart(self, part: Sequence[Tick], tick: Tick) -> bool:
+        """Tell whether the tick is too far from the part's last, or too far from its first for one message."""
+        gap = tick.boot_seconds - part[-1].boot_seconds
+        span_ms = (tick.boot_seconds - part[0].boot_seconds) * 1000
+        return gap > max(GAP_SECONDS, 2 * self._sample_seconds) or span_ms >= MAX_SPAN_MS
 
     def _batch(self, ticks: list[Tick], software: Mapping[str, str], topology: Topology | None, sent_ms: int) -> Batch:
         offset = ticks[0].wall_offset_seconds  # one offset a batch: its times ascend as the ticks do

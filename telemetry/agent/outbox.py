@@ -5,11 +5,14 @@ before follows one by one, at most PER_SECOND, while fewer than a window of it a
 the server acknowledges soon, and halves while it does not, so that a fleet that comes back does not stand in its own
 way. What stays unanswered is sent again: some time after a reconnect, as the broker may have lost it, and after longer
 than the broker itself would hand it out again; each time after twice the time, for a server that is down loses nothing.
+What was sent several times, while the server answered what was sent after it, was refused: it keeps nothing waiting any
+more, and is sent on seldom. Where all that is under way may be such, a fresh batch now and then asks.
 """
 
 import heapq
 import random
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +31,9 @@ PER_SECOND = 20.0
 RESEND_SECONDS = 1.5 * VISIBILITY_TIMEOUT_SECONDS
 RECONNECT_SECONDS = 30.0  # an acknowledgement that was on its way comes before
 LONGEST_SECONDS = 3600.0
+REFUSED_AFTER = 3  # times sent: fewer may have been lost on their way
+REFUSED_SECONDS = 86_400.0  # a server that is mended takes them; a week's batches are not to fill the line until then
+PROBE_SECONDS = 600.0
 FIRST_DELAY_SECONDS = 2.0  # after a connect: the hosts of a fleet do not all begin at once
 _ROWS = 20
 
@@ -40,6 +46,7 @@ class _Flight:
     due: float
     n_sent: int
     is_late: bool
+    is_refused: bool = False  # counts no more among those that are under way
 
 
 class Outbox:
@@ -69,7 +76,7 @@ class Outbox:
         self._turn = spool.turn
         self._has_backlog = spool.n_batches > 0
         self._backlog: deque[Kept] = deque()
-        self._paced_at = 0.0
+        self._paced_at = self._probe_at = 0.0
         self._n_sent = 0
         self.is_eager = False  # else acknowledgements wait for the next batch: it wakes the sender anyway
 
@@ -136,7 +143,7 @@ class Outbox:
     def next(self, *, is_last: bool = False) -> Parcel | None:
         """Return what is to be sent now; at the end of the process (`is_last`) nothing that waits from before."""
         if self._fresh:
-            if self._n_flights < self._most:
+            if self._n_flights < self._most or self._clock() >= self._probe_at:
                 return self._fresh[0].parcel
             self.disconnected()
         if is_last or self._clock() < self._paced_at:
@@ -159,12 +166,16 @@ class Outbox:
         flights = self._flights.setdefault(parcel.epoch, {})
         before = flights.get(parcel.sequence)
         n_sent = before.n_sent + 1 if before else 1
-        due = now + min(_jittered(RESEND_SECONDS) * 2 ** min(n_sent - 1, 10), LONGEST_SECONDS)
-        flights[parcel.sequence] = _Flight(now, due, n_sent, before.is_late if before else is_late)
-        heapq.heappush(self._due, (due, parcel.epoch, parcel.sequence))
+        flight = _Flight(
+            now, now, n_sent, before.is_late if before else is_late, before is not None and before.is_refused
+        )
+        longest = REFUSED_SECONDS if flight.is_refused else LONGEST_SECONDS
+        flight.due = now + min(_jittered(RESEND_SECONDS) * 2 ** min(n_sent - 1, 10), longest)
+        flights[parcel.sequence] = flight
+        heapq.heappush(self._due, (flight.due, parcel.epoch, parcel.sequence))
         if before is None:
-            self._n_flights += 1
-            self._n_late += is_late
+            self._probe_at = now + PROBE_SECONDS
+            self._count(flight, 1)
 
     def wait_seconds(self) -> float | None:
         """Return for how long nothing is to be sent, None where that hangs on what comes in."""
@@ -193,20 +204,32 @@ class Outbox:
             return
         if not self._spool.has_given(epoch, ranges[-1][1]):
             self._spool.begin_again(epoch)
-            self._n_flights -= len(flights)
-            self._n_late -= sum(flight.is_late for flight in flights.values())
+            for flight in flights.values():
+                self._count(flight, -1)
             flights.clear()
             return
         self._spool.remove(epoch, ranges)
-        now, soonest = self._clock(), float("inf")
-        for sequence in [sequence for sequence in flights if _holds(ranges, sequence)]:
-            flight = flights.pop(sequence)
-            self._n_flights -= 1
-            self._n_late -= flight.is_late
-            soonest = min(soonest, now - flight.sent)
-        if soonest < float("inf"):
-            wanted = self._window * 2 if soonest < SOON_SECONDS else self._window / 2
+        answered = [flights.pop(sequence) for sequence in list(flights) if _holds(ranges, sequence)]
+        for flight in answered:
+            self._count(flight, -1)
+        if answered:
+            latest = max(flight.sent for flight in answered)
+            wanted = self._window * 2 if self._clock() - latest < SOON_SECONDS else self._window / 2
             self._window = min(max(wanted, self._first_window), self._most)
+            self._note_refused(latest)
+
+    def _note_refused(self, answered: float) -> None:
+        """Pass over what was sent often enough, the last time before that which the server has answered."""
+        for flights in self._flights.values():
+            for flight in flights.values():
+                if flight.n_sent >= REFUSED_AFTER and flight.sent < answered and not flight.is_refused:
+                    self._count(flight, -1)
+                    flight.is_refused = True
+
+    def _count(self, flight: _Flight, n: int) -> None:
+        if not flight.is_refused:
+            self._n_flights += n
+            self._n_late += n * flight.is_late
 
     def _follow(self) -> None:
         """Begin anew with the spool's order, where it did."""
@@ -238,9 +261,7 @@ class Outbox:
 
     def _lose(self, epoch: str, sequence: int) -> None:
         """Forget a flight whose batch was dropped."""
-        flight = self._flights[epoch].pop(sequence)
-        self._n_flights -= 1
-        self._n_late -= flight.is_late
+        self._count(self._flights[epoch].pop(sequence), -1)
 
     def _from_before(self) -> Parcel | None:
         """Return the oldest that was not sent yet, where the window lets it through."""
@@ -275,4 +296,5 @@ def _jittered(seconds: float) -> float:
 
 
 def _holds(ranges: Sequence[tuple[int, int]], sequence: int) -> bool:
-    return any(first <= sequence <= last for first, last in ranges)
+    place = bisect_right(ranges, sequence, key=lambda each: each[0])  # they ascend
+    return place > 0 and sequence <= ranges[place - 1][1]

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.spool_file import MEMORY, Kept, Ranges, SpoolFailed, SpoolFile
+from telemetry.agent.ticks import boot_seconds
 from telemetry.wire import renamed
 
 logger = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ LIMIT_BYTES, LIMIT_SECONDS = 512 * 2**20, 7 * 86_400.0
 MEMORY_BYTES = 16 * 2**20
 HEAL_SECONDS = 30.0
 TEND_SECONDS = 60.0
+STEP_SECONDS = 60.0  # a wall clock that gains or loses more at once was set; what is less does not matter to an age
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DROP_SHARE = 0.01  # of the bound: making room takes a look at the oldest, which is not worth its while for each batch
 
@@ -41,9 +43,15 @@ class Spool:
         limit_seconds: float = LIMIT_SECONDS,
         boot: str | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = boot_seconds,
     ) -> None:
-        """`clock` gives UTC seconds; `boot` tells the machine's starts apart, and is the kernel's own where it is None."""
-        self._path, self._clock = directory / FILE, clock
+        """`clock` gives UTC seconds, `steady` seconds that nobody sets and that run on through suspend.
+
+        `boot` tells the machine's starts apart, and is the kernel's own where it is None.
+        """
+        self._path, self._clock, self._steady = directory / FILE, clock, steady
+        self._offset = clock() - steady()
+        self._unshifted_ms = 0  # by so much the clock was set while the file could not be written
         self._boot = _BOOT_ID.read_text().strip() if boot is None else boot
         self._is_synced = False
         self._limit_bytes, self._limit_seconds = limit_bytes, limit_seconds
@@ -51,7 +59,7 @@ class Spool:
         self._by_epoch: dict[str, Names] = {}  # of what is named now
         self._machines: dict[str, str] = {}
         self._store, self.is_failed = SpoolFile(MEMORY), True
-        self._tended = self._tried = clock()
+        self._tended = self._tried = steady()
         self.n_dropped = self.n_bytes = 0
         self.turn = 0  # counts up where the order of `after` begins anew
         self._heal()
@@ -83,7 +91,7 @@ class Spool:
 
     def add(self, parcels: Sequence[Parcel]) -> list[Kept]:
         """Keep them, renamed where their epoch is over; they may be sent from now on."""
-        made_ms = int(self._clock() * 1000)
+        made_ms = int(self._now() * 1000)
         kept = self._trying(lambda: self._store.add([self._current(each) for each in parcels], self._names, made_ms))
         self._note_bytes()
         self._make_room()
@@ -118,13 +126,26 @@ class Spool:
 
     def tend(self) -> None:
         """Drop what is too old, and go back to the disk where that is possible again. To be called now and then."""
-        now = self._clock()
-        if abs(now - self._tended) >= TEND_SECONDS:
-            self._tended = now
+        now, steady = self._now(), self._steady()
+        if steady - self._tended >= TEND_SECONDS:
+            self._tended = steady
             too_old_ms = int((now - self._limit_seconds) * 1000)
             self._note_dropped(self._trying(lambda: self._store.drop_before(too_old_ms)) or 0, "age")
-        if self.is_failed and abs(now - self._tried) >= HEAL_SECONDS:
+        if self.is_failed and steady - self._tried >= HEAL_SECONDS:
             self._heal()
+
+    def _now(self) -> float:
+        """Return the wall clock's time. Where that was set since the last time, what waits is as old after it as before."""
+        now, before = self._clock(), self._offset
+        self._offset = now - self._steady()
+        step = self._offset - before
+        if abs(step) > STEP_SECONDS:
+            logger.warning("the wall clock was set by %.0f s: what waits in the spool keeps its age", step)
+            step_ms = round(step * 1000)
+            self._trying(lambda: self._store.shift(step_ms, int(now * 1000)))
+            if self.is_failed:
+                self._unshifted_ms += step_ms
+        return now
 
     def _rename(self, names: Names) -> None:
         self._by_epoch.pop(names.epoch, None)
@@ -161,7 +182,8 @@ class Spool:
             self._note_bytes()
 
     def _note_bytes(self) -> None:
-        self.n_bytes = self._trying(self._store.n_bytes) or 0
+        # Not the method itself: a failure puts another store in this one's place.
+        self.n_bytes = self._trying(lambda: self._store.n_bytes()) or 0  # noqa: PLW0108
 
     def _note_dropped(self, n: int, bound: str) -> None:
         if n and not self.n_dropped:
@@ -190,7 +212,7 @@ class Spool:
 
     def _heal(self) -> None:
         """Go back to the disk, and take along what waits in memory."""
-        self._tried = self._clock()
+        self._tried = self._steady()
         try:
             file = self._open()
             self._move(file)
@@ -219,6 +241,9 @@ class Spool:
         try:
             for host, names in self._names.items():
                 file.begin(names, self._machines[host])
+            if self._unshifted_ms:
+                file.shift(self._unshifted_ms, int(self._clock() * 1000))
+                self._unshifted_ms = 0
             made_ms, last = int(self._clock() * 1000), 0
             while kept := self._store.after(last, 100):
                 file.add([each.parcel for each in kept], self._names, made_ms)

@@ -144,6 +144,11 @@ class SpoolFile:
         self._shrink()
         return dropped
 
+    def shift(self, step_ms: int, now_ms: int) -> None:
+        """Take the clock to have been set by so much when all of it was made already; nothing was made after now."""
+        with self._changing():
+            self._db.execute("UPDATE batches SET made_ms = min(made_ms + ?, ?)", (step_ms, now_ms))
+
     def drop_oldest(self, n_bytes: int) -> int:
         """Remove the oldest batches that together have so many bytes, one at least; returns how many."""
         with self._changing():

@@ -5,29 +5,47 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from django.conf import settings
 
 from fleet import units
-from fleet.models import Severity
+from fleet.models import DeviceKind, Severity
+from telemetry.catalog import AbsentReason
 from telemetry.health.rule import BETWEEN, UNKNOWN, Limits, Rule, Scope, Sign, Threshold, raised
-from telemetry.health.seen import ENOUGH_HOSTS, HostSeen, Subject
+from telemetry.health.seen import ENOUGH_HOSTS, DeviceSeen, HostSeen, Subject
 
 _FLEET, SERVER = Subject("fleet"), Subject("server")
+_POWER = "power_draw_watts"
+_NEVER_GIVEN = frozenset({AbsentReason.NOT_SUPPORTED.value, AbsentReason.NO_PERMISSION.value})
 
 
 @dataclass(slots=True)
 class _Sum:
-    """Power that is known, and the hosts whose power is not."""
+    """Power that is known, and the hosts whose power is not; those that offer none, or only a part, stand apart."""
 
     watts: float = 0.0
     n_unknown: int = 0
+    n_without: int = 0
+    n_partly: int = 0
 
-    def add(self, watts: float | None) -> None:
-        if watts is None:
+    def add(self, host: "_Metered") -> None:
+        known = [watts for watts in host.watts if watts is not None]
+        if len(known) < len(host.watts):
             self.n_unknown += 1
         else:
-            self.watts += watts
+            self.watts += sum(known)
+        self.n_without += not host.watts
+        self.n_partly += host.is_partly
+
+    def proof(self, budget: float) -> dict[str, float | None]:
+        return {
+            _POWER: self.watts,
+            "budget_watts": budget,
+            "hosts_unknown": self.n_unknown or None,
+            "hosts_without_power": self.n_without or None,
+            "hosts_measured_in_part": self.n_partly or None,
+        }
 
 
 @dataclass(slots=True)
@@ -39,10 +57,10 @@ class PowerSurvey:
     _sums: dict[str, _Sum] = field(default_factory=dict)
 
     def see(self, host: HostSeen) -> None:
-        watts = _watts(host)
+        metered = _metered(host)
         for key in ("watts", f"watts:{host.host.cluster}"):
             if key in self.limits:
-                self._sums.setdefault(key, _Sum()).add(watts)
+                self._sums.setdefault(key, _Sum()).add(metered)
 
     def signs(self) -> Iterator[tuple[Subject, Sign]]:
         for key, found in self._sums.items():
@@ -55,20 +73,43 @@ class PowerSurvey:
         """What is known may be too much already; it is little enough only where all is known."""
         if found.watts >= budget:
             words = f"draws {units.quantity(found.watts, 'watts')} of a budget of {units.quantity(budget, 'watts')}"
-            proof = {"power_draw_watts": found.watts, "budget_watts": budget, "hosts_unknown": found.n_unknown or None}
-            return raised(words, proof)
+            return raised(words, found.proof(budget))
         if found.n_unknown:
             return UNKNOWN
         return BETWEEN if found.watts > budget * self.limits["clear_ratio"] else None
 
 
-def _watts(host: HostSeen) -> float | None:
-    """Return the node's power, which holds its devices; else the sum of its accelerators; None where one is unknown."""
-    if host.node is not None and "power_draw_watts" in host.node.values:
-        return host.node.values["power_draw_watts"]
-    found = [device.values.get("power_draw_watts") for device in host.devices if device.is_accelerator]
-    known = [watts for watts in found if watts is not None]
-    return sum(known) if known and len(known) == len(found) else None
+class _Metered(NamedTuple):
+    """The power of each device of a host that is summed, None where it is not known now; none where the host offers none."""
+
+    watts: list[float | None]
+    is_partly: bool = False
+
+
+def _metered(host: HostSeen) -> _Metered:
+    """Ask the node's meter, which holds its devices; else its accelerators; where it has none, its CPUs.
+
+    A device that never gives its power would leave the sum unknown for ever: it stands outside.
+    """
+    if host.is_silent:
+        return _Metered([None])
+    node = host.node
+    if node is not None and _POWER in node.values:
+        return _Metered([node.values[_POWER]])
+    accelerators = [device for device in host.devices if device.is_accelerator]
+    counted = accelerators or [device for device in host.devices if device.kind == DeviceKind.CPU]
+    offering = [device for device in counted if _offers_power(device)]
+    if not offering and node is not None and _offers_power(node):
+        return _Metered([None])
+    return _Metered([device.values.get(_POWER) for device in offering], 0 < len(offering) < len(counted))
+
+
+def _offers_power(device: DeviceSeen) -> bool:
+    """Tell whether the device gives its power, or would if nothing were wrong: one that is lost says nothing of it."""
+    if _POWER in device.values:
+        return True
+    reason = device.absent.get(_POWER)
+    return reason not in _NEVER_GIVEN if reason else not device.is_read
 
 
 @dataclass(slots=True)
@@ -117,7 +158,8 @@ class DiskSurvey:
 
 RULES = (
     Rule(
-        "power_budget", "Power budget", Severity.WARNING, "The nodes' meters, else their accelerators' power, summed.",
+        "power_budget", "Power budget", Severity.WARNING,
+        "The nodes' meters, else the power of their accelerators, else of their CPUs, summed.",
         "lower power limits, or let jobs wait", PowerSurvey, scope=Scope.FLEET,
         own_thresholds=(
             Threshold("watts", "budget", "watts", None, 1, 1e10, by_cluster=True),

@@ -22,6 +22,9 @@ class Health(StrEnum):
     SILENT = "silent"
 
 
+GRAVITY = {Health.OK: 0, Health.SILENT: 1, Health.WARN: 2, Health.CRIT: 3}
+
+
 class Finding(NamedTuple):
     """How it stands, in a few words, and what to do about it; both "" where all is well."""
 

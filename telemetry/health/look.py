@@ -107,7 +107,7 @@ def _add_devices(host: HostSeen, found: Known, newest: Mapping[str, Any], users:
             used = None
         seen = DeviceSeen(
             of.name, of.pk, of.uuid, of.kind, of.place, of.model, host, at_ms, values, reasons, is_read(values), is_named,
-            found.xids.get(of.pk, ()), used and used["processes"],
+            found.xids.get(of.pk, ()), used and used["processes"], absent,
         )  # fmt: skip
         host.devices.append(seen)
         if of.kind == DeviceKind.NODE:

@@ -114,7 +114,7 @@ def _sign(number: int, value: float, spread: Spread, company: str) -> Sign:
     )
     proof = {
         metric: value,
-        "median_of_peers": spread.median,
+        f"median_of_peers_{unit}": spread.median,
         "shortfall_ratio": round(shortfall, 4),
         "robust_z": round(spread.robust_z(value), 1),
         "devices": spread.n,

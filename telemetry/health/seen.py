@@ -34,8 +34,9 @@ class XidSeen(NamedTuple):
 class DeviceSeen:
     """A device of a host that reports. `values` is empty where it is lost, or where its host does not name it any more.
 
-    `reasons` are those of all its absent readings; `is_read` says whether the device itself gave any value; `processes`
-    use it, None where they were not looked at lately; `grown` is what its watched counters grew by over the last hour.
+    `absent` are its absent readings with their reasons, `reasons` those of all of them; `is_read` says whether the device
+    itself gave any value; `processes` use it, None where they were not looked at lately; `grown` is what its watched
+    counters grew by over the last hour.
     """
 
     name: str
@@ -52,6 +53,7 @@ class DeviceSeen:
     is_named: bool
     xids: Sequence[XidSeen]
     processes: Sequence[Mapping[str, Any]] | None
+    absent: Mapping[str, str] = field(default_factory=dict)
     grown: dict[str, float] = field(default_factory=dict)
 
     @property

@@ -4,7 +4,7 @@ A group of batches is one short transaction. It may be repeated, split and mixed
 whatever comes again.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import orjson
@@ -42,6 +42,27 @@ def accept(arrivals: Sequence[Arrival], now: datetime) -> None:
     vendor_sql.mark_rollups_dirty(
         mark for each in stored for mark in _minutes(each.host.pk, each.batch, is_late=each.is_late)
     )
+
+
+@transaction.atomic
+def take_back(host: Host, arrivals: Mapping[int, Arrival], now: datetime) -> list[Arrival]:
+    """Store batches of one host that are set aside, by SetAside id, and return those that still were.
+
+    Their numbers were taken when they came. The host counts as heard then, not now.
+    """
+    Host.objects.select_for_update(no_key=True).get(pk=host.pk)
+    came = dict(SetAside.objects.filter(pk__in=arrivals, host=host).values_list("pk", "received_at"))
+    taken = sorted((arrivals[pk] for pk in came), key=lambda each: (each.batch.times_ms[0], each.batch.sequence))
+    if not taken:
+        return []
+    SetAside.objects.filter(pk__in=came).delete()
+    for arrival in taken:
+        arrival.fate = Fate.STORED
+    _keep_bodies(taken)
+    heard_at = Host.objects.values_list("heard_at", flat=True).get(pk=host.pk)
+    latest.take(taken, frozenset(_known(taken)), now, heard_at=max([*came.values(), *filter(None, [heard_at])]))
+    vendor_sql.mark_rollups_dirty(mark for each in taken for mark in _minutes(host.pk, each.batch, is_late=each.is_late))
+    return taken
 
 
 def mark_dirty(host: Host, batch: Batch, *, is_late: bool) -> None:

@@ -15,6 +15,8 @@ from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
 from telemetry.store.statistics import Field, Whole
 
+YOUNG_MS = 3 * MINUTE_MS  # a minute of a group stands at most two minutes after it is over, whoever is on the way
+
 
 @dataclass(frozen=True, slots=True)
 class Across:
@@ -27,7 +29,7 @@ class Across:
 
 
 def of_groups(
-    groups: Mapping[int, str], metric: str, start_ms: int, end_ms: int, points: int
+    groups: Mapping[int, str], metric: str, start_ms: int, end_ms: int, points: int, *, now_ms: int
 ) -> tuple[Grid, dict[str, Across]]:
     """Return the grid and what each group has on it, by the name that it is given; a group without anything is left out.
 
@@ -45,15 +47,15 @@ def of_groups(
         table, lengths = resolution.on_one_axis(layers)
         rows = table.rows(number, Field.COUNT)
         if rows.size and table.values[rows].any():
-            made[groups[group]] = _on_grid(table, lengths, number, found.grid)
+            made[groups[group]] = _on_grid(table, lengths, number, found.grid, now_ms)
     return found.grid, made
 
 
-def _on_grid(table: Table, lengths: Whole, number: int, grid: Grid) -> Across:
+def _on_grid(table: Table, lengths: Whole, number: int, grid: Grid, now_ms: int) -> Across:
     bucket = (table.starts_ms - grid.first_ms) // grid.step_ms
     counts = table.values[table.rows(number, Field.COUNT)[0]]
     kept = (counts > 0) & (bucket >= 0) & (bucket < grid.n)
-    kept[unsettled_from(counts) :] = False
+    kept[unsettled_from(counts, table.starts_ms, now_ms) :] = False
     bucket, weights = bucket[kept], lengths[kept].astype(np.float64)
     resolution_, parts = catalog.BY_NUMBER[number].resolution, statistics.parts_of_step(number)
 
@@ -75,14 +77,15 @@ def _on_grid(table: Table, lengths: Whole, number: int, grid: Grid) -> Across:
     )
 
 
-def of_devices(block: Bucketed, metric: str, uuids: Sequence[str]) -> Across:
+def of_devices(block: Bucketed, metric: str, uuids: Sequence[str], *, now_ms: int) -> Across:
     """Return mean, p10, p90 and sum across devices, per bucket; a bucket without any device is a gap."""
     rows = [block.series[uuid][metric].mean for uuid in uuids if metric in block.series.get(uuid, {})]
     empty = np.full(len(block.times_ms), np.nan)
     if not rows:
         return Across(empty, empty, empty, empty)
     table = np.stack(rows)
-    table[:, unsettled_from((~np.isnan(table)).sum(axis=0)) :] = np.nan
+    counts = (~np.isnan(table)).sum(axis=0)
+    table[:, unsettled_from(counts, np.array(block.times_ms, np.int64), now_ms) :] = np.nan
     gaps = np.isnan(table).all(axis=0)
     mean, p10, p90, total = (empty.copy() for _ in range(4))
     if not gaps.all():
@@ -93,10 +96,12 @@ def of_devices(block: Bucketed, metric: str, uuids: Sequence[str]) -> Across:
     return Across(mean, p10, p90, total)
 
 
-def unsettled_from(counts: NDArray[np.int64]) -> int:
+def unsettled_from(counts: NDArray[np.int64], starts_ms: Whole, now_ms: int) -> int:
     """Return from where on buckets are left out: the newest two while they hold fewer devices than the one before.
 
-    The rest is on its way; without this every sum would fall at the right edge of its chart.
+    The rest is on its way; without this every sum would fall at the right edge of its chart. In a bucket that began longer ago
+    nothing is awaited: who does not stand in it was lost.
     """
     newest: Collection[int] = np.flatnonzero(counts)[-3:].tolist()
-    return next((later for earlier, later in pairwise(newest) if counts[later] < counts[earlier]), counts.size)
+    falls = (later for earlier, later in pairwise(newest) if counts[later] < counts[earlier])
+    return next((at for at in falls if starts_ms[at] > now_ms - YOUNG_MS), counts.size)

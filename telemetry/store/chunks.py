@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
+from telemetry.frames import Compressor, Decompressor
 from telemetry.matrix import Steps
 from telemetry.store import packing
 from telemetry.store.packing import Packed
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 HOUR_MS = 3_600_000
 VERSION = 1
 _CHECKSUM, _PRELUDE = struct.Struct("<I"), struct.Struct("<BI")
-_compressor = zstandard.ZstdCompressor(level=19, write_checksum=False)
+_compressor, _decompressor = Compressor(19), Decompressor()
 
 
 class ChunkCorrupt(ValueError):
@@ -105,7 +105,7 @@ def decode(body: bytes, wanted: Container[int] | None = None) -> DeviceHour:
     if version != VERSION:
         raise ChunkCorrupt(f"version {version} is not known")
     rest = checked[_PRELUDE.size :]
-    head = msgpack.unpackb(zstandard.ZstdDecompressor().decompress(rest[:n_head]))
+    head = msgpack.unpackb(_decompressor.decompress(rest[:n_head]))
     stretches = tuple(Stretch(bytes(epoch).hex(), *others) for epoch, *others in head["stretches"])
     n_ticks = sum(stretch.n_ticks for stretch in stretches)
     way, base, unit, n_bytes = head["times"]

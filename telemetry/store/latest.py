@@ -52,10 +52,17 @@ def of_hosts(hosts: Sequence[Host]) -> dict[int, Latest]:
     }
 
 
-def take(arrivals: Sequence[Arrival], lives: Iterable[tuple[int, str]], now: datetime) -> None:
+def take(
+    arrivals: Sequence[Arrival],
+    lives: Iterable[tuple[int, str]],
+    now: datetime,
+    *,
+    heard_at: datetime | None = None,
+) -> None:
     """Put each host's newest batch into its row, and fill in what is to be said of the arrivals beside their fate.
 
     `lives` are (host id, epoch) from which anything was accepted before these. The hosts' rows are locked by the caller.
+    `heard_at` is when these came, None for now.
     """
     if not arrivals:
         return
@@ -80,7 +87,7 @@ def take(arrivals: Sequence[Arrival], lives: Iterable[tuple[int, str]], now: dat
     for host_id, newest in shown.items():
         _show(rows[host_id], newest)
     _keep(changed.values())
-    bulk.note_heard({host: _of_ms(row.at_ms) if host in shown else None for host, row in rows.items()}, now)
+    bulk.note_heard({host: _of_ms(row.at_ms) if host in shown else None for host, row in rows.items()}, heard_at or now)
 
 
 def _keep(rows: Iterable[LatestState]) -> None:

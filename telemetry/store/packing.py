@@ -8,10 +8,10 @@ or pcodec (what moves at every sample). The smallest that was tried is kept.
 from typing import Final, NamedTuple
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec, standalone
 
+from telemetry.frames import Compressor, Decompressor
 from telemetry.matrix import Steps
 
 CONSTANT, PLANES, PLANES_OF_DIFFERENCES, PCODEC = range(4)
@@ -22,8 +22,8 @@ _ORDERS: Final = tuple(
     ChunkConfig(compression_level=8, mode_spec=ModeSpec.classic(), delta_spec=delta)
     for delta in (DeltaSpec.no_op(), DeltaSpec.try_consecutive(1), DeltaSpec.try_consecutive(2))
 )
-_compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=False, write_checksum=False)
-_decompressor = zstandard.ZstdDecompressor()
+_compressor = Compressor(_LEVEL, write_content_size=False)
+_decompressor = Decompressor()
 
 Unsigned = NDArray[np.uint64]
 

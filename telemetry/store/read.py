@@ -30,13 +30,15 @@ def _none() -> Floats:
 class BucketedMetric:
     """Each `(n_buckets,)`; NaN where the bucket holds no sample. Gauges have mean, minimum and maximum, counters `increase`.
 
-    States have `seconds` at each value, where they were read from rollups.
+    `grew` is how many differences between samples an increase is the sum of. States have `seconds` at each value, where they
+    were read from rollups.
     """
 
     mean: Floats = field(default_factory=_none)
     minimum: Floats = field(default_factory=_none)
     maximum: Floats = field(default_factory=_none)
     increase: Floats = field(default_factory=_none)
+    grew: Floats = field(default_factory=_none)
     seconds: dict[int, Floats] = field(default_factory=dict)
 
 
@@ -62,7 +64,7 @@ class Bucketed:
         if found is not None:
             return found
         gap = np.full(len(self.times_ms), np.nan)
-        return BucketedMetric(gap, gap, gap, gap)
+        return BucketedMetric(gap, gap, gap, gap, gap)
 
 
 def column(values: Floats) -> Column:
@@ -126,7 +128,7 @@ def _bucket_samples(metric: str, found: Samples, grid: Grid) -> BucketedMetric:
     first, step, n = grid
     if catalog.BY_NAME[metric].kind is Kind.COUNTER:
         at, growth = counter_growth(found)
-        return BucketedMetric(increase=_summed((at - first) // step, growth, n))
+        return _summed((at - first) // step, growth, n)
     inside = (found.times_ms >= first) & (found.times_ms < grid.end_ms)
     bucket, values = (found.times_ms[inside] - first) // step, found.values[inside]
     mean, low, high = (np.full(n, np.nan) for _ in range(3))
@@ -141,11 +143,11 @@ def _bucket_samples(metric: str, found: Samples, grid: Grid) -> BucketedMetric:
     return BucketedMetric(mean=mean, minimum=low, maximum=high)
 
 
-def _summed(bucket: NDArray[np.int64], growth: Floats, n: int) -> Floats:
+def _summed(bucket: NDArray[np.int64], growth: Floats, n: int) -> BucketedMetric:
     inside = (bucket >= 0) & (bucket < n)
     sums = np.bincount(bucket[inside], growth[inside], minlength=n)[:n]
-    seen = np.bincount(bucket[inside], minlength=n)[:n] > 0
-    return np.where(seen, sums, np.nan)
+    grew = np.bincount(bucket[inside], minlength=n)[:n]
+    return BucketedMetric(increase=np.where(grew > 0, sums, np.nan), grew=np.where(grew > 0, grew, np.nan))
 
 
 # From rollups --------------------------------------------------------------------------------------------------
@@ -183,6 +185,8 @@ def _minutes_of_samples(
     ids: dict[int, dict[str, int]] = {}
     for device in devices:
         ids.setdefault(device.host_id, {})[device.uuid] = device.pk
+    if not ids:
+        return
     first_ms = max(from_ms, until_ms - _RAW_HOST_MS // len(ids)) // MINUTE_MS * MINUTE_MS
     if first_ms < from_ms or len(ids) * MINUTE_MS > _RAW_HOST_MS:
         first_ms += MINUTE_MS
@@ -202,19 +206,23 @@ def _series(metric: str, made: Statistics) -> Iterator[tuple[int, BucketedMetric
     if not of_metric.size:
         return
     fields, owners = made.keys.fields[of_metric], made.keys.owners[of_metric]
+    if row.kind is Kind.STATE:  # one holds into a minute without a sample: not all of them have a COUNT
+        yield from ((owner, _state(made, row.number, owner)) for owner in np.unique(owners).tolist())
+        return
     values = {Field(f): made.values[of_metric[fields == f]] for f in np.unique(fields).tolist()}
     counts = values[Field.COUNT]
     series = owners[fields == Field.COUNT].tolist()
     if row.kind is Kind.COUNTER:
         increase = _known(values[Field.INCREASE], values[Field.GREW] > 0, row.resolution)
-        yield from zip(series, (BucketedMetric(increase=each) for each in increase), strict=True)
-    elif row.kind is Kind.GAUGE:
+        grew = np.where(values[Field.GREW] > 0, values[Field.GREW], np.nan)
+        yield from zip(
+            series, (BucketedMetric(increase=i, grew=n) for i, n in zip(increase, grew, strict=True)), strict=True
+        )
+    else:
         with np.errstate(invalid="ignore"):
             mean = _known(values[Field.SUM], counts > 0, row.resolution) / np.maximum(counts, 1)
         low, high = (_known(values[f], counts > 0, row.resolution) for f in (Field.MINIMUM, Field.MAXIMUM))
         yield from zip(series, map(BucketedMetric, mean, low, high), strict=True)
-    else:
-        yield from ((owner, _state(made, row.number, owner)) for owner in series)
 
 
 def _known(steps: Whole, known: NDArray[np.bool_], resolution_: float) -> Floats:

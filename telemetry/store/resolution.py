@@ -18,6 +18,7 @@ STEPS_MS = [s * 1000 for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 900, 1800, 360
 MINUTE_MS = 60_000
 _COARSER = {60: 900, 900: 3600}
 _FINER = {3600: 900, 900: 60}
+_NEAR = 4  # buckets that an owner may lag behind the newest: whoever lags more is silent
 
 Tables = Mapping[int, Table]
 Read = Callable[[int, int, int], Tables]  # step_seconds, start_ms, end_ms → tables by owner
@@ -69,39 +70,54 @@ def layered(start_ms: int, end_ms: int, step: int, read: Read, read_samples: Rea
     while True:
         on = grid(start_ms, end_ms, step)
         found = read(level, on.first_ms, end_ms)
-        begin, end = _edges(found, on.first_ms)
         coarser = _COARSER.get(level)
-        last = begin - 1000 * coarser if coarser else 0  # the last that lies before all of these
-        if coarser and last >= on.first_ms and read(coarser, on.first_ms, last + 1):
+        if coarser and _is_retired(found, coarser, on.first_ms, end_ms, read):
             level, step = coarser, max(step, 1000 * coarser)
             continue
         layers = {owner: [table] for owner, table in found.items()}
-        _add_newest(layers, level, end, end_ms, read, read_samples)
+        _add_newest(layers, level, on.first_ms, end_ms, read, read_samples)
         return Layered(on, layers)
 
 
-def _edges(found: Tables, first_ms: int) -> tuple[int, int]:
-    """Return where the first bucket of all begins, and where the last one ends; of nothing both at the beginning's end."""
-    if not found:
-        return 2**62, first_ms
-    begin = min(int(table.starts_ms[0]) for table in found.values())
-    return begin, max(int(table.starts_ms[-1]) + table.step_ms for table in found.values())
+def _is_retired(found: Tables, coarser: int, first_ms: int, end_ms: int, read: Read) -> bool:
+    """Tell whether any owner has a coarser bucket before the first that was found of it. Imported hosts keep all of theirs."""
+    coarser_ms = 1000 * coarser
+    begins = {owner: int(table.starts_ms[0]) for owner, table in found.items()}
+    latest = max(begins.values(), default=end_ms + coarser_ms)
+    if latest - coarser_ms < first_ms:
+        return False
+    older = read(coarser, first_ms, latest - coarser_ms + 1)
+    return any(table.starts_ms[0] + coarser_ms <= begins.get(owner, latest) for owner, table in older.items())
 
 
 def _add_newest(
-    layers: dict[int, list[Table]], level: int, from_ms: int, end_ms: int, read: Read, read_samples: ReadSamples | None
+    layers: dict[int, list[Table]], level: int, first_ms: int, end_ms: int, read: Read, read_samples: ReadSamples | None
 ) -> None:
-    """Add what the finer resolutions have of the time that this one does not reach to yet."""
-    while from_ms < end_ms:
+    """Add what the finer resolutions have of the time that this one does not reach to yet, of each owner from its own end."""
+    while (from_ms := _unmade_from(layers, 1000 * level, first_ms)) < end_ms:
         finer = _FINER.get(level)
         if finer is None and read_samples is None:
             return
         found = read(finer, from_ms, end_ms) if finer else read_samples(from_ms, end_ms) if read_samples else {}
         for owner, table in found.items():
-            layers.setdefault(owner, []).append(table)
+            mine = layers.setdefault(owner, [])
+            rest = table.between(_end_ms(mine[-1]), end_ms) if mine else table
+            if rest.starts_ms.size:
+                mine.append(rest)
         if finer is None:
             return
-        level, from_ms = finer, _edges(found, from_ms)[1]
+        level = finer
+
+
+def _unmade_from(layers: Mapping[int, list[Table]], step: int, first_ms: int) -> int:
+    """Return where the first owner ends of those that reach near the newest end; of nothing the beginning."""
+    ends = [_end_ms(tables[-1]) for tables in layers.values() if tables]
+    newest = max(ends, default=first_ms)
+    return min((end for end in ends if end >= newest - _NEAR * step), default=first_ms)
+
+
+def _end_ms(table: Table) -> int:
+    return int(table.starts_ms[-1]) + table.step_ms
 
 
 def on_one_axis(tables: Collection[Table]) -> tuple[Table, Whole]:

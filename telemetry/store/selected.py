@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from telemetry import wire
 from telemetry.codec import BLOCK_HEAD
+from telemetry.frames import Decompressor
 from telemetry.header import read_uuid
 from telemetry.matrix import Steps
 from telemetry.store.gather import Clock, Gathering
 
-_decompressor = zstandard.ZstdDecompressor()
+_decompressor = Decompressor()
 
 Indices = NDArray[np.int64]
 

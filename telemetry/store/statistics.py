@@ -16,6 +16,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from telemetry import catalog
+from telemetry.frames import Compressor, Decompressor
 from telemetry.store import joined_block
 
 VERSION: Final = 1
@@ -23,8 +24,8 @@ ENERGY: Final = 0  # the metric number under which a device's energy stands; the
 _FRESH, _JOINED = 0, 1
 _OWNER_BITS = 44  # ids of hosts, devices and groups are given one by one
 _HEAD = struct.Struct("<BBHHI")  # version, form, buckets, devices, sections
-_fresh = zstandard.ZstdCompressor(level=1, write_checksum=True)
-_hard = zstandard.ZstdCompressor(level=15, write_checksum=True)
+_fresh, _hard = Compressor(1, write_checksum=True), Compressor(15, write_checksum=True)
+_decompressor = Decompressor()
 
 Whole = NDArray[np.int64]
 
@@ -161,7 +162,7 @@ def decode(body: bytes, start_ms: int, step_ms: int, numbers: Iterable[int] | No
 def _decode_fresh(
     body: bytes, start_ms: int, step_ms: int, shape: tuple[int, int], wanted: frozenset[int] | None
 ) -> Statistics:
-    raw = zstandard.ZstdDecompressor().decompress(memoryview(body)[_HEAD.size :])
+    raw = _decompressor.decompress(memoryview(body)[_HEAD.size :])
     n_directory = _directory_size(*shape)
     keys, rows = _read_directory(raw[:n_directory], *shape, wanted)
     planes = np.frombuffer(raw, np.uint8, offset=n_directory).reshape(8, -1)
@@ -177,7 +178,7 @@ def _decode_joined(
     ends = np.cumsum(lengths) + _HEAD.size + 2 + 4 * (n_blocks + 1)
     if ends[-1] != len(body):
         raise RollupCorrupt(f"{len(body)} bytes where {int(ends[-1])} are stated")
-    decompress, view = zstandard.ZstdDecompressor().decompress, memoryview(body)
+    decompress, view = _decompressor.decompress, memoryview(body)
     raw = decompress(view[ends[0] - lengths[0] : ends[0]])
     whole, _ = _read_directory(raw, *shape, None)
     keys, _ = _read_directory(raw, *shape, wanted)

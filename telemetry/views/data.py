@@ -17,6 +17,7 @@ from fleet.timerange import TimeRange
 from telemetry import catalog, chart_groups, queries, traces, trends
 from telemetry.queries import DeviceState
 from telemetry.store.read import Bucketed, column
+from telemetry.trends import Trend
 from telemetry.views.fleet import MAX_STACKED_GROUPS
 
 POINTS = 241
@@ -70,15 +71,19 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
     charts = {
         "fig-utilisation": {
             "traces": traces.mean_with_band(used.times_ms, mean, low, high),
-            **traces.gaps(used.times_ms, [mean]),
+            **traces.gaps(used.times_ms, [mean], _journey_ms(used)),
         },
         "fig-power": {
             "traces": traces.stacked(power.times_ms, totals),
-            **traces.gaps(power.times_ms, totals),
+            **traces.gaps(power.times_ms, totals, _journey_ms(power)),
         },
     }
     sparks = {"utilisation": _spark(mean, 0, 1), "power": _spark(traces.sums(totals), 0)}
     return _answer(window, used.times_ms, charts, sparks)
+
+
+def _journey_ms(trend: Trend) -> int:
+    return traces.GROUP_JOURNEY_MS if trend.step_seconds >= 60 else traces.JOURNEY_MS
 
 
 def _power_groups() -> list[str]:

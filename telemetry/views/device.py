@@ -25,6 +25,7 @@ from telemetry.views.host_panels import User
 
 N_EVENTS = 6
 _DAY = timedelta(days=1)
+_DAY_POINTS = 97  # quarters of an hour: what is shown begins at most one of them too early
 _DAY_METRICS = (
     "power_throttle_seconds_total",
     "thermal_throttle_seconds_total",
@@ -83,7 +84,7 @@ def day(request: HttpRequest, uuid: str) -> HttpResponse:
     """What the device's counters grew by in a day; read from the rollups, once a minute is enough."""
     found, now = _device(uuid), timezone.now()
     start_ms, end_ms = _ms(now - _DAY), _ms(now)
-    block = trends.device_series([found], _DAY_METRICS, start_ms, end_ms, 24)
+    block = trends.device_series([found], _DAY_METRICS, start_ms, end_ms, _DAY_POINTS)
     series = block.series.get(found.uuid, {})
     rows = [Growth(catalog.BY_NAME[name].label, catalog.BY_NAME[name].unit, _sum(series[name].increase))
             for name in _DAY_METRICS if name in series]  # fmt: skip

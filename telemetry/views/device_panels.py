@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from fleet import units
 from fleet.models import DeviceKind
-from telemetry import catalog, clock_events, xid
+from telemetry import catalog
 from telemetry.catalog import Metric
 from telemetry.headlines import Headline
 from telemetry.queries import DeviceState, HostState
+from telemetry.views.code_words import code_words
 from telemetry.views.host import metric_label
 
 _TILES = (
@@ -64,10 +65,6 @@ _BAD = {
     "recovery_action": "crit",
     "row_remap_pending": "warn",
 }
-_RECOVERY = {
-    0: "none", 1: "reset", 2: "reboot", 3: "drain peer-to-peer traffic", 4: "drain and reset",
-    5: "IMEX", 6: "bus reset", 7: "reboot",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,17 +167,8 @@ def reading(state: DeviceState, metric: Metric) -> Reading:
 
 
 def _words(state: DeviceState, metric: Metric, value: float) -> str:
-    """Return the words of a code; "" for a quantity."""
-    match metric.name:
-        case "clock_event_reasons":
-            return ", ".join(clock_events.names(int(value))) or "none"
-        case "row_remap_pending" | "row_remap_failure":
-            return "yes" if value else "no"
-        case "recovery_action":
-            return _RECOVERY.get(int(value), f"code {value:.0f}")
-        case "xid_last":
-            return f"{value:.0f} {xid.name(int(value))}" if value else "none"
-        case "pcie_link_generation" | "pcie_link_width":
-            most = state.values.get(f"{metric.name}_max")
-            return f"{value:.0f}" if most is None or most == value else f"{value:.0f} of {most:.0f}"
-    return ""
+    """Return the words of a code, and of a link against what it could be; "" for a quantity."""
+    if metric.name in {"pcie_link_generation", "pcie_link_width"}:
+        most = state.values.get(f"{metric.name}_max")
+        return f"{value:.0f}" if most is None or most == value else f"{value:.0f} of {most:.0f}"
+    return code_words(metric.name, value)

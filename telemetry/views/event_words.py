@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 from fleet import units
 from fleet.models import Event
-from telemetry import catalog, clock_events
+from telemetry import catalog
 from telemetry.health import rules
+from telemetry.views.code_words import code_words
 
 _NAMES = {"action": "what to do", "epoch": "agent's life", "other_epoch": "the other one's"}
 _IN_THE_TEXT = {"changed", "notices"}  # what changed stands in the text; the ids of notices are for the ingest
@@ -47,7 +48,13 @@ def _listed(values: Mapping[str, object], labels: Mapping[str, str]) -> str:
 
 def _labels(values: Mapping[str, object]) -> dict[str, str]:
     known = {name: catalog.BY_NAME[name].label for name in values if name in catalog.BY_NAME}
-    return {name: name.removesuffix("_ms").replace("_", " ").replace("xid", "XID") for name in values} | known
+    return {name: _label(name) for name in values} | known
+
+
+def _label(name: str) -> str:
+    """Return a name in words, without the unit at its end: that stands behind the number."""
+    words = name.removesuffix("_ms").split("_")
+    return " ".join(words[:-1] if words[-1] in _UNITS and len(words) > 1 else words).replace("xid", "XID")
 
 
 def _thresholds(rule: str) -> dict[str, str]:
@@ -56,13 +63,11 @@ def _thresholds(rule: str) -> dict[str, str]:
 
 
 def _words(name: str, value: object) -> str:
-    if name == "clock_event_reasons" and isinstance(value, int | float):
-        return " + ".join(clock_events.names(int(value))) or "none"
     if name.endswith("_ms") and isinstance(value, int):
         return units.utc(datetime.fromtimestamp(value / 1000, UTC))
     if isinstance(value, int | float):
         unit = catalog.BY_NAME[name].unit if name in catalog.BY_NAME else _unit(name)
-        return str(units.quantity(value, unit))
+        return code_words(name, value) or str(units.quantity(value, unit))
     return str(value)
 
 

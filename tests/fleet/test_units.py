@@ -28,6 +28,7 @@ from fleet import units
         (-12.34, "celsius", "−12.3 °C"),
         (0.0123, "seconds", "12.3 ms"),
         (1.5, "seconds", "1.50 s"),
+        (0, "seconds", "0 s"),
         (180, "seconds", "3 min"),
         (7200, "seconds", "2 h"),
         (1.234e13, "flop_per_second", "12.3 TFLOP/s"),

@@ -58,8 +58,11 @@ def stored(stack: Stack) -> dict[str, dict[str, object]]:
     return json.loads(answer.stdout)
 
 
-def gaps_of_agent(stack: Stack) -> list[list[int]]:
-    """Return the ranges of sequences accepted from this machine's own agent: one range, where nothing was lost."""
+def ranges_of_agent(stack: Stack) -> list[list[list[int]]]:
+    """Return the ranges of sequences accepted from this machine's own agent, by epoch: one from 0, where nothing was lost.
+
+    Where its disk was full it has begun another epoch.
+    """
     answer = stack.manage("shell", "--no-imports", "-c", _AGENTS_RANGES)
     assert answer.returncode == 0, answer.stderr[-3000:]
     return json.loads(answer.stdout)
@@ -80,14 +83,14 @@ found = {}
 for host in Host.objects.filter(origin="simulated"):
     bodies = [bytes(body) for body in StoredBatch.objects.filter(host=host).values_list("body", flat=True)]
     samples = sum(part.steps.size for body in bodies for part in received.read(body)[1])
-    epochs = AcceptedSequences.objects.filter(host=host)
+    epochs = list(AcceptedSequences.objects.filter(host=host).order_by("epoch"))
     accepted = sum(last - first + 1 for row in epochs for first, last in row.ranges)
-    found[host.name] = {"epoch": epochs.get().epoch, "batches": len(bodies), "samples": samples,
+    found[host.name] = {"epoch": " ".join(row.epoch for row in epochs), "batches": len(bodies), "samples": samples,
                         "digest": digest_of(iter(bodies)), "accepted": accepted}
 print(json.dumps(found))
 """
 _AGENTS_RANGES = """
 import json
 from telemetry.models import AcceptedSequences
-print(json.dumps(AcceptedSequences.objects.get(host__origin="real").ranges))
+print(json.dumps([row.ranges for row in AcceptedSequences.objects.filter(host__origin="real")]))
 """

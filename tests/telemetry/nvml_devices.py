@@ -44,11 +44,11 @@ class Clock:
 
 
 class Rig:
-    """A backend and its clock; each `tick` is a second later than the one before."""
+    """A backend and its clock; each `tick` is a second later than the one before, and asks for everything anew."""
 
-    def __init__(self, **settings) -> None:
+    def __init__(self, *, kept_seconds=0.0, **settings) -> None:
         self.clock = Clock()
-        self.backend = NvmlBackend(self.clock, **settings)
+        self.backend = NvmlBackend(self.clock, kept_seconds=kept_seconds, **settings)
 
     def tick(self, seconds: float = 1.0) -> dict[str, Mapping[str, Reading]]:
         """Read every device as the sampler does; return the readings by UUID."""

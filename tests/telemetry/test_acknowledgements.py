@@ -60,6 +60,16 @@ def test_a_host_is_told_once_in_15_seconds(sent):
     assert len(sent) == 5
 
 
+def test_a_host_is_told_also_after_the_servers_clock_was_set_back(sent):
+    ahead = NOW + timedelta(hours=3)
+    store(0, now=ahead)
+    acknowledgements.send_due(ahead)
+    store(1)
+    acknowledgements.send_due(NOW)
+
+    assert [told.ranges for _, told in sent] == [[(0, 0)], [(0, 1)]]
+
+
 def test_a_host_that_sends_the_same_again_is_told_again(sent):
     store(0)
     acknowledgements.send_due(NOW)

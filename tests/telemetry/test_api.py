@@ -262,6 +262,20 @@ def test_the_summary_counts_hosts_and_devices_and_sums_power(api, fleet):
     assert [item["title"].partition(" since")[0] for item in answer["attention"]] == ["b: no sample"]  # c never joined
 
 
+def test_the_summary_says_that_its_power_is_not_that_of_all_devices(api, fleet):
+    _, whole = api("fleet/summary", cluster="north")
+    _, partly = api("fleet/summary")  # of host b, which is silent, no power is known
+
+    assert whole["readings"]["power_draw_watts"] == {"value": 400, "unit": "watts", "reason": None}
+    assert partly["readings"]["power_draw_watts"] == {"value": 400, "unit": "watts", "reason": "incomplete"}
+
+
+def test_the_power_of_a_cluster_that_is_silent_is_not_known(api, fleet):
+    _, answer = api("fleet/summary", cluster="south")
+
+    assert answer["readings"]["power_draw_watts"] == {"value": None, "unit": "watts", "reason": "silent"}
+
+
 def test_the_summary_of_no_host_at_all_knows_no_power(api):
     _, answer = api("fleet/summary")
 
@@ -333,5 +347,5 @@ def test_lists_cost_the_same_number_of_queries_whatever_their_length(api, fleet,
     for number in range(5):
         Host.objects.create(name=f"more-{number}")
 
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):  # one of them asks for the open alerts, which health follows
         api("devices")

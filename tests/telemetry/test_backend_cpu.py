@@ -51,8 +51,27 @@ def test_busy_share_is_measured_since_the_last_read(machine):
     backend = opened(machine)
     machine.times = Times(user=3.0, idle=1.0)
     assert read(backend)["gpu_utilization_ratio"] == pytest.approx(0.75)
+    machine.seconds += 5.0
     machine.times = Times(user=4.0, idle=3.0, iowait=1.0)
     assert read(backend)["gpu_utilization_ratio"] == pytest.approx(0.25)
+
+
+def test_busy_share_stands_until_it_is_read_again(machine):
+    backend = opened(machine)
+    found = []
+    for second in range(1, 11):
+        machine.seconds += 1.0
+        machine.times = Times(user=float(second), idle=1.0)
+        found.append(read(backend)["gpu_utilization_ratio"])
+    assert found == pytest.approx([0.5] * 4 + [1.0] * 6)
+
+
+def test_a_share_that_was_unknown_at_the_start_is_known_a_tick_later(machine):
+    backend = opened(machine)
+    assert read(backend)["gpu_utilization_ratio"] is AbsentReason.UNKNOWN
+    machine.seconds += 1.0
+    machine.times = Times(user=1.0, idle=1.0)
+    assert read(backend)["gpu_utilization_ratio"] == pytest.approx(0.5)
 
 
 def test_busy_share_is_absent_before_any_time_has_passed(machine):

@@ -3,7 +3,7 @@
 import pytest
 
 from telemetry.catalog import AbsentReason
-from tests.telemetry.nvml_devices import ANSWERING_CALLS, FIELDS, POWER, uuid_of
+from tests.telemetry.nvml_devices import ANSWERING_CALLS, FIELDS, GPU_IS_LOST, MEMORY, POWER, Rig, uuid_of
 
 LINK_ERRORS = "nvmlDeviceGetNvLinkErrorCounter"
 GPM_METRIC = "tensor_active_ratio"
@@ -66,9 +66,44 @@ def test_a_tick_makes_one_call_of_each_kind_for_a_device(opened, nvml_stub):
     opened.tick()
     made = {call: nvml_stub.calls(call, 0) - before[call] for call in calls}
     assert made.pop("nvmlDeviceGetClockInfo") == 2  # of the SMs and of the memory
+    assert made.pop("nvmlDeviceGetFieldValues") == 2  # of what is asked each tick and of what is kept
     not_each_tick = {"nvmlDeviceGetFanSpeed", *(call for call in calls if "Max" in call)}
     assert {call for call, times in made.items() if times == 0} == not_each_tick
     assert {times for call, times in made.items() if call not in not_each_tick} == {1}
+
+
+def test_what_is_kept_is_asked_once_in_five_ticks_and_stands_between(nvml_stub):
+    rig = Rig(kept_seconds=5.0)
+    rig.backend.open()
+    rig.tick()
+    kept = [MEMORY, "nvmlDeviceGetEnforcedPowerLimit", "field:230"]
+    before = [nvml_stub.calls(call, 0) for call in kept]
+    asked = nvml_stub.calls(POWER, 0)
+    found = [rig.read(0) for _ in range(5)]
+    assert [nvml_stub.calls(call, 0) for call in kept] == [number + 1 for number in before]
+    assert nvml_stub.calls(POWER, 0) == asked + 5
+    assert all(readings["memory_used_bytes"] > 0 and readings["power_limit_watts"] > 0 for readings in found)
+    assert len({tuple(readings) for readings in found[1:]}) == 1
+
+
+@pytest.mark.parametrize("call", ["nvmlDeviceGetEnforcedPowerLimit", MEMORY])
+def test_a_kept_call_that_begins_to_fail_shows_within_its_pace(nvml_stub, call):
+    rig = Rig(kept_seconds=5.0)
+    rig.backend.open()
+    assert rig.read(0)["power_draw_watts"] > 0
+    nvml_stub.fail(0, call, 999)
+    found = [AbsentReason.UNKNOWN in rig.read(0).values() for _ in range(5)]
+    assert found[-1]
+    nvml_stub.clear()
+    assert not [AbsentReason.UNKNOWN in rig.read(0).values() for _ in range(5)][-1]
+
+
+def test_a_loss_that_only_a_kept_call_tells_takes_all_readings_within_its_pace(nvml_stub):
+    rig = Rig(kept_seconds=5.0)
+    rig.backend.open()
+    assert rig.read(0)["power_draw_watts"] > 0
+    nvml_stub.fail(0, "nvmlDeviceGetEnforcedPowerLimit", GPU_IS_LOST)
+    assert AbsentReason.GPU_IS_LOST in [rig.read(0)["power_draw_watts"] for _ in range(5)]
 
 
 def test_gpm_metrics_need_a_sample_before(rig):

@@ -3,11 +3,11 @@
 import pytest
 
 from telemetry import received, wire
-from telemetry.agent.batching import TELL_SECONDS, BatchMaker, machine_digest
+from telemetry.agent.batching import GAP_SECONDS, TELL_SECONDS, BatchMaker, machine_digest
 from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+from telemetry.wire import MAX_SPAN_MS, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 
 GPU = DeviceInfo("GPU-a", DeviceKind.NVIDIA, 0, "test device")
 MACHINE, EPOCH = "a" * 32, "b" * 32
@@ -63,6 +63,28 @@ def test_another_start_with_the_same_clock_goes_on_in_the_segment_and_one_with_a
 
 def test_a_clock_that_is_slewed_stays_in_its_segment():
     assert [batch.segment for batch in batches_of(*[tick(10 + n, 1000 + 0.01 * n) for n in range(50)])] == [0]
+
+
+def test_what_was_sampled_before_and_after_a_suspend_are_two_batches_of_one_segment():
+    before, after = batches_of(tick(10), tick(11), tick(11 + 90_000), tick(12 + 90_000))
+
+    assert (before.times_ms, after.times_ms) == ([1_010_000, 1_011_000], [91_011_000, 91_012_000])
+    assert (before.segment, after.segment) == (0, 0)
+
+
+def test_a_batch_spans_no_more_than_a_message_may():
+    every = GAP_SECONDS - 1
+    made = batches_of(*[tick(n * every) for n in range(1, 600)])
+
+    assert sum(len(batch.times_ms) for batch in made) == 599
+    assert all(batch.times_ms[-1] - batch.times_ms[0] <= MAX_SPAN_MS for batch in made)
+    assert len(made) == 3
+
+
+def test_ticks_that_are_far_apart_by_design_share_a_batch():
+    made = batches_of(tick(1000), tick(1600), tick(2200), by=BatchMaker("gpu-a01", MACHINE, Names(EPOCH), 600.0))
+
+    assert [len(batch.times_ms) for batch in made] == [3]
 
 
 def test_software_and_topology_are_told_first_and_after_a_change():

@@ -83,5 +83,13 @@ def test_buckets_that_may_still_arrive_are_no_gap():
     assert traces.gaps(MINUTES, [[1.0, 1.0, 1.0, None, None]])["shapes"] == []
 
 
+def test_the_minutes_of_groups_that_may_still_be_made_are_no_gap():
+    minutes = [60_000 * n for n in range(8)]
+    coming, missing = [1.0] * 4 + [None] * 4, [1.0] * 3 + [None] * 5
+
+    assert traces.gaps(minutes, [coming], traces.GROUP_JOURNEY_MS)["shapes"] == []
+    assert traces.gaps(minutes, [missing], traces.GROUP_JOURNEY_MS)["shapes"][0]["x0"] == 120_000
+
+
 def test_a_gap_in_one_of_two_columns_is_none():
     assert traces.gaps(MINUTES, [[None] * 5, [1.0] * 5])["shapes"] == []

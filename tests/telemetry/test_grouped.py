@@ -109,6 +109,21 @@ def test_one_message_that_cannot_be_handled_costs_the_others_nothing(caplog):
     assert "a message to t was dropped" in caplog.text
 
 
+def test_a_broker_that_is_away_when_the_time_is_over_leaves_no_message_waiting():
+    def away():
+        raise OSError("away")
+
+    worker, messages = Worker(lambda _: None), [Message(n) for n in range(2)]
+    messages[0].channel = SimpleNamespace(take_waiting=away)
+    worker.send(messages[0])
+    with pytest.raises(OSError, match="away"):
+        worker.wait()
+    worker.send(messages[1])
+    worker.wait()
+
+    assert worker.handled == [[0], [1]]
+
+
 @pytest.mark.parametrize("payload", [None, [], ([], {}, {}), (["a", "b"], {}, {})])
 def test_a_message_that_is_no_call_with_one_argument_is_dropped(payload):
     worker, message = Worker(lambda _: None), Message("")

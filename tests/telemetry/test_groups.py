@@ -8,6 +8,7 @@ import pytest
 from fleet.models import Host
 from telemetry import rollups, trends
 from telemetry.models import DirtyGroup, GroupMembers, GroupRollup, RollupGroup
+from telemetry.store.read import column
 from telemetry.wire import DeviceInfo, DeviceKind
 from tests.telemetry.batches import MIG, NODE, enrolled, payload, take
 
@@ -158,6 +159,32 @@ def test_the_cost_of_a_fleets_trend_does_not_grow_with_the_fleet(django_assert_n
 
     with django_assert_num_queries(4):
         trend()
+
+
+def test_a_minute_of_a_group_falls_where_a_device_was_lost(monkeypatch):
+    for name, seconds in (("a", 180), ("b", 120)):
+        enrolled(name)
+        report(name, 100.0, n=seconds)
+    rollups.roll_up(60, NOW)
+
+    for seconds_later, total in ((120 + 180, 100), (120 + 179, None)):
+        monkeypatch.setattr(trends, "_now_ms", lambda later=seconds_later: T0 + 1000 * later)
+        assert column(trend().total[""])[:3] == [200, 200, total]
+
+
+def test_the_hosts_that_count_for_reading_samples_are_those_of_counted_devices():
+    enrolled("a")
+    report("a", 100.0)
+    for n in range(8):
+        enrolled(f"empty-{n}")
+
+    assert trends.trend("power_draw_watts", T0, T0 + HOUR, 241).step_seconds == 15
+
+
+@pytest.mark.parametrize("group_by", ["", "cluster", "host", "label:rack"])
+def test_a_fleet_without_devices_has_no_groups(group_by):
+    assert not trends.trend("power_draw_watts", T0, T0 + HOUR, 241, group_by=group_by).mean
+    assert not trends.trend("power_draw_watts", T0, T0 + 40 * HOUR, 241, cluster="nowhere", group_by=group_by).mean
 
 
 def test_the_newest_quarter_is_read_from_minutes():

@@ -112,11 +112,11 @@ def test_a_page_costs_the_same_queries_for_one_host_and_for_many(viewer, gpu_hos
     assert len(for_five) == len(for_one)
 
 
-def test_the_fleet_fragment_reads_hosts_devices_newest_state_recent_xids_and_open_alerts_once(
+def test_the_fleet_fragment_reads_hosts_devices_newest_state_and_xids_once_and_open_alerts_for_health_and_list(
     viewer, gpu_host, django_assert_num_queries
 ):
     viewer.get("/")
-    with django_assert_num_queries(SESSION_AND_USER + 5):
+    with django_assert_num_queries(SESSION_AND_USER + 6):
         viewer.get("/", headers=HTMX)
 
 

@@ -105,8 +105,29 @@ def test_memory_health_and_links_are_in_words(viewer):
         assert words in page, words
 
 
+def test_who_has_the_device_and_a_time_of_nothing_are_in_words(viewer):
+    report({"allocation": 2, "thermal_throttle_seconds_total": 0.0})
+
+    page = text(viewer.get(DEVICE)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert "Allocation a Slurm job" in page
+    assert "Slowed by heat 0 s" in page
+
+
 def test_the_last_day_sums_what_counters_grew_by(viewer):
     report({"power_throttle_seconds_total": [10.0 + 0.5 * n for n in range(61)]}, ticks=61)
+    roll_up(10)
+
+    assert "Slowed by the power cap 30" in text(viewer.get(f"{DEVICE}day/"))
+
+
+def test_the_last_day_counts_nothing_that_is_older_than_a_day_and_a_quarter_of_an_hour(viewer):
+    for sequence, hours in enumerate((24.3, 0.1)):
+        report(
+            {"power_throttle_seconds_total": [0.5 * n for n in range(61)]},
+            ticks=61,
+            ago=3600 * hours,
+            sequence=sequence,
+        )
     roll_up(10)
 
     assert "Slowed by the power cap 30" in text(viewer.get(f"{DEVICE}day/"))

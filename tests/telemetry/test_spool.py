@@ -15,8 +15,8 @@ from telemetry.agent import membership
 from telemetry.agent import spool as spools
 from telemetry.agent.config import ConfigInvalid, read_config
 from telemetry.agent.names import Parcel
-from telemetry.agent.outbox import FIRST_WINDOW, LONGEST_SECONDS, MOST_UNANSWERED, Outbox
-from telemetry.agent.spool import ASIDE, FILE, HEAL_SECONDS, Spool
+from telemetry.agent.outbox import FIRST_WINDOW, LONGEST_SECONDS, MOST_UNANSWERED, PROBE_SECONDS, Outbox
+from telemetry.agent.spool import ASIDE, FILE, HEAL_SECONDS, TEND_SECONDS, Spool
 from telemetry.agent.spool_file import SpoolFailed, SpoolFile
 from tests.telemetry.batches import batch
 
@@ -24,10 +24,15 @@ HOST, MACHINE = "gpu-a01", "a" * 32
 
 
 class Clock:
+    """`now` goes on with the time; `set_by` is what somebody set the wall clock by."""
+
     def __init__(self):
-        self.now = 1_800_000_000.0
+        self.now, self.set_by = 1_800_000_000.0, 0.0
 
     def __call__(self):
+        return self.now + self.set_by
+
+    def steady(self):
         return self.now
 
 
@@ -42,7 +47,7 @@ def opened(tmp_path, clock):
     made = []
 
     def make(**options):
-        made.append(Spool(tmp_path, clock=clock, **options))
+        made.append(Spool(tmp_path, clock=clock, steady=clock.steady, **options))
         return made[-1]
 
     yield make
@@ -157,6 +162,55 @@ def test_what_is_too_old_is_dropped_and_counted(opened, clock):
     spool.tend()
 
     assert waiting(spool) == [young]
+    assert spool.n_dropped == 1
+
+
+@pytest.mark.parametrize("days", [8, -8, 20_000])
+def test_a_wall_clock_that_is_set_makes_nothing_older_or_younger(opened, clock, days):
+    spool = opened(limit_seconds=3600)
+    names = spool.names(HOST, MACHINE)
+    spool.add([parcel(names)])
+    clock.now += 3000
+    clock.set_by = days * 86_400.0
+    young = parcel(names)
+    spool.add([young])
+    clock.now += 500
+    spool.tend()
+    assert spool.n_dropped == 0
+
+    clock.now += 500
+    spool.tend()
+
+    assert waiting(spool) == [young]
+
+
+def test_nothing_is_dropped_where_the_clock_is_set_while_the_disk_is_full(opened, clock, monkeypatch):
+    spool = opened()
+    names = spool.names(HOST, MACHINE)
+    spool.add([parcel(names, 1000)])
+    mended = broken(monkeypatch, sqlite3.SQLITE_FULL)
+    spool.add([parcel(names, 2000)])
+    clock.set_by = 8 * 86_400.0
+    spool.tend()
+    mended()
+    for _ in range(2):
+        clock.now += TEND_SECONDS
+        spool.tend()
+
+    assert [named(each)[2] for each in waiting(spool)] == [1000, 2000]
+    assert (spool.n_dropped, spool.is_failed) == (0, False)
+
+
+def test_what_was_made_before_the_clock_was_right_is_no_younger_than_now(opened, clock):
+    clock.set_by = -1000 * 86_400.0
+    spool = opened(limit_seconds=3600)
+    spool.add([parcel(spool.names(HOST, MACHINE))])
+    clock.set_by = 0.0
+    spool.tend()
+    clock.now += 3700
+
+    spool.tend()
+
     assert spool.n_dropped == 1
 
 
@@ -288,20 +342,38 @@ def test_the_memory_is_bounded_too(opened, monkeypatch):
     assert spool.n_bytes <= 400_000
 
 
-def broken(monkeypatch, code, times=10**9):
-    """Have the file's next additions fail; returns what mends it. The store in memory is none of it."""
+def test_a_file_that_cannot_be_measured_gives_way_to_memory_which_is_measured(opened, monkeypatch, caplog):
+    spool = opened()
+    spool.add([parcel(spool.names(HOST, MACHINE))])
+    broken(monkeypatch, sqlite3.SQLITE_IOERR, call="n_bytes")
+
+    spool.remove("of nobody", [(0, 0)])
+
+    assert spool.is_failed
+    assert spool.n_bytes > 0
+    assert "memory fails" not in caplog.text
+
+
+def broken(monkeypatch, code, times=10**9, call="add"):
+    """Have the file's next calls fail; returns what mends it. The store in memory is none of it."""
     left = [times]
-    add = SpoolFile.add
+    well = getattr(SpoolFile, call)
 
     def failing(self, *arguments):
-        if left[0] > 0 and self._db.execute("PRAGMA database_list").fetchone()[2]:
+        if left[0] > 0 and not is_memory(self):
             left[0] -= 1
             error = sqlite3.OperationalError("made by the test")
             error.sqlite_errorcode = code
             raise SpoolFailed(error)
-        return add(self, *arguments)
+        return well(self, *arguments)
 
-    monkeypatch.setattr(SpoolFile, "add", failing)
+    def is_memory(file):
+        try:
+            return not file._db.execute("PRAGMA database_list").fetchone()[2]
+        except sqlite3.ProgrammingError:  # closed: it was the file
+            return False
+
+    monkeypatch.setattr(SpoolFile, call, failing)
 
     def mend():
         left[0] = 0
@@ -428,7 +500,7 @@ def test_a_server_that_is_down_does_not_have_the_broker_filled(opened):
         box.send(5)
 
     sent = box.take()
-    assert len(set(sent)) == MOST_UNANSWERED
+    assert MOST_UNANSWERED <= len(set(sent)) <= MOST_UNANSWERED + 400 * 5 / PROBE_SECONDS
     assert len(sent) < 6 * MOST_UNANSWERED  # each again after twice the time
     assert spool.n_batches == 400
 
@@ -458,6 +530,44 @@ def test_after_a_reconnect_what_was_sent_is_sent_again_unless_it_is_acknowledged
     box.send(60)
 
     assert box.take() == [2]
+
+
+def test_what_the_server_refuses_keeps_what_waits_behind_it_no_longer_than_it_takes_to_know(opened):
+    box = Box(spool := opened())
+    box.make(60)
+    box.outbox.disconnected()
+    box.outbox.connected()
+    for _ in range(360):
+        box.make()
+        box.send(15)
+        box.acknowledge((FIRST_WINDOW, max(box.sent)))  # what was made first is refused for ever
+
+    assert [each.sequence for each in waiting(spool)] == list(range(FIRST_WINDOW))
+
+
+def test_a_host_whose_every_batch_was_refused_sends_again_once_the_server_takes_new_ones(opened):
+    box = Box(spool := opened())
+    for _ in range(MOST_UNANSWERED):
+        box.make()
+        box.send(5)
+    for _ in range(720):
+        box.make()
+        box.send(15)
+        taken = [(number, number) for number in sorted(set(box.sent)) if number >= MOST_UNANSWERED]
+        box.acknowledge(*taken)
+
+    assert [each.sequence for each in waiting(spool)] == list(range(MOST_UNANSWERED))
+
+
+def test_what_was_refused_is_sent_on_but_seldom(opened):
+    box = Box(opened())
+    box.make()
+    for _ in range(4 * 1440):
+        box.make()
+        box.send(60)
+        box.acknowledge((1, max(box.sent)))
+
+    assert 8 <= box.sent.count(0) <= 12
 
 
 def test_at_the_end_only_what_is_fresh_is_sent(opened):

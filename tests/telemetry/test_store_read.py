@@ -172,12 +172,37 @@ def test_a_state_of_a_long_range_is_told_in_seconds_at_each_value():
     assert {value: np.nansum(seconds) for value, seconds in found.seconds.items()} == {0: 60, 4: 61}
 
 
-def block_of(*columns):
+def test_a_state_that_holds_into_a_minute_without_a_sample_is_told():
+    device = store([T0 + 1000 * n + 500 for n in range(60)], {"allocation": [2.0] * 60})
+    roll_up(60, NOW)
+
+    _, found = series(device, "allocation", T0 + 60_000, T0 + 60_000 + 3 * 3_600_000, 400)
+
+    assert {value: column(seconds)[:2] for value, seconds in found.seconds.items()} == {2: [1.5, None]}
+
+
+def test_of_no_device_there_is_no_series():
+    for span_ms in (60_000, DAY):
+        assert read.bucketed([], ["power_draw_watts"], T0, T0 + span_ms, 100).series == {}
+
+
+@pytest.mark.parametrize("span_ms", [60_000, DAY])
+def test_an_increase_tells_how_many_differences_it_is_the_sum_of(span_ms):
+    device = store([T0 + 1000 * n for n in range(60)], {"energy_joules_total": [300.0 * n for n in range(60)]})
+    roll_up(60, NOW)
+
+    _, found = series(device, "energy_joules_total", T0, T0 + span_ms, 10)
+
+    assert np.nansum(found.grew) == 59
+    assert np.isnan(found.grew).tolist() == np.isnan(found.increase).tolist()
+
+
+def block_of(*columns, step=2, now_ms=0):
     uuids = [f"GPU-{n}" for n in range(len(columns))]
-    block = read.Bucketed(0, 0, 2, [2000 * n for n in range(len(columns[0]))], {})
+    block = read.Bucketed(0, 0, step, [1000 * step * n for n in range(len(columns[0]))], {})
     for uuid, mean in zip(uuids, columns, strict=True):
         block.series[uuid] = {"power_draw_watts": read.BucketedMetric(mean=np.array(mean, float))}
-    return across.of_devices(block, "power_draw_watts", uuids)
+    return across.of_devices(block, "power_draw_watts", uuids, now_ms=now_ms)
 
 
 def test_across_devices_gives_mean_percentiles_and_sum():
@@ -195,3 +220,11 @@ def test_the_sum_does_not_fall_where_some_devices_are_still_on_their_way():
 def test_the_sum_falls_where_a_device_stays_away():
     gone = [1, 1, np.nan, np.nan, np.nan, np.nan]
     assert column(block_of([1] * 6, gone).total) == [2, 2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("step", [60, 3600])
+def test_a_device_that_was_lost_minutes_ago_hides_no_bucket(step):
+    now_ms = 1000 * step * 2 + across.YOUNG_MS
+
+    assert column(block_of([1] * 4, [1, 1, 1, np.nan], step=step, now_ms=now_ms + 1000 * step).total) == [2, 2, 2, 1]
+    assert column(block_of([1] * 4, [1, 1, np.nan, np.nan], step=step, now_ms=now_ms).total) == [2, 2, 1, 1]

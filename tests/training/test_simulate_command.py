@@ -19,6 +19,7 @@ from telemetry.simulation.faults import Fault, FaultKind
 from telemetry.simulation.fleet import Shape
 from telemetry.wire import INGEST_TASK
 from tests.factories import make_host
+from tests.soak.load import digest_of
 from training.ingest import ingest_steps
 from training.models import Run, Step
 from training.simulation import NameTaken, Simulation, enrol, report
@@ -191,7 +192,8 @@ def test_it_reports_what_each_host_made():
 
     told = report(simulation.fleet)
     for host in Host.objects.all():
-        stored = [unpack(bytes(chunk.body)) for chunk in host_chunks(host)]
+        bodies = [bytes(chunk.body) for chunk in host_chunks(host)]
+        stored = [unpack(body) for body in bodies]
         n_samples = sum(
             value is not None
             for batch in stored
@@ -199,7 +201,12 @@ def test_it_reports_what_each_host_made():
             for column in block
             for value in column
         )
-        assert told[host.name] == {"epoch": stored[0].epoch, "batches": len(stored), "samples": n_samples}
+        assert told[host.name] == {
+            "epoch": stored[0].epoch,
+            "batches": len(stored),
+            "samples": n_samples,
+            "digest": digest_of(reversed(bodies)),  # in any order
+        }
 
 
 def test_a_silent_host_sends_nothing_until_it_is_back():

@@ -1,6 +1,7 @@
 """The machine's processors as one device: load and memory from proc, clock, heat and energy from sysfs.
 
-Called by the sampler. What the machine does not offer is absent with its reason. No Django, no torch.
+Called by the sampler each tick; but for energy, it reads anew every few seconds. What the machine does not offer is absent
+with its reason. No Django, no torch.
 """
 
 import platform
@@ -18,6 +19,7 @@ from telemetry.agent.backends.kernel import (
     this_machine,
     why_unreadable,
 )
+from telemetry.agent.backends.pace import KEPT_SECONDS, next_due
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.backends.rapl import Energy
 from telemetry.catalog import AbsentReason
@@ -55,6 +57,8 @@ class CpuBackend:
         self._clock = clock
         self._load = Load(cpu_times or (lambda: read_cpu_times(stat)))
         self._energy = Energy(sys, "package")
+        self._kept: dict[str, Reading] = {}
+        self._due = float("-inf")
 
     def open(self) -> None:
         uuid = stable_uuid(this_machine(self._directory), DeviceKind.CPU, "package-0")
@@ -64,17 +68,25 @@ class CpuBackend:
         sensors, self._no_sensor = _package_sensors(self._sys)
         self._sensors = [KernelFile(path) for path in sensors]
         self._load.start()
+        self._due = float("-inf")
         self._energy.start(self._clock())
 
     def read(self) -> dict[str, Reading]:
-        power, energy = self._energy.read(self._clock())
-        return {
-            "gpu_utilization_ratio": self._load.read(),
+        now = self._clock()
+        if now >= self._due:
+            self._keep(now)
+        power, energy = self._energy.read(now)
+        return {**self._kept, "power_draw_watts": power, "energy_joules_total": energy}
+
+    def _keep(self, now: float) -> None:
+        load = self._load.read()
+        if load is not AbsentReason.UNKNOWN:  # right after the start no time has passed: the next tick knows more
+            self._due = next_due(now, KEPT_SECONDS)
+        self._kept = {
+            "gpu_utilization_ratio": load,
             **self._memory(),
             "sm_clock_hertz": self._mean_clock(),
             "temperature_celsius": self._temperature(),
-            "power_draw_watts": power,
-            "energy_joules_total": energy,
         }
 
     def sources(self) -> list["CpuBackend"]:

@@ -20,8 +20,10 @@ from telemetry.agent.backends.kernel import (
     this_machine,
     why_unreadable,
 )
+from telemetry.agent.backends.pace import KEPT_SECONDS, next_due
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.backends.rapl import Energy
+from telemetry.catalog import AbsentReason
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
 
 _DMI = ("sys_vendor", "product_name")
@@ -55,25 +57,34 @@ class NodeBackend:
         self._clock = clock
         self._load = Load(cpu_times or (lambda: read_cpu_times(stat)))
         self._energy = Energy(sys, "psys")
+        self._kept: dict[str, Reading] = {}
+        self._due = float("-inf")
 
     def open(self) -> None:
         uuid = stable_uuid(this_machine(self._directory), DeviceKind.NODE, "host")
         self.device = DeviceInfo(uuid, DeviceKind.NODE, 0, _model(self._sys / "class" / "dmi" / "id"))
         self._load.start()
+        self._due = float("-inf")
         self._energy.start(self._clock())
 
     def sources(self) -> list["NodeBackend"]:
         return [self]
 
     def read(self) -> dict[str, Reading]:
-        power, energy = self._energy.read(self._clock())
-        return {
-            "host_cpu_utilization_ratio": self._load.read(),
+        now = self._clock()
+        if now >= self._due:
+            self._keep(now)
+        power, energy = self._energy.read(now)
+        return {**self._kept, "power_draw_watts": power, "energy_joules_total": energy, **self._own_cost()}
+
+    def _keep(self, now: float) -> None:
+        load = self._load.read()
+        if load is not AbsentReason.UNKNOWN:  # right after the start no time has passed: the next tick knows more
+            self._due = next_due(now, KEPT_SECONDS)
+        self._kept = {
+            "host_cpu_utilization_ratio": load,
             **self._memory(),
             **{f"host_{resource}_pressure_ratio": pressure(file) for resource, file in self._pressure.items()},
-            "power_draw_watts": power,
-            "energy_joules_total": energy,
-            **self._own_cost(),
         }
 
     def _memory(self) -> dict[str, Reading]:

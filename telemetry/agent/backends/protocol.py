@@ -38,7 +38,7 @@ class PowerSource(Source, Protocol):
     """A source that can tell its power alone, for ticks between the full ones; others are not read then."""
 
     def read_power(self) -> Mapping[str, Reading]:
-        """Return power and energy now, what of them the device has, by catalogue name; a few microseconds, no more."""
+        """Return power now, where the device has it, by catalogue name; a few microseconds, no more."""
 
 
 class Backend(Protocol):

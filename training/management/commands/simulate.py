@@ -134,7 +134,7 @@ class _Line(Sender):
 
 def _directory() -> Path:
     """Return where the spool lies while the simulation lives."""
-    directory: Path = settings.STEPWATT_DATA_DIR
+    directory: Path = settings.STEPWATT_DATA_DIR / "simulation"
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 

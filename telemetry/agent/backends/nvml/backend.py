@@ -19,6 +19,7 @@ from telemetry.agent.backends.nvml.roster import Roster
 from telemetry.agent.backends.nvml.session import Session
 from telemetry.agent.backends.nvml.software import driver_software
 from telemetry.agent.backends.nvml.topology import read_topology
+from telemetry.agent.backends.pace import KEPT_SECONDS
 from telemetry.agent.backends.protocol import BackendUnavailable
 from telemetry.wire import DeviceEvent, DeviceInfo, Topology
 
@@ -40,9 +41,12 @@ class NvmlBackend:
         clock: Callable[[], float] = time.monotonic,
         kernel_boards: Path = _KERNEL_BOARDS,
         listener: EventListener | None = None,
+        *,
+        kept_seconds: float = KEPT_SECONDS,
     ) -> None:
         self._clock = clock
         self._kernel_boards = kernel_boards
+        self._kept_seconds = kept_seconds
         self._listing = Listing()
         self._listener = listener or EventListener()
         self._session: Session | None = None
@@ -57,7 +61,7 @@ class NvmlBackend:
     def open(self) -> None:
         self.close()
         self._session = session = Session()
-        self._roster = Roster(self._listing, session, self._clock, self._listener, self._known)
+        self._roster = Roster(self._listing, session, self._clock, self._listener, self._known, self._kept_seconds)
         try:
             self._software = driver_software()
             self._kernel_names = self._names_of_kernel_boards()

@@ -19,12 +19,15 @@ from telemetry.agent.backends.nvml.readings import (
     RAW_FIELDS,
 )
 from telemetry.agent.backends.nvml.session import Session
+from telemetry.agent.backends.pace import KEPT_SECONDS, next_due
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
 
+_ASKED_CALLS = [line for line in CALL_LINES if not line.kept]
+_KEPT_CALLS = [line for line in CALL_LINES if line.kept]
 _XIDS = ("xid_last", "xid_errors_total")
 
-POWER_METRICS = ("power_draw_watts", "power_draw_instant_watts", "energy_joules_total")
+POWER_METRICS = ("power_draw_watts", "power_draw_instant_watts")
 
 
 class Xids(Protocol):
@@ -56,15 +59,24 @@ class Board(NvmlSource):
         )
     )
 
-    def __init__(self, listed: Listed, session: Session, clock: Callable[[], float], xids: Xids) -> None:
+    def __init__(
+        self,
+        listed: Listed,
+        session: Session,
+        clock: Callable[[], float],
+        xids: Xids,
+        kept_seconds: float = KEPT_SECONDS,
+    ) -> None:
         super().__init__(listed, session, clock)
+        self._kept_seconds = kept_seconds
         self.is_mig = listed.is_mig
         self._xids = xids
         self._calls: CallBatch | None = None
+        self._kept_calls: CallBatch | None = None
 
     @property
     def memory_call_is_old(self) -> bool:
-        return self._calls is not None and MEMORY_BEFORE_510 in self._calls.calls
+        return self._kept_calls is not None and MEMORY_BEFORE_510 in self._kept_calls.calls
 
     def meet(self, listed: Listed) -> None:
         super().meet(listed)
@@ -79,7 +91,7 @@ class Board(NvmlSource):
         return {} if xids is None else dict(zip(_XIDS, xids, strict=True))
 
     def read_power(self) -> Mapping[str, Reading]:
-        """Return power and energy alone, nothing until the board was read once."""
+        """Return power alone, nothing until the board was read once. Energy's counter loses nothing between full ticks."""
         return self._guarded(self._read_power, POWER_METRICS)
 
     def _read_power(self) -> Mapping[str, Reading]:
@@ -90,29 +102,43 @@ class Board(NvmlSource):
         return readings
 
     def _probe(self) -> Mapping[str, Reading]:
-        self._calls = calls = CallBatch(self._handle, CALL_LINES)
-        self._fields = FieldBatch(self._handle, [line for line in FIELD_LINES if line.metric not in calls.metrics])
-        self._has_nvlink5 = not NVLINK_5.isdisjoint(self._fields.metrics)
+        self._calls = calls = CallBatch(self._handle, _ASKED_CALLS)
+        self._kept_calls = kept_calls = CallBatch(self._handle, _KEPT_CALLS)
+        offered = calls.metrics | kept_calls.metrics
+        lines = [line for line in FIELD_LINES if line.metric not in offered]
+        self._fields = FieldBatch(self._handle, [line for line in lines if not line.kept])
+        self._kept_fields = FieldBatch(self._handle, [line for line in lines if line.kept])
+        self._kept_due = float("-inf")
+        self._has_nvlink5 = not NVLINK_5.isdisjoint(self._kept_fields.metrics)
         self._links = NvlinkErrors(self._handle, phase_seconds=self.device.index)
         self._rate = NvlinkRate()
         self._licence = Licence(self._handle)
         # Readers of their own, which tell nobody what the whole reading has not seen.
         self._power_calls = CallBatch(self._handle, calls.lines_of(POWER_METRICS))
         self._power_fields = FieldBatch(self._handle, self._fields.lines_of(POWER_METRICS))
-        return {**calls.fixed, **self._take_gpm(self._handle)}
+        return {**calls.fixed, **kept_calls.fixed, **self._take_gpm(self._handle)}
+
+    def _keep(self, now: float) -> bool:
+        calls, known = self._kept_calls, self._known
+        if now < self._kept_due or calls is None:
+            return True
+        self._kept_due = next_due(now, self._kept_seconds)
+        is_well = calls.read(known)
+        is_well = self._kept_fields.read(known) and is_well
+        self._links.read(known, now)
+        if self._has_nvlink5:
+            derive_nvlink5(known)
+        self._licence.read(known, now)
+        derive_used_ratio(known)
+        return is_well
 
     def _fill(self, readings: dict[str, Reading], now: float) -> bool:
         calls = self._calls
         is_well = calls is not None and calls.read(readings)
         is_well = self._fields.read(readings) and is_well
-        self._links.read(readings, now)
         self._rate.derive(readings, now)
-        if self._has_nvlink5:
-            derive_nvlink5(readings)
-        self._licence.read(readings, now)
         if self._gpm is not None:
             is_well = self._gpm.read(readings, now) and is_well
-        derive_used_ratio(readings)
         xids = self._xids.xid_state(self.device.uuid)
         readings["xid_last"], readings["xid_errors_total"] = xids if isinstance(xids, tuple) else (xids, xids)
         return is_well

@@ -38,7 +38,8 @@ class NvmlSource(ABC):
         self._clock = clock
         self._handle = listed.handle
         self._is_probed = False
-        # What a tick begins with: all metrics, so that the map does not grow while it is filled.
+        # What a tick begins with: all metrics, so that the map does not grow while it is filled. What is not asked each
+        # tick stands in it until it is asked again.
         self._known: dict[str, Reading] = {}
         self._shares = SmShares()
         self._gpm: GpmReader | None = None
@@ -118,8 +119,9 @@ class NvmlSource(ABC):
             self.n_probes += 1
         elif now >= self._gpm_again_at:
             self._known.update(self._take_gpm(*self._gpm_of))
+        is_well = self._keep(now)
         readings = self._known.copy()
-        if not self._fill(readings, now):
+        if not (self._fill(readings, now) and is_well):
             self._session.is_changed = True
             self.forget_handle()
         return readings
@@ -150,6 +152,10 @@ class NvmlSource(ABC):
 
         Return what is known until the next probing, where it is not that a metric is not supported.
         """
+
+    def _keep(self, now: float) -> bool:
+        """Ask for what is due of that which is kept, and put it into what a tick begins with; return as `_fill` does."""
+        return True
 
     @abstractmethod
     def _fill(self, readings: dict[str, Reading], now: float) -> bool:

@@ -30,6 +30,7 @@ class Roster:
         clock: Callable[[], float],
         xids: Xids,
         known: Iterable[DeviceInfo],
+        kept_seconds: float,
     ) -> None:
         self.handles: dict[str, Any] = {}  # of the boards that are listed now, by UUID
         self.boards: dict[str, Board] = {}
@@ -38,6 +39,7 @@ class Roster:
         self._session = session
         self._clock = clock
         self._xids = xids
+        self._kept_seconds = kept_seconds
         for info in known:
             self._add(Listed(info, None))
 
@@ -65,7 +67,7 @@ class Roster:
             yield from self._instances[uuid].values()
 
     def _add(self, one: Listed) -> None:
-        self.boards[one.info.uuid] = Board(one, self._session, self._clock, self._xids)
+        self.boards[one.info.uuid] = Board(one, self._session, self._clock, self._xids, self._kept_seconds)
         self._instances[one.info.uuid] = {}
 
     def _follow_instances(self, one: Listed) -> None:
