@@ -41,7 +41,7 @@ class BlockInvalid(ValueError):
 def encode(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
     """Return the body of (metric number, readings by device) in ascending order of the numbers.
 
-    Each device's readings are `(n_ticks,)` integers between -2**62 and 2**62, None where absent.
+    Each device's readings are `(n_ticks,)` integers above -2**62 and below 2**62, None where absent.
     """
     whole: list[Row] = []
     parts: dict[tuple[int, ...], list[Row]] = {}

@@ -40,6 +40,7 @@ class Collector:
 
     def __init__(self, task: GroupTask, app: Celery, consumer: Any, **_: Any) -> None:
         self._task, self._consumer = task, consumer
+        self._not_now: tuple[type[Exception], ...] = (NotNow, *task.not_now)
         self._waiting: list[tuple[Message, Any]] = []
         self._pause_seconds = 0.0  # after a failure, before the next try
         self._timer: Any = None
@@ -79,7 +80,9 @@ class Collector:
             if take_waiting and not self._pause_seconds:
                 take_waiting()
         finally:
-            if self._timer is rung:  # else what was taken filled a group that has to wait, and its next try is due later
+            if (
+                self._timer is rung
+            ):  # else what was taken filled a group that has to wait, and its next try is due later
                 self._timer = None
                 self._flush()
 
@@ -88,7 +91,7 @@ class Collector:
             group = self._waiting[: self._task.most_messages]
             try:
                 self._handle([payload for _, payload in group])
-            except (NotNow, *self._task.not_now) as error:
+            except self._not_now as error:
                 self._pause_seconds = min(2 * self._pause_seconds or FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
                 words = "%d messages to %s wait: %s; next try in %.1f s"
                 logger.warning(words, len(self._waiting), self._task.name, error, self._pause_seconds)
@@ -101,7 +104,7 @@ class Collector:
     def _handle(self, payloads: Sequence[Any]) -> None:
         try:
             self._task.handle(payloads)
-        except (NotNow, *self._task.not_now):
+        except self._not_now:
             raise
         except Exception:
             if len(payloads) == 1:

@@ -76,7 +76,9 @@ def is_same(one: bytes, other: bytes) -> bool:
 def _message(payload: bytes) -> dict[str, Any]:
     message = read_message(payload, MAX_BYTES)
     if message.get("v") not in READ_VERSIONS:
-        raise MessageInvalid(f"v: this server reads versions {READ_VERSIONS}, the message has {shown(message.get('v'))}")
+        raise MessageInvalid(
+            f"v: this server reads versions {READ_VERSIONS}, the message has {shown(message.get('v'))}"
+        )
     return message
 
 

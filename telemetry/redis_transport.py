@@ -90,7 +90,7 @@ class Channel(redis.Channel):
     QoS = QoS
     Message = Message
 
-    def ack_all(self, messages: Sequence[Message]) -> None:
+    def ack_all(self, messages: Sequence[virtual.Message]) -> None:
         """Acknowledge these in one step. Raises one of `connection_errors`; then they come again, when their time is over."""
         self.qos.ack_all([message.delivery_tag for message in messages])
         for message in messages:

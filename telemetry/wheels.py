@@ -29,6 +29,7 @@ _AGENT_FILES = (
     "telemetry/frames.py",
     "telemetry/header.py",
     "telemetry/notices.py",
+    "telemetry/full_broker.py",
     "telemetry/transport.py",
     "telemetry/wire.py",
     "training/__init__.py",

@@ -67,6 +67,7 @@ def create_app(config: AgentConfig) -> Celery:
     app.conf.update(
         CELERY_OPTIONS,
         broker_use_ssl=broker_tls(config.broker_url, config.broker_ca),
+        broker_transport="telemetry.full_broker:Transport" if config.broker_url.startswith("redis") else None,
         task_default_queue=host_queue(config.host),
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,

@@ -6,7 +6,7 @@ the server acknowledges soon, and halves while it does not, so that a fleet that
 way. What stays unanswered is sent again: some time after a reconnect, as the broker may have lost it, and after longer
 than the broker itself would hand it out again; each time after twice the time, for a server that is down loses nothing.
 What was sent several times, while the server answered what was sent after it, was refused: it keeps nothing waiting any
-more, and is sent on seldom. Where all that is under way may be such, a fresh batch now and then asks.
+more, and is sent on seldom. Where all that is under way may be such, another batch now and then asks.
 """
 
 import heapq
@@ -180,8 +180,8 @@ class Outbox:
     def wait_seconds(self) -> float | None:
         """Return for how long nothing is to be sent, None where that hangs on what comes in."""
         moments = []
-        if self._has_backlog and self._is_open():
-            moments.append(self._paced_at)
+        if self._has_backlog:
+            moments.append(self._paced_at if self._is_open() else max(self._paced_at, self._probe_at))
         while self._due and not self._is_current(*self._due[0]):
             heapq.heappop(self._due)
         if self._due:
@@ -277,7 +277,8 @@ class Outbox:
         return None
 
     def _is_open(self) -> bool:
-        return self._n_late < self._window and self._n_flights < self._most
+        is_within = self._n_late < self._window and self._n_flights < self._most
+        return is_within or self._clock() >= self._probe_at
 
     def _is_flying(self, parcel: Parcel) -> bool:
         return parcel.sequence in self._flights.get(parcel.epoch, {})

@@ -1,5 +1,7 @@
 """Samples as they are stored: batches as they came, chunks made of them, the newest readings, and what was accepted."""
 
+from hashlib import sha256
+
 from django.db import models
 from django.utils import timezone
 
@@ -65,7 +67,10 @@ class AcceptedSequences(models.Model):
 
 
 class SetAside(models.Model):
-    """A batch that was accepted and kept, but is no part of any figure, with the reason why."""
+    """A batch that was accepted and kept, but is no part of any figure, with the reason why.
+
+    Several may have one number: two machines send with one key, or a spool was restored from a copy.
+    """
 
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
     epoch = models.CharField(max_length=32)
@@ -76,12 +81,18 @@ class SetAside(models.Model):
     reason = models.CharField(max_length=200)
     received_at = models.DateTimeField(db_index=True)
     body = models.BinaryField()
+    digest = models.CharField(max_length=64, default="", help_text="Of the body: digest_of.")
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["host", "epoch", "sequence"], name="set_aside_once")]
+        constraints = [models.UniqueConstraint(fields=["host", "epoch", "sequence", "digest"], name="set_aside_once")]
 
     def __str__(self) -> str:
         return f"{self.host_id}/{self.epoch}/{self.sequence}: {self.reason}"
+
+    @staticmethod
+    def digest_of(body: bytes) -> str:
+        """Return the SHA-256 in hexadecimal digits."""
+        return sha256(body).hexdigest()
 
 
 class LatestState(models.Model):

@@ -61,7 +61,9 @@ def take_back(host: Host, arrivals: Mapping[int, Arrival], now: datetime) -> lis
     _keep_bodies(taken)
     heard_at = Host.objects.values_list("heard_at", flat=True).get(pk=host.pk)
     latest.take(taken, frozenset(_known(taken)), now, heard_at=max([*came.values(), *filter(None, [heard_at])]))
-    vendor_sql.mark_rollups_dirty(mark for each in taken for mark in _minutes(host.pk, each.batch, is_late=each.is_late))
+    vendor_sql.mark_rollups_dirty(
+        mark for each in taken for mark in _minutes(host.pk, each.batch, is_late=each.is_late)
+    )
     return taken
 
 
@@ -149,7 +151,7 @@ def _set_aside(arrivals: Sequence[Arrival], now: datetime) -> None:
     rows = [
         SetAside(
             host_id=each.host.pk, epoch=each.batch.epoch, sequence=each.batch.sequence, body=each.body,
-            start_ms=each.batch.times_ms[0], end_ms=each.batch.times_ms[-1], received_at=now,
+            digest=SetAside.digest_of(each.body), start_ms=each.batch.times_ms[0], end_ms=each.batch.times_ms[-1], received_at=now,
             n_values=sum(part.steps.size for part in each.parts),
             reason=_NUMBER_TAKEN if each.fate is Fate.NUMBER_TAKEN else each.aside,
         )

@@ -21,7 +21,7 @@ from telemetry.store.chunks import HOUR_MS
 from telemetry.store.stored_batches import StoredBatches
 
 _SLICE_BYTES, _SLICE_ROWS = 1_000_000, 400  # of chunks written, and of batches removed, in one transaction
-_MAX_CELLS = 4_000_000  # readings in memory at once, 17 bytes each
+_MAX_CELLS = 4_000_000  # of the matrix, and readings beside it, in memory at once: 17 bytes each
 
 
 class _ChangedMeanwhile(Exception):
@@ -185,6 +185,7 @@ def _set_aside(row: StoredBatch, n_values: int, reason: str, now: datetime) -> S
     return SetAside(
         host_id=row.host_id, epoch=row.epoch, sequence=row.sequence, start_ms=row.start_ms, end_ms=row.end_ms,
         n_values=n_values, reason=reason[:200], received_at=now, body=row.body,
+        digest=SetAside.digest_of(bytes(row.body)),
     )  # fmt: skip
 
 

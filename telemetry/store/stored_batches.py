@@ -4,9 +4,10 @@ Called by the compaction and the reading. A batch that cannot be read is reporte
 """
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from telemetry import received
 from telemetry.batch import Batch
@@ -14,7 +15,7 @@ from telemetry.fields import MessageInvalid
 from telemetry.matrix import Part
 from telemetry.models import StoredBatch
 from telemetry.store import selected
-from telemetry.store.gather import Gathering
+from telemetry.store.gather import Clock, Gathering
 
 logger = logging.getLogger(__name__)
 
@@ -22,13 +23,19 @@ Read = tuple[Batch, list[Part]]
 
 
 class StoredBatches:
-    """Iterates (batch, parts) of the rows. `cells[row]` counts its readings by device uuid, None where it is unreadable."""
+    """Iterates (batch, parts) of the rows. `cells[row]` counts its readings by device uuid, None where it is unreadable.
+
+    `numbers` are each device's metrics, `n_ticks` the ticks of all rows together, each once.
+    """
 
     def __init__(self, rows: Sequence[StoredBatch], *, keep_cells: int) -> None:
         self.rows = rows
         self.cells: list[dict[str, int] | None] = []
+        self.numbers: dict[str, set[int]] = {}
         self._kept: list[Read] | None = []
         n_kept, first, last = 0, [], []
+        times: dict[Clock, list[NDArray[np.int64]]] = {}
+        seen: set[Hashable] = set()
         for row in rows:
             found = read(row)
             self.cells.append(None if found is None else _cells(*found))
@@ -36,12 +43,26 @@ class StoredBatches:
                 continue
             first.append(found[0].times_ms[0])
             last.append(found[0].times_ms[-1])
+            times.setdefault(Clock(found[0].epoch, found[0].segment), []).append(np.array(found[0].times_ms))
+            self._note_series(*found, seen)
             n_kept += sum(part.steps.size for part in found[1])
             if n_kept > keep_cells:
                 self._kept = None
             if self._kept is not None:
                 self._kept.append(found)
         self.span_ms = (min(first, default=0), max(last, default=0))
+        self.n_ticks = sum(np.unique(np.concatenate(each)).size for each in times.values())
+
+    def _note_series(self, batch: Batch, parts: Sequence[Part], seen: set[Hashable]) -> None:
+        """Batches of one host have the same series again and again: they are named once."""
+        uuids = tuple(device.uuid for device in batch.devices)
+        for part in parts:
+            key = (uuids, part.numbers.tobytes(), part.places.tobytes())
+            if key in seen:
+                continue
+            seen.add(key)
+            for place, number in zip(part.places.tolist(), part.numbers.tolist(), strict=True):
+                self.numbers.setdefault(uuids[place], set()).add(number)
 
     @property
     def uuids(self) -> set[str]:
@@ -57,8 +78,11 @@ class StoredBatches:
                 yield found
 
     def groups(self, uuids: Collection[str], max_cells: int) -> Iterator[list[str]]:
-        """Yield the devices in groups of so many readings together that they fit in memory, at least one in each."""
-        sizes = {uuid: sum(cells.get(uuid, 0) for cells in self.cells if cells) for uuid in sorted(uuids)}
+        """Yield the devices in groups whose matrix (gather.py) has at most so many cells; at least one device in each.
+
+        The matrix has a cell for each series and tick, also where nothing was read.
+        """
+        sizes = {uuid: len(self.numbers.get(uuid, ())) * self.n_ticks for uuid in sorted(uuids)}
         group: list[str] = []
         total = 0
         for uuid, size in sizes.items():

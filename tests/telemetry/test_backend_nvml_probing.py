@@ -9,6 +9,14 @@ LINK_ERRORS = "nvmlDeviceGetNvLinkErrorCounter"
 GPM_METRIC = "tensor_active_ratio"
 
 
+@pytest.fixture
+def paced(nvml_stub):
+    """A backend that keeps what changes slowly, as the agent's does."""
+    rig = Rig(kept_seconds=5.0)
+    yield rig
+    rig.backend.close()
+
+
 def test_what_a_device_does_not_support_is_absent_and_not_asked_again(rig, nvml_stub):
     nvml_stub.unsupport(2, POWER)
     nvml_stub.unsupport(2, "field:185")  # which is asked in its place
@@ -72,8 +80,8 @@ def test_a_tick_makes_one_call_of_each_kind_for_a_device(opened, nvml_stub):
     assert {times for call, times in made.items() if call not in not_each_tick} == {1}
 
 
-def test_what_is_kept_is_asked_once_in_five_ticks_and_stands_between(nvml_stub):
-    rig = Rig(kept_seconds=5.0)
+def test_what_is_kept_is_asked_once_in_five_ticks_and_stands_between(paced, nvml_stub):
+    rig = paced
     rig.backend.open()
     rig.tick()
     kept = [MEMORY, "nvmlDeviceGetEnforcedPowerLimit", "field:230"]
@@ -87,8 +95,8 @@ def test_what_is_kept_is_asked_once_in_five_ticks_and_stands_between(nvml_stub):
 
 
 @pytest.mark.parametrize("call", ["nvmlDeviceGetEnforcedPowerLimit", MEMORY])
-def test_a_kept_call_that_begins_to_fail_shows_within_its_pace(nvml_stub, call):
-    rig = Rig(kept_seconds=5.0)
+def test_a_kept_call_that_begins_to_fail_shows_within_its_pace(paced, nvml_stub, call):
+    rig = paced
     rig.backend.open()
     assert rig.read(0)["power_draw_watts"] > 0
     nvml_stub.fail(0, call, 999)
@@ -98,8 +106,8 @@ def test_a_kept_call_that_begins_to_fail_shows_within_its_pace(nvml_stub, call):
     assert not [AbsentReason.UNKNOWN in rig.read(0).values() for _ in range(5)][-1]
 
 
-def test_a_loss_that_only_a_kept_call_tells_takes_all_readings_within_its_pace(nvml_stub):
-    rig = Rig(kept_seconds=5.0)
+def test_a_loss_that_only_a_kept_call_tells_takes_all_readings_within_its_pace(paced, nvml_stub):
+    rig = paced
     rig.backend.open()
     assert rig.read(0)["power_draw_watts"] > 0
     nvml_stub.fail(0, "nvmlDeviceGetEnforcedPowerLimit", GPU_IS_LOST)

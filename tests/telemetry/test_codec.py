@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from telemetry import codec, matrix
 
-values = st.none() | st.integers(-(2**62), 2**62) | st.integers(-3, 3)
+values = st.none() | st.integers(1 - 2**62, 2**62 - 1) | st.integers(-3, 3)
 
 
 @st.composite
@@ -118,6 +118,34 @@ def test_a_few_bytes_cannot_ask_for_more_cells_than_the_bound():
 
     with pytest.raises(codec.BlockInvalid, match="2000000"):
         matrix.of_body(zstandard.compress(body), n_devices=1, n_ticks=10_000)
+
+
+@pytest.mark.parametrize("readings", [[2**62], [0, -(2**62)], [2**62 - 1, 2**62], [1 - 2**62, 2**62 - 1, 3 * 2**61]])
+def test_a_reading_that_sums_would_run_over_with_is_refused(readings):
+    body = codec.encode([(13, [readings])])
+
+    with pytest.raises(codec.BlockInvalid, match="2\\*\\*62"):
+        matrix.of_body(body, n_devices=1, n_ticks=len(readings))
+
+
+def test_the_largest_readings_come_back():
+    readings = [2**62 - 1, 1 - 2**62, 2**62 - 1]
+
+    assert decoded(codec.encode([(13, [readings])]), 1, 3) == {13: [readings]}
+
+
+def test_differences_that_run_over_64_bits_are_refused():
+    n_ticks, most = 5, b"\xfe" + b"\xff" * 7  # 2**63 - 1, zigzag, at each tick
+    planes = b"".join(bytes([each]) * (n_ticks - 1) for each in most)
+    body = HEAD.pack(n_ticks, 1, 0, 8) + b"\x0d\x00\x01" + planes
+
+    with pytest.raises(codec.BlockInvalid, match="2\\*\\*62"):
+        matrix.of_body(zstandard.compress(body), n_devices=1, n_ticks=n_ticks)
+
+
+def test_a_column_with_a_reading_that_is_too_large_is_refused():
+    with pytest.raises(codec.BlockInvalid, match="2\\*\\*62"):
+        matrix.of_columns({"energy_joules_total": [[2.0**70]]})
 
 
 def test_a_frame_that_states_too_much_is_refused_before_it_is_unpacked():

@@ -13,6 +13,7 @@ from fleet.models import Device, Event, EventKind
 from telemetry import wire
 from telemetry.models import Chunk, MaintenanceRun, SetAside, StoredBatch
 from telemetry.store import chunks, compact, host_hour, samples
+from telemetry.store.stored_batches import StoredBatches
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import EPOCH, GPU, batch
 
@@ -219,6 +220,16 @@ def test_a_batch_that_cannot_be_read_is_set_aside_with_its_bytes(device):
     assert Chunk.objects.get().n_values == 1
 
 
+def test_a_batch_is_set_aside_beside_another_of_its_number(device):
+    named = {"host": device.host, "epoch": EPOCH, "sequence": 0, "start_ms": T0, "end_ms": T0}
+    SetAside.objects.create(**named, n_values=1, reason="its number was used", received_at=LATER, body=b"other")
+    StoredBatch.objects.create(**named, body=b"torn")
+    compact.compact(LATER, 60)
+
+    assert {bytes(row.body) for row in SetAside.objects.all()} == {b"other", b"torn"}
+    assert not StoredBatch.objects.exists()
+
+
 def test_what_a_host_says_of_anothers_device_is_kept_apart(device):
     other = make_host("gpu-b01")
     put_watts(other, [T0], sequence=0)
@@ -274,6 +285,18 @@ def test_many_readings_are_compacted_by_some_devices_at_a_time(each_database, mo
     assert list(Chunk.objects.order_by("device__uuid").values_list("device__uuid", "n_values")) == [
         (device.uuid, 6) for device in devices
     ]
+
+
+def test_devices_that_are_read_at_different_times_are_counted_with_the_cells_between(each_database):
+    host = make_host("gpu-a01")
+    for n in range(2):
+        put_watts(host, [T0 + 1_000 * (2 * i + n) for i in range(5)], sequence=n, device=_gpu(f"GPU-{n}"))
+    put_watts(host, [T0], sequence=2, device=_gpu("GPU-0"))
+    stored = StoredBatches(list(StoredBatch.objects.order_by("sequence")), keep_cells=100)
+
+    assert (stored.n_ticks, stored.numbers.keys()) == (10, {"GPU-0", "GPU-1"})
+    assert list(stored.groups(stored.uuids, 19)) == [["GPU-0"], ["GPU-1"]]
+    assert list(stored.groups(stored.uuids, 20)) == [["GPU-0", "GPU-1"]]
 
 
 def test_a_run_ends_when_its_time_is_over(device):

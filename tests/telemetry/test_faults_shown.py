@@ -145,6 +145,7 @@ def test_a_driver_that_was_unloaded_is_a_warning_until_it_is_loaded_again(shown,
     assert shown.metrics("stepwatt_power_draw_watts") == []
 
     report(2, {POWER: 80.0})
+    watch_for(70)  # it is well when its alert has ended, after a minute without its cause
     assert "GPUs reporting 1 / 1 all healthy" in shown.page("/")
     assert shown.api(f"devices/{GPU.uuid}")["health"] == "ok"
     assert shown.metrics("stepwatt_device_up") == [1]

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from telemetry.grouped import Collector
+from telemetry.not_now import NotNow as NotNowItself
 
 
 class NotNow(Exception):
@@ -95,6 +96,20 @@ def test_while_the_database_is_away_nothing_is_acknowledged_and_nothing_lost():
 
     assert worker.handled == [[0, 1, 2]]
     assert {message.state for message in messages} == {"acknowledged"}
+
+
+def test_what_says_not_now_of_itself_waits_too():
+    answers = [NotNowItself("the clock"), None]
+
+    def handle(_):
+        if error := answers.pop(0):
+            raise error
+
+    worker, messages = Worker(handle), [Message(n) for n in range(3)]
+    assert worker.send(*messages) == ["waiting"] * 3
+    worker.wait()
+
+    assert worker.handled == [[0, 1, 2]]
 
 
 def test_one_message_that_cannot_be_handled_costs_the_others_nothing(caplog):

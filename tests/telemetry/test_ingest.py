@@ -4,7 +4,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import msgpack
 import pytest
+import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -132,6 +134,13 @@ def test_another_batch_under_a_number_that_was_used_is_kept_apart_and_is_an_even
     assert StoredBatch.objects.count() == 1
 
 
+def test_all_batches_of_one_number_are_kept_once_each():
+    for watts in (300, 400, 500, 400, 500):
+        take(payload([T0], {"power_draw_watts": [watts]}), NOW)
+
+    assert (StoredBatch.objects.count(), SetAside.objects.count()) == (1, 2)
+
+
 def test_a_batch_that_was_packed_anew_to_be_sent_again_is_the_same():
     for sent_ms in (T0, T0 + 60_000):
         take(payload([T0], {"power_draw_watts": [300]}, sent_ms=sent_ms), NOW)
@@ -157,6 +166,44 @@ def test_junk_is_refused(junk):
     ingest_group([junk], NOW)
 
     assert not Event.objects.exists()
+
+
+def unfit(**changes):
+    """Return a batch of gpu-a01 with other fields in its head, or another body."""
+    message = msgpack.unpackb(payload([T0], {"power_draw_watts": [1]}, sequence=4))
+    if "body" in changes:
+        return msgpack.packb(message | changes)
+    head = msgpack.unpackb(zstandard.ZstdDecompressor().decompress(message["head"]), strict_map_key=False) | changes
+    return msgpack.packb(message | {"head": zstandard.ZstdCompressor().compress(msgpack.packb(head))})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"body": b"junk"}, {"body": None}, {"times": [T0 - 90_000_000, 90_000_000]}, {"times": []}, {"every": -1}, {"devices": 7}],
+)  # fmt: skip
+def test_a_batch_that_has_a_name_and_does_not_fit_is_set_aside_and_acknowledged(changes):
+    group([("gpu-a01", unfit(**changes))] * 2)
+
+    kept = SetAside.objects.get()
+    assert (kept.sequence, kept.n_values, kept.reason[:16]) == (4, 0, "it does not fit:")
+    assert AcceptedSequences.objects.get().ranges == [[4, 4]]
+    assert not StoredBatch.objects.exists()
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("changes", [{"seq": -1}, {"epoch": b""}, {"host": "gpu-a02"}, {"sent": 2**61}])
+def test_a_batch_that_does_not_fit_and_has_no_name_is_refused(changes, caplog):
+    group([("gpu-a01", unfit(times=[], **changes))])
+
+    assert "a batch was refused" in caplog.text
+    assert not AcceptedSequences.objects.exists()
+
+
+def test_a_batch_of_a_version_to_come_is_kept_by_its_agent():
+    message = msgpack.unpackb(unfit())
+    group([("gpu-a01", msgpack.packb(message | {"v": 99}))])
+
+    assert not AcceptedSequences.objects.exists()
 
 
 def test_a_batch_that_names_another_host_is_refused():
@@ -197,8 +244,10 @@ def test_a_host_whose_clock_is_behind_is_not_silent():
 
 
 def test_one_message_cannot_make_more_than_a_day_dirty():
-    with pytest.raises(MessageInvalid, match="at most a day"):
-        take(payload([T0 - 90 * 86_400_000, T0], {"power_draw_watts": [1, 1]}), NOW)
+    group([("gpu-a01", payload([T0 - 90 * 86_400_000, T0], {"power_draw_watts": [1, 1]}))])
+
+    assert "at most a day" in SetAside.objects.get().reason
+    assert not DirtyRollup.objects.exists()
 
 
 def test_a_message_that_is_refused_costs_the_others_nothing():

@@ -10,7 +10,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from fleet.models import Host
 from telemetry import partitions, vendor_sql
-from telemetry.models import AcceptedSequences, DirtyRollup, StoredBatch
+from telemetry.models import AcceptedSequences, DirtyRollup, SetAside, StoredBatch
 from telemetry.vendor_sql import ChunkRow
 from tests.factories import make_device
 
@@ -89,6 +89,19 @@ def test_the_way_back_gives_the_first_store_its_batches(landed):
     (row,) = landed[1].objects.all()
     assert (row.host_id, row.epoch, row.sequence, row.start_ms, row.end_ms) == (landed[0].pk, EPOCH, 3, 60_000, 64_000)
     assert bytes(row.body) == b"body 3"
+
+
+def test_what_was_set_aside_is_known_by_its_content(landed):
+    migrate("telemetry", "0011_health_and_figures")
+    before = model_of("telemetry", "0011_health_and_figures", "SetAside")
+    before.objects.create(
+        host_id=landed[0].pk, epoch=EPOCH, sequence=3, start_ms=0, end_ms=0, n_values=1, reason="clock",
+        received_at=datetime(2026, 3, 1, tzinfo=UTC), body=b"body 3",
+    )  # fmt: skip
+
+    migrate()
+
+    assert SetAside.objects.get().digest == SetAside.digest_of(b"body 3")
 
 
 def test_there_is_no_way_back_from_chunks(landed):

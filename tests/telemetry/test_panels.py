@@ -3,7 +3,8 @@
 import json
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -14,6 +15,7 @@ from django.utils import timezone
 from fleet.models import DeviceKind, Host, Origin, Role
 from telemetry.catalog import AbsentReason
 from telemetry.rollups import roll_up
+from telemetry.views import device
 from telemetry.wire import DeviceInfo, DeviceProcess, Topology
 from telemetry.wire import DeviceKind as Kind
 from tests.factories import GPU_READINGS, make_device, make_gpu_host, make_host, make_latest
@@ -113,6 +115,17 @@ def test_who_has_the_device_and_a_time_of_nothing_are_in_words(viewer):
     assert "Slowed by heat 0 s" in page
 
 
+def test_minutes_of_the_fleet_that_are_still_to_be_made_are_not_shown_as_missing(viewer):
+    report({"power_draw_watts": 400.0, "gpu_utilization_ratio": 0.5}, ticks=1200, ago=180)
+    roll_up(30)
+    now_ms = int(timezone.now().timestamp() * 1000)
+
+    answer = viewer.get("/fleet/arrays/", {"from": now_ms - 3 * 3_600_000, "to": now_ms}).json()
+
+    for chart in answer["charts"].values():
+        assert [shape["x1"] < now_ms - 1_200_000 for shape in chart["shapes"]] == [True]  # before the first sample
+
+
 def test_the_last_day_sums_what_counters_grew_by(viewer):
     report({"power_throttle_seconds_total": [10.0 + 0.5 * n for n in range(61)]}, ticks=61)
     roll_up(10)
@@ -120,15 +133,13 @@ def test_the_last_day_sums_what_counters_grew_by(viewer):
     assert "Slowed by the power cap 30" in text(viewer.get(f"{DEVICE}day/"))
 
 
-def test_the_last_day_counts_nothing_that_is_older_than_a_day_and_a_quarter_of_an_hour(viewer):
+def test_the_last_day_counts_nothing_that_is_older_than_a_day_and_a_quarter_of_an_hour(viewer, monkeypatch):
+    now = datetime(2026, 11, 1, 15, 50, tzinfo=UTC)
+    monkeypatch.setattr(device, "timezone", SimpleNamespace(now=lambda: now))
     for sequence, hours in enumerate((24.3, 0.1)):
-        report(
-            {"power_throttle_seconds_total": [0.5 * n for n in range(61)]},
-            ticks=61,
-            ago=3600 * hours,
-            sequence=sequence,
-        )
-    roll_up(10)
+        times = [int((now.timestamp() - 3600 * hours + n) * 1000) for n in range(61)]
+        take(payload(times, {"power_throttle_seconds_total": [0.5 * n for n in range(61)]}, sequence=sequence), now)
+    roll_up(10, now)
 
     assert "Slowed by the power cap 30" in text(viewer.get(f"{DEVICE}day/"))
 

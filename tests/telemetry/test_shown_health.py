@@ -7,7 +7,7 @@ from fleet.models import Device, Event, EventKind, Severity
 from telemetry import queries
 from telemetry.headlines import headlines
 from tests.factories import make_device, make_gpu_host
-from tests.people import signed_in
+from tests.people import script, signed_in
 
 pytestmark = pytest.mark.django_db
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
@@ -93,8 +93,10 @@ def test_nobody_is_all_healthy_beside_an_open_alert(host):
     assert note() == "1 warning"
 
 
-def test_the_devices_page_does_not_call_it_healthy(host):
+def test_page_and_api_tell_the_same_health(host):
     device = host.devices.first()
     alert(host, WARNING, device=device)
+    page = signed_in().get(f"/devices/{device.uuid}/").context["state"]
+    answer = script().get(f"/api/v1/devices/{device.uuid}").json()
 
-    assert "slower than its peers" in signed_in().get(f"/devices/{device.uuid}/").content.decode()
+    assert (page.health, page.note) == (answer["health"], answer["note"]) == ("warn", "slower than its peers")

@@ -201,17 +201,20 @@ def test_nothing_is_dropped_where_the_clock_is_set_while_the_disk_is_full(opened
     assert (spool.n_dropped, spool.is_failed) == (0, False)
 
 
-def test_what_was_made_before_the_clock_was_right_is_no_younger_than_now(opened, clock):
-    clock.set_by = -1000 * 86_400.0
+def test_a_clock_that_was_wrong_at_the_start_keeps_nothing_from_before_for_years(opened, clock):
     spool = opened(limit_seconds=3600)
     spool.add([parcel(spool.names(HOST, MACHINE))])
+    spool.close()
+    clock.set_by = -1000 * 86_400.0
+    spool = opened(limit_seconds=3600)
+    spool.names(HOST, MACHINE)
     clock.set_by = 0.0
     spool.tend()
     clock.now += 3700
 
     spool.tend()
 
-    assert spool.n_dropped == 1
+    assert (spool.n_batches, spool.n_dropped) == (0, 1)
 
 
 def test_the_file_is_small_again_when_it_is_empty(opened, tmp_path):
@@ -534,15 +537,28 @@ def test_after_a_reconnect_what_was_sent_is_sent_again_unless_it_is_acknowledged
 
 def test_what_the_server_refuses_keeps_what_waits_behind_it_no_longer_than_it_takes_to_know(opened):
     box = Box(spool := opened())
-    box.make(60)
+    box.make(MOST_UNANSWERED + 60)
     box.outbox.disconnected()
     box.outbox.connected()
     for _ in range(360):
         box.make()
         box.send(15)
-        box.acknowledge((FIRST_WINDOW, max(box.sent)))  # what was made first is refused for ever
+        box.acknowledge(*[(number, number) for number in sorted(set(box.sent)) if number >= MOST_UNANSWERED])
 
-    assert [each.sequence for each in waiting(spool)] == list(range(FIRST_WINDOW))
+    assert [each.sequence for each in waiting(spool)] == list(range(MOST_UNANSWERED))
+
+
+def test_what_waits_behind_what_was_refused_is_sent_where_nothing_fresh_is_made(opened):
+    box = Box(spool := opened())
+    box.make(60)
+    box.outbox.disconnected()
+    box.outbox.connected()
+    box.outbox.is_eager = True
+    for _ in range(360):
+        box.send(15)
+        box.acknowledge(*[(number, number) for number in sorted(set(box.sent)) if number > FIRST_WINDOW])
+
+    assert [each.sequence for each in waiting(spool)] == list(range(FIRST_WINDOW + 1))
 
 
 def test_a_host_whose_every_batch_was_refused_sends_again_once_the_server_takes_new_ones(opened):

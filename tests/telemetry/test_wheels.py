@@ -48,7 +48,7 @@ def test_two_builds_are_the_same_bytes(wheel, monkeypatch):
 
 
 AGENT_ROOMS = """
-telemetry: __init__ acknowledgement agent batch catalog codec envelope fields frames header notices transport wire
+telemetry: __init__ acknowledgement agent batch catalog codec envelope fields frames full_broker header notices transport wire
 training: __init__ flops host reference wire workloads
 """
 

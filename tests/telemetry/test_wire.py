@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry import codec, received, wire
+from telemetry import codec, envelope, received, wire
 from telemetry.catalog import BY_NAME, METRICS, AbsentReason, Metric
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 from tests.telemetry.batches import GPU, MIG, NODE, batch
@@ -219,6 +219,23 @@ def test_a_head_that_states_no_size_is_refused():
 
     with pytest.raises(wire.MessageInvalid, match="head"):
         received.unpack(altered(head=frame))
+
+
+def test_what_is_kept_of_a_host_from_batch_to_batch_is_bounded_in_bytes():
+    large = [replace(GPU, uuid=f"GPU-{n}", model="x" * 200) for n in range(400)]
+    before = (received._kept_devices.cache_info().currsize, received._kept_absent.cache_info().currsize)
+    found = received.unpack(wire.pack(batch([1], {}, others=large, absent={"fan_speed_ratio": AbsentReason.TIMEOUT})))
+
+    assert found.devices[1:] == large
+    assert found.absent == {GPU.uuid: {"fan_speed_ratio": AbsentReason.TIMEOUT}}
+    assert received._kept_devices.cache_info().currsize == before[0]
+
+
+def test_what_anybody_may_send_is_named_in_few_characters():
+    for payload in ({"v": "x" * 3_000_000}, {"v": 1, "body": b"", "nonce": b"", "sig": b"", "host": "x" * 3_000_000}):
+        with pytest.raises(wire.MessageInvalid) as refused:
+            envelope.read(msgpack.packb(payload))
+        assert len(str(refused.value)) < 250
 
 
 def test_more_ticks_than_can_be_read_are_not_packed():

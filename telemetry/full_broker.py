@@ -1,0 +1,31 @@
+"""kombu's Redis transport for a broker whose disk or memory is full: it answers every write with an error, and that passes.
+
+Celery ends a worker whose broker answers with an error, as nothing it knows of would mend it. Here it is a lost connection:
+the worker waits and connects again. Named as a string by the agent's app; the server's transport builds on it. No Django.
+"""
+
+import time
+from typing import Any
+
+from kombu.transport import redis
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import ResponseError
+
+PAUSE_SECONDS = 1.0  # the next connection is refused at once too: not to ask without pause
+
+
+class Channel(redis.Channel):
+    """Raises ConnectionLost, after a pause, where the broker refuses to give a message."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)
+        except ResponseError as error:
+            time.sleep(PAUSE_SECONDS)
+            raise ConnectionLost(f"the broker refuses: {error}") from error
+
+
+class Transport(redis.Transport):
+    """Redis that may be full."""
+
+    Channel = Channel
