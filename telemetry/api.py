@@ -12,7 +12,7 @@ from fleet.api_lists import Listed, page_of
 from fleet.models import Device, Host
 from telemetry import api_energy, api_events, api_export, api_notify, api_series, queries, trends
 from telemetry.api_answers import DeviceDetail, DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
-from telemetry.api_questions import Inventory, Span, check_state_span, known_gauge, known_metric
+from telemetry.api_questions import Inventory, Span, known_gauge, known_metric
 from telemetry.api_series import DeviceSeries, FleetSeries
 from telemetry.catalog import Kind, Metric
 from telemetry.states import seconds_per_value
@@ -58,8 +58,6 @@ def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> Htt
     """Show metrics of a device over time."""
     metrics = [known_metric(name) for name in dict.fromkeys(asked.metric)]
     start_ms, end_ms = asked.milliseconds(timezone.now())
-    if any(metric.kind is Kind.STATE for metric in metrics):
-        check_state_span(start_ms, end_ms)
     found = _device(uuid)
     block = trends.device_series([found], [metric.name for metric in metrics], start_ms, end_ms, asked.points)
     states = {metric.name: _state_seconds(found, metric, block) for metric in metrics if metric.kind is Kind.STATE}

@@ -17,7 +17,6 @@ from telemetry.trends import MAX_POINTS
 
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _DEFAULT_SPAN = timedelta(hours=1)
-_STATE_SPAN = timedelta(hours=24)
 
 
 def moment(text: object) -> datetime:
@@ -119,11 +118,3 @@ def known_gauge(name: str) -> Metric:
     if metric.kind is not Kind.GAUGE:
         raise invalid("metric", f"{name} is a {metric.kind}: only gauges are averaged across devices")
     return metric
-
-
-def check_state_span(start_ms: int, end_ms: int) -> None:
-    """Raise ApiError where a range is too long for a state, whose seconds are counted from the samples themselves."""
-    if end_ms - start_ms > _STATE_SPAN.total_seconds() * 1000:
-        raise invalid(
-            "metric", "a state's seconds are counted from samples: ask for 24 hours at most, or leave the state out"
-        )

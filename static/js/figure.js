@@ -5,6 +5,7 @@ import { token } from "./shell.js";
 
 const MINUTE = 60_000;
 const DAY = 1440 * MINUTE;
+const LONE_POINT = 4; // pixels across
 const STEPS = [1 / 60, 1 / 30, 1 / 12, 1 / 4, 1 / 2, 1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 40_320];
 
 /* Plotly takes milliseconds for moments and shows them in the viewer's zone. Inside (ranges, pixels) it counts wall-clock
@@ -30,11 +31,20 @@ export function pickUnit(chart) {
   return fitting.at(-1) ?? units[0];
 }
 
+/* A line alone does not show a value between two gaps: it gets a marker. */
+function lonePoints(styled, y) {
+  if (styled.mode !== "lines" || styled.fill === "toself") return {};
+  const isKnown = (at) => (y[at] ?? null) !== null;
+  const sizes = y.map((_, at) => (isKnown(at) && !isKnown(at - 1) && !isKnown(at + 1) ? LONE_POINT : 0));
+  return sizes.some(Boolean) ? { mode: "lines+markers", marker: { size: sizes, opacity: 1, line: { width: 0 } } } : {};
+}
+
 export function drawnTraces(chart) {
   return chart.figure.data.map((styled, index) => {
     const { x, y } = chart.traces[index];
     return {
       ...resolved(styled),
+      ...lonePoints(styled, y),
       x,
       y: chart.unit[0] === 1 ? y : y.map((value) => (value === null ? null : value / chart.unit[0])),
     };
