@@ -19,7 +19,7 @@ class Channel(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has no types
         except ResponseError as error:
             time.sleep(PAUSE_SECONDS)
             raise ConnectionLost(f"the broker refuses: {error}") from error

@@ -14,6 +14,7 @@ from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Hos
 from telemetry.catalog import AbsentReason
 from telemetry.health import Finding, Health, alerts, gravest, is_read, judge, rules
 from telemetry.health.gravest import Gravest
+from telemetry.health.judgement import HEAT
 from telemetry.store import latest as newest
 from telemetry.wire import DeviceProcess
 
@@ -47,6 +48,10 @@ class DeviceState:
     @property
     def is_part(self) -> bool:
         return is_part(self.device)
+
+    @property
+    def is_slowed_by_heat(self) -> bool:
+        return bool(int(self.values.get("clock_event_reasons", 0)) & HEAT)
 
     def why_absent(self, metric: str) -> str:
         """Return the sentence that belongs to the "—" of a metric."""

@@ -6,10 +6,12 @@ the server acknowledges soon, and halves while it does not, so that a fleet that
 way. What stays unanswered is sent again: some time after a reconnect, as the broker may have lost it, and after longer
 than the broker itself would hand it out again; each time after twice the time, for a server that is down loses nothing.
 What was sent several times, while the server answered what was sent after it, was refused: it keeps nothing waiting any
-more, and is sent on seldom. Where all that is under way may be such, another batch now and then asks.
+more, and is sent on seldom. Where all that is under way may be such, another batch now and then asks: a fresh one,
+where there is any.
 """
 
 import heapq
+import math
 import random
 import time
 from bisect import bisect_right
@@ -33,7 +35,7 @@ RECONNECT_SECONDS = 30.0  # an acknowledgement that was on its way comes before
 LONGEST_SECONDS = 3600.0
 REFUSED_AFTER = 3  # times sent: fewer may have been lost on their way
 REFUSED_SECONDS = 86_400.0  # a server that is mended takes them; a week's batches are not to fill the line until then
-PROBE_SECONDS = 600.0
+PROBE_SECONDS = 300.0
 FIRST_DELAY_SECONDS = 2.0  # after a connect: the hosts of a fleet do not all begin at once
 _ROWS = 20
 
@@ -76,7 +78,8 @@ class Outbox:
         self._turn = spool.turn
         self._has_backlog = spool.n_batches > 0
         self._backlog: deque[Kept] = deque()
-        self._paced_at = self._probe_at = 0.0
+        self._paced_at = 0.0
+        self._began_last = -math.inf  # when a batch was sent for the first time
         self._n_sent = 0
         self.is_eager = False  # else acknowledgements wait for the next batch: it wakes the sender anyway
 
@@ -143,7 +146,7 @@ class Outbox:
     def next(self, *, is_last: bool = False) -> Parcel | None:
         """Return what is to be sent now; at the end of the process (`is_last`) nothing that waits from before."""
         if self._fresh:
-            if self._n_flights < self._most or self._clock() >= self._probe_at:
+            if self._n_flights < self._most or self._clock() >= self._began_last + PROBE_SECONDS:
                 return self._fresh[0].parcel
             self.disconnected()
         if is_last or self._clock() < self._paced_at:
@@ -174,14 +177,16 @@ class Outbox:
         flights[parcel.sequence] = flight
         heapq.heappush(self._due, (flight.due, parcel.epoch, parcel.sequence))
         if before is None:
-            self._probe_at = now + PROBE_SECONDS
+            self._began_last = now
             self._count(flight, 1)
 
     def wait_seconds(self) -> float | None:
         """Return for how long nothing is to be sent, None where that hangs on what comes in."""
         moments = []
         if self._has_backlog:
-            moments.append(self._paced_at if self._is_open() else max(self._paced_at, self._probe_at))
+            moments.append(
+                self._paced_at if self._is_open() else max(self._paced_at, self._began_last + 2 * PROBE_SECONDS)
+            )
         while self._due and not self._is_current(*self._due[0]):
             heapq.heappop(self._due)
         if self._due:
@@ -278,7 +283,7 @@ class Outbox:
 
     def _is_open(self) -> bool:
         is_within = self._n_late < self._window and self._n_flights < self._most
-        return is_within or self._clock() >= self._probe_at
+        return is_within or self._clock() >= self._began_last + 2 * PROBE_SECONDS
 
     def _is_flying(self, parcel: Parcel) -> bool:
         return parcel.sequence in self._flights.get(parcel.epoch, {})

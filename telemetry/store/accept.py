@@ -151,8 +151,8 @@ def _set_aside(arrivals: Sequence[Arrival], now: datetime) -> None:
     rows = [
         SetAside(
             host_id=each.host.pk, epoch=each.batch.epoch, sequence=each.batch.sequence, body=each.body,
-            digest=SetAside.digest_of(each.body), start_ms=each.batch.times_ms[0], end_ms=each.batch.times_ms[-1], received_at=now,
-            n_values=sum(part.steps.size for part in each.parts),
+            start_ms=each.batch.times_ms[0], end_ms=each.batch.times_ms[-1], received_at=now,
+            digest=SetAside.digest_of(each.body), n_values=sum(part.steps.size for part in each.parts),
             reason=_NUMBER_TAKEN if each.fate is Fate.NUMBER_TAKEN else each.aside,
         )
         for each in arrivals

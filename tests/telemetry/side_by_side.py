@@ -66,10 +66,14 @@ def of_statistics() -> Calls:
     found = statistics.ordered(keys, SOME.integers(0, 1000, (len(keys), 60)), 0, 60_000)
     fresh = found._replace(values=found.values[:, :1])
     joined = statistics.encode_joined(found)
+
+    def read() -> bytes:
+        return statistics.decode(joined, 0, 60_000).values.tobytes()
+
     return [
+        read,
         lambda: statistics.encode_fresh(fresh),
         lambda: statistics.encode_joined(found),
-        lambda: statistics.decode(joined, 0, 60_000).values.tobytes(),
     ]
 
 

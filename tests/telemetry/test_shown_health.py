@@ -6,7 +6,7 @@ from django.utils import timezone
 from fleet.models import Device, Event, EventKind, Severity
 from telemetry import queries
 from telemetry.headlines import headlines
-from tests.factories import make_device, make_gpu_host
+from tests.factories import GPU_READINGS, make_device, make_gpu_host, make_host, make_latest
 from tests.people import script, signed_in
 
 pytestmark = pytest.mark.django_db
@@ -100,3 +100,15 @@ def test_page_and_api_tell_the_same_health(host):
     answer = script().get(f"/api/v1/devices/{device.uuid}").json()
 
     assert (page.health, page.note) == (answer["health"], answer["note"]) == ("warn", "slower than its peers")
+
+
+@pytest.mark.parametrize(("reasons", "n_marked"), [(0x4, 0), (0x40, 1)])
+def test_a_cards_temperature_is_marked_where_heat_slows_the_device(reasons, n_marked):
+    host = make_host()
+    device = make_device(host)
+    make_latest(host, {device: GPU_READINGS | {"clock_event_reasons": reasons}})
+    alert(host, WARNING, device=device)
+    page = signed_in().get(f"/hosts/{host.name}/").content.decode()
+
+    assert page.count('Temp <b class="warn">') == n_marked
+    assert 'class="h" title="' in page

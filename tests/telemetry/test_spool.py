@@ -563,16 +563,16 @@ def test_what_waits_behind_what_was_refused_is_sent_where_nothing_fresh_is_made(
 
 def test_a_host_whose_every_batch_was_refused_sends_again_once_the_server_takes_new_ones(opened):
     box = Box(spool := opened())
-    for _ in range(MOST_UNANSWERED):
+    for _ in range(2 * MOST_UNANSWERED):
         box.make()
         box.send(5)
     for _ in range(720):
         box.make()
         box.send(15)
-        taken = [(number, number) for number in sorted(set(box.sent)) if number >= MOST_UNANSWERED]
+        taken = [(number, number) for number in sorted(set(box.sent)) if number >= 2 * MOST_UNANSWERED]
         box.acknowledge(*taken)
 
-    assert [each.sequence for each in waiting(spool)] == list(range(MOST_UNANSWERED))
+    assert [each.sequence for each in waiting(spool)] == list(range(2 * MOST_UNANSWERED))
 
 
 def test_what_was_refused_is_sent_on_but_seldom(opened):

@@ -18,7 +18,7 @@ from tests.telemetry.batches import GPU, payload, take
 
 SLOW = timedelta(minutes=10)
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.usefixtures("each_database")
 
 
 @pytest.fixture

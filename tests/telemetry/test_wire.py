@@ -222,13 +222,15 @@ def test_a_head_that_states_no_size_is_refused():
 
 
 def test_what_is_kept_of_a_host_from_batch_to_batch_is_bounded_in_bytes():
-    large = [replace(GPU, uuid=f"GPU-{n}", model="x" * 200) for n in range(400)]
-    before = (received._kept_devices.cache_info().currsize, received._kept_absent.cache_info().currsize)
-    found = received.unpack(wire.pack(batch([1], {}, others=large, absent={"fan_speed_ratio": AbsentReason.TIMEOUT})))
+    devices = [replace(GPU, uuid=f"GPU-{n}", model="x" * 200) for n in range(1000)]
+    reasons = {metric.name: AbsentReason.TIMEOUT for metric in METRICS[:30]}
+    large = replace(batch([1], {}), devices=devices, absent={device.uuid: reasons for device in devices})
+    caches = [received._kept_devices, received._kept_absent]
+    before = [cache.cache_info().currsize for cache in caches]
+    found = received.unpack(wire.pack(large))
 
-    assert found.devices[1:] == large
-    assert found.absent == {GPU.uuid: {"fan_speed_ratio": AbsentReason.TIMEOUT}}
-    assert received._kept_devices.cache_info().currsize == before[0]
+    assert (found.devices, found.absent) == (devices, large.absent)
+    assert [cache.cache_info().currsize for cache in caches] == before
 
 
 def test_what_anybody_may_send_is_named_in_few_characters():
