@@ -5,6 +5,8 @@ the worker waits and connects again. Named as a string by the agent's app; the s
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kombu.transport import redis
@@ -14,15 +16,22 @@ from redis.exceptions import ResponseError
 PAUSE_SECONDS = 1.0  # the next connection is refused at once too: not to ask without pause
 
 
+@contextmanager
+def refusals_as_lost() -> Iterator[None]:
+    """Raises ConnectionLost, after a pause, where the broker refuses what is asked within."""
+    try:
+        yield
+    except ResponseError as error:
+        time.sleep(PAUSE_SECONDS)
+        raise ConnectionLost(f"the broker refuses: {error}") from error
+
+
 class Channel(redis.Channel):
-    """Raises ConnectionLost, after a pause, where the broker refuses to give a message."""
+    """Takes its messages so."""
 
     def _brpop_read(self, **options: Any) -> Any:
-        try:
+        with refusals_as_lost():
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has no types
-        except ResponseError as error:
-            time.sleep(PAUSE_SECONDS)
-            raise ConnectionLost(f"the broker refuses: {error}") from error
 
 
 class Transport(redis.Transport):

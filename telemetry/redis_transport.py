@@ -2,7 +2,7 @@
 
 kombu asks Redis five times for every message, each time with a client made for it: at telemetry's rate that costs more than
 all else. What stands in Redis meanwhile is what kombu writes there: both sides, and a worker with kombu's own transport, may
-be mixed. Named as a string by the server's Celery app. Nothing of the project, no Django.
+be mixed. Named as a string by the server's Celery app. No Django.
 """
 
 import json
@@ -16,6 +16,8 @@ import orjson
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
+
+from telemetry.full_broker import refusals_as_lost
 
 logger = logging.getLogger(__name__)
 
@@ -109,11 +111,12 @@ class Channel(redis.Channel):
                 self._take(queue, room)
 
     def _brpop_read(self, **options: Any) -> bool:
-        try:
-            super()._brpop_read(**options)
-        except (json.JSONDecodeError, Unreadable) as error:
-            logger.warning("what stood in a queue was dropped: %s", error)
-        self.take_waiting()
+        with refusals_as_lost():
+            try:
+                super()._brpop_read(**options)
+            except (json.JSONDecodeError, Unreadable) as error:
+                logger.warning("what stood in a queue was dropped: %s", error)
+            self.take_waiting()
         return True
 
     def _take(self, queue: str, n: int) -> None:
