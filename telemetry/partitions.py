@@ -31,14 +31,23 @@ class Partitioned:
     width_ms: int
     whole: str
     which: str = "true"
+    end: str = "start_ms + 1"  # of a row: what retention goes by
+    row_ms: int = 0  # how far the longest row reaches beyond its beginning, and so beyond its partition
 
 
 # As wide as one drop may overshoot, and few enough for the planner: 90 days of minutes are 13 weeks, 5 years of hours 6.
 BATCHES = Partitioned("telemetry_storedbatch", DAY_MS, "telemetry_storedbatch")
 CHUNKS = Partitioned("telemetry_chunk", DAY_MS, "telemetry_chunk")
 ROLLUPS = {
-    step: Partitioned(f"telemetry_rollup_{step}", days * DAY_MS, "telemetry_rollup", f"step_seconds = {step}")
-    for step, days in ((60, 7), (900, 30), (3600, 360))
+    step: Partitioned(
+        f"telemetry_rollup_{step}",
+        days * DAY_MS,
+        "telemetry_rollup",
+        f"step_seconds = {step}",
+        f"start_ms + n_buckets * {step * 1000}",
+        row_ms,
+    )
+    for step, days, row_ms in ((60, 7, DAY_MS // 24), (900, 30, DAY_MS), (3600, 360, 30 * DAY_MS))
 }
 ALL = (BATCHES, CHUNKS, *ROLLUPS.values())
 _AHEAD = 3  # partitions beyond the present one: upkeep may stand still for as many days
@@ -84,19 +93,20 @@ def drop_older(partitioned: Partitioned, before_ms: int) -> int:
     """Drop the partitions in which every row begins before the time, all but what imported hosts hold; returns how many."""
     if not is_postgresql():
         return 0
-    old = [partition for partition in partitions(partitioned) if partition.end_ms <= before_ms]
+    old = [partition for partition in partitions(partitioned) if partition.end_ms + partitioned.row_ms <= before_ms]
     return sum(_unless_busy(_drop, partitioned, partition) for partition in old)
 
 
 def delete_older(partitioned: Partitioned, before_ms: int, limit: int) -> int:
-    """Delete up to `limit` rows of the rest that begin before the time, none of an imported host's; returns how many."""
+    """Delete up to `limit` rows of the rest that end before the time, none of an imported host's; returns how many."""
     table, row = (f"{partitioned.table}_rest", "ctid") if is_postgresql() else (partitioned.whole, "rowid")
     with connection.cursor() as cursor:
         cursor.execute(
             # By host: every key and index of these tables begins with it, or with the device.
             f"DELETE FROM {table} WHERE {row} IN (SELECT {row} FROM {table} WHERE {partitioned.which}"  # noqa: S608
-            f" AND host_id IN (SELECT id FROM fleet_host WHERE NOT (origin = 'imported')) AND start_ms < %s LIMIT %s)",
-            [before_ms, limit],
+            f" AND host_id IN (SELECT id FROM fleet_host WHERE NOT (origin = 'imported'))"
+            f" AND start_ms < %s AND {partitioned.end} <= %s LIMIT %s)",
+            [before_ms, before_ms, limit],
         )
         return int(cursor.rowcount)
 
@@ -108,7 +118,8 @@ def drop_emptied(partitioned: Partitioned, before_ms: int) -> int:
     dropped = 0
     for partition in partitions(partitioned):
         if partition.end_ms <= before_ms and not _has_rows(partition.name):
-            dropped += _unless_busy(_drop, partitioned, partition)
+            # What was stored since it was looked at moves into the rest: it was accepted.
+            dropped += _unless_busy(_drop_all_kept, partitioned, partition)
     return dropped
 
 
@@ -169,15 +180,19 @@ def _make(partitioned: Partitioned, start_ms: int) -> None:
     )
 
 
-def _drop(partitioned: Partitioned, partition: Partition) -> None:
-    """Drop a partition; rows of imported hosts go to the rest."""
+def _drop_all_kept(partitioned: Partitioned, partition: Partition) -> None:
+    _drop(partitioned, partition, kept="true")
+
+
+def _drop(partitioned: Partitioned, partition: Partition, kept: str = _KEPT) -> None:
+    """Drop a partition; rows that are to be kept, those of imported hosts, go to the rest."""
     table, name = partitioned.table, partition.name
     _execute(
         _LOCK_TIMEOUT,
         "SET CONSTRAINTS ALL IMMEDIATE",  # a foreign key that waits to be checked would hold the table
         "LOCK TABLE fleet_host, fleet_device IN ACCESS EXCLUSIVE MODE",  # its foreign keys go
         f"ALTER TABLE {table} DETACH PARTITION {name}",
-        f"INSERT INTO {table} SELECT * FROM {name} WHERE {_KEPT}",  # noqa: S608
+        f"INSERT INTO {table} SELECT * FROM {name} WHERE {kept}",  # noqa: S608
         f"DROP TABLE {name}",
     )
 

@@ -10,14 +10,20 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from fleet.models import Event, Origin
 from telemetry import partitions
-from telemetry.models import Delivery, GroupRollup, SetAside
+from telemetry.models import Delivery, DirtyRollup, GroupRollup, SetAside
 from telemetry.partitions import Partitioned
 
 _SLICE = 500
+_DAY_MS = 86_400_000
+_REACH_MS = 3_600_000  # before a bucket begins: what the growth of its counters and the idle time in it begin from
+# The step of the statistics that are made of a table's rows.
+_MADE_OF = {
+    partitions.BATCHES: 60, partitions.CHUNKS: 60, partitions.ROLLUPS[60]: 900, partitions.ROLLUPS[900]: 3600,
+}  # fmt: skip
 _BODIES_SLICE = 40  # a chunk is a hundred kilobytes: so many stay well below a tenth of a second
 
 
@@ -45,12 +51,27 @@ def retire(now: datetime, deadline: float) -> int:
 
 
 def retire_before(partitioned: Partitioned, before_ms: int, deadline: float) -> int:
-    """Delete what begins before the time, but for imported hosts'; returns the rows and partitions that went."""
+    """Delete what ends before the time, but for imported hosts'; returns the rows and partitions that went.
+
+    What statistics are still to be made of stays for a day longer: no more, as a mark that cannot be made must not hold the disk.
+    """
+    before_ms = max(min(before_ms, _waited_for(partitioned, before_ms)), before_ms - _DAY_MS)
     gone = partitions.drop_older(partitioned, before_ms)
     limit = _SLICE if partitioned in partitions.ROLLUPS.values() else _BODIES_SLICE
     while time.monotonic() < deadline and (deleted := partitions.delete_older(partitioned, before_ms, limit)):
         gone += deleted
     return gone
+
+
+def _waited_for(partitioned: Partitioned, before_ms: int) -> int:
+    """Return from when on rows are waited for by the statistics that are made of them; `before_ms` where none are."""
+    step = _MADE_OF.get(partitioned)
+    if step is None:
+        return before_ms
+    marks = DirtyRollup.objects.filter(step_seconds=step, start_ms__lt=before_ms + _REACH_MS)
+    live = marks.exclude(host__origin=Origin.IMPORTED).order_by("start_ms").values_list("start_ms", flat=True)
+    oldest = live.first()
+    return before_ms if oldest is None else oldest - _REACH_MS
 
 
 def milliseconds(moment: datetime) -> int:
@@ -77,7 +98,8 @@ def retire_groups(now: datetime) -> int:
     gone = 0
     for step, partitioned in partitions.ROLLUPS.items():
         before_ms = milliseconds(now - timedelta(seconds=ages()[partitioned]))
-        gone += GroupRollup.objects.filter(step_seconds=step, start_ms__lt=before_ms).delete()[0]
+        ended = GroupRollup.objects.alias(end_ms=F("start_ms") + F("n_buckets") * step * 1000)
+        gone += ended.filter(step_seconds=step, start_ms__lt=before_ms, end_ms__lte=before_ms).delete()[0]
     return gone
 
 

@@ -23,6 +23,7 @@ _SETTLED_MS = 15_000  # a minute is made when it is over for so long: the batch 
 _MARKS = 500  # in one look
 _HOSTS = 20  # in one transaction
 _MINUTES = 15  # of one host in one read
+_LEFT_SECONDS = 86_400  # what the disk limit leaves of the samples, whatever it says (disk_limit.py)
 
 
 class _Made(NamedTuple):
@@ -106,8 +107,11 @@ def _changed(span: Span, made: Sequence[_Made], imported: set[int]) -> set[int]:
 
 
 def _is_old(span: Span, now_ms: int) -> bool:
-    """Tell whether samples of the span may have been retired."""
-    return span.first_ms - inputs.REACH_MS < now_ms - 1000 * settings.STEPWATT_RETENTION_RAW
+    """Tell whether samples of the span may have been retired: by age, or by the disk limit."""
+    seconds = settings.STEPWATT_RETENTION_RAW
+    if settings.STEPWATT_DISK_LIMIT is not None:
+        seconds = min(seconds, _LEFT_SECONDS)
+    return span.first_ms - inputs.REACH_MS < now_ms - 1000 * seconds
 
 
 def _rows(made: _Made, *, is_old: bool) -> list[RollupRow]:

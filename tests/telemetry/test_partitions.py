@@ -125,6 +125,25 @@ def test_emptied_partitions_are_dropped_and_others_are_not(host):
     assert tables(StoredBatch) == ["telemetry_storedbatch_19970520"]
 
 
+def test_a_batch_that_is_stored_while_its_partition_goes_moves_into_the_rest(host, monkeypatch):
+    partitions.keep(TODAY_MS)
+    insert_batch(host, TODAY_MS)
+    monkeypatch.setattr(partitions, "_has_rows", lambda _: False)  # it was looked at a moment before
+
+    partitions.drop_emptied(BATCHES, TODAY_MS + DAY_MS)
+
+    assert tables(StoredBatch) == ["telemetry_storedbatch_rest"]
+
+
+def test_a_partition_stays_while_a_joined_row_of_it_reaches_beyond(host):
+    partitions.keep(TODAY_MS)
+    insert_rollup(host, TODAY_MS, 3600)
+    [days] = [each for each in partitions.partitions(ROLLUPS[3600]) if each.start_ms <= TODAY_MS < each.end_ms]
+
+    assert partitions.drop_older(ROLLUPS[3600], days.end_ms) == 0
+    assert partitions.drop_older(ROLLUPS[3600], days.end_ms + 30 * DAY_MS) == 1
+
+
 def test_what_is_too_old_in_the_rest_is_deleted_in_slices_but_for_imported_hosts(each_database):
     host, imported = make_host(), make_host("recorded", origin=Origin.IMPORTED)
     for order in range(3):
@@ -145,7 +164,7 @@ def test_rollups_of_one_step_are_deleted_without_the_others(each_database):
     for step_seconds in ROLLUPS:
         insert_rollup(host, TODAY_MS, step_seconds)
 
-    assert partitions.delete_older(ROLLUPS[60], TODAY_MS + 1, limit=10) == 1
+    assert partitions.delete_older(ROLLUPS[60], TODAY_MS + 60_000, limit=10) == 1
 
     assert sorted(Rollup.objects.values_list("step_seconds", flat=True)) == [900, 3600]
 

@@ -9,6 +9,7 @@ from fleet.models import Event, EventKind, Origin, Severity
 from telemetry import disk_limit, retention, upkeep
 from telemetry.models import (
     Chunk,
+    DirtyRollup,
     GroupRollup,
     MaintenanceRun,
     Rollup,
@@ -103,6 +104,32 @@ def test_what_was_set_aside_goes_after_the_samples_retention(gpu):
     )  # fmt: skip
 
     assert retire() == 1
+
+
+def test_joined_statistics_go_when_their_last_bucket_is_old(gpu):
+    for days_ago in (110, 130):  # each of 30 days
+        Rollup.objects.create(host=gpu.host, step_seconds=60, start_ms=ms(days_ago), n_buckets=30 * 1440, body=b"")
+
+    retire()
+
+    assert [row.start_ms for row in Rollup.objects.all()] == [ms(110)]
+
+
+def test_joined_statistics_of_groups_go_when_their_last_bucket_is_old():
+    group = RollupGroup.objects.create(kind="fleet", devices="accelerator")
+    for days_ago in (110, 130):
+        GroupRollup.objects.create(group=group, step_seconds=60, start_ms=ms(days_ago), n_buckets=30 * 1440, body=b"")
+
+    assert retention.retire_groups(NOW) == 1
+
+
+def test_samples_wait_a_day_for_the_statistics_that_are_to_be_made_of_them(gpu):
+    keep_chunk(gpu, 7.5), keep_chunk(gpu, 9)
+    DirtyRollup.objects.create(host=gpu.host, step_seconds=60, start_ms=ms(7.5))
+
+    retire()
+
+    assert [chunk.start_ms for chunk in Chunk.objects.all()] == [ms(7.5)]
 
 
 def test_groups_statistics_go_too():
