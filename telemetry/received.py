@@ -37,6 +37,7 @@ _MAX_HEAD_BYTES = 2_000_000
 _MAX_ABSENT = 100_000
 _HOSTS_KEPT = 4096  # whose devices and absences are kept as they were checked
 _MAX_KEPT_BYTES = 65_536  # of each: what is larger is checked each time
+_MAX_KEPT_DEVICES = 64
 
 
 def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
@@ -186,8 +187,9 @@ def _absent(head: dict[str, Any], uuids: tuple[str, ...]) -> header.Absent:
     packed = head.get("absent", [])
     if not isinstance(packed, bytes):
         return header.read_absent(rows(head, "absent", _MAX_ABSENT), uuids)
-    n_bytes = len(packed) + sum(map(len, uuids))
-    return _kept_absent(packed, uuids) if n_bytes <= _MAX_KEPT_BYTES else _read_absent(packed, uuids)
+    # A few bytes may name every metric of every device.
+    is_small = len(packed) + sum(map(len, uuids)) <= _MAX_KEPT_BYTES and len(uuids) <= _MAX_KEPT_DEVICES
+    return _kept_absent(packed, uuids) if is_small else _read_absent(packed, uuids)
 
 
 def _read_absent(packed: bytes, uuids: tuple[str, ...]) -> header.Absent:
