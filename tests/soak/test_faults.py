@@ -65,7 +65,7 @@ def embedded(directory: Path, disk: Path) -> Iterator[tuple[Site, dict[str, str]
 @contextmanager
 def with_servers(directory: Path) -> Iterator[tuple[Site, dict[str, str]]]:
     """Yield the product on PostgreSQL and Redis."""
-    with postgresql_server(directory) as database, redis_server(directory) as broker_url:
+    with postgresql_server() as database, redis_server(directory) as broker_url:
         settings = {"STEPWATT_DATABASE_URL": database.url, "STEPWATT_BROKER_URL": broker_url}
         port = int(broker_url.rpartition(":")[2].partition("/")[0])
         with (
