@@ -20,7 +20,7 @@ _PRAGMAS = (
     # An agent forgets what was acknowledged after its commit, so a commit must outlive a power cut. One fsync each: the
     # ingest makes a few a second, as it takes many batches at once.
     "synchronous=FULL",
-    # 8 MB a connection, of which the web has one for each request at a time; with 32 MB no insert, compaction or read was quicker.
+    # 8 MB a connection, of which the web has a few; with 32 MB no insert, compaction or read was quicker.
     "cache_size=-8000",
     # The log, which grows as long as somebody reads, goes back to this afterwards.
     "journal_size_limit=67108864",

@@ -16,7 +16,7 @@ def hour(number, offsets, present, *, segment=0):
     """Return an hour with metric 1 at all of its ticks and metric 2 at those that are `present`."""
     times = T0 + number * HOUR_MS + np.array(offsets, np.int64)
     ticks = np.flatnonzero(present[: times.size])
-    series = {1: Series(None, times % 997), 2: Series(ticks, times[ticks] % 991)}
+    series = {1: Series(None, times % 997)} | ({2: Series(ticks, times[ticks] % 991)} if ticks.size else {})
     return DeviceHour((Stretch("ab", segment, 1.0 + number, times.size),), times, series)
 
 
