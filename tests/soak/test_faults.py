@@ -1,6 +1,6 @@
 """Whatever dies, fills up or is cut off: what the hosts took is what the store holds, no more and no less.
 
-All of them in one run under load, in an order that the seed draws; `make soak` runs it STEPWATT_SOAK_TIMES times.
+All of them in one run under load, in an order that the seed draws; `make soak` runs it SOAK_TIMES times.
 """
 
 import os
@@ -24,8 +24,8 @@ from tests.soak.load import load, ranges_of_agent, stored
 from tests.soak.relay import relay
 from tests.stack import Stack, start_stack
 
-TIMES = int(os.environ.get("STEPWATT_SOAK_TIMES", "0"))
-AWAY_SECONDS = float(os.environ.get("STEPWATT_SOAK_AWAY_SECONDS", "8"))
+TIMES = int(os.environ.get("SOAK_TIMES", "0"))
+AWAY_SECONDS = float(os.environ.get("SOAK_AWAY_SECONDS", "8"))
 DISK_MEGABYTES = 96
 # The agent goes on, and nobody asks it to hand over: what a killed broker or worker had is sent again, at the latest after this.
 RESENT_SECONDS = 1.25 * RESEND_SECONDS
