@@ -112,23 +112,50 @@ def _takes_connections(url: str) -> bool:
     return True
 
 
+class RedisServer:
+    """A Redis at `url`, with a password, and with TLS where it is given files for it. It keeps nothing over its end."""
+
+    def __init__(self, directory: Path, tls: ServerFiles | None = None, address: str = "127.0.0.1") -> None:
+        self._address, self._port = address, free_port()
+        self.url = f"{'rediss' if tls else 'redis'}://:geheim@{address}:{self._port}/0"
+        options = ["--bind", address, "--requirepass", "geheim", "--save", "", "--dir", directory]
+        if tls:
+            files = ["--tls-cert-file", tls.certificate, "--tls-key-file", tls.key, "--tls-ca-cert-file", tls.authority]
+            options += ["--port", "0", "--tls-port", str(self._port), *files, "--tls-auth-clients", "no"]
+        else:
+            options += ["--port", str(self._port)]
+        self._command = [require("redis-server"), *options]
+
+    def start(self) -> None:
+        self._server = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        wait_until(lambda: _listens(self._address, self._port), START_SECONDS, "Redis")
+
+    def stop(self) -> None:
+        self._server.terminate()
+        self._server.wait(timeout=10)
+
+    def kill(self) -> None:
+        """End it at once, with all that it held, and start it again."""
+        self._server.kill()
+        self._server.wait(timeout=10)
+        self.start()
+
+
+@contextmanager
+def redis_server(directory: Path, tls: ServerFiles | None = None, address: str = "127.0.0.1") -> Iterator[RedisServer]:
+    server = RedisServer(directory, tls, address)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @contextmanager
 def redis(directory: Path, tls: ServerFiles | None = None, address: str = "127.0.0.1") -> Iterator[str]:
-    """Yield the URL of a Redis with a password, and with TLS where it is given files for it."""
-    port, scheme = free_port(), "rediss" if tls else "redis"
-    options = ["--bind", address, "--requirepass", "geheim", "--save", "", "--dir", directory]
-    if tls:
-        files = ["--tls-cert-file", tls.certificate, "--tls-key-file", tls.key, "--tls-ca-cert-file", tls.authority]
-        options += ["--port", "0", "--tls-port", str(port), *files, "--tls-auth-clients", "no"]
-    else:
-        options += ["--port", str(port)]
-    server = subprocess.Popen([require("redis-server"), *options], stdout=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: _listens(address, port), START_SECONDS, "Redis")
-        yield f"{scheme}://:geheim@{address}:{port}/0"
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
+    """Yield the URL of a Redis."""
+    with redis_server(directory, tls, address) as server:
+        yield server.url
 
 
 @contextmanager
