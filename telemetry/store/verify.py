@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from fleet.models import Device, Host, Origin
 from telemetry import catalog
 from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, StoredBatch
-from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, statistics
+from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, shortened, statistics
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.inputs import MINUTE_MS, Span
 from telemetry.store.rolled import Table
@@ -60,9 +60,10 @@ def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
     batches = StoredBatch.objects.filter(host=found, start_ms__gte=since_ms, start_ms__lt=until_ms)
     hours |= {at_ms // HOUR_MS * HOUR_MS for at_ms in batches.values_list("start_ms", flat=True)}
     differences += unreadable(Rollup.objects.filter(host=found), found.name, since_ms, until_ms)
-    n_buckets = 0
+    n_buckets, short_ms = 0, shortened.samples_before_ms()
     for hour_ms in sorted(hours):
-        if not _is_retired(found, hour_ms, settings.STEPWATT_RETENTION_RAW, now):
+        is_short = found.origin != Origin.IMPORTED and hour_ms - _REACH_MS < short_ms
+        if not is_short and not _is_retired(found, hour_ms, settings.STEPWATT_RETENTION_RAW, now):
             n_buckets += _compare(differences, found, uuids, 60, hour_ms)
     for step, below in _BELOW.items():
         for start_ms in _starts(found, step, since_ms, until_ms):
