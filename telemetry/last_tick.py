@@ -218,9 +218,9 @@ def _last_readings(form: _Form, payloads: Sequence[bytes]) -> Iterator[Steps | N
     n_first = form.first_bytes * n_series
     firsts = _summed_by_metric(_integers(raw[:, :n_first], form.first_bytes, n_series), form.layout.numbers)
     differences = _integers(raw[:, n_first:], form.difference_bytes, n_series * (form.n_ticks - 1))
-    fits: list[bool] = ((firsts < _LARGEST_FIRST) & (firsts > -_LARGEST_FIRST)).all(axis=1).tolist()
+    fits = np.logical_and(firsts < _LARGEST_FIRST, firsts > -_LARGEST_FIRST).min(axis=1)
     last = firsts + differences.reshape(n_blocks, n_series, -1).sum(axis=2, dtype=np.int64)
-    return (found if is_fitting else None for found, is_fitting in zip(last, fits, strict=True))
+    return (found if is_fitting else None for found, is_fitting in zip(last, fits.tolist(), strict=True))
 
 
 def _integers(raw: NDArray[np.uint8], width: int, n: int) -> Steps:
