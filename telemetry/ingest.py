@@ -122,6 +122,7 @@ def _store(arrivals: Sequence[Arrival], now: datetime) -> None:
 def _know(stored: Sequence[Arrival], now: datetime) -> None:
     """Keep what stored batches say of their hosts, and what they report."""
     inventory.know([(each.host, each.batch.devices) for each in stored], now)
+    inventory.read_software([arrival.host for arrival in stored if "software" in arrival.tells])
     for arrival in stored:
         inventory.know_host(arrival.host, arrival.batch, arrival.tells)
         if arrival.batch.events:
