@@ -96,8 +96,12 @@ def evidence(
         own = _of_device(device, block, states.get(device.uuid, {}), masks)
         node = nodes.get(device.host_id)
         host = {} if node is None else {name: masks.mean(block.of(node.uuid, name).mean) for name in _HOST_GAUGES}
+        is_seen = any(reading.during is not None for reading in own.gauges.values())
         found[device.uuid] = replace(
-            own, gauges={**host, **own.gauges}, xids=_xids(device, window), others=_others(device, window, pids, now)
+            own,
+            gauges={**host, **own.gauges},
+            xids=_xids(device, window) if is_seen else None,
+            others=_others(device, window, pids, now),
         )
     return found
 
