@@ -25,7 +25,7 @@ PEERS = 3.5
 _FEW = 4  # ranks, below which the levels of the others have no spread to speak of
 _CONSISTENT, _OF_MEDIAN = 1.4826, 1.2533  # MAD to standard deviation; standard error of a median to that of a mean
 _LEAST_SPREAD, _LEAST_SPREAD_OF_LEVELS = 0.005, 0.01
-_PAST = 200  # steps before the window, whose median is the rank's own past
+PAST = 200  # steps before the window, whose median is the rank's own past
 _PRESENT = 0.8  # of the ranks must tell of a step
 
 UNTOLD = "the ranks do not tell their communication time: every rank's step looks as long as the slowest one's"
@@ -201,7 +201,7 @@ def _standard_error(distances: Floats) -> float:
 
 
 def _past_level(before: Floats, window: int) -> float | None:
-    known = before[-_PAST:]
+    known = before[-PAST:]
     known = known[np.isfinite(known)]
     return float(np.median(known)) if known.size >= window else None
 
