@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from telemetry.agent.backends.deferred import together
 from telemetry.agent.backends.identity import stable_uuid
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.names import Names
@@ -29,6 +30,7 @@ _NUMBERS = frozenset((int, float))
 
 Column = Sequence[float | None]
 _Row = tuple[str, Sequence[Any]]
+_NOTHING: Mapping[str, Reading] = {}
 
 
 def machine_digest(machine_id: str) -> str:
@@ -159,7 +161,15 @@ def _read(
     found: dict[str, dict[str, Column]] = {}
     absent: dict[str, dict[str, AbsentReason]] = {}
     for uuid in uuids:
-        rows, reasons = _parted(_rows(ticks, uuid))
+        maps = [tick.readings.get(uuid) or _NOTHING for tick in ticks]
+        deferred = together(maps) if maps else None
+        if deferred is not None:
+            for metric, known in deferred[0]:
+                found.setdefault(metric, {})[uuid] = known
+            if deferred[1]:
+                absent[uuid] = dict(deferred[1])
+            continue
+        rows, reasons = _parted(_rows(maps))
         is_sound = _is_sound(rows)
         for metric, raw in rows:
             column, reason = (raw, None) if is_sound and metric not in _NARROW else _checked(raw, _LIMITS[metric])
@@ -173,9 +183,8 @@ def _read(
     return {metric: [by_uuid.get(uuid, nothing) for uuid in uuids] for metric, by_uuid in found.items()}, absent
 
 
-def _rows(ticks: Sequence[Tick], uuid: str) -> list[_Row]:
+def _rows(maps: Sequence[Mapping[str, Reading]]) -> list[_Row]:
     """Return each metric of a device with what was read of it, None where it was not read."""
-    maps: list[Mapping[str, Reading]] = [tick.readings.get(uuid) or {} for tick in ticks]
     names = list(maps[0]) if maps else []
     if all(list(readings) == names for readings in maps):  # the usual case: the same calls in the same order
         return list(zip(names, zip(*(readings.values() for readings in maps), strict=True), strict=True))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from telemetry.agent.backends.nvml.asked import Asked
 from telemetry.agent.backends.nvml.calls import CallBatch
 from telemetry.agent.backends.nvml.device import USED_RATIO, NvmlSource, derive_used_ratio
 from telemetry.agent.backends.nvml.fields import FieldBatch
@@ -71,7 +72,9 @@ class Board(NvmlSource):
         self._kept_seconds = kept_seconds
         self.is_mig = listed.is_mig
         self._xids = xids
-        self._calls: CallBatch | None = None
+        self._asked: Asked | None = None
+        self._power: Asked | None = None
+        self._is_kept_new = False
         self._kept_calls: CallBatch | None = None
 
     @property
@@ -95,28 +98,38 @@ class Board(NvmlSource):
         return self._guarded(self._read_power, POWER_METRICS)
 
     def _read_power(self) -> Mapping[str, Reading]:
+        power = self._power
+        if power is None or not self._is_probed:
+            return {}
+        now = self._clock()
+        deferred = power.deferred(now, {}) if power.ask(now) else None
+        if deferred is not None:
+            return deferred
         readings: dict[str, Reading] = {}
-        if self._is_probed:
-            self._power_calls.read(readings)
-            self._power_fields.read(readings)
+        power.put(readings, now)
         return readings
 
     def _probe(self) -> Mapping[str, Reading]:
-        self._calls = calls = CallBatch(self._handle, _ASKED_CALLS)
+        calls = CallBatch(self._handle, _ASKED_CALLS)
         self._kept_calls = kept_calls = CallBatch(self._handle, _KEPT_CALLS)
         offered = calls.metrics | kept_calls.metrics
         lines = [line for line in FIELD_LINES if line.metric not in offered]
-        self._fields = FieldBatch(self._handle, [line for line in lines if not line.kept])
+        fields = FieldBatch(self._handle, [line for line in lines if not line.kept])
         self._kept_fields = FieldBatch(self._handle, [line for line in lines if line.kept])
         self._kept_due = float("-inf")
         self._has_nvlink5 = not NVLINK_5.isdisjoint(self._kept_fields.metrics)
         self._links = NvlinkErrors(self._handle, phase_seconds=self.device.index)
-        self._rate = NvlinkRate()
         self._licence = Licence(self._handle)
         # Readers of their own, which tell nobody what the whole reading has not seen.
-        self._power_calls = CallBatch(self._handle, calls.lines_of(POWER_METRICS))
-        self._power_fields = FieldBatch(self._handle, self._fields.lines_of(POWER_METRICS))
-        return {**calls.fixed, **kept_calls.fixed, **self._take_gpm(self._handle)}
+        self._power = Asked(
+            CallBatch(self._handle, calls.lines_of(POWER_METRICS)),
+            FieldBatch(self._handle, fields.lines_of(POWER_METRICS)),
+            None,
+            None,
+        )
+        known = {**calls.fixed, **kept_calls.fixed, **self._take_gpm(self._handle)}
+        self._asked = Asked(calls, fields, self._gpm, NvlinkRate())
+        return known
 
     def _keep(self, now: float) -> bool:
         calls, known = self._kept_calls, self._known
@@ -130,15 +143,26 @@ class Board(NvmlSource):
             derive_nvlink5(known)
         self._licence.read(known, now)
         derive_used_ratio(known)
+        self._is_kept_new = True
         return is_well
 
-    def _fill(self, readings: dict[str, Reading], now: float) -> bool:
-        calls = self._calls
-        is_well = calls is not None and calls.read(readings)
-        is_well = self._fields.read(readings) and is_well
-        self._rate.derive(readings, now)
-        if self._gpm is not None:
-            is_well = self._gpm.read(readings, now) and is_well
+    def _fill(self, now: float) -> tuple[Mapping[str, Reading], bool]:
+        asked = self._asked
+        assert asked is not None  # noqa: S101 — probed before
+        if asked.gpm is not self._gpm:
+            asked = self._asked = asked.with_gpm(self._gpm)
+            self._is_kept_new = True
+        if self._is_kept_new:
+            self._is_kept_new = False
+            asked.keep(self._known, *_XIDS)
         xids = self._xids.xid_state(self.device.uuid)
-        readings["xid_last"], readings["xid_errors_total"] = xids if isinstance(xids, tuple) else (xids, xids)
-        return is_well
+        last, errors = xids if isinstance(xids, tuple) else (xids, xids)
+        extra: dict[str, Reading] = {"xid_last": last, "xid_errors_total": errors}
+        is_alike = asked.ask(now)
+        deferred = asked.deferred(now, extra) if is_alike else None
+        if deferred is not None:
+            return deferred, True
+        readings = self._known.copy()
+        is_well = asked.put(readings, now)
+        readings.update(extra)
+        return readings, is_well

@@ -65,6 +65,7 @@ class CallBatch:
         self.calls: list[Call] = []
         self._handle = handle
         self._codes: list[int] = []
+        self._now: list[int] = []  # the codes of the last `ask`
         self._reasons: dict[str, Reading] = {}  # of the calls that failed in the last tick
         kept: list[CallLine] = []
         for call in dict.fromkeys(line.call for line in lines):
@@ -93,7 +94,7 @@ class CallBatch:
         yield from lines
 
     def _prepare(self, lines: list[CallLine]) -> None:
-        self._lines = lines
+        self.lines = lines
         rooms = [_Answers(call) for call in self.calls]
         self._buffer = (ctypes.c_uint64 * (sum(room.n_words for room in rooms) or 1))()
         self._unpack = unpacker("=" + "".join(room.layout for room in rooms))
@@ -114,16 +115,30 @@ class CallBatch:
 
         Raises DeviceGoneError and DriverAwayError.
         """
-        codes = [ask() for ask in self._asks]
+        self.ask()
+        return self.put(readings)
+
+    def ask(self) -> bool:
+        """Ask everything anew. Return whether each call gave its numbers, as before: then `raw` says it all."""
+        self._now = codes = [ask() for ask in self._asks]
+        return codes == self._codes and not self._reasons
+
+    def raw(self) -> Sequence[int]:
+        """Return the numbers of the last `ask`, in the order of the lines."""
+        return self._pick(self._unpack(self._buffer))
+
+    def put(self, readings: dict[str, Reading]) -> bool:
+        """Put the answers of the last `ask` into `readings`; returns and raises as `read` does."""
+        codes = self._now
         is_well = codes == self._codes or self._note(codes)
-        self._conversion.put(self._pick(self._unpack(self._buffer)), readings)
+        self._conversion.put(self.raw(), readings)
         if self._reasons:
             readings.update(self._reasons)
         return is_well
 
     def lines_of(self, metrics: Container[str]) -> list[CallLine]:
         """Return what is asked for these metrics each tick."""
-        return [line for line in self._lines if line.metric in metrics]
+        return [line for line in self.lines if line.metric in metrics]
 
     def _note(self, codes: list[int]) -> bool:
         """Keep why readings are absent. Return False where an answer shows that the device has changed."""

@@ -66,13 +66,14 @@ class FieldBatch:
         self._prepare(offered)
 
     def _prepare(self, lines: Sequence[FieldLine]) -> None:
-        self._lines = lines
+        self.lines = lines
         self._values = (pynvml.c_nvmlFieldValue_t * len(lines))()
         for value, line in zip(self._values, lines, strict=True):
             value.fieldId, value.scopeId = line.field_id, line.scope
         self._unpack = unpacker("=" + _LAYOUT * len(lines))
         self._conversion = conversion(tuple(line.metric for line in lines), tuple(line.divisor for line in lines))
-        self._code = pynvml.NVML_SUCCESS
+        self._code = self._now = pynvml.NVML_SUCCESS  # of the call as a whole, as it was noted and as of the last `ask`
+        self._answers: tuple[int, ...] = ()
         self._codes: tuple[int, ...] = (pynvml.NVML_SUCCESS,) * len(lines)
         self._kinds: tuple[int, ...] = ()
         self._masks: list[int] | None = None
@@ -84,9 +85,9 @@ class FieldBatch:
             return []
         if code != pynvml.NVML_SUCCESS:
             reason_of(code)
-            return self._lines
+            return self.lines
         offered: dict[str, FieldLine] = {}
-        for line, own_code in zip(self._lines, self._unpack(self._values)[1::3], strict=True):
+        for line, own_code in zip(self.lines, self._unpack(self._values)[1::3], strict=True):
             # A number that this driver does not know yet is an invalid argument to it.
             if not is_refused(own_code) and own_code != pynvml.NVML_ERROR_INVALID_ARGUMENT:
                 reason_of(own_code)
@@ -101,14 +102,38 @@ class FieldBatch:
 
         Raises DeviceGoneError and DriverAwayError.
         """
-        if not self._lines:
+        self.ask()
+        return self.put(readings)
+
+    def ask(self) -> bool:
+        """Ask everything anew. Return whether each field gave a whole number, as before: then `raw` says it all."""
+        if not self.lines:
             return True
-        code = self._call()
+        self._now = self._call()
+        if self._now:
+            return False
+        self._answers = answers = self._unpack(self._values)
+        return (
+            answers[1::3] == self._codes
+            and not self._reasons
+            and answers[::3] == self._kinds
+            and self._masks is not None
+        )
+
+    def raw(self) -> tuple[int, ...]:
+        """Return the numbers of the last `ask` that said so, in the order of the lines."""
+        return tuple(map(and_, self._answers[2::3], self._masks or ()))
+
+    def put(self, readings: dict[str, Reading]) -> bool:
+        """Put the answers of the last `ask` into `readings`; returns and raises as `read` does."""
+        if not self.lines:
+            return True
+        code = self._now
         if code:
             readings.update(dict.fromkeys(self.metrics, reason_of(code)))
             changed, self._code = code != self._code, code
             return not (changed and answers_strangely(code))
-        answers = self._unpack(self._values)
+        answers = self._answers
         kinds, codes, bits = answers[::3], answers[1::3], answers[2::3]
         is_well = codes == self._codes or self._note(codes)
         if kinds != self._kinds:
@@ -122,7 +147,7 @@ class FieldBatch:
 
     def lines_of(self, metrics: Container[str]) -> list[FieldLine]:
         """Return what is asked for these metrics each tick."""
-        return [line for line in self._lines if line.metric in metrics]
+        return [line for line in self.lines if line.metric in metrics]
 
     def _note(self, codes: tuple[int, ...]) -> bool:
         """Keep why readings are absent. Return False where an answer shows that the device has changed."""
@@ -130,7 +155,7 @@ class FieldBatch:
         is_well = not any(answers_strangely(code) for code, before in changes if code != before)
         self._codes = codes
         self._reasons = {}
-        for line, code in zip(self._lines, codes, strict=True):
+        for line, code in zip(self.lines, codes, strict=True):
             if code != pynvml.NVML_SUCCESS:
                 self._reasons[line.metric] = reason_of(code)
         return is_well

@@ -6,7 +6,7 @@ Read by device.py and mig.py each tick. Two samples are allocated once per devic
 import ctypes
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pynvml
@@ -77,7 +77,9 @@ class GpmReader:
         one, other = pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()
         self._newer, self._older = _Pair(older=other, newer=one), _Pair(older=one, newer=other)
         self._sampled_at: float | None = None
-        self._code = pynvml.NVML_SUCCESS
+        self._code = self._now = pynvml.NVML_SUCCESS  # as it was noted, and as of the last `ask`
+        self._is_empty = True  # whether the last `ask` had no two samples to compare
+        self._answers: tuple[Any, ...] = ()
         self._take = self._sampling(board, instance_id)
         self._evaluate = function("nvmlGpmMetricsGet")
 
@@ -99,15 +101,37 @@ class GpmReader:
 
         Return False where the device answers strangely. Raises DeviceGoneError and DriverAwayError.
         """
+        self.ask(now)
+        return self.put(readings)
+
+    def ask(self, now: float) -> bool:
+        """Compare a new sample with the one before. Return whether each metric was given: then `raw` says it all."""
         since = None if self._sampled_at is None else now - self._sampled_at
-        if since is not None and since < _MIN_SECONDS:
-            return _without_gpm(readings)
+        self._is_empty = since is not None and since < _MIN_SECONDS
+        if self._is_empty:
+            return False
         code = self.sample()
         self._sampled_at = now if code == pynvml.NVML_SUCCESS else None
         if code == pynvml.NVML_SUCCESS:
-            if since is None or since > _MAX_SECONDS:
-                return _without_gpm(readings)
+            self._is_empty = since is None or since > _MAX_SECONDS
+            if self._is_empty:
+                return False
             code = self._evaluate(self._newer.reference)
+        self._now = code
+        if code != pynvml.NVML_SUCCESS:
+            return False
+        self._answers = _ANSWER.unpack_from(self._newer.get)
+        return not any(self._answers[::2])
+
+    def raw(self) -> Sequence[float]:
+        """Return the numbers of the last `ask`, in the order of GPM_LINES."""
+        return self._answers[1::2]
+
+    def put(self, readings: dict[str, Reading]) -> bool:
+        """Put the answers of the last `ask` into `readings`; returns and raises as `read` does."""
+        if self._is_empty:
+            return _without_gpm(readings)
+        code = self._now
         if code != pynvml.NVML_SUCCESS:
             readings.update(dict.fromkeys(GPM_METRICS, reason_of(code)))
             changed, self._code = code != self._code, code
@@ -116,7 +140,7 @@ class GpmReader:
         return True
 
     def _put(self, readings: dict[str, Reading]) -> None:
-        answers = _ANSWER.unpack_from(self._newer.get)
+        answers = self._answers
         _CONVERSION.put(answers[1::2], readings)
         codes = answers[::2]
         if any(codes):

@@ -30,7 +30,21 @@ class NvlinkRate:
 
     def __init__(self) -> None:
         self._low, self._high = believable(RATE)
+        self._most = believable(NVLINK_SENT)[1]
         self._before: tuple[float, float] | None = None
+
+    def follow(self, now: float, sent: int, received: int) -> float | None:
+        """Return the rate since the reading before; None, and nothing noted, where `derive` is to say why there is none."""
+        if self._before is None or sent > self._most or received > self._most:
+            return None
+        since, counted = now - self._before[0], float(sent) + float(received)
+        if counted < self._before[1] or not 0 < since <= _MAX_SECONDS:
+            return None
+        rate = (counted - self._before[1]) * _KIB / since
+        if not self._low <= rate <= self._high:
+            return None
+        self._before = (now, counted)
+        return rate
 
     def derive(self, readings: dict[str, Reading], now: float) -> None:
         """Put the rate in the place of the two counters."""
