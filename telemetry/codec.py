@@ -53,8 +53,10 @@ def encode(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
                 whole.append((number, place, readings))
                 continue
             n_ticks = len(readings)
-            if ticks := tuple([tick for tick, value in enumerate(readings) if value is not None]):
-                parts.setdefault(ticks, []).append((number, place, [readings[tick] for tick in ticks]))
+            if readings.count(None) == n_ticks:
+                continue
+            ticks = tuple([tick for tick, value in enumerate(readings) if value is not None])
+            parts.setdefault(ticks, []).append((number, place, [readings[tick] for tick in ticks]))
     found = [_put_block(whole, b"", n_devices)] if whole else []
     found += [_put_block(series, _bits(ticks, n_ticks), n_devices) for ticks, series in parts.items()]
     return _compressor.compress(b"".join(found))

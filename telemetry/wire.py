@@ -138,6 +138,8 @@ def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[S
     for values in block:
         if values == before:  # two in three metrics are the same on all devices
             steps.append(steps[-1])
+        elif values.count(values[0]) == len(values):  # and as many do not change within a batch
+            steps.append((_step(values[0], resolution),) * len(values))
         elif resolution == 1:
             is_whole = _INTEGERS.issuperset(map(type, values))
             steps.append(values if is_whole else [None if value is None else round(value) for value in values])  # type: ignore[arg-type]
@@ -145,3 +147,9 @@ def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[S
             steps.append([None if value is None else round(value / resolution) for value in values])
         before = values
     return steps
+
+
+def _step(value: float | None, resolution: float) -> int | None:
+    if value is None or (resolution == 1 and isinstance(value, int)):
+        return value
+    return round(value / resolution)

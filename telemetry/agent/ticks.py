@@ -39,6 +39,6 @@ class Tick:
         """Put one reading beside those of a device that was put already."""
         readings = self.readings[uuid]
         if isinstance(readings, Deferred):
-            self.readings[uuid] = readings.plus(name, reading)
+            readings.add(name, reading)
         else:
             self.readings[uuid] = {**readings, name: reading}

@@ -48,13 +48,14 @@ class Deferred(Mapping[str, Reading]):
 
     __slots__ = ("_readings", "conversion", "extra", "kept", "raw")
 
-    def __init__(self, kept: Kept, conversion: Conversion, raw: Sequence[float], extra: Mapping[str, Reading]) -> None:
+    def __init__(self, kept: Kept, conversion: Conversion, raw: Sequence[float], extra: dict[str, Reading]) -> None:
         self.kept, self.conversion, self.raw, self.extra = kept, conversion, raw, extra
         self._readings: dict[str, Reading] | None = None
 
-    def plus(self, name: str, reading: Reading) -> "Deferred":
-        """Return the same tick with one reading more."""
-        return Deferred(self.kept, self.conversion, self.raw, {**self.extra, name: reading})
+    def add(self, name: str, reading: Reading) -> None:
+        """Put one reading more into the tick."""
+        self.extra[name] = reading
+        self._readings = None
 
     def __getitem__(self, name: str) -> Reading:
         return self._looked_at()[name]
@@ -109,7 +110,7 @@ def _values(kept: Kept) -> list[float]:
     return [value for _, value in kept.numbers]
 
 
-def _extra(extras: list[Mapping[str, Reading]]) -> tuple[Columns, dict[str, AbsentReason]] | None:
+def _extra(extras: list[dict[str, Reading]]) -> tuple[Columns, dict[str, AbsentReason]] | None:
     names = list(extras[0])
     if any(list(extra) != names for extra in extras):
         return None

@@ -74,6 +74,7 @@ class Board(NvmlSource):
         self._xids = xids
         self._asked: Asked | None = None
         self._power: Asked | None = None
+        self._due = self._kept_due = float("-inf")
         self._is_kept_new = False
         self._kept_calls: CallBatch | None = None
 
@@ -145,6 +146,20 @@ class Board(NvmlSource):
         derive_used_ratio(known)
         self._is_kept_new = True
         return is_well
+
+    def _read(self) -> Mapping[str, Reading]:
+        """As any source's; by a short way where nothing is due but what is asked each tick."""
+        now = self._clock()
+        if not self._is_probed or now >= self._due:
+            readings = super()._read()
+            self._due = min(self._kept_due, self._gpm_again_at)
+            return readings
+        readings, is_well = self._fill(now)
+        self.gone = None
+        if not is_well:
+            self._session.is_changed = True
+            self.forget_handle()
+        return readings
 
     def _fill(self, now: float) -> tuple[Mapping[str, Reading], bool]:
         asked = self._asked

@@ -5,6 +5,7 @@ Read by device.py each tick. Each value states its own return code and type.
 
 import struct
 from collections.abc import Callable, Container, Sequence
+from functools import partial
 from math import nan
 from operator import and_
 from typing import Any
@@ -59,7 +60,6 @@ class FieldBatch:
     def __init__(self, handle: Any, lines: Sequence[FieldLine]) -> None:
         """Ask all once and keep those that the device offers. Raises DeviceGoneError and DriverAwayError."""
         self._handle = handle
-        self._ask = function("nvmlDeviceGetFieldValues")
         self._prepare(lines)
         offered = self._probe()
         self.metrics = {line.metric for line in offered}
@@ -70,6 +70,7 @@ class FieldBatch:
         self._values = (pynvml.c_nvmlFieldValue_t * len(lines))()
         for value, line in zip(self._values, lines, strict=True):
             value.fieldId, value.scopeId = line.field_id, line.scope
+        self._call = partial(function("nvmlDeviceGetFieldValues"), self._handle, len(lines), self._values)
         self._unpack = unpacker("=" + _LAYOUT * len(lines))
         self._conversion = conversion(tuple(line.metric for line in lines), tuple(line.divisor for line in lines))
         self._code = self._now = pynvml.NVML_SUCCESS  # of the call as a whole, as it was noted and as of the last `ask`
@@ -93,9 +94,6 @@ class FieldBatch:
                 reason_of(own_code)
                 offered.setdefault(line.metric, line)
         return list(offered.values())
-
-    def _call(self) -> int:
-        return self._ask(self._handle, len(self._values), self._values)
 
     def read(self, readings: dict[str, Reading]) -> bool:
         """Ask everything anew and put it into `readings`. Return False where the device answers strangely.

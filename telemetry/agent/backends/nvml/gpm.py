@@ -7,6 +7,7 @@ import ctypes
 import logging
 import struct
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pynvml
@@ -60,11 +61,12 @@ def _without_gpm(readings: dict[str, Reading]) -> bool:
 class _Pair:
     """What asks for the metrics between two samples, made ready once for each of the two orders."""
 
-    def __init__(self, older: Any, newer: Any) -> None:
+    def __init__(self, take: Callable[..., int], older: Any, newer: Any) -> None:
         self.sample = newer
+        self.take = partial(take, newer)
         self.get = pynvml.c_nvmlGpmMetricsGet_t(version=pynvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=len(GPM_LINES))
         self.get.sample1, self.get.sample2 = older, newer
-        self.reference = ctypes.byref(self.get)
+        self.evaluate = partial(function("nvmlGpmMetricsGet"), ctypes.byref(self.get))
         for metric, line in zip(self.get.metrics, GPM_LINES, strict=False):
             metric.metricId = line.gpm_id
 
@@ -75,26 +77,23 @@ class GpmReader:
     def __init__(self, board: Any, instance_id: int | None = None) -> None:
         """Allocate the two samples. Raises NVMLError where the driver has no memory for them."""
         one, other = pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()
-        self._newer, self._older = _Pair(older=other, newer=one), _Pair(older=one, newer=other)
+        take = self._sampling(board, instance_id)
+        self._newer, self._older = _Pair(take, older=other, newer=one), _Pair(take, older=one, newer=other)
         self._sampled_at: float | None = None
         self._code = self._now = pynvml.NVML_SUCCESS  # as it was noted, and as of the last `ask`
         self._is_empty = True  # whether the last `ask` had no two samples to compare
         self._answers: tuple[Any, ...] = ()
-        self._take = self._sampling(board, instance_id)
-        self._evaluate = function("nvmlGpmMetricsGet")
 
     @staticmethod
-    def _sampling(board: Any, instance_id: int | None) -> Callable[[Any], int]:
+    def _sampling(board: Any, instance_id: int | None) -> Callable[..., int]:
         if instance_id is None:
-            whole = function("nvmlGpmSampleGet")
-            return lambda sample: whole(board, sample)
-        part = function("nvmlGpmMigSampleGet")
-        return lambda sample: part(board, instance_id, sample)
+            return partial(function("nvmlGpmSampleGet"), board)
+        return partial(function("nvmlGpmMigSampleGet"), board, instance_id)
 
     def sample(self) -> int:
         """Take a sample in the place of the older one; return the driver's code."""
         self._older, self._newer = self._newer, self._older
-        return self._take(self._newer.sample)
+        return self._newer.take()
 
     def read(self, readings: dict[str, Reading], now: float) -> bool:
         """Put what happened since the sample before into `readings`; take it out where there is no such sample yet.
@@ -116,7 +115,7 @@ class GpmReader:
             self._is_empty = since is None or since > _MAX_SECONDS
             if self._is_empty:
                 return False
-            code = self._evaluate(self._newer.reference)
+            code = self._newer.evaluate()
         self._now = code
         if code != pynvml.NVML_SUCCESS:
             return False
