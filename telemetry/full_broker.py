@@ -35,7 +35,7 @@ class Channel(redis.Channel):
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
         if client is None:
             if self._writer is None or self._writer.connection_pool is not self.pool:
-                self._writer = self._create_client()
+                self._writer = self._create_client()  # type: ignore[no-untyped-call]  # kombu has no types
             client = self._writer
         yield client
 

@@ -30,8 +30,8 @@ from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS, MAX_PROCESSES, 
 __all__ = [
     "HOST_NAME", "INGEST_QUEUE", "INGEST_TASK", "LATEST_MS", "MAX_BYTES", "MAX_DEVICES", "MAX_EVENTS", "MAX_PROCESSES",
     "MAX_SPAN_MS", "MAX_TICKS", "UUID", "VERSION", "Batch", "DeviceEvent", "DeviceInfo", "DeviceKind",
-    "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "host_queue", "integer", "mapping", "matching", "number",
-    "pack", "read_message", "renamed", "text",
+    "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "assemble", "host_queue", "integer", "lay_out", "mapping",
+    "matching", "number", "pack", "read_message", "renamed", "text",
 ]  # fmt: skip
 
 VERSION = 3
@@ -60,15 +60,24 @@ def pack(batch: Batch) -> bytes:
 
     Raises MessageInvalid where the server would refuse them for their length.
     """
+    return assemble(batch, lay_out(batch.columns))
+
+
+def lay_out(columns: Mapping[str, Sequence[Sequence[float | None]]]) -> bytes:
+    """Return the blocks of these readings, by metric and device."""
+    return codec.blocks(
+        (metric.number, _steps(columns[metric.name], metric.resolution))
+        for metric in catalog.METRICS
+        if metric.name in columns
+    )
+
+
+def assemble(batch: Batch, laid_out: bytes) -> bytes:
+    """Return the batch's bytes, its readings laid out already. Raises as `pack` does."""
     if len(batch.times_ms) > MAX_TICKS:
         raise MessageInvalid(f"times_ms: expected at most {MAX_TICKS} ticks, found {len(batch.times_ms)}")
-    body = codec.encode(
-        (metric.number, _steps(batch.columns[metric.name], metric.resolution))
-        for metric in catalog.METRICS
-        if metric.name in batch.columns
-    )
     head = _compressor.compress(msgpack.packb(_head(batch)))
-    return bytes(msgpack.packb({"v": VERSION, "head": head, "body": body}))
+    return bytes(msgpack.packb({"v": VERSION, "head": head, "body": codec.compress(laid_out)}))
 
 
 def renamed(payload: bytes, epoch: str, sequence: int) -> bytes:

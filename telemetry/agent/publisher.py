@@ -29,7 +29,7 @@ class Publisher:
 
     def publish(self, task: str, payload: bytes) -> None:
         number = str(uuid4())
-        content_type, content_encoding, body = dumps(((payload,), {}, _EMBED), serializer=self._serializer)
+        content_type, content_encoding, body = dumps(((payload,), {}, _EMBED), serializer=self._serializer)  # type: ignore[no-untyped-call]
         message = self._channel.prepare_message(
             body,
             priority=0,

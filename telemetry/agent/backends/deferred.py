@@ -33,10 +33,17 @@ class Kept:
 
     def __init__(self, readings: dict[str, Reading]) -> None:
         self.readings = readings
+        self._columns: dict[int, Columns] = {}  # by how many ticks
 
     @cached_property
     def reasons(self) -> dict[str, AbsentReason]:
         return {name: value for name, value in self.readings.items() if isinstance(value, AbsentReason)}
+
+    def columns(self, n: int) -> Columns:
+        """Return what it is in `n` ticks, the same objects each time, so that they are soon seen to be equal."""
+        if n not in self._columns:
+            self._columns = {n: [(name, (value,) * n) for name, value in self.numbers]}
+        return self._columns[n]
 
     @cached_property
     def numbers(self) -> list[tuple[str, float]]:
@@ -75,32 +82,44 @@ class Deferred(Mapping[str, Reading]):
         return self._readings
 
 
-def together(ticks: Sequence[Mapping[str, Reading]]) -> tuple[Columns, Mapping[str, AbsentReason]] | None:
-    """Return a device's numbers by metric, `(n_ticks,)`, and why it has no others, the same in all ticks.
-
-    None where the ticks are not deferred all alike, or one of them has a reading that another has not.
-    """
-    first = ticks[0]
-    if type(first) is not Deferred:
-        return None
-    alike: list[Deferred] = []
+def alike(ticks: Sequence[Mapping[str, Reading]]) -> list[Deferred] | None:
+    """Return a device's ticks where they are deferred, all by one conversion; else None."""
+    found: list[Deferred] = []
     for tick in ticks:
-        if type(tick) is not Deferred or tick.conversion is not first.conversion:
+        if type(tick) is not Deferred or (found and tick.conversion is not found[0].conversion):
             return None
-        alike.append(tick)
-    asked = first.conversion.columns([tick.raw for tick in alike])
-    kept = _kept([tick.kept for tick in alike])
-    extra = _extra([tick.extra for tick in alike])
-    if kept is None or extra is None or not _NUMBERS.issuperset(map(type, chain.from_iterable(asked))):
+        found.append(tick)
+    return found or None
+
+
+def convert(devices: Sequence[Sequence[Deferred]]) -> list[list[Column]] | None:
+    """Return by metric of their one conversion and by device its numbers, `(n_ticks,)`; None where one is missing.
+
+    All devices have as many ticks.
+    """
+    n = len(devices[0])
+    columns = devices[0][0].conversion.columns([tick.raw for ticks in devices for tick in ticks])
+    if not _NUMBERS.issuperset(map(type, chain.from_iterable(columns))):
         return None
-    numbers: Columns = list(zip(first.conversion.metrics, asked, strict=True))  # type: ignore[arg-type]  # looked at above
-    return numbers + kept + extra[0], {**first.kept.reasons, **extra[1]}
+    return [[column[at : at + n] for at in range(0, n * len(devices), n)] for column in columns]  # type: ignore[misc]
+
+
+def beside(ticks: Sequence[Deferred]) -> tuple[Columns, Mapping[str, AbsentReason]] | None:
+    """Return a device's other numbers by metric, `(n_ticks,)`, and why it lacks what it lacks in all of these ticks.
+
+    None where a tick has a reading that another has not.
+    """
+    kept, extra = _kept([tick.kept for tick in ticks]), _extra([tick.extra for tick in ticks])
+    if kept is None or extra is None:
+        return None
+    reasons = ticks[0].kept.reasons
+    return kept + extra[0], {**reasons, **extra[1]} if extra[1] else reasons
 
 
 def _kept(all_kept: list[Kept]) -> Columns | None:
     first, last, n = all_kept[0], all_kept[-1], len(all_kept)
     if first is last and all_kept.count(first) == n:
-        return [(name, (value,) * n) for name, value in first.numbers]
+        return first.columns(n)
     if any(kept.reasons != first.reasons for kept in all_kept):
         return None
     return list(zip((name for name, _ in first.numbers), zip(*map(_values, all_kept), strict=True), strict=True))

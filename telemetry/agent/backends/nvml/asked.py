@@ -6,7 +6,7 @@ Where everything answers as it did, the row is all that a tick costs: what it me
 from collections.abc import Mapping
 
 from telemetry.agent.backends.deferred import Deferred, Kept
-from telemetry.agent.backends.nvml.calls import CallBatch
+from telemetry.agent.backends.nvml.calls import Ask, CallBatch
 from telemetry.agent.backends.nvml.conversion import conversion, picker
 from telemetry.agent.backends.nvml.fields import FieldBatch
 from telemetry.agent.backends.nvml.gpm import GpmReader
@@ -21,6 +21,7 @@ class Asked:
     def __init__(self, calls: CallBatch, fields: FieldBatch, gpm: GpmReader | None, rate: NvlinkRate | None) -> None:
         self.gpm = gpm
         self._calls, self._fields, self._rate = calls, fields, rate
+        self._asks: list[Ask] = [*calls.asks, *([fields.call] if fields.lines else [])]
         lines = [*calls.lines, *fields.lines, *(GPM_LINES if gpm else ())]
         metrics = [line.metric for line in lines]
         self._counters = (
@@ -46,15 +47,15 @@ class Asked:
         if kept != self._kept.readings:  # else the batch maker knows them already
             self._kept = Kept(kept)
 
-    def ask(self, now: float) -> bool:
-        """Ask everything. Return whether `deferred` tells it all; else `put` does."""
-        is_alike = self._calls.ask()
-        is_alike = self._fields.ask() and is_alike
-        return (self.gpm is None or self.gpm.ask(now)) and is_alike
-
-    def deferred(self, now: float, extra: dict[str, Reading]) -> Deferred | None:
-        """Return the tick, `extra` in it; None where it lacks a rate that the next one has."""
-        raw = (*self._calls.raw(), *self._fields.raw(), *(self.gpm.raw() if self.gpm else ()))
+    def ask(self, now: float, extra: dict[str, Reading]) -> Deferred | None:
+        """Ask everything. Return the tick, `extra` in it; None where `put` is to tell what there is."""
+        codes = [ask() for ask in self._asks]
+        of_fields = self._fields.took(codes.pop()) if self._fields.lines else ()
+        of_calls = self._calls.took(codes)
+        of_gpm = self.gpm.ask(now) if self.gpm else ()
+        if of_calls is None or of_fields is None or of_gpm is None:
+            return None
+        raw = (*of_calls, *of_fields, *of_gpm)
         if self._rate and self._counters:
             rate = self._rate.follow(now, *self._counters(raw))
             if rate is None:

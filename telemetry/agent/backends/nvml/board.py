@@ -24,8 +24,9 @@ from telemetry.agent.backends.pace import KEPT_SECONDS, next_due
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
 
-_ASKED_CALLS = [line for line in CALL_LINES if not line.kept]
+_ASKED_CALLS = [line for line in CALL_LINES if not (line.kept or line.slow)]
 _KEPT_CALLS = [line for line in CALL_LINES if line.kept]
+_SLOW_CALLS = [line for line in CALL_LINES if line.slow]
 _XIDS = ("xid_last", "xid_errors_total")
 
 POWER_METRICS = ("power_draw_watts", "power_draw_instant_watts")
@@ -103,7 +104,7 @@ class Board(NvmlSource):
         if power is None or not self._is_probed:
             return {}
         now = self._clock()
-        deferred = power.deferred(now, {}) if power.ask(now) else None
+        deferred = power.ask(now, {})
         if deferred is not None:
             return deferred
         readings: dict[str, Reading] = {}
@@ -113,12 +114,13 @@ class Board(NvmlSource):
     def _probe(self) -> Mapping[str, Reading]:
         calls = CallBatch(self._handle, _ASKED_CALLS)
         self._kept_calls = kept_calls = CallBatch(self._handle, _KEPT_CALLS)
-        offered = calls.metrics | kept_calls.metrics
+        self._slow_calls = CallBatch(self._handle, _SLOW_CALLS)
+        offered = calls.metrics | kept_calls.metrics | self._slow_calls.metrics
         lines = [line for line in FIELD_LINES if line.metric not in offered]
-        fields = FieldBatch(self._handle, [line for line in lines if not line.kept])
-        self._kept_fields = FieldBatch(self._handle, [line for line in lines if line.kept])
-        self._kept_due = float("-inf")
-        self._has_nvlink5 = not NVLINK_5.isdisjoint(self._kept_fields.metrics)
+        fields = FieldBatch(self._handle, [line for line in lines if not line.slow])
+        self._slow_fields = FieldBatch(self._handle, [line for line in lines if line.slow])
+        self._kept_due = self._slow_due = float("-inf")
+        self._has_nvlink5 = not NVLINK_5.isdisjoint(self._slow_fields.metrics)
         self._links = NvlinkErrors(self._handle, phase_seconds=self.device.index)
         self._licence = Licence(self._handle)
         # Readers of their own, which tell nobody what the whole reading has not seen.
@@ -128,7 +130,7 @@ class Board(NvmlSource):
             None,
             None,
         )
-        known = {**calls.fixed, **kept_calls.fixed, **self._take_gpm(self._handle)}
+        known = {**calls.fixed, **self._slow_calls.fixed, **self._take_gpm(self._handle)}
         self._asked = Asked(calls, fields, self._gpm, NvlinkRate())
         return known
 
@@ -138,7 +140,10 @@ class Board(NvmlSource):
             return True
         self._kept_due = next_due(now, self._kept_seconds)
         is_well = calls.read(known)
-        is_well = self._kept_fields.read(known) and is_well
+        if now >= self._slow_due:
+            self._slow_due = next_due(now, 2 * self._kept_seconds)
+            is_well = self._slow_calls.read(known) and is_well
+            is_well = self._slow_fields.read(known) and is_well
         self._links.read(known, now)
         if self._has_nvlink5:
             derive_nvlink5(known)
@@ -173,8 +178,7 @@ class Board(NvmlSource):
         xids = self._xids.xid_state(self.device.uuid)
         last, errors = xids if isinstance(xids, tuple) else (xids, xids)
         extra: dict[str, Reading] = {"xid_last": last, "xid_errors_total": errors}
-        is_alike = asked.ask(now)
-        deferred = asked.deferred(now, extra) if is_alike else None
+        deferred = asked.ask(now, extra)
         if deferred is not None:
             return deferred, True
         readings = self._known.copy()

@@ -65,7 +65,7 @@ class CallBatch:
         self.calls: list[Call] = []
         self._handle = handle
         self._codes: list[int] = []
-        self._now: list[int] = []  # the codes of the last `ask`
+        self._now: list[int] = []  # the codes that were taken last
         self._reasons: dict[str, Reading] = {}  # of the calls that failed in the last tick
         kept: list[CallLine] = []
         for call in dict.fromkeys(line.call for line in lines):
@@ -98,11 +98,11 @@ class CallBatch:
         rooms = [_Answers(call) for call in self.calls]
         self._buffer = (ctypes.c_uint64 * (sum(room.n_words for room in rooms) or 1))()
         self._unpack = unpacker("=" + "".join(room.layout for room in rooms))
-        self._asks: list[Ask] = []
+        self.asks: list[Ask] = []
         positions: list[int] = []  # of the readings among all numbers
         word = member = 0
         for call, room in zip(self.calls, rooms, strict=True):
-            self._asks.append(room.prepare(call, self._handle, self._buffer, word))
+            self.asks.append(room.prepare(call, self._handle, self._buffer, word))
             positions.extend(member + line.member for line in lines if line.call is call)
             word += room.n_words
             member += room.n_members
@@ -115,23 +115,24 @@ class CallBatch:
 
         Raises DeviceGoneError and DriverAwayError.
         """
-        self.ask()
+        self.took([ask() for ask in self.asks])
         return self.put(readings)
 
-    def ask(self) -> bool:
-        """Ask everything anew. Return whether each call gave its numbers, as before: then `raw` says it all."""
-        self._now = codes = [ask() for ask in self._asks]
-        return codes == self._codes and not self._reasons
+    def took(self, codes: list[int]) -> Sequence[int] | None:
+        """Take note of what `asks` answered. Return the numbers in the order of the lines; None where a call gave none.
 
-    def raw(self) -> Sequence[int]:
-        """Return the numbers of the last `ask`, in the order of the lines."""
+        Nor where one answered otherwise than before: then `put` says what there is.
+        """
+        self._now = codes
+        if codes != self._codes or self._reasons:
+            return None
         return self._pick(self._unpack(self._buffer))
 
     def put(self, readings: dict[str, Reading]) -> bool:
-        """Put the answers of the last `ask` into `readings`; returns and raises as `read` does."""
+        """Put the answers that were taken last into `readings`; returns and raises as `read` does."""
         codes = self._now
         is_well = codes == self._codes or self._note(codes)
-        self._conversion.put(self.raw(), readings)
+        self._conversion.put(self._pick(self._unpack(self._buffer)), readings)
         if self._reasons:
             readings.update(self._reasons)
         return is_well

@@ -4,7 +4,7 @@ Read by device.py each tick. Each value states its own return code and type.
 """
 
 import struct
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 from math import nan
 from operator import and_
@@ -70,10 +70,10 @@ class FieldBatch:
         self._values = (pynvml.c_nvmlFieldValue_t * len(lines))()
         for value, line in zip(self._values, lines, strict=True):
             value.fieldId, value.scopeId = line.field_id, line.scope
-        self._call = partial(function("nvmlDeviceGetFieldValues"), self._handle, len(lines), self._values)
+        self.call = partial(function("nvmlDeviceGetFieldValues"), self._handle, len(lines), self._values)
         self._unpack = unpacker("=" + _LAYOUT * len(lines))
         self._conversion = conversion(tuple(line.metric for line in lines), tuple(line.divisor for line in lines))
-        self._code = self._now = pynvml.NVML_SUCCESS  # of the call as a whole, as it was noted and as of the last `ask`
+        self._code = self._now = pynvml.NVML_SUCCESS  # of the call as a whole, as it was noted and as it was taken last
         self._answers: tuple[int, ...] = ()
         self._codes: tuple[int, ...] = (pynvml.NVML_SUCCESS,) * len(lines)
         self._kinds: tuple[int, ...] = ()
@@ -81,7 +81,7 @@ class FieldBatch:
         self._reasons: dict[str, Reading] = {}
 
     def _probe(self) -> Sequence[FieldLine]:
-        code = self._call()
+        code = self.call()
         if is_refused(code):
             return []
         if code != pynvml.NVML_SUCCESS:
@@ -100,30 +100,26 @@ class FieldBatch:
 
         Raises DeviceGoneError and DriverAwayError.
         """
-        self.ask()
+        if self.lines:
+            self.took(self.call())
         return self.put(readings)
 
-    def ask(self) -> bool:
-        """Ask everything anew. Return whether each field gave a whole number, as before: then `raw` says it all."""
-        if not self.lines:
-            return True
-        self._now = self._call()
-        if self._now:
-            return False
-        self._answers = answers = self._unpack(self._values)
-        return (
-            answers[1::3] == self._codes
-            and not self._reasons
-            and answers[::3] == self._kinds
-            and self._masks is not None
-        )
+    def took(self, code: int) -> Iterable[int] | None:
+        """Take note of what `call` answered. Return the numbers in the order of the lines; None where a field gave none.
 
-    def raw(self) -> tuple[int, ...]:
-        """Return the numbers of the last `ask` that said so, in the order of the lines."""
-        return tuple(map(and_, self._answers[2::3], self._masks or ()))
+        Nor where one answered otherwise than before, or no whole number: then `put` says what there is.
+        """
+        self._now = code
+        if code:
+            return None
+        self._answers = answers = self._unpack(self._values)
+        masks = self._masks
+        if answers[1::3] != self._codes or self._reasons or answers[::3] != self._kinds or masks is None:
+            return None
+        return map(and_, answers[2::3], masks)
 
     def put(self, readings: dict[str, Reading]) -> bool:
-        """Put the answers of the last `ask` into `readings`; returns and raises as `read` does."""
+        """Put the answers that were taken last into `readings`; returns and raises as `read` does."""
         if not self.lines:
             return True
         code = self._now

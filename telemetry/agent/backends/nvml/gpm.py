@@ -103,28 +103,27 @@ class GpmReader:
         self.ask(now)
         return self.put(readings)
 
-    def ask(self, now: float) -> bool:
-        """Compare a new sample with the one before. Return whether each metric was given: then `raw` says it all."""
+    def ask(self, now: float) -> Sequence[float] | None:
+        """Compare a new sample with the one before. Return the numbers in the order of GPM_LINES.
+
+        None where one was not given: then `put` says what there is.
+        """
         since = None if self._sampled_at is None else now - self._sampled_at
         self._is_empty = since is not None and since < _MIN_SECONDS
         if self._is_empty:
-            return False
+            return None
         code = self.sample()
         self._sampled_at = now if code == pynvml.NVML_SUCCESS else None
         if code == pynvml.NVML_SUCCESS:
             self._is_empty = since is None or since > _MAX_SECONDS
             if self._is_empty:
-                return False
+                return None
             code = self._newer.evaluate()
         self._now = code
         if code != pynvml.NVML_SUCCESS:
-            return False
-        self._answers = _ANSWER.unpack_from(self._newer.get)
-        return not any(self._answers[::2])
-
-    def raw(self) -> Sequence[float]:
-        """Return the numbers of the last `ask`, in the order of GPM_LINES."""
-        return self._answers[1::2]
+            return None
+        self._answers = answers = _ANSWER.unpack_from(self._newer.get)
+        return None if any(answers[::2]) else answers[1::2]
 
     def put(self, readings: dict[str, Reading]) -> bool:
         """Put the answers of the last `ask` into `readings`; returns and raises as `read` does."""
