@@ -23,7 +23,7 @@ from training.ofu import METHOD, PipeSeries, ofu
 from training.run_energy import RunEnergy, energy
 from training.run_members import Members, members
 from training.step_columns import StepColumns
-from training.step_statistics import Phases, Rate, StepTimes
+from training.step_statistics import GlobalSteps, Phases, Rate, StepTimes
 from training.step_store import read
 
 _COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
@@ -37,13 +37,15 @@ _REACH_STEPS, _REACH_LEAST_MS = 4.0, 60_000  # beyond the end: a step that ends 
 class RunFigures:
     """All of one window, `counted_ms`, in UTC milliseconds; None where the run has no step in it.
 
-    `steps` are those that ended in it. Rates are N/Δt over it; `…_in_steps` are over the time of training steps alone.
+    `steps` are those that ended in it, `across` the same across ranks. Rates are N/Δt over it; `…_in_steps` are over the time of
+    training steps alone.
     `flops_per_sample` is None where a sample's FLOPs are not known; the denominator stands in `mfu_detail`.
     """
 
     counted_ms: tuple[int, int] | None
     n_steps: float
     steps: StepColumns
+    across: GlobalSteps
     step_times: StepTimes
     phases: Phases
     goodput: Goodput
@@ -102,7 +104,7 @@ def _figures(
 ) -> RunFigures:  # fmt: skip
     window, inside = counted or (0, 0), steps.between(*asked)
     across = step_statistics.global_steps(steps)
-    n_steps = step_statistics.n_inside(across, *window)
+    n_steps, across_inside = step_statistics.n_inside(across, *window), across.between(*asked)
     samples, tokens = step_statistics.rates(steps, *window, spent.training_seconds).values()
     flops, why, is_by_token = _flops(run.description, samples, tokens)
     of_unit = tokens if is_by_token else samples
@@ -117,7 +119,8 @@ def _figures(
         counted_ms=counted,
         n_steps=n_steps,
         steps=inside,
-        step_times=step_statistics.step_times(across.between(*asked)),
+        across=across_inside,
+        step_times=step_statistics.step_times(across_inside),
         phases=step_statistics.phases(inside),
         goodput=spent,
         samples_per_second=_rate(samples, "samples_per_second"),
