@@ -30,7 +30,10 @@ _COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_war
 _OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
 _OFU_POINTS = 400
 _ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is
-_REACH_STEPS, _REACH_LEAST_MS = 4.0, 60_000  # beyond the end: a step that ends then lies in the window in part
+_REACH_STEPS, _REACH_LEAST_MS = (
+    4.0,
+    60_000,
+)  # beyond its ends: a step that ends then lies in it in part, and a pause at its edge is known whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def figures(
     life = _life(run, now)
     counted = max(start_ms, life[0]), min(end_ms, life[1])
     reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
-    steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS)
+    steps = read.steps(run, start_ms - reach_ms, end_ms + reach_ms, columns=_COLUMNS)
     spent = goodput.goodput(steps, start_ms, end_ms, life, _attempts_from(run, steps))
     return _figures(run, who, (start_ms, end_ms), counted if counted[0] < counted[1] else None, steps, spent, rates)
 
