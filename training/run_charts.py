@@ -97,8 +97,9 @@ def devices_figure(unit: str, n: int, noun: str, chosen: str, *, from_zero: bool
     if chosen:
         drawn.append(line("s2"))
         keys.append(Key(chosen, "s2", [2]))
-    options = {"is_stacked": True, "from_zero": from_zero, "shows_ticks": shows_ticks}
-    return as_json(figure(drawn, unit=unit, keys=keys, **options))
+    return as_json(
+        figure(drawn, unit=unit, keys=keys, is_stacked=True, from_zero=from_zero, shows_ticks=shows_ticks)
+    )
 
 
 # Arrays --------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class StepGrid:
 def grid(steps: StepColumns, start_ms: float, end_ms: float, columns: int) -> StepGrid:
     """Return the steps of kind train that ended within the window, in at most `columns` columns."""
     shown = trained(steps.between(start_ms, end_ms))
-    n_ranks = np.count_nonzero(np.bincount(shown.rank))
+    n_ranks = int(np.count_nonzero(np.bincount(shown.rank)))
     if len(shown) <= columns * max(1, n_ranks):
         each = _each(shown)
         if len(each) <= columns:
@@ -113,7 +113,7 @@ def _empty() -> StepGrid:
 def _binned(steps: StepColumns, n_ranks: int, start_ms: float, end_ms: float, columns: int) -> StepGrid:
     """Steps are sorted by their end, so each column is one slice of them: what it costs is one pass a column of theirs."""
     step_ms = (end_ms - start_ms) / columns
-    starts = start_ms + np.arange(columns) * step_ms
+    starts: Floats = start_ms + np.arange(columns, dtype=np.float64) * step_ms
     begins = np.searchsorted(steps.ended_ms, starts)
     counts = np.diff(begins, append=len(steps))
     covering = _covering(steps, starts + step_ms / 2, begins, counts)
