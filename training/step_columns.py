@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_] | NDArray[np.int64]  # True where kept, or the places of those kept, in order
+Mask = NDArray[np.bool_] | NDArray[np.int64] | slice  # True where kept, or the places of those kept, in order
 
 
 class StepKind(IntEnum):
@@ -61,7 +61,7 @@ class StepColumns:
     def between(self, start_ms: float, end_ms: float) -> Self:
         """Return the steps that ended from `start_ms` on and before `end_ms`."""
         first, last = np.searchsorted(self.ended_ms, [start_ms, end_ms])
-        return self.select(np.arange(first, last))
+        return self.select(slice(int(first), int(last)))
 
     def of_rank(self, rank: int) -> Self:
         return self.select(self.rank == rank)
@@ -80,7 +80,7 @@ MAY_LACK = ("compute_seconds", "samples", "tokens", "loss")  # NaN where not tol
 
 
 def of_arrays(columns: Mapping[str, Any], phases: Mapping[str, Any] | None = None) -> StepColumns:
-    """Return the steps of these columns, sorted. All but `ended_ms` and `seconds` may be left out.
+    """Return the steps of these columns, sorted. All but `ended_ms` may be left out.
 
     What is left out is as if not told: rank, number, kind and attempt 0, no warm-up, and NaN for the rest.
     """
@@ -111,15 +111,30 @@ def joined(parts: Sequence[StepColumns]) -> StepColumns:
     return in_order(StepColumns(**columns, phases=phases))
 
 
+def told_sum(values: Floats) -> float | None:
+    """Return the sum of what is told, None where nothing is."""
+    told = values[~np.isnan(values)]
+    return float(told.sum()) if told.size else None
+
+
 def in_order(steps: StepColumns) -> StepColumns:
     """Return the steps sorted by (ended_ms, rank), then kind, attempt and number: one order, whatever came first."""
-    after, before = steps.ended_ms[1:], steps.ended_ms[:-1]
-    if (after > before).all():
+    ended = steps.ended_ms
+    if (ended[1:] > ended[:-1]).all():
         return steps
-    order = np.lexsort((steps.number, steps.attempt, steps.kind, steps.rank, steps.ended_ms))
+    order = np.argsort(ended, kind="stable")  # finds the runs of which the parts consist
+    ordered = ended[order]
+    is_tied = ordered[1:] == ordered[:-1]
+    if is_tied.any():
+        among = np.zeros(ended.size, np.bool_)
+        among[1:] = is_tied
+        among[:-1] |= is_tied
+        tied = order[among]
+        keys = (steps.number, steps.attempt, steps.kind, steps.rank, ended)
+        order[among] = tied[np.lexsort([key[tied] for key in keys])]
     return steps.select(order)
 
 
 def _untold(name: str, n_steps: int) -> NDArray[Any]:
-    value = np.nan if name in MAY_LACK else 0
-    return np.broadcast_to(np.asarray(value, DTYPES[name]), n_steps)
+    dtype = np.dtype(DTYPES[name])
+    return np.broadcast_to(np.asarray(np.nan if dtype.kind == "f" else 0, dtype), n_steps)
