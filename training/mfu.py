@@ -33,10 +33,10 @@ class RunDevice(NamedTuple):
 
 
 class Peak(NamedTuple):
-    """The peak of `count` equal devices, together in FLOP/s; `spec` is one device's, with sources and doubts."""
+    """The peak of `n_devices` equal devices, together in FLOP/s; `spec` is one device's, with sources and doubts."""
 
     name: str
-    count: int
+    n_devices: int
     flops_per_second: float
     spec: Spec
 
@@ -128,7 +128,7 @@ def _joined(peaks: Iterable[Peak]) -> list[Peak]:
     for peak in peaks:
         known = by_name.get(peak.name)
         by_name[peak.name] = peak if known is None else Peak(
-            peak.name, known.count + peak.count, known.flops_per_second + peak.flops_per_second, peak.spec
+            peak.name, known.n_devices + peak.n_devices, known.flops_per_second + peak.flops_per_second, peak.spec
         )  # fmt: skip
     return list(by_name.values())
 

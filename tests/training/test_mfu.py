@@ -90,7 +90,7 @@ def test_a_model_that_is_not_told_in_full_has_no_count(told, reason):
 def test_different_devices_add_their_own_peaks():
     found = denominator(devices(H100, 8) + devices(A100, 4), "bf16")
     assert found.flops_per_second == pytest.approx(8 * 989.4e12 + 4 * 312e12)
-    assert [(peak.name, peak.count) for peak in found.peaks] == [("H100 SXM5 80GB", 8), ("A100 SXM4 80GB", 4)]
+    assert [(peak.name, peak.n_devices) for peak in found.peaks] == [("H100 SXM5 80GB", 8), ("A100 SXM4 80GB", 4)]
 
 
 def test_a_device_that_two_ranks_share_counts_once():
