@@ -28,6 +28,8 @@ PHASES = {
 REST = "rest of the step"
 _OTHER_PHASES = ("s4", "load-4", "heat-4", "load-6", "heat-6")
 _WAIT = 0.5  # of a median step: a pause longer than that is seen as a gap
+_ROOM = 20  # pixels
+_LEAST_REST = 1e-4  # of a step: below that the phases tell all of it
 _MARK_SHARE = 0.06  # of the window: from this width on a span has room for its word
 
 Drawn = dict[str, Any]
@@ -49,11 +51,11 @@ class Row:
 
 
 STEP = Row("step", "Step time", "seconds", "s1", "mean")
-THROUGHPUT = Row("throughput", "Throughput", "samples_per_second", "s1", "samples/s")
+SAMPLES = Row("throughput", "Throughput", "samples_per_second", "s1", "samples/s")
 TOKENS = Row("throughput", "Throughput", "tokens_per_second", "s1", "tokens/s")
 MFU = Row("mfu", "MFU", "ratio", "s6", "MFU")
-ENERGY = Row("energy", "Energy per step", "joules", "s2", "energy per step")
-JOULES_PER_TOKEN = Row("token-energy", "Energy per token", "joules", "s3", "joules per token")
+ENERGY = Row("energy", "Energy per step", "joules_each", "s2", "energy per step")
+TOKEN_ENERGY = Row("token-energy", "Energy per token", "joules_each", "s3", "joules per token")
 LOSS = Row("loss", "Loss", "", "s4", "loss")
 
 
@@ -69,16 +71,23 @@ def phase_colors(names: Sequence[str]) -> dict[str, str]:
 
 def step_figure(phases: Sequence[str], **options: Any) -> Drawn:
     """Return step time: stacked by phase with the step above and the longest step of a column; else a mean in its band."""
-    options = {"is_stacked": True, "shows_ticks": True, **options}
+    options = {"is_stacked": True, "shows_ticks": True, "from_zero": bool(phases), **options}
     if not phases:
         keys = [Key("mean", "s1", [1]), Key("longest", "s0", [2])]
-        return as_json(figure([area("s1"), line("s1"), line("s0", width=1)], unit="seconds", keys=keys, **options))
+        drawn = figure([area("s1"), line("s1"), line("s0", width=1)], unit="seconds", keys=keys, **options)
+        return _with_room(drawn)
     colors = phase_colors(phases) | {REST: "s0"}
     stack = [trace for color in colors.values() for trace in (area(color, opacity=0.85), line(color, width=0))]
     keys = [Key(name, color, [2 * i + 1], "box") for i, (name, color) in enumerate(colors.items())]
     keys = [*keys, Key("step", "text-2", [len(stack)])]
     lines = [line("text-3", width=1), line("s0", width=1, dash="dot")]
-    return as_json(figure([*stack, *lines], unit="seconds", keys=keys, **options))
+    return _with_room(figure([*stack, *lines], unit="seconds", keys=keys, **options))
+
+
+def _with_room(drawn: go.Figure) -> Drawn:
+    """Return the figure with room above the plot for the words of what is marked."""
+    drawn.update_layout(margin_t=_ROOM)
+    return as_json(drawn)
 
 
 def line_figure(row: Row, **options: Any) -> Drawn:
@@ -97,9 +106,7 @@ def devices_figure(unit: str, n: int, noun: str, chosen: str, *, from_zero: bool
     if chosen:
         drawn.append(line("s2"))
         keys.append(Key(chosen, "s2", [2]))
-    return as_json(
-        figure(drawn, unit=unit, keys=keys, is_stacked=True, from_zero=from_zero, shows_ticks=shows_ticks)
-    )
+    return as_json(figure(drawn, unit=unit, keys=keys, is_stacked=True, from_zero=from_zero, shows_ticks=shows_ticks))
 
 
 # Arrays --------------------------------------------------------------------------------------------------------
@@ -126,15 +133,17 @@ class Columns:
 def step_arrays(grid: StepGrid, phases: Sequence[str]) -> Drawn:
     """Return the values for `step_figure`."""
     corners = Columns(grid)
-    longest = corners.of(np.full(len(grid), np.nan) if grid.is_each else grid.high)
+    longest = traces.line(corners.of(np.full(len(grid), np.nan) if grid.is_each else grid.high))
+    longest["customdata"] = traces.line(corners.of(grid.high))["y"]
     if not phases:
         band = traces.band(corners.x, corners.of(grid.low), corners.of(grid.high))
-        return {"x": corners.x, "traces": [band, traces.line(corners.of(grid.seconds)), traces.line(longest)]}
+        return {"x": corners.x, "traces": [band, traces.line(corners.of(grid.seconds)), longest]}
     told = {name: grid.phases.get(name, np.full(len(grid), np.nan)) for name in phase_colors(phases)}
     known = np.nansum(list(told.values()), axis=0)
-    rest = np.maximum(grid.seconds - known, 0.0)
+    rest = grid.seconds - known
+    rest = np.where(rest > _LEAST_REST * grid.seconds, rest, 0.0)
     stack = traces.stacked(corners.x, [corners.of(values) for values in [*told.values(), rest]])
-    lines = [traces.line(corners.of(grid.seconds)), traces.line(longest)]
+    lines = [traces.line(corners.of(grid.seconds)), longest]
     return {"x": corners.x, "traces": [*stack, *lines]}
 
 
@@ -157,14 +166,14 @@ def device_arrays(times_ms: list[int], values: Mapping[str, Floats], lows: Seque
     drawn = traces.mean_with_band(times_ms, column(median), column(low), column(high))
     if chosen:
         drawn.append(traces.line(column(values.get(chosen, np.full(len(times_ms), np.nan)))))
-    return {"traces": drawn, **traces.gaps(times_ms, [column(median)])}
+    return {"x": times_ms, "traces": drawn, **traces.gaps(times_ms, [column(median)])}
 
 
 def marks(spans: Sequence[Span], window_ms: tuple[float, float], *, has_words: bool) -> Drawn:
     """Return the spans as shapes behind a chart; each kind has its word once, on its widest span that has room for it."""
     total = window_ms[1] - window_ms[0]
     shape = {"type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}}
-    words = {"yref": "paper", "y": 1, "yanchor": "top", "showarrow": False}
+    words = {"yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
     shown = [span for span in spans if span.end_ms > window_ms[0] and span.start_ms < window_ms[1]]
     widest: dict[str, Span] = {}
     for span in shown:
@@ -198,5 +207,13 @@ def onset(at_ms: float, text: str) -> Drawn:
     """Return the dotted line at which something set in, with its word."""
     stroke = {"color": "token:warn", "width": 1, "dash": "dot"}
     shape = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": at_ms, "x1": at_ms, "line": stroke}
-    words = {"x": at_ms, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "top", "showarrow": False, "text": text}
+    words = {
+        "x": at_ms,
+        "xanchor": "left",
+        "yref": "paper",
+        "y": 1,
+        "yanchor": "bottom",
+        "showarrow": False,
+        "text": text,
+    }
     return {"shapes": [shape], "annotations": [words | {"font": {"size": 10.5, "color": "token:warn"}}]}

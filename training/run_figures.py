@@ -29,7 +29,7 @@ from training.step_columns import StepColumns, StepKind
 from training.step_statistics import Phases, Rate, StepTimes
 from training.step_store import read
 
-_COLUMNS = ("number", "seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
+_COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
 _OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
 _OFU_POINTS = 400
 _ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is

@@ -11,11 +11,14 @@ import numpy as np
 from fleet.models import Device
 from telemetry import catalog, trends
 from telemetry.store.read import Bucketed
+from training.run_members import Members
 from training.step_columns import Floats
 
 POWER = "power_draw_watts"
-_METRICS = (POWER, "sm_active_ratio", "gpu_utilization_ratio", "temperature_celsius", "sm_clock_hertz")
-_OF_NODE = {POWER, "host_cpu_utilization_ratio"}
+_OF_DEVICE = (POWER, "sm_active_ratio", "gpu_utilization_ratio", "temperature_celsius", "sm_clock_hertz")
+_OF_NODE = (POWER, "host_cpu_utilization_ratio")
+_NODE = "node."  # before a metric's name in an address: that of the hosts as wholes
+NAMES = (*_OF_DEVICE, *(_NODE + name for name in _OF_NODE))
 _LOOKED_AT = 4  # devices: what they offer, all of a run's do
 _COARSE = 49  # buckets
 
@@ -24,32 +27,55 @@ _COARSE = 49  # buckets
 class Source:
     """A metric, and whose readings of it are shown: the run's devices, or its hosts as wholes where these give none."""
 
-    metric: str
+    name: str
     devices: list[Device]
-    noun: str
+
+    @property
+    def metric(self) -> str:
+        return self.name.removeprefix(_NODE)
 
     @property
     def label(self) -> str:
-        return catalog.BY_NAME[self.metric].label
+        label = catalog.BY_NAME[self.metric].label
+        return f"{label} at the wall" if self.name == _NODE + POWER else label
 
     @property
     def unit(self) -> str:
         return catalog.BY_NAME[self.metric].unit
 
+    @property
+    def noun(self) -> str:
+        kinds = {device.get_kind_display() for device in self.devices}
+        noun = kinds.pop() if len(kinds) == 1 else "device"
+        return noun if len(self.devices) == 1 else f"{noun}s"
 
-def sources(devices: Sequence[Device], nodes: Sequence[Device], start_ms: int, end_ms: int) -> list[Source]:
+
+def offered(who: Members, start_ms: int, end_ms: int) -> list[Source]:
     """Return what is read of a run within the window, in the order of the charts.
 
     Where SMs tell how active they are, utilisation says less and is left out.
     """
-    given = _given(devices, _METRICS, start_ms, end_ms)
-    of_nodes = _given(nodes, [name for name in _OF_NODE if name not in given], start_ms, end_ms)
-    found = []
-    for name in (*_METRICS, "host_cpu_utilization_ratio"):
-        if name in given and not (name == "gpu_utilization_ratio" and "sm_active_ratio" in given):
-            found.append(Source(name, list(devices), _noun(devices)))
-        elif name in of_nodes:
-            found.append(Source(name, list(nodes), _noun(nodes)))
+    given = _given(who.devices, _OF_DEVICE, start_ms, end_ms)
+    if "sm_active_ratio" in given:
+        given.discard("gpu_utilization_ratio")
+    of_nodes = _given(who.nodes, [name for name in _OF_NODE if name not in given], start_ms, end_ms)
+    return named([name for name in NAMES if name in given | {_NODE + other for other in of_nodes}], who)
+
+
+def named(names: Sequence[str], who: Members) -> list[Source]:
+    """Return the sources of these NAMES."""
+    return [Source(name, who.nodes if name.startswith(_NODE) else who.devices) for name in names]
+
+
+def series(sources: Sequence[Source], start_ms: int, end_ms: int, points: int) -> dict[str, Bucketed]:
+    """Return the series of each source by its name; what is of the same devices is read at once."""
+    found: dict[str, Bucketed] = {}
+    for of_node in (False, True):
+        alike = [source for source in sources if source.name.startswith(_NODE) is of_node]
+        if alike:
+            metrics = [source.metric for source in alike]
+            block = trends.device_series(alike[0].devices, metrics, start_ms, end_ms, points, is_fine=True)
+            found |= {source.name: block for source in alike}
     return found
 
 
@@ -62,12 +88,6 @@ def _given(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end
         name for name in metrics
         if any(not np.isnan(block.of(device.uuid, name).mean).all() for device in looked_at)
     }  # fmt: skip
-
-
-def _noun(devices: Sequence[Device]) -> str:
-    kinds = {device.get_kind_display() for device in devices}
-    noun = kinds.pop() if len(kinds) == 1 else "device"
-    return noun if len(devices) == 1 else f"{noun}s"
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,12 @@ def grid(steps: StepColumns, start_ms: float, end_ms: float, columns: int) -> St
     return _binned(shown, n_ranks, start_ms, end_ms, columns)
 
 
+def binned(steps: StepColumns, start_ms: float, end_ms: float, columns: int) -> StepGrid:
+    """Return the steps of kind train as means within `columns` equal times, however few they are."""
+    shown = trained(steps.between(start_ms, end_ms))
+    return _binned(shown, int(np.count_nonzero(np.bincount(shown.rank))), start_ms, end_ms, columns)
+
+
 def trained(steps: StepColumns) -> StepColumns:
     """Return the steps of kind train; nothing is copied where there are no others."""
     return steps.of_kind(StepKind.TRAIN) if steps.kind.any() else steps
@@ -113,6 +119,8 @@ def _empty() -> StepGrid:
 def _binned(steps: StepColumns, n_ranks: int, start_ms: float, end_ms: float, columns: int) -> StepGrid:
     """Steps are sorted by their end, so each column is one slice of them: what it costs is one pass a column of theirs."""
     step_ms = (end_ms - start_ms) / columns
+    if not len(steps):
+        return _empty()
     starts: Floats = start_ms + np.arange(columns, dtype=np.float64) * step_ms
     begins = np.searchsorted(steps.ended_ms, starts)
     counts = np.diff(begins, append=len(steps))
@@ -167,3 +175,14 @@ def _covering(steps: StepColumns, middles_ms: Floats, begins: Places, counts: Pl
     reaches = steps.ended_ms[following] - steps.seconds[following] * 1000 <= middles_ms[empty]
     covering[empty[reaches]] = np.searchsorted(begins, following[reaches], side="right") - 1
     return covering
+
+
+def median_by_rank(steps: StepColumns) -> dict[int, float]:
+    """Return the median training step in seconds by rank; warm-up is left out where there is anything else."""
+    train = trained(steps)
+    measured = train.select(~train.is_warmup)
+    shown = measured if len(measured) else train
+    order = np.argsort(shown.rank, kind="stable")
+    ranks, begins = np.unique(shown.rank[order], return_index=True)
+    seconds = np.split(shown.seconds[order], begins[1:]) if ranks.size else []
+    return {int(rank): float(np.median(values)) for rank, values in zip(ranks, seconds, strict=True)}
