@@ -14,7 +14,7 @@ from tests.telemetry.batches import payload, take
 from tests.training.stored_steps import columns, enter
 from training.goodput import Spent
 from training.models import RunRank
-from training.run_energy import by_run
+from training.run_energy import by_run, energy
 from training.run_figures import figures
 from training.run_members import members
 
@@ -45,8 +45,9 @@ def a_run(
 ):
     host = host or make_host("gpu-a01")
     devices = devices or [make_device(host, rank) for rank in range(n_ranks)]
-    steps = columns(*[seconds] * n_steps, first_ms=first_ms, samples=[8.0] * n_steps, tokens=[8192.0] * n_steps)
     for rank in range(n_ranks):
+        told_of = {"rank": [rank] * n_steps, "samples": [8.0] * n_steps, "tokens": [8192.0] * n_steps}
+        steps = columns(*[seconds] * n_steps, first_ms=first_ms, **told_of)
         found = enter(
             host, steps, run=run, rank=rank, process=f"{run}-{rank}", world_size=n_ranks,
             devices=(devices[rank % len(devices)].uuid,), description=TOLD | told,
@@ -181,6 +182,17 @@ def test_two_runs_on_one_device_share_its_energy_by_their_steps_and_say_so():
     assert theirs.joules.value == pytest.approx(600 * 150, rel=1e-2)
     assert mine.energy.shared_with == ("other",)
     assert "shared out with other by the time of their steps" in mine.joules.remark
+
+
+def test_sharing_costs_no_more_queries_for_more_devices(django_assert_max_num_queries):
+    host, devices, one = a_run(8, run="one")
+    a_run(8, host=host, devices=devices, run="other")
+    powered(host, devices)
+    one.refresh_from_db()
+    who = members(one)
+    with django_assert_max_num_queries(20):
+        found = energy(one, who, START_MS, END_MS)
+    assert found.account.joules == pytest.approx(8 * 600 * 300, rel=1e-2)
 
 
 def test_a_run_whose_devices_are_unknown_is_taken_from_its_hosts_meter():
