@@ -1,25 +1,28 @@
 """Reading series at the resolution that fits the time range. Called by the trends; nobody outside the store knows the layout."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fleet.models import Device
 from telemetry import catalog, matrix
-from telemetry.catalog import Kind
-from telemetry.store import inputs, resolution, rolled
+from telemetry.catalog import Kind, Metric
+from telemetry.store import bucketing, inputs, resolution, rolled
 from telemetry.store.inputs import Span
 from telemetry.store.resolution import MINUTE_MS, Grid
 from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats, Samples, counter_growth, raw_with_reach
+from telemetry.store.states import seconds_per_value
 from telemetry.store.statistics import Field, Statistics, Whole
 
 _RAW_HOST_MS = 2 * 3_600_000  # two hours of one host, one hour of two, …: above this the rollups are read
 _MAX_CELLS = 1_000_000  # series times buckets that are read at most: above this coarser rollups are
 
 Column = list[float | None]
+Indices = NDArray[np.int64]
 
 
 def _none() -> Floats:
@@ -30,8 +33,7 @@ def _none() -> Floats:
 class BucketedMetric:
     """Each `(n_buckets,)`; NaN where the bucket holds no sample. Gauges have mean, minimum and maximum, counters `increase`.
 
-    `grew` is how many differences between samples an increase is the sum of. States have `seconds` at each value, where they
-    were read from rollups.
+    `grew` is how many differences between samples an increase is the sum of. States have `seconds` at each value.
     """
 
     mean: Floats = field(default_factory=_none)
@@ -52,11 +54,6 @@ class Bucketed:
     times_ms: list[int]
     series: dict[str, dict[str, BucketedMetric]]  # by device uuid, then metric
     is_raw: bool = False
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (start of the first bucket, step, number of buckets), times in milliseconds."""
-        return self.times_ms[0], round(self.step_seconds * 1000), len(self.times_ms)
 
     def of(self, uuid: str, metric: str) -> BucketedMetric:
         """Return a series; one that the store does not have is NaN throughout."""
@@ -105,17 +102,37 @@ def _least_ms(n_series: int, span_ms: int) -> int:
 # From samples --------------------------------------------------------------------------------------------------
 
 
+class _Placed(NamedTuple):
+    """Where times `(m,)` lie on the grid: `inside` picks those of it, `begins` the first of each bucket in `filled`."""
+
+    inside: slice
+    begins: Indices
+    filled: Indices
+    sizes: Indices  # how many lie in each filled bucket
+
+
 def _from_samples(found: Mapping[tuple[str, str], Samples], start_ms: int, end_ms: int, points: int) -> Bucketed:
     interval_ms = max(series.interval_ms for series in found.values())
     step = resolution.step_ms(start_ms, end_ms, points, interval_ms)
-    if step < 2 * interval_ms and not all(_fills(series, step) for series in found.values()):
+    if step < 2 * interval_ms and not all(_fills(series, step) for series in _of_own_times(found.values())):
         # A bucket as short as this is empty now and then without anything missing.
         step = resolution.step_ms(start_ms, end_ms, points, 2 * interval_ms)
     grid = resolution.grid(start_ms, end_ms, step)
     block = _block(start_ms, end_ms, grid, is_raw=True)
+    placed: dict[int, _Placed] = {}
     for (uuid, metric), series in found.items():
-        block.series.setdefault(uuid, {})[metric] = _bucket_samples(metric, series, grid)
+        times = id(series.times_ms)
+        if times not in placed:
+            placed[times] = _placed(series.times_ms, grid)
+        block.series.setdefault(uuid, {})[metric] = _bucket_samples(
+            catalog.BY_NAME[metric], series, grid, placed[times]
+        )
     return block
+
+
+def _of_own_times(found: Iterable[Samples]) -> Iterable[Samples]:
+    """Return one series of those that share their times and interval: nearly all do."""
+    return {(id(series.times_ms), series.interval_ms): series for series in found}.values()
 
 
 def _fills(series: Samples, step_ms: int) -> bool:
@@ -128,30 +145,44 @@ def _block(start_ms: int, end_ms: int, grid: Grid, *, is_raw: bool = False) -> B
     return Bucketed(start_ms, end_ms, grid.step_ms / 1000, grid.times_ms.tolist(), {}, is_raw)
 
 
-def _bucket_samples(metric: str, found: Samples, grid: Grid) -> BucketedMetric:
-    first, step, n = grid
-    if catalog.BY_NAME[metric].kind is Kind.COUNTER:
+def _placed(times_ms: Indices, grid: Grid) -> _Placed:
+    first, last = np.searchsorted(times_ms, [grid.first_ms, grid.end_ms])
+    bucket = (times_ms[first:last] - grid.first_ms) // grid.step_ms
+    begins = np.flatnonzero(np.diff(bucket, prepend=-1))
+    return _Placed(slice(first, last), begins, bucket[begins], np.diff(begins, append=bucket.size))
+
+
+def _bucket_samples(metric: Metric, found: Samples, grid: Grid, placed: _Placed) -> BucketedMetric:
+    if metric.kind is Kind.COUNTER:
         at, growth = counter_growth(found)
-        return _summed((at - first) // step, growth, n)
-    inside = (found.times_ms >= first) & (found.times_ms < grid.end_ms)
-    bucket, values = (found.times_ms[inside] - first) // step, found.values[inside]
-    mean, low, high = (np.full(n, np.nan) for _ in range(3))
-    if bucket.size:
-        begins = np.flatnonzero(np.diff(bucket, prepend=-1))
-        filled = bucket[begins]
-        if filled.size == values.size:  # one sample in each: it is all three
-            mean[filled] = values
-            return BucketedMetric(mean=mean, minimum=mean, maximum=mean)
-        mean[filled] = np.add.reduceat(values, begins) / np.diff(begins, append=bucket.size)
-        low[filled], high[filled] = np.minimum.reduceat(values, begins), np.maximum.reduceat(values, begins)
-    return BucketedMetric(mean=mean, minimum=low, maximum=high)
+        return _summed((at - grid.first_ms) // grid.step_ms, growth, grid.n, metric.resolution)
+    if metric.kind is Kind.STATE:
+        hold_ms = bucketing.HOLD_INTERVALS * found.interval_ms
+        return BucketedMetric(seconds=seconds_per_value(found, *grid, hold_ms))
+    values = found.values[placed.inside]
+
+    def on_grid(of_bucket: Floats) -> Floats:
+        every = np.full(grid.n, np.nan)
+        every[placed.filled] = of_bucket
+        return every
+
+    if placed.filled.size == values.size:  # one sample in each: it is all three
+        mean = on_grid(values)
+        return BucketedMetric(mean=mean, minimum=mean, maximum=mean)
+    return BucketedMetric(
+        mean=on_grid(np.add.reduceat(values, placed.begins) / placed.sizes),
+        minimum=on_grid(np.minimum.reduceat(values, placed.begins)),
+        maximum=on_grid(np.maximum.reduceat(values, placed.begins)),
+    )
 
 
-def _summed(bucket: NDArray[np.int64], growth: Floats, n: int) -> BucketedMetric:
+def _summed(bucket: Indices, growth: Floats, n: int, resolution_: float) -> BucketedMetric:
     inside = (bucket >= 0) & (bucket < n)
     sums = np.bincount(bucket[inside], growth[inside], minlength=n)[:n]
     grew = np.bincount(bucket[inside], minlength=n)[:n]
-    return BucketedMetric(increase=np.where(grew > 0, sums, np.nan), grew=np.where(grew > 0, grew, np.nan))
+    whole = np.rint(sums / resolution_).astype(np.int64)  # a counter's growth is whole steps: the rest is arithmetic's
+    increase = np.where(grew > 0, matrix.in_base_units(whole, resolution_), np.nan)
+    return BucketedMetric(increase=increase, grew=np.where(grew > 0, grew, np.nan))
 
 
 # From rollups --------------------------------------------------------------------------------------------------
