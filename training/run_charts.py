@@ -60,10 +60,11 @@ LOSS = Row("loss", "Loss", "", "s4", "loss")
 
 
 def phase_colors(names: Sequence[str]) -> dict[str, str]:
-    """Return the colour token of each phase in the order of the stack: those with a fixed one first."""
-    others = [name for name in names if name not in PHASES]
+    """Return the colour token of each phase in the order of the stack: those with a fixed one first, REST last."""
+    others = [name for name in names if name not in PHASES and name != REST]
     fixed = {name: color for name, color in PHASES.items() if name in names}
-    return fixed | {name: _OTHER_PHASES[i % len(_OTHER_PHASES)] for i, name in enumerate(others)}
+    free = {name: _OTHER_PHASES[i % len(_OTHER_PHASES)] for i, name in enumerate(others)}
+    return fixed | free | ({REST: "s0"} if REST in names else {})
 
 
 # Figures -------------------------------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def step_figure(phases: Sequence[str], **options: Any) -> Drawn:
         keys = [Key("mean", "s1", [1]), Key("longest", "s0", [2])]
         drawn = figure([area("s1"), line("s1"), line("s0", width=1)], unit="seconds", keys=keys, **options)
         return _with_room(drawn)
-    colors = phase_colors(phases) | {REST: "s0"}
+    colors = phase_colors(phases)
     stack = [trace for color in colors.values() for trace in (area(color, opacity=0.85), line(color, width=0))]
     keys = [Key(name, color, [2 * i + 1], "box") for i, (name, color) in enumerate(colors.items())]
     keys = [*keys, Key("step", "text-2", [len(stack)])]
@@ -138,11 +139,13 @@ def step_arrays(grid: StepGrid, phases: Sequence[str]) -> Drawn:
     if not phases:
         band = traces.band(corners.x, corners.of(grid.low), corners.of(grid.high))
         return {"x": corners.x, "traces": [band, traces.line(corners.of(grid.seconds)), longest]}
-    told = {name: grid.phases.get(name, np.full(len(grid), np.nan)) for name in phase_colors(phases)}
-    known = np.nansum(list(told.values()), axis=0)
-    rest = grid.seconds - known
-    rest = np.where(rest > _LEAST_REST * grid.seconds, rest, 0.0)
-    stack = traces.stacked(corners.x, [corners.of(values) for values in [*told.values(), rest]])
+    gap = np.full(len(grid), np.nan)
+    values = {name: grid.phases.get(name, gap) for name in phase_colors(phases)}
+    if REST in values:
+        known = np.nansum([told for name, told in values.items() if name != REST] or [gap], axis=0)
+        rest = grid.seconds - known
+        values[REST] = np.where(rest > _LEAST_REST * grid.seconds, rest, 0.0)
+    stack = traces.stacked(corners.x, [corners.of(told) for told in values.values()])
     lines = [traces.line(corners.of(grid.seconds)), longest]
     return {"x": corners.x, "traces": [*stack, *lines]}
 
@@ -204,16 +207,9 @@ def _place(span: Span, window_ms: tuple[float, float]) -> Drawn:
 
 
 def onset(at_ms: float, text: str) -> Drawn:
-    """Return the dotted line at which something set in, with its word."""
+    """Return the dotted line at which something set in, with its word above the plot where there is one."""
     stroke = {"color": "token:warn", "width": 1, "dash": "dot"}
-    shape = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": at_ms, "x1": at_ms, "line": stroke}
-    words = {
-        "x": at_ms,
-        "xanchor": "left",
-        "yref": "paper",
-        "y": 1,
-        "yanchor": "bottom",
-        "showarrow": False,
-        "text": text,
-    }
-    return {"shapes": [shape], "annotations": [words | {"font": {"size": 10.5, "color": "token:warn"}}]}
+    line_ = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": at_ms, "x1": at_ms, "line": stroke}
+    place = {"x": at_ms, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
+    words = place | {"text": text, "font": {"size": 10.5, "color": "token:warn"}}
+    return {"shapes": [line_], "annotations": [words] if text else []}

@@ -20,6 +20,7 @@ from training.step_grid import StepGrid
 from training.step_spans import Span
 
 POINTS = 481  # columns of a chart and buckets of a series: about its width in pixels
+_OF_ENERGY = {"energy", "token-energy"}
 ROWS: Mapping[str, Row] = {
     "step": run_charts.STEP,
     "samples": run_charts.SAMPLES,
@@ -39,6 +40,7 @@ class Chart:
     label: str
     figure: Drawn
     height: str = "medium"
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ class Stack:
     """What a stack consists of: keys of ROWS, names of phases, NAMES of telemetry.
 
     `device` is the UUID of the one that stands before its peers, "" where none does; `device_words` is what it is called.
-    `mfu_of` is what MFU is proportional to (samples, tokens), and `mfu_per_rate` its ratio at one of these a second.
+    `onset_ms` is since when `slow_rank` keeps the others waiting, NaN where none does. `mfu_of` is what MFU is
+    proportional to (samples, tokens), `mfu_per_rate` its ratio at one of these a second. `shared_with` names who else uses the
+    devices.
     """
 
     rows: Sequence[str]
@@ -56,6 +60,9 @@ class Stack:
     device_words: str = ""
     mfu_of: str = "samples"
     mfu_per_rate: float = np.nan
+    onset_ms: float = np.nan
+    slow_rank: int = 0
+    shared_with: str = ""
 
     @property
     def columns(self) -> set[str]:
@@ -80,7 +87,12 @@ def charts(stack: Stack, who: Members) -> Iterator[Chart]:
             yield Chart(row.id, label, run_charts.step_figure(stack.phases), "large")
         else:
             is_last = not sources and key == stack.rows[-1]
-            yield Chart(row.id, row.label, run_charts.line_figure(row, shows_ticks=is_last))
+            note = (
+                f"of the whole devices, also used by {stack.shared_with}"
+                if key in _OF_ENERGY and stack.shared_with
+                else ""
+            )
+            yield Chart(row.id, row.label, run_charts.line_figure(row, shows_ticks=is_last), note=note)
     for source in sources:
         chosen = stack.device_words if any(device.uuid == stack.device for device in source.devices) else ""
         drawn = run_charts.devices_figure(
@@ -126,7 +138,7 @@ def arrays(stack: Stack, content: Content) -> dict[str, Drawn]:
     for source in sources:
         found[f"fig-{source.name}"] = _of_devices(source, series[source.name], stack.device)
     for place, drawn in enumerate(found.values()):
-        _mark(drawn, content, has_words=place == 0)
+        _mark(drawn, stack, content, has_words=place == 0)
     return found
 
 
@@ -149,8 +161,10 @@ def _of_devices(source: Source, block: Bucketed, chosen: str) -> Drawn:
     )
 
 
-def _mark(drawn: Drawn, content: Content, *, has_words: bool) -> None:
+def _mark(drawn: Drawn, stack: Stack, content: Content, *, has_words: bool) -> None:
     """Add what is marked to what a chart has already."""
-    marks = run_charts.marks(content.spans, (content.start_ms, content.end_ms), has_words=has_words)
+    every = [run_charts.marks(content.spans, (content.start_ms, content.end_ms), has_words=has_words)]
+    if content.start_ms < stack.onset_ms < content.end_ms:
+        every.append(run_charts.onset(stack.onset_ms, f"rank {stack.slow_rank} slows" if has_words else ""))
     for name in ("shapes", "annotations"):
-        drawn[name] = [*marks[name], *drawn.get(name, [])]
+        drawn[name] = [each for marks in every for each in marks[name]] + drawn.get(name, [])

@@ -102,8 +102,7 @@ class Power:
     def of(cls, block: Bucketed, devices: Sequence[Device]) -> "Power":
         columns: Mapping[str, Floats] = {device.uuid: block.of(device.uuid, POWER).mean for device in devices}
         watts = np.sum(list(columns.values()), axis=0) if columns else np.full(len(block.times_ms), np.nan)
-        first, step, _ = block.shape
-        return cls(float(first), float(step), watts)
+        return cls(float(block.times_ms[0]), block.step_seconds * 1000, watts)
 
     def mean(self, start_ms: Floats, end_ms: Floats) -> Floats:
         """Return the mean power of each span `(n,)`; NaN where a bucket of it is unknown, or beyond what was read."""

@@ -2,13 +2,14 @@
 
 from django.urls import path
 
-from training.views import job, recent, reference, run, run_data, runs
+from training.views import job, recent, reference, run, run_data, run_why, runs
 
 app_name = "training"
 urlpatterns = [
     path("runs/", runs.runs, name="runs"),
     path("runs/running/", runs.running, name="running"),
     path("runs/<int:run_id>/", run.run, name="run"),
+    path("runs/<int:run_id>/why/", run_why.why, name="run-why"),
     path("runs/<int:run_id>/arrays/", run_data.arrays, name="run-arrays"),
     path("runs/<int:run_id>/steps/", run_data.steps, name="run-steps"),
     path("runs/<int:run_id>/ranks/", run_data.ranks, name="run-ranks"),

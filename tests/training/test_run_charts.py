@@ -42,7 +42,7 @@ def test_phases_have_their_fixed_colours_and_come_in_their_order_others_after_th
 
 
 def test_the_legend_shows_each_phase_own_value_and_what_no_phase_tells():
-    names = list(PHASES)
+    names = [*PHASES, REST]
     arrays = step_arrays(made(1.0, 1.0, 1.0, phases=PHASES), names)
     shown = {key["label"]: arrays["traces"][key["traces"][0]] for key in step_figure(names)["layout"]["meta"]["legend"]}
 

@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from training import run_comparison, run_figures, run_queries, run_stack, run_telemetry, slow_steps, stragglers
+from training import run_comparison, run_figures, run_queries, run_stack, run_telemetry, stragglers
 from training.models import Run
 from training.run_comparison import Difference
 from training.run_figures import RunFigures
@@ -34,7 +34,6 @@ from training.views.stack_address import address
 _OTHERS = 30
 _REACH_STEPS, _LEAST_REACH_MS = 10, 10_000  # before the newest step, in which a loss is looked for
 _MOST_STEPS_AT_ONCE = 100_000  # of all ranks: what a page is made of while it is waited for
-_JUDGED_STEPS = 2_000
 _SLOWEST_REFRESH, _QUICKEST_REFRESH = 300, 5  # seconds
 
 
@@ -66,6 +65,7 @@ def run(request: HttpRequest, run_id: int) -> HttpResponse:
         "is_deferred": not is_whole,
         "every": max(_QUICKEST_REFRESH, min(_SLOWEST_REFRESH, round(window.seconds / 360))),
         "path": request.get_full_path(),
+        "why": f"{reverse('training:run-why', args=[found.pk])}?range={window.key}",
         "csv": f"{reverse('training:run-steps', args=[found.pk])}?range={window.key}",
         "others": run_queries.runs(now).exclude(pk=found.pk)[:_OTHERS],
         "origins": sorted({host.origin for host in who.hosts}),
@@ -87,18 +87,14 @@ def _live(found: Run, window: RunWindow, now: datetime) -> dict[str, Any]:
 def _context(
     found: Run, figures: RunFigures, judged: Judgement, who: Members, window: RunWindow, now: datetime
 ) -> dict[str, Any]:
-    slow = slow_steps.slow_steps(figures.steps)
-    said = run_ranks.verdict(judged.stragglers[0], who, "") if judged.stragglers else []
     return {
         "run": found,
         "window": window,
         "pills": run_facts.pills(found, now, n_stragglers=len(judged.stragglers)),
         "facts": run_facts.facts(found, who, now, figures),
         "tiles": run_tiles.tiles(figures),
-        "ranks": run_ranks.panel(run_ranks.rows(figures.steps, who, judged), judged, said),
         "phases": run_panels.phase_rows(figures.phases, figures.step_times.median),
         "wall_time": run_panels.wall_time(figures.goodput),
-        "slow": run_panels.slow_rows([(each, None) for each in slow], len(slow), who),
     }
 
 
@@ -108,9 +104,7 @@ def _about(found: Run, who: Members, now: datetime) -> dict[str, Any]:
 
 
 def _judged(figures: RunFigures) -> Judgement:
-    """Judge the ranks over the newest steps of the window: no verdict looks further back."""
-    n_ranks = max(1, int(np.count_nonzero(np.bincount(figures.steps.rank))))
-    return stragglers.judge(figures.steps.select(slice(-_JUDGED_STEPS * n_ranks, None)))
+    return stragglers.judge(run_ranks.newest(figures.steps))
 
 
 def _charts(
@@ -122,12 +116,15 @@ def _charts(
     mfu_of, mfu_per_rate = _mfu_per_rate(figures)
     stack = Stack(
         rows=list(_rows(found, figures, sources)),
-        phases=list(figures.phases.shares),
+        phases=run_panels.stacked_phases(figures.phases),
         metrics=[source.name for source in sources],
         device=device.uuid if device else "",
         device_words=f"rank {slowest.rank}" if slowest and device else "",
         mfu_of=mfu_of,
         mfu_per_rate=mfu_per_rate,
+        onset_ms=judged.stragglers[0].since_ms if slowest else nan,
+        slow_rank=slowest.rank if slowest else 0,
+        shared_with=", ".join(figures.energy.shared_with) if figures.energy else "",
     )
     return {"charts": list(run_stack.charts(stack, who)), "arrays": address(stack, found, window.key)}
 

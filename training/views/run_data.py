@@ -89,7 +89,7 @@ def ranks(request: HttpRequest, run_id: int) -> HttpResponse:
     run = found_run(run_id)
     window = run_window.of_query(request.GET, run, timezone.now())
     steps = read.steps(run, window.start_ms, window.end_ms, columns=run_ranks.COLUMNS)
-    body = run_ranks.as_csv(run_ranks.rows(steps, members(run), stragglers.judge(steps)))
+    body = run_ranks.as_csv(run_ranks.rows(steps, members(run), stragglers.judge(run_ranks.newest(steps))))
     return HttpResponse(body, content_type="text/csv; charset=utf-8", headers=attachment(run, "ranks"))
 
 

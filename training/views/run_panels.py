@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from django.urls import reverse
+
 from fleet import units
 from training import run_charts
 from training.causes import Causes
 from training.goodput import Goodput, Spent
-from training.run_members import Members
-from training.slow_steps import TIMES, SlowStep
+from training.run_causes import NamedSlowStep
+from training.slow_steps import TIMES
 from training.step_statistics import Phases
-from training.views.run_ranks import device_href, where
 
-SHOWN_SLOW = 8
 _SHOWN_CAUSES = 3
 _LEAST_REST = 0.001  # of the step time: below that the phases tell all of it
 _WIDTH = 1000  # of the bar, in its own units
@@ -78,7 +78,6 @@ class SlowRow:
 class SlowSteps:
     words: str
     rows: list[SlowRow]
-    n_more: int
     why: str
 
 
@@ -86,16 +85,23 @@ def phase_rows(found: Phases, median_seconds: float | None) -> list[PhaseRow]:
     """Return the phases in the order of the chart's stack, and last what none of them tells."""
     if not found.shares:
         return []
-    colors = run_charts.phase_colors(list(found.shares))
-    rows = [(name, f"c-{name}" if name in run_charts.PHASES else f"c-{colors[name]}") for name in colors]
-    shares = dict(found.shares)
-    if (found.untold_share or 0.0) >= _LEAST_REST:
-        shares[run_charts.REST] = found.untold_share or 0.0
-        rows.append((run_charts.REST, "c-rest"))
+    colors = run_charts.phase_colors(stacked_phases(found))
+    shares = {**found.shares, run_charts.REST: found.untold_share or 0.0}
+    classes = {name: name for name in run_charts.PHASES} | {run_charts.REST: "rest"}
     return [
-        PhaseRow(name, color, None if median_seconds is None else median_seconds * shares[name], shares[name])
-        for name, color in rows
+        PhaseRow(
+            name=name,
+            color=f"c-{classes.get(name, color)}",
+            seconds=None if median_seconds is None else median_seconds * shares[name],
+            share=shares[name],
+        )
+        for name, color in colors.items()
     ]
+
+
+def stacked_phases(found: Phases) -> list[str]:
+    """Return the phases that the loop tells, and REST where they leave more of its steps than rounding."""
+    return [*found.shares, *([run_charts.REST] if found.shares and (found.untold_share or 0.0) >= _LEAST_REST else [])]
 
 
 def wall_time(found: Goodput) -> WallTime:
@@ -115,27 +121,27 @@ def wall_time(found: Goodput) -> WallTime:
     return WallTime(words, parts, found.remark, "")
 
 
-def slow_rows(found: Sequence[tuple[SlowStep, Causes | None]], n_slow: int, who: Members) -> SlowSteps:
+def slow_rows(found: Sequence[NamedSlowStep]) -> SlowSteps:
     """Return the slow steps, the one that cost most first."""
-    shown = found[:SHOWN_SLOW]
-    why = "" if shown else f"No step took {TIMES:g} times the median of those around it."
-    words = f"at least {TIMES:g} times the median around them, the most costly first" if shown else ""
-    return SlowSteps(words, [_slow_row(*each, who) for each in shown], max(0, n_slow - len(shown)), why)
+    if not found:
+        return SlowSteps("", [], f"No step took {TIMES:g} times the median of those around it.")
+    words = f"at least {TIMES:g} times the median around them, those that cost most first"
+    return SlowSteps(words, [_slow_row(each) for each in found], "")
 
 
-def _slow_row(step: SlowStep, causes: Causes | None, who: Members) -> SlowRow:
-    member = None if step.rank is None else who.of_rank(step.rank)
-    place = where(member)
-    rank = "all ranks alike" if step.rank is None else f"rank {step.rank}{', ' if place else ''}{place}"
+def _slow_row(found: NamedSlowStep) -> SlowRow:
+    step, device = found.step, found.device
+    place = " ".join(part for part in (found.host, device.title if device else "") if part)
+    rank = "" if step.rank is None else f"rank {step.rank}"
     return SlowRow(
         number=step.number,
         at=datetime.fromtimestamp(step.ended_ms / 1000, UTC),
         seconds=step.seconds,
         times_words=f"× {step.times:.2f}",
-        where=rank,
-        href=device_href(member),
-        cause=causes.words if causes else "no cause seen",
-        evidence=_evidence(causes) if causes else [],
+        where=", ".join(part for part in (rank, place) if part) or "all ranks alike",
+        href=reverse("device", args=[device.uuid]) if device else "",
+        cause=found.causes.words,
+        evidence=_evidence(found.causes),
     )
 
 

@@ -1,21 +1,26 @@
 """The ranks of a run as its page shows them: the strip, the verdict, the table. Called by the run's views; asks nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
+import numpy as np
 from django.urls import reverse
 
 from fleet import units
 from training import step_grid
 from training.models import RunRank
+from training.run_causes import NamedStraggler
 from training.run_members import Members
 from training.step_columns import StepColumns
-from training.stragglers import Judgement, Straggler
+from training.stragglers import Judgement
+from training.views.run_tiles import money
 
 COLUMNS = ("seconds", "compute_seconds", "number", "attempt", "kind", "is_warmup")  # of the steps, that all this needs
 MOST_CELLS = 1024
 _FULL_SCALE = 0.15  # a rank that much over the fastest one fills its cell
 _ROWS = 12
+_JUDGED_STEPS = 2_000
 _LEAST_CELL = 3
 
 
@@ -64,6 +69,8 @@ class Said:
     words: str
     mark: str = ""
     href: str = ""
+    title: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,12 @@ class Ranks:
     has_compute: bool
     n_more: int
     why: str
+
+
+def newest(steps: StepColumns) -> StepColumns:
+    """Return the newest steps of the window: no verdict on a rank looks further back."""
+    n_ranks = max(1, int(np.count_nonzero(np.bincount(steps.rank))))
+    return steps.select(slice(-_JUDGED_STEPS * n_ranks, None))
 
 
 def rows(steps: StepColumns, who: Members, judged: Judgement) -> list[Row]:
@@ -134,18 +147,34 @@ def panel(found: Sequence[Row], judged: Judgement, said: list[Said]) -> Ranks:
     )
 
 
-def verdict(straggler: Straggler, who: Members, cause: str) -> list[Said]:
-    """Return in words who holds up the others, by how much, since when, and how many wait."""
-    member = who.of_rank(straggler.rank)
-    place = where(member)
+def verdicts(found: Sequence[NamedStraggler]) -> list[Said]:
+    """Return in words who holds up the others, by how much, since when, why, how many wait and what that costs."""
+    return [said for each in found for said in _verdict(each)]
+
+
+def _verdict(found: NamedStraggler) -> Iterator[Said]:
+    straggler, device = found.straggler, found.device
     own, others = (units.quantity(x, "seconds") for x in (straggler.compute_seconds, straggler.others_seconds))
     each = straggler.wait_seconds / straggler.n_steps if straggler.n_steps else 0.0
-    return [
-        Said("Slowest", f"rank {straggler.rank}{', ' if place else ''}{place}", "warn", device_href(member)),
-        Said("Compute time", f"{own}, others {others} ({signed_percent(straggler.excess)})"),
-        Said("Cause seen in telemetry", cause or "no cause seen"),
-        Said("Waiting on it", f"{straggler.n_waiting} ranks × {units.quantity(each, 'seconds')} per step"),
-    ]
+    since = datetime.fromtimestamp(straggler.since_ms / 1000, UTC)
+    yield Said(
+        "Slowest",
+        f"rank {straggler.rank}, {found.place}",
+        "warn",
+        reverse("device", args=[device.uuid]) if device else "",
+    )
+    yield Said("Compute time", f"{own}, others {others} ({signed_percent(straggler.excess)})")
+    yield Said("Since", "the first step seen" if straggler.is_from_the_first else "", at=since)
+    yield Said("Likeliest cause", found.causes.words)
+    if found.causes.likeliest is not None:
+        yield Said("Seen", found.causes.likeliest.evidence)
+    yield Said("Waiting on it", f"{found.n_gpus} GPUs × {units.quantity(each, 'seconds')} per step")
+    yield Said("GPU time lost", units.duration(found.gpu_seconds), title=found.words)
+    if found.joules.value is not None:
+        cost = "" if found.cost.value is None else f", {money(found.cost.value)}"
+        yield Said(
+            "Drawn while waiting", f"{units.quantity(found.joules.value, 'joules')}{cost}", title=found.joules.remark
+        )
 
 
 def where(member: RunRank | None) -> str:

@@ -12,6 +12,7 @@ from training.models import Run
 from training.run_stack import ROWS, Stack
 
 _MOST_PHASES = 40
+_MOST_DIGITS = 10
 _MFU = "mfu_per_"  # with samples or tokens: MFU at one of these a second
 
 
@@ -20,6 +21,7 @@ def address(stack: Stack, run: Run, range_key: str) -> str:
         "range": range_key, "row": stack.rows, "phase": stack.phases, "metric": stack.metrics,
         **({"device": stack.device} if stack.device else {}),
         **({_MFU + stack.mfu_of: repr(stack.mfu_per_rate)} if "mfu" in stack.rows else {}),
+        **({"onset": round(stack.onset_ms), "rank": stack.slow_rank} if isfinite(stack.onset_ms) else {}),
     }  # fmt: skip
     return f"{reverse('training:run-arrays', args=[run.pk])}?{urlencode(wanted, doseq=True)}"
 
@@ -34,10 +36,22 @@ def of_query(query: QueryDict) -> Stack:
     if len(phases) > _MOST_PHASES:
         raise BadRequest(f"phase: at most {_MOST_PHASES}")
     mfu_of = "tokens" if f"{_MFU}tokens" in query else "samples"
-    return Stack(rows, phases, metrics, query.get("device", ""), "", mfu_of, _ratio(query, _MFU + mfu_of))
+    rank = query.get("rank", "0")
+    if not rank.isdecimal() or len(rank) > _MOST_DIGITS:
+        raise BadRequest("rank: expected a whole number")
+    return Stack(
+        rows=rows,
+        phases=phases,
+        metrics=metrics,
+        device=query.get("device", ""),
+        mfu_of=mfu_of,
+        mfu_per_rate=_number(query, _MFU + mfu_of),
+        onset_ms=_number(query, "onset"),
+        slow_rank=int(rank),
+    )
 
 
-def _ratio(query: QueryDict, name: str) -> float:
+def _number(query: QueryDict, name: str) -> float:
     try:
         value = float(query.get(name, "nan"))
     except ValueError:
