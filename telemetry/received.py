@@ -13,7 +13,7 @@ from typing import Any
 import zstandard
 
 from telemetry import catalog, codec_v2, header, matrix
-from telemetry.batch import Batch, DeviceInfo
+from telemetry.batch import Batch, Cargo, DeviceInfo
 from telemetry.codec import BlockInvalid
 from telemetry.fields import (
     HOST_NAME,
@@ -30,10 +30,11 @@ from telemetry.fields import (
 )
 from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS
 from telemetry.matrix import Part
-from telemetry.wire import MAX_BYTES, MAX_SPAN_MS, MAX_TICKS, VERSION
+from telemetry.wire import MAX_BYTES, MAX_CARGO_BYTES, MAX_SPAN_MS, MAX_TICKS, VERSION
 
 READ_VERSIONS = (VERSION - 1, VERSION)  # the version before its own is read too: a server is upgraded before its agents
 _MAX_HEAD_BYTES = 2_000_000
+_MAX_CARGO_BYTES = 2 * MAX_CARGO_BYTES  # what frames the pieces, and an agent of a later version
 _MAX_ABSENT = 100_000
 _HOSTS_KEPT = 4096  # whose devices and absences are kept as they were checked
 _MAX_KEPT_BYTES = 65_536  # of each: what is larger is checked each time
@@ -51,9 +52,11 @@ def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
 
 
 def read(payload: bytes) -> tuple[Batch, list[Part]]:
-    """Return the batch without its columns, and all its readings as matrices. Raises MessageInvalid."""
+    """Return the batch with its cargo and without its columns, and all its readings as matrices. Raises MessageInvalid."""
     message = _message(payload)
     batch = _head(message)
+    if "cargo" in message:
+        batch = replace(batch, cargo=_cargo(message["cargo"]))
     n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
     try:
         if message["v"] != VERSION:
@@ -107,17 +110,31 @@ def _head(message: dict[str, Any]) -> Batch:
     )
 
 
+def _cargo(packed: object) -> Cargo:
+    """Return the pieces by name; a name that nobody here takes is none's concern."""
+    found: dict[Any, Any] = _framed(packed, "cargo", _MAX_CARGO_BYTES)
+    for name, pieces in found.items():
+        if not isinstance(name, str) or not isinstance(pieces, list) or not all(type(each) is bytes for each in pieces):
+            raise MessageInvalid("cargo: expected lists of bytes by name")
+    return found
+
+
 def _read_head(head: object) -> dict[str, Any]:
-    if not isinstance(head, bytes):
-        raise MessageInvalid("head: expected bytes")
+    return _framed(head, "head", _MAX_HEAD_BYTES)
+
+
+def _framed(packed: object, name: str, limit: int) -> dict[str, Any]:
+    """Return the map in a zstd frame. Raises MessageInvalid."""
+    if not isinstance(packed, bytes):
+        raise MessageInvalid(f"{name}: expected bytes")
     try:
         # The stated size is checked before anything is allocated for it; -1 is a frame that states none.
-        stated = zstandard.get_frame_parameters(head).content_size
-        if not 0 <= stated <= _MAX_HEAD_BYTES:
-            raise MessageInvalid(f"head: expected at most {_MAX_HEAD_BYTES} bytes, the frame states {stated}")
-        return read_message(zstandard.ZstdDecompressor().decompress(head), _MAX_HEAD_BYTES)
+        stated = zstandard.get_frame_parameters(packed).content_size
+        if not 0 <= stated <= limit:
+            raise MessageInvalid(f"{name}: expected at most {limit} bytes, the frame states {stated}")
+        return read_message(zstandard.ZstdDecompressor().decompress(packed), limit)
     except zstandard.ZstdError as error:
-        raise MessageInvalid(f"head: cannot be decompressed ({error})") from error
+        raise MessageInvalid(f"{name}: cannot be decompressed ({error})") from error
 
 
 def _columns(
