@@ -54,6 +54,11 @@ class Goodput:
     spans: tuple[Span, ...]
     remark: str = ""
 
+    @property
+    def training_seconds(self) -> float:
+        """Return the time of training steps, whether their work counted or not."""
+        return self.seconds[Spent.PRODUCTIVE] + self.seconds[Spent.WARMUP] + self.seconds[Spent.REDONE]
+
 
 def goodput(
     steps: StepColumns, start_ms: float, end_ms: float, life_ms: tuple[float, float],
@@ -74,7 +79,7 @@ def goodput(
         if not mask.any():
             continue
         own = Intervals.of(begun[mask], steps.ended_ms[mask])
-        covered = covered | own
+        covered = covered | own if covered.starts.size else own
         until = covered.within(first, last).length
         seconds[spent] = (until - before) / 1000
         before = until
@@ -92,8 +97,14 @@ def goodput(
 
 def first_numbers(steps: StepColumns) -> Mapping[int, int]:
     """Return the number of the first training step of each attempt."""
-    train = steps.of_kind(StepKind.TRAIN)
-    return {int(attempt): int(train.number[train.attempt == attempt].min()) for attempt in np.unique(train.attempt)}
+    is_train = steps.kind == StepKind.TRAIN
+    numbers, attempts = steps.number[is_train], steps.attempt[is_train]
+    return {attempt: int(numbers[attempts == attempt].min()) for attempt in _attempts(attempts)}
+
+
+def _attempts(found: NDArray[np.int32]) -> list[int]:
+    is_one = not found.size or found.min() == found.max()
+    return [int(each) for each in (found[:1] if is_one else np.unique(found))]
 
 
 def _in_order(steps: StepColumns, numbers: Mapping[int, int]) -> list[tuple[Spent, NDArray[np.bool_]]]:
@@ -153,7 +164,7 @@ def _gaps(
     gaps = covered.between(*life_ms)
     if not gaps.starts.size:
         return []
-    begun = np.sort([steps.began_ms[steps.attempt == attempt].min() for attempt in np.unique(steps.attempt)][1:])
+    begun = np.sort([steps.began_ms[steps.attempt == attempt].min() for attempt in _attempts(steps.attempt)][1:])
     is_restart = np.searchsorted(begun, gaps.starts, "right") < np.searchsorted(begun, gaps.ends, "right")
     is_long = gaps.lengths > max(_STALL_MS, _STALL_STEPS * usual_ms)
     return [
