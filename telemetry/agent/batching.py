@@ -195,7 +195,10 @@ class _Found:
                 block[place] = column
         for place, (columns, reasons) in zip(places, filter(None, others), strict=True):
             for metric, column in columns:
-                self._block(metric)[place] = column
+                if metric in self.columns:
+                    self.columns[metric][place] = column
+                else:
+                    self._block(metric)[place] = column
             if reasons:
                 self.absent[place] = dict(reasons)
         return True
