@@ -92,8 +92,8 @@ def _put_block(series: list[Row], tick_bits: bytes, n_devices: int) -> bytes:
             masks[number] = 1 << place
             firsts[at] = starts[at]
     mask_bytes = (n_devices + 7) // 8
-    first_bytes, first_planes = _put_integers(firsts)
-    difference_bytes, difference_planes = _put_integers(differences)
+    first_bytes, first_planes = put_integers(firsts)
+    difference_bytes, difference_planes = put_integers(differences)
     return b"".join(
         (
             BLOCK_HEAD.pack(n_ticks, len(masks), first_bytes, difference_bytes),
@@ -106,8 +106,8 @@ def _put_block(series: list[Row], tick_bits: bytes, n_devices: int) -> bytes:
     )
 
 
-def _put_integers(values: list[int]) -> tuple[int, bytes]:
-    """Return the bytes of each and the planes of all."""
+def put_integers(values: list[int]) -> tuple[int, bytes]:
+    """Return the bytes of each (0, 1, 2, 4, 8) and the planes of all: zigzag integers, above -2**62 and below 2**62."""
     if not any(values):
         return 0, b""
     coded = [value << 1 if value >= 0 else ~(value << 1) for value in values]

@@ -3,6 +3,7 @@
 Written by the agent's batcher, read by the server (received.py), each inside a signed envelope (envelope.py).
 
 A message is the map {"v", "head", "body"}: `head` is a zstd frame of a msgpack map, `body` holds the readings (codec.py).
+Where the batch has a cargo, "cargo" is a zstd frame of the msgpack map {name: [bytes, …]}.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from telemetry import catalog, codec, header
-from telemetry.batch import Batch, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+from telemetry.batch import Batch, Cargo, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 from telemetry.catalog import AbsentReason
 from telemetry.fields import (
     HOST_NAME,
@@ -28,25 +29,28 @@ from telemetry.frames import Compressor, Decompressor
 from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS, MAX_PROCESSES, UUID
 
 __all__ = [
-    "HOST_NAME", "INGEST_QUEUE", "INGEST_TASK", "LATEST_MS", "MAX_BYTES", "MAX_DEVICES", "MAX_EVENTS", "MAX_PROCESSES",
-    "MAX_SPAN_MS", "MAX_TICKS", "UUID", "VERSION", "Batch", "DeviceEvent", "DeviceInfo", "DeviceKind",
-    "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "assemble", "host_queue", "integer", "lay_out", "mapping",
-    "matching", "number", "pack", "read_message", "renamed", "text",
+    "HOST_NAME", "INGEST_QUEUE", "INGEST_TASK", "LATEST_MS", "MAX_BYTES", "MAX_CARGO_BYTES", "MAX_DEVICES", "MAX_EVENTS",
+    "MAX_PROCESSES", "MAX_SPAN_MS", "MAX_TICKS", "UUID", "VERSION", "Batch", "Cargo", "DeviceEvent", "DeviceInfo",
+    "DeviceKind", "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "assemble", "host_queue", "integer", "lay_out",
+    "mapping", "matching", "number", "pack", "read_message", "renamed", "text",
 ]  # fmt: skip
 
 VERSION = 3
 MAX_BYTES = 4_000_000
 MAX_TICKS = 10_000
+MAX_CARGO_BYTES = 1_000_000  # of a batch, before compression
 MAX_SPAN_MS = 86_400_000  # what one message may make dirty
 _HOSTS_KEPT = 4096
 _INTEGERS = frozenset((int, type(None)))
 _LEVEL = 9  # of a few hundred bytes: higher ones find no more, lower ones less
+_CARGO_LEVEL = 3
 
 INGEST_TASK = "telemetry.ingest_batch"
 INGEST_QUEUE = "telemetry"
 
 # Without the frame's checksum: the envelope's signature covers it all.
 _compressor = Compressor(_LEVEL)
+_cargo_compressor = Compressor(_CARGO_LEVEL)
 _decompressor = Decompressor()
 
 
@@ -77,7 +81,10 @@ def assemble(batch: Batch, laid_out: bytes) -> bytes:
     if len(batch.times_ms) > MAX_TICKS:
         raise MessageInvalid(f"times_ms: expected at most {MAX_TICKS} ticks, found {len(batch.times_ms)}")
     head = _compressor.compress(msgpack.packb(_head(batch)))
-    return bytes(msgpack.packb({"v": VERSION, "head": head, "body": codec.compress(laid_out)}))
+    message = {"v": VERSION, "head": head, "body": codec.compress(laid_out)}
+    if batch.cargo:
+        message["cargo"] = _cargo_compressor.compress(msgpack.packb(dict(batch.cargo)))
+    return bytes(msgpack.packb(message))
 
 
 def renamed(payload: bytes, epoch: str, sequence: int) -> bytes:

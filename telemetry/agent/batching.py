@@ -15,7 +15,7 @@ from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import BY_NAME, AbsentReason
-from telemetry.wire import MAX_EVENTS, MAX_SPAN_MS, Batch, DeviceEvent, DeviceInfo, Topology
+from telemetry.wire import MAX_EVENTS, MAX_SPAN_MS, Batch, Cargo, DeviceEvent, DeviceInfo, Topology
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +43,19 @@ class BatchMaker:
 
     `machine` is `machine_digest` of the machine's id; `names` gives each batch its own, and keeps the clock's segment over
     restarts: another offset than that of the batch before begins a new one, so that a reboot does too. `sample_seconds`
-    lie between two full ticks.
+    lie between two full ticks. `cargo` gives what goes along with a batch.
     """
 
-    def __init__(self, host: str, machine: str, names: Names, sample_seconds: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        machine: str,
+        names: Names,
+        sample_seconds: float,
+        cargo: Callable[[], Cargo] = dict,
+    ) -> None:
         self._host, self._machine, self._names, self._sample_seconds = host, machine, names, sample_seconds
+        self._cargo = cargo
         self.n_made = 0
         self._software: Mapping[str, str] | None = None
         self._topology: Topology | None = None
@@ -113,6 +121,7 @@ class BatchMaker:
             events=self._take_events(ticks, devices),
             processes={uuid: found for tick in ticks for uuid, found in tick.processes.items() if uuid in devices},
             topology=topology if topology != self._topology else None,
+            cargo=self._cargo(),
         )
         self._software, self._topology = software, topology
         return batch
