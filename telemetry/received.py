@@ -57,9 +57,7 @@ def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
 def read(payload: bytes) -> tuple[Batch, list[Part]]:
     """Return the batch with its cargo and without its columns, and all its readings as matrices. Raises MessageInvalid."""
     message = _message(payload)
-    batch = _head(message)
-    if "cargo" in message:
-        batch = replace(batch, cargo=_cargo(message["cargo"]))
+    batch = _with_cargo(message)
     n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
     try:
         if message["v"] != VERSION:
@@ -70,7 +68,7 @@ def read(payload: bytes) -> tuple[Batch, list[Part]]:
 
 
 def read_last(payloads: Sequence[bytes]) -> list[tuple[Batch, LastTick] | MessageInvalid]:
-    """Return of each the batch without its columns and its last readings, all others checked too; or what is wrong with it."""
+    """Return of each the batch with its cargo, without its columns, and its last readings, all checked; or what is wrong."""
     heads: list[tuple[Batch, Body | LastTick] | MessageInvalid] = []
     for payload in payloads:
         try:
@@ -84,7 +82,7 @@ def read_last(payloads: Sequence[bytes]) -> list[tuple[Batch, LastTick] | Messag
 
 def _with_body(message: dict[str, Any]) -> tuple[Batch, Body | LastTick]:
     """Return the batch and its body; of a version before, its readings. Raises MessageInvalid."""
-    batch = _head(message)
+    batch = _with_cargo(message)
     n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
     if message["v"] == VERSION:
         return batch, Body(_body(message), n_devices, n_ticks)
@@ -144,6 +142,11 @@ def _head(message: dict[str, Any]) -> Batch:
         processes=header.read_processes(rows(head, "processes", MAX_DEVICES), uuids),
         topology=header.read_topology(head["topology"]) if "topology" in head else None,
     )
+
+
+def _with_cargo(message: dict[str, Any]) -> Batch:
+    batch = _head(message)
+    return replace(batch, cargo=_cargo(message["cargo"])) if "cargo" in message else batch
 
 
 def _cargo(packed: object) -> Cargo:

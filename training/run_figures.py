@@ -23,27 +23,32 @@ from training.ofu import METHOD, PipeSeries, ofu
 from training.run_energy import RunEnergy, energy
 from training.run_members import Members, members
 from training.step_columns import StepColumns
-from training.step_statistics import Phases, Rate, StepTimes
+from training.step_statistics import GlobalSteps, Phases, Rate, StepTimes
 from training.step_store import read
 
 _COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
 _OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
 _OFU_POINTS = 400
 _ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is
-_REACH_STEPS, _REACH_LEAST_MS = 4.0, 60_000  # beyond the end: a step that ends then lies in the window in part
+_REACH_STEPS, _REACH_LEAST_MS = (
+    4.0,
+    60_000,
+)  # beyond its ends: a step that ends then lies in it in part, and a pause at its edge is known whole
 
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
     """All of one window, `counted_ms`, in UTC milliseconds; None where the run has no step in it.
 
-    `steps` are those that ended in it. Rates are N/Δt over it; `…_in_steps` are over the time of training steps alone.
+    `steps` are those that ended in it, `across` the same across ranks. Rates are N/Δt over it; `…_in_steps` are over the time of
+    training steps alone.
     `flops_per_sample` is None where a sample's FLOPs are not known; the denominator stands in `mfu_detail`.
     """
 
     counted_ms: tuple[int, int] | None
     n_steps: float
     steps: StepColumns
+    across: GlobalSteps
     step_times: StepTimes
     phases: Phases
     goodput: Goodput
@@ -73,7 +78,7 @@ def figures(
     life = _life(run, now)
     counted = max(start_ms, life[0]), min(end_ms, life[1])
     reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
-    steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS)
+    steps = read.steps(run, start_ms - reach_ms, end_ms + reach_ms, columns=_COLUMNS)
     spent = goodput.goodput(steps, start_ms, end_ms, life, _attempts_from(run, steps))
     return _figures(run, who, (start_ms, end_ms), counted if counted[0] < counted[1] else None, steps, spent, rates)
 
@@ -102,7 +107,7 @@ def _figures(
 ) -> RunFigures:  # fmt: skip
     window, inside = counted or (0, 0), steps.between(*asked)
     across = step_statistics.global_steps(steps)
-    n_steps = step_statistics.n_inside(across, *window)
+    n_steps, across_inside = step_statistics.n_inside(across, *window), across.between(*asked)
     samples, tokens = step_statistics.rates(steps, *window, spent.training_seconds).values()
     flops, why, is_by_token = _flops(run.description, samples, tokens)
     of_unit = tokens if is_by_token else samples
@@ -117,7 +122,8 @@ def _figures(
         counted_ms=counted,
         n_steps=n_steps,
         steps=inside,
-        step_times=step_statistics.step_times(across.between(*asked)),
+        across=across_inside,
+        step_times=step_statistics.step_times(across_inside),
         phases=step_statistics.phases(inside),
         goodput=spent,
         samples_per_second=_rate(samples, "samples_per_second"),

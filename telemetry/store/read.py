@@ -71,12 +71,16 @@ def column(values: Floats) -> Column:
     return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124  NaN is not itself
 
 
-def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int) -> Bucketed:
+def bucketed(
+    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int, *,
+    most_raw_ms: int = _RAW_HOST_MS,
+) -> Bucketed:  # fmt: skip
     """Return the series of all devices and metrics in at most `points` buckets of a round length.
 
-    Short ranges of few hosts are read from raw samples, as long as there are any; others from rollups.
+    Short ranges of few hosts are read from raw samples, as long as there are any; others from rollups. Who asks for few
+    metrics of few devices may have more than `_RAW_HOST_MS` of host time read from samples.
     """
-    if is_fine(len({device.host_id for device in devices}), start_ms, end_ms, points):
+    if is_fine(len({device.host_id for device in devices}), start_ms, end_ms, points, most_raw_ms):
         found = raw_with_reach(devices, metrics, start_ms, end_ms)
         if found:
             return _from_samples(found, start_ms, end_ms, points)
@@ -85,10 +89,10 @@ def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, e
     return _from_rollups(devices, metrics, start_ms, end_ms, step)
 
 
-def is_fine(n_hosts: int, start_ms: int, end_ms: int, points: int) -> bool:
+def is_fine(n_hosts: int, start_ms: int, end_ms: int, points: int, most_raw_ms: int = _RAW_HOST_MS) -> bool:
     """Tell whether so short a range of so few hosts, in so many points, is read from the samples themselves."""
     finest_ms = resolution.step_ms(start_ms, end_ms, points, 1)
-    return finest_ms < MINUTE_MS and (end_ms - start_ms) * n_hosts <= _RAW_HOST_MS
+    return finest_ms < MINUTE_MS and (end_ms - start_ms) * n_hosts <= most_raw_ms
 
 
 def _least_ms(n_series: int, span_ms: int) -> int:
