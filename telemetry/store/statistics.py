@@ -51,6 +51,9 @@ class Field(IntEnum):
         14  # wasted by who had the device, in quarters and hours: store/idle_quarters.py names the arguments
     )
     IDLE_MILLISECONDS = 15
+    CHARGED_MILLIJOULES = (
+        16  # of a group of hosts, what is paid for: argument 1 as the nodes' meters show it, 0 as devices do
+    )
 
 
 class RollupCorrupt(ValueError):
