@@ -12,7 +12,7 @@ from django.db import transaction
 
 from fleet import events
 from fleet.models import EventKind, Host
-from telemetry import authentic, inventory, last_tick, misfit, received, reported
+from telemetry import authentic, cargo, inventory, last_tick, misfit, received, reported
 from telemetry.last_tick import LastTick
 from telemetry.models import SetAside
 from telemetry.not_now import NotNow
@@ -120,13 +120,14 @@ def _store(arrivals: Sequence[Arrival], now: datetime) -> None:
 
 
 def _know(stored: Sequence[Arrival], now: datetime) -> None:
-    """Keep what stored batches say of their hosts, and what they report."""
+    """Keep what stored batches say of their hosts, what they report, and what they bring for others."""
     inventory.know([(each.host, each.batch.devices) for each in stored], now)
     inventory.read_software([arrival.host for arrival in stored if "software" in arrival.tells])
     for arrival in stored:
         inventory.know_host(arrival.host, arrival.batch, arrival.tells)
         if arrival.batch.events:
             reported.record_events(arrival.host, arrival.batch, now)
+    cargo.hand_over([(each.host, each.batch) for each in stored], now)
 
 
 def _note_clock(arrival: Arrival, now: datetime) -> None:

@@ -33,9 +33,11 @@ _AGENT_FILES = (
     "telemetry/transport.py",
     "telemetry/wire.py",
     "training/__init__.py",
+    "training/datagram.py",
     "training/flops.py",
     "training/host",
     "training/reference",
+    "training/step_block.py",
     "training/wire.py",
     "training/workloads.py",
 )

@@ -51,9 +51,8 @@ class Field(IntEnum):
         14  # wasted by who had the device, in quarters and hours: store/idle_quarters.py names the arguments
     )
     IDLE_MILLISECONDS = 15
-    CHARGED_MILLIJOULES = (
-        16  # of a group of hosts, what is paid for: argument 1 as the nodes' meters show it, 0 as devices do
-    )
+    GREW_MILLISECONDS = 16  # how long the differences last that GREW counts: what an increase is a rate of
+    CHARGED_MILLIJOULES = 17  # of a group of hosts, what is paid for: argument 1 by the nodes' meters, 0 by the devices
 
 
 class RollupCorrupt(ValueError):

@@ -14,7 +14,7 @@ from django.db.models import QuerySet
 from fleet.models import Device, Host, Origin
 from telemetry import catalog
 from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, StoredBatch
-from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, statistics
+from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, shortened, statistics
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.inputs import MINUTE_MS, Span
 from telemetry.store.rolled import Table
@@ -60,9 +60,10 @@ def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
     batches = StoredBatch.objects.filter(host=found, start_ms__gte=since_ms, start_ms__lt=until_ms)
     hours |= {at_ms // HOUR_MS * HOUR_MS for at_ms in batches.values_list("start_ms", flat=True)}
     differences += unreadable(Rollup.objects.filter(host=found), found.name, since_ms, until_ms)
-    n_buckets = 0
+    n_buckets, short_ms = 0, shortened.samples_before_ms()
     for hour_ms in sorted(hours):
-        if not _is_retired(found, hour_ms, settings.STEPWATT_RETENTION_RAW, now):
+        is_short = found.origin != Origin.IMPORTED and hour_ms - _REACH_MS < short_ms
+        if not is_short and not _is_retired(found, hour_ms, settings.STEPWATT_RETENTION_RAW, now):
             n_buckets += _compare(differences, found, uuids, 60, hour_ms)
     for step, below in _BELOW.items():
         for start_ms in _starts(found, step, since_ms, until_ms):
@@ -135,9 +136,17 @@ def _look(found: Host, uuids: Mapping[int, str], step: int, start_ms: int) -> tu
     marked |= _marked(found, step, start_ms, end_ms)
     wrong: list[Difference] = []
     for at_ms in sorted((expected.keys() | made.keys()) - marked):
-        if expected.get(at_ms) != made.get(at_ms):
-            wrong += _differing(found, uuids, step, at_ms, expected.get(at_ms), made.get(at_ms))
+        one, other = _alike(expected.get(at_ms), made.get(at_ms))
+        if one != other:
+            wrong += _differing(found, uuids, step, at_ms, one, other)
     return len(expected), wrong
+
+
+def _alike(expected: Values | None, made: Values | None) -> tuple[Values | None, Values | None]:
+    """Return both without what the one that stands does not tell at all, since it was made before that was kept."""
+    if not expected or not made or any(key[1] == Field.GREW_MILLISECONDS for key in made):
+        return expected, made
+    return {key: value for key, value in expected.items() if key[1] != Field.GREW_MILLISECONDS}, made
 
 
 def _marked(found: Host, step: int, start_ms: int, end_ms: int) -> set[int]:

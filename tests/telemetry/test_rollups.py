@@ -9,10 +9,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fleet.models import Device, Host, Origin
-from telemetry import catalog, rollups
+from telemetry import catalog, partitions, rollups
 from telemetry.models import DirtyRollup, MaintenanceRun, Rollup, RollupGroup, StoredBatch
 from telemetry.rollups import minutes
-from telemetry.store import compact, inputs, recorded, rolled
+from telemetry.store import compact, inputs, recorded, rolled, shortened
 from telemetry.store.statistics import ENERGY, Field
 from tests.telemetry.batches import GPU, batch, payload, take
 
@@ -107,6 +107,21 @@ def test_quarters_and_hours_are_made_of_what_lies_below():
     assert (hour["COUNT"], hour["LAST"]) == (3600, 1000 * watts[-1])
     assert sorted(rows(900)) == [900_000 * n for n in range(8)]
     assert rows(3600, "energy_joules_total")[3_600_000]["INCREASE"] == 3_600_000
+
+
+@pytest.mark.parametrize(("shortened_hours_ago", "count"), [(None, 60), (30, 60), (20, 30)])
+def test_under_a_disk_limit_a_late_batch_is_welcome_where_samples_are_whole(settings, shortened_hours_ago, count):
+    settings.STEPWATT_DISK_LIMIT, settings.STEPWATT_RETENTION_RAW = 10**12, 7 * 86_400
+    now = datetime.fromtimestamp(T0 / 1000, UTC) + timedelta(hours=29)
+    take(payload(seconds(30), {"power_draw_watts": [100.0] * 30}), now)
+    rollups.roll_up(60, now)
+    if shortened_hours_ago is not None:
+        shortened.note(partitions.CHUNKS, round((now - timedelta(hours=shortened_hours_ago)).timestamp() * 1000))
+
+    take(payload(seconds(30, 30), {"power_draw_watts": [200.0] * 30}, sequence=1), now)
+    rollups.roll_up(60, now)
+
+    assert rows()[0]["COUNT"] == count
 
 
 def test_a_late_batch_has_all_levels_made_again():
