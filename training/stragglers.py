@@ -108,7 +108,7 @@ def judge(steps: StepColumns, window: int = WINDOW) -> Judgement:
     distances = distances_to_others(found.compute)
     end = found.numbers.size
     levels = _medians(distances[-window:])
-    slow = stragglers_at(distances, window)[-1]
+    slow = stragglers_at(distances, window, stride=end)[-1]
     verdicts = [_verdict(found, distances, place, end - window, end, window) for place in np.flatnonzero(slow).tolist()]
     return Judgement(
         tuple(sorted(verdicts, key=lambda each: -each.wait_seconds)),
