@@ -107,8 +107,10 @@ def _ranks(told: Sequence[Told], runs: Mapping[RunKey, Run]) -> dict[tuple[int, 
 
 
 def _known(keys: Iterable[tuple[int, int, str]]) -> dict[tuple[int, int, str], RunRank]:
+    """Return the rows, locked: their sums are read, added to, and written."""
     wanted = set(keys)
     rows = RunRank.objects.filter(run__in={key[0] for key in wanted}, process__in={key[2] for key in wanted})
+    rows = rows.select_for_update().order_by("pk")
     return {key: row for row in rows if (key := (row.run_id, row.rank, row.process)) in wanted}
 
 
