@@ -28,7 +28,8 @@ PHASES = {
 REST = "rest of the step"
 _OTHER_PHASES = ("s4", "load-4", "heat-4", "load-6", "heat-6")
 _WAIT = 0.5  # of a median step: a pause longer than that is seen as a gap
-_ROOM = 20  # pixels
+_ROOM, _LINE = 32, 11  # pixels above the first chart, and of a line of words there
+_MARGIN, _LEAST_SPREAD = 0.06, 0.12  # of an axis around its values, as static/js/figure.js has it
 _LEAST_REST = 1e-4  # of a step: below that the phases tell all of it
 _MARK_SHARE = 0.06  # of the window: from this width on a span has room for its word
 
@@ -138,7 +139,8 @@ def step_arrays(grid: StepGrid, phases: Sequence[str]) -> Drawn:
     longest["customdata"] = traces.line(corners.of(grid.high))["y"]
     if not phases:
         band = traces.band(corners.x, corners.of(grid.low), corners.of(grid.high))
-        return {"x": corners.x, "traces": [band, traces.line(corners.of(grid.seconds)), longest]}
+        drawn = [band, traces.line(corners.of(grid.seconds)), longest]
+        return {"x": corners.x, "traces": drawn, **scale(grid, grid.low, grid.high)}
     gap = np.full(len(grid), np.nan)
     values = {name: grid.phases.get(name, gap) for name in phase_colors(phases)}
     if REST in values:
@@ -147,13 +149,23 @@ def step_arrays(grid: StepGrid, phases: Sequence[str]) -> Drawn:
         values[REST] = np.where(rest > _LEAST_REST * grid.seconds, rest, 0.0)
     stack = traces.stacked(corners.x, [corners.of(told) for told in values.values()])
     lines = [traces.line(corners.of(grid.seconds)), longest]
-    return {"x": corners.x, "traces": [*stack, *lines]}
+    return {"x": corners.x, "traces": [*stack, *lines], **scale(grid, np.zeros(len(grid)), grid.high)}
 
 
 def line_arrays(grid: StepGrid, values: Floats) -> Drawn:
     """Return the values for `line_figure`, one of each column."""
     corners = Columns(grid)
-    return {"x": corners.x, "traces": [traces.line(corners.of(values))]}
+    return {"x": corners.x, "traces": [traces.line(corners.of(values))], **scale(grid, values, values)}
+
+
+def scale(grid: StepGrid, low: Floats, high: Floats) -> Drawn:
+    """Return the axis that fits the measured steps, as warm-up can take a hundred times as long; {} where there is none."""
+    measured = ~grid.is_warmup & np.isfinite(low) & np.isfinite(high)
+    if not grid.is_warmup.any() or not measured.any():
+        return {}
+    bottom, top = float(low[measured].min()), float(high[measured].max())
+    margin = _MARGIN * (top - bottom) + max(0.0, _LEAST_SPREAD * abs(top) - (top - bottom)) / 2
+    return {"scale": [0.0 if bottom == 0 else bottom - margin, top + margin]}
 
 
 def device_arrays(times_ms: list[int], values: Mapping[str, Floats], lows: Sequence[Floats], highs: Sequence[Floats],
@@ -211,5 +223,5 @@ def onset(at_ms: float, text: str) -> Drawn:
     stroke = {"color": "token:warn", "width": 1, "dash": "dot"}
     line_ = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": at_ms, "x1": at_ms, "line": stroke}
     place = {"x": at_ms, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
-    words = place | {"text": text, "font": {"size": 10.5, "color": "token:warn"}}
+    words = place | {"text": text, "font": {"size": 10.5, "color": "token:warn"}, "yshift": _LINE}
     return {"shapes": [line_], "annotations": [words] if text else []}
