@@ -4,7 +4,7 @@ Called by the ingest, the store and the importers. A message that does not fit r
 `unpack` gives lists, for what is small; `read` gives numpy's matrices, for what is read by the thousand.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -12,7 +12,7 @@ from typing import Any
 
 import zstandard
 
-from telemetry import catalog, codec_v2, header, matrix
+from telemetry import catalog, codec_v2, header, last_tick, matrix
 from telemetry.batch import Batch, Cargo, DeviceInfo
 from telemetry.codec import BlockInvalid
 from telemetry.fields import (
@@ -28,7 +28,9 @@ from telemetry.fields import (
     shown,
     text,
 )
+from telemetry.frames import Decompressor
 from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS
+from telemetry.last_tick import Body, LastTick
 from telemetry.matrix import Part
 from telemetry.wire import MAX_BYTES, MAX_CARGO_BYTES, MAX_SPAN_MS, MAX_TICKS, VERSION
 
@@ -39,6 +41,7 @@ _MAX_ABSENT = 100_000
 _HOSTS_KEPT = 4096  # whose devices and absences are kept as they were checked
 _MAX_KEPT_BYTES = 65_536  # of each: what is larger is checked each time
 _MAX_KEPT_DEVICES = 64
+_decompressor = Decompressor()
 
 
 def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
@@ -52,11 +55,9 @@ def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
 
 
 def read(payload: bytes) -> tuple[Batch, list[Part]]:
-    """Return the batch with its cargo and without its columns, and all its readings as matrices. Raises MessageInvalid."""
+    """Return the batch without its columns and its cargo, and all its readings as matrices. Raises MessageInvalid."""
     message = _message(payload)
     batch = _head(message)
-    if "cargo" in message:
-        batch = replace(batch, cargo=_cargo(message["cargo"]))
     n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
     try:
         if message["v"] != VERSION:
@@ -64,6 +65,44 @@ def read(payload: bytes) -> tuple[Batch, list[Part]]:
         return batch, matrix.of_body(_body(message), n_devices=n_devices, n_ticks=n_ticks)
     except BlockInvalid as error:
         raise MessageInvalid(f"body: {error}") from error
+
+
+def read_last(payloads: Sequence[bytes]) -> list[tuple[Batch, LastTick] | MessageInvalid]:
+    """Return of each the batch with its cargo, without its columns, and its last readings, all others checked too.
+
+    Of one that does not fit, return what is wrong with it.
+    """
+    heads: list[tuple[Batch, Body | LastTick] | MessageInvalid] = []
+    for payload in payloads:
+        try:
+            heads.append(_with_body(_message(payload)))
+        except MessageInvalid as error:
+            heads.append(error)
+    bodies = [head[1] for head in heads if not isinstance(head, MessageInvalid) and isinstance(head[1], Body)]
+    last = iter(last_tick.of_bodies(bodies))
+    return [head if isinstance(head, MessageInvalid) else _with_last(*head, last) for head in heads]
+
+
+def _with_body(message: dict[str, Any]) -> tuple[Batch, Body | LastTick]:
+    """Return the batch with its cargo, and its body; of a version before, its readings. Raises MessageInvalid."""
+    batch = _head(message)
+    if "cargo" in message:
+        batch = replace(batch, cargo=_cargo(message["cargo"]))
+    n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
+    if message["v"] == VERSION:
+        return batch, Body(_body(message), n_devices, n_ticks)
+    try:
+        parts = matrix.of_columns(_columns(message, catalog.BY_NAME, n_devices, n_ticks))
+    except BlockInvalid as error:
+        raise MessageInvalid(f"body: {error}") from error
+    return batch, last_tick.of_parts(parts, n_ticks)
+
+
+def _with_last(
+    batch: Batch, body: Body | LastTick, last: Iterator[LastTick | BlockInvalid]
+) -> tuple[Batch, LastTick] | MessageInvalid:
+    found = next(last) if isinstance(body, Body) else body
+    return MessageInvalid(f"body: {found}") if isinstance(found, BlockInvalid) else (batch, found)
 
 
 def is_same(one: bytes, other: bytes) -> bool:
@@ -129,10 +168,10 @@ def _framed(packed: object, name: str, limit: int) -> dict[str, Any]:
         raise MessageInvalid(f"{name}: expected bytes")
     try:
         # The stated size is checked before anything is allocated for it; -1 is a frame that states none.
-        stated = zstandard.get_frame_parameters(packed).content_size
+        stated = zstandard.frame_content_size(packed)
         if not 0 <= stated <= limit:
             raise MessageInvalid(f"{name}: expected at most {limit} bytes, the frame states {stated}")
-        return read_message(zstandard.ZstdDecompressor().decompress(packed), limit)
+        return read_message(_decompressor.decompress(packed), limit)
     except zstandard.ZstdError as error:
         raise MessageInvalid(f"{name}: cannot be decompressed ({error})") from error
 

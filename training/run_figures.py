@@ -215,12 +215,13 @@ def _of_energy(drawn: RunEnergy | None, n_steps: float, samples: Rate, tokens: R
     )
 
     def of(above: float | None, below: float | None, unit: str, reason: str) -> Figure:
-        return ratio(above, below, unit, why or reason, words) if not short else Figure(None, unit, short)
+        remark = "; ".join(filter(None, [words, reason]))
+        return ratio(above, below, unit, why or reason, remark) if not short else Figure(None, unit, short)
 
     none = {"cost": "no price is set (STEPWATT_PRICE_PER_KWH)", "co2": "no figure is set (STEPWATT_GRAMS_CO2_PER_KWH)"}
     return {
         "joules": Figure(joules, "joules", why, words),
-        "joules_per_step": of(joules, n_steps, "joules", "no training step in this window"),
+        "joules_per_step": of(joules, n_steps, "joules", "" if n_steps else "no training step in this window"),
         "joules_per_token": of(joules, tokens.amount, "joules", tokens.reason),
         "samples_per_joule": of(samples.amount, joules, "samples_per_joule", samples.reason),
         "tokens_per_joule": of(tokens.amount, joules, "tokens_per_joule", tokens.reason),
