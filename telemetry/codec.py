@@ -43,6 +43,16 @@ def encode(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
 
     Each device's readings are `(n_ticks,)` integers above -2**62 and below 2**62, None where absent.
     """
+    return compress(blocks(metrics))
+
+
+def compress(laid_out: bytes) -> bytes:
+    """Return the body of these blocks, in which no series stands twice."""
+    return _compressor.compress(laid_out)
+
+
+def blocks(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
+    """Return the blocks, one after another, that make `encode`'s body."""
     whole: list[Row] = []
     parts: dict[tuple[int, ...], list[Row]] = {}
     n_devices = n_ticks = 0
@@ -53,11 +63,13 @@ def encode(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
                 whole.append((number, place, readings))
                 continue
             n_ticks = len(readings)
-            if ticks := tuple([tick for tick, value in enumerate(readings) if value is not None]):
-                parts.setdefault(ticks, []).append((number, place, [readings[tick] for tick in ticks]))
+            if readings.count(None) == n_ticks:
+                continue
+            ticks = tuple([tick for tick, value in enumerate(readings) if value is not None])
+            parts.setdefault(ticks, []).append((number, place, [readings[tick] for tick in ticks]))
     found = [_put_block(whole, b"", n_devices)] if whole else []
     found += [_put_block(series, _bits(ticks, n_ticks), n_devices) for ticks, series in parts.items()]
-    return _compressor.compress(b"".join(found))
+    return b"".join(found)
 
 
 def _put_block(series: list[Row], tick_bits: bytes, n_devices: int) -> bytes:

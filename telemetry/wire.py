@@ -30,10 +30,9 @@ from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS, MAX_PROCESSES, 
 
 __all__ = [
     "HOST_NAME", "INGEST_QUEUE", "INGEST_TASK", "LATEST_MS", "MAX_BYTES", "MAX_CARGO_BYTES", "MAX_DEVICES", "MAX_EVENTS",
-    "MAX_PROCESSES",
-    "MAX_SPAN_MS", "MAX_TICKS", "UUID", "VERSION", "Batch", "Cargo", "DeviceEvent", "DeviceInfo", "DeviceKind",
-    "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "host_queue", "integer", "mapping", "matching", "number",
-    "pack", "read_message", "renamed", "text",
+    "MAX_PROCESSES", "MAX_SPAN_MS", "MAX_TICKS", "UUID", "VERSION", "Batch", "Cargo", "DeviceEvent", "DeviceInfo",
+    "DeviceKind", "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "assemble", "host_queue", "integer", "lay_out",
+    "mapping", "matching", "number", "pack", "read_message", "renamed", "text",
 ]  # fmt: skip
 
 VERSION = 3
@@ -65,14 +64,24 @@ def pack(batch: Batch) -> bytes:
 
     Raises MessageInvalid where the server would refuse them for their length.
     """
+    return assemble(batch, lay_out(batch.columns))
+
+
+def lay_out(columns: Mapping[str, Sequence[Sequence[float | None]]]) -> bytes:
+    """Return the blocks of these readings, by metric and device."""
+    return codec.blocks(
+        (metric.number, _steps(columns[metric.name], metric.resolution))
+        for metric in catalog.METRICS
+        if metric.name in columns
+    )
+
+
+def assemble(batch: Batch, laid_out: bytes) -> bytes:
+    """Return the batch's bytes, its readings laid out already. Raises as `pack` does."""
     if len(batch.times_ms) > MAX_TICKS:
         raise MessageInvalid(f"times_ms: expected at most {MAX_TICKS} ticks, found {len(batch.times_ms)}")
-    body = codec.encode(
-        (metric.number, _steps(batch.columns[metric.name], metric.resolution))
-        for metric in catalog.METRICS
-        if metric.name in batch.columns
-    )
-    message = {"v": VERSION, "head": _compressor.compress(msgpack.packb(_head(batch))), "body": body}
+    head = _compressor.compress(msgpack.packb(_head(batch)))
+    message = {"v": VERSION, "head": head, "body": codec.compress(laid_out)}
     if batch.cargo:
         message["cargo"] = _cargo_compressor.compress(msgpack.packb(dict(batch.cargo)))
     return bytes(msgpack.packb(message))
@@ -145,6 +154,8 @@ def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[S
     for values in block:
         if values == before:  # two in three metrics are the same on all devices
             steps.append(steps[-1])
+        elif values.count(values[0]) == len(values):  # and as many do not change within a batch
+            steps.append((_step(values[0], resolution),) * len(values))
         elif resolution == 1:
             is_whole = _INTEGERS.issuperset(map(type, values))
             steps.append(values if is_whole else [None if value is None else round(value) for value in values])  # type: ignore[arg-type]
@@ -152,3 +163,9 @@ def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[S
             steps.append([None if value is None else round(value / resolution) for value in values])
         before = values
     return steps
+
+
+def _step(value: float | None, resolution: float) -> int | None:
+    if value is None or (resolution == 1 and isinstance(value, int)):
+        return value
+    return round(value / resolution)

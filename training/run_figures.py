@@ -6,44 +6,46 @@ Asked by pages and API. All figures are of one window, `counted`: what was asked
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from fleet.models import Device
 from telemetry import trends
 from telemetry.accounts import Rates
-from telemetry.store import latest
-from training import decoder_flops, goodput, step_statistics
-from training.decoder_flops import ShapeIncomplete
+from training import goodput, step_statistics
 from training.figure import Figure, ratio
-from training.flops import Flops
 from training.goodput import Goodput
-from training.mfu import Mfu, RunDevice, mfu
+from training.mfu import Mfu, mfu
 from training.models import Run
 from training.ofu import METHOD, PipeSeries, ofu
 from training.run_energy import RunEnergy, energy
+from training.run_flops import run_devices, run_flops
 from training.run_members import Members, members
 from training.step_columns import StepColumns
-from training.step_statistics import Phases, Rate, StepTimes
+from training.step_statistics import GlobalSteps, Phases, Rate, StepTimes
 from training.step_store import read
 
 _COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
 _OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
 _OFU_POINTS = 400
 _ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is
-_REACH_STEPS, _REACH_LEAST_MS = 4.0, 60_000  # beyond the end: a step that ends then lies in the window in part
+_REACH_STEPS, _REACH_LEAST_MS = (
+    4.0,
+    60_000,
+)  # beyond its ends: a step that ends then lies in it in part, and a pause at its edge is known whole
 
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
     """All of one window, `counted_ms`, in UTC milliseconds; None where the run has no step in it.
 
-    `steps` are those that ended in it. Rates are N/Δt over it; `…_in_steps` are over the time of training steps alone.
+    `steps` are those that ended in it, `across` the same across ranks. Rates are N/Δt over it; `…_in_steps` are over the time of
+    training steps alone.
     `flops_per_sample` is None where a sample's FLOPs are not known; the denominator stands in `mfu_detail`.
     """
 
     counted_ms: tuple[int, int] | None
     n_steps: float
     steps: StepColumns
+    across: GlobalSteps
     step_times: StepTimes
     phases: Phases
     goodput: Goodput
@@ -73,7 +75,7 @@ def figures(
     life = _life(run, now)
     counted = max(start_ms, life[0]), min(end_ms, life[1])
     reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
-    steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS)
+    steps = read.steps(run, start_ms - reach_ms, end_ms + reach_ms, columns=_COLUMNS)
     spent = goodput.goodput(steps, start_ms, end_ms, life, _attempts_from(run, steps))
     return _figures(run, who, (start_ms, end_ms), counted if counted[0] < counted[1] else None, steps, spent, rates)
 
@@ -102,22 +104,21 @@ def _figures(
 ) -> RunFigures:  # fmt: skip
     window, inside = counted or (0, 0), steps.between(*asked)
     across = step_statistics.global_steps(steps)
-    n_steps = step_statistics.n_inside(across, *window)
+    n_steps, across_inside = step_statistics.n_inside(across, *window), across.between(*asked)
     samples, tokens = step_statistics.rates(steps, *window, spent.training_seconds).values()
-    flops, why, is_by_token = _flops(run.description, samples, tokens)
-    of_unit = tokens if is_by_token else samples
-    devices = _devices(who)
+    flops = run_flops(run.description, samples, tokens)
+    of_unit, devices = tokens if flops.unit == "tokens" else samples, run_devices(who)
     dtype = str(run.description.get("dtype") or "")
     found, found_in_steps = (
-        mfu(flops, rate, devices, dtype, why) for rate in (of_unit.per_second, of_unit.per_step_second)
+        mfu(flops.flops, rate, devices, dtype, flops.why) for rate in (of_unit.per_second, of_unit.per_step_second)
     )
     drawn = energy(run, who, *window, rates) if counted else None
-    per_sample = None if flops is None else _per_sample(run.description, flops, is_by_token)
     return RunFigures(
         counted_ms=counted,
         n_steps=n_steps,
         steps=inside,
-        step_times=step_statistics.step_times(across.between(*asked)),
+        across=across_inside,
+        step_times=step_statistics.step_times(across_inside),
         phases=step_statistics.phases(inside),
         goodput=spent,
         samples_per_second=_rate(samples, "samples_per_second"),
@@ -127,54 +128,10 @@ def _figures(
         mfu_detail=found,
         ofu=_ofu(who.devices, counted),
         energy=drawn,
-        flops_per_sample=per_sample,
+        flops_per_sample=flops.per_sample,
         n_lost=who.n_lost,
         **_of_energy(drawn, n_steps, samples, tokens),
     )
-
-
-def _flops(told: Mapping[str, Any], samples: Rate, tokens: Rate) -> tuple[Flops | None, str, bool]:
-    """Return the FLOPs of a sample as the loop gives them, else of a token by formula (True); None with the reason."""
-    given = told.get("flops_per_sample")
-    if isinstance(given, int | float) and given > 0:
-        return Flops(int(given), "FLOPs of a sample as the loop gives them"), "", False
-    model = told.get("model")
-    if not isinstance(model, Mapping):
-        return None, "the loop tells neither flops_per_sample nor its model's shape", False
-    try:
-        of_token = decoder_flops.flops_per_token(model)
-    except ShapeIncomplete as error:
-        return None, str(error), False
-    if tokens.amount is None and samples.amount is not None and (per_sample := _number(told, "tokens_per_sample")):
-        return (
-            Flops(int(of_token.count * per_sample), f"{of_token.method}; times {per_sample:g} tokens a sample"),
-            "",
-            False,
-        )
-    return of_token, "", True
-
-
-def _per_sample(told: Mapping[str, Any], flops: Flops, is_by_token: bool) -> float | None:
-    if not is_by_token:
-        return float(flops.count)
-    per_sample = _number(told, "tokens_per_sample")
-    return None if per_sample is None else flops.count * per_sample
-
-
-def _number(told: Mapping[str, Any], name: str) -> float | None:
-    value = told.get(name)
-    return float(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def _devices(who: Members) -> list[RunDevice]:
-    newest = latest.of_hosts(who.hosts)
-    found = []
-    for device in who.devices:
-        of_host = newest.get(device.host_id)
-        known = of_host.devices.get(device.uuid) if of_host else None
-        memory = known.values.get("memory_total_bytes") if known else None
-        found.append(RunDevice(device.uuid, device.model, memory, device.profile))
-    return found
 
 
 def _rate(found: Rate, unit: str) -> Figure:

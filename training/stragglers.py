@@ -108,7 +108,7 @@ def judge(steps: StepColumns, window: int = WINDOW) -> Judgement:
     distances = distances_to_others(found.compute)
     end = found.numbers.size
     levels = _medians(distances[-window:])
-    slow = stragglers_at(distances, window)[-1]
+    slow = stragglers_at(distances, window, stride=end)[-1]
     verdicts = [_verdict(found, distances, place, end - window, end, window) for place in np.flatnonzero(slow).tolist()]
     return Judgement(
         tuple(sorted(verdicts, key=lambda each: -each.wait_seconds)),
@@ -164,13 +164,19 @@ def _cannot_tell(steps: StepColumns, found: Ranks, window: int) -> str:
 
 
 def distances_to_others(compute: Floats) -> Floats:
-    """Return the logarithm of each rank's compute time over the median of the others', `(n_steps, n_ranks)`."""
+    """Return the logarithm of each rank's compute time over the median of the others', `(n_steps, n_ranks)`.
+
+    What is left of a sorted row without its element at place p is the row, one place further from p on.
+    """
     logs = np.log(compute)
-    n_ranks = logs.shape[1]
-    if n_ranks > _FEW:  # one of so many hardly moves the median
-        return np.asarray(logs - _medians(logs.T)[:, None])
-    others = [_medians(np.delete(logs, rank, axis=1).T) for rank in range(n_ranks)]
-    return np.asarray(logs - np.stack(others, axis=1))
+    order = np.argsort(logs, axis=1)  # NaN comes last
+    place = np.empty_like(order)
+    np.put_along_axis(place, order, np.arange(logs.shape[1])[None, :], axis=1)
+    ascending = np.take_along_axis(logs, order, axis=1)
+    n_others = np.isfinite(logs).sum(axis=1, keepdims=True) - 1
+    lower, upper = np.maximum(n_others - 1, 0) // 2, n_others // 2
+    middle = [np.take_along_axis(ascending, at + (at >= place), axis=1) for at in (lower, upper)]
+    return np.asarray(np.where(n_others > 0, logs - (middle[0] + middle[1]) / 2, np.nan))
 
 
 def stragglers_at(distances: Floats, window: int = WINDOW, stride: int = 1) -> NDArray[np.bool_]:

@@ -136,9 +136,17 @@ def _look(found: Host, uuids: Mapping[int, str], step: int, start_ms: int) -> tu
     marked |= _marked(found, step, start_ms, end_ms)
     wrong: list[Difference] = []
     for at_ms in sorted((expected.keys() | made.keys()) - marked):
-        if expected.get(at_ms) != made.get(at_ms):
-            wrong += _differing(found, uuids, step, at_ms, expected.get(at_ms), made.get(at_ms))
+        one, other = _alike(expected.get(at_ms), made.get(at_ms))
+        if one != other:
+            wrong += _differing(found, uuids, step, at_ms, one, other)
     return len(expected), wrong
+
+
+def _alike(expected: Values | None, made: Values | None) -> tuple[Values | None, Values | None]:
+    """Return both without what the one that stands does not tell at all, since it was made before that was kept."""
+    if not expected or not made or any(key[1] == Field.GREW_MILLISECONDS for key in made):
+        return expected, made
+    return {key: value for key, value in expected.items() if key[1] != Field.GREW_MILLISECONDS}, made
 
 
 def _marked(found: Host, step: int, start_ms: int, end_ms: int) -> set[int]:

@@ -93,7 +93,7 @@ def fill_broker(site: Site, rng: random.Random) -> None:
 def cut_network(site: Site, rng: random.Random) -> None:
     """Pull the cable for longer than a client waits for an answer."""
     site.relay.cut()
-    time.sleep(max(site.away_seconds, 1.5 * SOCKET_SECONDS))
+    time.sleep(max(site.away_seconds, 1.2 * SOCKET_SECONDS))
     assert site.relay.is_missed, "nobody has sent anything while the network was cut"
     site.relay.mend()
 

@@ -26,9 +26,9 @@ TIMES = int(os.environ.get("SOAK_TIMES", "1"))
 AWAY_SECONDS = float(os.environ.get("SOAK_AWAY_SECONDS", "4"))
 DISK_MEGABYTES = 96
 STORED_SECONDS = 240  # what a killed broker or worker had is sent again within a minute or two, where nothing else runs
-LAST_SECONDS = 12  # of load after the last fault: by what comes later the agents know what was lost
+LAST_SECONDS = 8  # of load after the last fault: by what comes later the agents know what was lost
 
-LOGGED = ("ended by sigkill", "outofmemory")  # the least that is said of what happened
+LOGGED = ("ended by sigkill", "disk is full", "outofmemory")  # the least that is said of what happened
 
 Fault = Callable[[Site, random.Random], None]
 EVERYWHERE: tuple[Fault, ...] = (
@@ -85,7 +85,7 @@ def run(site: Site, settings: dict[str, str], directory: Path, chosen: Sequence[
         wait_until(lambda: any(_numbers(stored(site.stack)).values()), 60, "the first batches")
         for fault in rng.sample(chosen, len(chosen)):
             fault(site, rng)
-            time.sleep(2)
+            time.sleep(1)
         time.sleep(LAST_SECONDS)
         took, log = hosts.stop(), hosts.log
     assert took

@@ -229,6 +229,25 @@ def test_work_that_a_later_start_did_again_is_lost_also_where_the_window_ends_be
     assert whole.goodput.seconds[Spent.RESTART] == pytest.approx(100)
 
 
+def test_a_pause_at_the_windows_edge_is_what_it_is_and_no_stall():
+    _, _, run = a_run(1, seconds=1.0, n_steps=60)
+    for first in range(60, 600, 60):  # a pause of half a second each minute
+        steps = columns(*[1.0] * 59, first_ms=START_MS + first * 1000 + 500, number=list(range(first, first + 59)))
+        enter(run.host, steps, run="llm", rank=0, process="llm-0")
+    found = of(run, START_MS + 120_250, START_MS + 240_250)
+    assert found.goodput.seconds[Spent.STALL] == 0
+    assert found.goodput.seconds[Spent.BETWEEN] == pytest.approx(2 * 1.0)
+
+
+def test_a_window_that_begins_within_a_restart_tells_it():
+    host, devices, run = a_run(1, n_steps=60)
+    again = columns(*[1.0] * 60, first_ms=START_MS + 300_000, number=list(range(60, 120)))
+    enter(host, again, run="llm", rank=0, process="llm-again", devices=(devices[0].uuid,))
+    found = of(run, START_MS + 200_000, START_MS + 330_000)
+    assert found.goodput.seconds[Spent.RESTART] == pytest.approx(100)
+    assert found.goodput.seconds[Spent.PRODUCTIVE] == pytest.approx(30)
+
+
 def test_energy_by_run_is_of_each_runs_own_time():
     host, devices, one = a_run(1, run="one", n_steps=300)
     _, _, other = a_run(1, host=host, devices=devices, run="other", first_ms=START_MS + 300_000, n_steps=300)
