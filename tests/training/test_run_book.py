@@ -13,7 +13,6 @@ from tests.training.stored_steps import columns, enter
 from training.models import Run, RunRank
 from training.step_store import read
 
-
 pytestmark = pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
 
 
