@@ -4,7 +4,7 @@ Figures are handed over once, without values; arrays follow in the order of thei
 where a step began to where it ended; a pause between steps stays a gap, with what the run did in it as a span.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ _WAIT = 0.5  # of a median step: a pause longer than that is seen as a gap
 _ROOM, _LINE = 32, 11  # pixels above the first chart, and of a line of words there
 _MARGIN, _LEAST_SPREAD = 0.06, 0.12  # of an axis around its values, as static/js/figure.js has it
 _LEAST_REST = 1e-4  # of a step: below that the phases tell all of it
+_LETTER_SHARE, _TRIED = 0.013, 12  # of the window, of a letter; spans of a kind at which a word is tried
 _MARK_SHARE = 0.06  # of the window: from this width on a span has room for its word
 
 Drawn = dict[str, Any]
@@ -190,18 +191,30 @@ def marks(spans: Sequence[Span], window_ms: tuple[float, float], *, has_words: b
     shape = {"type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}}
     words = {"yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
     shown = [span for span in spans if span.end_ms > window_ms[0] and span.start_ms < window_ms[1]]
-    widest: dict[str, Span] = {}
-    for span in shown:
-        best = widest.get(span.kind)
-        if best is None or span.end_ms - span.start_ms > best.end_ms - best.start_ms:
-            widest[span.kind] = span
     return {
         "shapes": [shape | {"x0": s.start_ms, "x1": s.end_ms, "fillcolor": _fill(s.kind)} for s in shown],
         "annotations": [
-            words | _place(span, window_ms) | {"text": kind, "font": {"size": 10.5, "color": "token:text-3"}}
-            for kind, span in widest.items() if has_words and total > 0
+            words | place | {"text": kind, "font": {"size": 10.5, "color": "token:text-3"}}
+            for kind, place in _words(shown, window_ms) if has_words and total > 0
         ],
     }  # fmt: skip
+
+
+def _words(spans: Sequence[Span], window_ms: tuple[float, float]) -> Iterator[tuple[str, Drawn]]:
+    """Yield each kind once with the place of its word: at the widest of its spans where no other word stands."""
+    taken: list[tuple[float, float]] = []
+    kinds: dict[str, list[Span]] = {}
+    for span in sorted(spans, key=lambda each: each.start_ms - each.end_ms):
+        kinds.setdefault(span.kind, []).append(span)
+    for kind, of_kind in kinds.items():
+        length = (len(kind) * _LETTER_SHARE) * (window_ms[1] - window_ms[0])
+        for span in of_kind[:_TRIED]:
+            place = _place(span, window_ms)
+            left = place["x"] - length * {"left": 0.0, "center": 0.5, "right": 1.0}[place["xanchor"]]
+            if all(left > end or left + length < start for start, end in taken):
+                taken.append((left, left + length))
+                yield kind, place
+                break
 
 
 def _fill(kind: str) -> str:

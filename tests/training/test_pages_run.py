@@ -67,7 +67,7 @@ def test_the_facts_of_a_run_stand_under_its_title(viewer):
     page = words(viewer.get(f"/runs/{make_run(n_lost=4).pk}/"))
 
     assert "Owner ada nlp" in page
-    assert "2 × NVIDIA H100 80GB HBM3 gpu-a01" in page
+    assert "2 × H100 SXM5 80GB gpu-a01" in page
     assert "16 × 1,024 tokens" in page
     assert "Datagrams lost 8 4 of them by the client" in page
 
