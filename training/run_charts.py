@@ -116,10 +116,16 @@ def devices_figure(unit: str, n: int, noun: str, chosen: str, *, from_zero: bool
 
 
 class Columns:
-    """Steps as the corners of their columns: each value twice, at its column's beginning and end, with gaps between."""
+    """Where the values of a grid stand in time. Steps one by one are the corners of their columns: each value twice, where a
+    step began and where it ended, with gaps between. Means stand in the middle of their time.
+    """
 
     def __init__(self, grid: StepGrid) -> None:
         n = len(grid)
+        if not grid.is_each:
+            self._places = np.arange(n)
+            self.x: list[int] = ((grid.start_ms + grid.end_ms) / 2).astype(np.int64).tolist()
+            return
         starts, ends = grid.start_ms.copy(), grid.end_ms
         starts[1:] = np.maximum(starts[1:], ends[:-1])  # ranks end unevenly: columns never overlap
         pause = starts[1:] - ends[:-1]
@@ -127,7 +133,7 @@ class Columns:
         breaks = np.flatnonzero(pause > _WAIT * typical) + 1
         self._places = np.insert(np.repeat(np.arange(n), 2), 2 * breaks, -1)
         corners = np.stack([starts, ends], axis=1).ravel()
-        self.x: list[int] = np.insert(corners, 2 * breaks, corners[2 * breaks - 1]).astype(np.int64).tolist()
+        self.x = np.insert(corners, 2 * breaks, corners[2 * breaks - 1]).astype(np.int64).tolist()
 
     def of(self, values: Floats) -> Column:
         return column(np.append(values, np.nan)[self._places])
