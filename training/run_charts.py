@@ -116,8 +116,10 @@ def devices_figure(unit: str, n: int, noun: str, chosen: str, *, from_zero: bool
 
 
 class Columns:
-    """Where the values of a grid stand in time. Steps one by one are the corners of their columns: each value twice, where a
-    step began and where it ended, with gaps between. Means stand in the middle of their time.
+    """Where the values of a grid stand in time.
+
+    Steps one by one are the corners of their columns: each value twice, where a step began and where it ended, with gaps
+    between. Means stand in the middle of their time.
     """
 
     def __init__(self, grid: StepGrid) -> None:
