@@ -85,9 +85,7 @@ def read_last(payloads: Sequence[bytes]) -> list[tuple[Batch, LastTick] | Messag
 
 def _with_body(message: dict[str, Any]) -> tuple[Batch, Body | LastTick]:
     """Return the batch with its cargo, and its body; of a version before, its readings. Raises MessageInvalid."""
-    batch = _head(message)
-    if "cargo" in message:
-        batch = replace(batch, cargo=_cargo(message["cargo"]))
+    batch = _with_cargo(message)
     n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
     if message["v"] == VERSION:
         return batch, Body(_body(message), n_devices, n_ticks)
@@ -147,6 +145,11 @@ def _head(message: dict[str, Any]) -> Batch:
         processes=header.read_processes(rows(head, "processes", MAX_DEVICES), uuids),
         topology=header.read_topology(head["topology"]) if "topology" in head else None,
     )
+
+
+def _with_cargo(message: dict[str, Any]) -> Batch:
+    batch = _head(message)
+    return replace(batch, cargo=_cargo(message["cargo"])) if "cargo" in message else batch
 
 
 def _cargo(packed: object) -> Cargo:

@@ -9,7 +9,7 @@ from telemetry import authentic
 from telemetry.tasks import UNTIL_STORED
 from telemetry.upkeep import noted
 from telemetry.wire import MessageInvalid
-from training import ingest, run_retention, step_ingest, watch, wire
+from training import ingest, run_measures, run_retention, step_ingest, watch, wire
 from training.step_store import compact
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,11 @@ def compact_steps() -> None:
     now = datetime.now(UTC)
     with noted("steps joined", now) as done:
         done.done = compact.compact(now, budget_seconds=5)
+
+
+@shared_task(name="training.measure_runs")
+def measure_runs() -> None:
+    run_measures.measure(datetime.now(UTC), budget_seconds=10)
 
 
 @shared_task(name="training.retire_runs")
