@@ -6,6 +6,7 @@ Asked by pages and API. All figures are of one window, `counted`: what was asked
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypedDict
 
 from fleet.models import Device
 from telemetry import trends
@@ -118,12 +119,6 @@ def _figures(
     across = step_statistics.global_steps(steps)
     n_steps, across_inside = step_statistics.n_inside(across, *window), across.between(*asked)
     samples, tokens = step_statistics.rates(steps, *window, spent.training_seconds).values()
-    flops = run_flops(run.description, samples, tokens)
-    of_unit, devices = tokens if flops.unit == "tokens" else samples, run_devices(who)
-    dtype = str(run.description.get("dtype") or "")
-    found, found_in_steps = (
-        mfu(flops.flops, rate, devices, dtype, flops.why) for rate in (of_unit.per_second, of_unit.per_step_second)
-    )
     drawn = energy(run, who, *window, rates) if counted else None
     return RunFigures(
         counted_ms=counted,
@@ -135,13 +130,10 @@ def _figures(
         goodput=spent,
         samples_per_second=_rate(samples, "samples_per_second"),
         tokens_per_second=_rate(tokens, "tokens_per_second"),
-        mfu=_mfu(found),
-        mfu_in_steps=_mfu(found_in_steps),
-        mfu_detail=found,
         ofu=_ofu(who.devices, counted),
         energy=drawn,
-        flops_per_sample=flops.per_sample,
         n_lost=who.n_lost,
+        **_of_flops(run, who, samples, tokens),
         **_of_energy(drawn, n_steps, samples, tokens),
     )
 
@@ -150,6 +142,25 @@ def _rate(found: Rate, unit: str) -> Figure:
     parts = {} if found.amount is None else {"amount": found.amount, "seconds": found.seconds}
     why = "" if found.per_second is not None else found.reason
     return Figure(found.per_second, unit, why, found.reason if found.per_second is not None else "", parts)
+
+
+class _OfFlops(TypedDict):
+    mfu: Figure
+    mfu_in_steps: Figure
+    mfu_detail: Mfu
+    flops_per_sample: float | None
+
+
+def _of_flops(run: Run, who: Members, samples: Rate, tokens: Rate) -> _OfFlops:
+    flops = run_flops(run.description, samples, tokens)
+    of_unit, devices = tokens if flops.unit == "tokens" else samples, run_devices(who)
+    dtype = str(run.description.get("dtype") or "")
+    found, in_steps = (
+        mfu(flops.flops, rate, devices, dtype, flops.why) for rate in (of_unit.per_second, of_unit.per_step_second)
+    )
+    return {
+        "mfu": _mfu(found), "mfu_in_steps": _mfu(in_steps), "mfu_detail": found, "flops_per_sample": flops.per_sample,
+    }  # fmt: skip
 
 
 def _mfu(found: Mfu) -> Figure:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.training import straggler_noise as noise
 from tests.training.steps_made import START_MS
-from training import stragglers
+from training import rank_matrix, stragglers
 from training.step_columns import of_arrays
 from training.stragglers import episodes, judge
 
@@ -155,7 +155,7 @@ def test_lost_datagrams_of_the_slow_rank_do_not_hide_it():
 )
 def test_the_distance_is_to_the_median_of_the_others(rows):
     compute = np.array(rows)
-    found = stragglers.distances_to_others(compute)
+    found = rank_matrix.distances_to_others(compute)
     for row, rank in np.ndindex(compute.shape):
         others = np.delete(np.log(compute[row]), rank)
         known = others[np.isfinite(others)]
