@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from django.db.models import QuerySet
 
 from training.models import ACTIVE_STATES, ReferenceJob, Step
-from training.workloads import WORKLOADS, Workload
+from training.workload import Workload
+from training.workloads import WORKLOADS
 
 MAX_POINTS = 4_000
 
