@@ -40,6 +40,7 @@ _AGENT_FILES = (
     "training/wire.py",
     "training/workload.py",
     "training/workloads.py",
+    "training/workloads_checked.py",
     "training/workloads_training.py",
 )
 _AGENT: dict[str, Any] = {
