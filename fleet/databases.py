@@ -20,7 +20,7 @@ _PRAGMAS = (
     # An agent forgets what was acknowledged after its commit, so a commit must outlive a power cut. One fsync each: the
     # ingest makes a few a second, as it takes many batches at once.
     "synchronous=FULL",
-    # 8 MB a connection, of which the web has one a request; with 32 MB no insert, compaction or read was quicker.
+    # 8 MB a connection, of which the web has a few; with 32 MB no insert, compaction or read was quicker.
     "cache_size=-8000",
     # The log, which grows as long as somebody reads, goes back to this afterwards.
     "journal_size_limit=67108864",
@@ -40,6 +40,7 @@ def configured(url: str, directory: Path) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": directory / "stepwatt.sqlite3",
+        "CONN_MAX_AGE": None,  # of the few threads that live on (request_threads.py): to open the file takes a millisecond
         "OPTIONS": {
             # A writer takes its lock at BEGIN and waits for it, instead of failing half-way when it upgrades.
             "transaction_mode": "IMMEDIATE",

@@ -68,16 +68,18 @@ class _Ward:
 
 
 class Supervisor:
-    """A context: on the way out every process below it has ended, whatever happened inside."""
+    """A context: on the way out every process that came below it inside has ended, whatever happened."""
 
     def __init__(self, console: Console, own_name: str, *, stop_seconds: float = STOP_SECONDS) -> None:
         self._console, self._own_name, self._stop_seconds = console, own_name, stop_seconds
         self._wards: list[_Ward] = []
         self._selector = DefaultSelector()
         self._stop_asked = self._stopping = False
+        self._not_ours: list[psutil.Process] = []
 
     def __enter__(self) -> Self:
         adopt_orphans()
+        self._not_ours = psutil.Process().children()  # a bench may run in a process that has children of its own
         self._wake, self._wake_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake, EVENT_READ)
         signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)  # before the handlers: no signal is lost
@@ -200,7 +202,7 @@ class Supervisor:
         running = [ward for ward in reversed(self._wards) if ward.process]
         self._end([ward for ward in running if not ward.child.ends_last], self._stop_seconds)
         self._end([ward for ward in running if ward.child.ends_last], STOP_LAST_SECONDS)
-        self._wait_for(_kill_descendants, KILL_SECONDS)
+        self._wait_for(lambda: _kill_descendants(self._not_ours), KILL_SECONDS)
 
     def _end(self, wards: list[_Ward], within_seconds: float) -> None:
         for ward in wards:
@@ -218,13 +220,20 @@ class Supervisor:
             self._step(min(left, _POLL_SECONDS))
 
 
-def _kill_descendants() -> bool:
-    """Kill whatever runs below this process, in any session; True once nothing is left."""
-    left = psutil.Process().children(recursive=True)
-    for process in left:
+def _kill_descendants(spared: Sequence[psutil.Process]) -> bool:
+    """Kill whatever runs below this process, in any session, but for the spared and theirs; True once nothing is left."""
+    left = [child for child in psutil.Process().children() if child not in spared]
+    for process in [each for child in left for each in (child, *_below(child))]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     return not left
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _ended_pid() -> int | None:

@@ -14,10 +14,6 @@ from telemetry import api_energy, api_events, api_export, api_notify, api_series
 from telemetry.api_answers import DeviceDetail, DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
 from telemetry.api_questions import Inventory, Span, known_gauge, known_metric
 from telemetry.api_series import DeviceSeries, FleetSeries
-from telemetry.catalog import Kind, Metric
-from telemetry.states import seconds_per_value
-from telemetry.store import bucketing, samples
-from telemetry.store.read import Bucketed, Column, column
 
 router = Router()
 router.add_router("", api_events.router)
@@ -60,8 +56,7 @@ def series(request: HttpRequest, uuid: str, asked: Query[SeriesQuestion]) -> Htt
     start_ms, end_ms = asked.milliseconds(timezone.now())
     found = _device(uuid)
     block = trends.device_series([found], [metric.name for metric in metrics], start_ms, end_ms, asked.points)
-    states = {metric.name: _state_seconds(found, metric, block) for metric in metrics if metric.kind is Kind.STATE}
-    return api_series.device_series(block, found.uuid, metrics, states)
+    return api_series.device_series(block, found.uuid, metrics)
 
 
 # Before the device itself, whose path would take theirs too.
@@ -114,17 +109,6 @@ def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> Htt
     start_ms, end_ms = asked.milliseconds(timezone.now())
     trend = trends.trend(metric.name, start_ms, end_ms, asked.points, cluster=asked.cluster, group_by=asked.group_by)
     return api_series.fleet_series(trend, metric, start_ms, end_ms)
-
-
-def _state_seconds(found: Device, metric: Metric, block: Bucketed) -> dict[int, Column]:
-    """Return seconds at each value per bucket: from the samples where the block was read from them."""
-    if not block.is_raw:
-        return {value: column(seconds) for value, seconds in block.of(found.uuid, metric.name).seconds.items()}
-    first_ms, step_ms, n = block.shape
-    reach_ms = samples.reach_ms(0)
-    found_samples = samples.of_device(found, metric.name, first_ms - reach_ms, first_ms + n * step_ms)
-    hold_ms = bucketing.HOLD_INTERVALS * found_samples.interval_ms
-    return seconds_per_value(found_samples, first_ms, step_ms, n, hold_ms)
 
 
 def _device(uuid: str) -> Device:

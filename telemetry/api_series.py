@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from telemetry.catalog import Kind, Metric
 from telemetry.store.read import Bucketed, BucketedMetric, Column
+from telemetry.store.samples import Floats
 from telemetry.trends import Trend
+
+_EXACT = 2.0**53  # below this each whole number is a float64 of its own
 
 
 class GaugeSeries(Schema):
@@ -53,29 +56,34 @@ class DeviceSeries(Schema):
     metrics: dict[str, GaugeSeries | CounterSeries | StateSeries]
 
 
-def device_series(
-    block: Bucketed, uuid: str, metrics: list[Metric], states: dict[str, dict[int, Column]]
-) -> HttpResponse:  # fmt: skip
-    """Return a DeviceSeries; `states` has the seconds at each value, (n_buckets,), of the metrics that are states."""
+def device_series(block: Bucketed, uuid: str, metrics: list[Metric]) -> HttpResponse:
+    """Return a DeviceSeries of the device's metrics."""
     times = _written_once(np.array(block.times_ms, np.int64))
     answer = _span(block.start_ms, block.end_ms, block.step_seconds)
     answer["metrics"] = {
         metric.name: {"kind": metric.kind, "unit": metric.unit, "time_ms": times}
-        | _columns(metric, block.of(uuid, metric.name), states)
+        | _columns(metric, block.of(uuid, metric.name))
         for metric in metrics
     }
     return _written(answer)
 
 
-def _columns(metric: Metric, found: BucketedMetric, states: dict[str, dict[int, Column]]) -> dict[str, Any]:
+def _columns(metric: Metric, found: BucketedMetric) -> dict[str, Any]:
     if metric.kind is Kind.STATE:
-        return {"seconds": {str(value): column for value, column in sorted(states[metric.name].items())}}
+        return {"seconds": {str(value): _plain(column) for value, column in sorted(found.seconds.items())}}
     if metric.kind is Kind.COUNTER:
-        return {"increase": found.increase}
+        return {"increase": _plain(found.increase)}
     if found.minimum is found.mean and found.maximum is found.mean:
-        every = _written_once(found.mean)
+        every = _written_once(_plain(found.mean))
         return {"mean": every, "min": every, "max": every}
-    return {"mean": found.mean, "min": found.minimum, "max": found.maximum}
+    return {"mean": found.mean, "min": _plain(found.minimum), "max": _plain(found.maximum)}
+
+
+def _plain(values: Floats) -> NDArray[Any]:
+    """Return whole numbers as integers: the same numbers in JSON, of fewer bytes and written in a seventh of the time."""
+    if (np.abs(values) < _EXACT).all() and (values == np.rint(values)).all():  # neither holds of NaN
+        return values.astype(np.int64)
+    return values
 
 
 def _written_once(values: NDArray[Any]) -> orjson.Fragment:

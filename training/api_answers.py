@@ -7,7 +7,7 @@ from ninja import Schema
 
 from training.models import JobState, ReferenceJob
 from training.params import Param
-from training.queries import StepColumns
+from training.queries import JobSteps
 from training.workload import Workload
 
 
@@ -168,7 +168,7 @@ class StepsAnswer(Schema):
     every: int
 
     @classmethod
-    def of(cls, columns: StepColumns) -> "StepsAnswer":
+    def of(cls, columns: JobSteps) -> "StepsAnswer":
         return cls(
             step=columns.number,
             time_ms=columns.ended_ms,

@@ -7,8 +7,10 @@ from celery import shared_task
 
 from telemetry import authentic
 from telemetry.tasks import UNTIL_STORED
+from telemetry.upkeep import noted
 from telemetry.wire import MessageInvalid
-from training import ingest, watch, wire
+from training import ingest, run_retention, step_ingest, watch, wire
+from training.step_store import compact
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +18,7 @@ logger = logging.getLogger(__name__)
 @shared_task(name=wire.STEPS_TASK, **UNTIL_STORED)
 def ingest_steps(payload: bytes) -> None:
     try:
-        ingest.ingest_steps(*authentic.admit(payload, wire.STEPS_TASK, datetime.now(UTC)))
+        step_ingest.ingest_message(*authentic.admit(payload, wire.STEPS_TASK, datetime.now(UTC)))
     except MessageInvalid as error:
         logger.warning("step timings were refused: %s", error)
 
@@ -33,3 +35,17 @@ def ingest_report(payload: bytes) -> None:
 @shared_task(name="training.watch_jobs")
 def watch_jobs() -> None:
     watch.watch(datetime.now(UTC))
+
+
+@shared_task(name="training.compact_steps")
+def compact_steps() -> None:
+    now = datetime.now(UTC)
+    with noted("steps joined", now) as done:
+        done.done = compact.compact(now, budget_seconds=5)
+
+
+@shared_task(name="training.retire_runs")
+def retire_runs() -> None:
+    now = datetime.now(UTC)
+    with noted("runs retired", now) as done:
+        done.done = run_retention.retire(now, budget_seconds=30)

@@ -45,7 +45,7 @@ def read(
     inner = [(3600, first, cut), (900, cut, last)]
     spans = [*inner, (60, start_ms, first), (60, last, end_ms)] if first < last else [(60, start_ms, end_ms)]
     for step, begin, end in spans:
-        yield from _rows(host_ids, step, begin, end)
+        yield from of_step(host_ids, step, begin, end)
 
 
 def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
@@ -58,7 +58,8 @@ def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
     return first, min(last, made_to, last if oldest is None else oldest // HOUR_MS * HOUR_MS)
 
 
-def _rows(host_ids: Sequence[int], step_seconds: int, start_ms: int, end_ms: int) -> Iterator[EnergyRows]:
+def of_step(host_ids: Sequence[int], step_seconds: int, start_ms: int, end_ms: int) -> Iterator[EnergyRows]:
+    """Yield what the rollups of one resolution tell of the buckets that begin in start ≤ time < end."""
     for at in range(0, len(host_ids) if start_ms < end_ms else 0, _HOSTS):
         tables = rolled.of_hosts(host_ids[at : at + _HOSTS], step_seconds, start_ms, end_ms, [ENERGY])
         yield from map(_energy, tables.values())

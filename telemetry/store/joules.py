@@ -40,11 +40,16 @@ class _Intervals:
 
 
 def per_bucket(counter: Samples | None, power: Samples | None, first_ms: int, step_ms: int, n: int) -> BucketJoules:
-    """Return the joules of `n` buckets of `step_ms` from `first_ms` on.
+    """Return the joules of `n` buckets of `step_ms` from `first_ms` on."""
+    return between(counter, power, first_ms + step_ms * np.arange(n + 1, dtype=np.int64))
+
+
+def between(counter: Samples | None, power: Samples | None, edges: Integers) -> BucketJoules:
+    """Return the joules of the n buckets between the edges `(n + 1,)` ms, ascending.
 
     The samples reach beyond both ends by a sampling interval where there are any: edges are interpolated.
     """
-    edges = first_ms + step_ms * np.arange(n + 1, dtype=np.int64)
+    n = edges.size - 1
     grown = _intervals(counter)
     grown = grown.kept(grown.last >= grown.first)
     measured, covered = np.zeros(n), np.zeros(n)
@@ -64,7 +69,7 @@ def per_bucket(counter: Samples | None, power: Samples | None, first_ms: int, st
         np.add.at(estimated, bucket, watts * seconds)
         np.add.at(covered, bucket, seconds)
     # Where the wall clock was set back, two stretches of real time bear the same times: both count as energy.
-    return BucketJoules(measured, estimated, np.minimum(covered, step_ms / 1000))
+    return BucketJoules(measured, estimated, np.minimum(covered, np.diff(edges) / 1000))
 
 
 def _intervals(found: Samples | None) -> _Intervals:
@@ -80,9 +85,9 @@ def _intervals(found: Samples | None) -> _Intervals:
 
 def _pieces(intervals: _Intervals, edges: Integers) -> list[tuple[Integers, Integers, Integers, Integers]]:
     """Return (buckets, low_ms, high_ms, rows) of what lies inside the buckets: an interval in as many pieces as it needs."""
-    step, n = int(edges[1] - edges[0]), edges.size - 1
-    begins = np.maximum((intervals.starts_ms - edges[0]) // step, 0)
-    ends = np.minimum((intervals.ends_ms - 1 - edges[0]) // step, n - 1)
+    n = edges.size - 1
+    begins = np.maximum(np.searchsorted(edges, intervals.starts_ms, side="right") - 1, 0)
+    ends = np.minimum(np.searchsorted(edges, intervals.ends_ms, side="left") - 1, n - 1)
     pieces = []
     for offset in range(int((ends - begins).max(initial=-1)) + 1):
         rows = np.flatnonzero(begins + offset <= ends)

@@ -1,25 +1,28 @@
 """Reading series at the resolution that fits the time range. Called by the trends; nobody outside the store knows the layout."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fleet.models import Device
 from telemetry import catalog, matrix
-from telemetry.catalog import Kind
-from telemetry.store import inputs, resolution, rolled
+from telemetry.catalog import Kind, Metric
+from telemetry.store import bucketing, inputs, resolution, rolled
 from telemetry.store.inputs import Span
 from telemetry.store.resolution import MINUTE_MS, Grid
 from telemetry.store.rolled import Table
-from telemetry.store.samples import Floats, Samples, counter_growth, raw_with_reach
+from telemetry.store.samples import Floats, Growth, Samples, counter_growth, raw_with_reach
+from telemetry.store.states import seconds_per_value
 from telemetry.store.statistics import Field, Statistics, Whole
 
 _RAW_HOST_MS = 2 * 3_600_000  # two hours of one host, one hour of two, …: above this the rollups are read
 _MAX_CELLS = 1_000_000  # series times buckets that are read at most: above this coarser rollups are
 
 Column = list[float | None]
+Indices = NDArray[np.int64]
 
 
 def _none() -> Floats:
@@ -30,8 +33,8 @@ def _none() -> Floats:
 class BucketedMetric:
     """Each `(n_buckets,)`; NaN where the bucket holds no sample. Gauges have mean, minimum and maximum, counters `increase`.
 
-    `grew` is how many differences between samples an increase is the sum of. States have `seconds` at each value, where they
-    were read from rollups.
+    `grew` is how many differences between samples an increase is the sum of, and `grew_seconds` how long these last
+    together: NaN in rollups of before. States have `seconds` at each value.
     """
 
     mean: Floats = field(default_factory=_none)
@@ -39,6 +42,7 @@ class BucketedMetric:
     maximum: Floats = field(default_factory=_none)
     increase: Floats = field(default_factory=_none)
     grew: Floats = field(default_factory=_none)
+    grew_seconds: Floats = field(default_factory=_none)
     seconds: dict[int, Floats] = field(default_factory=dict)
 
 
@@ -53,18 +57,13 @@ class Bucketed:
     series: dict[str, dict[str, BucketedMetric]]  # by device uuid, then metric
     is_raw: bool = False
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Return (start of the first bucket, step, number of buckets), times in milliseconds."""
-        return self.times_ms[0], round(self.step_seconds * 1000), len(self.times_ms)
-
     def of(self, uuid: str, metric: str) -> BucketedMetric:
         """Return a series; one that the store does not have is NaN throughout."""
         found = self.series.get(uuid, {}).get(metric)
         if found is not None:
             return found
         gap = np.full(len(self.times_ms), np.nan)
-        return BucketedMetric(gap, gap, gap, gap, gap)
+        return BucketedMetric(gap, gap, gap, gap, gap, gap)
 
 
 def column(values: Floats) -> Column:
@@ -72,12 +71,16 @@ def column(values: Floats) -> Column:
     return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124  NaN is not itself
 
 
-def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int) -> Bucketed:
+def bucketed(
+    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int, *,
+    most_raw_ms: int = _RAW_HOST_MS,
+) -> Bucketed:  # fmt: skip
     """Return the series of all devices and metrics in at most `points` buckets of a round length.
 
-    Short ranges of few hosts are read from raw samples, as long as there are any; others from rollups.
+    Short ranges of few hosts are read from raw samples, as long as there are any; others from rollups. Who asks for few
+    metrics of few devices may have more than `_RAW_HOST_MS` of host time read from samples.
     """
-    if is_fine(len({device.host_id for device in devices}), start_ms, end_ms, points):
+    if is_fine(len({device.host_id for device in devices}), start_ms, end_ms, points, most_raw_ms):
         found = raw_with_reach(devices, metrics, start_ms, end_ms)
         if found:
             return _from_samples(found, start_ms, end_ms, points)
@@ -86,10 +89,10 @@ def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, e
     return _from_rollups(devices, metrics, start_ms, end_ms, step)
 
 
-def is_fine(n_hosts: int, start_ms: int, end_ms: int, points: int) -> bool:
+def is_fine(n_hosts: int, start_ms: int, end_ms: int, points: int, most_raw_ms: int = _RAW_HOST_MS) -> bool:
     """Tell whether so short a range of so few hosts, in so many points, is read from the samples themselves."""
     finest_ms = resolution.step_ms(start_ms, end_ms, points, 1)
-    return finest_ms < MINUTE_MS and (end_ms - start_ms) * n_hosts <= _RAW_HOST_MS
+    return finest_ms < MINUTE_MS and (end_ms - start_ms) * n_hosts <= most_raw_ms
 
 
 def _least_ms(n_series: int, span_ms: int) -> int:
@@ -101,17 +104,37 @@ def _least_ms(n_series: int, span_ms: int) -> int:
 # From samples --------------------------------------------------------------------------------------------------
 
 
+class _Placed(NamedTuple):
+    """Where times `(m,)` lie on the grid: `inside` picks those of it, `begins` the first of each bucket in `filled`."""
+
+    inside: slice
+    begins: Indices
+    filled: Indices
+    sizes: Indices  # how many lie in each filled bucket
+
+
 def _from_samples(found: Mapping[tuple[str, str], Samples], start_ms: int, end_ms: int, points: int) -> Bucketed:
     interval_ms = max(series.interval_ms for series in found.values())
     step = resolution.step_ms(start_ms, end_ms, points, interval_ms)
-    if step < 2 * interval_ms and not all(_fills(series, step) for series in found.values()):
+    if step < 2 * interval_ms and not all(_fills(series, step) for series in _of_own_times(found.values())):
         # A bucket as short as this is empty now and then without anything missing.
         step = resolution.step_ms(start_ms, end_ms, points, 2 * interval_ms)
     grid = resolution.grid(start_ms, end_ms, step)
     block = _block(start_ms, end_ms, grid, is_raw=True)
+    placed: dict[int, _Placed] = {}
     for (uuid, metric), series in found.items():
-        block.series.setdefault(uuid, {})[metric] = _bucket_samples(metric, series, grid)
+        times = id(series.times_ms)
+        if times not in placed:
+            placed[times] = _placed(series.times_ms, grid)
+        block.series.setdefault(uuid, {})[metric] = _bucket_samples(
+            catalog.BY_NAME[metric], series, grid, placed[times]
+        )
     return block
+
+
+def _of_own_times(found: Iterable[Samples]) -> Iterable[Samples]:
+    """Return one series of those that share their times and interval: nearly all do."""
+    return {(id(series.times_ms), series.interval_ms): series for series in found}.values()
 
 
 def _fills(series: Samples, step_ms: int) -> bool:
@@ -124,30 +147,46 @@ def _block(start_ms: int, end_ms: int, grid: Grid, *, is_raw: bool = False) -> B
     return Bucketed(start_ms, end_ms, grid.step_ms / 1000, grid.times_ms.tolist(), {}, is_raw)
 
 
-def _bucket_samples(metric: str, found: Samples, grid: Grid) -> BucketedMetric:
-    first, step, n = grid
-    if catalog.BY_NAME[metric].kind is Kind.COUNTER:
-        at, growth = counter_growth(found)
-        return _summed((at - first) // step, growth, n)
-    inside = (found.times_ms >= first) & (found.times_ms < grid.end_ms)
-    bucket, values = (found.times_ms[inside] - first) // step, found.values[inside]
-    mean, low, high = (np.full(n, np.nan) for _ in range(3))
-    if bucket.size:
-        begins = np.flatnonzero(np.diff(bucket, prepend=-1))
-        filled = bucket[begins]
-        if filled.size == values.size:  # one sample in each: it is all three
-            mean[filled] = values
-            return BucketedMetric(mean=mean, minimum=mean, maximum=mean)
-        mean[filled] = np.add.reduceat(values, begins) / np.diff(begins, append=bucket.size)
-        low[filled], high[filled] = np.minimum.reduceat(values, begins), np.maximum.reduceat(values, begins)
-    return BucketedMetric(mean=mean, minimum=low, maximum=high)
+def _placed(times_ms: Indices, grid: Grid) -> _Placed:
+    first, last = np.searchsorted(times_ms, [grid.first_ms, grid.end_ms])
+    bucket = (times_ms[first:last] - grid.first_ms) // grid.step_ms
+    begins = np.flatnonzero(np.diff(bucket, prepend=-1))
+    return _Placed(slice(first, last), begins, bucket[begins], np.diff(begins, append=bucket.size))
 
 
-def _summed(bucket: NDArray[np.int64], growth: Floats, n: int) -> BucketedMetric:
-    inside = (bucket >= 0) & (bucket < n)
-    sums = np.bincount(bucket[inside], growth[inside], minlength=n)[:n]
-    grew = np.bincount(bucket[inside], minlength=n)[:n]
-    return BucketedMetric(increase=np.where(grew > 0, sums, np.nan), grew=np.where(grew > 0, grew, np.nan))
+def _bucket_samples(metric: Metric, found: Samples, grid: Grid, placed: _Placed) -> BucketedMetric:
+    if metric.kind is Kind.COUNTER:
+        return _summed(counter_growth(found), grid, metric.resolution)
+    if metric.kind is Kind.STATE:
+        hold_ms = bucketing.HOLD_INTERVALS * found.interval_ms
+        return BucketedMetric(seconds=seconds_per_value(found, *grid, hold_ms))
+    values = found.values[placed.inside]
+
+    def on_grid(of_bucket: Floats) -> Floats:
+        every = np.full(grid.n, np.nan)
+        every[placed.filled] = of_bucket
+        return every
+
+    if placed.filled.size == values.size:  # one sample in each: it is all three
+        mean = on_grid(values)
+        return BucketedMetric(mean=mean, minimum=mean, maximum=mean)
+    return BucketedMetric(
+        mean=on_grid(np.add.reduceat(values, placed.begins) / placed.sizes),
+        minimum=on_grid(np.minimum.reduceat(values, placed.begins)),
+        maximum=on_grid(np.maximum.reduceat(values, placed.begins)),
+    )
+
+
+def _summed(found: Growth, grid: Grid, resolution_: float) -> BucketedMetric:
+    bucket = (found.times_ms - grid.first_ms) // grid.step_ms
+    inside = (bucket >= 0) & (bucket < grid.n)
+    sums = np.bincount(bucket[inside], found.growths[inside], minlength=grid.n)[: grid.n]
+    seconds = np.bincount(bucket[inside], found.lasted_ms[inside] / 1000, minlength=grid.n)[: grid.n]
+    grew = np.bincount(bucket[inside], minlength=grid.n)[: grid.n]
+    whole = np.rint(sums / resolution_).astype(np.int64)  # a counter's growth is whole steps: the rest is arithmetic's
+    increase = np.where(grew > 0, matrix.in_base_units(whole, resolution_), np.nan)
+    known = np.where(grew > 0, grew, np.nan)
+    return BucketedMetric(increase=increase, grew=known, grew_seconds=np.where(grew > 0, seconds, np.nan))
 
 
 # From rollups --------------------------------------------------------------------------------------------------
@@ -215,14 +254,21 @@ def _series(metric: str, made: Statistics) -> Iterator[tuple[int, BucketedMetric
     if row.kind is Kind.COUNTER:
         increase = _known(values[Field.INCREASE], values[Field.GREW] > 0, row.resolution)
         grew = np.where(values[Field.GREW] > 0, values[Field.GREW], np.nan)
-        yield from zip(
-            series, (BucketedMetric(increase=i, grew=n) for i, n in zip(increase, grew, strict=True)), strict=True
-        )
+        lasted = np.zeros_like(counts)
+        if Field.GREW_MILLISECONDS in values:  # rollups of before do not have it
+            of = owners[fields == Field.GREW_MILLISECONDS]
+            lasted[np.searchsorted(series, of)] = values[Field.GREW_MILLISECONDS]
+        seconds = np.where(lasted > 0, lasted / 1000, np.nan)
+        yield from zip(series, map(_grown, increase, grew, seconds), strict=True)
     else:
         with np.errstate(invalid="ignore"):
             mean = _known(values[Field.SUM], counts > 0, row.resolution) / np.maximum(counts, 1)
         low, high = (_known(values[f], counts > 0, row.resolution) for f in (Field.MINIMUM, Field.MAXIMUM))
         yield from zip(series, map(BucketedMetric, mean, low, high), strict=True)
+
+
+def _grown(increase: Floats, grew: Floats, seconds: Floats) -> BucketedMetric:
+    return BucketedMetric(increase=increase, grew=grew, grew_seconds=seconds)
 
 
 def _known(steps: Whole, known: NDArray[np.bool_], resolution_: float) -> Floats:

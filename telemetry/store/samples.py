@@ -3,8 +3,9 @@
 Called by the store's other parts and the energy accounts; nobody outside the store knows the layout.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from django.db.models import QuerySet
@@ -14,14 +15,16 @@ from fleet.models import Device
 from telemetry import catalog, matrix, wire
 from telemetry.catalog import Kind
 from telemetry.models import Chunk, StoredBatch
-from telemetry.store import chunks, stored_batches
-from telemetry.store.chunks import HOUR_MS
+from telemetry.store import chunks, stored_batches, straight
+from telemetry.store.chunks import HOUR_MS, DeviceHour
 from telemetry.store.gather import Gathered, Gathering
 
 _COUNTER_REACH_MS = 30_000  # a counter's growth across a longer silence is not counted: sums never bridge a gap
 _GAP_INTERVALS = 2.5  # unless it is sampled so slowly that this is no silence
 
 Floats = NDArray[np.float64]
+_Batches = dict[int, list[StoredBatch]]
+_Hours = dict[int, list[DeviceHour]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,22 @@ def raw(
     A chunk that is corrupt is reported and left out.
     """
     numbers = {catalog.BY_NAME[name].number for name in metrics}
+    batches, hours = _stored(devices, numbers, start_ms, end_ms)
     series: dict[tuple[str, str], Samples] = {}
-    for gathering in _gatherings(devices, numbers, start_ms, end_ms).values():
+    others = []
+    for device in devices:
+        if device.host_id not in batches and straight.is_straight(hours.get(device.pk, [])):
+            series |= _straight(device, hours.get(device.pk, []), start_ms, end_ms)
+        else:
+            others.append(device)
+    for gathering in _gatherings(others, numbers, batches, hours).values():
         series |= _series(gathering.gathered(), start_ms, end_ms)
     return series
 
 
 def within(device: Device, start_ms: int, end_ms: int, numbers: Collection[int] | None = None) -> Gathered:
     """Return what is stored of the device with start ≤ time < end, as it was sent; `numbers` None wants all metrics."""
-    (gathering,) = _gatherings([device], numbers, start_ms, end_ms).values()
+    (gathering,) = _gatherings([device], numbers, *_stored([device], numbers, start_ms, end_ms)).values()
     return gathering.gathered().between(start_ms, end_ms)
 
 
@@ -72,22 +82,31 @@ def hours(devices: Sequence[Device], start_ms: int, end_ms: int) -> list[int]:
     return sorted(at for at in found if start_ms - HOUR_MS < at < end_ms)
 
 
-def _gatherings(
+def _stored(
     devices: Sequence[Device], numbers: Collection[int] | None, start_ms: int, end_ms: int
-) -> dict[int, Gathering]:
-    """Return by host what was stored of the devices; some of it lies outside of the span."""
-    by_host: dict[int, set[str]] = {}
-    for device in devices:
-        by_host.setdefault(device.host_id, set()).add(device.uuid)
-    gatherings = {host: Gathering(uuids, numbers) for host, uuids in by_host.items()}
-    # Batches before chunks: what is compacted between the two is read twice and counted once, not missed. They are added
-    # after them: of two that say different things of one time, the later one holds.
-    batches: dict[int, list[StoredBatch]] = {}
-    for row in _batches(by_host, start_ms, end_ms):
+) -> tuple[_Batches, _Hours]:
+    """Return the batches by host that are not compacted, and the hours of the devices; some of it lies outside of the span."""
+    # Batches before chunks: what is compacted between the two is read twice and counted once, not missed.
+    batches: _Batches = {}
+    for row in _batches({device.host_id for device in devices}, start_ms, end_ms):
         batches.setdefault(row.host_id, []).append(row)
-    _add_chunks(gatherings, devices, numbers, start_ms, end_ms)
-    for host, rows in batches.items():
-        stored_batches.add(gatherings[host], rows)
+    return batches, _hours(devices, numbers, start_ms, end_ms)
+
+
+def _gatherings(
+    devices: Sequence[Device], numbers: Collection[int] | None, batches: _Batches, hours: _Hours
+) -> dict[int, Gathering]:
+    """Return by host what was stored of the devices. The batches come last: where two say different things, the later holds."""
+    by_host: dict[int, list[Device]] = {}
+    for device in devices:
+        by_host.setdefault(device.host_id, []).append(device)
+    gatherings = {}
+    for host, of_host in by_host.items():
+        gathering = gatherings[host] = Gathering({device.uuid for device in of_host}, numbers)
+        for device in of_host:
+            for hour in hours.get(device.pk, []):
+                gathering.add_hour(device.uuid, hour)
+        stored_batches.add(gathering, batches.get(host, []))
     return gatherings
 
 
@@ -98,21 +117,29 @@ def _batches(hosts: Collection[int], start_ms: int, end_ms: int) -> QuerySet[Sto
     ).order_by("host_id", "epoch", "sequence")
 
 
-def _add_chunks(
-    gatherings: Mapping[int, Gathering],
-    devices: Sequence[Device],
-    numbers: Collection[int] | None,
-    start_ms: int,
-    end_ms: int,
-) -> None:
-    by_pk = {device.pk: device for device in devices}
-    rows = Chunk.objects.filter(device__in=by_pk, start_ms__gt=start_ms - HOUR_MS, start_ms__lt=end_ms)
-    for device_id, at_ms, body in rows.values_list("device_id", "start_ms", "body").iterator(chunk_size=100):
-        device = by_pk[device_id]
+def _hours(devices: Sequence[Device], numbers: Collection[int] | None, start_ms: int, end_ms: int) -> _Hours:
+    """Return the compacted hours by device, in order. A chunk that is corrupt is reported and left out."""
+    uuids = {device.pk: device.uuid for device in devices}
+    rows = Chunk.objects.filter(device__in=uuids, start_ms__gt=start_ms - HOUR_MS, start_ms__lt=end_ms)
+    found: _Hours = {}
+    ordered = rows.order_by("start_ms").values_list("device_id", "start_ms", "body")
+    for device_id, at_ms, body in ordered.iterator(chunk_size=100):
         try:
-            gatherings[device.host_id].add_hour(device.uuid, chunks.decode(bytes(body), numbers))
+            found.setdefault(device_id, []).append(chunks.decode(bytes(body), numbers))
         except chunks.ChunkCorrupt as error:
-            chunks.warn_corrupt(device.uuid, at_ms, error)
+            chunks.warn_corrupt(uuids[device_id], at_ms, error)
+    return found
+
+
+def _straight(
+    device: Device, hours: Sequence[DeviceHour], start_ms: int, end_ms: int
+) -> dict[tuple[str, str], Samples]:  # fmt: skip
+    found = {}
+    for each in straight.joined(hours, start_ms, end_ms):
+        metric = catalog.BY_NUMBER[each.number]
+        values, clocks = matrix.in_base_units(each.steps, metric.resolution), np.zeros_like(each.times_ms)
+        found[device.uuid, metric.name] = Samples(each.times_ms, values, clocks, round(1000 * each.seconds))
+    return found
 
 
 def _series(found: Gathered, start_ms: int, end_ms: int) -> Iterator[tuple[tuple[str, str], Samples]]:
@@ -153,13 +180,23 @@ def of_device(device: Device, metric: str, start_ms: int, end_ms: int) -> Sample
     return found.get((device.uuid, metric), Samples.none())
 
 
-def counter_growth(found: Samples) -> tuple[NDArray[np.int64], Floats]:
-    """Return when and by how much a counter grew: times `(m,)` of the later samples, growths `(m,)`.
+class Growth(NamedTuple):
+    """Differences between samples of a counter, each `(m,)`: when the later one was taken, by how much it grew, in how long."""
+
+    times_ms: NDArray[np.int64]
+    growths: Floats
+    lasted_ms: NDArray[np.int64]
+
+
+def counter_growth(found: Samples) -> Growth:
+    """Return when and by how much a counter grew.
 
     A fall is a reset and adds nothing. Between two clocks, and across more than `reach_ms`, nothing is counted.
     """
-    order = np.lexsort((found.times_ms, found.clocks))
-    times, values, clocks = found.times_ms[order], found.values[order], found.clocks[order]
-    growth = np.diff(values)
-    counts = (np.diff(clocks) == 0) & (np.diff(times) <= reach_ms(found.interval_ms))
-    return times[1:][counts], np.where(growth < 0, 0.0, growth)[counts]
+    times, values, clocks = found.times_ms, found.values, found.clocks
+    if (clocks != clocks[:1]).any():
+        order = np.lexsort((times, clocks))
+        times, values, clocks = times[order], values[order], clocks[order]
+    growth, lasted = np.diff(values), np.diff(times)
+    counts = (np.diff(clocks) == 0) & (lasted <= reach_ms(found.interval_ms))
+    return Growth(times[1:][counts], np.where(growth < 0, 0.0, growth)[counts], lasted[counts])

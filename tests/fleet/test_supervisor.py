@@ -15,7 +15,7 @@ import psutil
 import pytest
 from django.conf import settings
 
-from fleet.supervisor import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, delay_after
+from fleet.supervisor import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Console, Supervisor, delay_after
 from tests.process.traces import processes_of, wait_until
 
 SLEEPER = "import time; print('ready'); time.sleep(60)"
@@ -202,3 +202,13 @@ def test_it_uses_no_processor_time_at_rest(supervise):
     before = supervisor.num_ctx_switches().voluntary
     assert supervisor.cpu_percent(interval=1.0) <= 1.0
     assert supervisor.num_ctx_switches().voluntary - before <= 2  # it sleeps until something happens
+
+
+def test_it_spares_children_that_were_there_before():
+    with subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE) as before:
+        before.stdout.readline()
+        with Supervisor(Console(sys.stderr.buffer, ("bench",)), own_name="bench"):
+            inside = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.DEVNULL)
+        assert before.poll() is None
+        assert not psutil.pid_exists(inside.pid)
+        before.kill()

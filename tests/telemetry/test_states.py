@@ -5,10 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.states import seconds_per_value
+from telemetry.store.read import column
 from telemetry.store.samples import Samples
+from telemetry.store.states import seconds_per_value
 
 T0 = 1_800_000_000_000
+
+
+def columns(found, *shape):
+    return {value: column(seconds) for value, seconds in seconds_per_value(found, T0, *shape).items()}
 
 
 def samples(*points):
@@ -19,17 +24,17 @@ def samples(*points):
 def test_each_sample_holds_until_the_next():
     found = samples((T0, 0), (T0 + 1000, 4), (T0 + 2000, 4), (T0 + 3500, 0))
 
-    assert seconds_per_value(found, T0, 2000, 3, 2000) == {0: [1, 0.5, 1.5], 4: [1, 1.5, 0]}
+    assert columns(found, 2000, 3, 2000) == {0: [1, 0.5, 1.5], 4: [1, 1.5, 0]}
 
 
 def test_a_gap_counts_as_nothing():
     found = samples((T0, 1), (T0 + 20_000, 1))
 
-    assert seconds_per_value(found, T0, 5000, 5, 2000) == {1: [2, None, None, None, 2]}
+    assert columns(found, 5000, 5, 2000) == {1: [2, None, None, None, 2]}
 
 
 def test_no_sample_is_no_value():
-    assert seconds_per_value(samples(), T0, 5000, 5, 2000) == {}
+    assert columns(samples(), 5000, 5, 2000) == {}
 
 
 @given(
@@ -42,7 +47,7 @@ def test_the_seconds_of_all_values_add_up_to_what_the_samples_cover(offsets, val
     ends = [*times[1:], times[-1] + 2000]
     covered = sum(min(end - at, 2000) for at, end in zip(times, ends, strict=True)) / 1000
 
-    by_value = seconds_per_value(found, T0, 2000, 22, 2000)
+    by_value = columns(found, 2000, 22, 2000)
 
     table = np.array([[seconds or 0 for seconds in column] for column in by_value.values()])
     assert table.sum() == pytest.approx(covered)
