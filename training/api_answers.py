@@ -6,7 +6,7 @@ from typing import Any, Literal
 from ninja import Schema
 
 from training.models import JobState, ReferenceJob
-from training.queries import StepColumns
+from training.queries import JobSteps
 from training.workloads import Param, Workload
 
 
@@ -167,7 +167,7 @@ class StepsAnswer(Schema):
     every: int
 
     @classmethod
-    def of(cls, columns: StepColumns) -> "StepsAnswer":
+    def of(cls, columns: JobSteps) -> "StepsAnswer":
         return cls(
             step=columns.number,
             time_ms=columns.ended_ms,

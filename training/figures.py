@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from telemetry.figures import Key, as_json, figure, line, token
 from training.models import ReferenceJob
-from training.queries import StepColumns
+from training.queries import JobSteps
 
 _HEADROOM = 1.15  # a warm-up step up to so many times the slowest measured one is drawn in full
 _EMPTY_MS = 60_000  # the axis of a job without a step yet
@@ -31,7 +31,7 @@ def step_times() -> dict[str, Any]:
     return as_json(drawn)
 
 
-def step_arrays(job: ReferenceJob, steps: StepColumns, seconds_left: float | None) -> dict[str, Any]:
+def step_arrays(job: ReferenceJob, steps: JobSteps, seconds_left: float | None) -> dict[str, Any]:
     """Return range (UTC milliseconds), traces (seconds) and the span of the warm-up.
 
     The traces share one x, so that each is absent, not repeated, where the other one is. A clipped step keeps its true
@@ -53,11 +53,11 @@ def step_arrays(job: ReferenceJob, steps: StepColumns, seconds_left: float | Non
     }
 
 
-def _where(steps: StepColumns, *, is_warmup: bool) -> Column:
+def _where(steps: JobSteps, *, is_warmup: bool) -> Column:
     return [s if warm == is_warmup else None for s, warm in zip(steps.seconds, steps.is_warmup, strict=True)]
 
 
-def _range(job: ReferenceJob, steps: StepColumns, seconds_left: float | None) -> list[int]:
+def _range(job: ReferenceJob, steps: JobSteps, seconds_left: float | None) -> list[int]:
     """From the first step's start to the last one's end, or to where the job is expected to end."""
     if not steps.ended_ms:
         start = _ms(job.started_at or job.created_at)
@@ -65,7 +65,7 @@ def _range(job: ReferenceJob, steps: StepColumns, seconds_left: float | None) ->
     return [_first_ms(steps), steps.ended_ms[-1] + round((seconds_left or 0) * 1000)]
 
 
-def _warm_up_span(steps: StepColumns) -> dict[str, Any]:
+def _warm_up_span(steps: JobSteps) -> dict[str, Any]:
     ends = [ended_ms for ended_ms, warm in zip(steps.ended_ms, steps.is_warmup, strict=True) if warm]
     if not ends:
         return {"shapes": [], "annotations": [] if steps.number else [_nothing_yet()]}
@@ -81,7 +81,7 @@ def _nothing_yet() -> dict[str, Any]:
     return words | {"xref": "paper", "x": 0.5, "yref": "paper", "y": 0.5}
 
 
-def _first_ms(steps: StepColumns) -> int:
+def _first_ms(steps: JobSteps) -> int:
     return round(steps.ended_ms[0] - steps.seconds[0] * 1000)
 
 

@@ -1,22 +1,17 @@
-"""From the agents' messages to runs, steps and job states. Repeating a message changes nothing. No HTTP, no Celery."""
+"""From the agents' reports to the states of jobs. Repeating a message changes nothing. No HTTP, no Celery."""
 
-import logging
-import re
 from datetime import UTC, datetime
 
-from django.db import transaction
-from django.db.models import QuerySet, Value
+from django.db.models import Value
 from django.db.models.functions import Coalesce
 
-from fleet.models import Device, Host
+from fleet.models import Host
 from telemetry.wire import MessageInvalid
 from training import wire
-from training.models import FINAL_STATES, JobState, ReferenceJob, Run, Step
-from training.wire import JobReport, StepTiming
+from training.models import FINAL_STATES, JobState, ReferenceJob
+from training.wire import JobReport
 
-logger = logging.getLogger(__name__)
 CANCEL_TOO_LATE = "the cancel came too late: the job was done before it could be ended"
-_REFERENCE_LAUNCH = re.compile(re.escape(wire.REFERENCE_PREFIX) + r"(\d{1,18})-([A-Za-z0-9]{1,32})")
 # What pages, tables and the exposition calculate with; anything else of a result is only shown.
 _RESULT_NUMBERS = (
     "achieved_flops_per_second", "batch_size", "flops_per_sample", "loss_end", "loss_start", "measured_seconds",
@@ -28,28 +23,6 @@ _RESULT_NUMBERS = (
 def reference_launch(job: ReferenceJob) -> str:
     """Return the launch id under which a reference job's steps arrive."""
     return wire.steps_launch(job.pk, job.launch)
-
-
-def ingest_steps(host: Host, body: bytes) -> int:
-    """Store step timings that `host` sent; returns how many. Those that cannot be used are logged. Raises MessageInvalid."""
-    host_name, steps, refused = wire.unpack_steps(body)
-    _check_sender(host, host_name)
-    by_run: dict[tuple[str, str], list[StepTiming]] = {}
-    for step in steps:
-        by_run.setdefault((step.run, step.launch), []).append(step)
-    n_stored = 0
-    with transaction.atomic():
-        for (name, launch), timings in by_run.items():
-            try:
-                run = _run(host, name, launch, timings)
-            except MessageInvalid as error:
-                refused += [str(error)] * len(timings)
-                continue
-            _store_steps(run, timings)
-            n_stored += len(timings)
-    if refused:
-        logger.warning("%d step timings from %s were left out: %s", len(refused), host_name, refused[0])
-    return n_stored
 
 
 def ingest_report(host: Host, body: bytes, now: datetime) -> bool:
@@ -110,40 +83,3 @@ def _number(value: object) -> float | None:
 def _check_sender(host: Host, name: str) -> None:
     if name != host.name:
         raise MessageInvalid(f"host: {host.name} sent a message that names {name}")
-
-
-def _run(host: Host, name: str, launch: str, timings: list[StepTiming]) -> Run:
-    """Return the run of these steps. The ranks of a run may lie on several hosts; a reference job is its host's alone."""
-    jobs = _reference_job(host, launch) if launch.startswith(wire.REFERENCE_PREFIX) else None
-    device = Device.objects.filter(uuid=timings[0].device_uuid).first() if timings[0].device_uuid else None
-    first_ms = min(step.ended_ms - step.seconds * 1000 for step in timings)
-    run, _ = Run.objects.get_or_create(
-        name=name,
-        launch=launch,
-        defaults={"host": host, "device": device, "started_at": datetime.fromtimestamp(first_ms / 1000, UTC)},
-    )
-    if jobs is not None:
-        jobs.filter(run=None).update(run=run)
-    return run
-
-
-def _reference_job(host: Host, launch: str) -> QuerySet[ReferenceJob]:
-    found = _REFERENCE_LAUNCH.fullmatch(launch)
-    if found:
-        jobs = ReferenceJob.objects.filter(pk=int(found[1]), launch=found[2], host=host)
-        if jobs.exists():
-            return jobs
-    raise MessageInvalid(f"launch: {host.name} was given no reference job whose steps are {launch!r}")
-
-
-def _store_steps(run: Run, timings: list[StepTiming]) -> None:
-    rows = [
-        Step(
-            run=run, rank=step.rank, number=step.number, ended_ms=step.ended_ms, seconds=step.seconds,
-            samples=step.samples, tokens=step.tokens, loss=step.loss, is_warmup=step.is_warmup,
-        )
-        for step in timings
-    ]  # fmt: skip
-    Step.objects.bulk_create(rows, ignore_conflicts=True)
-    newest = datetime.fromtimestamp(max(step.ended_ms for step in timings) / 1000, UTC)
-    Run.objects.filter(pk=run.pk).exclude(last_step_at__gte=newest).update(last_step_at=newest)

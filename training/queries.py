@@ -1,11 +1,15 @@
 """The read side of training: reference jobs, their results and steps. Views and API ask here and render."""
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
+import numpy as np
 from django.db.models import QuerySet
 
-from training.models import ACTIVE_STATES, ReferenceJob, Step
+from training import step_columns
+from training.models import ACTIVE_STATES, ReferenceJob
+from training.step_columns import StepColumns, StepKind
+from training.step_store import read
 from training.workloads import WORKLOADS, Workload
 
 MAX_POINTS = 4_000
@@ -28,28 +32,33 @@ def jobs(*, host: str = "", workload: str = "", active: bool | None = None) -> Q
 
 
 @dataclass(frozen=True, slots=True)
-class StepColumns:
-    """The steps of a run in order, each `(n_steps,)`; `every` > 1 where only each so many-th step is shown."""
+class JobSteps:
+    """The training steps of a job in order, each `(n_steps,)`; `every` > 1 where only each so many-th step is shown.
+
+    `measured` has all that are no warm-up, whatever is shown.
+    """
 
     number: list[int]
     ended_ms: list[int]
     seconds: list[float]
     loss: list[float | None]
     is_warmup: list[bool]
-    every: int = 1
+    every: int
+    measured: StepColumns
 
 
-def steps(job: ReferenceJob) -> StepColumns:
+def steps(job: ReferenceJob) -> JobSteps:
     """Return the step timings that have arrived for a job so far."""
-    if job.run_id is None:
-        return StepColumns([], [], [], [], [])
-    rows: Sequence[tuple[int, int, float, float | None, bool]] = list(
-        Step.objects.filter(run_id=job.run_id, rank=0)
-        .order_by("number")
-        .values_list("number", "ended_ms", "seconds", "loss", "is_warmup")
+    found = step_columns.empty() if job.run_id is None else read.steps(job.run_id, ranks=[0]).of_kind(StepKind.TRAIN)
+    found = found.select(np.argsort(found.number, kind="stable"))
+    every = max(1, -(-len(found) // MAX_POINTS))
+    shown = found.select(slice(None, None, every))
+    return JobSteps(
+        number=shown.number.tolist(),
+        ended_ms=np.rint(shown.ended_ms).astype(np.int64).tolist(),
+        seconds=shown.seconds.tolist(),
+        loss=[None if math.isnan(loss) else loss for loss in shown.loss.tolist()],
+        is_warmup=shown.is_warmup.tolist(),
+        every=every,
+        measured=found.select(~found.is_warmup),
     )
-    every = max(1, -(-len(rows) // MAX_POINTS))
-    number, ended_ms, seconds, loss, is_warmup = (
-        (list(column) for column in zip(*rows[::every], strict=True)) if rows else ([], [], [], [], [])
-    )
-    return StepColumns(number, ended_ms, seconds, loss, is_warmup, every)

@@ -6,18 +6,16 @@ Everything is read and judged before anything is written. The same file again ch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
 
-from django.db import transaction
-from django.db.models import Max
-
-from fleet.models import Host, Origin
 from telemetry.importers.rows import Faults, FileUnusable, cells_of, time_ms
 from telemetry.importers.vocabulary import HOSTS, TIMES, ValueUnreadable
 from telemetry.wire import HOST_NAME
-from training.models import Run, Step, StepKind
+from training import recorded_run
+from training.models import Run
+from training.recorded_run import UNNUMBERED, Step
+from training.step_columns import StepKind
 from training.wire import MAX_STEP_SECONDS
 
 _PHASE = ("phase_", "_seconds")
@@ -26,8 +24,6 @@ _WHOLE = ("step", "rank")
 _KINDS = {"train": StepKind.TRAIN, "train_loss": StepKind.TRAIN, "training": StepKind.TRAIN, "validation": StepKind.VALIDATION,
           "val": StepKind.VALIDATION, "val_loss": StepKind.VALIDATION, "eval": StepKind.VALIDATION}  # fmt: skip
 _ABSENT = {"", "n/a", "[n/a]", "nan", "none", "null"}
-_BULK = 5_000
-_UNNUMBERED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,7 @@ def import_files(
             shown = "; ".join(report.faults.shown[:3])
             raise FileUnusable(f"{path}: no row could be used{f' ({shown})' if shown else ''}; nothing was changed")
     report.steps = len(steps)
-    _write(steps, run_name, host_name or "imported", report)
+    report.run, report.new = recorded_run.keep(steps, run_name, host_name or "imported")
     return report
 
 
@@ -173,7 +169,7 @@ def _step(said: Mapping[str, str], sources: Sequence[Source], rank: _Rank, start
               if name.startswith(_PHASE[0]) and value is not None}  # fmt: skip
     return Step(
         rank=_whole(said, "rank", 0),
-        number=_whole(said, "step", _UNNUMBERED),
+        number=_whole(said, "step", UNNUMBERED),
         kind=_kind(said.get("kind", "train")),
         ended_ms=_ended_ms(said, rank, seconds, start),
         seconds=seconds,
@@ -231,40 +227,3 @@ def _ended_ms(said: Mapping[str, str], rank: _Rank, seconds: float, start: datet
     began = start.timestamp() * 1000 if rank.ended_ms is None else rank.ended_ms
     rank.ended_ms = began + seconds * 1000
     return round(rank.ended_ms)
-
-
-@transaction.atomic
-def _write(steps: Sequence[Step], run_name: str, host_name: str, report: Report) -> None:
-    host, _ = Host.objects.get_or_create(name=host_name, defaults={"origin": Origin.IMPORTED})
-    if host.origin != Origin.IMPORTED:
-        raise FileUnusable(
-            f"host {host_name} is {host.origin}: recorded steps may not mix with it; choose another --host"
-        )
-    launch = f"recorded-{blake2b(f'{host_name}/{run_name}'.encode(), digest_size=12).hexdigest()}"
-    first = min(step.ended_ms - step.seconds * 1000 for step in steps)
-    defaults = {"host": host, "started_at": datetime.fromtimestamp(first / 1000, UTC)}
-    run, _ = Run.objects.get_or_create(name=run_name, launch=launch, defaults=defaults)
-    known = run.steps.count()
-    Step.objects.bulk_create(_numbered(run, steps), batch_size=_BULK, ignore_conflicts=True)
-    report.run, report.new = run, run.steps.count() - known
-    last = datetime.fromtimestamp(max(step.ended_ms for step in steps) / 1000, UTC)
-    Run.objects.filter(pk=run.pk).exclude(last_step_at__gte=last).update(last_step_at=last)
-
-
-def _numbered(run: Run, steps: Sequence[Step]) -> list[Step]:
-    """Return the steps with their run, and numbers for those without, counting on from what an earlier file brought.
-
-    A step without a number is known again by its rank, kind and time.
-    """
-    known = set(run.steps.values_list("rank", "kind", "ended_ms"))
-    following = {rank: last + 1 for rank, last in run.steps.values_list("rank").annotate(last=Max("number"))}
-    found = []
-    for step in steps:
-        step.run = run
-        if step.number == _UNNUMBERED:
-            if (step.rank, step.kind, step.ended_ms) in known:
-                continue
-            step.number = following.get(step.rank, 0)
-            following[step.rank] = step.number + 1
-        found.append(step)
-    return found

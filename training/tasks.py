@@ -8,7 +8,7 @@ from celery import shared_task
 from telemetry import authentic
 from telemetry.tasks import UNTIL_STORED
 from telemetry.wire import MessageInvalid
-from training import ingest, watch, wire
+from training import ingest, step_ingest, watch, wire
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 @shared_task(name=wire.STEPS_TASK, **UNTIL_STORED)
 def ingest_steps(payload: bytes) -> None:
     try:
-        ingest.ingest_steps(*authentic.admit(payload, wire.STEPS_TASK, datetime.now(UTC)))
+        step_ingest.ingest_message(*authentic.admit(payload, wire.STEPS_TASK, datetime.now(UTC)))
     except MessageInvalid as error:
         logger.warning("step timings were refused: %s", error)
 

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from fleet.models import DeviceKind
 from tests.training.reference_jobs import existing_job, ready_host
-from training.models import JobState, ReferenceJob, Run, Step
+from tests.training.stored_steps import columns, put
+from training.models import JobState, ReferenceJob, Run
 
 LAUNCH = "/reference/?view=launch"
 PARAMS = {"steps": 60, "warmup_steps": 5, "batch_size": 0, "precision": "auto", "seed": 1}
@@ -38,11 +39,17 @@ def finished(**fields):
 
 def with_steps(job, *seconds, warm_up=0):
     run = Run.objects.create(name="gpt-train", launch=f"reference-{job.pk}", host=job.host)
-    for i, step in enumerate(seconds):
-        Step.objects.create(
-            run=run, number=i + 1, ended_ms=1_700_000_000_000 + i, seconds=step, samples=8, tokens=1024, loss=5 - i / 10,
-            is_warmup=i < warm_up,
-        )  # fmt: skip
+    n_steps = len(seconds)
+    told = columns(
+        *seconds,
+        number=range(1, n_steps + 1),
+        ended_ms=[1_700_000_000_000 + i for i in range(n_steps)],
+        samples=[8] * n_steps,
+        tokens=[1024] * n_steps,
+        loss=[5 - i / 10 for i in range(n_steps)],
+        is_warmup=[i < warm_up for i in range(n_steps)],
+    )
+    put(run, told)
     ReferenceJob.objects.filter(pk=job.pk).update(run=run)
     return job
 

@@ -5,7 +5,8 @@ import pytest
 from fleet.models import AuditEntry, DeviceKind, Role
 from tests.people import script, signed_in
 from tests.training.reference_jobs import RESULT, existing_job, ready_host
-from training.models import JobState, ReferenceJob, Run, Step
+from tests.training.stored_steps import columns, put
+from training.models import JobState, ReferenceJob, Run
 
 pytestmark = pytest.mark.django_db
 
@@ -200,8 +201,7 @@ def test_steps_are_columns(api):
     host = ready_host()
     run = Run.objects.create(name="gpt-train", launch="reference-1", host=host)
     job = existing_job(host, JobState.RUNNING, run=run)
-    Step.objects.create(run=run, number=1, ended_ms=1000, seconds=0.5, loss=None, is_warmup=True)
-    Step.objects.create(run=run, number=2, ended_ms=1500, seconds=0.4, loss=3.5)
+    put(run, columns(0.5, 0.4, number=[1, 2], ended_ms=[1000, 1500], loss=[float("nan"), 3.5], is_warmup=[True, False]))
 
     _, answer = api(f"jobs/{job.pk}/steps")
 

@@ -1,5 +1,6 @@
 """What training tells Prometheus: jobs by state, newest results, and the runs that step right now."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,9 @@ from fleet.models import Device
 from telemetry.textformat import render
 from tests.telemetry.exposed import NOW, make_host
 from tests.telemetry.test_exposition import lints
+from tests.training.stored_steps import columns, enter
 from training.exposition import families
-from training.models import JobState, ReferenceJob, Run, Step
+from training.models import JobState, ReferenceJob, Run
 
 pytestmark = pytest.mark.django_db
 
@@ -37,11 +39,10 @@ def make_job(device: Device, state: JobState, **fields: object) -> ReferenceJob:
 
 def make_run(device: Device, *, seconds_ago: float = 1) -> Run:
     """Return a run of four steps, the first of them warm-up."""
-    seen = NOW - timedelta(seconds=seconds_ago)
-    run = Run.objects.create(name="llm", launch="l1", host=device.host, device=device, last_step_at=seen)
-    for number, seconds in enumerate([30.0, 0.2, 0.3, 0.25]):
-        Step.objects.create(run=run, number=number, ended_ms=number, seconds=seconds, samples=8, is_warmup=number == 0)
-    return run
+    seen_ms = (NOW - timedelta(seconds=seconds_ago)).timestamp() * 1000
+    told = columns(30.0, 0.2, 0.3, 0.25, samples=[8] * 4, is_warmup=[True, False, False, False])
+    told = replace(told, ended_ms=told.ended_ms - told.ended_ms[-1] + seen_ms)
+    return enter(device.host, told, newest_sequence=5, process="p0")
 
 
 def expose(device: Device) -> str:
@@ -85,6 +86,18 @@ def test_a_run_sorts_its_step_times_into_buckets(device: Device) -> None:
     assert values(expose(device), "stepwatt_training_step_seconds_sum") == {"": 0.75}
 
 
+def test_frames_that_never_came_are_counted(device: Device) -> None:
+    make_run(device)
+    assert values(expose(device), "stepwatt_training_lost_datagrams_total", "launch") == {"l1": 2}
+
+
+def test_the_ranks_of_a_run_are_one_series(device: Device) -> None:
+    make_run(device)
+    enter(device.host, columns(0.2, samples=[8], first_ms=NOW.timestamp() * 1000), rank=1, process="p1")
+    assert values(expose(device), "stepwatt_training_samples_total", "run") == {"llm": 32}
+    assert "rank=" not in expose(device)
+
+
 def test_a_run_that_no_longer_steps_leaves(device: Device) -> None:
     make_run(device, seconds_ago=301)
     assert expose(device) == ""
@@ -94,7 +107,7 @@ def test_both_parsers_and_promtool_accept_it(device: Device) -> None:
     make_run(device)
     make_job(device, JobState.DONE, result={"samples_per_second": 1.5}, energy={"samples_per_joule": 0.5})
     found = list(read_openmetrics(render(families([device.host], NOW), openmetrics=True)))
-    assert [family.type for family in found] == ["gauge", "gauge", "gauge", "counter", "histogram"]
+    assert [family.type for family in found] == ["gauge", "gauge", "gauge", "counter", "counter", "histogram"]
     assert lints(expose(device)) == set()
 
 

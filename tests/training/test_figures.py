@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from training import step_columns
 from training.figures import step_arrays, step_times
 from training.models import ReferenceJob
-from training.queries import StepColumns
+from training.queries import JobSteps
 
 START = 1_700_000_000_000
 JOB = ReferenceJob(created_at=datetime.fromtimestamp(START / 1000, UTC))
@@ -18,7 +19,8 @@ def columns(*seconds, warm_up=0):
         at += round(step * 1000)
         ended.append(at)
     is_warmup = [i < warm_up for i in range(len(seconds))]
-    return StepColumns(list(range(1, len(seconds) + 1)), ended, list(seconds), [None] * len(seconds), is_warmup)
+    numbers = list(range(1, len(seconds) + 1))
+    return JobSteps(numbers, ended, list(seconds), [None] * len(seconds), is_warmup, 1, step_columns.empty())
 
 
 def test_the_figure_has_a_trace_for_each_array():

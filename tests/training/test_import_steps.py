@@ -4,12 +4,15 @@ import io
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 from django.core.management import CommandError, call_command
 
 from fleet.models import Host, Origin
 from tests.factories import make_host
-from training.models import Run, Step, StepKind
+from training.models import Run, StepChunk
+from training.step_columns import StepKind
+from training.step_store import read
 
 DATA = Path(__file__).parent.parent / "data"
 MLPERF = DATA / "mlperf_gpt3_64xh100" / "step_times.csv"
@@ -24,6 +27,10 @@ def run(*arguments):
     return out.getvalue(), err.getvalue()
 
 
+def stored():
+    return read.steps(Run.objects.get())
+
+
 def write(tmp_path, text):
     path = tmp_path / "steps.csv"
     path.write_text(text)
@@ -34,19 +41,29 @@ def test_the_recorded_steps_of_gpt_3_come_in_whole():
     told, _ = run(MLPERF, "--run", "gpt3-175b", "--host", "mlperf", "--column", "tokens_done=tokens:cumulative")
 
     assert told.startswith("360 steps of run gpt3-175b, 360 new; 0 bad rows")
-    train = Step.objects.filter(kind=StepKind.TRAIN).order_by("ended_ms")
-    assert (train.count(), Step.objects.filter(kind=StepKind.VALIDATION).count()) == (288, 72)
-    assert (train[1].seconds, train[1].tokens) == (10.365957260131836, 4_194_304)
-    assert train[0].tokens is None  # how far the count had come before the log began is not known
+    train, validation = (stored().of_kind(kind) for kind in (StepKind.TRAIN, StepKind.VALIDATION))
+    assert (len(train), len(validation)) == (288, 72)
+    assert (train.seconds[1], train.tokens[1]) == (10.365957260131836, 4_194_304)
+    assert np.isnan(train.tokens[0])  # how far the count had come before the log began is not known
     assert Run.objects.get().host.origin == Origin.IMPORTED
+
+
+def test_an_imported_run_tells_its_rank_and_is_over():
+    run(MLPERF, "--run", "gpt3-175b", "--host", "mlperf", "--column", "tokens_done=tokens:cumulative")
+
+    found = Run.objects.get()
+    (rank,) = found.ranks.all()
+    assert (rank.rank, rank.host.name, rank.n_steps, rank.n_lost) == (0, "mlperf", 288, 0)
+    assert not found.is_running(found.last_step_at)
+    assert found.started_at.timestamp() * 1000 == pytest.approx(stored().began_ms.min(), abs=1)
 
 
 def test_the_same_file_again_changes_nothing():
     run(MLPERF, "--run", "gpt3-175b")
-    before = list(Step.objects.order_by("pk").values())
+    before = list(StepChunk.objects.order_by("pk").values())
     told, _ = run(MLPERF, "--run", "gpt3-175b")
     assert "none new" in told
-    assert list(Step.objects.order_by("pk").values()) == before
+    assert list(StepChunk.objects.order_by("pk").values()) == before
 
 
 def test_a_log_of_running_times_gets_its_times_from_the_durations():
@@ -54,9 +71,9 @@ def test_a_log_of_running_times_gets_its_times_from_the_durations():
     arguments = [word for column in columns for word in ("--column", column)]
     told, _ = run(NANOGPT, "--run", "nanogpt", "--start", "2024-11-10T12:00:00Z", *arguments)
 
-    first = Step.objects.order_by("ended_ms").first()
-    assert first.seconds == pytest.approx(14.189)  # 14,600 ms less the 411 ms of the first row
-    assert first.ended_ms == round(datetime(2024, 11, 10, 12, tzinfo=UTC).timestamp() * 1000 + 14_189)
+    first = stored()
+    assert first.seconds[0] == pytest.approx(14.189)  # 14,600 ms less the 411 ms of the first row
+    assert first.ended_ms[0] == round(datetime(2024, 11, 10, 12, tzinfo=UTC).timestamp() * 1000 + 14_189)
     assert "0 bad rows" not in told  # its timer begins anew after the warm-up
 
 
@@ -66,16 +83,16 @@ def test_phases_ranks_and_samples_are_kept(tmp_path):
         "--run",
         "r",
     )
-    step = Step.objects.get()
-    assert (step.rank, step.number, step.samples, step.phases) == (1, 7, 512, {"data": 0.5})
+    steps = stored()
+    assert [steps.rank, steps.number, steps.samples, steps.phases["data"]] == [[1], [7], [512], [0.5]]
+    assert set(steps.phases) == {"data"}
 
 
 def test_a_second_file_of_the_run_goes_on_where_the_first_ended(tmp_path):
     run(write(tmp_path, "time_ms,seconds\n1715960307000,2\n1715960309000,2\n"), "--run", "r")
     run(write(tmp_path, "time_ms,seconds\n1715960309000,2\n1715960311000,2\n"), "--run", "r")
-    assert list(Step.objects.values_list("number", "ended_ms").order_by("number")) == [
-        (0, 1715960307000), (1, 1715960309000), (2, 1715960311000)
-    ]  # fmt: skip
+    assert stored().number.tolist() == [0, 1, 2]
+    assert stored().ended_ms.tolist() == [1715960307000, 1715960309000, 1715960311000]
 
 
 def test_the_host_may_stand_in_the_file(tmp_path):

@@ -20,9 +20,10 @@ from telemetry.simulation.fleet import Shape
 from telemetry.wire import INGEST_TASK
 from tests.factories import make_host
 from tests.soak.load import digest_of
-from training.ingest import ingest_steps
-from training.models import Run, Step
+from training.models import Run
 from training.simulation import NameTaken, Simulation, enrol, report
+from training.step_ingest import ingest_message
+from training.step_store import read
 from training.wire import STEPS_TASK
 
 pytestmark = pytest.mark.django_db
@@ -59,7 +60,7 @@ def live(shape, *, prepare=lambda simulation: None, **options):
     for task, payload in line.sent:
         now = datetime.now(UTC)
         host, body = authentic.admit(payload, task, now)
-        ingest(host, body, now) if task == INGEST_TASK else ingest_steps(host, body)
+        ingest(host, body, now) if task == INGEST_TASK else ingest_message(host, body)
     return simulation, line.sent
 
 
@@ -155,13 +156,13 @@ def test_runs_span_hosts_and_their_steps_end_before_now():
     live(Shape(6, 2), span=300, speed=10_000)
 
     run = Run.objects.get(name="llm-70b-pretrain")
-    steps = Step.objects.filter(run=run)
-    assert set(steps.values_list("rank", flat=True)) == {0, 1, 2, 3}
-    assert steps.latest("ended_ms").ended_ms <= time.time() * 1000
+    steps = read.steps(run)
+    assert set(steps.rank.tolist()) == {0, 1, 2, 3}
+    assert steps.ended_ms[-1] <= time.time() * 1000
     assert Run.objects.count() == 3
-    first = steps.filter(number=5)
-    assert first.get(rank=3).seconds > 1.1 * first.get(rank=0).seconds  # the worn GPU
-    assert sum(first.values_list("samples", flat=True)) == 2048
+    sixth = steps.select(steps.number == 5)
+    assert sixth.of_rank(3).seconds > 1.1 * sixth.of_rank(0).seconds  # the worn GPU
+    assert sixth.samples.sum() == 2048
 
 
 def test_the_same_seed_sends_the_same_readings():

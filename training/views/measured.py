@@ -9,11 +9,12 @@ from datetime import datetime
 from math import ceil
 from statistics import median
 
-from django.db.models import Sum
+import numpy as np
 
 from telemetry import queries as telemetry_queries
-from training.models import JobState, ReferenceJob, Step
-from training.queries import StepColumns
+from training.models import JobState, ReferenceJob
+from training.queries import JobSteps
+from training.step_columns import Floats
 from training.workloads import WORKLOADS
 
 _STILL_TO_COME = "the last samples of the measured window are still arriving"
@@ -47,9 +48,9 @@ class Speed:
     loss_end: float | None = None
 
 
-def figures(job: ReferenceJob, steps: StepColumns, now: datetime) -> list[Figure]:
+def figures(job: ReferenceJob, steps: JobSteps, now: datetime) -> list[Figure]:
     """Return the six tiles of the job page."""
-    speed = _final_speed(job) if job.state == JobState.DONE else running_speed(job, steps)
+    speed = _final_speed(job) if job.state == JobState.DONE else running_speed(steps)
     no_step = _NO_RESULT if job.is_final else _NO_STEP_YET
     achieved = _number(job.result.get("achieved_flops_per_second"))
     samples, tokens = speed.samples_per_second, speed.tokens_per_second
@@ -64,16 +65,16 @@ def figures(job: ReferenceJob, steps: StepColumns, now: datetime) -> list[Figure
     ]
 
 
-def running_speed(job: ReferenceJob, steps: StepColumns) -> Speed:
+def running_speed(steps: JobSteps) -> Speed:
     """Return the rates so far: samples over the sum of the step times that have arrived, warm-up left out."""
-    measured = sorted(seconds for seconds, warm in zip(steps.seconds, steps.is_warmup, strict=True) if not warm)
+    measured = sorted(steps.measured.seconds.tolist())
     losses = [loss for loss in steps.loss if loss is not None]
     start, end = (losses[0], losses[-1]) if losses else (None, None)
     if not measured:
         return Speed(loss_start=start, loss_end=end)
     return Speed(
-        samples_per_second=_rate(job, "samples"),
-        tokens_per_second=_rate(job, "tokens"),
+        samples_per_second=_rate(steps.measured.samples, steps.measured.seconds),
+        tokens_per_second=_rate(steps.measured.tokens, steps.measured.seconds),
         median_seconds=median(measured),
         p95_seconds=measured[ceil(0.95 * len(measured)) - 1],
         loss_start=start,
@@ -110,10 +111,10 @@ def _final_speed(job: ReferenceJob) -> Speed:
     )
 
 
-def _rate(job: ReferenceJob, counted: str) -> float | None:
-    steps = Step.objects.filter(run__reference_job=job, rank=0, is_warmup=False, **{f"{counted}__isnull": False})
-    sums = steps.aggregate(n=Sum(counted), seconds=Sum("seconds"))
-    return None if sums["n"] is None else float(sums["n"] / sums["seconds"])
+def _rate(counted: Floats, seconds: Floats) -> float | None:
+    """Return what the steps that tell of it count a second."""
+    told = ~np.isnan(counted)
+    return float(counted[told].sum() / seconds[told].sum()) if told.any() else None
 
 
 def _power(job: ReferenceJob, now: datetime) -> Figure:

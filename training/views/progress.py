@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
-from training.queries import StepColumns
+from training.queries import JobSteps
 
 STAGES = ("queued", "build", "warm up", "measure", "finish")
 _HEADLINES = {
@@ -59,7 +59,7 @@ def percent(step: int, total_steps: int) -> int | None:
     return min(100, step * 100 // total_steps) if total_steps else None
 
 
-def progress(job: ReferenceJob, steps: StepColumns) -> Progress:
+def progress(job: ReferenceJob, steps: JobSteps) -> Progress:
     """Return how far the job is, by its newest report and by the steps that have arrived, whichever is further."""
     step = max(job.step, steps.number[-1] if steps.number else 0)
     total = job.total_steps or sum(job.params.get(name, 0) for name in ("warmup_steps", "steps"))
@@ -94,7 +94,7 @@ def _reason(job: ReferenceJob) -> str:
     return f"The order is on its way: {job.host.name} has not taken it yet."
 
 
-def _seconds_left(job: ReferenceJob, steps: StepColumns, steps_left: int) -> float | None:
+def _seconds_left(job: ReferenceJob, steps: JobSteps, steps_left: int) -> float | None:
     """Return the steps that are left times the median of the latest; the measured ones where there are any."""
     if job.state not in ACTIVE_STATES or not steps.seconds:
         return None

@@ -1,57 +1,10 @@
-"""Training runs with their step timings, and reference jobs."""
+"""Reference jobs: one workload on one host each, asked for by a person or a script."""
 
 from django.db import models
 from django.utils import timezone
 
 from fleet.models import Device, Host
-
-
-class Run(models.Model):
-    """One launch of a training loop, recognised by the name and launch id that its steps carry."""
-
-    name = models.CharField(max_length=200)
-    launch = models.CharField(max_length=64, help_text="Chosen by the client; the same for all ranks of a launch.")
-    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="runs")
-    device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    started_at = models.DateTimeField(default=timezone.now)
-    last_step_at = models.DateTimeField(null=True, blank=True, db_index=True)
-
-    class Meta:
-        ordering = ["-started_at"]
-        constraints = [models.UniqueConstraint(fields=["name", "launch"], name="run_once_a_launch")]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class StepKind(models.TextChoices):
-    TRAIN = "train", "train"
-    VALIDATION = "validation", "validation"
-
-
-class Step(models.Model):
-    """One step of one rank. `ended_ms` is UTC; `seconds` was taken on the loop's own monotonic clock.
-
-    `phases` is {name: seconds}, where the loop told its phases.
-    """
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps")
-    rank = models.PositiveIntegerField(default=0)
-    number = models.PositiveBigIntegerField()
-    ended_ms = models.BigIntegerField()
-    seconds = models.FloatField()
-    samples = models.FloatField(null=True)
-    tokens = models.FloatField(null=True)
-    loss = models.FloatField(null=True)
-    is_warmup = models.BooleanField(default=False)
-    kind = models.CharField(max_length=10, choices=StepKind.choices, default=StepKind.TRAIN)
-    phases = models.JSONField(default=dict)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["run", "rank", "kind", "number"], name="step_once")]
-
-    def __str__(self) -> str:
-        return f"{self.run_id} rank {self.rank} step {self.number}"
+from training.models.runs import Run
 
 
 class JobState(models.TextChoices):

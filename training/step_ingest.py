@@ -1,0 +1,100 @@
+"""From what hosts tell of their training loops to runs and stored steps. No HTTP, no Celery.
+
+A message of the release before (`ingest_message`) may come again: steps that are there are passed over.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from django.db import transaction
+from django.db.models import QuerySet
+
+from fleet.models import Host
+from telemetry.wire import MessageInvalid
+from training import run_book, step_columns, wire
+from training.models import ReferenceJob, Run
+from training.run_book import RunKey, Teller, Told
+from training.step_columns import StepColumns, StepKind
+from training.step_store import read
+from training.wire import StepTiming
+
+logger = logging.getLogger(__name__)
+
+_REFERENCE_LAUNCH = re.compile(re.escape(wire.REFERENCE_PREFIX) + r"(\d{1,18})-([A-Za-z0-9]{1,32})")
+
+
+def ingest_message(host: Host, body: bytes) -> int:
+    """Store the steps of a message that `host` sent; returns how many. Those that cannot be used are logged.
+
+    Raises MessageInvalid.
+    """
+    host_name, timings, refused = wire.unpack_steps(body)
+    if host_name != host.name:
+        raise MessageInvalid(f"host: {host.name} sent a message that names {host_name}")
+    told = []
+    for (run, launch, rank), steps in _by_rank(timings).items():
+        devices = tuple(filter(None, [steps[0].device_uuid]))
+        told.append(Told(host, Teller(run, launch, rank, devices=devices), _columns(steps)))
+    with transaction.atomic():
+        n_stored = _enter([_unknown(each) for each in told], refused)
+    if refused:
+        logger.warning("%d step timings from %s were left out: %s", len(refused), host_name, refused[0])
+    return n_stored
+
+
+def _enter(told: Iterable[Told], refused: list[str]) -> int:
+    """Store what may be stored, and join reference jobs with their runs; returns the number of steps."""
+    allowed: list[Told] = []
+    jobs: dict[RunKey, QuerySet[ReferenceJob]] = {}
+    for each in told:
+        try:
+            if each.teller.launch.startswith(wire.REFERENCE_PREFIX):
+                jobs[each.teller.key] = _reference_job(each.host, each.teller.launch)
+        except MessageInvalid as error:
+            refused += [str(error)] * len(each.steps)
+        else:
+            allowed += [each] if len(each.steps) else []
+    runs = run_book.enter(allowed) if allowed else {}
+    for key, job in jobs.items():
+        if key in runs:
+            job.filter(run=None).update(run=runs[key])
+    return sum(len(each.steps) for each in allowed)
+
+
+def _reference_job(host: Host, launch: str) -> QuerySet[ReferenceJob]:
+    """Return the job, which is its host's alone. Raises MessageInvalid."""
+    found = _REFERENCE_LAUNCH.fullmatch(launch)
+    if found:
+        jobs = ReferenceJob.objects.filter(pk=int(found[1]), launch=found[2], host=host)
+        if jobs.exists():
+            return jobs
+    raise MessageInvalid(f"launch: {host.name} was given no reference job whose steps are {launch!r}")
+
+
+def _by_rank(timings: Sequence[StepTiming]) -> Mapping[tuple[str, str, int], list[StepTiming]]:
+    found: dict[tuple[str, str, int], list[StepTiming]] = {}
+    for each in timings:
+        found.setdefault((each.run, each.launch, each.rank), []).append(each)
+    return found
+
+
+def _columns(timings: Sequence[StepTiming]) -> StepColumns:
+    names = ("rank", "number", "ended_ms", "seconds", "samples", "tokens", "loss", "is_warmup")
+    return step_columns.of_arrays(
+        {name: np.array([getattr(each, name) for each in timings], step_columns.DTYPES[name]) for name in names}
+    )
+
+
+def _unknown(told: Told) -> Told:
+    """Return the steps that the run has not, each number once."""
+    teller, steps = told.teller, told.steps
+    run = Run.objects.filter(name=teller.run, launch=teller.launch, user="").first()
+    _, firsts = np.unique(steps.number, return_index=True)
+    new = np.zeros(len(steps), np.bool_)
+    new[firsts] = True
+    if run is not None:
+        there = read.steps(run, ranks=[teller.rank], columns=("number", "kind")).of_kind(StepKind.TRAIN)
+        new &= ~np.isin(steps.number, there.number)
+    return Told(told.host, teller, steps.select(new))
