@@ -1,0 +1,249 @@
+"""The figures of a run over a window: its steps, the energy of its own devices in the same time, and what these could do at most.
+
+Asked by pages and API. All figures are of one window, `counted`: what was asked for, less what lies outside of the run's life.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from fleet.models import Device
+from telemetry import trends
+from telemetry.accounts import Rates
+from telemetry.store import latest
+from training import decoder_flops, goodput, step_statistics
+from training.decoder_flops import ShapeIncomplete
+from training.figure import Figure, ratio
+from training.flops import Flops
+from training.goodput import Goodput
+from training.intervals import Intervals
+from training.mfu import Mfu, RunDevice, mfu
+from training.models import Run
+from training.ofu import METHOD, PipeSeries, ofu
+from training.run_energy import RunEnergy, energy
+from training.run_members import Members, members
+from training.step_columns import StepColumns, StepKind
+from training.step_statistics import Phases, Rate, StepTimes
+from training.step_store import read
+
+_COLUMNS = ("number", "seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
+_OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
+_OFU_POINTS = 400
+_ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is
+_REACH_STEPS, _REACH_LEAST_MS = 4.0, 60_000  # beyond the end: a step that ends then lies in the window in part
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigures:
+    """All of one window, `counted_ms`, in UTC milliseconds; None where the run has no step in it.
+
+    `steps` are those that ended in it. Rates are N/Δt over it; `…_in_steps` are over the time of training steps alone.
+    `flops_per_sample` is None where a sample's FLOPs are not known; the denominator stands in `mfu_detail`.
+    """
+
+    counted_ms: tuple[int, int] | None
+    n_steps: float
+    steps: StepColumns
+    step_times: StepTimes
+    phases: Phases
+    goodput: Goodput
+    samples_per_second: Figure
+    tokens_per_second: Figure
+    mfu: Figure
+    mfu_in_steps: Figure
+    mfu_detail: Mfu
+    ofu: Figure
+    energy: RunEnergy | None
+    joules: Figure
+    joules_per_step: Figure
+    joules_per_token: Figure
+    samples_per_joule: Figure
+    tokens_per_joule: Figure
+    cost: Figure
+    grams_co2: Figure
+    flops_per_sample: float | None
+    n_lost: int
+
+
+def figures(
+    run: Run, start_ms: int, end_ms: int, *, now: datetime, who: Members | None = None, rates: Rates | None = None
+) -> RunFigures:
+    """Return the figures of start ≤ time < end; `now` bounds the life of a run that is still running."""
+    who = who or members(run)
+    life = _life(run, now)
+    counted = max(start_ms, life[0]), min(end_ms, life[1])
+    reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
+    steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS)
+    spent = goodput.goodput(steps, start_ms, end_ms, life, _attempts_from(run, steps))
+    if counted[0] >= counted[1]:
+        return _figures(run, who, None, steps.between(start_ms, end_ms), steps, spent, rates)
+    return _figures(run, who, counted, steps.between(start_ms, end_ms), steps, spent, rates)
+
+
+def _life(run: Run, now: datetime) -> tuple[int, int]:
+    """Return when its first step began and its last one ended; now, while it runs."""
+    last = now if run.is_running(now) else run.last_step_at or run.started_at
+    return int(run.started_at.timestamp() * 1000), -int(-last.timestamp() * 1000 // 1)
+
+
+def _longest_ms(who: Members) -> float:
+    """Return the mean step time of the slowest rank."""
+    return max((1000 * rank.seconds / rank.n_steps for rank in who.ranks if rank.n_steps), default=0.0)
+
+
+def _attempts_from(run: Run, steps: StepColumns) -> Mapping[int, int] | None:
+    """Return the first number of each attempt over the whole run: a later start tells which work was lost."""
+    if not run.restarts:
+        return None
+    return goodput.first_numbers(read.steps(run, columns=("number", "kind", "attempt")))
+
+
+def _figures(
+    run: Run, who: Members, counted: tuple[int, int] | None, inside: StepColumns, steps: StepColumns, spent: Goodput,
+    rates: Rates | None,
+) -> RunFigures:  # fmt: skip
+    window = counted or (0, 0)
+    in_steps = _seconds_in_steps(steps, *window)
+    n_steps = _n_steps(steps, *window)
+    samples, tokens = (step_statistics.rate(steps, name, *window, in_steps) for name in ("samples", "tokens"))
+    flops, why, is_by_token = _flops(run.description, samples, tokens)
+    of_unit = tokens if is_by_token else samples
+    devices = _devices(who)
+    dtype = str(run.description.get("dtype") or "")
+    found, found_in_steps = (
+        mfu(flops, rate, devices, dtype, why) for rate in (of_unit.per_second, of_unit.per_step_second)
+    )
+    drawn = energy(run, who, *window, rates) if counted else None
+    per_sample = None if flops is None else _per_sample(run.description, flops, is_by_token)
+    return RunFigures(
+        counted_ms=counted,
+        n_steps=n_steps,
+        steps=inside,
+        step_times=step_statistics.step_times(step_statistics.global_steps(inside)),
+        phases=step_statistics.phases(inside),
+        goodput=spent,
+        samples_per_second=_rate(samples, "samples_per_second"),
+        tokens_per_second=_rate(tokens, "tokens_per_second"),
+        mfu=_mfu(found),
+        mfu_in_steps=_mfu(found_in_steps),
+        mfu_detail=found,
+        ofu=_ofu(who.devices, counted),
+        energy=drawn,
+        flops_per_sample=per_sample,
+        n_lost=who.n_lost,
+        **_of_energy(drawn, n_steps, samples, tokens),
+    )
+
+
+def _seconds_in_steps(steps: StepColumns, start_ms: int, end_ms: int) -> float:
+    train = steps.of_kind(StepKind.TRAIN)
+    return Intervals.of(train.began_ms, train.ended_ms).within(start_ms, end_ms).length / 1000
+
+
+def _n_steps(steps: StepColumns, start_ms: int, end_ms: int) -> float:
+    """Return how many global training steps lie in the window, those at its edges in part."""
+    train = steps.of_kind(StepKind.TRAIN)
+    share = step_statistics.share_inside(train, start_ms, end_ms)
+    inside = share > 0
+    keys = np.stack([train.attempt[inside].astype(np.int64), train.number[inside]])
+    _, place, n_ranks = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
+    return float((share[inside] / n_ranks[place.ravel()]).sum())
+
+
+def _flops(told: Mapping[str, Any], samples: Rate, tokens: Rate) -> tuple[Flops | None, str, bool]:
+    """Return the FLOPs of a sample as the loop gives them, else of a token by formula (True); None with the reason."""
+    given = told.get("flops_per_sample")
+    if isinstance(given, int | float) and given > 0:
+        return Flops(int(given), "FLOPs of a sample as the loop gives them"), "", False
+    model = told.get("model")
+    if not isinstance(model, Mapping):
+        return None, "the loop tells neither flops_per_sample nor its model's shape", False
+    try:
+        of_token = decoder_flops.flops_per_token(model)
+    except ShapeIncomplete as error:
+        return None, str(error), False
+    if tokens.amount is None and samples.amount is not None and (per_sample := _number(told, "tokens_per_sample")):
+        return (
+            Flops(int(of_token.count * per_sample), f"{of_token.method}; times {per_sample:g} tokens a sample"),
+            "",
+            False,
+        )
+    return of_token, "", True
+
+
+def _per_sample(told: Mapping[str, Any], flops: Flops, is_by_token: bool) -> float | None:
+    if not is_by_token:
+        return float(flops.count)
+    per_sample = _number(told, "tokens_per_sample")
+    return None if per_sample is None else flops.count * per_sample
+
+
+def _number(told: Mapping[str, Any], name: str) -> float | None:
+    value = told.get(name)
+    return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def _devices(who: Members) -> list[RunDevice]:
+    newest = latest.of_hosts(who.hosts)
+    found = []
+    for device in who.devices:
+        of_host = newest.get(device.host_id)
+        known = of_host.devices.get(device.uuid) if of_host else None
+        memory = known.values.get("memory_total_bytes") if known else None
+        found.append(RunDevice(device.uuid, device.model, memory, device.profile))
+    return found
+
+
+def _rate(found: Rate, unit: str) -> Figure:
+    parts = {} if found.amount is None else {"amount": found.amount, "seconds": found.seconds}
+    why = "" if found.per_second is not None else found.reason
+    return Figure(found.per_second, unit, why, found.reason if found.per_second is not None else "", parts)
+
+
+def _mfu(found: Mfu) -> Figure:
+    parts = {
+        "achieved FLOP/s": found.achieved_flops_per_second,
+        "peak FLOP/s": found.denominator.flops_per_second,
+    }
+    known = {name: value for name, value in parts.items() if value is not None}
+    return Figure(found.ratio, "ratio", found.reason, "; ".join(found.doubts), known)
+
+
+def _ofu(devices: Sequence[Device], counted: tuple[int, int] | None) -> Figure:
+    if counted is None or not devices:
+        return Figure(None, "ratio", "the devices of the run are not known" if counted else "no step in this window")
+    block = trends.device_series(devices, _OFU, *counted, _OFU_POINTS)
+    found = ofu([PipeSeries(*(block.of(device.uuid, name).mean for name in _OFU)) for device in devices])
+    part = "" if found.n_devices == found.of_devices else f"; of {found.n_devices} of {found.of_devices} devices"
+    return Figure(found.ratio, "ratio", found.reason, METHOD + part if found.ratio is not None else "")
+
+
+def _of_energy(drawn: RunEnergy | None, n_steps: float, samples: Rate, tokens: Rate) -> dict[str, Figure]:
+    account = drawn.account if drawn else None
+    joules = account.joules if account else None
+    why = drawn.why if drawn else "no step in this window"
+    words = drawn.words if drawn else ""
+
+    covered = account.covered_share if account else None
+    short = (
+        ""
+        if why or covered is None or covered >= _ENOUGH
+        else f"its energy is known for {covered:.0%} of the time only"
+    )
+
+    def of(above: float | None, below: float | None, unit: str, reason: str) -> Figure:
+        return ratio(above, below, unit, why or reason, words) if not short else Figure(None, unit, short)
+
+    none = {"cost": "no price is set (STEPWATT_PRICE_PER_KWH)", "co2": "no figure is set (STEPWATT_GRAMS_CO2_PER_KWH)"}
+    return {
+        "joules": Figure(joules, "joules", why, words),
+        "joules_per_step": of(joules, n_steps, "joules", "no training step in this window"),
+        "joules_per_token": of(joules, tokens.amount, "joules", tokens.reason),
+        "samples_per_joule": of(samples.amount, joules, "samples_per_joule", samples.reason),
+        "tokens_per_joule": of(tokens.amount, joules, "tokens_per_joule", tokens.reason),
+        "cost": Figure(account.cost if account else None, "currency", why or none["cost"], words),
+        "grams_co2": Figure(account.grams_co2 if account else None, "grams", why or none["co2"], words),
+    }
