@@ -35,6 +35,7 @@ _AGENT_FILES = (
     "training/__init__.py",
     "training/flops.py",
     "training/host",
+    "training/params.py",
     "training/reference",
     "training/wire.py",
     "training/workloads.py",

@@ -16,7 +16,8 @@ from fleet.audit import Actor
 from fleet.models import Device, Host, Origin
 from training import orders
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
-from training.workloads import ParamsInvalid, validate
+from training.params import ParamsInvalid
+from training.workloads import validate
 
 ORDER_LIFETIME = timedelta(minutes=10)  # an offline host may come back and still start the job within this
 

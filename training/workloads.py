@@ -6,67 +6,35 @@ job's interpreter too, so nothing outside the standard library.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from training.params import Param, ParamsInvalid, common
 
-class ParamsInvalid(ValueError):
-    """A workload or a parameter cannot be used; `field` names which, the message says what is expected."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
-
-
-@dataclass(frozen=True, slots=True)
-class Param:
-    """One parameter of a workload: an integer within bounds, or one of some words."""
-
-    name: str
-    label: str
-    kind: Literal["integer", "choice"]
-    default: int | str
-    help: str
-    minimum: int = 0
-    maximum: int = 0
-    choices: tuple[str, ...] = ()
-
-    def check(self, value: object) -> int | str:
-        """Return the value. Raises ParamsInvalid where it is of the wrong type or out of bounds."""
-        if self.kind == "choice":
-            if not isinstance(value, str) or value not in self.choices:
-                raise ParamsInvalid(self.name, f"{value!r} is not one of {', '.join(self.choices)}")
-            return value
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ParamsInvalid(self.name, f"{value!r} is not a whole number")
-        if not self.minimum <= value <= self.maximum:
-            raise ParamsInvalid(self.name, f"{value} is not between {self.minimum} and {self.maximum}")
-        return value
-
-    def read(self, text: str) -> int | str:
-        """Return the value that a person typed, checked. Raises ParamsInvalid."""
-        if self.kind == "integer":
-            try:
-                return self.check(int(text))
-            except ValueError as error:
-                if isinstance(error, ParamsInvalid):
-                    raise
-                raise ParamsInvalid(self.name, f"{text!r} is not a whole number") from None
-        return self.check(text)
+TRAINING_FLOPS = "3 × the forward pass, which is 2 × its multiply-adds counted from the layers' shapes"
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One training job. `sample_unit` is what its throughput counts; `stresses` and `about` are for people."""
+    """One job, built by `training.reference.<module>` on `framework`. `sample_unit` is what its throughput counts.
+
+    `sizes` says what runs where: large (an accelerator of 16 GB and more), small (a smaller one), cpu, and ci (anywhere,
+    when asked for). `flops` says how FLOPs are counted. A job that `is_training` must end with a lower loss than it began
+    with; the others check their results. `title`, `summary`, `stresses`, `about` and `needs` are for people.
+    """
 
     name: str
+    module: str
     title: str
     summary: str
     stresses: str
     about: str
     sample_unit: str
-    time_limit_seconds: int
+    sizes: Mapping[str, str]
+    flops: str
     params: tuple[Param, ...]
+    time_limit_seconds: int = 900
+    framework: str = "torch"
+    needs: str = "A device of kind nvidia or cpu."
+    is_training: bool = True
 
     def param(self, name: str) -> Param:
         for param in self.params:
@@ -76,88 +44,51 @@ class Workload:
         raise ParamsInvalid(name, f"{self.name} has no such parameter; it has {known}")
 
 
-def _params(steps: int, sample_unit: str) -> tuple[Param, ...]:
-    return (
-        Param(
-            "steps",
-            "Measured steps",
-            "integer",
-            steps,
-            "Optimiser steps whose time counts.",
-            minimum=5,
-            maximum=100_000,
+_ALL = (
+    Workload(
+        name="resnet-train",
+        module="resnet_train",
+        title="ResNet training",
+        summary="Image classification with convolutions: ResNet-50 on an accelerator, ResNet-20 on a CPU.",
+        stresses="Convolutions, memory bandwidth (normalisation, activations), kernel launches.",
+        about=(
+            "Trains a residual network on synthetic images that lie on the device, so that neither disk nor data "
+            "loading is measured. On an accelerator it is ResNet-50 with 224 × 224 images and 1,000 classes, on a CPU "
+            "ResNet-20 with 32 × 32 images and 10 classes. SGD with momentum, plain PyTorch."
         ),
-        Param(
-            "warmup_steps",
-            "Warm-up steps",
-            "integer",
-            5,
-            "Steps before the measurement: kernels are chosen, caches fill, clocks rise. Their time does not count.",
-            minimum=1,
-            maximum=1_000,
+        sample_unit="images",
+        sizes={
+            "large": "ResNet-50, batch 64, from 38 GB on 128",
+            "small": "ResNet-50, batch 16",
+            "cpu": "ResNet-20, batch 64",
+            "ci": "ResNet-8, batch 16",
+        },
+        flops=TRAINING_FLOPS,
+        params=common(60, "images"),
+    ),
+    Workload(
+        name="gpt-train",
+        module="gpt_train",
+        title="GPT training",
+        summary="A decoder-only transformer, its size by device: 124 M parameters from 16 GB of device memory on.",
+        stresses="Matrix multiplication (tensor cores), attention, the optimiser's memory traffic.",
+        about=(
+            "Trains a GPT of nanoGPT's shape on a synthetic token language that lies on the device. On an accelerator "
+            "of 16 GB and more it is the 124 M model with sequences of 1,024 tokens; below that, and on a CPU, a smaller "
+            "one. AdamW, plain PyTorch with its fused attention."
         ),
-        Param(
-            "batch_size",
-            "Batch size",
-            "integer",
-            0,
-            f"How many {sample_unit} a step takes; 0 chooses by the device and its memory.",
-            minimum=0,
-            maximum=4_096,
-        ),
-        Param(
-            "precision",
-            "Precision",
-            "choice",
-            "auto",
-            "auto is bf16 on an accelerator that has it, else fp32. bf16 on a CPU needs avx512_bf16 or amx_bf16.",
-            choices=("auto", "fp32", "bf16"),
-        ),
-        Param(
-            "seed",
-            "Seed",
-            "integer",
-            1,
-            "Of the weights and of the synthetic data.",
-            minimum=0,
-            maximum=2**31 - 1,
-        ),
-    )
-
-
-WORKLOADS: dict[str, Workload] = {
-    workload.name: workload
-    for workload in (
-        Workload(
-            name="resnet-train",
-            title="ResNet training",
-            summary="Image classification with convolutions: ResNet-50 on an accelerator, ResNet-20 on a CPU.",
-            stresses="Convolutions, memory bandwidth (normalisation, activations), kernel launches.",
-            about=(
-                "Trains a residual network on synthetic images that lie on the device, so that neither disk nor data "
-                "loading is measured. On an accelerator it is ResNet-50 with 224 × 224 images and 1,000 classes, on a CPU "
-                "ResNet-20 with 32 × 32 images and 10 classes. SGD with momentum, plain eager PyTorch."
-            ),
-            sample_unit="images",
-            time_limit_seconds=900,
-            params=_params(60, "images"),
-        ),
-        Workload(
-            name="gpt-train",
-            title="GPT training",
-            summary="A decoder-only transformer, its size by device: 124 M parameters from 16 GB of device memory on.",
-            stresses="Matrix multiplication (tensor cores), attention, the optimiser's memory traffic.",
-            about=(
-                "Trains a GPT of nanoGPT's shape on a synthetic token language that lies on the device. On an accelerator "
-                "of 16 GB and more it is the 124 M model with sequences of 1,024 tokens; below that, and on a CPU, a smaller "
-                "one. AdamW, plain eager PyTorch with its fused attention."
-            ),
-            sample_unit="sequences",
-            time_limit_seconds=900,
-            params=_params(40, "sequences"),
-        ),
-    )
-}
+        sample_unit="sequences",
+        sizes={
+            "large": "124 M parameters, 1,024 tokens, batch 4, from 22 GB on 8, from 38 GB on 16",
+            "small": "14 M parameters, 512 tokens, batch 16",
+            "cpu": "3.3 M parameters, 128 tokens, batch 16",
+            "ci": "0.1 M parameters, 32 tokens, batch 8",
+        },
+        flops="(6N + 12·L·H·Q·T) a token, N without position embeddings (nanoGPT)",
+        params=common(40, "sequences"),
+    ),
+)
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _ALL}
 
 
 def find(workload_name: object) -> Workload:

@@ -99,14 +99,13 @@ def test_what_is_no_plain_number_is_left_out(agent, loss):
     assert frame(agent)["loss"] is None
 
 
-def test_phases_are_measured_and_do_not_travel_yet(agent):
+def test_phases_are_measured_and_told(agent):
     with stepwatt.run("r").step() as step:
         for _ in range(2):
             with step.phase("forward"):
                 time.sleep(0.01)
 
-    assert step.phases["forward"] >= 0.02
-    assert not any("phase" in name for name in frame(agent))
+    assert frame(agent)["phases"]["forward"] >= 0.02
 
 
 def test_an_error_of_the_loop_passes_through_and_its_step_is_not_told(agent):

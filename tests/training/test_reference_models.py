@@ -1,6 +1,7 @@
 """The models are what their FLOPs were counted for."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from torch import nn
 
 from training import flops
 from training.reference.device import Device
-from training.reference.gpt import Gpt, GptTraining
-from training.reference.resnet import ResNet, ResNetTraining
+from training.reference.gpt import Gpt
+from training.reference.resnet import ResNet
+from training.workloads import WORKLOADS
 
 CPU = Device(torch.device("cpu"), "a processor", None, "fp32", 1)
 
@@ -50,11 +52,15 @@ def test_a_gpt_does_not_see_the_future():
     torch.testing.assert_close(network(tokens)[:, :-1], network(changed)[:, :-1])
 
 
-@pytest.mark.parametrize("training", [GptTraining, ResNetTraining])
-def test_the_same_seed_trains_the_same(training):
+TRAININGS = [name for name, workload in WORKLOADS.items() if workload.is_training]
+
+
+@pytest.mark.parametrize("workload", TRAININGS)
+def test_the_same_seed_trains_the_same(workload):
+    build = import_module(f"training.reference.{WORKLOADS[workload].module}").build
     losses = []
     for _ in range(2):
         torch.manual_seed(3)
-        built = training(CPU, 2, 3)
+        built = build(CPU, {"batch_size": 2, "seed": 3, "size": "ci"})
         losses.append([built.step() for _ in range(3)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -17,9 +17,10 @@ from training import queries
 from training.forms import LaunchForm, launch_form
 from training.launch import LaunchRefused, launch
 from training.models import JobState
+from training.params import ParamsInvalid
 from training.views.progress import MARKS
 from training.views.rows import rows
-from training.workloads import ParamsInvalid, find, read_texts
+from training.workloads import find, read_texts
 
 ROWS_A_PAGE = 50
 _PARTS = {"settings": "training/_settings.html", "before": "training/_before.html"}

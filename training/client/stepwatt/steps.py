@@ -81,8 +81,16 @@ class Run:
                 "tokens": tokens,
                 "loss": step.loss,
                 "is_warmup": step.is_warmup,
+                "kind": step.kind,
+                "phases": step.phases,
             }
         )
+
+    def add(self, name: str, seconds: float) -> None:
+        """Tell of something beside the steps, such as a validation or a checkpoint, that has just ended."""
+        step = Step(self, self._steps, is_warmup=False)
+        step.kind, step.samples, step.tokens = str(name), 0, 0
+        self.send(step, seconds)
 
 
 run = Run  # what a training loop calls: one signature, which editors and help() show for both names
@@ -98,8 +106,11 @@ class Step:
         self.samples: float | None = None
         self.tokens: float | None = None
         self.loss: float | None = None
+        self.kind = "train"
         self.phases: dict[str, float] = {}
         self._began = time.perf_counter()
+        self._seconds: float | None = None
+        self._is_told = False
 
     def log(self, *, loss: object = None, samples: object = None, tokens: object = None) -> None:
         """Note what the step has to tell. Plain numbers only: to read a tensor would wait for its device."""
@@ -116,16 +127,36 @@ class Step:
         finally:
             self.phases[str(name)] = self.phases.get(str(name), 0.0) + time.perf_counter() - began
 
-    def __enter__(self) -> Step:  # noqa: PYI034 — typing.Self is of Python 3.11
+    def add_phase(self, name: str, seconds: float) -> None:
+        """Add time to a part of the step, where its begin and its end lie in different calls."""
+        self.phases[str(name)] = self.phases.get(str(name), 0.0) + seconds
+
+    def begin(self) -> Step:
+        """Begin the step where no `with` can hold it; `end` ends it."""
         self._began = time.perf_counter()
         return self
+
+    def stop(self) -> None:
+        """Take the step's time, and let it wait for `end`: what is told of it may come later."""
+        if self._seconds is None:
+            self._seconds = time.perf_counter() - self._began
+
+    def end(self) -> None:
+        """Take the step's time and hand it to the agent, once."""
+        self.stop()
+        if not self._is_told:
+            self._is_told = True
+            self._run.send(self, self._seconds or 0.0)
+
+    def __enter__(self) -> Step:  # noqa: PYI034 — typing.Self is of Python 3.11
+        return self.begin()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        seconds = time.perf_counter() - self._began
+        self.stop()
         if kind is None:
-            self._run.send(self, seconds)
+            self.end()
 
 
 def number(value: object, default: float | None = None) -> float | None:
