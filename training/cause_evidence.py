@@ -4,9 +4,10 @@ Asks telemetry's read side: samples where there are any, else rollups; XIDs from
 the newest that is known. Called by run_causes.py.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -37,18 +38,19 @@ _USERS_KNOWN_MS = 60_000
 
 
 class Window(NamedTuple):
-    """The time in question; what was before it is taken from `before_ms` on."""
+    """The time in question, and what counts as before: from `before_ms` until `before_end_ms`."""
 
     before_ms: int
+    before_end_ms: int
     start_ms: int
     end_ms: int
 
     @classmethod
     def around(cls, start_ms: float, end_ms: float) -> "Window":
-        """Return the window of a step or of a slow stretch, widened so that slow readings lie in it."""
+        """Return the window of a step or a slow stretch, widened so that slow readings lie in it."""
         start, end = int(start_ms) - _PACE_MS, int(end_ms) + _PACE_MS
         before = min(max(_BEFORE_LEAST_MS, _BEFORE_TIMES * (end - start)), _BEFORE_MOST_MS)
-        return cls(start - before, start, end)
+        return cls(start - before, start, start, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class _Masks:
     def of(cls, block: Bucketed, window: Window) -> "_Masks":
         times, step_ms = np.array(block.times_ms), block.step_seconds * 1000
         during = (times + step_ms > window.start_ms) & (times < window.end_ms)
-        return cls(during, (times + step_ms <= window.start_ms) & (times >= window.before_ms))
+        return cls(during, (times + step_ms <= window.before_end_ms) & (times >= window.before_ms))
 
     def mean(self, values: Floats) -> Reading:
         return Reading(_mean(values[self.during]), _mean(values[self.before]))
@@ -195,3 +197,30 @@ def _others(
         for process in users.processes
         if process.pid not in own
     )
+
+
+def beside_others(own: Evidence, others: Sequence[Evidence]) -> Evidence:
+    """Return the evidence with the other devices' median in the same time in place of what was before.
+
+    For a device that was slow from the first: then there is no time before.
+    """
+    reasons = {bit for each in (own, *others) for bit in each.reasons or {}}
+    return replace(
+        own,
+        gauges={name: Reading(own.gauge(name).during, _median(each.gauge(name) for each in others)) for name in own.gauges},
+        growths={name: Reading(own.growth(name).during, _median(each.growth(name) for each in others)) for name in own.growths},
+        reasons=None if own.reasons is None else {
+            bit: Reading(_held(own, bit).during, _median(_held(each, bit) for each in others)) for bit in reasons
+        },
+        beside="the others",
+    )  # fmt: skip
+
+
+def _held(of: Evidence, bit: int) -> Reading:
+    """Return how long a reason held; one that nobody saw held for no time, where reasons are known at all."""
+    return (of.reasons or {}).get(bit, Reading(None if of.reasons is None else 0.0))
+
+
+def _median(readings: Iterable[Reading]) -> float | None:
+    known = [reading.during for reading in readings if reading.during is not None]
+    return median(known) if known else None

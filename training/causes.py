@@ -41,7 +41,8 @@ class Evidence:
 
     `reasons` is the share of time by clock event reason (its bit); `xids` are None where nobody could hear them, and `others`
     (programs of others on the device) where it is not known who used it. `excess_seconds` is how much longer the step took
-    than usual, `data_excess_seconds` how much longer it waited for data; None where it is not told.
+    than usual, `data_excess_seconds` how much longer it waited for data; None where it is not told. `beside` is what the second
+    values are: those before, or those of the other devices in the same time.
     """
 
     device: str = ""
@@ -52,6 +53,7 @@ class Evidence:
     others: tuple[str, ...] | None = None
     excess_seconds: float | None = None
     data_excess_seconds: float | None = None
+    beside: str = "before"
 
     def gauge(self, name: str) -> Reading:
         return self.gauges.get(name, _UNKNOWN)
@@ -117,7 +119,7 @@ def _memory_errors(seen: Evidence) -> Iterator[Cause]:
     ):
         more = seen.growth(name).more
         if more is not None and more >= 1:
-            yield Cause("ecc", words, f"{units.count(more)} more than in as long a time before", weight)
+            yield Cause("ecc", words, f"{units.count(more)} more than {seen.beside}", weight)
 
 
 def _slowed_clock(seen: Evidence) -> Iterator[Cause]:
@@ -125,7 +127,7 @@ def _slowed_clock(seen: Evidence) -> Iterator[Cause]:
         more = (seen.reasons or {}).get(bit, _UNKNOWN).more
         if more is not None and more >= _MORE_OF_THE_TIME / 2:
             (name,) = clock_events.names(bit)
-            held = _share((seen.reasons or {})[bit])
+            held = _share(seen, (seen.reasons or {})[bit])
             yield Cause(
                 "clock", f"slowed: {name}", "; ".join(filter(None, [held, *_clock(seen), *_heat(seen)])), weight
             )
@@ -137,7 +139,10 @@ def _power_cap(seen: Evidence) -> Iterator[Cause]:
         limit = seen.gauge("power_limit_watts").during
         words = "" if limit is None else f"limit {units.quantity(limit, 'watts')}"
         yield Cause(
-            "power", "slowed by the power cap", "; ".join(filter(None, [_share(reading), *_clock(seen), words])), 0.75
+            "power",
+            "slowed by the power cap",
+            "; ".join(filter(None, [_share(seen, reading), *_clock(seen), words])),
+            0.75,
         )
 
 
@@ -158,11 +163,11 @@ def _links(seen: Evidence) -> Iterator[Cause]:
     ):
         more = seen.growth(name).more
         if more is not None and more >= 1:
-            yield Cause("link", words, f"{units.count(more)} more than in as long a time before", weight)
+            yield Cause("link", words, f"{units.count(more)} more than {seen.beside}", weight)
     for name, words in (("pcie_link_width", "lanes"), ("pcie_link_generation", "generation")):
         now = seen.gauge(name)
         if now.during is not None and now.before is not None and now.during < now.before:
-            evidence = f"PCIe {words} {units.number(now.during)}, before {units.number(now.before)}"
+            evidence = f"PCIe {words} {units.number(now.during)}, {seen.beside} {units.number(now.before)}"
             yield Cause("link", "a narrower or slower PCIe link", evidence, 0.80)
 
 
@@ -174,10 +179,10 @@ def _host(seen: Evidence) -> Iterator[Cause]:
     ):
         reading = seen.gauge(name)
         if reading.more is not None and reading.more >= _PRESSURE:
-            yield Cause("host", words, f"tasks waited {_share(reading)}", weight)
+            yield Cause("host", words, f"tasks waited {_share(seen, reading)}", weight)
     busy = seen.gauge("host_cpu_utilization_ratio")
     if busy.during is not None and busy.during >= _CPU_BUSY and (busy.before or 0.0) < _CPU_BUSY - 0.1:
-        yield Cause("host", "the host's CPUs were all busy", f"busy {_share(busy)}", 0.55)
+        yield Cause("host", "the host's CPUs were all busy", f"busy {_share(seen, busy)}", 0.55)
 
 
 _LOOKS: tuple[Callable[[Evidence], Iterator[Cause]], ...] = (
@@ -194,7 +199,7 @@ def _clock(seen: Evidence) -> list[str]:
     clock = seen.gauge("sm_clock_hertz")
     if clock.during is None:
         return []
-    before = "" if clock.before is None else f", before {units.quantity(clock.before, 'hertz')}"
+    before = "" if clock.before is None else f", {seen.beside} {units.quantity(clock.before, 'hertz')}"
     return [f"SM clock {units.quantity(clock.during, 'hertz')}{before}"]
 
 
@@ -207,8 +212,8 @@ def _heat(seen: Evidence) -> list[str]:
     return found
 
 
-def _share(reading: Reading) -> str:
-    before = "" if reading.before is None else f", before {reading.before:.0%}"
+def _share(seen: Evidence, reading: Reading) -> str:
+    before = "" if reading.before is None else f", {seen.beside} {reading.before:.0%}"
     return f"{reading.during or 0.0:.0%} of the time{before}"
 
 

@@ -9,7 +9,6 @@ half of that (not one burst). That median lies DEVIATIONS standard errors from 0
 robust deviations from the levels of the other ranks, or it rose by half of LEAST against its own past.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 
@@ -44,7 +43,7 @@ class Ranks:
 
 @dataclass(frozen=True, slots=True)
 class Straggler:
-    """A verdict over the last `n_steps`. `excess` is by how much longer it computes than the median of the other ranks.
+    """A verdict over `n_steps`. `excess` is by how much longer it computes than the median of the other ranks, at their end.
 
     `excess_of_own` is the same against its own past, None where that is too short; `deviations` how many standard errors it is
     off. `wait_seconds` is what all others waited for it: the sum over steps by which it came after the last of them.
@@ -105,9 +104,10 @@ def judge(steps: StepColumns, window: int = WINDOW) -> Judgement:
     if reason:
         return Judgement((), {}, {}, reason)
     distances = distances_to_others(found.compute)
-    levels = np.nanmedian(distances[-window:], axis=0)
+    end = found.numbers.size
+    levels = _medians(distances[-window:])
     slow = stragglers_at(distances, window)[-1]
-    verdicts = [_verdict(found, distances, place, window) for place in np.flatnonzero(slow).tolist()]
+    verdicts = [_verdict(found, distances, place, end - window, end, window) for place in np.flatnonzero(slow).tolist()]
     return Judgement(
         tuple(sorted(verdicts, key=lambda each: -each.wait_seconds)),
         {int(rank): exp(level) - 1 for rank, level in zip(found.ranks, levels, strict=True) if np.isfinite(level)},
@@ -117,6 +117,31 @@ def judge(steps: StepColumns, window: int = WINDOW) -> Judgement:
             if np.isfinite(seconds)
         },
     )
+
+
+def episodes(steps: StepColumns, limit: int = 20, window: int = WINDOW) -> list[Straggler]:
+    """Return all that kept others waiting at some time in these steps, the costliest first, each from its onset to its end."""
+    found = of_ranks(steps)
+    if found.ranks.size < 2 or found.numbers.size < window:
+        return []
+    distances, stride = distances_to_others(found.compute), max(1, window // 4)
+    slow = stragglers_at(distances, window, stride)
+    ends = np.arange(found.numbers.size, window - 1, -stride)[::-1]
+    verdicts = []
+    for place in np.flatnonzero(slow.any(axis=0)).tolist():
+        known = 0
+        for first, last in _rows_of(slow[:, place]):
+            end = int(ends[last])
+            begin = max(known, _onset(distances[known : int(ends[first]), place]) + known)
+            verdicts.append(_verdict(found, distances, place, begin, end, window))
+            known = end
+    return sorted(verdicts, key=lambda each: -each.wait_seconds)[:limit]
+
+
+def _rows_of(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the first and last place of each unbroken row of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
+    return [(int(first), int(last) - 1) for first, last in edges.reshape(-1, 2)]
 
 
 def _cannot_tell(steps: StepColumns, found: Ranks, window: int) -> str:
@@ -181,25 +206,26 @@ def _past_level(before: Floats, window: int) -> float | None:
     return float(np.median(known)) if known.size >= window else None
 
 
-def _verdict(found: Ranks, distances: Floats, place: int, window: int) -> Straggler:
-    own, compute = distances[-window:, place], found.compute[-window:]
+def _verdict(found: Ranks, distances: Floats, place: int, begin: int, end: int, window: int) -> Straggler:
+    """Return the verdict on the steps from `begin` to `end`, whose last `window` say how slow it is."""
+    last = slice(max(end - window, 0), end)
+    own, compute = distances[last, place], found.compute[begin:end]
     level = float(np.nanmedian(own))
-    past = _past_level(distances[:-window, place], window)
     others = np.delete(compute, place, axis=1)
-    last_of_others = np.nanmax(np.where(np.isfinite(others), others, -np.inf), axis=1)
-    late = np.clip(compute[:, place] - last_of_others, 0.0, None)
-    onset = _onset(distances[:, place])
+    last_of_others = np.max(np.where(np.isfinite(others), others, -np.inf), axis=1)
+    onset = begin if end - begin > window else _onset(distances[:end, place])
+    past = _past_level(distances[:onset, place], window)
     return Straggler(
         rank=int(found.ranks[place]),
         excess=exp(level) - 1,
         excess_of_own=None if past is None else exp(level - past) - 1,
         deviations=level / _standard_error(own),
-        compute_seconds=float(np.nanmedian(compute[:, place])),
-        others_seconds=float(np.nanmedian(others)),
-        n_steps=window,
+        compute_seconds=float(np.nanmedian(found.compute[last, place])),
+        others_seconds=float(np.nanmedian(np.delete(found.compute[last], place, axis=1))),
+        n_steps=end - begin,
         since_ms=float(found.ended_ms[onset]),
-        until_ms=float(found.ended_ms[-1]),
-        wait_seconds=float(np.nansum(late)),
+        until_ms=float(found.ended_ms[end - 1]),
+        wait_seconds=float(np.nansum(np.clip(compute[:, place] - last_of_others, 0.0, None))),
         n_waiting=found.ranks.size - 1,
     )
 
@@ -221,8 +247,3 @@ def _medians(columns: Floats) -> Floats:
     some = np.isfinite(columns).any(axis=0)
     found[some] = np.nanmedian(columns[:, some], axis=0)
     return found
-
-
-def gpu_seconds(stragglers: Sequence[Straggler]) -> float:
-    """Return the seconds that all waiting ranks together lost to these; those of one step are not counted for each of them."""
-    return sum(each.wait_seconds * each.n_waiting for each in stragglers)

@@ -45,8 +45,9 @@ def a_run(
 ):
     host = host or make_host("gpu-a01")
     devices = devices or [make_device(host, rank) for rank in range(n_ranks)]
-    steps = columns(*[seconds] * n_steps, first_ms=first_ms, samples=[8.0] * n_steps, tokens=[8192.0] * n_steps)
     for rank in range(n_ranks):
+        told_of = {"rank": [rank] * n_steps, "samples": [8.0] * n_steps, "tokens": [8192.0] * n_steps}
+        steps = columns(*[seconds] * n_steps, first_ms=first_ms, **told_of)
         found = enter(
             host, steps, run=run, rank=rank, process=f"{run}-{rank}", world_size=n_ranks,
             devices=(devices[rank % len(devices)].uuid,), description=TOLD | told,
