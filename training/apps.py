@@ -1,4 +1,4 @@
-"""Django's handle on the package; connects what training does when a host is removed."""
+"""Django's handle on the package; connects what training does when a host is removed, and its health rules."""
 
 from importlib import import_module
 
@@ -10,3 +10,4 @@ class TrainingConfig(AppConfig):
 
     def ready(self) -> None:
         import_module("training.removal")
+        import_module("training.health_rules")

@@ -17,10 +17,8 @@ from fleet.models import Device, EventKind
 from telemetry import catalog, clock_events, event_log, queries, trends
 from telemetry.catalog import Kind
 from telemetry.event_log import Question
-from telemetry.states import seconds_per_value
-from telemetry.store import samples
 from telemetry.store.read import Bucketed
-from telemetry.store.samples import Floats, Samples
+from telemetry.store.samples import Floats
 from training.causes import Evidence, Reading
 
 _GAUGES = (
@@ -92,7 +90,7 @@ def evidence(
     # The finest points that the read side gives: a bucket should not be longer than what is asked about.
     block = trends.device_series(list(read.values()), _READ, window.before_ms, window.end_ms, trends.MAX_POINTS)
     masks = _Masks.of(block, window)
-    states = _states(list(read.values()), block)
+    states = _states(block)
     found = {}
     for device in devices:
         own = _of_device(device, block, states.get(device.uuid, {}), masks)
@@ -116,25 +114,13 @@ def _of_device(device: Device, block: Bucketed, states: Mapping[str, Mapping[int
     return Evidence(str(device), gauges, growths, reasons)
 
 
-def _states(devices: Sequence[Device], block: Bucketed) -> dict[str, dict[str, dict[int, Floats]]]:
+def _states(block: Bucketed) -> dict[str, dict[str, dict[int, Floats]]]:
     """Return seconds at each value per bucket, `(n_buckets,)`, by device and state metric."""
     names = [name for name in (_REASONS, *_LINK) if catalog.BY_NAME[name].kind is Kind.STATE]
-    if not block.is_raw:
-        return {
-            uuid: {name: series[name].seconds for name in names if name in series and series[name].seconds}
-            for uuid, series in block.series.items()
-        }
-    first_ms, step_ms, n = block.shape
-    found: dict[str, dict[str, dict[int, Floats]]] = {}
-    series = samples.raw(devices, names, first_ms, first_ms + n * step_ms)
-    for (uuid, name), read in series.items():
-        found.setdefault(uuid, {})[name] = _seconds(read, first_ms, step_ms, n)
-    return found
-
-
-def _seconds(read: Samples, first_ms: int, step_ms: int, n: int) -> dict[int, Floats]:
-    columns = seconds_per_value(read, first_ms, step_ms, n, 2 * read.interval_ms)
-    return {value: np.array(column, float) for value, column in columns.items()}  # None becomes NaN
+    return {
+        uuid: {name: series[name].seconds for name in names if name in series and series[name].seconds}
+        for uuid, series in block.series.items()
+    }
 
 
 def _reasons(seconds: Mapping[int, Floats], masks: _Masks) -> Mapping[int, Reading]:

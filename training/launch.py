@@ -19,6 +19,9 @@ from training.models import ACTIVE_STATES, JobState, ReferenceJob
 from training.params import ParamsInvalid
 from training.workloads import validate
 
+Target = tuple[str, str]
+"""A host's name and the UUID of one of its devices, "" for the one that it gets by itself."""
+
 ORDER_LIFETIME = timedelta(minutes=10)  # an offline host may come back and still start the job within this
 
 
@@ -42,36 +45,47 @@ def launch(
     `device_uuid` chooses the device where one host is named; else each host's first accelerator, or its CPU.
     Raises LaunchRefused.
     """
+    with transaction.atomic():
+        jobs = prepare(workload, [(host, device_uuid) for host in hosts], params, actor=actor)
+    send(jobs)
+    return jobs
+
+
+def prepare(workload: str, targets: Sequence[Target], params: Mapping[str, Any], *, actor: Actor) -> list[ReferenceJob]:
+    """Queue `workload` on each target, inside the caller's transaction. `send` follows its commit. Raises LaunchRefused."""
     try:
         chosen, complete = validate(workload, params)
     except ParamsInvalid as error:
         raise LaunchRefused(error.field, str(error)) from error
     now = timezone.now()
-    with transaction.atomic():
-        targets = [(host, _device(host, device_uuid)) for host in _hosts(hosts)]
-        launch_id = secrets.token_hex(8)
-        jobs = [
-            ReferenceJob.objects.create(
-                launch=launch_id,
-                workload=chosen.name,
-                host=host,
-                device=device,
-                params=complete,
-                time_limit_seconds=chosen.time_limit_seconds,
-                requested_by=actor.name,
-                reason=_waiting_reason(host, now),
-                created_at=now,
-                expires_at=now + ORDER_LIFETIME,
-                sent_at=now,
-            )
-            for host, device in targets
-        ]
-        for job in jobs:
-            detail = {"job": job.pk, "workload": job.workload, "params": complete}
-            audit.record(actor.name, "reference.launch", job.host.name, detail, actor.address)
-    for job in jobs:  # only now: a host never hears of a launch that was not committed
-        orders.send_start(job)
+    found = [(host, _device(host, uuid)) for host, (_, uuid) in zip(_hosts(targets), targets, strict=True)]
+    launch_id = secrets.token_hex(8)
+    jobs = [
+        ReferenceJob.objects.create(
+            launch=launch_id,
+            workload=chosen.name,
+            host=host,
+            device=device,
+            params=complete,
+            time_limit_seconds=chosen.time_limit_seconds,
+            requested_by=actor.name,
+            reason=_waiting_reason(host, now),
+            created_at=now,
+            expires_at=now + ORDER_LIFETIME,
+            sent_at=now,
+        )
+        for host, device in found
+    ]
+    for job in jobs:
+        detail = {"job": job.pk, "workload": job.workload, "params": complete}
+        audit.record(actor.name, "reference.launch", job.host.name, detail, actor.address)
     return jobs
+
+
+def send(jobs: Sequence[ReferenceJob]) -> None:
+    """Send the orders of jobs that are committed: a host never hears of a launch that was not."""
+    for job in jobs:
+        orders.send_start(job)
 
 
 def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
@@ -91,10 +105,12 @@ def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
     return True
 
 
-def _hosts(names: Sequence[str]) -> list[Host]:
+def _hosts(targets: Sequence[Target]) -> list[Host]:
+    """Return the host of each target, locked, each able to run something now."""
+    names = [name for name, _ in targets]
     if not names:
         raise LaunchRefused("hosts", "choose at least one host")
-    if len(set(names)) != len(names):
+    if len(set(targets)) != len(targets):
         raise LaunchRefused("hosts", "a host is named twice")
     found = {host.name: host for host in Host.objects.select_for_update().filter(name__in=names)}
     for name in names:

@@ -1,6 +1,6 @@
 """Earlier clean runs to compare with: the device's own, and those of the other devices of its model. Reads only."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from django.db.models import F, Q, QuerySet, Window
@@ -54,5 +54,5 @@ def both(verdict: Verdict, metric: str, *, without: Collection[int] = ()) -> lis
     return [own(verdict, metric, without=without), population(verdict, metric)]
 
 
-def _values(rows: QuerySet[Verdict] | list[Verdict], metric: str) -> tuple[float, ...]:
+def _values(rows: Iterable[Verdict], metric: str) -> tuple[float, ...]:
     return tuple(float(row.values[metric]) for row in rows if metric in row.values)

@@ -15,17 +15,24 @@ from training.judging.metrics import Metric
 from training.models import JobState, Outcome, ReferenceJob, Verdict
 from training.verdicts import contamination
 from training.verdicts.confirmation import FRESH_RUNS, TooFew, confirm, welch
-from training.verdicts.screening import Screen, Standing, alarm_for, screen
+from training.verdicts.screening import FEWEST, Screen, Standing, alarm_for, screen
 
 _PATIENCE = timedelta(minutes=2)  # the last steps and samples of a job come a batch after its result
-_AT_ONCE = 50
 
 
 def waiting(now: datetime) -> QuerySet[ReferenceJob]:
     """Return ended jobs without a verdict, oldest end first, as each is a baseline of the next; a person's cancel is none."""
     told = Q(state=JobState.DONE) & (~Q(energy={}) | Q(ended_at__lt=now - _PATIENCE))
-    ended = ReferenceJob.objects.filter(told | Q(state=JobState.FAILED) | Q(state=JobState.LOST, ended_at__lt=now - _PATIENCE))
-    return ended.filter(verdict=None).exclude(ended_at=None).select_related("host", "device").defer("log").order_by("ended_at")[:_AT_ONCE]
+    ended = ReferenceJob.objects.filter(
+        told | Q(state=JobState.FAILED) | Q(state=JobState.LOST, ended_at__lt=now - _PATIENCE)
+    )
+    return (
+        ended.filter(verdict=None)
+        .exclude(ended_at=None)
+        .select_related("host", "device")
+        .defer("log")
+        .order_by("ended_at")
+    )
 
 
 def judge(job: ReferenceJob, now: datetime) -> Verdict:
@@ -62,13 +69,24 @@ def _screen(verdict: Verdict, n_jobs: int) -> None:
         verdict.reason = f"no verdict on a contaminated run: {'; '.join(verdict.markers)}"
         return
     found = [
-        (metric, base.side, base.n_devices, screen(verdict.values[metric.name], base.values, is_lower_better=metric.is_lower_better, alarm_at=alarm_for(n_jobs)))
+        (
+            metric,
+            base.side,
+            base.n_devices,
+            screen(
+                verdict.values[metric.name],
+                base.values,
+                is_lower_better=metric.is_lower_better,
+                alarm_at=alarm_for(n_jobs),
+            ),
+        )
         for metric in metrics.of_workload(verdict.job.workload)
         if metric.name in verdict.values
         for base in baseline.both(verdict, metric.name)
     ]
     verdict.screens = [
-        {"side": side, "metric": metric.name, "n_devices": n_devices, **asdict(each)} for metric, side, n_devices, each in found
+        {"side": side, "metric": metric.name, "n_devices": n_devices, **asdict(each)}
+        for metric, side, n_devices, each in found
     ]
     alarms = [(metric, side, each) for metric, side, _, each in found if each.is_alarm]
     series = [] if alarms else _slow_series(verdict)
@@ -78,7 +96,11 @@ def _screen(verdict: Verdict, n_jobs: int) -> None:
         verdict.outcome, verdict.reason = Outcome.SUSPECT, "; ".join(series)
     elif any(each.standing != Standing.NONE for *_, each in found):
         verdict.outcome = Outcome.PASS
-        verdict.reason = "" if any(each.standing == Standing.FULL for *_, each in found) else "advisory: fewer than 10 runs to compare with"
+        verdict.reason = (
+            ""
+            if any(each.standing == Standing.FULL for *_, each in found)
+            else "advisory: fewer than 10 runs to compare with"
+        )
     else:
         verdict.outcome, verdict.reason = Outcome.NO_BASELINE, _why_no_baseline(found)
 
@@ -99,7 +121,9 @@ def _slow_series(verdict: Verdict) -> list[str]:
                 tests[base.side, metric.name] = welch(runs, base.values, is_lower_better=metric.is_lower_better)
             except TooFew:
                 continue
-            words[base.side, metric.name] = f"{metric.words} of its newest {len(runs)} runs against {SIDE_WORDS[base.side]}"
+            words[base.side, metric.name] = (
+                f"{metric.words} of its newest {len(runs)} runs against {SIDE_WORDS[base.side]}"
+            )
     found = confirm({f"{side} {name}": test for (side, name), test in tests.items()})
     return [
         f"{words[side, name]}: {tests[side, name].slowdown:+.1%} slower".replace("+", "")
@@ -117,4 +141,5 @@ def _why_no_baseline(found: list[tuple[Metric, str, int, Screen]]) -> str:
     counts = {side: each.n for _, side, _, each in found}
     if not counts:
         return "the result holds no figure that is compared"
-    return f"{counts.get(baseline.OWN, 0)} earlier clean runs of this device and {counts.get(baseline.POPULATION, 0)} of others like it; 5 are needed"
+    n_own, n_others = counts.get(baseline.OWN, 0), counts.get(baseline.POPULATION, 0)
+    return f"{n_own} earlier clean runs of this device and {n_others} of others like it; {FEWEST} are needed"

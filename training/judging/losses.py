@@ -12,7 +12,11 @@ from training.verdicts.corruption import Agreement
 
 _MOST_STEPS = 2_000  # of a curve; later ones say nothing that earlier ones do not
 _MOST_PEERS, _MOST_AGAIN = 100, 20
-_WORDS = {Agreement.SAME: LossAgreement.SAME, Agreement.DIFFERS: LossAgreement.DIFFERS, Agreement.UNKNOWN: LossAgreement.UNKNOWN}
+_WORDS = {
+    Agreement.SAME: LossAgreement.SAME,
+    Agreement.DIFFERS: LossAgreement.DIFFERS,
+    Agreement.UNKNOWN: LossAgreement.UNKNOWN,
+}
 
 
 def curve(job: ReferenceJob) -> list[float | None]:
@@ -57,7 +61,13 @@ def compare_undecided(newest: Verdict) -> None:
 def _peers(verdict: Verdict) -> dict[str, list[float]]:
     """Return the newest curve of each other device, by its id."""
     others = Verdict.objects.filter(key=verdict.key).exclude(device_key=verdict.device_key).exclude(device_key=None)
-    newest = others.exclude(losses=[]).values("device_key").annotate(newest=Max("pk")).order_by().values("newest")[:_MOST_PEERS]
+    newest = (
+        others.exclude(losses=[])
+        .values("device_key")
+        .annotate(newest=Max("pk"))
+        .order_by()
+        .values("newest")[:_MOST_PEERS]
+    )
     rows = Verdict.objects.filter(pk__in=list(newest.values_list("newest", flat=True)))
     return {str(row.device_key): _numbers(row.losses) for row in rows}
 

@@ -33,4 +33,6 @@ def of_workload(workload: str) -> tuple[Metric, ...]:
 def values(workload: str, result: Mapping[str, Any]) -> dict[str, float]:
     """Return {metric: value} of a result, those that it lacks or that are no positive number left out."""
     found = {metric.name: result.get(metric.name) for metric in of_workload(workload)}
-    return {name: float(v) for name, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool) and v > 0}
+    return {
+        name: float(v) for name, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool) and v > 0
+    }

@@ -13,7 +13,7 @@ from fleet.audit import Actor
 from training import launch
 from training.judging import baseline, causes, metrics
 from training.judging.baseline import SIDE_WORDS
-from training.models import FreshRun, JobState, LossAgreement, Outcome, ReferenceJob, Verdict
+from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict
 from training.verdicts.confirmation import FRESH_RUNS, Finding, TooFew, Welch, confirm, welch
 from training.verdicts.screening import Standing
 
@@ -44,7 +44,9 @@ def ask(verdict: Verdict, now: datetime, actor: Actor) -> None:
         raise NotConfirmable("its device is no longer known")
     if _open_for(verdict):
         raise NotConfirmable("fresh runs of this device are under way already")
-    changed = Verdict.objects.filter(pk=verdict.pk, opened_at=None).update(is_open=True, opened_at=now, asked_by=actor.name)
+    changed = Verdict.objects.filter(pk=verdict.pk, opened_at=None).update(
+        is_open=True, opened_at=now, asked_by=actor.name
+    )
     if not changed:
         raise NotConfirmable("this result has been followed up already; run the workload again for a new one")
     audit.record(actor.name, "reference.confirm", verdict.job.host.name, {"job": verdict.job_id}, actor.address)
@@ -52,7 +54,9 @@ def ask(verdict: Verdict, now: datetime, actor: Actor) -> None:
 
 def follow(now: datetime) -> None:
     """Take each open suspicion one step further."""
-    for verdict in Verdict.objects.filter(is_open=True).select_related("job__host", "job__device").order_by("opened_at"):
+    for verdict in (
+        Verdict.objects.filter(is_open=True).select_related("job__host", "job__device").order_by("opened_at")
+    ):
         _step(verdict, now)
 
 
@@ -64,7 +68,9 @@ def _step(verdict: Verdict, now: datetime) -> None:
     jobs = [fresh.job for fresh in verdict.fresh_runs.select_related("job__verdict")]
     if any(not job.is_final or (job.state == JobState.DONE and not hasattr(job, "verdict")) for job in jobs):
         return
-    clean = [job for job in jobs if job.state == JobState.DONE and job.verdict.is_clean and job.verdict.key == verdict.key]
+    clean = [
+        job for job in jobs if job.state == JobState.DONE and job.verdict.is_clean and job.verdict.key == verdict.key
+    ]
     if len(clean) >= FRESH_RUNS:
         _conclude(verdict, clean, now)
     elif len(jobs) >= MOST_RUNS or now - (verdict.opened_at or now) > PATIENCE or verdict.job.device is None:
@@ -85,7 +91,12 @@ def _run_again(verdict: Verdict, now: datetime) -> None:
             FreshRun.objects.create(verdict=verdict, job=fresh)
     except launch.LaunchRefused as refusal:
         if not refusal.is_busy:
-            _settle(verdict, now, outcome=verdict.outcome, reason=f"{verdict.reason}; no fresh run could be started: {refusal}")
+            _settle(
+                verdict,
+                now,
+                outcome=verdict.outcome,
+                reason=f"{verdict.reason}; no fresh run could be started: {refusal}",
+            )
         return
     launch.send([fresh])
 
@@ -94,7 +105,9 @@ def _conclude(verdict: Verdict, clean: list[ReferenceJob], now: datetime) -> Non
     """Give the verdict: slow where the fresh runs are worse than either baseline, by test and by least effect."""
     tests, refused = _tests(verdict, clean)
     if not tests:
-        _settle(verdict, now, outcome=Outcome.NO_BASELINE, reason=f"no baseline for the fresh runs: {'; '.join(refused)}")
+        _settle(
+            verdict, now, outcome=Outcome.NO_BASELINE, reason=f"no baseline for the fresh runs: {'; '.join(refused)}"
+        )
         return
     findings = confirm({f"{side}/{name}": test for (side, name), test in tests.items()})
     slow = [place for place, finding in findings.items() if finding.is_slow]
@@ -124,7 +137,8 @@ def _words(verdict: Verdict, place: str, finding: Finding) -> str:
     metric = next(each for each in metrics.of_workload(verdict.job.workload) if each.name == name)
     test = finding.welch
     direction = "slower" if test.slowdown >= 0 else "faster"
-    return f"{metric.words} {abs(test.slowdown):.1%} {direction} than {SIDE_WORDS[side]} (n {test.n_baseline}, p {finding.p_adjusted:.2g})"
+    proof = f"(n {test.n_baseline}, p {finding.p_adjusted:.2g})"
+    return f"{metric.words} {abs(test.slowdown):.1%} {direction} than {SIDE_WORDS[side]} {proof}"
 
 
 def _shown(finding: Finding) -> dict[str, object]:
@@ -143,7 +157,3 @@ def _give_up(verdict: Verdict, jobs: list[ReferenceJob], n_clean: int, now: date
 
 def _settle(verdict: Verdict, now: datetime, **fields: object) -> None:
     Verdict.objects.filter(pk=verdict.pk, is_open=True).update(is_open=False, settled_at=now, **fields)
-
-
-def is_corrupt(verdict: Verdict) -> bool:
-    return verdict.agreement == LossAgreement.DIFFERS

@@ -32,9 +32,13 @@ class Verdict(models.Model):
     """
 
     job = models.OneToOneField(ReferenceJob, on_delete=models.CASCADE, related_name="verdict")
-    key = models.CharField(max_length=64, blank=True, default="", help_text="Digest of what must be equal; empty without a result.")
+    key = models.CharField(
+        max_length=64, blank=True, default="", help_text="Digest of what must be equal; empty without a result."
+    )
     key_parts = models.JSONField(default=dict)
-    device_key = models.BigIntegerField(null=True, help_text="The device's id, kept beside the key: histories are asked by both.")
+    device_key = models.BigIntegerField(
+        null=True, help_text="The device's id, kept beside the key: histories are asked by both."
+    )
     values = models.JSONField(default=dict, help_text="{metric: value} in base units.")
     outcome = models.CharField(max_length=12, choices=Outcome.choices)
     reason = models.TextField(blank=True, default="")
@@ -49,8 +53,12 @@ class Verdict(models.Model):
     agreement_detail = models.JSONField(default=dict, help_text="Where it differs, and the peers' median curve.")
 
     confirmation = models.JSONField(default=dict)
-    is_open = models.BooleanField(default=False, db_index=True, help_text="A suspicion whose fresh runs are not all in.")
-    asked_by = models.CharField(max_length=150, blank=True, default="", help_text="Who wants it confirmed; empty: the screen.")
+    is_open = models.BooleanField(
+        default=False, db_index=True, help_text="A suspicion whose fresh runs are not all in."
+    )
+    asked_by = models.CharField(
+        max_length=150, blank=True, default="", help_text="Who wants it confirmed; empty: the screen."
+    )
     ended_at = models.DateTimeField(db_index=True, help_text="When the job ended.")
     judged_at = models.DateTimeField()
     opened_at = models.DateTimeField(null=True)
