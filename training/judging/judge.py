@@ -44,7 +44,9 @@ def judge(job: ReferenceJob, now: datetime) -> Verdict:
     verdict.key_parts = key.parts(job)
     verdict.key = key.digest(verdict.key_parts)
     verdict.values = metrics.values(job.workload, job.result)
-    verdict.markers = contamination.markers(contamination.of_result(job.result))
+    is_on_accelerator = job.device is not None and job.device.is_accelerator
+    around = contamination.of_result(job.result, is_on_accelerator=is_on_accelerator)
+    verdict.markers = contamination.markers(around)
     verdict.is_clean = not verdict.markers
     verdict.losses = losses.curve(job)
     _screen(verdict, ReferenceJob.objects.filter(launch=job.launch).count())

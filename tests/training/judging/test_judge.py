@@ -86,10 +86,10 @@ def test_another_driver_is_compared_so_that_one_which_slows_is_found():
 
 
 def test_a_contaminated_run_gets_no_verdict_and_is_named():
-    verdict = judged(with_history(board("a")), 9.0, result={"foreign_cores": 1.0})
+    verdict = judged(with_history(board("a")), 9.0, result={"foreign_cores": 6.0})
 
     assert verdict.outcome == Outcome.CONTAMINATED
-    assert "others kept 1.0 of its cores busy" in verdict.reason
+    assert "others kept 6.0 of its cores busy" in verdict.reason
 
 
 def test_a_contaminated_run_is_left_out_of_every_baseline():

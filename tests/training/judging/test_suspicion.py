@@ -111,7 +111,7 @@ def test_neither_the_suspect_nor_the_fresh_runs_stand_in_the_baseline(suspect):
 def test_contaminated_fresh_runs_are_replaced(suspect):
     keep_alive(1)
     follow(NOW + timedelta(minutes=1))
-    end(FreshRun.objects.get().job, 7.0, 1, foreign_cores=2.0)
+    end(FreshRun.objects.get().job, 7.0, 1, foreign_cores=6.0)
 
     verdict = run_all(suspect, SPREAD[:5])
 
@@ -120,7 +120,7 @@ def test_contaminated_fresh_runs_are_replaced(suspect):
 
 
 def test_a_verdict_on_contaminated_runs_is_refused_and_they_are_named(suspect):
-    verdict = run_all(suspect, [1.2] * MOST_RUNS, foreign_cores=2.0)
+    verdict = run_all(suspect, [1.2] * MOST_RUNS, foreign_cores=6.0)
 
     assert verdict.outcome == Outcome.CONTAMINATED
     assert f"0 of {MOST_RUNS} fresh runs were fit" in verdict.reason

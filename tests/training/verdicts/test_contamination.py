@@ -25,6 +25,13 @@ def test_each_disturbance_is_named(change, word):
     assert word in found[0]
 
 
+def test_beside_an_accelerators_job_a_few_busy_cores_are_no_mark():
+    some, most = {"threads": 64, "foreign_cores": 6.0}, {"threads": 64, "foreign_cores": 40.0}
+
+    assert markers(of_result(QUIET | some, is_on_accelerator=True)) == []
+    assert len(markers(of_result(QUIET | most, is_on_accelerator=True))) == 1
+
+
 def test_another_process_on_the_device_is_named():
     assert markers(of_result(QUIET), other_processes=2) == ["2 other processes had the device"]
 
