@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.verdicts.characteristic import Lognormal, Measured, _is_slow, _z, curve
-from training.verdicts.confirmation import confirm, welch
+from training.verdicts.confirmation import ALPHA, confirm, welch
 from training.verdicts.screening import screen
 
 TRIALS = 20_000
@@ -20,7 +20,7 @@ def test_a_trial_is_judged_as_a_real_run_would_be():
         baseline = np.exp(old[trial]).tolist()
         assert z[trial] == pytest.approx(screen(float(np.exp(fresh[trial, 0])), baseline).z)
         test = welch(np.exp(fresh[trial]).tolist(), baseline)
-        is_clear = abs(test.p - 0.01) > 1e-4  # at the very edge the interpolated quantile may say otherwise
+        is_clear = abs(test.p - ALPHA) > 1e-4  # at the very edge the interpolated quantile may say otherwise
         assert not is_clear or slow[trial] == confirm({"step": test})["step"].is_slow
 
 
