@@ -38,7 +38,9 @@ _AGENT_FILES = (
     "training/params.py",
     "training/reference",
     "training/wire.py",
+    "training/workload.py",
     "training/workloads.py",
+    "training/workloads_training.py",
 )
 _AGENT: dict[str, Any] = {
     "name": "stepwatt-agent",

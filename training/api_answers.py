@@ -8,7 +8,7 @@ from ninja import Schema
 from training.models import JobState, ReferenceJob
 from training.params import Param
 from training.queries import JobSteps
-from training.workloads import Workload
+from training.workload import Workload
 
 
 class ParamItem(Schema):

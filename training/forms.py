@@ -15,7 +15,7 @@ from training import queries
 from training.launch import default_device
 from training.models import JobState, ReferenceJob
 from training.params import Param
-from training.workloads import Workload
+from training.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def test_its_own_defaults_are_valid(name):
 @pytest.mark.parametrize(
     ("workload", "params", "field", "words"),
     [
-        ("mine-bitcoin", {}, "workload", "'mine-bitcoin' is not one of resnet-train, gpt-train"),
+        ("mine-bitcoin", {}, "workload", "'mine-bitcoin' is not one of resnet-train, vit-train, gpt-train"),
         (["gpt-train"], {}, "workload", "is not one of"),
         ("gpt-train", {"stepz": 3}, "stepz", "has no such parameter"),
         ("gpt-train", {"steps": 4}, "steps", "4 is not between 5 and 100000"),

@@ -1,7 +1,7 @@
 """Synthetic images with something to learn in them, made on the device. Called by the vision workloads."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — torch's own customary name
 
 from training.reference.device import Device
@@ -21,6 +21,12 @@ def batches(device: Device, batch_size: int, side: int) -> list[tuple[Tensor, Te
         noise = torch.randn(batch_size, 3, side, side, device=where)
         made.append((noise + patterns[labels], labels))
     return made
+
+
+def loss(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the mean cross entropy of the labels."""
+    images, labels = batch
+    return F.cross_entropy(network(images), labels)
 
 
 def described(side: int, seed: object) -> str:

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 — torch's own customary name
 
 from training.flops import resnet_training_flops_per_image
 from training.reference import images
@@ -29,12 +27,7 @@ def build(device: Device, params: Mapping[str, Any]) -> Training:
     # 0.1 for a batch of 256 on ImageNet's net, of 128 on CIFAR's (He et al., sections 3.4 and 4.2), scaled with the batch.
     rate = 0.1 * batch_size / (256 if shape.is_bottleneck else 128)
     optimiser = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
-    return Training(device, about, network, optimiser, batches, loss)
-
-
-def loss(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    images_of_batch, labels = batch
-    return F.cross_entropy(network(images_of_batch), labels)
+    return Training(device, about, network, optimiser, batches, images.loss)
 
 
 def _batch_size(tier: str, device: Device) -> int:
