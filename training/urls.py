@@ -2,12 +2,17 @@
 
 from django.urls import path
 
-from training.views import job, recent, reference
+from training.views import job, matrix, recent, reference, verdict
 
 app_name = "training"
 urlpatterns = [
     path("reference/", reference.reference, name="reference"),
     path("reference/recent/", recent.recent, name="recent"),
+    path("reference/matrix/", matrix.matrix, name="matrix"),
+    path("reference/results.csv", matrix.matrix_csv, name="matrix-csv"),
+    path("reference/hosts/<str:host_name>/", matrix.trend, name="trend"),
+    path("reference/<int:job_id>/verdict/", verdict.verdict, name="verdict"),
+    path("reference/<int:job_id>/confirm/", verdict.confirm, name="confirm"),
     path("reference/<int:job_id>/", job.job, name="job"),
     path("reference/<int:job_id>/steps/", job.steps, name="steps"),
     path("reference/<int:job_id>/log/", job.log, name="log"),

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from fleet.models import Device, DeviceKind, Host
+from tests.training.pages import RESULT
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.stored_steps import columns, put
 from training.judging.judge import judge
@@ -22,7 +23,7 @@ def board(name: str) -> Host:
 
 
 def result(seconds: float, **changes: object) -> dict[str, object]:
-    return {
+    return RESULT | {
         "step_seconds_median": seconds, "device_name": MODEL, "batch_size": 16, "precision": "bf16", "measured_seconds": 10.0,
         "window_start_ms": 1_000_000, "window_end_ms": 1_010_000, "threads": 8, "samples": 640,
         "samples_per_second": 16 / seconds,
