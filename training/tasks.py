@@ -8,7 +8,7 @@ from celery import shared_task
 from telemetry import authentic
 from telemetry.tasks import UNTIL_STORED
 from telemetry.wire import MessageInvalid
-from training import ingest, step_ingest, watch, wire
+from training import ingest, ladder_runs, step_ingest, watch, wire
 from training.judging import judge, suspicion
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ def judge_jobs() -> None:
     for job in judge.waiting(now)[:_AT_ONCE]:
         judge_job.apply_async((job.pk,), expires=_TURN_SECONDS)
     suspicion.follow(now)
+    ladder_runs.follow(now)
 
 
 @shared_task(name="training.judge_job")

@@ -28,7 +28,7 @@ class NotConfirmable(Exception):
 def open_suspicion(verdict: Verdict, now: datetime) -> bool:
     """Have a suspicion by a full baseline followed up; False where it is not, or is already."""
     is_full = any(row["standing"] == Standing.FULL for row in verdict.screens)
-    if verdict.outcome != Outcome.SUSPECT or not is_full or hasattr(verdict.job, "fresh_for"):
+    if verdict.outcome != Outcome.SUSPECT or not is_full or _is_part_of_more(verdict.job):
         return False
     if _open_for(verdict):
         return False
@@ -58,6 +58,11 @@ def follow(now: datetime) -> None:
         Verdict.objects.filter(is_open=True).select_related("job__host", "job__device").order_by("opened_at")
     ):
         _step(verdict, now)
+
+
+def _is_part_of_more(job: ReferenceJob) -> bool:
+    """A fresh run, or a process of a ladder: what it is a part of must not be disturbed by another suspicion's runs."""
+    return hasattr(job, "fresh_for") or hasattr(job, "ladder_process")
 
 
 def _open_for(verdict: Verdict) -> bool:

@@ -4,10 +4,11 @@ What holds steps only training/step_store reads; others ask it.
 """
 
 from training.models.jobs import ACTIVE_STATES, FINAL_STATES, JobState, ReferenceJob
+from training.models.ladders import LadderProcess, LadderRun, LadderState
 from training.models.runs import Run, RunRank, StepChunk
 from training.models.verdicts import FreshRun, LossAgreement, Outcome, Verdict
 
 __all__ = [
-    "ACTIVE_STATES", "FINAL_STATES", "FreshRun", "JobState", "LossAgreement", "Outcome", "ReferenceJob", "Run", "RunRank",
-    "StepChunk", "Verdict",
+    "ACTIVE_STATES", "FINAL_STATES", "FreshRun", "JobState", "LadderProcess", "LadderRun", "LadderState", "LossAgreement",
+    "Outcome", "ReferenceJob", "Run", "RunRank", "StepChunk", "Verdict",
 ]  # fmt: skip

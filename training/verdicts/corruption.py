@@ -51,7 +51,7 @@ def compare(
 ) -> Comparison:
     """Return how a device's losses stand to those of other devices, one curve each; NaN is a step whose loss did not arrive.
 
-    A loss that is no number although the peers' are is a difference.
+    An infinite loss is a difference; a job whose loss is no number at its end fails by itself.
     """
     if len(peers) < FEWEST_PEERS:
         return Comparison(

@@ -49,6 +49,10 @@ def test_one_peer_cannot_tell_who_is_wrong():
     assert "1 other devices" in found.reason
 
 
+def test_an_infinite_loss_is_a_difference():
+    assert compare(bent(8, float("inf")), PEERS, "fp32").at_step == 8
+
+
 def test_half_precision_may_differ_more():
     assert compare(bent(0, 1e-3), PEERS, "fp32").agreement == Agreement.DIFFERS
     assert compare(bent(0, 1e-3), PEERS, "bf16").agreement == Agreement.SAME
