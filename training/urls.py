@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from training.views import job, matrix, recent, reference, verdict
+from training.views import job, ladder, matrix, recent, reference, verdict
 
 app_name = "training"
 urlpatterns = [
@@ -13,6 +13,9 @@ urlpatterns = [
     path("reference/hosts/<str:host_name>/", matrix.trend, name="trend"),
     path("reference/<int:job_id>/verdict/", verdict.verdict, name="verdict"),
     path("reference/<int:job_id>/confirm/", verdict.confirm, name="confirm"),
+    path("reference/ladders/", ladder.ladders, name="ladders"),
+    path("reference/ladders/<int:ladder_id>/", ladder.ladder, name="ladder"),
+    path("reference/ladders/<int:ladder_id>/cancel/", ladder.cancel, name="ladder-cancel"),
     path("reference/<int:job_id>/", job.job, name="job"),
     path("reference/<int:job_id>/steps/", job.steps, name="steps"),
     path("reference/<int:job_id>/log/", job.log, name="log"),
