@@ -17,7 +17,7 @@ test: .venv/installed-for-tests
 frameworks: .venv-frameworks/torch/installed .venv-frameworks/tensorflow/installed
 
 soak: .venv/installed-for-tests
-	@STEPWATT_SOAK_TIMES=$${STEPWATT_SOAK_TIMES:-20} exec .venv/bin/python -m pytest tests/soak
+	@SOAK_TIMES=$${SOAK_TIMES:-20} exec .venv/bin/python -m pytest tests/soak
 
 bench: .venv/installed
 	@exec .venv/bin/python manage.py bench

@@ -1,5 +1,6 @@
 """The web server's entry: `uvicorn fleet.asgi:application`."""
 
+import gc
 import os
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
@@ -50,3 +51,5 @@ class Handler(ASGIHandler):
 
 django.setup(set_prefix=False)
 application = Handler()
+gc.collect()
+gc.freeze()  # what is loaded lives as long as the process: the collector need not look through it

@@ -15,11 +15,16 @@ _TURNS_SECONDS = {
     "telemetry.watch_health": 10.0,
     "telemetry.roll_up": 10.0,
     "telemetry.compact": 60.0,
+    "training.compact_steps": 60.0,
     "telemetry.retire": 600.0,
+    "training.retire_runs": 600.0,
     "telemetry.join_rollups": 900.0,
 }
 # What may take seconds at a time has a worker of its own: nothing that people or hosts wait for stands behind it.
-_UPKEEP = ("telemetry.roll_up", "telemetry.join_rollups", "telemetry.compact", "telemetry.retire")
+_UPKEEP = (
+    "telemetry.roll_up", "telemetry.join_rollups", "telemetry.compact", "telemetry.retire", "training.compact_steps",
+    "training.retire_runs",
+)  # fmt: skip
 
 
 def configured(app: Celery) -> Celery:

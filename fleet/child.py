@@ -91,9 +91,13 @@ class Process:
         return lines
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Signal the child and whatever it started in its own process group."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+        """Signal the child and whatever it started in its own process group; nobody once it is reaped.
+
+        Its number may be another group's by then.
+        """
+        if self._popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
     def terminate(self) -> None:
         """Send one SIGTERM to the child alone: what it started is its own to end."""

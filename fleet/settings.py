@@ -27,6 +27,7 @@ STEPWATT_RETENTION_RAW = env.duration("STEPWATT_RETENTION_RAW", "7d")
 STEPWATT_RETENTION_1M = env.duration("STEPWATT_RETENTION_1M", "90d")
 STEPWATT_RETENTION_15M = env.duration("STEPWATT_RETENTION_15M", "1y")
 STEPWATT_RETENTION_1H = env.duration("STEPWATT_RETENTION_1H", "5y")
+STEPWATT_RETENTION_RUNS = env.duration("STEPWATT_RETENTION_RUNS", "1y")
 STEPWATT_DISK_LIMIT = env.size("STEPWATT_DISK_LIMIT")  # bytes; None: there is no limit
 STEPWATT_CURRENCY = env.text("STEPWATT_CURRENCY")
 STEPWATT_TARIFF = tariff.read(env)  # None: no price is set, and no cost is shown

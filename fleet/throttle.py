@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
+from django.db import transaction
+
 from fleet.models import JoinAttempt, LoginAttempt
 
 WINDOW = timedelta(minutes=15)
@@ -34,8 +36,9 @@ def begin(username: str, address: str | None, now: datetime) -> Try:
     It is written before it is counted: of many tries at the same moment, no more than the limit pass.
     """
     name = _key(username)
-    LoginAttempt.objects.filter(at__lte=now - WINDOW).delete()
-    own = LoginAttempt.objects.create(at=now, username=name, address=address)
+    with transaction.atomic():  # one wait for whoever writes; it ends before the counting
+        LoginAttempt.objects.filter(at__lte=now - WINDOW).delete()
+        own = LoginAttempt.objects.create(at=now, username=name, address=address)
     at_address = LoginAttempt.objects.filter(address=address).exclude(pk=own.pk).order_by("-at")
     left = []
     of_name = LoginAttempt.objects.filter(username=name).exclude(pk=own.pk).order_by("-at")

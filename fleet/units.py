@@ -37,6 +37,12 @@ _LADDERS: dict[str, Ladder] = {
     "seconds": ((1e-6, "µs"), (1e-3, "ms"), (1, "s"), (120, "min"), (7200, "h")),
     "flop": ((1, "FLOP"), (1e6, "MFLOP"), (1e9, "GFLOP"), (1e12, "TFLOP"), (1e15, "PFLOP")),
     "flop_per_second": ((1, "FLOP/s"), (1e6, "MFLOP/s"), (1e9, "GFLOP/s"), (1e12, "TFLOP/s"), (1e15, "PFLOP/s")),
+    "samples_per_second": ((1, "samples/s"), (1e4, "k samples/s")),
+    "tokens_per_second": ((1, "tok/s"), (1e4, "k tok/s"), (1e7, "M tok/s")),
+    "samples_per_joule": ((1e-3, "samples/kJ"), (0.01, "samples/J")),
+    "tokens_per_joule": ((1e-3, "tok/kJ"), (0.01, "tok/J")),
+    "joules_each": ((1e-3, "mJ"), (0.1, "J"), (1e3, "kJ"), (1e6, "MJ")),  # of a step, of a token
+    "grams": ((1, "g"), (1e3, "kg"), (1e6, "t")),
     "bitmask": ((1, ""),),
     "generation": ((1, ""),),
     "lanes": ((1, "lanes"),),
@@ -45,12 +51,25 @@ _LADDERS: dict[str, Ladder] = {
     **dict.fromkeys(("count", "errors", "rows", "replays", "batches", "frames", "flag", "code"), ((1, ""),)),
 }
 # The rungs at which a unit takes over but whose own size is another: two minutes stay "120 s" until they are reached.
-_SIZES = {("seconds", "min"): 60.0, ("seconds", "h"): 3600.0, ("hertz", "GHz"): 1e9}
+_SIZES = {
+    ("seconds", "min"): 60.0,
+    ("seconds", "h"): 3600.0,
+    ("hertz", "GHz"): 1e9,
+    ("samples_per_second", "k samples/s"): 1e3,
+    ("tokens_per_second", "k tok/s"): 1e3,
+    ("tokens_per_second", "M tok/s"): 1e6,
+    ("samples_per_joule", "samples/J"): 1.0,
+    ("tokens_per_joule", "tok/J"): 1.0,
+    ("joules_each", "J"): 1.0,
+}
 
 _CHART_LADDERS: dict[str, Ladder] = {
     "bytes": ((2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB")),
     "hertz": ((1e6, "MHz"),),
     "seconds": ((1e-3, "ms"), (1, "s")),
+    "samples_per_second": ((1, "samples/s"), (1e3, "k samples/s")),
+    "tokens_per_second": ((1, "tok/s"), (1e3, "k tok/s"), (1e6, "M tok/s")),
+    "joules_each": ((1e-3, "mJ"), (0.5, "J"), (1e3, "kJ"), (1e6, "MJ")),
 }
 
 

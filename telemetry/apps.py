@@ -1,6 +1,7 @@
-"""Django's handle on the package."""
+"""Django's handle on the package; connects what becomes of alerts when a host is removed."""
 
 import time
+from importlib import import_module
 from typing import Any
 
 from django.apps import AppConfig
@@ -14,6 +15,7 @@ class TelemetryConfig(AppConfig):
 
     def ready(self) -> None:
         post_migrate.connect(_make_partitions, sender=self)
+        import_module("telemetry.notify.removal")
 
 
 def _make_partitions(**_: Any) -> None:

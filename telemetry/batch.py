@@ -78,6 +78,9 @@ class Topology:
     numa: Mapping[str, int] = field(default_factory=dict)
 
 
+Cargo = Mapping[str, Sequence[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Readings of one host over some ticks.
@@ -87,6 +90,7 @@ class Batch:
     `absent[uuid][metric]` says why the last tick has no reading. `(host, epoch, sequence)` names the batch for ever.
     `processes[uuid]` is whole where it stands, and not looked at in this batch where it does not; so are `software` and
     `topology`, which come with an epoch's first batch and after a change. `machine` tells machines apart, 32 hex digits.
+    `cargo[name]` is what the upper package has to tell by way of the batch, which nobody below it reads.
     """
 
     host: str
@@ -104,3 +108,4 @@ class Batch:
     events: Sequence[DeviceEvent] = ()
     processes: Mapping[str, Sequence[DeviceProcess]] = field(default_factory=dict)
     topology: Topology | None = None
+    cargo: Cargo = field(default_factory=dict)

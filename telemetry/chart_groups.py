@@ -96,12 +96,17 @@ def _levels(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:
 
 
 def _rate(found: BucketedMetric, step_seconds: float) -> Floats:
-    """Return growth per second, unknown where a bucket is covered in part: its rate would be too low.
+    """Return growth per second of the time in which it was measured, however little of a bucket that is.
 
-    So are a bucket beside a gap, the newest one, and one of clearly fewer samples than the bucket before or after.
+    Rollups of before do not tell that time. There only a bucket that is covered as well as those beside it has a rate, as it
+    would be too low. One that is made of both kinds tells too little time for its differences, and has none.
     """
     grew = np.concatenate(([np.nan], found.grew, [np.nan]))
     before, after = grew[:-2], grew[2:]
     is_whole = found.grew >= _COVERED * np.maximum(before, after) - 1  # False beside NaN
-    rate: Floats = np.where(is_whole, found.increase / step_seconds, np.nan)
-    return rate
+    of_bucket: Floats = np.where(is_whole, found.increase / step_seconds, np.nan)
+    if np.isnan(found.grew_seconds).all():
+        return of_bucket
+    each = found.grew_seconds / found.grew
+    is_told = each >= _COVERED * np.nanmedian(each)
+    return np.where(is_told, found.increase / found.grew_seconds, np.where(np.isnan(each), of_bucket, np.nan))

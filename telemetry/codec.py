@@ -43,6 +43,16 @@ def encode(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
 
     Each device's readings are `(n_ticks,)` integers above -2**62 and below 2**62, None where absent.
     """
+    return compress(blocks(metrics))
+
+
+def compress(laid_out: bytes) -> bytes:
+    """Return the body of these blocks, in which no series stands twice."""
+    return _compressor.compress(laid_out)
+
+
+def blocks(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
+    """Return the blocks, one after another, that make `encode`'s body."""
     whole: list[Row] = []
     parts: dict[tuple[int, ...], list[Row]] = {}
     n_devices = n_ticks = 0
@@ -53,11 +63,13 @@ def encode(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
                 whole.append((number, place, readings))
                 continue
             n_ticks = len(readings)
-            if ticks := tuple([tick for tick, value in enumerate(readings) if value is not None]):
-                parts.setdefault(ticks, []).append((number, place, [readings[tick] for tick in ticks]))
+            if readings.count(None) == n_ticks:
+                continue
+            ticks = tuple([tick for tick, value in enumerate(readings) if value is not None])
+            parts.setdefault(ticks, []).append((number, place, [readings[tick] for tick in ticks]))
     found = [_put_block(whole, b"", n_devices)] if whole else []
     found += [_put_block(series, _bits(ticks, n_ticks), n_devices) for ticks, series in parts.items()]
-    return _compressor.compress(b"".join(found))
+    return b"".join(found)
 
 
 def _put_block(series: list[Row], tick_bits: bytes, n_devices: int) -> bytes:
@@ -76,8 +88,8 @@ def _put_block(series: list[Row], tick_bits: bytes, n_devices: int) -> bytes:
             masks[number] = 1 << place
             firsts[at] = starts[at]
     mask_bytes = (n_devices + 7) // 8
-    first_bytes, first_planes = _put_integers(firsts)
-    difference_bytes, difference_planes = _put_integers(differences)
+    first_bytes, first_planes = put_integers(firsts)
+    difference_bytes, difference_planes = put_integers(differences)
     return b"".join(
         (
             BLOCK_HEAD.pack(n_ticks, len(masks), first_bytes, difference_bytes),
@@ -90,8 +102,8 @@ def _put_block(series: list[Row], tick_bits: bytes, n_devices: int) -> bytes:
     )
 
 
-def _put_integers(values: list[int]) -> tuple[int, bytes]:
-    """Return the bytes of each and the planes of all."""
+def put_integers(values: list[int]) -> tuple[int, bytes]:
+    """Return the bytes of each (0, 1, 2, 4, 8) and the planes of all: zigzag integers, above -2**62 and below 2**62."""
     if not any(values):
         return 0, b""
     coded = [value << 1 if value >= 0 else ~(value << 1) for value in values]

@@ -13,6 +13,7 @@ from fleet import events, units
 from fleet.models import EventKind
 from telemetry import partitions, retention, vendor_sql
 from telemetry.partitions import Partitioned
+from telemetry.store import shortened
 
 WARN_SHARE = 0.9
 _PAGES_AT_ONCE = 1_000
@@ -72,6 +73,7 @@ def _shorten(table: Partitioned, no_later: datetime, deadline: float) -> int:
         if begin is None or begin >= no_later:
             break
         before = min(begin + timedelta(milliseconds=table.width_ms), no_later)
+        shortened.note(table, retention.milliseconds(before))
         went = retention.retire_before(table, retention.milliseconds(before), deadline)
         if not went:
             break

@@ -27,7 +27,17 @@ def refusals_as_lost() -> Iterator[None]:
 
 
 class Channel(redis.Channel):
-    """Takes its messages so."""
+    """Takes its messages so, and writes by one client: kombu makes one for each message, which costs more than the message."""
+
+    _writer: Any = None
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        if client is None:
+            if self._writer is None or self._writer.connection_pool is not self.pool:
+                self._writer = self._create_client()  # type: ignore[no-untyped-call]  # kombu has no types
+            client = self._writer
+        yield client
 
     def _brpop_read(self, **options: Any) -> Any:
         with refusals_as_lost():

@@ -12,7 +12,8 @@ from django.db import transaction
 
 from fleet import events
 from fleet.models import EventKind, Host
-from telemetry import authentic, inventory, misfit, received, reported
+from telemetry import authentic, cargo, inventory, last_tick, misfit, received, reported
+from telemetry.last_tick import LastTick
 from telemetry.models import SetAside
 from telemetry.not_now import NotNow
 from telemetry.store import accept
@@ -31,10 +32,10 @@ def ingest_group(payloads: Sequence[bytes], now: datetime) -> None:
 
     Raises NotNow where the server's own clock seems slow: what is set aside for it would be told as stored.
     """
-    arrivals = []
-    for host, body in authentic.admit_all(payloads, INGEST_TASK, now):
+    admitted, arrivals = authentic.admit_all(payloads, INGEST_TASK, now), []
+    for (host, body), found in zip(admitted, received.read_last([body for _, body in admitted]), strict=True):
         try:
-            arrivals.append(_arrival(host, body, now))
+            arrivals.append(_arrival(host, body, found, now))
         except MessageInvalid as error:
             logger.warning("a batch was refused: %s", error)
     _check_own_clock(arrivals, now)
@@ -47,7 +48,8 @@ def ingest(host: Host, body: bytes, now: datetime) -> bool:
 
     Raises MessageInvalid where it has no name under which it could be set aside.
     """
-    arrival = _arrival(host, body, now)
+    (found,) = received.read_last([body])
+    arrival = _arrival(host, body, found, now)
     _store([arrival], now)
     return arrival.fate is Fate.STORED
 
@@ -60,7 +62,9 @@ def take_back(host: Host, rows: Iterable[SetAside], now: datetime) -> int:
     """
     arrivals = {}
     for row in rows:
-        arrival = _arrival(host, bytes(row.body), now)
+        body = bytes(row.body)
+        (found,) = received.read_last([body])
+        arrival = _arrival(host, body, found, now)
         if row.reason.startswith(CLOCK_AHEAD) and not arrival.aside:
             arrivals[row.pk] = arrival
     taken = accept.take_back(host, arrivals, now)
@@ -68,18 +72,18 @@ def take_back(host: Host, rows: Iterable[SetAside], now: datetime) -> int:
     return len(taken)
 
 
-def _arrival(host: Host, body: bytes, now: datetime) -> Arrival:
-    try:
-        batch, parts = received.read(body)
-    except MessageInvalid as error:
-        batch, parts = misfit.named(body), []
-        aside = f"it does not fit: {error}"[:200]
-        logger.warning("a batch of %s was set aside: %s", host.name, error)
+def _arrival(host: Host, body: bytes, found: tuple[Batch, LastTick] | MessageInvalid, now: datetime) -> Arrival:
+    """Return the arrival of what was read of the body. Raises MessageInvalid where it has no name at all."""
+    if isinstance(found, MessageInvalid):
+        batch, last = misfit.named(body), last_tick.of_parts([], 0)
+        aside = f"it does not fit: {found}"[:200]
+        logger.warning("a batch of %s was set aside: %s", host.name, found)
     else:
+        batch, last = found
         aside = _why_aside(batch, now)
     if batch.host != host.name:
         raise MessageInvalid(f"host: {host.name} sent a message that names {batch.host}")
-    return Arrival(host, batch, parts, body, aside)
+    return Arrival(host, batch, last, body, aside)
 
 
 def _check_own_clock(arrivals: Sequence[Arrival], now: datetime) -> None:
@@ -116,12 +120,14 @@ def _store(arrivals: Sequence[Arrival], now: datetime) -> None:
 
 
 def _know(stored: Sequence[Arrival], now: datetime) -> None:
-    """Keep what stored batches say of their hosts, and what they report."""
+    """Keep what stored batches say of their hosts, what they report, and what they bring for others."""
     inventory.know([(each.host, each.batch.devices) for each in stored], now)
+    inventory.read_software([arrival.host for arrival in stored if "software" in arrival.tells])
     for arrival in stored:
         inventory.know_host(arrival.host, arrival.batch, arrival.tells)
         if arrival.batch.events:
             reported.record_events(arrival.host, arrival.batch, now)
+    cargo.hand_over([(each.host, each.batch) for each in stored], now)
 
 
 def _note_clock(arrival: Arrival, now: datetime) -> None:

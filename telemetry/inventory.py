@@ -3,7 +3,7 @@
 Every function costs nothing, or one query, where nothing has changed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,12 +22,32 @@ _SAID = ("kind", "index", "model", "pci_bus_id", "driver_version", "parent__uuid
 def know(named: Sequence[tuple[Host, Sequence[DeviceInfo]]], now: datetime) -> None:
     """Keep what hosts say of their devices, one after another. Costs one query in all where nothing has changed."""
     held = _held({host.pk for host, _ in named})
+    if made := _make_new(named, held):
+        held |= _held(made)
     for host, infos in named:
         here = held.get(host.pk, {})
         if any(here.get(info.uuid) != _said(info) for info in infos):
             know_devices(host, infos, now)
             uuids = {info.uuid for info in infos}
             held |= _held({host.pk, *(pk for pk, devices in held.items() if not uuids.isdisjoint(devices))})
+
+
+def _make_new(named: Sequence[tuple[Host, Sequence[DeviceInfo]]], held: Mapping[int, Mapping[str, object]]) -> set[int]:
+    """Make rows for whole devices that nobody has named before, of all hosts at once; returns the hosts that have new ones.
+
+    A fleet may come in one go, and thousands of statements would keep every other writer waiting. Of two hosts that name one
+    device the first has it.
+    """
+    asked: dict[str, tuple[Host, DeviceInfo]] = {}
+    for host, infos in named:
+        for info in infos:
+            if not info.parent and info.uuid not in held.get(host.pk, ()):
+                asked.setdefault(info.uuid, (host, info))
+    there = set(Device.objects.filter(uuid__in=asked).values_list("uuid", flat=True)) if asked else set()
+    new = [(host, info) for uuid, (host, info) in asked.items() if uuid not in there]
+    rows = [Device(uuid=info.uuid, **_fields(host, info, {}, set())) for host, info in new]
+    Device.objects.bulk_create(rows, ignore_conflicts=True)  # another worker may make one at the same moment
+    return {host.pk for host, _ in new}
 
 
 def _held(hosts: set[int]) -> dict[int, dict[str, tuple[Any, ...]]]:
@@ -108,10 +128,18 @@ def _fields(host: Host, info: DeviceInfo, known: dict[str, Device], parts: set[s
     }
 
 
+def read_software(hosts: Collection[Host]) -> None:
+    """Read what is known of these hosts' software, in one query: under their lock, so that of two batches one finds a change."""
+    found = dict(Host.objects.filter(pk__in=[host.pk for host in hosts]).values_list("pk", "software")) if hosts else {}
+    for host in hosts:
+        host.software = found.get(host.pk, {})
+
+
 def know_host(host: Host, batch: Batch, tells: Collection[str]) -> None:
     """Keep software, topology and machine where the batch tells them; what changed becomes an event.
 
-    `tells` names those of software and topology of which no newer batch has told: batches may come in any order.
+    `tells` names those of software and topology of which no newer batch has told: batches may come in any order. What is
+    known of the software was read before (`read_software`).
     """
     newest = datetime.fromtimestamp(batch.times_ms[-1] / 1000, UTC)
     if batch.software is not None and "software" in tells and host.software != batch.software:
@@ -126,9 +154,7 @@ def know_host(host: Host, batch: Batch, tells: Collection[str]) -> None:
 
 
 def _keep_software(host: Host, software: dict[str, str], at: datetime) -> None:
-    """Read under lock what stood there: of two batches at once only one finds a change."""
-    before = Host.objects.select_for_update().values_list("software", flat=True).get(pk=host.pk)
-    host.software = software
+    before, host.software = host.software, software
     names = sorted(before.keys() | software.keys())
     changed = {name: [before.get(name), software.get(name)] for name in names if before.get(name) != software.get(name)}
     if not changed:
@@ -141,7 +167,9 @@ def _keep_software(host: Host, software: dict[str, str], at: datetime) -> None:
 
 def _check_machine(host: Host, batch: Batch, at: datetime) -> None:
     """Take the first machine that a joined host names; another one with the same key is a copy, or was moved."""
-    Host.objects.filter(pk=host.pk, machine="").update(machine=batch.machine)
+    if Host.objects.filter(pk=host.pk, machine="").update(machine=batch.machine):
+        host.machine = batch.machine
+        return
     host.refresh_from_db(fields=["machine"])
     if host.machine == batch.machine:
         return

@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
 def of_body(body: bytes, *, n_devices: int, n_ticks: int) -> list[Part]:
     """Return a body's readings. Raises BlockInvalid where the bytes do not fit the shape."""
-    parts = list(_parts(_Reader(_decompressed(body)), n_devices, n_ticks))
+    parts = list(_parts(Reader(_decompressed(body)), n_devices, n_ticks))
     if len(parts) > 1:
         series = np.concatenate([part.numbers * n_devices + part.places for part in parts])
         if np.unique(series).size != series.size:
@@ -54,8 +54,8 @@ def _decompressed(body: bytes) -> bytes:
         raise BlockInvalid(f"cannot be decompressed ({error})") from error
 
 
-class _Reader:
-    """Takes the decompressed body apart from its beginning."""
+class Reader:
+    """Takes bytes of the codec apart from their beginning. Raises BlockInvalid where they end too early."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
@@ -82,6 +82,7 @@ class _Reader:
         return bits[:, :n_columns].view(np.bool_)
 
     def integers(self, width: int, n: int) -> Steps:
+        """Return what `codec.put_integers` wrote; `width` is 0 or one of codec.WIDTHS."""
         if not width:
             return np.zeros(n, np.int64)
         planes = np.frombuffer(self.take(width * n), np.uint8).reshape(width, n)
@@ -90,7 +91,7 @@ class _Reader:
         return (coded >> 1).astype(np.int64) ^ -low
 
 
-def _parts(reader: _Reader, n_devices: int, n_ticks: int) -> Iterator[Part]:
+def _parts(reader: Reader, n_devices: int, n_ticks: int) -> Iterator[Part]:
     cells = 0
     while not reader.is_at_end:
         n_present, n_metrics, first_bytes, difference_bytes = BLOCK_HEAD.unpack(reader.take(BLOCK_HEAD.size))

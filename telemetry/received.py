@@ -4,7 +4,7 @@ Called by the ingest, the store and the importers. A message that does not fit r
 `unpack` gives lists, for what is small; `read` gives numpy's matrices, for what is read by the thousand.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -12,8 +12,8 @@ from typing import Any
 
 import zstandard
 
-from telemetry import catalog, codec_v2, header, matrix
-from telemetry.batch import Batch, DeviceInfo
+from telemetry import catalog, codec_v2, header, last_tick, matrix
+from telemetry.batch import Batch, Cargo, DeviceInfo
 from telemetry.codec import BlockInvalid
 from telemetry.fields import (
     HOST_NAME,
@@ -28,16 +28,20 @@ from telemetry.fields import (
     shown,
     text,
 )
+from telemetry.frames import Decompressor
 from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS
+from telemetry.last_tick import Body, LastTick
 from telemetry.matrix import Part
-from telemetry.wire import MAX_BYTES, MAX_SPAN_MS, MAX_TICKS, VERSION
+from telemetry.wire import MAX_BYTES, MAX_CARGO_BYTES, MAX_SPAN_MS, MAX_TICKS, VERSION
 
 READ_VERSIONS = (VERSION - 1, VERSION)  # the version before its own is read too: a server is upgraded before its agents
 _MAX_HEAD_BYTES = 2_000_000
+_MAX_CARGO_BYTES = 2 * MAX_CARGO_BYTES  # what frames the pieces, and an agent of a later version
 _MAX_ABSENT = 100_000
 _HOSTS_KEPT = 4096  # whose devices and absences are kept as they were checked
 _MAX_KEPT_BYTES = 65_536  # of each: what is larger is checked each time
 _MAX_KEPT_DEVICES = 64
+_decompressor = Decompressor()
 
 
 def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
@@ -51,9 +55,9 @@ def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
 
 
 def read(payload: bytes) -> tuple[Batch, list[Part]]:
-    """Return the batch without its columns, and all its readings as matrices. Raises MessageInvalid."""
+    """Return the batch with its cargo and without its columns, and all its readings as matrices. Raises MessageInvalid."""
     message = _message(payload)
-    batch = _head(message)
+    batch = _with_cargo(message)
     n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
     try:
         if message["v"] != VERSION:
@@ -61,6 +65,39 @@ def read(payload: bytes) -> tuple[Batch, list[Part]]:
         return batch, matrix.of_body(_body(message), n_devices=n_devices, n_ticks=n_ticks)
     except BlockInvalid as error:
         raise MessageInvalid(f"body: {error}") from error
+
+
+def read_last(payloads: Sequence[bytes]) -> list[tuple[Batch, LastTick] | MessageInvalid]:
+    """Return of each the batch with its cargo, without its columns, and its last readings, all checked; or what is wrong."""
+    heads: list[tuple[Batch, Body | LastTick] | MessageInvalid] = []
+    for payload in payloads:
+        try:
+            heads.append(_with_body(_message(payload)))
+        except MessageInvalid as error:
+            heads.append(error)
+    bodies = [head[1] for head in heads if not isinstance(head, MessageInvalid) and isinstance(head[1], Body)]
+    last = iter(last_tick.of_bodies(bodies))
+    return [head if isinstance(head, MessageInvalid) else _with_last(*head, last) for head in heads]
+
+
+def _with_body(message: dict[str, Any]) -> tuple[Batch, Body | LastTick]:
+    """Return the batch and its body; of a version before, its readings. Raises MessageInvalid."""
+    batch = _with_cargo(message)
+    n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
+    if message["v"] == VERSION:
+        return batch, Body(_body(message), n_devices, n_ticks)
+    try:
+        parts = matrix.of_columns(_columns(message, catalog.BY_NAME, n_devices, n_ticks))
+    except BlockInvalid as error:
+        raise MessageInvalid(f"body: {error}") from error
+    return batch, last_tick.of_parts(parts, n_ticks)
+
+
+def _with_last(
+    batch: Batch, body: Body | LastTick, last: Iterator[LastTick | BlockInvalid]
+) -> tuple[Batch, LastTick] | MessageInvalid:
+    found = next(last) if isinstance(body, Body) else body
+    return MessageInvalid(f"body: {found}") if isinstance(found, BlockInvalid) else (batch, found)
 
 
 def is_same(one: bytes, other: bytes) -> bool:
@@ -107,17 +144,36 @@ def _head(message: dict[str, Any]) -> Batch:
     )
 
 
+def _with_cargo(message: dict[str, Any]) -> Batch:
+    batch = _head(message)
+    return replace(batch, cargo=_cargo(message["cargo"])) if "cargo" in message else batch
+
+
+def _cargo(packed: object) -> Cargo:
+    """Return the pieces by name; a name that nobody here takes is none's concern."""
+    found: dict[Any, Any] = _framed(packed, "cargo", _MAX_CARGO_BYTES)
+    for name, pieces in found.items():
+        if not isinstance(name, str) or not isinstance(pieces, list) or not all(type(each) is bytes for each in pieces):
+            raise MessageInvalid("cargo: expected lists of bytes by name")
+    return found
+
+
 def _read_head(head: object) -> dict[str, Any]:
-    if not isinstance(head, bytes):
-        raise MessageInvalid("head: expected bytes")
+    return _framed(head, "head", _MAX_HEAD_BYTES)
+
+
+def _framed(packed: object, name: str, limit: int) -> dict[str, Any]:
+    """Return the map in a zstd frame. Raises MessageInvalid."""
+    if not isinstance(packed, bytes):
+        raise MessageInvalid(f"{name}: expected bytes")
     try:
         # The stated size is checked before anything is allocated for it; -1 is a frame that states none.
-        stated = zstandard.get_frame_parameters(head).content_size
-        if not 0 <= stated <= _MAX_HEAD_BYTES:
-            raise MessageInvalid(f"head: expected at most {_MAX_HEAD_BYTES} bytes, the frame states {stated}")
-        return read_message(zstandard.ZstdDecompressor().decompress(head), _MAX_HEAD_BYTES)
+        stated = zstandard.frame_content_size(packed)
+        if not 0 <= stated <= limit:
+            raise MessageInvalid(f"{name}: expected at most {limit} bytes, the frame states {stated}")
+        return read_message(_decompressor.decompress(packed), limit)
     except zstandard.ZstdError as error:
-        raise MessageInvalid(f"head: cannot be decompressed ({error})") from error
+        raise MessageInvalid(f"{name}: cannot be decompressed ({error})") from error
 
 
 def _columns(

@@ -17,6 +17,7 @@ from telemetry import partitions
 from telemetry.models import Delivery, DirtyRollup, GroupRollup, SetAside
 from telemetry.partitions import Partitioned
 
+SET_ASIDE_KEPT = timedelta(days=30)  # at least: people are to notice a wrong clock, and to take back what it refused
 _SLICE = 500
 _DAY_MS = 86_400_000
 _REACH_MS = 3_600_000  # before a bucket begins: what the growth of its counters and the idle time in it begin from
@@ -84,8 +85,18 @@ def _small(now: datetime) -> Iterator[QuerySet[Event] | QuerySet[SetAside] | Que
     of_hosts = Q(host=None) | ~Q(host__origin=Origin.IMPORTED)
     yield Event.objects.filter(of_hosts, last_at__lt=before).exclude(~Q(rule="") & Q(resolved_at=None)).order_by("pk")
     yield Delivery.objects.filter(created_at__lt=before, next_attempt_at=None).order_by("pk")
-    raw_before = now - timedelta(seconds=settings.STEPWATT_RETENTION_RAW)
-    yield SetAside.objects.filter(received_at__lt=raw_before).order_by("pk")
+    yield _set_aside(now)
+
+
+def _set_aside(now: datetime) -> QuerySet[SetAside]:
+    """Return what was set aside for long, by the server's clock of then and by the samples' own times.
+
+    What a slow clock of the server refused is years old by that clock once it is right again; its samples are not. Times
+    that are still ahead say nothing.
+    """
+    before = now - max(timedelta(seconds=settings.STEPWATT_RETENTION_RAW), SET_ASIDE_KEPT)
+    is_young = Q(end_ms__gte=milliseconds(before), end_ms__lte=milliseconds(now))
+    return SetAside.objects.filter(received_at__lt=before).exclude(is_young).order_by("pk")
 
 
 def _delete_some(rows: QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery]) -> int:

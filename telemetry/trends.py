@@ -15,14 +15,25 @@ from telemetry.store.read import Bucketed
 from telemetry.store.samples import Floats
 
 MAX_POINTS = 4_000
+_FINE_MS = 400 * 3_600_000  # of series: some 0.3 s of reading
+_AS_MUCH_AS_METRICS = 4  # what a device's chunks cost before any of their metrics is read, in metrics
 _KINDS = {groups.ACCELERATOR: ACCELERATORS, groups.CPU: (DeviceKind.CPU,), groups.NODE: (DeviceKind.NODE,)}
 
 
 def device_series(
-    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int
-) -> Bucketed:
-    """Return min, mean, max (counters: increase) per device and metric, at most `points` buckets."""
-    return read.bucketed(devices, metrics, start_ms, end_ms, min(points, MAX_POINTS))
+    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int, *,
+    is_fine: bool = False,
+) -> Bucketed:  # fmt: skip
+    """Return min, mean, max (counters: increase) per device and metric, at most `points` buckets.
+
+    `is_fine` reads the samples themselves over a longer time where devices and metrics are few.
+    """
+    most = {"most_raw_ms": _FINE_MS} if is_fine and _is_little(devices, metrics, start_ms, end_ms) else {}
+    return read.bucketed(devices, metrics, start_ms, end_ms, min(points, MAX_POINTS), **most)
+
+
+def _is_little(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int) -> bool:
+    return len(devices) * (len(metrics) + _AS_MUCH_AS_METRICS) * (end_ms - start_ms) <= _FINE_MS
 
 
 @dataclass(frozen=True, slots=True)

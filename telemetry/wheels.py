@@ -33,13 +33,16 @@ _AGENT_FILES = (
     "telemetry/transport.py",
     "telemetry/wire.py",
     "training/__init__.py",
+    "training/datagram.py",
     "training/flops.py",
     "training/host",
     "training/params.py",
     "training/reference",
+    "training/step_block.py",
     "training/wire.py",
     "training/workload.py",
     "training/workloads.py",
+    "training/workloads_checked.py",
     "training/workloads_training.py",
 )
 _AGENT: dict[str, Any] = {

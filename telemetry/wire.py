@@ -3,6 +3,7 @@
 Written by the agent's batcher, read by the server (received.py), each inside a signed envelope (envelope.py).
 
 A message is the map {"v", "head", "body"}: `head` is a zstd frame of a msgpack map, `body` holds the readings (codec.py).
+Where the batch has a cargo, "cargo" is a zstd frame of the msgpack map {name: [bytes, …]}.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from telemetry import catalog, codec, header
-from telemetry.batch import Batch, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+from telemetry.batch import Batch, Cargo, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 from telemetry.catalog import AbsentReason
 from telemetry.fields import (
     HOST_NAME,
@@ -28,25 +29,28 @@ from telemetry.frames import Compressor, Decompressor
 from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS, MAX_PROCESSES, UUID
 
 __all__ = [
-    "HOST_NAME", "INGEST_QUEUE", "INGEST_TASK", "LATEST_MS", "MAX_BYTES", "MAX_DEVICES", "MAX_EVENTS", "MAX_PROCESSES",
-    "MAX_SPAN_MS", "MAX_TICKS", "UUID", "VERSION", "Batch", "DeviceEvent", "DeviceInfo", "DeviceKind",
-    "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "host_queue", "integer", "mapping", "matching", "number",
-    "pack", "read_message", "renamed", "text",
+    "HOST_NAME", "INGEST_QUEUE", "INGEST_TASK", "LATEST_MS", "MAX_BYTES", "MAX_CARGO_BYTES", "MAX_DEVICES", "MAX_EVENTS",
+    "MAX_PROCESSES", "MAX_SPAN_MS", "MAX_TICKS", "UUID", "VERSION", "Batch", "Cargo", "DeviceEvent", "DeviceInfo",
+    "DeviceKind", "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "assemble", "host_queue", "integer", "lay_out",
+    "mapping", "matching", "number", "pack", "read_message", "renamed", "text",
 ]  # fmt: skip
 
 VERSION = 3
 MAX_BYTES = 4_000_000
 MAX_TICKS = 10_000
+MAX_CARGO_BYTES = 1_000_000  # of a batch, before compression
 MAX_SPAN_MS = 86_400_000  # what one message may make dirty
 _HOSTS_KEPT = 4096
 _INTEGERS = frozenset((int, type(None)))
 _LEVEL = 9  # of a few hundred bytes: higher ones find no more, lower ones less
+_CARGO_LEVEL = 3
 
 INGEST_TASK = "telemetry.ingest_batch"
 INGEST_QUEUE = "telemetry"
 
 # Without the frame's checksum: the envelope's signature covers it all.
 _compressor = Compressor(_LEVEL)
+_cargo_compressor = Compressor(_CARGO_LEVEL)
 _decompressor = Decompressor()
 
 
@@ -60,15 +64,27 @@ def pack(batch: Batch) -> bytes:
 
     Raises MessageInvalid where the server would refuse them for their length.
     """
+    return assemble(batch, lay_out(batch.columns))
+
+
+def lay_out(columns: Mapping[str, Sequence[Sequence[float | None]]]) -> bytes:
+    """Return the blocks of these readings, by metric and device."""
+    return codec.blocks(
+        (metric.number, _steps(columns[metric.name], metric.resolution))
+        for metric in catalog.METRICS
+        if metric.name in columns
+    )
+
+
+def assemble(batch: Batch, laid_out: bytes) -> bytes:
+    """Return the batch's bytes, its readings laid out already. Raises as `pack` does."""
     if len(batch.times_ms) > MAX_TICKS:
         raise MessageInvalid(f"times_ms: expected at most {MAX_TICKS} ticks, found {len(batch.times_ms)}")
-    body = codec.encode(
-        (metric.number, _steps(batch.columns[metric.name], metric.resolution))
-        for metric in catalog.METRICS
-        if metric.name in batch.columns
-    )
     head = _compressor.compress(msgpack.packb(_head(batch)))
-    return bytes(msgpack.packb({"v": VERSION, "head": head, "body": body}))
+    message = {"v": VERSION, "head": head, "body": codec.compress(laid_out)}
+    if batch.cargo:
+        message["cargo"] = _cargo_compressor.compress(msgpack.packb(dict(batch.cargo)))
+    return bytes(msgpack.packb(message))
 
 
 def renamed(payload: bytes, epoch: str, sequence: int) -> bytes:
@@ -138,6 +154,8 @@ def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[S
     for values in block:
         if values == before:  # two in three metrics are the same on all devices
             steps.append(steps[-1])
+        elif values.count(values[0]) == len(values):  # and as many do not change within a batch
+            steps.append((_step(values[0], resolution),) * len(values))
         elif resolution == 1:
             is_whole = _INTEGERS.issuperset(map(type, values))
             steps.append(values if is_whole else [None if value is None else round(value) for value in values])  # type: ignore[arg-type]
@@ -145,3 +163,9 @@ def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[S
             steps.append([None if value is None else round(value / resolution) for value in values])
         before = values
     return steps
+
+
+def _step(value: float | None, resolution: float) -> int | None:
+    if value is None or (resolution == 1 and isinstance(value, int)):
+        return value
+    return round(value / resolution)

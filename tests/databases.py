@@ -19,19 +19,25 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
-from tests.servers import postgresql
+from tests.servers import PostgreSQL, postgresql_server
 
 
 @pytest.fixture(scope="session")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the URL of a server's one database, which holds nothing."""
-    with postgresql(tmp_path_factory.mktemp("database")) as url:
-        yield url
+def _server() -> Iterator[PostgreSQL]:
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(_server: PostgreSQL) -> str:
+    """Return the URL of a server's one database, which holds nothing but what `on_postgresql` needs."""
+    _server.check()
+    return _server.url
 
 
 @pytest.fixture(scope="session")
-def _migrated(postgresql_url: str, django_db_blocker: object) -> Iterator[BaseDatabaseWrapper]:
-    wrapper = connection_to(postgresql_url)
+def _migrated(_server: PostgreSQL, django_db_blocker: object) -> Iterator[BaseDatabaseWrapper]:
+    wrapper = connection_to(_server.url)
     with django_db_blocker.unblock(), default_database(wrapper):
         call_command("migrate", verbosity=0, interactive=False)
     yield wrapper
@@ -63,7 +69,7 @@ class default_database:  # noqa: N801  read as a phrase after `with`
 
 
 @pytest.fixture
-def on_postgresql(_migrated: BaseDatabaseWrapper, django_db_blocker: object) -> Iterator[None]:
+def on_postgresql(postgresql_url: str, _migrated: BaseDatabaseWrapper, django_db_blocker: object) -> Iterator[None]:
     """Have the test's database be PostgreSQL, in a transaction that is rolled back."""
     with django_db_blocker.unblock(), default_database(_migrated), transaction.atomic():
         yield

@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,20 +21,20 @@ START_SECONDS, STOP_SECONDS = 20, 20
 
 
 class PostgreSQL:
-    """A server with an empty database at `url`, in a folder of the directory; it can be killed and comes back there."""
+    """A server with an empty database at `url`; it can be killed and comes back with what it held.
 
-    def __init__(self, directory: Path) -> None:
+    Its directory is not pytest's: a run that begins closes the folder of all runs to other users, and PostgreSQL, which
+    refuses to run as root and so runs as Debian's user for it, then ends at its next checkpoint.
+    """
+
+    def __init__(self) -> None:
         self._programs, self._port = Path(require("postgres")).resolve().parent, free_port()
-        self._data, self._log = directory / "postgresql", directory / "postgresql.log"
+        self._directory = tempfile.TemporaryDirectory(prefix="stepwatt-postgresql-")
+        self._data, self._log = Path(self._directory.name) / "data", Path(self._directory.name) / "log"
         self.url = f"postgres://stepwatt@127.0.0.1:{self._port}/postgres"
-        self._data.mkdir()
-        # PostgreSQL refuses to run as root; Debian's package brings a user for it.
         self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         if self._as_user:
-            for folder in (directory, *directory.parents):
-                if folder.is_relative_to("/tmp") and folder != Path("/tmp"):  # noqa: S108
-                    folder.chmod(folder.stat().st_mode | 0o011)
-            shutil.chown(self._data, "postgres")
+            shutil.chown(self._directory.name, "postgres")
         options = ["--pgdata", self._data, "--auth", "trust", "--username", "stepwatt", "--no-sync"]
         subprocess.run(
             [*self._as_user, self._programs / "initdb", *options], check=True, stdout=subprocess.DEVNULL, cwd="/"
@@ -44,18 +45,40 @@ class PostgreSQL:
         options += ["-c", f"unix_socket_directories={self._data}"]
         command = [*self._as_user, self._programs / "postgres", *options]
         with self._log.open("ab") as log:
-            self._server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
-        wait_until(lambda: _takes_connections(self.url), START_SECONDS, "PostgreSQL")
+            # A session of its own: Ctrl-C is the tests' to hear, and they then stop it.
+            self._server = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
+        wait_until(lambda: self.has_ended or _takes_connections(self.url), START_SECONDS, "PostgreSQL")
+        self.check()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._server.poll() is not None
+
+    def check(self) -> None:
+        """Raise AssertionError where it does not run, with what it said last."""
+        assert not self.has_ended, (
+            f"PostgreSQL on port {self._port} ended with status {self._server.returncode}. Its last lines:\n{self._last_lines}"
+        )
+
+    @property
+    def _last_lines(self) -> str:
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-30:])
 
     def stop(self) -> None:
+        """Raises AssertionError where it had ended by itself."""
         stop = [self._programs / "pg_ctl", "stop", "--pgdata", self._data, "--mode", "immediate", "--silent"]
-        subprocess.run([*self._as_user, *stop], check=True, cwd="/", stdout=subprocess.DEVNULL)
-        self._server.wait(timeout=10)
+        with self._directory:
+            self.check()
+            subprocess.run([*self._as_user, *stop], check=True, cwd="/", stdout=subprocess.DEVNULL)
+            self._server.wait(timeout=10)
+
+    @property
+    def postmaster(self) -> psutil.Process:
+        return psutil.Process(int((self._data / "postmaster.pid").read_text().splitlines()[0]))
 
     def kill(self) -> None:
         """End all its processes at once, as a power cut does, and start it again."""
-        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().splitlines()[0]))
-        family = [postmaster, *postmaster.children(recursive=True)]
+        family = [self.postmaster, *self.postmaster.children(recursive=True)]
         for process in family:
             with suppress(psutil.NoSuchProcess):  # a backend whose client has just left
                 process.kill()
@@ -65,8 +88,8 @@ class PostgreSQL:
 
 
 @contextmanager
-def postgresql_server(directory: Path) -> Iterator[PostgreSQL]:
-    server = PostgreSQL(directory)
+def postgresql_server() -> Iterator[PostgreSQL]:
+    server = PostgreSQL()
     server.start()
     try:
         yield server
@@ -75,9 +98,9 @@ def postgresql_server(directory: Path) -> Iterator[PostgreSQL]:
 
 
 @contextmanager
-def postgresql(directory: Path) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """Yield the URL of an empty database."""
-    with postgresql_server(directory) as server:
+    with postgresql_server() as server:
         yield server.url
 
 
@@ -89,23 +112,50 @@ def _takes_connections(url: str) -> bool:
     return True
 
 
+class RedisServer:
+    """A Redis at `url`, with a password, and with TLS where it is given files for it. It keeps nothing over its end."""
+
+    def __init__(self, directory: Path, tls: ServerFiles | None = None, address: str = "127.0.0.1") -> None:
+        self._address, self._port = address, free_port()
+        self.url = f"{'rediss' if tls else 'redis'}://:geheim@{address}:{self._port}/0"
+        options = ["--bind", address, "--requirepass", "geheim", "--save", "", "--dir", directory]
+        if tls:
+            files = ["--tls-cert-file", tls.certificate, "--tls-key-file", tls.key, "--tls-ca-cert-file", tls.authority]
+            options += ["--port", "0", "--tls-port", str(self._port), *files, "--tls-auth-clients", "no"]
+        else:
+            options += ["--port", str(self._port)]
+        self._command = [require("redis-server"), *options]
+
+    def start(self) -> None:
+        self._server = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        wait_until(lambda: _listens(self._address, self._port), START_SECONDS, "Redis")
+
+    def stop(self) -> None:
+        self._server.terminate()
+        self._server.wait(timeout=10)
+
+    def kill(self) -> None:
+        """End it at once, with all that it held, and start it again."""
+        self._server.kill()
+        self._server.wait(timeout=10)
+        self.start()
+
+
+@contextmanager
+def redis_server(directory: Path, tls: ServerFiles | None = None, address: str = "127.0.0.1") -> Iterator[RedisServer]:
+    server = RedisServer(directory, tls, address)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @contextmanager
 def redis(directory: Path, tls: ServerFiles | None = None, address: str = "127.0.0.1") -> Iterator[str]:
-    """Yield the URL of a Redis with a password, and with TLS where it is given files for it."""
-    port, scheme = free_port(), "rediss" if tls else "redis"
-    options = ["--bind", address, "--requirepass", "geheim", "--save", "", "--dir", directory]
-    if tls:
-        files = ["--tls-cert-file", tls.certificate, "--tls-key-file", tls.key, "--tls-ca-cert-file", tls.authority]
-        options += ["--port", "0", "--tls-port", str(port), *files, "--tls-auth-clients", "no"]
-    else:
-        options += ["--port", str(port)]
-    server = subprocess.Popen([require("redis-server"), *options], stdout=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: _listens(address, port), START_SECONDS, "Redis")
-        yield f"{scheme}://:geheim@{address}:{port}/0"
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
+    """Yield the URL of a Redis."""
+    with redis_server(directory, tls, address) as server:
+        yield server.url
 
 
 @contextmanager

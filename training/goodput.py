@@ -4,7 +4,7 @@ The kinds add up to the window. At a moment in which ranks do different things t
 evaluation, another phase told outside of steps (while one rank writes, the others wait in their step), then training steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -36,6 +36,13 @@ class Spent(StrEnum):
     OUTSIDE = "outside"  # before the run's first step or after its end
 
 
+_OF_KIND = {
+    StepKind.CHECKPOINT: Spent.CHECKPOINT,
+    StepKind.VALIDATION: Spent.EVALUATION,
+    StepKind.OTHER: Spent.OTHER,
+}
+
+
 class Span(NamedTuple):
     start_ms: float
     end_ms: float
@@ -54,6 +61,11 @@ class Goodput:
     spans: tuple[Span, ...]
     remark: str = ""
 
+    @property
+    def training_seconds(self) -> float:
+        """Return the time of training steps, whether their work counted or not."""
+        return self.seconds[Spent.PRODUCTIVE] + self.seconds[Spent.WARMUP] + self.seconds[Spent.REDONE]
+
 
 def goodput(
     steps: StepColumns, start_ms: float, end_ms: float, life_ms: tuple[float, float],
@@ -71,15 +83,13 @@ def goodput(
     seconds, spans = dict.fromkeys(Spent, 0.0), list[Span]()
     before = 0.0
     for spent, mask in _in_order(steps, numbers):
-        if not mask.any():
-            continue
         own = Intervals.of(begun[mask], steps.ended_ms[mask])
-        covered = covered | own
+        covered = covered | own if covered.starts.size else own
         until = covered.within(first, last).length
         seconds[spent] = (until - before) / 1000
         before = until
         spans += _spans(own.within(first, last), spent)
-    for spent, gaps in _gaps(steps, covered, life_ms, usual_ms):
+    for spent, gaps in _gaps(steps, covered, life_ms, usual_ms, min(numbers, default=0)):
         inside = gaps.within(first, last)
         seconds[spent] = inside.length / 1000
         spans += _spans(inside, spent)
@@ -92,28 +102,36 @@ def goodput(
 
 def first_numbers(steps: StepColumns) -> Mapping[int, int]:
     """Return the number of the first training step of each attempt."""
-    train = steps.of_kind(StepKind.TRAIN)
-    return {int(attempt): int(train.number[train.attempt == attempt].min()) for attempt in np.unique(train.attempt)}
+    is_train = steps.kind == StepKind.TRAIN
+    numbers, attempts = steps.number[is_train], steps.attempt[is_train]
+    return {attempt: int(numbers[attempts == attempt].min()) for attempt in _attempts(attempts)}
 
 
-def _in_order(steps: StepColumns, numbers: Mapping[int, int]) -> list[tuple[Spent, NDArray[np.bool_]]]:
+def _attempts(found: NDArray[np.int32]) -> list[int]:
+    is_one = not found.size or found.min() == found.max()
+    return [int(each) for each in (found[:1] if is_one else np.unique(found))]
+
+
+def _in_order(steps: StepColumns, numbers: Mapping[int, int]) -> Iterator[tuple[Spent, NDArray[np.bool_]]]:
+    """Yield the kinds that are there, with the steps that are of them."""
+    n_of_kind = np.bincount(steps.kind, minlength=len(StepKind))
+    for kind, spent in _OF_KIND.items():
+        if n_of_kind[kind]:
+            yield spent, steps.kind == kind
     train = steps.kind == StepKind.TRAIN
-    redone = train & _is_redone(steps, numbers)
-    return [
-        (Spent.CHECKPOINT, steps.kind == StepKind.CHECKPOINT),
-        (Spent.EVALUATION, steps.kind == StepKind.VALIDATION),
-        (Spent.OTHER, steps.kind == StepKind.OTHER),
-        (Spent.PRODUCTIVE, train & ~redone & ~steps.is_warmup),
-        (Spent.WARMUP, train & ~redone & steps.is_warmup),
-        (Spent.REDONE, redone),
-    ]
+    redone = train & _is_redone(steps, numbers) if len(numbers) > 1 else np.zeros(0, bool)
+    if redone.any():
+        train &= ~redone
+    for spent, mask in (
+        (Spent.PRODUCTIVE, train & ~steps.is_warmup), (Spent.WARMUP, train & steps.is_warmup), (Spent.REDONE, redone),
+    ):  # fmt: skip
+        if mask.any():
+            yield spent, mask
 
 
 def _is_redone(steps: StepColumns, numbers: Mapping[int, int]) -> NDArray[np.bool_]:
     """Tell which steps a later attempt did again. One that counts from the run's beginning does not say where it resumed."""
     redone = np.zeros(len(steps), bool)
-    if len(numbers) < 2:
-        return redone
     begun = min(numbers.values())
     resumed = {attempt: number for attempt, number in numbers.items() if number > begun}
     for attempt, number in resumed.items():
@@ -141,20 +159,25 @@ def _usual_ms(steps: StepColumns) -> float:
 def _begun(steps: StepColumns, usual_ms: float) -> Floats:
     """Return when the steps began their work: of a training step that hung, its last usual time is work, the rest a stall."""
     length = steps.seconds * 1000
-    is_hung = (steps.kind == StepKind.TRAIN) & ~steps.is_warmup
-    is_hung &= length - usual_ms > max(_STALL_MS, _STALL_STEPS * usual_ms)
-    return np.where(is_hung, steps.ended_ms - usual_ms, steps.began_ms)
+    hung = np.flatnonzero(length > usual_ms + max(_STALL_MS, _STALL_STEPS * usual_ms))
+    hung = hung[(steps.kind[hung] == StepKind.TRAIN) & ~steps.is_warmup[hung]]
+    begun = steps.ended_ms - length
+    begun[hung] = steps.ended_ms[hung] - usual_ms
+    return np.asarray(begun)
 
 
 def _gaps(
-    steps: StepColumns, covered: Intervals, life_ms: tuple[float, float], usual_ms: float
+    steps: StepColumns, covered: Intervals, life_ms: tuple[float, float], usual_ms: float, first_attempt: int
 ) -> list[tuple[Spent, Intervals]]:
     """Return the pauses of the run's whole life, so that how a window cuts them changes nothing of what they are."""
     gaps = covered.between(*life_ms)
     if not gaps.starts.size:
         return []
-    begun = np.sort([steps.began_ms[steps.attempt == attempt].min() for attempt in np.unique(steps.attempt)][1:])
-    is_restart = np.searchsorted(begun, gaps.starts, "right") < np.searchsorted(begun, gaps.ends, "right")
+    later = [attempt for attempt in _attempts(steps.attempt) if attempt > first_attempt]
+    is_restart = np.zeros(gaps.starts.size, bool)
+    for attempt in later:
+        begun = steps.began_ms[steps.attempt == attempt].min()
+        is_restart |= (gaps.starts < begun) & (begun <= gaps.ends)
     is_long = gaps.lengths > max(_STALL_MS, _STALL_STEPS * usual_ms)
     return [
         (Spent.RESTART, gaps.chosen(is_restart)),

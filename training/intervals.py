@@ -34,12 +34,16 @@ class Intervals(NamedTuple):
 
     def within(self, start: float, end: float) -> "Intervals":
         """Return the part between two times."""
+        if not self.starts.size or (start <= self.starts[0] and self.ends[-1] <= end):
+            return self
         return Intervals.of(np.maximum(self.starts, start), np.minimum(self.ends, end))
 
     def between(self, start: float, end: float) -> "Intervals":
         """Return what the set leaves of the time from `start` to `end`."""
         inside = self.within(start, end)
-        return Intervals.of(np.concatenate(([start], inside.ends)), np.concatenate((inside.starts, [end])))
+        starts, ends = np.concatenate(([start], inside.ends)), np.concatenate((inside.starts, [end]))
+        real = ends > starts
+        return Intervals(starts[real], ends[real])
 
     def chosen(self, mask: NDArray[np.bool_]) -> "Intervals":
         return Intervals(self.starts[mask], self.ends[mask])

@@ -34,13 +34,13 @@ class Step:
 
 
 @transaction.atomic
-def keep(steps: Sequence[Step], run_name: str, host_name: str) -> tuple[Run, int]:
-    """Store the steps as one run of an imported host; return it, and how many of them are new. Raises FileUnusable."""
-    host, _ = Host.objects.get_or_create(name=host_name, defaults={"origin": Origin.IMPORTED})
-    if host.origin != Origin.IMPORTED:
-        raise FileUnusable(
-            f"host {host_name} is {host.origin}: recorded steps may not mix with it; choose another --host"
-        )
+def keep(steps: Sequence[Step], run_name: str, host_names: Sequence[str]) -> tuple[Run, int]:
+    """Store the steps as one run of imported hosts; return it, and how many of them are new. Raises FileUnusable.
+
+    All steps are the first host's. Each other host is told by a rank without steps, after those that have some.
+    """
+    host, *others = map(_imported, host_names)
+    host_name = host_names[0]
     launch = f"recorded-{blake2b(f'{host_name}/{run_name}'.encode(), digest_size=12).hexdigest()}"
     first = min(step.ended_ms - step.seconds * 1000 for step in steps)
     defaults = {"host": host, "started_at": datetime.fromtimestamp(first / 1000, UTC)}
@@ -49,7 +49,26 @@ def keep(steps: Sequence[Step], run_name: str, host_name: str) -> tuple[Run, int
     write.add(run, new)
     if len(new):
         _describe(run, host, read.steps(run))
+    _add_hosts(run, others)
     return run, len(new)
+
+
+def _imported(name: str) -> Host:
+    host, _ = Host.objects.get_or_create(name=name, defaults={"origin": Origin.IMPORTED})
+    if host.origin != Origin.IMPORTED:
+        raise FileUnusable(f"host {name} is {host.origin}: recorded steps may not mix with it; choose another --host")
+    return host
+
+
+def _add_hosts(run: Run, hosts: Sequence[Host]) -> None:
+    there = set(run.ranks.values_list("host", flat=True))
+    first = run.ranks.earliest("rank")
+    following = run.ranks.latest("rank").rank + 1
+    new = [host for host in hosts if host.pk not in there]
+    RunRank.objects.bulk_create(
+        RunRank(run=run, rank=following + place, host=host, first_ms=first.first_ms, last_ms=first.last_ms)
+        for place, host in enumerate(new)
+    )
 
 
 def _unknown(run: Run, steps: Sequence[Step]) -> list[Step]:

@@ -54,9 +54,18 @@ class _Rank:
 
 
 def import_files(
-    paths: Sequence[Path], run_name: str, *, host: str = "", columns: Sequence[str] = (), start: datetime | None = None
+    paths: Sequence[Path],
+    run_name: str,
+    *,
+    hosts: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    start: datetime | None = None,
 ) -> Report:
-    """Import the files as one run; returns what was done. Raises FileUnusable, before anything is written."""
+    """Import the files as one run; returns what was done. Raises FileUnusable, before anything is written.
+
+    The steps are the first host's; on the others it ran too.
+    """
+    host = hosts[0] if hosts else ""
     report, host_name = Report(), host
     steps: list[Step] = []
     ranks: dict[int, _Rank] = {}
@@ -90,7 +99,7 @@ def import_files(
             shown = "; ".join(report.faults.shown[:3])
             raise FileUnusable(f"{path}: no row could be used{f' ({shown})' if shown else ''}; nothing was changed")
     report.steps = len(steps)
-    report.run, report.new = recorded_run.keep(steps, run_name, host_name or "imported")
+    report.run, report.new = recorded_run.keep(steps, run_name, [host_name or "imported", *hosts[1:]])
     return report
 
 

@@ -4,9 +4,8 @@ Whatever order, split and mixture of hosts they come in, the same is kept; that 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 from django.db import transaction
@@ -19,6 +18,7 @@ from training import histogram, step_columns
 from training.models import Run, RunRank
 from training.step_columns import StepColumns, StepKind
 from training.step_store import write
+from training.teller import RunKey, Teller
 
 SILENT_SECONDS = 300.0  # a run that told nothing for so long is over …
 SILENT_STEPS = 4.0  # … unless its steps take longer: then for so many of the longest
@@ -27,34 +27,13 @@ _SUMS = (
     "histogram",
 )  # fmt: skip
 
-RunKey = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Teller:
-    """A process that tells of steps, as it says of itself; `user` and `pid` are the kernel's word. "" and None: unknown."""
-
-    run: str
-    launch: str
-    rank: int
-    user: str = ""
-    process: str = ""
-    owner: str = ""
-    group: str = ""
-    pid: int | None = None
-    world_size: int | None = None
-    restart: int = 0
-    devices: tuple[str, ...] = ()
-    description: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> RunKey:
-        return self.run, self.launch, self.user
-
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Steps of one process in order of time, at least one; the newest frame's number, and how many the client had dropped."""
+    """Steps of one process in order of time, at least one, whatever their rank and attempt say.
+
+    `newest_sequence` is the newest frame's number, `n_dropped` how many the client had dropped by then.
+    """
 
     host: Host
     teller: Teller
@@ -72,8 +51,8 @@ def enter(told: Sequence[Told]) -> dict[RunKey, Run]:
     for each in told:
         rank = ranks[runs[each.teller.key].pk, each.teller.rank, each.teller.process]
         _add(rank, each)
-        attempts = np.broadcast_to(np.int32(rank.attempt), len(each.steps))
-        parts.setdefault(each.teller.key, []).append(replace(each.steps, attempt=attempts))
+        ranks_of, attempts = (np.full(len(each.steps), of, np.int32) for of in (rank.rank, rank.attempt))
+        parts.setdefault(each.teller.key, []).append(replace(each.steps, rank=ranks_of, attempt=attempts))
     RunRank.objects.bulk_create(
         ranks.values(), update_conflicts=True, unique_fields=["run", "rank", "process"], update_fields=_SUMS
     )
@@ -128,8 +107,10 @@ def _ranks(told: Sequence[Told], runs: Mapping[RunKey, Run]) -> dict[tuple[int, 
 
 
 def _known(keys: Iterable[tuple[int, int, str]]) -> dict[tuple[int, int, str], RunRank]:
+    """Return the rows, locked: their sums are read, added to, and written."""
     wanted = set(keys)
     rows = RunRank.objects.filter(run__in={key[0] for key in wanted}, process__in={key[2] for key in wanted})
+    rows = rows.select_for_update().order_by("pk")
     return {key: row for row in rows if (key := (row.run_id, row.rank, row.process)) in wanted}
 
 

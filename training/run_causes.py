@@ -21,6 +21,7 @@ from training.models import Run
 from training.run_members import Members
 from training.slow_steps import DATA, SlowStep
 from training.step_columns import StepColumns, StepKind
+from training.step_statistics import GlobalSteps
 from training.stragglers import Judgement, Straggler
 
 _LOOKED_AT = 32  # devices, of which evidence is read at once
@@ -89,9 +90,14 @@ def run_stragglers(
     return RunStragglers(judgement, tuple(found))
 
 
-def run_slow_steps(run: Run, who: Members, steps: StepColumns, now: datetime, *, limit: int = 5) -> list[NamedSlowStep]:
-    """Return the steps that took far longer than those around them, the one that cost most first, with what may be why."""
-    return [_named_step(who, each, now) for each in slow_steps.slow_steps(steps, limit)]
+def run_slow_steps(
+    run: Run, who: Members, steps: StepColumns, now: datetime, *, limit: int = 5, across: GlobalSteps | None = None
+) -> list[NamedSlowStep]:
+    """Return the steps that took far longer than those around them, the one that cost most first, with what may be why.
+
+    `across` are the same steps across ranks, where the caller has them.
+    """
+    return [_named_step(who, each, now) for each in slow_steps.slow_steps(steps, limit, across)]
 
 
 def _named(

@@ -3,8 +3,9 @@
 Called by the figures and the API. A device that several runs used at once is shared out (energy_shares.py), which is said.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -65,16 +66,13 @@ def energy(run: Run, who: Members, start_ms: int, end_ms: int, rates: Rates | No
     devices = _wholes(who.devices) if who.devices else who.nodes
     if not devices:
         return RunEnergy(Account(run.name), [], scope, (), "neither devices nor a meter of its hosts are known")
-    tenants = _others(run, devices, scope, start_ms, end_ms)
-    alone = [device for device in devices if device.pk not in tenants]
+    there = _there(devices, scope, start_ms, end_ms)
     total = Account(run.name, asked_seconds=len(devices) * (end_ms - start_ms) / 1000)
-    if alone:
-        _add(total, window_accounts.of_window(alone, start_ms, end_ms, rates=rates), 1.0)
-    for device in devices:
-        if device.pk in tenants:
-            _add_shared(total, device, [_tenant(run, device, scope, start_ms, end_ms), *tenants[device.pk].values()],
-                        start_ms, end_ms, rates)  # fmt: skip
-    names = sorted({other.name for of_device in tenants.values() for other in of_device})
+    others: set[Run] = set()
+    for group in _alike(run, devices, scope, there):
+        _add_group(total, run, group, there, (start_ms, end_ms), rates)
+        others |= group.others
+    names = sorted({other.name for other in others})
     why = "" if total.covered_seconds else "neither an energy counter nor power of its devices is known in this window"
     return RunEnergy(total, devices, scope, tuple(names), why)
 
@@ -85,24 +83,23 @@ def _wholes(devices: Sequence[Device]) -> list[Device]:
     return [device for device in devices if device.parent_id not in pks]
 
 
-def _others(
-    run: Run, devices: Sequence[Device], scope: Scope, start_ms: int, end_ms: int
-) -> dict[int, dict[Run, Tenant]]:
-    """Return the other runs on each device (on its host, for a node) in the window, by device id."""
-    rows = RunRank.objects.filter(first_ms__lt=end_ms, last_ms__gt=start_ms).exclude(run=run).select_related("run")
-    if scope is Scope.DEVICE:
-        rows = rows.filter(device__in=devices)
-    else:
-        rows = rows.filter(host__in={device.host_id for device in devices})
-    found: dict[int, dict[Run, Tenant]] = {}
-    for device in devices:
-        runs = {
-            each.run
-            for each in rows
-            if (each.device_id if scope is Scope.DEVICE else each.host_id) == _place(device, scope)
-        }
-        for other in sorted(runs, key=lambda each: each.pk):
-            found.setdefault(device.pk, {})[other] = _tenant(other, device, scope, start_ms, end_ms)
+class _Group(NamedTuple):
+    """Devices that the same other runs used in the window; they are shared out alike."""
+
+    devices: list[Device]
+    others: frozenset[Run]
+
+
+def _there(devices: Sequence[Device], scope: Scope, start_ms: int, end_ms: int) -> dict[int, list[RunRank]]:
+    """Return the processes that were on each device (its host, for a node) in the window, by the id of that place."""
+    rows = RunRank.objects.filter(first_ms__lt=end_ms, last_ms__gt=start_ms).select_related("run").defer("histogram")
+    places = {_place(device, scope) for device in devices}
+    rows = rows.filter(device__in=places) if scope is Scope.DEVICE else rows.filter(host__in=places)
+    found: dict[int, list[RunRank]] = {}
+    for row in rows:
+        place = row.device_id if scope is Scope.DEVICE else row.host_id
+        if place is not None:
+            found.setdefault(place, []).append(row)
     return found
 
 
@@ -110,23 +107,38 @@ def _place(device: Device, scope: Scope) -> int:
     return device.pk if scope is Scope.DEVICE else device.host_id
 
 
-def _tenant(run: Run, device: Device, scope: Scope, start_ms: int, end_ms: int) -> Tenant:
-    there = run.ranks.filter(**({"device": device} if scope is Scope.DEVICE else {"host": device.host_id}))
-    spans = list(there.values_list("rank", "first_ms", "last_ms"))
-    if not spans:
-        return Tenant(_NONE, start_ms, end_ms)
-    ranks, first, last = zip(*spans, strict=True)
-    steps = read.steps(run, start_ms, end_ms, ranks=set(ranks), columns=("seconds",))
-    return Tenant(Intervals.of(steps.began_ms, steps.ended_ms), min(first), max(last))
+def _alike(
+    run: Run, devices: Sequence[Device], scope: Scope, there: Mapping[int, Sequence[RunRank]]
+) -> Iterable[_Group]:
+    groups: dict[frozenset[Run], list[Device]] = {}
+    for device in devices:
+        others = frozenset(row.run for row in there.get(_place(device, scope), ()) if row.run_id != run.pk)
+        groups.setdefault(others, []).append(device)
+    return [_Group(of_group, others) for others, of_group in groups.items()]
 
 
-def _add_shared(
-    total: Account, device: Device, tenants: Sequence[Tenant], start_ms: int, end_ms: int, rates: Rates
-) -> None:
-    edges = np.unique(np.linspace(start_ms, end_ms, _SLICES + 1).astype(np.int64)).tolist()
+def _add_group(
+    total: Account, run: Run, group: _Group, there: Mapping[int, Sequence[RunRank]], window: tuple[int, int], rates: Rates
+) -> None:  # fmt: skip
+    if not group.others:
+        _add(total, window_accounts.of_window(group.devices, *window, rates=rates), 1.0)
+        return
+    rows = [row for of_place in there.values() for row in of_place]
+    tenants = [_tenant(each, rows, *window) for each in (run, *sorted(group.others, key=lambda each: each.pk))]
+    edges = np.unique(np.linspace(*window, _SLICES + 1).astype(np.int64)).tolist()
     parts = energy_shares.shares(tenants, edges).tolist()
-    for account, part in zip(window_accounts.of_windows([device], edges, rates=rates), parts, strict=True):
+    for account, part in zip(window_accounts.of_windows(group.devices, edges, rates=rates), parts, strict=True):
         _add(total, account, part)
+
+
+def _tenant(run: Run, rows: Sequence[RunRank], start_ms: int, end_ms: int) -> Tenant:
+    """Return when the run was there and in a step; ranks of a run step together, so that all its processes here are one."""
+    own = [row for row in rows if row.run_id == run.pk]
+    if not own:
+        return Tenant(_NONE, start_ms, end_ms)
+    steps = read.steps(run, start_ms, end_ms, ranks={row.rank for row in own}, columns=("seconds",))
+    first, last = min(row.first_ms for row in own), max(row.last_ms for row in own)
+    return Tenant(Intervals.of(steps.began_ms, steps.ended_ms), first, last)
 
 
 def _add(total: Account, account: Account, part: float) -> None:

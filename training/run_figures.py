@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
 from fleet.models import Device
 from telemetry import trends
 from telemetry.accounts import Rates
@@ -19,34 +17,38 @@ from training.decoder_flops import ShapeIncomplete
 from training.figure import Figure, ratio
 from training.flops import Flops
 from training.goodput import Goodput
-from training.intervals import Intervals
 from training.mfu import Mfu, RunDevice, mfu
 from training.models import Run
 from training.ofu import METHOD, PipeSeries, ofu
 from training.run_energy import RunEnergy, energy
 from training.run_members import Members, members
-from training.step_columns import StepColumns, StepKind
-from training.step_statistics import Phases, Rate, StepTimes
+from training.step_columns import StepColumns
+from training.step_statistics import GlobalSteps, Phases, Rate, StepTimes
 from training.step_store import read
 
-_COLUMNS = ("number", "seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
+_COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
 _OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
 _OFU_POINTS = 400
 _ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is
-_REACH_STEPS, _REACH_LEAST_MS = 4.0, 60_000  # beyond the end: a step that ends then lies in the window in part
+_REACH_STEPS, _REACH_LEAST_MS = (
+    4.0,
+    60_000,
+)  # beyond its ends: a step that ends then lies in it in part, and a pause at its edge is known whole
 
 
 @dataclass(frozen=True, slots=True)
 class RunFigures:
     """All of one window, `counted_ms`, in UTC milliseconds; None where the run has no step in it.
 
-    `steps` are those that ended in it. Rates are N/Δt over it; `…_in_steps` are over the time of training steps alone.
+    `steps` are those that ended in it, `across` the same across ranks. Rates are N/Δt over it; `…_in_steps` are over the time of
+    training steps alone.
     `flops_per_sample` is None where a sample's FLOPs are not known; the denominator stands in `mfu_detail`.
     """
 
     counted_ms: tuple[int, int] | None
     n_steps: float
     steps: StepColumns
+    across: GlobalSteps
     step_times: StepTimes
     phases: Phases
     goodput: Goodput
@@ -76,11 +78,9 @@ def figures(
     life = _life(run, now)
     counted = max(start_ms, life[0]), min(end_ms, life[1])
     reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
-    steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS)
+    steps = read.steps(run, start_ms - reach_ms, end_ms + reach_ms, columns=_COLUMNS)
     spent = goodput.goodput(steps, start_ms, end_ms, life, _attempts_from(run, steps))
-    if counted[0] >= counted[1]:
-        return _figures(run, who, None, steps.between(start_ms, end_ms), steps, spent, rates)
-    return _figures(run, who, counted, steps.between(start_ms, end_ms), steps, spent, rates)
+    return _figures(run, who, (start_ms, end_ms), counted if counted[0] < counted[1] else None, steps, spent, rates)
 
 
 def _life(run: Run, now: datetime) -> tuple[int, int]:
@@ -102,13 +102,13 @@ def _attempts_from(run: Run, steps: StepColumns) -> Mapping[int, int] | None:
 
 
 def _figures(
-    run: Run, who: Members, counted: tuple[int, int] | None, inside: StepColumns, steps: StepColumns, spent: Goodput,
+    run: Run, who: Members, asked: tuple[int, int], counted: tuple[int, int] | None, steps: StepColumns, spent: Goodput,
     rates: Rates | None,
 ) -> RunFigures:  # fmt: skip
-    window = counted or (0, 0)
-    in_steps = _seconds_in_steps(steps, *window)
-    n_steps = _n_steps(steps, *window)
-    samples, tokens = (step_statistics.rate(steps, name, *window, in_steps) for name in ("samples", "tokens"))
+    window, inside = counted or (0, 0), steps.between(*asked)
+    across = step_statistics.global_steps(steps)
+    n_steps, across_inside = step_statistics.n_inside(across, *window), across.between(*asked)
+    samples, tokens = step_statistics.rates(steps, *window, spent.training_seconds).values()
     flops, why, is_by_token = _flops(run.description, samples, tokens)
     of_unit = tokens if is_by_token else samples
     devices = _devices(who)
@@ -122,7 +122,8 @@ def _figures(
         counted_ms=counted,
         n_steps=n_steps,
         steps=inside,
-        step_times=step_statistics.step_times(step_statistics.global_steps(inside)),
+        across=across_inside,
+        step_times=step_statistics.step_times(across_inside),
         phases=step_statistics.phases(inside),
         goodput=spent,
         samples_per_second=_rate(samples, "samples_per_second"),
@@ -136,21 +137,6 @@ def _figures(
         n_lost=who.n_lost,
         **_of_energy(drawn, n_steps, samples, tokens),
     )
-
-
-def _seconds_in_steps(steps: StepColumns, start_ms: int, end_ms: int) -> float:
-    train = steps.of_kind(StepKind.TRAIN)
-    return Intervals.of(train.began_ms, train.ended_ms).within(start_ms, end_ms).length / 1000
-
-
-def _n_steps(steps: StepColumns, start_ms: int, end_ms: int) -> float:
-    """Return how many global training steps lie in the window, those at its edges in part."""
-    train = steps.of_kind(StepKind.TRAIN)
-    share = step_statistics.share_inside(train, start_ms, end_ms)
-    inside = share > 0
-    keys = np.stack([train.attempt[inside].astype(np.int64), train.number[inside]])
-    _, place, n_ranks = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
-    return float((share[inside] / n_ranks[place.ravel()]).sum())
 
 
 def _flops(told: Mapping[str, Any], samples: Rate, tokens: Rate) -> tuple[Flops | None, str, bool]:
@@ -235,12 +221,13 @@ def _of_energy(drawn: RunEnergy | None, n_steps: float, samples: Rate, tokens: R
     )
 
     def of(above: float | None, below: float | None, unit: str, reason: str) -> Figure:
-        return ratio(above, below, unit, why or reason, words) if not short else Figure(None, unit, short)
+        remark = "; ".join(filter(None, [words, reason]))
+        return ratio(above, below, unit, why or reason, remark) if not short else Figure(None, unit, short)
 
     none = {"cost": "no price is set (STEPWATT_PRICE_PER_KWH)", "co2": "no figure is set (STEPWATT_GRAMS_CO2_PER_KWH)"}
     return {
         "joules": Figure(joules, "joules", why, words),
-        "joules_per_step": of(joules, n_steps, "joules", "no training step in this window"),
+        "joules_per_step": of(joules, n_steps, "joules", "" if n_steps else "no training step in this window"),
         "joules_per_token": of(joules, tokens.amount, "joules", tokens.reason),
         "samples_per_joule": of(samples.amount, joules, "samples_per_joule", samples.reason),
         "tokens_per_joule": of(tokens.amount, joules, "tokens_per_joule", tokens.reason),

@@ -49,5 +49,5 @@ def members(run: Run) -> Members:
 
 
 def _uuids(rank: RunRank) -> list[str]:
-    """Return the devices that the process sees; the one that its rank computes on where that is known."""
-    return [rank.device.uuid] if rank.device is not None else [str(uuid) for uuid in rank.device_uuids]
+    """Return all devices that the process tells of: one as a rule, several where a single process computes on them."""
+    return [str(uuid) for uuid in rank.device_uuids] or ([rank.device.uuid] if rank.device is not None else [])

@@ -5,10 +5,9 @@ the inventory, the step timings of their runs, and the pace.
 """
 
 import logging
-import random
 import time
-from collections.abc import Callable, Iterator
-from threading import BoundedSemaphore, Event
+from collections.abc import Callable
+from threading import Event
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,19 +15,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from fleet.models import Host, Origin
-from telemetry import envelope
 from telemetry.agent.names import Names, Parcel
-from telemetry.simulation.fleet import BATCH_TICKS, SAMPLE_SECONDS, Fleet, RunPlace, Shape
-from telemetry.simulation.training import SimulatedStep
-from training.host.steps import MAX_STEPS
-from training.wire import STEPS_TASK, StepTiming, pack_steps
+from telemetry.simulation.fleet import BATCH_TICKS, SAMPLE_SECONDS, Fleet, Shape
+from training.simulated_loops import SimulatedLoops
 
 logger = logging.getLogger(__name__)
 
-_MOST_WAITING = 2_000  # messages that the broker has not taken yet: then the fleet waits, and nothing is dropped
+_MOST_WAITING = 2_000  # batches that the broker has not taken yet: then the fleet waits, and nothing is dropped
 _MOST_UNREAD = 5_000  # messages that lie in the broker: time that runs faster than the server can store waits for it
 _MOST_BEHIND_SECONDS = 2.0
-_RANK_JITTER = 0.003
 
 Keys = dict[str, Ed25519PrivateKey]
 
@@ -65,12 +60,6 @@ def enrol(shape: Shape, cluster: str) -> Keys:
 class Line(Protocol):
     """The agent's way to the server: its sender, with an outbox over a spool."""
 
-    def submit(
-        self, task: str, payload: bytes, *, replaces: str = "", on_sent: Callable[[], None] | None = None
-    ) -> None:
-        """Take a sealed message at once, and tell when the broker has it."""
-        ...
-
     def submit_batch(self, parcel: Parcel) -> None: ...
 
     def names(self, host: str, machine: str) -> Names: ...
@@ -102,9 +91,10 @@ class Simulation:
         self._began = clock()
         self._start = self._began + (span or 0.0) / speed - (span or 0.0)
         self._now = self._start
-        self._free = BoundedSemaphore(_MOST_WAITING)
-        self.fleet = Fleet(shape, lambda: self._now, self._send_batch, line.names)
-        self._steps = StepTimings(self.fleet, f"{shape.seed}/steps")
+        self.fleet = Fleet(
+            shape, lambda: self._now, self._send_batch, line.names, lambda place: self._steps.cargo(place, self._now)
+        )
+        self._steps = SimulatedLoops(self.fleet, f"{shape.seed}/steps")
 
     def run(self) -> None:
         """Live until the span is over or `stop` is set; then hand over what is left."""
@@ -114,10 +104,8 @@ class Simulation:
             self._now = self._start + number * SAMPLE_SECONDS
             self.fleet.tick()
             if number % BATCH_TICKS == 0:
-                self._send_steps()
                 self._let_the_server_catch_up()
         self.fleet.end()
-        self._send_steps()
 
     def _wait_for(self, number: int) -> int:
         """Return the tick that is due, at its time; where this machine is too slow for the clock, ticks are left out."""
@@ -138,14 +126,6 @@ class Simulation:
                 is_said = True
             self.stop.wait(0.5)
 
-    def _send_steps(self) -> None:
-        for host, body in self._steps.take(self._now):
-            while not self._free.acquire(timeout=0.5):
-                if self.stop.is_set():
-                    return  # the broker is away, and so are the last messages
-            sealed = envelope.seal(self._keys[host], STEPS_TASK, host, body)
-            self._line.submit(STEPS_TASK, sealed, on_sent=self._free.release)
-
     def _send_batch(self, parcel: Parcel) -> None:
         while self._line.n_unsent() >= _MOST_WAITING and not self.stop.wait(0.05):
             pass
@@ -163,50 +143,3 @@ def report(fleet: Fleet) -> dict[str, dict[str, object]]:
         }
         for machine, host in zip(fleet.machines, fleet.hosts, strict=True)
     }
-
-
-class StepTimings:
-    """The steps of the fleet's runs as each host's training loops report them."""
-
-    def __init__(self, fleet: Fleet, seed: str) -> None:
-        self._fleet = fleet
-        self._choose = random.Random(seed)  # noqa: S311 — a simulation is to be repeatable
-        self._held: dict[int, list[StepTiming]] = {}  # by host; a silent one reports when it is back
-
-    def take(self, now: float) -> Iterator[tuple[str, bytes]]:
-        """Yield (host, message) with the steps that ended by then."""
-        for place in self._fleet.runs:
-            steps = place.run.take_steps(now)
-            for at, host in enumerate(place.hosts):
-                held = self._held.setdefault(host, [])
-                held += [
-                    self._timing(place, at, gpu, step) for step in steps for gpu in range(self._fleet.shape.n_gpus)
-                ]
-                machine = self._fleet.machines[host]
-                if now < machine.silent_until:
-                    continue
-                for start in range(0, len(held), MAX_STEPS):
-                    yield machine.host, pack_steps(machine.host, held[start : start + MAX_STEPS])
-                held.clear()
-
-    def _timing(self, place: RunPlace, at: int, gpu: int, step: SimulatedStep) -> StepTiming:
-        """Return the step as one rank saw it: fast ones wait for the slowest before the next."""
-        fleet, run = self._fleet, place.run
-        host, n_gpus = place.hosts[at], fleet.shape.n_gpus
-        n_ranks = len(place.hosts) * n_gpus
-        is_slowest = fleet.straggler == (host, gpu)
-        factor = run.slowest if is_slowest else 1 - _RANK_JITTER * self._choose.random()
-        samples = run.plan.samples_per_step / n_ranks
-        return StepTiming(
-            run=run.plan.name,
-            launch=run.launch,
-            number=step.number,
-            ended_ms=int((step.start + step.seconds * factor) * 1000),
-            seconds=step.seconds * factor,
-            rank=at * n_gpus + gpu,
-            device_uuid=fleet.machines[host].devices[gpu].uuid,
-            samples=samples,
-            tokens=samples * run.plan.tokens_per_sample,
-            loss=step.loss,
-            is_warmup=step.is_warmup,
-        )

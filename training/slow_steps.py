@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.step_columns import Floats, StepColumns, StepKind
-from training.step_statistics import global_steps
+from training.step_statistics import GlobalSteps, global_steps
 
 TIMES, DEVIATIONS = 1.2, 6.0
 _BLOCK = 256
@@ -41,9 +41,9 @@ class SlowStep:
         return self.seconds / self.usual_seconds
 
 
-def slow_steps(steps: StepColumns, limit: int = 20) -> list[SlowStep]:
-    """Return the slow steps, the one that cost most time first, at most `limit`."""
-    found = global_steps(steps)
+def slow_steps(steps: StepColumns, limit: int = 20, across: GlobalSteps | None = None) -> list[SlowStep]:
+    """Return the slow steps, the one that cost most time first, at most `limit`; `across` are the same steps across ranks."""
+    found = across or global_steps(steps)
     counted = np.flatnonzero(~found.is_warmup & np.isfinite(found.seconds) & (found.seconds > 0))
     seconds = found.seconds[counted]
     if seconds.size < _FEWEST:
@@ -51,12 +51,24 @@ def slow_steps(steps: StepColumns, limit: int = 20) -> list[SlowStep]:
     usual, spread = _around(seconds)
     slow = np.flatnonzero((seconds >= TIMES * usual) & (seconds >= usual + DEVIATIONS * spread))
     slow = slow[np.argsort(usual[slow] - seconds[slow], kind="stable")][:limit]
-    train = steps.select((steps.kind == StepKind.TRAIN) & ~steps.is_warmup)
-    waited = train.phases.get(DATA, np.full(len(train), np.nan))
-    known = waited[np.isfinite(waited)]
+    if not slow.size:
+        return []
+    told = steps.phases.get(DATA, np.full(len(steps), np.nan))
+    known = told[np.isfinite(told) & (steps.kind == StepKind.TRAIN)]
     usual_data = float(np.median(known)) if known.size else float("nan")
+    is_slow = (steps.kind == StepKind.TRAIN) & np.isin(steps.number, found.number[counted[slow]])
+    train, waited = steps.select(is_slow), told[is_slow]
+    is_alone = bool(steps.rank.min() == steps.rank.max())
     return [
-        _slow_step(train, waited, int(found.number[at]), int(found.attempt[at]), float(usual[place]), usual_data)
+        _slow_step(
+            train,
+            waited,
+            int(found.number[at]),
+            int(found.attempt[at]),
+            float(usual[place]),
+            usual_data,
+            is_alone=is_alone,
+        )
         for place, at in zip(slow.tolist(), counted[slow].tolist(), strict=True)
     ]
 
@@ -73,7 +85,14 @@ def _around(seconds: Floats) -> tuple[Floats, Floats]:
 
 
 def _slow_step(
-    train: StepColumns, waited: Floats, number: int, attempt: int, usual_seconds: float, usual_data_seconds: float
+    train: StepColumns,
+    waited: Floats,
+    number: int,
+    attempt: int,
+    usual_seconds: float,
+    usual_data_seconds: float,
+    *,
+    is_alone: bool,
 ) -> SlowStep:
     of_step = np.flatnonzero((train.number == number) & (train.attempt == attempt))
     compute = train.compute_seconds[of_step]
@@ -82,7 +101,6 @@ def _slow_step(
     at = slowest if blamed is None else blamed
     data = waited[of_step] if blamed is None else waited[[at]]
     known = data[np.isfinite(data)]
-    is_alone = np.unique(train.rank).size == 1
     return SlowStep(
         number=number,
         attempt=attempt,

@@ -103,12 +103,20 @@ def joined(parts: Sequence[StepColumns]) -> StepColumns:
         return empty()
     if len(parts) == 1:
         return parts[0]
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in NAMES}
+    columns = {name: _joined([getattr(part, name) for part in parts]) for name in NAMES}
     names = dict.fromkeys(name for part in parts for name in part.phases)
     phases = {
         name: np.concatenate([part.phases.get(name, np.full(len(part), np.nan)) for part in parts]) for name in names
     }
     return in_order(StepColumns(**columns, phases=phases))
+
+
+def _joined(columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the columns one after another; where all are one value that nobody wrote out, so is this."""
+    values = {column[:1].tobytes() for column in columns if column.strides == (0,)}
+    if len(values) == 1 and all(column.strides == (0,) for column in columns):
+        return np.broadcast_to(columns[0][:1], sum(column.size for column in columns))
+    return np.concatenate(columns)
 
 
 def told_sum(values: Floats) -> float | None:
@@ -120,10 +128,10 @@ def told_sum(values: Floats) -> float | None:
 def in_order(steps: StepColumns) -> StepColumns:
     """Return the steps sorted by (ended_ms, rank), then kind, attempt and number: one order, whatever came first."""
     ended = steps.ended_ms
-    if (ended[1:] > ended[:-1]).all():
-        return steps
-    order = np.argsort(ended, kind="stable")  # finds the runs of which the parts consist
-    ordered = ended[order]
+    is_ascending = bool((ended[1:] >= ended[:-1]).all())
+    # Stable: it finds the sorted runs of which the parts consist.
+    order = np.arange(ended.size) if is_ascending else np.argsort(ended, kind="stable")
+    ordered = ended if is_ascending else ended[order]
     is_tied = ordered[1:] == ordered[:-1]
     if is_tied.any():
         among = np.zeros(ended.size, np.bool_)
@@ -131,8 +139,10 @@ def in_order(steps: StepColumns) -> StepColumns:
         among[:-1] |= is_tied
         tied = order[among]
         keys = (steps.number, steps.attempt, steps.kind, steps.rank, ended)
-        order[among] = tied[np.lexsort([key[tied] for key in keys])]
-    return steps.select(order)
+        by_keys = tied[np.lexsort([key[tied] for key in keys])]
+        is_ascending &= bool((by_keys == tied).all())
+        order[among] = by_keys
+    return steps if is_ascending else steps.select(order)
 
 
 def _untold(name: str, n_steps: int) -> NDArray[Any]:

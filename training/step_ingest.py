@@ -6,6 +6,7 @@ A message of the release before (`ingest_message`) may come again: steps that ar
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 import numpy as np
 from django.db import transaction
@@ -13,16 +14,37 @@ from django.db.models import QuerySet
 
 from fleet.models import Host
 from telemetry.wire import MessageInvalid
-from training import run_book, step_columns, wire
+from training import run_book, step_blocks, step_columns, wire
 from training.models import ReferenceJob, Run
-from training.run_book import RunKey, Teller, Told
+from training.run_book import Told
 from training.step_columns import StepColumns, StepKind
 from training.step_store import read
+from training.teller import RunKey, Teller
 from training.wire import StepTiming
 
 logger = logging.getLogger(__name__)
 
 _REFERENCE_LAUNCH = re.compile(re.escape(wire.REFERENCE_PREFIX) + r"(\d{1,18})-([A-Za-z0-9]{1,32})")
+
+
+def take(batches: Sequence[tuple[Host, Sequence[bytes]]], now: datetime) -> None:
+    """Store the steps that came with batches, in the transaction that accepts these: so each comes once.
+
+    What cannot be read, or may not be stored, is logged and left out.
+    """
+    told: list[Told] = []
+    refused: list[str] = []
+    for host, pieces in batches:
+        for piece in pieces:
+            try:
+                block = step_blocks.read(piece)
+            except MessageInvalid as error:
+                refused.append(f"a block of {host.name}: {error}")
+            else:
+                told.append(Told(host, block.teller, block.steps, block.newest_sequence, block.n_dropped))
+    _enter(told, refused)
+    if refused:
+        logger.warning("%d steps or blocks of them were left out: %s", len(refused), refused[0])
 
 
 def ingest_message(host: Host, body: bytes) -> int:

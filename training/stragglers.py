@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from training.step_columns import Floats, StepColumns, StepKind
+from training.step_statistics import by_number
 
 WINDOW = 20  # steps
 LEAST = log(1.05)
@@ -25,7 +26,7 @@ PEERS = 3.5
 _FEW = 4  # ranks, below which the levels of the others have no spread to speak of
 _CONSISTENT, _OF_MEDIAN = 1.4826, 1.2533  # MAD to standard deviation; standard error of a median to that of a mean
 _LEAST_SPREAD, _LEAST_SPREAD_OF_LEVELS = 0.005, 0.01
-_PAST = 200  # steps before the window, whose median is the rank's own past
+PAST = 200  # steps before the window, whose median is the rank's own past
 _PRESENT = 0.8  # of the ranks must tell of a step
 
 UNTOLD = "the ranks do not tell their communication time: every rank's step looks as long as the slowest one's"
@@ -79,16 +80,16 @@ class Judgement:
 
 def of_ranks(steps: StepColumns) -> Ranks:
     """Return the training steps without warm-up as a matrix, in order of (attempt, number)."""
-    train = steps.select((steps.kind == StepKind.TRAIN) & ~steps.is_warmup)
-    ranks, column = np.unique(train.rank, return_inverse=True)
-    order = np.lexsort((train.number, train.attempt))
-    attempt, number = train.attempt[order], train.number[order]
-    is_first = np.ones(order.size, bool)
-    is_first[1:] = (attempt[1:] != attempt[:-1]) | (number[1:] != number[:-1])
-    row = np.cumsum(is_first) - 1
-    begins = np.flatnonzero(is_first)
+    is_counted = (steps.kind == StepKind.TRAIN) & ~steps.is_warmup
+    train = steps if is_counted.all() else steps.select(is_counted)
+    is_there = np.zeros(int(train.rank.max(initial=-1)) + 1, bool)
+    is_there[train.rank] = True
+    ranks, column = np.flatnonzero(is_there).astype(np.int32), np.cumsum(is_there) - 1
+    order, begins = by_number(train)
+    number = train.number[order]
+    row = np.repeat(np.arange(begins.size), np.diff(begins, append=order.size))
     compute = np.full((begins.size, ranks.size), np.nan)
-    compute[row, column[order]] = train.compute_seconds[order]
+    compute[row, column[train.rank[order]]] = train.compute_seconds[order]
     ended = np.maximum.reduceat(train.ended_ms[order], begins) if begins.size else np.empty(0)
     compute[compute <= 0] = np.nan
     told = np.isfinite(compute).sum(axis=1) >= max(2, _PRESENT * ranks.size)
@@ -99,8 +100,9 @@ def judge(steps: StepColumns, window: int = WINDOW) -> Judgement:
     """Return the stragglers over the last `window` steps that the ranks tell of."""
     if not len(steps):
         return Judgement((), {}, {}, "no training step in this window")
-    found = of_ranks(steps)
-    reason = _cannot_tell(steps, found, window)
+    newest = _newest(steps, window + PAST)
+    found = of_ranks(newest)
+    reason = _cannot_tell(newest, found, window)
     if reason:
         return Judgement((), {}, {}, reason)
     distances = distances_to_others(found.compute)
@@ -117,6 +119,13 @@ def judge(steps: StepColumns, window: int = WINDOW) -> Judgement:
             if np.isfinite(seconds)
         },
     )
+
+
+def _newest(steps: StepColumns, n_steps: int) -> StepColumns:
+    """Return about the newest `n_steps` of each rank, and no fewer where evaluation lies between them."""
+    n_ranks = int(steps.rank.max()) + 1
+    train = np.flatnonzero(steps.kind == StepKind.TRAIN)[-(n_steps + 1) * n_ranks :]
+    return steps.select(train)
 
 
 def episodes(steps: StepColumns, limit: int = 20, window: int = WINDOW) -> list[Straggler]:
@@ -145,7 +154,7 @@ def _rows_of(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
 
 
 def _cannot_tell(steps: StepColumns, found: Ranks, window: int) -> str:
-    if np.unique(steps.rank).size < 2:
+    if steps.rank.min() == steps.rank.max():
         return "a run of one rank has nobody that waits for it"
     if not np.isfinite(steps.compute_seconds[steps.kind == StepKind.TRAIN]).any():
         return UNTOLD
@@ -158,7 +167,7 @@ def distances_to_others(compute: Floats) -> Floats:
     """Return the logarithm of each rank's compute time over the median of the others', `(n_steps, n_ranks)`."""
     logs = np.log(compute)
     n_ranks = logs.shape[1]
-    if n_ranks > 2 * _FEW:  # one of so many hardly moves the median
+    if n_ranks > _FEW:  # one of so many hardly moves the median
         return np.asarray(logs - _medians(logs.T)[:, None])
     others = [_medians(np.delete(logs, rank, axis=1).T) for rank in range(n_ranks)]
     return np.asarray(logs - np.stack(others, axis=1))
@@ -201,7 +210,7 @@ def _standard_error(distances: Floats) -> float:
 
 
 def _past_level(before: Floats, window: int) -> float | None:
-    known = before[-_PAST:]
+    known = before[-PAST:]
     known = known[np.isfinite(known)]
     return float(np.median(known)) if known.size >= window else None
 

@@ -7,9 +7,11 @@ from celery import shared_task
 
 from telemetry import authentic
 from telemetry.tasks import UNTIL_STORED
+from telemetry.upkeep import noted
 from telemetry.wire import MessageInvalid
-from training import ingest, ladder_runs, step_ingest, watch, wire
+from training import ingest, ladder_runs, run_retention, step_ingest, watch, wire
 from training.judging import judge, suspicion
+from training.step_store import compact
 
 logger = logging.getLogger(__name__)
 _TURN_SECONDS = 5.0  # of judge_jobs: what is not judged by then is asked for again
@@ -54,3 +56,17 @@ def judge_job(job_id: int) -> None:
     job = judge.waiting(now).filter(pk=job_id).first()
     if job is not None:
         suspicion.open_suspicion(judge.judge(job, now), now)
+
+
+@shared_task(name="training.compact_steps")
+def compact_steps() -> None:
+    now = datetime.now(UTC)
+    with noted("steps joined", now) as done:
+        done.done = compact.compact(now, budget_seconds=5)
+
+
+@shared_task(name="training.retire_runs")
+def retire_runs() -> None:
+    now = datetime.now(UTC)
+    with noted("runs retired", now) as done:
+        done.done = run_retention.retire(now, budget_seconds=30)

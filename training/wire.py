@@ -17,18 +17,19 @@ from telemetry.wire import HOST_NAME, LATEST_MS, MessageInvalid, integer, mappin
 VERSION = 1
 START_TASK = "host.start_job"
 CANCEL_TASK = "host.cancel_job"
-STEPS_TASK = "training.ingest_steps"
+STEPS_CARGO = "steps"  # the name under which steps go along with telemetry batches
+STEPS_TASK = "training.ingest_steps"  # of agents of the release before
 REPORT_TASK = "training.ingest_report"
 MAX_BYTES = 2_000_000
 MAX_LOG_CHARACTERS = 200_000
 MAX_STEP_SECONDS = 1e7
 MAX_RESULT_FIELDS = 100
 _MAX_RESULT_CHARACTERS = 2_000
-_INT_32 = 2**31
+INT_32 = 2**31
 REFERENCE_PREFIX = "reference-"
 _JOB_LAUNCH = re.compile(r"[A-Za-z0-9]{1,32}")
-_LAUNCH = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_NAME = re.compile(r"[^\x00-\x1f]{1,200}")
+LAUNCH = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+NAME = re.compile(r"[^\x00-\x1f]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,12 @@ def step_from(row: object) -> StepTiming:
     if not 0 < seconds <= MAX_STEP_SECONDS:
         raise MessageInvalid(f"seconds: expected more than 0 and at most {MAX_STEP_SECONDS:.0f}")
     return StepTiming(
-        run=matching(row, "run", _NAME),
-        launch=matching(row, "launch", _LAUNCH),
+        run=matching(row, "run", NAME),
+        launch=matching(row, "launch", LAUNCH),
         number=integer(row.get("number"), "number"),
-        ended_ms=_below(LATEST_MS, row.get("ended_ms"), "ended_ms"),
+        ended_ms=below(LATEST_MS, row.get("ended_ms"), "ended_ms"),
         seconds=seconds,
-        rank=_below(_INT_32, row.get("rank", 0), "rank"),
+        rank=below(INT_32, row.get("rank", 0), "rank"),
         device_uuid=text(row.get("device_uuid", ""), "device_uuid", 96),
         samples=_optional(row, "samples"),
         tokens=_optional(row, "tokens"),
@@ -149,8 +150,8 @@ def unpack_order(payload: bytes) -> JobOrder:
         workload=text(message.get("workload"), "workload", 40),
         params=mapping(message, "params"),
         device_uuid=text(message.get("device_uuid"), "device_uuid", 96),
-        expires_ms=_below(LATEST_MS, message.get("expires_ms"), "expires_ms"),
-        time_limit_seconds=_below(_INT_32, message.get("time_limit_seconds"), "time_limit_seconds"),
+        expires_ms=below(LATEST_MS, message.get("expires_ms"), "expires_ms"),
+        time_limit_seconds=below(INT_32, message.get("time_limit_seconds"), "time_limit_seconds"),
     )
 
 
@@ -177,22 +178,22 @@ def unpack_report(payload: bytes) -> JobReport:
         host=matching(message, "host", HOST_NAME),
         sequence=integer(message.get("sequence"), "sequence"),
         state=state,
-        at_ms=_below(LATEST_MS, message.get("at_ms"), "at_ms"),
+        at_ms=below(LATEST_MS, message.get("at_ms"), "at_ms"),
         reason=text(message.get("reason"), "reason", 4000),
         stage=text(message.get("stage"), "stage", 40),
-        step=_below(_INT_32, message.get("step"), "step"),
-        total_steps=_below(_INT_32, message.get("total_steps"), "total_steps"),
+        step=below(INT_32, message.get("step"), "step"),
+        total_steps=below(INT_32, message.get("total_steps"), "total_steps"),
         log=None if log is None else text(log, "log", MAX_LOG_CHARACTERS),
-        result=_fields(message.get("result", {}), "result", depth=2),
+        result=fields_of(message.get("result", {}), "result", depth=2),
     )
 
 
-def _fields(value: object, name: str, depth: int) -> dict[str, Any]:
+def fields_of(value: object, name: str, depth: int) -> dict[str, Any]:
     """Return a map of names to scalars, or to such maps while `depth` allows: what JSON can store and a page can show."""
     if not isinstance(value, dict) or len(value) > MAX_RESULT_FIELDS:
         raise MessageInvalid(f"{name}: expected a map of at most {MAX_RESULT_FIELDS} fields")
     return {
-        text(key, name, 100): _fields(each, name, depth - 1)
+        text(key, name, 100): fields_of(each, name, depth - 1)
         if isinstance(each, dict) and depth > 1
         else _scalar(each, name)
         for key, each in value.items()
@@ -212,7 +213,7 @@ def _versioned(payload: bytes) -> dict[str, Any]:
     return message
 
 
-def _below(limit: int, value: object, name: str) -> int:
+def below(limit: int, value: object, name: str) -> int:
     found = integer(value, name)
     if found >= limit:
         raise MessageInvalid(f"{name}: expected less than {limit}")

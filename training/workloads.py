@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 from training.params import ParamsInvalid
 from training.workload import Workload
+from training.workloads_checked import CHECKED
 from training.workloads_training import TRAININGS
 
-WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in TRAININGS}
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (*TRAININGS, *CHECKED)}
 
 
 def find(workload_name: object) -> Workload:

@@ -6,6 +6,7 @@ from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView as DjangoLoginView
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 
@@ -35,7 +36,6 @@ class LoginForm(AuthenticationForm):
             super().clean()
         except ValidationError as error:
             raise ValidationError(_wrong(attempt.tries_left), code="invalid_login") from error
-        throttle.succeeded(username, address)
         return self.cleaned_data
 
 
@@ -47,7 +47,10 @@ class LoginView(DjangoLoginView):
     redirect_authenticated_user = True
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        response = super().form_valid(form)
+        """Sign in, in one transaction: with a fleet that sends, each more would wait once more for its turn to write."""
+        with transaction.atomic():
+            throttle.succeeded(form.cleaned_data["username"], client_address(self.request))
+            response = super().form_valid(form)
         if not form.cleaned_data["stay_signed_in"]:
             self.request.session.set_expiry(0)  # ends with the browser
         return response

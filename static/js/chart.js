@@ -110,7 +110,7 @@ function accept(chart, answer) {
     if (chart.traces) location.reload();
     return;
   }
-  chart.traces = own.traces.map((trace) => ({ x: answer.x, ...trace }));
+  chart.traces = own.traces.map((trace) => ({ x: own.x ?? answer.x, ...trace }));
   chart.extra = own;
   chart.range = answer.range;
   draw(chart);

@@ -34,6 +34,7 @@ from telemetry.agent.backends.protocol import Backend
 from telemetry.agent.backends.tpu import TpuBackend
 from telemetry.agent.batcher import Batcher
 from telemetry.agent.batching import BatchMaker, machine_digest
+from telemetry.agent.cargo import CargoHold
 from telemetry.agent.clock_offset import ClockOffset
 from telemetry.agent.collector import Collector
 from telemetry.agent.config import AgentConfig, ConfigInvalid
@@ -115,7 +116,15 @@ def _run(config: AgentConfig) -> None:
     with ExitStack() as ending:  # in the reverse order: the last ticks become a batch, and the batch is sent
         parts.sender.start()
         ending.callback(parts.sender.stop, patience=FAREWELL_SECONDS)
-        for part in (parts.batcher, parts.drivers, parts.sampler, parts.listener, parts.control, parts.software):
+        for part in (
+            parts.cargo,
+            parts.batcher,
+            parts.drivers,
+            parts.sampler,
+            parts.listener,
+            parts.control,
+            parts.software,
+        ):
             part.start()
             ending.callback(part.stop)
         if state.should_stop is not None:
@@ -150,6 +159,7 @@ class _Parts:
 
     sender: Sender
     sampler: Sampler
+    cargo: CargoHold
     batcher: Batcher
     listener: StepListener
     software: JobSoftware
@@ -163,7 +173,7 @@ class _Parts:
         spool = Spool(config.directory, limit_bytes=config.spool_bytes, limit_seconds=config.spool_seconds)
         outbox, offset = Outbox(spool), ClockOffset()
         sender = Sender(app, Seal(config.directory, config.host), outbox)
-        listener = StepListener(config.socket_path)
+        listener, cargo = StepListener(config.socket_path), CargoHold(config.directory)
         software = JobSoftware(config.job_python)
         told = (outbox.cost, offset.cost)
         cost = OwnCost(lambda: sampler.take_lateness(), told, lambda: listener.refused)  # noqa: PLW0108 — made below
@@ -176,7 +186,7 @@ class _Parts:
         sampler = Sampler(collector, config.sample_seconds, power_period=config.power_seconds)
         machine = machine_digest(machine_id(config.directory))
         batcher = Batcher(
-            BatchMaker(config.host, machine, outbox.names(config.host, machine), config.sample_seconds),
+            BatchMaker(config.host, machine, outbox.names(config.host, machine), config.sample_seconds, cargo.take),
             sampler,
             sender.submit_batch,
             every_ticks=round(config.batch_seconds / config.sample_seconds),
@@ -191,7 +201,7 @@ class _Parts:
         acknowledging = Acknowledging(orders, sender.acknowledge, offset)
         drivers = DriverControl(config.host, config.directory, sampler, orders, sender.submit)
         control = ControlSocket(config.directory, drivers.ask)
-        return cls(sender, sampler, batcher, listener, software, orders, acknowledging, drivers, control)
+        return cls(sender, sampler, cargo, batcher, listener, software, orders, acknowledging, drivers, control)
 
 
 def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
@@ -217,6 +227,7 @@ def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
         orders=parts.orders,
         devices=parts.sampler.devices,
         on_frames=parts.listener.register,
+        on_cargo=parts.cargo.register,
     )
     for name in EXTENSIONS:
         extension: Extension = import_module(name)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 from telemetry.agent.batching import BatchMaker
 from telemetry.agent.names import Parcel
+from telemetry.agent.packer import Packer
 from telemetry.agent.sampler import Sampler
-from telemetry.wire import pack
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Batcher:
         self._maker, self._sampler, self._send, self._software = maker, sampler, send, software
         self._every_ticks = every_ticks
         self._n_ticks = 0
+        self._packer = Packer()
         self._at_work = threading.Lock()  # a batch that takes longer than a tick: two threads would make one each
 
     def start(self) -> None:
@@ -46,7 +47,7 @@ class Batcher:
         with self._at_work:
             software = {**self._software(), **self._sampler.software()}
             for batch in self._maker.make(self._sampler.take(), software, self._sampler.topology(), time.time):
-                self._send(Parcel(batch.host, batch.epoch, batch.sequence, pack(batch)))
+                self._send(Parcel(batch.host, batch.epoch, batch.sequence, self._packer.pack(batch)))
 
     def _note_tick(self) -> None:
         """The first tick is a batch by itself: it is on the page at once, not after a whole period."""

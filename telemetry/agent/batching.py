@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from telemetry.agent.backends.deferred import Deferred, alike, beside, convert
 from telemetry.agent.backends.identity import stable_uuid
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import BY_NAME, AbsentReason
-from telemetry.wire import MAX_EVENTS, MAX_SPAN_MS, Batch, DeviceEvent, DeviceInfo, Topology
+from telemetry.wire import MAX_EVENTS, MAX_SPAN_MS, Batch, Cargo, DeviceEvent, DeviceInfo, Topology
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ _NUMBERS = frozenset((int, float))
 
 Column = Sequence[float | None]
 _Row = tuple[str, Sequence[Any]]
+_NOTHING: Mapping[str, Reading] = {}
 
 
 def machine_digest(machine_id: str) -> str:
@@ -41,11 +43,19 @@ class BatchMaker:
 
     `machine` is `machine_digest` of the machine's id; `names` gives each batch its own, and keeps the clock's segment over
     restarts: another offset than that of the batch before begins a new one, so that a reboot does too. `sample_seconds`
-    lie between two full ticks.
+    lie between two full ticks. `cargo` gives what goes along with a batch.
     """
 
-    def __init__(self, host: str, machine: str, names: Names, sample_seconds: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        machine: str,
+        names: Names,
+        sample_seconds: float,
+        cargo: Callable[[], Cargo] = dict,
+    ) -> None:
         self._host, self._machine, self._names, self._sample_seconds = host, machine, names, sample_seconds
+        self._cargo = cargo
         self.n_made = 0
         self._software: Mapping[str, str] | None = None
         self._topology: Topology | None = None
@@ -111,6 +121,7 @@ class BatchMaker:
             events=self._take_events(ticks, devices),
             processes={uuid: found for tick in ticks for uuid, found in tick.processes.items() if uuid in devices},
             topology=topology if topology != self._topology else None,
+            cargo=self._cargo(),
         )
         self._software, self._topology = software, topology
         return batch
@@ -156,26 +167,70 @@ def _read(
     ticks: Sequence[Tick], uuids: Sequence[str]
 ) -> tuple[dict[str, list[Column]], dict[str, dict[str, AbsentReason]]]:
     """Return what these ticks have, of one kind all of them, and why the last has not."""
-    found: dict[str, dict[str, Column]] = {}
-    absent: dict[str, dict[str, AbsentReason]] = {}
-    for uuid in uuids:
-        rows, reasons = _parted(_rows(ticks, uuid))
+    found = _Found(len(uuids), len(ticks))
+    all_maps = [[tick.readings.get(uuid) or _NOTHING for tick in ticks] for uuid in uuids]
+    groups: dict[int, list[tuple[int, list[Deferred]]]] = {}
+    for place, maps in enumerate(all_maps):
+        deferred = alike(maps)
+        if deferred is None:
+            found.put_maps(place, maps)
+        else:
+            groups.setdefault(id(deferred[0].conversion), []).append((place, deferred))
+    for group in groups.values():
+        if not found.put_deferred(group):
+            for place, _ in group:
+                found.put_maps(place, all_maps[place])
+    return found.columns, {uuids[place]: reasons for place, reasons in sorted(found.absent.items())}
+
+
+class _Found:
+    """Columns by metric and device's place, and reasons by place, as they are filled in."""
+
+    def __init__(self, n_devices: int, n_ticks: int) -> None:
+        self.columns: dict[str, list[Column]] = {}
+        self.absent: dict[int, dict[str, AbsentReason]] = {}
+        self._nothing: list[Column] = [(None,) * n_ticks] * n_devices
+
+    def put_deferred(self, group: Sequence[tuple[int, list[Deferred]]]) -> bool:
+        """Put devices with one conversion in, all of them at once. Return False, and put nothing, where one lacks a reading."""
+        others = [beside(ticks) for _, ticks in group]
+        asked = convert([ticks for _, ticks in group])
+        if asked is None or None in others:
+            return False
+        places = [place for place, _ in group]
+        for metric, by_device in zip(group[0][1][0].conversion.metrics, asked, strict=True):
+            block = self._block(metric)
+            for place, column in zip(places, by_device, strict=True):
+                block[place] = column
+        for place, (columns, reasons) in zip(places, filter(None, others), strict=True):
+            for metric, column in columns:
+                self._block(metric)[place] = column
+            if reasons:
+                self.absent[place] = dict(reasons)
+        return True
+
+    def put_maps(self, place: int, maps: Sequence[Mapping[str, Reading]]) -> None:
+        """Put one device in, whatever its ticks are."""
+        rows, reasons = _parted(_rows(maps))
         is_sound = _is_sound(rows)
         for metric, raw in rows:
             column, reason = (raw, None) if is_sound and metric not in _NARROW else _checked(raw, _LIMITS[metric])
             if column is not None:
-                found.setdefault(metric, {})[uuid] = column
+                self._block(metric)[place] = column
             if reason is not None:
                 reasons[metric] = reason
         if reasons:
-            absent[uuid] = reasons
-    nothing: Column = [None] * len(ticks)
-    return {metric: [by_uuid.get(uuid, nothing) for uuid in uuids] for metric, by_uuid in found.items()}, absent
+            self.absent[place] = reasons
+
+    def _block(self, metric: str) -> list[Column]:
+        block = self.columns.get(metric)
+        if block is None:
+            block = self.columns[metric] = self._nothing.copy()
+        return block
 
 
-def _rows(ticks: Sequence[Tick], uuid: str) -> list[_Row]:
+def _rows(maps: Sequence[Mapping[str, Reading]]) -> list[_Row]:
     """Return each metric of a device with what was read of it, None where it was not read."""
-    maps: list[Mapping[str, Reading]] = [tick.readings.get(uuid) or {} for tick in ticks]
     names = list(maps[0]) if maps else []
     if all(list(readings) == names for readings in maps):  # the usual case: the same calls in the same order
         return list(zip(names, zip(*(readings.values() for readings in maps), strict=True), strict=True))

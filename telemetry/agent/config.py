@@ -16,6 +16,7 @@ from telemetry.agent.membership import Membership
 __all__ = ["AgentConfig", "ConfigInvalid", "agent_directory", "read_config"]
 
 SYSTEM_DIRECTORY = Path("/var/lib/stepwatt")
+SYSTEM_SOCKET = Path("/run/stepwatt/steps.sock")
 USER_DIRECTORY = Path(".local/share/stepwatt")  # under the home directory
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 _SLOWEST_BATCH_SECONDS = 10.0  # the server calls a host silent after 30 s: a lost message or two must not do that
@@ -119,7 +120,9 @@ def _broker_ca(env: Mapping[str, str]) -> str:
 
 
 def _socket_path(env: Mapping[str, str], directory: Path) -> Path:
-    path = Path(env.get("STEPWATT_SOCKET") or directory / "steps.sock")
+    """Return where loops send their steps: of a machine's own agent in a directory that every user and container may see."""
+    is_machines = directory == SYSTEM_DIRECTORY
+    path = Path(env.get("STEPWATT_SOCKET") or (SYSTEM_SOCKET if is_machines else directory / "steps.sock"))
     if len(os.fsencode(path)) > _SOCKET_PATH_LIMIT:
         raise ConfigInvalid(
             f"STEPWATT_SOCKET={path}: a socket's path may have {_SOCKET_PATH_LIMIT} bytes; choose a shorter one"

@@ -3,15 +3,16 @@
 An extension is a Celery task module with a function `attach(context)`; the host's app names it as a string.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from telemetry.agent.orders import OrderDesk
+from telemetry.agent.steps import Handler
 from telemetry.wire import DeviceInfo
 
-Frame = dict[str, Any]
+CargoSource = Callable[[int], Sequence[bytes]]  # gives pieces of at most so many bytes in all
 
 
 class Submit(Protocol):
@@ -39,7 +40,8 @@ class AgentContext:
     submit: Submit
     orders: OrderDesk
     devices: Callable[[], list[DeviceInfo]]
-    on_frames: Callable[[Callable[[list[Frame]], None]], None]  # registers who gets the step listener's frames
+    on_frames: Callable[[Handler], None]  # registers who gets the step listener's frames
+    on_cargo: Callable[[str, CargoSource], None]  # registers what goes along with the batches under a name
 
 
 class Extension(Protocol):

@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 from base64 import b64decode, b64encode
 from pathlib import Path
 
@@ -70,6 +71,7 @@ class Seal:
 
     def __init__(self, directory: Path, host: str) -> None:
         self._directory, self._host = directory, host
+        self._path = str(directory / NAME)
         self._identity = self._look()
         key = HostKey.load(directory)
         if key is None:
@@ -96,7 +98,7 @@ class Seal:
 
     def _look(self) -> tuple[int, int]:
         try:
-            status = (self._directory / NAME).stat()
+            status = os.stat(self._path)  # noqa: PTH116 — a path of pathlib is put together anew each time
         except OSError:
             return (0, 0)
         return (status.st_ino, status.st_mtime_ns)

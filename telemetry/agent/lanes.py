@@ -40,6 +40,7 @@ class Lane:
     def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
         self.backend = backend
         self.held = Held(backend.name)
+        self._is_static = getattr(backend, "is_static", False)
         self.state = LaneState.CLOSED
         self.is_released = False  # what is wanted; `state` follows with `settle`
         self.devices: dict[str, DeviceInfo] = {}
@@ -98,7 +99,8 @@ class Lane:
 
     def look_around(self, watch: Watch) -> None:
         """Bring the sources up to date, and add what the driver reported to `events`. Raises Relieved."""
-        self._guarded(watch, self._look)
+        if not self._is_static:
+            self._guarded(watch, self._look)
 
     def look_closer(self, watch: Watch) -> None:
         """Bring up to date what seldom changes: software and topology. Raises Relieved."""

@@ -3,8 +3,9 @@
 A fresh batch goes out as soon as it is in the spool, so that the page is live while the rest follows. What waits from
 before follows one by one, at most PER_SECOND, while fewer than a window of it are unanswered: the window doubles while
 the server acknowledges soon, and halves while it does not, so that a fleet that comes back does not stand in its own
-way. What stays unanswered is sent again: some time after a reconnect, as the broker may have lost it, and after longer
-than the broker itself would hand it out again; each time after twice the time, for a server that is down loses nothing.
+way. What stays unanswered is sent again: some time after a reconnect, as the broker may have lost it; as soon where the
+server has answered what was sent later, for a client that finds its broker again by itself tells nobody of it; else after
+longer than the broker itself would hand it out again. Each time after twice the time: a server that is down loses nothing.
 What was sent several times, while the server answered what was sent after it, was refused: it keeps nothing waiting any
 more, and is sent on seldom. Where all that is under way may be such, another batch now and then asks: a fresh one,
 where there is any.
@@ -222,6 +223,7 @@ class Outbox:
             wanted = self._window * 2 if self._clock() - latest < SOON_SECONDS else self._window / 2
             self._window = min(max(wanted, self._first_window), self._most)
             self._note_refused(latest)
+            self._hurry(epoch, latest)
 
     def _note_refused(self, answered: float) -> None:
         """Pass over what was sent often enough, the last time before that which the server has answered."""
@@ -230,6 +232,14 @@ class Outbox:
                 if flight.n_sent >= REFUSED_AFTER and flight.sent < answered and not flight.is_refused:
                     self._count(flight, -1)
                     flight.is_refused = True
+
+    def _hurry(self, epoch: str, answered: float) -> None:
+        """Have what was sent before that which the server has answered sent again soon: it is lost, or with a worker that is."""
+        for sequence, flight in self._flights[epoch].items():
+            due = flight.sent + _jittered(RECONNECT_SECONDS) * 2 ** min(flight.n_sent - 1, 10)
+            if flight.sent < answered and due < flight.due and not flight.is_refused:
+                flight.due = due
+                heapq.heappush(self._due, (due, epoch, sequence))
 
     def _count(self, flight: _Flight, n: int) -> None:
         if not flight.is_refused:

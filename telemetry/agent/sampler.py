@@ -39,7 +39,9 @@ class Sampler:
         self._each = max(1, round(period / (power_period or period)))  # every so many ticks is a full one
         self._step = period / self._each
         self._patience = patience
-        self._turn = threading.Condition()  # over all that follows
+        self._turn = threading.Lock()  # over all that follows
+        # One for each thread, which it sleeps on: a condition makes a lock for each wait, at every tick.
+        self._alarms: dict[threading.Thread, threading.Lock] = {}
         self._claimed = 0  # the number of the last tick that a thread has taken on
         self._begun = 0  # the number of the last tick whose reading began
         self._reading: tuple[Watch, Tick | None] | None = None  # whose turn it is, and what it reads into
@@ -60,7 +62,7 @@ class Sampler:
         """End sampling and let go of the drivers, where they let go in time."""
         with self._turn:
             self._is_stopping = True
-            self._turn.notify_all()
+            self._wake_all()
         deadline = time.monotonic() + FAREWELL_SECONDS
         for thread in list(self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -111,23 +113,32 @@ class Sampler:
     def _ask_for_change(self) -> None:
         with self._turn:
             self._is_change_asked = True
-            self._turn.notify_all()
+            self._wake_all()
 
     def _start_one(self) -> None:
         thread = threading.Thread(target=self._run, name="sample", daemon=True)
         self._threads.append(thread)
+        self._alarms[thread] = alarm = threading.Lock()
+        alarm.acquire()
         thread.start()
+
+    def _wake_all(self) -> None:
+        """Wake who sleeps, and let who is about to sleep look again. Called with the lock."""
+        for alarm in self._alarms.values():
+            if alarm.locked():
+                alarm.release()
 
     def _run(self) -> None:
         """A thread's life: it ends when it is told to, or when a call comes back after another took its place."""
-        watch = Watch(boot_seconds)
+        watch, alarm = Watch(boot_seconds), self._alarms[threading.current_thread()]
         try:
-            while (tick := self._await_tick(watch)) is not None:
+            while (tick := self._await_tick(watch, alarm)) is not None:
                 self._read(tick, watch)
         except Relieved:
             logger.info("a driver call that hung has come back")
         with self._turn:
             self._threads.remove(threading.current_thread())
+            del self._alarms[threading.current_thread()]
 
     def _read(self, tick: Tick, watch: Watch) -> None:
         try:
@@ -142,14 +153,14 @@ class Sampler:
         if tick.is_full:
             self._after_full_tick()
 
-    def _await_tick(self, watch: Watch) -> Tick | None:
+    def _await_tick(self, watch: Watch, alarm: threading.Lock) -> Tick | None:
         """Sleep until the next tick that nobody has claimed, and return it; None where sampling ends. Raises Relieved."""
         with self._turn:
             while not self._is_stopping:
                 number = max(self._claimed, int((boot_seconds() - self._started) / self._step)) + 1
                 self._claimed = number
                 due = self._started + number * self._step
-                if not self._sleep(due, watch):
+                if not self._sleep(due, watch, alarm):
                     break
                 if not self._is_in_time(number, due):
                     continue
@@ -173,7 +184,7 @@ class Sampler:
     def _is_full(self, number: int) -> bool:
         return number % self._each == 0
 
-    def _sleep(self, due: float, watch: Watch) -> bool:
+    def _sleep(self, due: float, watch: Watch, alarm: threading.Lock) -> bool:
         """Wait; return False where sampling ends. Called with the lock.
 
         Meanwhile lets go of drivers and takes them up, where that is asked. Raises Relieved.
@@ -182,7 +193,11 @@ class Sampler:
             if self._is_change_asked and self._reading is None:
                 self._change(watch)
             else:
-                self._turn.wait(left)
+                self._turn.release()
+                try:
+                    alarm.acquire(timeout=left)
+                finally:
+                    self._turn.acquire()
         return not self._is_stopping
 
     def _change(self, watch: Watch) -> None:

@@ -188,8 +188,7 @@ class SpoolFile:
     def n_bytes(self) -> int:
         """Return what the batches take on the disk."""
         with _translated():
-            pages, free, size = (self._pragma(name) for name in ("page_count", "freelist_count", "page_size"))
-        return (pages - free) * size
+            return (self._pragma("page_count") - self._pragma("freelist_count")) * self._page_bytes
 
     def _prepare(self) -> None:
         # Before the first table: without it a file that was once full would never be smaller again.
@@ -198,6 +197,7 @@ class SpoolFile:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute("PRAGMA journal_size_limit = 4194304")
         self._db.executescript(_TABLES)
+        self._page_bytes = self._pragma("page_size")
         self._n, self._last = self._db.execute("SELECT count(*), coalesce(max(id), 0) FROM batches").fetchone()
 
     def _begin(self, names: Names, machine: str) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from telemetry.agent.backends.deferred import Deferred
 from telemetry.agent.backends.protocol import Reading
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess
 
@@ -33,3 +34,11 @@ class Tick:
     def put(self, device: DeviceInfo, readings: Mapping[str, Reading]) -> None:
         self.devices[device.uuid] = device
         self.readings[device.uuid] = readings
+
+    def add(self, uuid: str, name: str, reading: Reading) -> None:
+        """Put one reading beside those of a device that was put already."""
+        readings = self.readings[uuid]
+        if isinstance(readings, Deferred):
+            readings.add(name, reading)
+        else:
+            self.readings[uuid] = {**readings, name: reading}

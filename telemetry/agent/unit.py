@@ -44,6 +44,11 @@ UMask=0077
 # A job's torch may take all memory: the kernel is to end the job, and systemd is to leave the agent.
 OOMPolicy=continue
 
+# Where training loops send their steps; containers have it as a mount, which a restart must not cut off.
+RuntimeDirectory=stepwatt
+RuntimeDirectoryMode=0755
+RuntimeDirectoryPreserve=yes
+
 # Devices stay visible (no PrivateDevices, no DevicePolicy): reading them is the agent's work. The same holds for /proc.
 NoNewPrivileges=yes
 ProtectSystem=strict

@@ -30,10 +30,10 @@ _RETENTION = "400d"  # the benches' samples may be old
 
 
 class Calls:
-    """own_store's functions, in a process on the server's directory (own_calls.py)."""
+    """own_store's functions, in a process on the server's directory (own_calls.py), or those of another `module` like it."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "telemetry.bench.own_calls"]
+    def __init__(self, environment: dict[str, str], module: str = "telemetry.bench.own_calls") -> None:
+        command = [sys.executable, "-m", module]
         self._process = subprocess.Popen(
             command, cwd=BASE_DIR, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

@@ -4,6 +4,8 @@ The sides take turns with the same questions, each on a connection that stays op
 another window. All ask for steps of the same width. The store answers a fleet's day from the minute rollups of the group, an
 hour of one GPU from its samples, and a host's page from rollups (mean, least and most of each step, where its peer is asked
 for the mean alone). VictoriaMetrics is asked without its cache of results, as a first look at a page is.
+
+STEPWATT_BENCH_QUERY_PARTS names the parts that run (fleet, host, month), where not all shall.
 """
 
 import json
@@ -18,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlencode
 
-from telemetry.bench import query_data, victoria
+from telemetry.bench import parts, query_data, victoria
 from telemetry.bench.figure import BenchFailed, Figure
 from telemetry.bench.peer import Peer, answered
 from telemetry.bench.query_data import DAY_MS, HOST, HOUR_MS, MONTH, PAGE_METRICS, UTILISATION
@@ -46,12 +48,13 @@ class Times:
 def run() -> list[Figure]:
     """Return the figures. Raises BenchFailed."""
     end_ms = int((time.time() - _CLOSED_SECONDS) * 1000) // HOUR_MS * HOUR_MS
+    found = {"fleet": _of_fleet, "host": _of_host, "month": _of_month}
+    asked = parts.chosen("STEPWATT_BENCH_QUERY_PARTS", {name: partial(part, end_ms) for name, part in found.items()})
     with tempfile.TemporaryDirectory(prefix="stepwatt-bench-") as directory:
-        parts = {"fleet": _of_fleet, "host": _of_host, "month": _of_month}
-        return [figure for name, part in parts.items() for figure in part(Path(directory) / name, end_ms)]
+        return [figure for name, part in asked.items() for figure in part(Path(directory) / name)]
 
 
-def _of_fleet(directory: Path, end_ms: int) -> list[Figure]:
+def _of_fleet(end_ms: int, directory: Path) -> list[Figure]:
     hosts = [f"fleet-{n:03}" for n in range(query_data.FLEET_HOSTS)]
     with sides(directory, hosts, query_data.fleet(end_ms), with_prometheus=True) as found:
         window = partial(_window, end_ms, DAY_MS, _MINUTE_MS)
@@ -66,7 +69,7 @@ def _of_fleet(directory: Path, end_ms: int) -> list[Figure]:
     ]
 
 
-def _of_host(directory: Path, end_ms: int) -> list[Figure]:
+def _of_host(end_ms: int, directory: Path) -> list[Figure]:
     with sides(directory, [HOST], query_data.host(end_ms), with_prometheus=False) as found:
         hour = partial(_window, end_ms, HOUR_MS, 7000)
         own = partial(_own_series, f"/api/v1/devices/GPU-{HOST}-3/series", METRICS, hour, 3700)
@@ -81,7 +84,7 @@ def _of_host(directory: Path, end_ms: int) -> list[Figure]:
     ]
 
 
-def _of_month(directory: Path, end_ms: int) -> list[Figure]:
+def _of_month(end_ms: int, directory: Path) -> list[Figure]:
     with sides(directory, [MONTH], query_data.month(end_ms), with_prometheus=False) as found:
         month = partial(_window, end_ms, _MONTH_MS, 30 * _MINUTE_MS)
         page = _take_turns(found, partial(_own_page, MONTH, month), _page_query(MONTH, month, _MONTH_STEP))

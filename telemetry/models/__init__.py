@@ -16,6 +16,7 @@ from telemetry.models.stored import (
     LatestState,
     MaintenanceRun,
     SetAside,
+    Shortened,
     StoredBatch,
     TableFigures,
 )
@@ -23,5 +24,5 @@ from telemetry.models.stored import (
 __all__ = [
     "AcceptedSequences", "Chunk", "Delivery", "DeliveryReason", "DirtyGroup", "DirtyRollup", "GroupKind",
     "GroupMembers", "GroupRollup", "HealthMemory", "LatestState", "MaintenanceRun", "NotificationTarget", "Rollup",
-    "RollupGroup", "RuleThreshold", "SetAside", "Silence", "StoredBatch", "TableFigures", "TargetKind",
+    "RollupGroup", "RuleThreshold", "SetAside", "Shortened", "Silence", "StoredBatch", "TableFigures", "TargetKind",
 ]  # fmt: skip

@@ -132,6 +132,16 @@ class TableFigures(models.Model):
         return f"{self.table}: {self.n_rows} rows"
 
 
+class Shortened(models.Model):
+    """Up to when rows of a table went before their time, because of the disk limit; no row where none did."""
+
+    table = models.CharField(max_length=60, primary_key=True)
+    before_ms = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.table} before {self.before_ms}"
+
+
 class MaintenanceRun(models.Model):
     """The last run of one kind of upkeep (compaction, retention, …), one row a kind: what the settings page shows."""
 

@@ -13,7 +13,7 @@ from telemetry.models import Delivery, DeliveryReason, NotificationTarget
 from telemetry.notify import silences
 
 _RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
-_RESOLVED_WITHIN = timedelta(days=7)  # an end that nobody was told of for longer is no news any more
+RESOLVED_WITHIN = timedelta(days=7)  # an end that nobody was told of for longer is no news any more
 
 
 def note_due(now: datetime) -> int:
@@ -49,7 +49,7 @@ def is_grave_enough(event: Event, target: NotificationTarget) -> bool:
 def _note_resolved(now: datetime) -> int:
     """Whoever was told that an alert fires is told of its end; what had not been told yet need not be."""
     ended = Delivery.objects.filter(
-        reason=DeliveryReason.FIRING, event__resolved_at__isnull=False, event__resolved_at__gt=now - _RESOLVED_WITHIN
+        reason=DeliveryReason.FIRING, event__resolved_at__isnull=False, event__resolved_at__gt=now - RESOLVED_WITHIN
     )
     ended.filter(delivered_at=None, next_attempt_at__isnull=False).update(
         next_attempt_at=None, error="resolved before it could be told"

@@ -10,7 +10,7 @@ import hmac
 import json
 from collections.abc import Sequence
 from smtplib import SMTPException
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -22,6 +22,7 @@ from telemetry.models import Delivery, DeliveryReason, NotificationTarget, Targe
 
 TIMEOUT_SECONDS = 10
 _SUBJECT_LENGTH = 150
+REMOVED = "removed"  # in an alert's detail: which host, cluster and device it was of
 
 
 class SendFailed(Exception):
@@ -74,18 +75,19 @@ def _mail(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
 
 def _told(delivery: Delivery) -> dict[str, Any]:
     event = delivery.event
+    place = _place(event)
     return {
         "id": event.pk,
         "state": delivery.reason,
         "rule": event.rule,
         "severity": event.severity,
         "subject": event.subject,
-        "host": event.host.name if event.host else None,
-        "cluster": event.host.cluster if event.host else None,
-        "device": event.device.uuid if event.device else None,
+        "host": place.host,
+        "cluster": place.cluster,
+        "device": place.device,
         "text": event.text,
         "action": event.detail.get("action", ""),
-        "evidence": {name: value for name, value in event.detail.items() if name != "action"},
+        "evidence": {name: value for name, value in event.detail.items() if name not in {"action", REMOVED}},
         "since": event.first_at.isoformat(),
         "resolved_at": event.resolved_at.isoformat() if event.resolved_at else None,
         "url": url_of(event),
@@ -104,7 +106,21 @@ def _line(delivery: Delivery) -> str:
 
 
 def _where(event: Event) -> str:
-    return f"{event.device or event.host}: " if event.device or event.host else ""
+    where = event.device or event.host or _place(event).host
+    return f"{where}: " if where else ""
+
+
+class _Place(NamedTuple):
+    host: str | None
+    cluster: str | None
+    device: str | None
+
+
+def _place(event: Event) -> _Place:
+    """Return where it was; of a host that was removed what stands in its stead."""
+    if event.host is None:
+        return _Place(*(event.detail.get(REMOVED, {}).get(name) for name in _Place._fields))
+    return _Place(event.host.name, event.host.cluster, event.device.uuid if event.device else None)
 
 
 def _paragraph(delivery: Delivery) -> str:

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from fleet.models import Host, Origin
 from telemetry import vendor_sql
-from telemetry.store import groups, idle_quarters, inputs, marks, rolled, statistics
+from telemetry.store import groups, idle_quarters, inputs, marks, rolled, shortened, statistics
 from telemetry.store.inputs import MINUTE_MS, Span
 from telemetry.store.marks import Mark
 from telemetry.store.statistics import Statistics
@@ -23,7 +23,7 @@ _SETTLED_MS = 15_000  # a minute is made when it is over for so long: the batch 
 _MARKS = 500  # in one look
 _HOSTS = 20  # in one transaction
 _MINUTES = 15  # of one host in one read
-_LEFT_SECONDS = 86_400  # what the disk limit leaves of the samples, whatever it says (disk_limit.py)
+_LEFT_MS = 86_400_000  # of samples the disk limit leaves a day, whatever it says (disk_limit.py)
 
 
 class _Made(NamedTuple):
@@ -108,10 +108,10 @@ def _changed(span: Span, made: Sequence[_Made], imported: set[int]) -> set[int]:
 
 def _is_old(span: Span, now_ms: int) -> bool:
     """Tell whether samples of the span may have been retired: by age, or by the disk limit."""
-    seconds = settings.STEPWATT_RETENTION_RAW
-    if settings.STEPWATT_DISK_LIMIT is not None:
-        seconds = min(seconds, _LEFT_SECONDS)
-    return span.first_ms - inputs.REACH_MS < now_ms - 1000 * seconds
+    begins_ms = span.first_ms - inputs.REACH_MS
+    if begins_ms >= now_ms - min(_LEFT_MS, 1000 * settings.STEPWATT_RETENTION_RAW):
+        return False
+    return begins_ms < max(now_ms - 1000 * settings.STEPWATT_RETENTION_RAW, shortened.samples_before_ms())
 
 
 def _rows(made: _Made, *, is_old: bool) -> list[RollupRow]:

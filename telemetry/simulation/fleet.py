@@ -5,6 +5,7 @@ Called by the upper package, which enrols the hosts and sends what they make. No
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from uuid import uuid4
 
 from telemetry.agent.batching import machine_digest
@@ -15,6 +16,7 @@ from telemetry.simulation.host import Host
 from telemetry.simulation.load import Inference, Nothing, Task
 from telemetry.simulation.machine import Machine
 from telemetry.simulation.training import Plan, TrainingRun
+from telemetry.wire import Cargo
 
 MAX_HOSTS, MAX_GPUS = 5000, 16
 SAMPLE_SECONDS, BATCH_TICKS = 1.0, 5
@@ -55,7 +57,8 @@ class RunPlace:
 class Fleet:
     """`clock` gives UTC seconds, and may run faster than time; `submit` takes each batch.
 
-    `names(host, machine)` gives a host's batches their names, as a spool does.
+    `names(host, machine)` gives a host's batches their names, as a spool does; `cargo(place)` what goes along with a batch of
+    the host at that place.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Fleet:
         clock: Callable[[], float],
         submit: Callable[[Parcel], None],
         names: Callable[[str, str], Names] = lambda host, _: Names(uuid4().hex, host=host),
+        cargo: Callable[[int], Cargo] = lambda _: {},
     ) -> None:
         self.shape, self._clock = shape, clock
         start = clock()
@@ -73,7 +77,9 @@ class Fleet:
             Machine(name, BOARDS[shape.model], shape.n_gpus, task, clock, f"{shape.seed}/{name}")
             for name, task in zip(shape.host_names(), tasks, strict=True)
         ]
-        self.hosts = [_host(machine, clock, submit, names) for machine in self.machines]
+        self.hosts = [
+            _host(machine, clock, submit, names, partial(cargo, place)) for place, machine in enumerate(self.machines)
+        ]
         self.straggler = _straggler(shape, len(self.runs[0].hosts))
         if self.straggler:
             host, gpu = self.straggler
@@ -103,10 +109,14 @@ class Fleet:
 
 
 def _host(
-    machine: Machine, clock: Callable[[], float], submit: Callable[[Parcel], None], names: Callable[[str, str], Names]
+    machine: Machine,
+    clock: Callable[[], float],
+    submit: Callable[[Parcel], None],
+    names: Callable[[str, str], Names],
+    cargo: Callable[[], Cargo],
 ) -> Host:
     digest = machine_digest(machine.host)
-    return Host(machine, clock, submit, SAMPLE_SECONDS, names=names(machine.host, digest), digest=digest)
+    return Host(machine, clock, submit, SAMPLE_SECONDS, names=names(machine.host, digest), digest=digest, cargo=cargo)
 
 
 def _straggler(shape: Shape, n_hosts: int) -> tuple[int, int] | None:

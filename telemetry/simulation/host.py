@@ -12,11 +12,13 @@ from telemetry.agent.collector import Collector
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.ticks import Tick
 from telemetry.simulation.machine import Machine
-from telemetry.wire import pack
+from telemetry.wire import Cargo, pack
 
 
 class Host:
     """`clock` gives UTC seconds and stands for the boot clock too; `submit` takes each batch, `names` names them.
+
+    `cargo` gives what goes along with one.
 
     `n_batches` and `n_samples` are what it made: batches, and readings in them that are not absent. `digest` is the sum of
     the batches' BLAKE2b hashes of 8 bytes, modulo 2^64: it is the same in whatever order they arrive.
@@ -31,10 +33,11 @@ class Host:
         *,
         names: Names,
         digest: str,
+        cargo: Callable[[], Cargo] = dict,
     ) -> None:
         self._machine, self._clock, self._submit = machine, clock, submit
         self._collector = Collector([machine], sample_seconds, clock)
-        self._maker = BatchMaker(machine.host, digest, names, sample_seconds)
+        self._maker = BatchMaker(machine.host, digest, names, sample_seconds, cargo)
         self._ticks: list[Tick] = []
         self._number = 0
         self.names = names

@@ -39,13 +39,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedStep:
-    """One step: UTC seconds of its start, and how long a rank at full clocks took."""
+    """One step: UTC seconds of its start, and how long a rank at full clocks took. `phase` tells what is no training step."""
 
     number: int
     start: float
     seconds: float
     loss: float
     is_warmup: bool
+    phase: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,16 @@ class TrainingRun:
         self._add("compute", seconds * self.slowest)
         self._number += 1
         if self._number % plan.validation_every == 0:
-            self._add("validate", plan.step_seconds * plan.validation_steps * self.slowest)
+            self._beside("validate", plan.step_seconds * plan.validation_steps * self.slowest)
         if self._number % plan.checkpoint_every == 0:
-            self._add("save", plan.checkpoint_seconds * choose.uniform(0.8, 1.3))
+            self._beside("save", plan.checkpoint_seconds * choose.uniform(0.8, 1.3))
+
+    def _beside(self, phase: str, seconds: float) -> None:
+        aside = SimulatedStep(
+            self._number, self._made_until, seconds / self.slowest, math.nan, is_warmup=False, phase=phase
+        )
+        self._finished.append(aside)
+        self._add(phase, seconds)
 
     def _add(self, phase: str, seconds: float) -> None:
         self._segments.append(_Segment(self._made_until, self._made_until + seconds, phase))

@@ -5,6 +5,7 @@ whatever comes again.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 import orjson
@@ -20,7 +21,21 @@ from telemetry.wire import Batch
 
 _NUMBER_TAKEN = "its number was used by another batch of this host"
 
-Known = dict[tuple[int, str], AcceptedSequences]
+
+@dataclass(slots=True)
+class Numbers:
+    """A row of AcceptedSequences on its way."""
+
+    host_id: int
+    epoch: str
+    ranges: sequences.Ranges = field(default_factory=list)
+    newest_sequence: int = -1
+    newest_sent_ms: int = 0
+    newest_received_ms: int = 0
+
+
+_NUMBERS = tuple(each.name for each in fields(Numbers))
+Known = dict[tuple[int, str], Numbers]
 
 
 @transaction.atomic
@@ -33,7 +48,7 @@ def accept(arrivals: Sequence[Arrival], now: datetime) -> None:
     earlier = frozenset(known)
     for arrival in arrivals:
         arrival.fate = _take_number(arrival, known, now) if arrival.host.pk in present else Fate.HOST_GONE
-    _keep_numbers(known.values())
+    _keep_numbers(known.values(), now)
     _find_other_content(arrivals)
     stored = [arrival for arrival in arrivals if arrival.fate is Fate.STORED]
     _keep_bodies(stored)
@@ -77,16 +92,14 @@ def _known(arrivals: Sequence[Arrival]) -> Known:
     rows = AcceptedSequences.objects.filter(
         host__in={host for host, _ in lives}, epoch__in={epoch for _, epoch in lives}
     )
-    return {(row.host_id, row.epoch): row for row in rows if (row.host_id, row.epoch) in lives}
+    found = (Numbers(*row) for row in rows.values_list(*_NUMBERS))
+    return {(row.host_id, row.epoch): row for row in found if (row.host_id, row.epoch) in lives}
 
 
 def _take_number(arrival: Arrival, known: Known, now: datetime) -> Fate:
     """Note the batch's number. One that comes again is noted too: the acknowledgement that it missed is sent once more."""
     batch, host_id = arrival.batch, arrival.host.pk
-    row = known.get(arrival.life) or known.setdefault(
-        arrival.life, AcceptedSequences(host_id=host_id, epoch=batch.epoch, ranges=[])
-    )
-    row.changed_at = now
+    row = known.get(arrival.life) or known.setdefault(arrival.life, Numbers(host_id, batch.epoch))
     if sequences.contains(row.ranges, batch.sequence):
         return Fate.KNOWN
     sequences.add(row.ranges, batch.sequence)
@@ -96,16 +109,16 @@ def _take_number(arrival: Arrival, known: Known, now: datetime) -> Fate:
     return Fate.SET_ASIDE if arrival.aside else Fate.STORED
 
 
-def _keep_numbers(rows: Iterable[AcceptedSequences]) -> None:
+def _keep_numbers(rows: Iterable[Numbers], now: datetime) -> None:
+    changed_at = bulk.as_stored(now)
     values = [
         (
             row.host_id, row.epoch, orjson.dumps(row.ranges).decode(), row.newest_sequence, row.newest_sent_ms,
-            row.newest_received_ms, bulk.as_stored(row.changed_at),
+            row.newest_received_ms, changed_at,
         )
         for row in rows
     ]  # fmt: skip
-    columns = ("ranges", "newest_sequence", "newest_sent_ms", "newest_received_ms", "changed_at")
-    bulk.upsert("telemetry_acceptedsequences", ("host_id", "epoch"), columns, values)
+    bulk.upsert("telemetry_acceptedsequences", _NUMBERS[:2], (*_NUMBERS[2:], "changed_at"), values)
 
 
 def _find_other_content(arrivals: Sequence[Arrival]) -> None:
@@ -152,7 +165,7 @@ def _set_aside(arrivals: Sequence[Arrival], now: datetime) -> None:
         SetAside(
             host_id=each.host.pk, epoch=each.batch.epoch, sequence=each.batch.sequence, body=each.body,
             start_ms=each.batch.times_ms[0], end_ms=each.batch.times_ms[-1], received_at=now,
-            digest=SetAside.digest_of(each.body), n_values=sum(part.steps.size for part in each.parts),
+            digest=SetAside.digest_of(each.body), n_values=each.last.n_values,
             reason=_NUMBER_TAKEN if each.fate is Fate.NUMBER_TAKEN else each.aside,
         )
         for each in arrivals

@@ -1,11 +1,10 @@
 """A batch on its way into the store, and what became of it there. Made by the ingest, filled in by the acceptance."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from fleet.models import Host
-from telemetry.matrix import Part
+from telemetry.last_tick import LastTick
 from telemetry.wire import Batch
 
 
@@ -21,7 +20,7 @@ class Fate(Enum):
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """A verified batch of `host`, its readings `parts`, and its bytes `body` as they came.
+    """A verified batch of `host`, its last readings `last`, and its bytes `body` as they came.
 
     `aside` says why it is no part of any figure, "" where it is. The acceptance fills in the rest: `fate`; whether a newer
     batch of the host is here (`is_late`); which of "software" and "topology" it tells as the newest (`tells`); and the
@@ -30,7 +29,7 @@ class Arrival:
 
     host: Host
     batch: Batch
-    parts: Sequence[Part]
+    last: LastTick
     body: bytes
     aside: str = ""
     fate: Fate = Fate.KNOWN

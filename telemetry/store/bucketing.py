@@ -179,24 +179,29 @@ def _counters(series: _Series, found: Gathered, grid: _Grid) -> Iterator[_Rows]:
     if not ticks.order.size:
         return
     counts, last = _counts_and_last(series, ticks, grid.n)
-    growth, counted = _growth(series, found)
+    growth, lasted, counted = _growth(series, found)
     yield series.rows(Field.COUNT, counts)
     yield series.rows(Field.LAST, last)
-    for field, values in ((Field.INCREASE, growth), (Field.GREW, counted.astype(np.int64))):
+    for field, values in ((Field.INCREASE, growth), (Field.GREW, counted.astype(np.int64)),
+                          (Field.GREW_MILLISECONDS, lasted)):  # fmt: skip
         summed = np.add.reduceat(values[:, ticks.order], ticks.begins, axis=1)
         yield series.rows(field, _spread(summed, ticks, grid.n))
 
 
-def _growth(series: _Series, found: Gathered) -> tuple[Whole, Flags]:
-    """Return how much each sample grew by, and whether that counts: see samples.counter_growth. Both `(s, n_ticks)`."""
+def _growth(series: _Series, found: Gathered) -> tuple[Whole, Whole, Flags]:
+    """Return how much each sample grew by, in how many ms, and whether that counts, all `(s, n_ticks)`.
+
+    See samples.counter_growth.
+    """
     before = _sample_before(series.present, found.clocks)
     at = np.maximum(before, 0)
     intervals = np.rint(found.seconds * 1000).astype(np.int64)
     reaches = np.maximum(reach_ms(0), np.rint(GAP_INTERVALS * intervals).astype(np.int64))
     longest = np.maximum(reaches, reaches[at])
-    counted = series.present & (before >= 0) & (found.times_ms - found.times_ms[at] <= longest)
+    lasted = found.times_ms - found.times_ms[at]
+    counted = series.present & (before >= 0) & (lasted <= longest)
     growth = series.steps - np.take_along_axis(series.steps, at, axis=1)
-    return np.where(counted, np.maximum(growth, 0), 0), counted
+    return np.where(counted, np.maximum(growth, 0), 0), np.where(counted, lasted, 0), counted
 
 
 def _sample_before(present: Flags, clocks: Indices) -> Indices:

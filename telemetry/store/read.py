@@ -14,7 +14,7 @@ from telemetry.store import bucketing, inputs, resolution, rolled
 from telemetry.store.inputs import Span
 from telemetry.store.resolution import MINUTE_MS, Grid
 from telemetry.store.rolled import Table
-from telemetry.store.samples import Floats, Samples, counter_growth, raw_with_reach
+from telemetry.store.samples import Floats, Growth, Samples, counter_growth, raw_with_reach
 from telemetry.store.states import seconds_per_value
 from telemetry.store.statistics import Field, Statistics, Whole
 
@@ -33,7 +33,8 @@ def _none() -> Floats:
 class BucketedMetric:
     """Each `(n_buckets,)`; NaN where the bucket holds no sample. Gauges have mean, minimum and maximum, counters `increase`.
 
-    `grew` is how many differences between samples an increase is the sum of. States have `seconds` at each value.
+    `grew` is how many differences between samples an increase is the sum of, and `grew_seconds` how long these last
+    together: NaN in rollups of before. States have `seconds` at each value.
     """
 
     mean: Floats = field(default_factory=_none)
@@ -41,6 +42,7 @@ class BucketedMetric:
     maximum: Floats = field(default_factory=_none)
     increase: Floats = field(default_factory=_none)
     grew: Floats = field(default_factory=_none)
+    grew_seconds: Floats = field(default_factory=_none)
     seconds: dict[int, Floats] = field(default_factory=dict)
 
 
@@ -61,7 +63,7 @@ class Bucketed:
         if found is not None:
             return found
         gap = np.full(len(self.times_ms), np.nan)
-        return BucketedMetric(gap, gap, gap, gap, gap)
+        return BucketedMetric(gap, gap, gap, gap, gap, gap)
 
 
 def column(values: Floats) -> Column:
@@ -69,12 +71,16 @@ def column(values: Floats) -> Column:
     return [None if value != value else value for value in values.tolist()]  # noqa: PLR0124  NaN is not itself
 
 
-def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int) -> Bucketed:
+def bucketed(
+    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int, *,
+    most_raw_ms: int = _RAW_HOST_MS,
+) -> Bucketed:  # fmt: skip
     """Return the series of all devices and metrics in at most `points` buckets of a round length.
 
-    Short ranges of few hosts are read from raw samples, as long as there are any; others from rollups.
+    Short ranges of few hosts are read from raw samples, as long as there are any; others from rollups. Who asks for few
+    metrics of few devices may have more than `_RAW_HOST_MS` of host time read from samples.
     """
-    if is_fine(len({device.host_id for device in devices}), start_ms, end_ms, points):
+    if is_fine(len({device.host_id for device in devices}), start_ms, end_ms, points, most_raw_ms):
         found = raw_with_reach(devices, metrics, start_ms, end_ms)
         if found:
             return _from_samples(found, start_ms, end_ms, points)
@@ -83,10 +89,10 @@ def bucketed(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, e
     return _from_rollups(devices, metrics, start_ms, end_ms, step)
 
 
-def is_fine(n_hosts: int, start_ms: int, end_ms: int, points: int) -> bool:
+def is_fine(n_hosts: int, start_ms: int, end_ms: int, points: int, most_raw_ms: int = _RAW_HOST_MS) -> bool:
     """Tell whether so short a range of so few hosts, in so many points, is read from the samples themselves."""
     finest_ms = resolution.step_ms(start_ms, end_ms, points, 1)
-    return finest_ms < MINUTE_MS and (end_ms - start_ms) * n_hosts <= _RAW_HOST_MS
+    return finest_ms < MINUTE_MS and (end_ms - start_ms) * n_hosts <= most_raw_ms
 
 
 def _least_ms(n_series: int, span_ms: int) -> int:
@@ -150,8 +156,7 @@ def _placed(times_ms: Indices, grid: Grid) -> _Placed:
 
 def _bucket_samples(metric: Metric, found: Samples, grid: Grid, placed: _Placed) -> BucketedMetric:
     if metric.kind is Kind.COUNTER:
-        at, growth = counter_growth(found)
-        return _summed((at - grid.first_ms) // grid.step_ms, growth, grid.n, metric.resolution)
+        return _summed(counter_growth(found), grid, metric.resolution)
     if metric.kind is Kind.STATE:
         hold_ms = bucketing.HOLD_INTERVALS * found.interval_ms
         return BucketedMetric(seconds=seconds_per_value(found, *grid, hold_ms))
@@ -172,13 +177,16 @@ def _bucket_samples(metric: Metric, found: Samples, grid: Grid, placed: _Placed)
     )
 
 
-def _summed(bucket: Indices, growth: Floats, n: int, resolution_: float) -> BucketedMetric:
-    inside = (bucket >= 0) & (bucket < n)
-    sums = np.bincount(bucket[inside], growth[inside], minlength=n)[:n]
-    grew = np.bincount(bucket[inside], minlength=n)[:n]
+def _summed(found: Growth, grid: Grid, resolution_: float) -> BucketedMetric:
+    bucket = (found.times_ms - grid.first_ms) // grid.step_ms
+    inside = (bucket >= 0) & (bucket < grid.n)
+    sums = np.bincount(bucket[inside], found.growths[inside], minlength=grid.n)[: grid.n]
+    seconds = np.bincount(bucket[inside], found.lasted_ms[inside] / 1000, minlength=grid.n)[: grid.n]
+    grew = np.bincount(bucket[inside], minlength=grid.n)[: grid.n]
     whole = np.rint(sums / resolution_).astype(np.int64)  # a counter's growth is whole steps: the rest is arithmetic's
     increase = np.where(grew > 0, matrix.in_base_units(whole, resolution_), np.nan)
-    return BucketedMetric(increase=increase, grew=np.where(grew > 0, grew, np.nan))
+    known = np.where(grew > 0, grew, np.nan)
+    return BucketedMetric(increase=increase, grew=known, grew_seconds=np.where(grew > 0, seconds, np.nan))
 
 
 # From rollups --------------------------------------------------------------------------------------------------
@@ -246,14 +254,21 @@ def _series(metric: str, made: Statistics) -> Iterator[tuple[int, BucketedMetric
     if row.kind is Kind.COUNTER:
         increase = _known(values[Field.INCREASE], values[Field.GREW] > 0, row.resolution)
         grew = np.where(values[Field.GREW] > 0, values[Field.GREW], np.nan)
-        yield from zip(
-            series, (BucketedMetric(increase=i, grew=n) for i, n in zip(increase, grew, strict=True)), strict=True
-        )
+        lasted = np.zeros_like(counts)
+        if Field.GREW_MILLISECONDS in values:  # rollups of before do not have it
+            of = owners[fields == Field.GREW_MILLISECONDS]
+            lasted[np.searchsorted(series, of)] = values[Field.GREW_MILLISECONDS]
+        seconds = np.where(lasted > 0, lasted / 1000, np.nan)
+        yield from zip(series, map(_grown, increase, grew, seconds), strict=True)
     else:
         with np.errstate(invalid="ignore"):
             mean = _known(values[Field.SUM], counts > 0, row.resolution) / np.maximum(counts, 1)
         low, high = (_known(values[f], counts > 0, row.resolution) for f in (Field.MINIMUM, Field.MAXIMUM))
         yield from zip(series, map(BucketedMetric, mean, low, high), strict=True)
+
+
+def _grown(increase: Floats, grew: Floats, seconds: Floats) -> BucketedMetric:
+    return BucketedMetric(increase=increase, grew=grew, grew_seconds=seconds)
 
 
 def _known(steps: Whole, known: NDArray[np.bool_], resolution_: float) -> Floats:

@@ -5,6 +5,7 @@ Called by the store's other parts and the energy accounts; nobody outside the st
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from django.db.models import QuerySet
@@ -179,8 +180,16 @@ def of_device(device: Device, metric: str, start_ms: int, end_ms: int) -> Sample
     return found.get((device.uuid, metric), Samples.none())
 
 
-def counter_growth(found: Samples) -> tuple[NDArray[np.int64], Floats]:
-    """Return when and by how much a counter grew: times `(m,)` of the later samples, growths `(m,)`.
+class Growth(NamedTuple):
+    """Differences between samples of a counter, each `(m,)`: when the later one was taken, by how much it grew, in how long."""
+
+    times_ms: NDArray[np.int64]
+    growths: Floats
+    lasted_ms: NDArray[np.int64]
+
+
+def counter_growth(found: Samples) -> Growth:
+    """Return when and by how much a counter grew.
 
     A fall is a reset and adds nothing. Between two clocks, and across more than `reach_ms`, nothing is counted.
     """
@@ -188,6 +197,6 @@ def counter_growth(found: Samples) -> tuple[NDArray[np.int64], Floats]:
     if (clocks != clocks[:1]).any():
         order = np.lexsort((times, clocks))
         times, values, clocks = times[order], values[order], clocks[order]
-    growth = np.diff(values)
-    counts = (np.diff(clocks) == 0) & (np.diff(times) <= reach_ms(found.interval_ms))
-    return times[1:][counts], np.where(growth < 0, 0.0, growth)[counts]
+    growth, lasted = np.diff(values), np.diff(times)
+    counts = (np.diff(clocks) == 0) & (lasted <= reach_ms(found.interval_ms))
+    return Growth(times[1:][counts], np.where(growth < 0, 0.0, growth)[counts], lasted[counts])

@@ -51,6 +51,7 @@ class Field(IntEnum):
         14  # wasted by who had the device, in quarters and hours: store/idle_quarters.py names the arguments
     )
     IDLE_MILLISECONDS = 15
+    GREW_MILLISECONDS = 16  # how long the differences last that GREW counts: what an increase is a rate of
 
 
 class RollupCorrupt(ValueError):

@@ -13,18 +13,19 @@ from django.db.models import QuerySet
 
 from fleet.models import Device, Host, Origin
 from telemetry import catalog
-from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, RollupGroup, StoredBatch
-from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, statistics
+from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, StoredBatch
+from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, shortened, statistics
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.inputs import MINUTE_MS, Span
 from telemetry.store.rolled import Table
-from telemetry.store.statistics import ENERGY, Field, RollupCorrupt, Statistics
+from telemetry.store.statistics import ENERGY, Field, RollupCorrupt, Statistics, Whole
 
 _BELOW = {900: 60, 3600: 900}
-_LOOKS = 2  # of a bucket that changes while it is looked at, the second look finds it whole, or marked
+LOOKS = 2  # of a bucket that changes while it is looked at, the second look finds it whole, or marked
 _REACH_MS = bucketing.reach(0)[0]
 
-Values = dict[tuple[int, int, int, int], int]
+Key = tuple[int, int, int, int]  # metric, field, argument, device
+Values = dict[Key, int]
 
 
 class Difference(NamedTuple):
@@ -58,10 +59,11 @@ def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
         differences += [Difference(uuid, row.start_ms, what) for what in _of_chunk(row)]
     batches = StoredBatch.objects.filter(host=found, start_ms__gte=since_ms, start_ms__lt=until_ms)
     hours |= {at_ms // HOUR_MS * HOUR_MS for at_ms in batches.values_list("start_ms", flat=True)}
-    differences += _unreadable(Rollup.objects.filter(host=found), found.name, since_ms, until_ms)
-    n_buckets = 0
+    differences += unreadable(Rollup.objects.filter(host=found), found.name, since_ms, until_ms)
+    n_buckets, short_ms = 0, shortened.samples_before_ms()
     for hour_ms in sorted(hours):
-        if not _is_retired(found, hour_ms, settings.STEPWATT_RETENTION_RAW, now):
+        is_short = found.origin != Origin.IMPORTED and hour_ms - _REACH_MS < short_ms
+        if not is_short and not _is_retired(found, hour_ms, settings.STEPWATT_RETENTION_RAW, now):
             n_buckets += _compare(differences, found, uuids, 60, hour_ms)
     for step, below in _BELOW.items():
         for start_ms in _starts(found, step, since_ms, until_ms):
@@ -86,18 +88,7 @@ def _of_chunk(row: Chunk) -> Iterator[str]:
         yield f"the chunk has {hour.n_values} values, its row says {row.n_values}"
 
 
-def groups(since_ms: int, until_ms: int) -> Checked:
-    """Check that every rollup of groups of since ≤ time < until can be read."""
-    differences: list[Difference] = []
-    n_buckets = 0
-    for group in RollupGroup.objects.order_by("pk"):
-        rows = GroupRollup.objects.filter(group=group)
-        n_buckets += sum(rows.values_list("n_buckets", flat=True))
-        differences += _unreadable(rows, str(group), since_ms, until_ms)
-    return Checked(0, n_buckets, differences)
-
-
-def _unreadable(
+def unreadable(
     rows: QuerySet[Rollup] | QuerySet[GroupRollup], subject: str, since_ms: int, until_ms: int
 ) -> Iterator[Difference]:
     for row in rows.filter(start_ms__lt=until_ms).order_by("start_ms").iterator(chunk_size=200):
@@ -129,7 +120,7 @@ def _kept_seconds(step: int) -> int:
 def _compare(differences: list[Difference], found: Host, uuids: Mapping[int, str], step: int, start_ms: int) -> int:
     """Add what differs between the buckets and what they are made of; returns how many were compared."""
     n_compared, wrong = 0, list[Difference]()
-    for _ in range(_LOOKS):
+    for _ in range(LOOKS):
         n_compared, wrong = _look(found, uuids, step, start_ms)
         if not wrong:
             break
@@ -145,9 +136,17 @@ def _look(found: Host, uuids: Mapping[int, str], step: int, start_ms: int) -> tu
     marked |= _marked(found, step, start_ms, end_ms)
     wrong: list[Difference] = []
     for at_ms in sorted((expected.keys() | made.keys()) - marked):
-        if expected.get(at_ms) != made.get(at_ms):
-            wrong += _differing(found, uuids, step, at_ms, expected.get(at_ms), made.get(at_ms))
+        one, other = _alike(expected.get(at_ms), made.get(at_ms))
+        if one != other:
+            wrong += _differing(found, uuids, step, at_ms, one, other)
     return len(expected), wrong
+
+
+def _alike(expected: Values | None, made: Values | None) -> tuple[Values | None, Values | None]:
+    """Return both without what the one that stands does not tell at all, since it was made before that was kept."""
+    if not expected or not made or any(key[1] == Field.GREW_MILLISECONDS for key in made):
+        return expected, made
+    return {key: value for key, value in expected.items() if key[1] != Field.GREW_MILLISECONDS}, made
 
 
 def _marked(found: Host, step: int, start_ms: int, end_ms: int) -> set[int]:
@@ -191,19 +190,20 @@ def _quarters(found: Host, start_ms: int, end_ms: int) -> dict[int, Values]:
 
 
 def _of_table(table: Table | None) -> dict[int, Values]:
-    if table is None:
-        return {}
-    columns = zip(table.starts_ms.tolist(), table.values.T, strict=True)
-    return {at_ms: values for at_ms, column in columns if (values := _values(table.keys, column))}
+    return {} if table is None else by_bucket(table.keys, table.starts_ms, table.values)
 
 
 def _of_statistics(found: Statistics) -> dict[int, Values]:
-    starts = range(found.start_ms, found.start_ms + found.step_ms * found.values.shape[1], found.step_ms)
-    columns = zip(starts, found.values.T, strict=True)
-    return {at_ms: values for at_ms, column in columns if (values := _values(found.keys, column))}
+    return by_bucket(found.keys, found.starts_ms, found.values)
 
 
-def _values(keys: statistics.Keys, column: statistics.Whole) -> Values:
+def by_bucket(keys: statistics.Keys, starts_ms: Whole, values: Whole) -> dict[int, Values]:
+    """Return what is not 0 of each bucket; one in which all is 0 is left out."""
+    columns = zip(starts_ms.tolist(), values.T, strict=True)
+    return {at_ms: found for at_ms, column in columns if (found := _values(keys, column))}
+
+
+def _values(keys: statistics.Keys, column: Whole) -> Values:
     """Return what is not 0 by (metric, field, argument, device): where nothing was counted, all of a series is 0."""
     rows = np.flatnonzero(column)
     return dict(zip(map(tuple, keys.table[rows].tolist()), column[rows].tolist(), strict=True))
@@ -216,10 +216,16 @@ def _differing(
     told = set()
     one, other = expected or {}, made or {}
     for key in sorted(one.keys() | other.keys()):
-        number, field, _, device = key
+        device = key[3]
         if one.get(key, 0) != other.get(key, 0) and device not in told:
             told.add(device)
-            name = "energy" if number == ENERGY else catalog.BY_NUMBER[number].name
-            what = f"{Field(field).name.lower()} of {name} over {step} s is {other.get(key, 0)}, should be {one.get(key, 0)}"
             subject = uuids.get(device, f"{found.name}, device {device}")
-            yield Difference(subject, at_ms, f"{what}{'' if made else ' (there is no rollup)'}")
+            yield Difference(subject, at_ms, words(key, step, other.get(key, 0), one.get(key, 0), is_there=bool(made)))
+
+
+def words(key: Key, step: int, is_now: int, should_be: int, *, is_there: bool) -> str:
+    """Return what is wrong with one value of a rollup."""
+    number, field, *_ = key
+    name = "energy" if number == ENERGY else catalog.BY_NUMBER[number].name
+    what = f"{Field(field).name.lower()} of {name} over {step} s is {is_now}, should be {should_be}"
+    return what if is_there else f"{what} (there is no rollup)"

@@ -107,14 +107,13 @@ def agent_cost(state: HostState, now: datetime) -> dict[str, Any]:
 
 
 def _cpu_share(node: DeviceState, now: datetime) -> float | None:
-    """Return CPU seconds per second, over the buckets that samples cover."""
+    """Return CPU seconds per second of the time that samples cover."""
     end_ms = int(now.timestamp() * 1000)
     start_ms = end_ms - int(_COST_SPAN.total_seconds() * 1000)
     block = trends.device_series([node.device], ["agent_cpu_seconds_total"], start_ms, end_ms, 11)
-    increase = block.of(node.device.uuid, "agent_cpu_seconds_total").increase
-    known = increase[~np.isnan(increase)].tolist()
-    whole = known[1:-1]  # the first and the last are covered in part only
-    return sum(whole) / (len(whole) * block.step_seconds) if whole else None
+    found = block.of(node.device.uuid, "agent_cpu_seconds_total")
+    seconds = float(np.nansum(found.grew_seconds))
+    return float(np.nansum(found.increase)) / seconds if seconds else None
 
 
 def _rows(state: DeviceState, names: tuple[str, ...]) -> list[Quantity]:

@@ -31,7 +31,7 @@ def test_a_validation_after_the_steps_is_told(keras):
     (validation,) = keras.of_kind("plain", "validation")
 
     assert validation["seconds"] >= STEP
-    assert validation["ended_ms"] >= keras.steps("plain")[2]["ended_ms"]
+    assert validation["ended_seconds"] >= keras.steps("plain")[2]["ended_seconds"]
 
 
 def test_a_checkpoint_is_told_when_it_is_written_and_the_model_is_left_as_it_was(keras):

@@ -38,7 +38,7 @@ def test_a_validation_between_steps_is_told_and_is_in_no_step(lightning):
     steps = lightning.steps("plain")
 
     assert validation["seconds"] >= VALIDATION + 10 * DATA / 4
-    assert steps[1]["ended_ms"] <= validation["ended_ms"] <= steps[2]["ended_ms"]
+    assert steps[1]["ended_seconds"] <= validation["ended_seconds"] <= steps[2]["ended_seconds"]
     assert steps[2]["seconds"] < validation["seconds"]
 
 
@@ -47,7 +47,7 @@ def test_a_checkpoint_is_told_when_it_is_written(lightning):
 
     assert lightning.known["checkpoints"] == ["step=3.ckpt"]
     assert checkpoint["seconds"] > 0
-    assert checkpoint["ended_ms"] >= lightning.steps("plain")[2]["ended_ms"]
+    assert checkpoint["ended_seconds"] >= lightning.steps("plain")[2]["ended_seconds"]
 
 
 def test_a_resumed_training_goes_on_with_its_steps_numbers(lightning):

@@ -1,6 +1,7 @@
 """Runs a training script on a framework's interpreter, and takes down what its steps tell to an agent's socket."""
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.frameworks import venvs
+from training import datagram
+from training.step_columns import StepKind
 
 _END = b"end"
 _ENV = {
@@ -58,9 +61,23 @@ def trained(script: str, environment: str, directory: Path, *arguments: str) -> 
     assert done.returncode == 0, done.stderr
     result = Trained(json.loads(done.stdout.splitlines()[-1]))
     for frame in frames:
-        record = json.loads(frame)
-        result.told.setdefault(record["run"], []).append(record)
+        head, record = datagram.read(frame)
+        result.told.setdefault(head["run"], []).append(_told(head, record))
     return result
+
+
+def _told(head: dict[str, Any], record: datagram.Record) -> dict[str, Any]:
+    """Return the record in seconds and words, None for what is not told."""
+    seconds = [None if ns == datagram.UNTOLD_NS else ns / 1e9 for ns in record.phases_ns]
+    numbers = {name: getattr(record, name) for name in ("samples", "tokens", "loss")}
+    return {
+        **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+        "kind": StepKind(record.kind).name.lower(),
+        "number": record.number,
+        "ended_seconds": record.ended_ns / 1e9,
+        "seconds": record.nanoseconds / 1e9,
+        "phases": {name: each for name, each in zip(head.get("phases", []), seconds, strict=True) if each is not None},
+    }
 
 
 def _read(agent: socket.socket, frames: list[bytes]) -> None:

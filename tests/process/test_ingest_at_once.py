@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_two_first_batches_of_a_host_are_both_stored(tmp_path_factory):
     directory = tmp_path_factory.mktemp("at-once")
-    with postgresql(directory) as url:
+    with postgresql() as url:
         settings = {
             "STEPWATT_DATABASE_URL": url,
             "STEPWATT_DATA_DIR": str(directory),

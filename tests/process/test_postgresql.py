@@ -23,7 +23,7 @@ TEN_DAYS_AGO = "int(__import__('time').time() * 1000) - 10 * 86_400_000"
 @pytest.fixture(scope="module")
 def urls(tmp_path_factory) -> Iterator[dict[str, str]]:
     directory = tmp_path_factory.mktemp("servers")
-    with postgresql(directory) as database_url, redis(directory) as broker_url:
+    with postgresql() as database_url, redis(directory) as broker_url:
         yield {"STEPWATT_DATABASE_URL": database_url, "STEPWATT_BROKER_URL": broker_url}
 
 
@@ -116,7 +116,7 @@ def clock(directory: Path, urls: dict[str, str]) -> Iterator[tuple[subprocess.Po
 
 def test_of_two_clocks_one_runs_and_the_other_takes_over(tmp_path, tmp_path_factory):
     directory = tmp_path_factory.mktemp("clocks")
-    with postgresql(directory) as database_url, redis(directory) as broker_url, Redis.from_url(broker_url) as broker:
+    with postgresql() as database_url, redis(directory) as broker_url, Redis.from_url(broker_url) as broker:
         urls = {"STEPWATT_DATABASE_URL": database_url, "STEPWATT_BROKER_URL": broker_url}
         with clock(tmp_path / "a", urls) as (first, _):
             wait_until(lambda: broker.llen("default"), 30, "the first clock's tasks")

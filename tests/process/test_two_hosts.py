@@ -15,7 +15,7 @@ from tests.stack import Stack, start_stack
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[Stack]:
     directory = tmp_path_factory.mktemp("two-hosts")
-    with postgresql(directory) as database_url, redis(directory) as broker_url:
+    with postgresql() as database_url, redis(directory) as broker_url:
         settings = {"STEPWATT_DATABASE_URL": database_url, "STEPWATT_BROKER_URL": broker_url}
         with start_stack(directory, **settings) as running:
             yield running

@@ -7,26 +7,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 from redis import Redis
 
+from telemetry.transport import CELERY_OPTIONS
 from tests.process.traces import wait_until
 from tests.soak.relay import Relay
 from tests.stack import Stack, command_of
 
 BACK_SECONDS = 60
+SOCKET_SECONDS: float = CELERY_OPTIONS["broker_transport_options"]["socket_timeout"]
 
 
 @dataclass
 class Site:
-    """The product and the parts of it that faults reach for; what is None cannot be had there."""
+    """The product and the parts of it that faults reach for; what is None it has no server of its own for."""
 
     stack: Stack
     relay: Relay
     broker: Redis
-    database: Callable[[], None] | None = None  # kills the database's server, and starts it again
-    ballast: Path | None = None  # a file on the small disk that the data directory is on
-    away_seconds: float = 8
+    ballast: Path  # a file on the small disk that the data directory is on
+    away_seconds: float
+    kill_redis: Callable[[], None] | None = (
+        None  # kills the broker's server that is not the stack's, and starts it again
+    )
+    kill_postgresql: Callable[[], None] | None = None  # the same of the database's
 
 
 def kill_ingest(site: Site, rng: random.Random) -> None:
@@ -35,6 +41,7 @@ def kill_ingest(site: Site, rng: random.Random) -> None:
 
 def kill_web(site: Site, rng: random.Random) -> None:
     _kill(site, "uvicorn", rng)
+    wait_until(lambda: _is_served(site), BACK_SECONDS, "pages again")
 
 
 def kill_agent(site: Site, rng: random.Random) -> None:
@@ -42,18 +49,24 @@ def kill_agent(site: Site, rng: random.Random) -> None:
 
 
 def kill_broker(site: Site, rng: random.Random) -> None:
-    _kill(site, "valkey-server", rng)
+    if site.kill_redis is None:
+        _kill(site, "valkey-server", rng)
+    else:
+        time.sleep(rng.random())
+        site.kill_redis()
 
 
 def kill_database(site: Site, rng: random.Random) -> None:
-    assert site.database is not None
+    assert site.kill_postgresql is not None
     time.sleep(rng.random())
-    site.database()
+    site.kill_postgresql()
 
 
 def fill_disk(site: Site, rng: random.Random) -> None:
-    """Take every byte that the disk has, for a while."""
-    assert site.ballast is not None
+    """Take every byte that the disk has, for a while. It is over when the agent trusts its disk again.
+
+    What waits in its memory meanwhile is lost with its process: that were two faults at a time.
+    """
     with site.ballast.open("wb", buffering=0) as file:
         block = bytes(65_536)
         try:
@@ -63,6 +76,11 @@ def fill_disk(site: Site, rng: random.Random) -> None:
             assert error.errno == errno.ENOSPC  # noqa: PT017 — anything else is the test's own fault
     time.sleep(site.away_seconds)
     site.ballast.unlink()
+    wait_until(lambda: _spools_on_disk(site.stack.log), BACK_SECONDS, "the agent's spool on the disk again")
+
+
+def _spools_on_disk(log: str) -> bool:
+    return log.rfind("batches wait in memory") <= log.rfind("the spool is on the disk again")
 
 
 def fill_broker(site: Site, rng: random.Random) -> None:
@@ -73,9 +91,18 @@ def fill_broker(site: Site, rng: random.Random) -> None:
 
 
 def cut_network(site: Site, rng: random.Random) -> None:
+    """Pull the cable for longer than a client waits for an answer."""
     site.relay.cut()
-    time.sleep(site.away_seconds)
+    time.sleep(max(site.away_seconds, 1.2 * SOCKET_SECONDS))
+    assert site.relay.is_missed, "nobody has sent anything while the network was cut"
     site.relay.mend()
+
+
+def _is_served(site: Site) -> bool:
+    try:
+        return httpx.get(f"{site.stack.url}/healthz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def _kill(site: Site, words: str, rng: random.Random) -> None:

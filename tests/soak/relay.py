@@ -18,12 +18,13 @@ class Relay:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._peers: dict[socket.socket, socket.socket] = {}
         self._is_cut = self._is_over = False
+        self.is_missed = False  # somebody has wanted to send or to connect while it was cut
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def cut(self) -> None:
         """Like a cable that is pulled: connections stay open and silent."""
-        self._is_cut = True
+        self._is_cut, self.is_missed = True, False
 
     def mend(self) -> None:
         self._is_cut = False
@@ -38,6 +39,7 @@ class Relay:
         while not self._is_over:
             for key, _ in self._selector.select(timeout=0.1):
                 if self._is_cut:
+                    self.is_missed = True
                     self._is_over or threading.Event().wait(0.05)
                 elif key.fileobj is self._listener:
                     self._accept()

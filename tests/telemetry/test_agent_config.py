@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from telemetry.agent import config
 from telemetry.agent.config import SYSTEM_DIRECTORY, ConfigInvalid, agent_directory, read_config
 from telemetry.agent.membership import NotJoined, enrol_here
 
@@ -16,9 +17,9 @@ def env(tmp_path):
 
 
 def test_name_and_broker_are_the_memberships(env):
-    config = read_config(env)
+    found = read_config(env)
 
-    assert (config.host, config.broker_url, config.server_public_key) == (
+    assert (found.host, found.broker_url, found.server_public_key) == (
         "gpu-a01", "redis://:p@membership/0", bytes(32),
     )  # fmt: skip
 
@@ -68,3 +69,9 @@ def test_a_wheels_agent_of_root_keeps_its_files_where_systems_do(monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: True)
 
     assert agent_directory({}) == SYSTEM_DIRECTORY == made[0] == Path("/var/lib/stepwatt")
+
+
+def test_a_machines_own_agent_listens_for_steps_where_all_may_see_it():
+    assert config._socket_path({}, SYSTEM_DIRECTORY) == Path("/run/stepwatt/steps.sock")
+    assert config._socket_path({"STEPWATT_SOCKET": "/mnt/s"}, SYSTEM_DIRECTORY) == Path("/mnt/s")
+    assert config._socket_path({}, Path("/home/ada/x")) == Path("/home/ada/x/steps.sock")

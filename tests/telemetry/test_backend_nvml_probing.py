@@ -74,36 +74,36 @@ def test_a_tick_makes_one_call_of_each_kind_for_a_device(opened, nvml_stub):
     opened.tick()
     made = {call: nvml_stub.calls(call, 0) - before[call] for call in calls}
     assert made.pop("nvmlDeviceGetClockInfo") == 2  # of the SMs and of the memory
-    assert made.pop("nvmlDeviceGetFieldValues") == 2  # of what is asked each tick and of what is kept
+    assert made.pop("nvmlDeviceGetFieldValues") == 2  # of what is asked each tick and of what is slow
     not_each_tick = {"nvmlDeviceGetFanSpeed", *(call for call in calls if "Max" in call)}
     assert {call for call, times in made.items() if times == 0} == not_each_tick
     assert {times for call, times in made.items() if call not in not_each_tick} == {1}
 
 
-def test_what_is_kept_is_asked_once_in_five_ticks_and_stands_between(paced, nvml_stub):
+def test_what_is_kept_is_asked_once_in_five_ticks_what_is_slow_once_in_ten_and_both_stand_between(paced, nvml_stub):
     rig = paced
     rig.backend.open()
     rig.tick()
-    kept = [MEMORY, "nvmlDeviceGetEnforcedPowerLimit", "field:230"]
-    before = [nvml_stub.calls(call, 0) for call in kept]
+    slow = ["nvmlDeviceGetEnforcedPowerLimit", "field:230"]
+    before = [nvml_stub.calls(call, 0) for call in (MEMORY, *slow)]
     asked = nvml_stub.calls(POWER, 0)
-    found = [rig.read(0) for _ in range(5)]
-    assert [nvml_stub.calls(call, 0) for call in kept] == [number + 1 for number in before]
-    assert nvml_stub.calls(POWER, 0) == asked + 5
+    found = [rig.read(0) for _ in range(10)]
+    assert [nvml_stub.calls(call, 0) - n for call, n in zip((MEMORY, *slow), before, strict=True)] == [2, 1, 1]
+    assert nvml_stub.calls(POWER, 0) == asked + 10
     assert all(readings["memory_used_bytes"] > 0 and readings["power_limit_watts"] > 0 for readings in found)
     assert len({tuple(readings) for readings in found[1:]}) == 1
 
 
-@pytest.mark.parametrize("call", ["nvmlDeviceGetEnforcedPowerLimit", MEMORY])
-def test_a_kept_call_that_begins_to_fail_shows_within_its_pace(paced, nvml_stub, call):
+@pytest.mark.parametrize(("call", "pace"), [("nvmlDeviceGetEnforcedPowerLimit", 10), (MEMORY, 5)])
+def test_a_kept_call_that_begins_to_fail_shows_within_its_pace(paced, nvml_stub, call, pace):
     rig = paced
     rig.backend.open()
     assert rig.read(0)["power_draw_watts"] > 0
     nvml_stub.fail(0, call, 999)
-    found = [AbsentReason.UNKNOWN in rig.read(0).values() for _ in range(5)]
+    found = [AbsentReason.UNKNOWN in rig.read(0).values() for _ in range(pace)]
     assert found[-1]
     nvml_stub.clear()
-    assert not [AbsentReason.UNKNOWN in rig.read(0).values() for _ in range(5)][-1]
+    assert not [AbsentReason.UNKNOWN in rig.read(0).values() for _ in range(pace)][-1]
 
 
 def test_a_loss_that_only_a_kept_call_tells_takes_all_readings_within_its_pace(paced, nvml_stub):
@@ -111,7 +111,7 @@ def test_a_loss_that_only_a_kept_call_tells_takes_all_readings_within_its_pace(p
     rig.backend.open()
     assert rig.read(0)["power_draw_watts"] > 0
     nvml_stub.fail(0, "nvmlDeviceGetEnforcedPowerLimit", GPU_IS_LOST)
-    assert AbsentReason.GPU_IS_LOST in [rig.read(0)["power_draw_watts"] for _ in range(5)]
+    assert AbsentReason.GPU_IS_LOST in [rig.read(0)["power_draw_watts"] for _ in range(10)]
 
 
 def test_gpm_metrics_need_a_sample_before(rig):
@@ -166,16 +166,16 @@ def test_nvlink_errors_are_summed_over_the_links(opened):
     assert found["nvlink_errors_total"] == 4 * links + 6 * 18
 
 
-def test_nvlink_errors_are_asked_every_ten_seconds(opened, nvml_stub):
+def test_nvlink_errors_are_asked_every_thirty_seconds(opened, nvml_stub):
     before = nvml_stub.calls(LINK_ERRORS, 0)
-    for _ in range(20):
+    for _ in range(60):
         assert opened.read(0)["nvlink_errors_total"] > 0
     assert nvml_stub.calls(LINK_ERRORS, 0) - before == 2 * 18 * 4
 
 
 def test_boards_ask_for_nvlink_errors_at_different_ticks(opened, nvml_stub):
     made = []
-    for _ in range(10):
+    for _ in range(30):
         before = nvml_stub.calls(LINK_ERRORS)
         opened.tick()
         made.append(nvml_stub.calls(LINK_ERRORS) - before)
@@ -185,7 +185,7 @@ def test_boards_ask_for_nvlink_errors_at_different_ticks(opened, nvml_stub):
 
 def test_without_one_link_there_is_no_sum_which_would_look_like_a_new_beginning(opened, nvml_stub):
     nvml_stub.fail(0, LINK_ERRORS, 999)
-    found = opened.read(0, seconds=10)
+    found = opened.read(0, seconds=30)
     assert found["nvlink_errors_total"] is AbsentReason.UNKNOWN
     assert found["nvlink_replay_errors_total"] is AbsentReason.UNKNOWN
 

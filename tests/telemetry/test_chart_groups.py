@@ -43,6 +43,24 @@ def test_slower_sampling_is_no_gap():
     assert rates([360] * 4, seconds_each=10) == [None, 1, 1, None]
 
 
+def told(increase, grew, grew_seconds, step_seconds=HOUR):
+    columns = (np.array(values, float) for values in (increase, grew, grew_seconds))
+    found = BucketedMetric(**dict(zip(("increase", "grew", "grew_seconds"), columns, strict=True)))
+    return column(chart_groups._rate(found, step_seconds))
+
+
+def test_buckets_that_are_covered_in_part_alike_have_the_rate_of_that_part():
+    assert told([300, 300, 300], [600, 600, 600], [600, 600, 600]) == [0.5, 0.5, 0.5]
+
+
+def test_a_bucket_of_which_only_some_differences_tell_their_time_has_no_rate():
+    assert told([np.nan, HOUR, HOUR, HOUR], [np.nan, HOUR, HOUR, HOUR], [np.nan, 900, HOUR, HOUR]) == [None, None, 1, 1]
+
+
+def test_rollups_of_before_stand_beside_those_that_tell_their_time():
+    assert told([HOUR] * 4, [HOUR] * 4, [np.nan, np.nan, HOUR, HOUR]) == [None, 1, 1, 1]
+
+
 def test_a_metric_that_the_store_does_not_have_is_a_gap():
     block = Bucketed(0, 0, HOUR, [0, HOUR * 1000], {})
     assert column(chart_groups._levels(block, "GPU", METRIC).mean) == [None, None]

@@ -49,12 +49,12 @@ def test_every_threshold_lies_within_its_bounds_and_names_its_unit():
 
 def test_another_app_adds_its_rule_and_two_cannot_have_one_name(monkeypatch):
     monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
-    straggler = replace(_as_new(rules.by_name()["host_silent"]), name="straggler", scope=Scope.HOST)
-    rules.register(straggler)
+    added = replace(_as_new(rules.by_name()["host_silent"]), name="of_an_upper_app", scope=Scope.HOST)
+    rules.register(added)
 
-    assert rules.by_name()["straggler"] is straggler
-    with pytest.raises(ValueError, match="two health rules named straggler"):
-        rules.register(replace(_as_new(straggler), words="Another"))
+    assert rules.by_name()["of_an_upper_app"] is added
+    with pytest.raises(ValueError, match="two health rules named of_an_upper_app"):
+        rules.register(replace(_as_new(added), words="Another"))
 
 
 def _as_new(rule):

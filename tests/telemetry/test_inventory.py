@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleet.models import Device, Event, EventKind, Host, Origin
-from telemetry import wire
+from telemetry import inventory, wire
 from telemetry.inventory import LET_GO_AFTER
 from telemetry.queries import host_state
 from telemetry.wire import DeviceEvent, DeviceProcess, Topology
@@ -273,3 +273,32 @@ def test_an_event_of_a_device_that_belongs_to_another_host_is_the_claiming_hosts
 
     (event,) = events(EventKind.XID)
     assert (event.host.name, event.device) == ("gpu-a02", None)
+
+
+def many(n, uuid="GPU-{place}-{index}"):
+    hosts = [make_host(f"new-{place:02}") for place in range(n)]
+    return [
+        (host, [replace(GPU, uuid=uuid.format(place=place, index=index), index=index) for index in range(4)])
+        for place, host in enumerate(hosts)
+    ]
+
+
+def test_a_fleet_that_comes_in_one_go_costs_few_statements(django_assert_max_num_queries):
+    named = many(20)
+
+    with django_assert_max_num_queries(5):
+        inventory.know(named, NOW)
+
+    assert {device.host.name for device in Device.objects.all()} == {host.name for host, _ in named}
+    assert Device.objects.count() == 80
+
+
+def test_of_two_hosts_that_name_one_new_device_the_first_has_it():
+    (first, devices), (other, _) = many(2, "GPU-{index}")
+    for host in (first, other):
+        Host.objects.filter(pk=host.pk).update(heard_at=NOW)
+
+    inventory.know([(first, devices[:1]), (other, devices[:1])], NOW)
+
+    assert Device.objects.get().host == first
+    assert [event.host for event in events(EventKind.DEVICE_CLAIMED)] == [other]

@@ -12,6 +12,8 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from fleet import mail
+from fleet.audit import Actor
+from fleet.enrolment import remove_host
 from fleet.env import Environment
 from fleet.models import Event, EventKind, Severity
 from telemetry.models import Delivery, NotificationTarget, Silence
@@ -124,6 +126,59 @@ def test_its_end_is_told_to_whoever_was_told_of_it(hook):
     deliver(NOW + timedelta(minutes=1))
 
     assert [told["state"] for told in hook.alerts] == ["firing", "resolved"]
+
+
+def test_the_end_of_a_removed_hosts_alerts_is_told(hook):
+    device = make_device(make_host("gpu-a01", cluster="alpha"))
+    target(hook), alert(f"device:{device.uuid}", host=device.host, device=device)
+    deliver(NOW)
+
+    remove_host(device.host, Actor("ada"), NOW)
+    deliver(NOW + timedelta(minutes=1))
+
+    _, told = hook.alerts
+    assert (told["state"], told["host"], told["cluster"], told["device"]) == (
+        "resolved", "gpu-a01", "alpha", device.uuid,
+    )  # fmt: skip
+    assert told["evidence"] == {"seconds": 60, "resolved": "gpu-a01 was removed"}
+
+
+def test_an_end_that_waits_to_be_told_outlives_its_host(hook):
+    host = make_host("gpu-a01")
+    target(hook)
+    event = alert(host=host)
+    deliver(NOW)
+    resolve(event)
+
+    remove_host(host, Actor("ada"), NOW + timedelta(minutes=1))
+    deliver(NOW + timedelta(minutes=2))
+
+    assert [told["state"] for told in hook.alerts] == ["firing", "resolved"]
+    assert datetime.fromisoformat(hook.alerts[1]["resolved_at"]) == NOW
+
+
+def test_what_nobody_was_told_of_goes_with_its_host(hook):
+    host = make_host("gpu-a01")
+    alert(host=host)
+
+    remove_host(host, Actor("ada"), NOW)
+
+    assert not Event.objects.filter(rule__gt="").exists()
+
+
+def test_a_mail_names_the_removed_host(hook, mailbox):
+    host = make_host("gpu-a01")
+    target(hook, kind="email", address="ops@b.example")
+    alert(host=host)
+    deliver(NOW)
+
+    remove_host(host, Actor("ada"), NOW)
+    deliver(NOW + timedelta(minutes=1))
+
+    assert [message["Subject"] for _, message in mailbox] == [
+        "[Stepwatt] critical: gpu-a01: no sample for 60 s",
+        "[Stepwatt] resolved: gpu-a01: no sample for 60 s",
+    ]
 
 
 def test_what_ended_before_it_was_told_is_not_told_at_all(hook):

@@ -18,6 +18,7 @@ from telemetry.models import (
     StoredBatch,
     TableFigures,
 )
+from telemetry.store import shortened
 from tests.factories import make_device, make_host
 
 pytestmark = pytest.mark.django_db
@@ -97,13 +98,38 @@ def test_an_open_alert_stays_until_it_is_resolved(gpu):
     assert [event.subject for event in Event.objects.all()] == ["open"]
 
 
-def test_what_was_set_aside_goes_after_the_samples_retention(gpu):
+@pytest.mark.parametrize(
+    ("received_days_ago", "ended_days_ago", "stays"),
+    [
+        (29, 29, True),
+        (31, 31, False),
+        (29, 60, True),  # came late
+        (400, 5, True),  # the server's clock was slow by a year
+        (400, 31, False),
+        (31, -4000, False),  # the host's clock is ahead by years
+    ],
+)
+def test_what_was_set_aside_is_kept_for_a_month_by_whichever_clock_was_right(
+    gpu, received_days_ago, ended_days_ago, stays
+):
     SetAside.objects.create(
-        host=gpu.host, epoch="0" * 32, sequence=1, start_ms=0, end_ms=0, n_values=1, reason="", body=b"",
-        received_at=NOW - timedelta(days=DAYS["raw"] + 1),
+        host=gpu.host, epoch="0" * 32, sequence=1, start_ms=0, end_ms=ms(ended_days_ago), n_values=1, reason="", body=b"",
+        received_at=NOW - timedelta(days=received_days_ago),
     )  # fmt: skip
 
-    assert retire() == 1
+    retire()
+
+    assert SetAside.objects.exists() == stays
+
+
+def test_what_was_set_aside_is_kept_as_long_as_samples_where_these_are_kept_longer(gpu, settings):
+    settings.STEPWATT_RETENTION_RAW = 100 * 86_400
+    SetAside.objects.create(
+        host=gpu.host, epoch="0" * 32, sequence=1, start_ms=0, end_ms=ms(90), n_values=1, reason="", body=b"",
+        received_at=NOW - timedelta(days=90),
+    )  # fmt: skip
+
+    assert retire() == 0
 
 
 def test_joined_statistics_go_when_their_last_bucket_is_old(gpu):
@@ -179,6 +205,7 @@ def test_beyond_the_limit_the_oldest_samples_go_first_and_the_last_day_stays(gpu
     assert [chunk.start_ms for chunk in Chunk.objects.all()] == [ms(0.5)]
     assert Rollup.objects.count() == 1
     assert "chunk went before their time" in words
+    assert shortened.samples_before_ms() == ms(2)
 
 
 def test_each_part_of_the_upkeep_notes_its_run(gpu):

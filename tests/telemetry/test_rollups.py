@@ -1,15 +1,18 @@
 """Statistics over buckets, from batches to hours: the same in whatever order batches come and whenever buckets are made."""
 
-import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from fleet.models import Device, Host, Origin
-from telemetry import catalog, rollups
-from telemetry.models import DirtyRollup, MaintenanceRun, Rollup, StoredBatch
+from telemetry import catalog, partitions, rollups
+from telemetry.models import DirtyRollup, MaintenanceRun, Rollup, RollupGroup, StoredBatch
 from telemetry.rollups import minutes
-from telemetry.store import inputs, recorded, rolled
+from telemetry.store import compact, inputs, recorded, rolled, shortened
 from telemetry.store.statistics import ENERGY, Field
 from tests.telemetry.batches import GPU, batch, payload, take
 
@@ -106,6 +109,21 @@ def test_quarters_and_hours_are_made_of_what_lies_below():
     assert rows(3600, "energy_joules_total")[3_600_000]["INCREASE"] == 3_600_000
 
 
+@pytest.mark.parametrize(("shortened_hours_ago", "count"), [(None, 60), (30, 60), (20, 30)])
+def test_under_a_disk_limit_a_late_batch_is_welcome_where_samples_are_whole(settings, shortened_hours_ago, count):
+    settings.STEPWATT_DISK_LIMIT, settings.STEPWATT_RETENTION_RAW = 10**12, 7 * 86_400
+    now = datetime.fromtimestamp(T0 / 1000, UTC) + timedelta(hours=29)
+    take(payload(seconds(30), {"power_draw_watts": [100.0] * 30}), now)
+    rollups.roll_up(60, now)
+    if shortened_hours_ago is not None:
+        shortened.note(partitions.CHUNKS, round((now - timedelta(hours=shortened_hours_ago)).timestamp() * 1000))
+
+    take(payload(seconds(30, 30), {"power_draw_watts": [200.0] * 30}, sequence=1), now)
+    rollups.roll_up(60, now)
+
+    assert rows()[0]["COUNT"] == count
+
+
 def test_a_late_batch_has_all_levels_made_again():
     take(payload(seconds(30), {"power_draw_watts": [100.0] * 30}, sequence=1), NOW)
     rollups.roll_up(30, NOW)
@@ -159,48 +177,71 @@ def test_a_run_is_noted_for_the_settings_page():
     assert MaintenanceRun.objects.get(name="rollups").done > 0
 
 
-def mixed_batches(seed):
-    """Return 6 minutes of readings in batches of any split and order: resets, gaps, an agent's new start, some twice."""
-    draw = random.Random(seed)
-    ticks = [n for n in range(360) if not 100 <= n < 100 + draw.choice([0, 4, 40])]
-    restart, reset = draw.choice([130, 180, 361]), draw.choice([50, 119, 240])
-    columns = {
-        "power_draw_watts": [draw.randrange(700) for _ in ticks],
-        "energy_joules_total": [500.0 * (n if n < reset else n - reset) for n in ticks],
-        "clock_event_reasons": [draw.choice([0, 0, 4]) for _ in ticks],
-    }
-    bodies, at = [], 0
-    while at < len(ticks):
-        n = draw.choice([1, 5, 10, 60])
-        end = min(
-            at + n, len(ticks), next((i for i, tick in enumerate(ticks) if at < i and tick == restart), len(ticks))
-        )
-        part = {name: values[at:end] for name, values in columns.items()}
-        times = [T0 + 1000 * tick + 7 for tick in ticks[at:end]]
-        bodies.append(payload(times, part, sequence=len(bodies), segment=int(ticks[at] >= restart)))
-        at = end
+@st.composite
+def recordings(draw):
+    """Return minutes of readings in batches of any split: with a gap, a reset, an agent's new start."""
+    gap = draw(st.sampled_from([0, 4, 40]))
+    ticks = [n for n in range(draw(st.integers(2, 360))) if not 100 <= n < 100 + gap]
+    restart, reset = draw(st.sampled_from([130, 180, 361])), draw(st.sampled_from([50, 119, 240]))
+    watts, states = draw(st.integers(1, 700)), draw(st.sampled_from([(0,), (0, 0, 4), (4, 8)]))
+    ends = sorted({*draw(st.sets(st.integers(1, len(ticks)), max_size=30)), len(ticks)})
+    starts = [0, *ends[:-1]]
+    if restart in ticks[1:]:
+        ends = sorted({*ends, ticks.index(restart)})
+        starts = [0, *ends[:-1]]
+    bodies = []
+    for begin, end in zip(starts, ends, strict=True):
+        part = ticks[begin:end]
+        columns = {
+            "power_draw_watts": [(watts * n) % 701 for n in part],
+            "energy_joules_total": [500.0 * (n if n < reset else n - reset) for n in part],
+            "clock_event_reasons": [states[n % len(states)] for n in part],
+        }
+        times = [T0 + 1000 * tick + 7 for tick in part]
+        bodies.append(payload(times, columns, sequence=len(bodies), segment=int(part[0] >= restart)))
     return bodies
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_any_order_and_interleaving_gives_the_same_rollups(seed):
-    bodies, draw = mixed_batches(seed), random.Random(seed)
-    for body in bodies:
-        take(body, NOW)
-    rollups.roll_up(60, NOW)
+def all_statistics():
+    """Return what stands of the host and of all groups, by resolution."""
     metrics = ("power_draw_watts", "energy_joules_total", "clock_event_reasons", None)
-    expected = [rows(step, metric) for step in (60, 900, 3600) for metric in metrics]
-    Host.objects.all().delete()
+    found = [rows(step, metric) for step in (60, 900, 3600) for metric in metrics]
+    for group in RollupGroup.objects.order_by("kind", "value"):
+        for step in (60, 900, 3600):
+            table = rolled.of_groups([group.pk], step, 0, 2**60).get(group.pk)
+            found.append(None if table is None else (str(group), table.starts_ms.tolist(), table.values.tolist()))
+    return found
 
-    for body in draw.sample(bodies + bodies[:3], len(bodies) + 3):
-        take(body, NOW)
-        if draw.random() < 0.3:
-            rollups.roll_up(60, NOW)
-        if draw.random() < 0.1:
-            rollups.join(60, NOW)
-    rollups.roll_up(60, NOW)
 
-    assert [rows(step, metric) for step in (60, 900, 3600) for metric in metrics] == expected
+UPKEEP = {
+    "roll up": rollups.roll_up,
+    "join": rollups.join,
+    "compact": lambda seconds, now: compact.compact(now, seconds),
+}
+
+
+@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(recordings(), st.data())
+def test_any_order_split_repetition_and_interleaving_gives_the_same_rollups(bodies, data):
+    with transaction.atomic():
+        for body in bodies:
+            take(body, NOW)
+        rollups.roll_up(60, NOW)
+        expected = all_statistics()
+        transaction.set_rollback(True)
+    again = data.draw(st.lists(st.sampled_from(bodies), max_size=5))
+
+    with transaction.atomic():
+        for body in data.draw(st.permutations(bodies + again)):
+            take(body, NOW)
+            if upkeep := data.draw(st.sampled_from(["", "", "", *UPKEEP])):
+                UPKEEP[upkeep](60, NOW)
+        rollups.roll_up(60, NOW)
+        found = all_statistics()
+        transaction.set_rollback(True)
+
+    assert found == expected
+    assert any(expected)
 
 
 def test_a_batch_that_comes_while_its_minute_is_made_has_it_made_again(monkeypatch):

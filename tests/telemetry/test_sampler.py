@@ -268,11 +268,11 @@ def test_both_threads_overdue_begin_no_tick_that_is_over(monkeypatch):
     monkeypatch.setattr("telemetry.agent.sampler.boot_seconds", lambda: now[0])
     sampler = Sampler(Collector([SteeredBackend("a")], 1.0), 1.0)
 
-    def sleep(due, watch):
+    def sleep(due, watch, alarm):
         slept.append(due)
         now[0] = 9.5 if len(slept) == 1 else due
         return True
 
     monkeypatch.setattr(sampler, "_sleep", sleep)
 
-    assert (sampler._await_tick(Watch(lambda: now[0])).number, slept) == (10, [1.0, 10.0])
+    assert (sampler._await_tick(Watch(lambda: now[0]), threading.Lock()).number, slept) == (10, [1.0, 10.0])

@@ -17,7 +17,6 @@ from telemetry.agent.names import Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import QUEUE_BYTES, Sender
 from telemetry.agent.spool import Spool
-from telemetry.agent.steps import MAX_FRAME_BYTES, StepListener
 from telemetry.wire import INGEST_TASK
 from tests.process.traces import wait_until
 
@@ -224,35 +223,3 @@ def test_what_was_handed_in_last_is_in_the_spool_at_the_end_though_the_sender_ha
 
 def content(message: dict) -> list:
     return msgpack.unpackb(base64.b64decode(message["body"]))
-
-
-@pytest.fixture
-def listener(tmp_path):
-    listener, received = StepListener(tmp_path / "steps.sock"), []
-    listener.register(received.extend)
-    listener.start()
-    yield listener, received, tmp_path / "steps.sock"
-    listener.stop()
-
-
-def test_the_step_listener_hands_on_frames_and_refuses_what_is_none(listener):
-    listening, received, path = listener
-    loop = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    for frame in (b"not json", b"[1]", bytes(MAX_FRAME_BYTES + 1), json.dumps({"step": 1}).encode()):
-        loop.sendto(frame, str(path))
-
-    wait_until(lambda: received, 10)
-    assert received == [{"step": 1}]
-    assert listening.refused == 3
-
-
-def test_a_leftover_socket_of_a_killed_agent_is_replaced(tmp_path):
-    stale = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    stale.bind(str(tmp_path / "steps.sock"))
-    stale.close()
-
-    listener = StepListener(tmp_path / "steps.sock")
-    listener.start()
-    listener.stop()
-
-    assert not (tmp_path / "steps.sock").exists()

@@ -15,9 +15,17 @@ from telemetry.agent import membership
 from telemetry.agent import spool as spools
 from telemetry.agent.config import ConfigInvalid, read_config
 from telemetry.agent.names import Parcel
-from telemetry.agent.outbox import FIRST_WINDOW, LONGEST_SECONDS, MOST_UNANSWERED, PROBE_SECONDS, Outbox
+from telemetry.agent.outbox import (
+    FIRST_WINDOW,
+    LONGEST_SECONDS,
+    MOST_UNANSWERED,
+    PROBE_SECONDS,
+    RECONNECT_SECONDS,
+    Outbox,
+)
 from telemetry.agent.spool import ASIDE, FILE, HEAL_SECONDS, TEND_SECONDS, Spool
 from telemetry.agent.spool_file import SpoolFailed, SpoolFile
+from telemetry.transport import VISIBILITY_TIMEOUT_SECONDS
 from tests.telemetry.batches import batch
 
 HOST, MACHINE = "gpu-a01", "a" * 32
@@ -533,6 +541,35 @@ def test_after_a_reconnect_what_was_sent_is_sent_again_unless_it_is_acknowledged
     box.send(60)
 
     assert box.take() == [2]
+
+
+def test_what_the_server_passed_over_is_sent_again_soon_though_nobody_noticed_a_reconnect(opened):
+    box = Box(spool := opened())
+    for _ in range(3):
+        box.make()
+        box.send(1)
+    box.acknowledge((0, 0), (2, 2))
+    box.take()
+
+    box.send(RECONNECT_SECONDS - 3)
+    assert box.take() == []  # it may be on its way, with another worker
+    box.send(RECONNECT_SECONDS + 3)
+    assert box.take() == [1]
+
+    box.acknowledge((0, 2))
+    assert spool.n_batches == 0
+
+
+def test_what_was_sent_after_all_that_is_answered_has_time(opened):
+    box = Box(opened())
+    for _ in range(3):
+        box.make()
+        box.send(1)
+    box.acknowledge((0, 1))
+    box.take()
+
+    box.send(VISIBILITY_TIMEOUT_SECONDS)
+    assert box.take() == []
 
 
 def test_what_the_server_refuses_keeps_what_waits_behind_it_no_longer_than_it_takes_to_know(opened):

@@ -193,7 +193,7 @@ def test_an_increase_tells_how_many_differences_it_is_the_sum_of(span_ms):
 
     _, found = series(device, "energy_joules_total", T0, T0 + span_ms, 10)
 
-    assert np.nansum(found.grew) == 59
+    assert (np.nansum(found.grew), np.nansum(found.grew_seconds)) == (59, 59)
     assert np.isnan(found.grew).tolist() == np.isnan(found.increase).tolist()
 
 

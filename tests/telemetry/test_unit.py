@@ -39,3 +39,9 @@ def test_signs_that_mean_something_to_systemd_are_escaped(printed):
 
 def test_it_restarts_for_ever_and_takes_what_is_left_of_jobs_with_it(printed):
     assert {"Restart=always", "StartLimitIntervalSec=0", "KillMode=mixed"} <= set(printed.splitlines())
+
+
+def test_the_directory_of_the_step_socket_outlives_a_restart(printed):
+    assert {"RuntimeDirectory=stepwatt", "RuntimeDirectoryMode=0755", "RuntimeDirectoryPreserve=yes"} <= set(
+        printed.splitlines()
+    )

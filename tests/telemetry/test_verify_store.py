@@ -8,8 +8,8 @@ from django.core.management import CommandError, call_command
 
 from fleet.models import Host
 from telemetry import rollups
-from telemetry.models import Chunk, DirtyRollup, GroupRollup, MaintenanceRun, Rollup, RollupGroup
-from telemetry.store import compact, rolled
+from telemetry.models import Chunk, DirtyGroup, DirtyRollup, GroupRollup, MaintenanceRun, Rollup, RollupGroup
+from telemetry.store import compact, rolled, statistics
 from telemetry.store.statistics import Field
 from tests.telemetry.batches import GPU, payload, take
 
@@ -76,6 +76,19 @@ def test_a_rollup_that_does_not_fit_its_samples_is_told(stored):
     assert " over 60 s is " in told
 
 
+def test_a_rollup_that_was_made_before_seconds_of_counters_were_kept_is_whole(stored):
+    for row in Rollup.objects.all():
+        found = statistics.decode(bytes(row.body), row.start_ms, 1000 * row.step_seconds)
+        old = found.keys.fields != Field.GREW_MILLISECONDS
+        body = statistics.encode_fresh(
+            statistics.ordered(found.keys.table[old], found.values[old], row.start_ms, found.step_ms)
+        )
+        Rollup.objects.filter(pk=row.pk).update(body=body)
+
+    status, told = verify()
+    assert status == 0, told
+
+
 @pytest.mark.parametrize("step", [60, 900, 3600])
 def test_a_lost_rollup_is_told(stored, step):
     Rollup.objects.filter(step_seconds=step, start_ms=T0).delete()
@@ -106,6 +119,41 @@ def test_a_corrupt_rollup_of_a_group_is_told(stored):
     status, told = verify()
     assert status == 1
     assert f"{group} at {AT}: a rollup of 60 s is corrupt" in told
+
+
+@pytest.mark.parametrize("step", [60, 900, 3600])
+def test_a_rollup_of_a_group_that_does_not_fit_its_devices_is_told(stored, step):
+    rows = GroupRollup.objects.filter(step_seconds=step, group__kind="fleet", n_buckets=1)
+    row = rows.earliest("start_ms")
+    found = statistics.decode(bytes(row.body), row.start_ms, 1000 * step)
+    body = statistics.encode_fresh(found._replace(values=found.values + 1))
+    rows.filter(start_ms=row.start_ms).update(body=body)
+
+    status, told = verify()
+
+    assert status == 1
+    assert f"{row.group} at {datetime.fromtimestamp(row.start_ms / 1000, UTC):%F %T} UTC: " in told
+    assert told.count(f" over {step} s is ") == 1
+
+
+def test_a_lost_rollup_of_a_group_is_told(stored):
+    rows = GroupRollup.objects.filter(step_seconds=900, group__kind="model")
+    gone = rows.earliest("start_ms")
+    rows.filter(start_ms=gone.start_ms).delete()
+
+    status, told = verify()
+
+    assert (status, told.count("(there is no rollup)")) == (1, 1)
+    assert f"{gone.group} at " in told
+
+
+def test_a_rollup_of_a_group_that_is_marked_is_not_compared(stored):
+    rows = GroupRollup.objects.filter(step_seconds=60, group__kind="fleet")
+    row = rows.earliest("start_ms")
+    rows.filter(start_ms=row.start_ms).delete()
+    DirtyGroup.objects.get_or_create(group=row.group, step_seconds=60, start_ms=row.start_ms)
+
+    assert verify()[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_two_builds_are_the_same_bytes(wheel, monkeypatch):
 
 AGENT_ROOMS = """
 telemetry: __init__ acknowledgement agent batch catalog codec envelope fields frames full_broker header notices transport wire
-training: __init__ flops host reference wire workloads
+training: __init__ datagram flops host reference step_block wire workloads
 """
 
 

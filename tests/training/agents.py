@@ -57,6 +57,7 @@ class StandInAgent:
             orders=OrderDesk(directory, HOST, SERVER_KEY.public_key().public_bytes_raw(), self.notices.append),
             devices=lambda: self.devices,
             on_frames=lambda handler: None,
+            on_cargo=lambda name, source: None,
         )
         self.runner = JobRunner(self.context, device_wait_seconds)
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 from fleet.models import Host
 from training import run_book, step_columns
 from training.models import Run
-from training.run_book import Teller, Told
+from training.run_book import Told
 from training.step_columns import StepColumns
 from training.step_store import write
+from training.teller import Teller
 
 TELLER = Teller("llm", "l1", 0, user="ada", process="p0")
 

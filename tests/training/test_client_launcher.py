@@ -1,7 +1,7 @@
 """Which rank of which launch a process is, by the variables of the usual launchers."""
 
 import pytest
-from stepwatt.launcher import place
+from stepwatt.launcher import group, place
 
 TORCHRUN = {
     "RANK": "5", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8", "TORCHELASTIC_RUN_ID": "job/7",
@@ -21,7 +21,7 @@ MPICH = {"PMI_RANK": "1", "PMI_SIZE": "2"}
     ("env", "rank", "world_size", "launch"),
     [
         pytest.param(TORCHRUN, 5, 16, "job-7", id="torchrun"),
-        pytest.param(TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2"}, 5, 16, "job-7-2", id="torchrun after restarts"),
+        pytest.param(TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2"}, 5, 16, "job-7", id="torchrun after restarts"),
         pytest.param(SLURM, 3, 8, "4711-0", id="Slurm"),
         pytest.param(SLURM | {"RANK": "4", "WORLD_SIZE": "8"}, 4, 8, "4711-0", id="torch's variables within Slurm"),
         pytest.param(OPEN_MPI, 2, 4, "prterun-node-1-1", id="Open MPI"),
@@ -30,7 +30,25 @@ MPICH = {"PMI_RANK": "1", "PMI_SIZE": "2"}
     ],
 )
 def test_the_launchers_variables_say_who_it_is(env, rank, world_size, launch):
-    assert place(env) == (rank, world_size, launch)
+    assert place(env)[:3] == (rank, world_size, launch)
+
+
+def test_a_restart_is_the_same_launch_and_counted():
+    assert place(TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2"}).restart == 2
+    assert place(SLURM | {"SLURM_RESTART_COUNT": "1"})[2:] == ("4711-0", 1)
+
+
+def test_one_process_of_a_slurm_step_goes_on_under_its_name_and_one_of_a_script_does_not():
+    alone = {"SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_ID": "4711"}
+
+    assert place(alone | {"SLURM_STEP_ID": "2"}).launch == "4711-2"
+    assert "4711" not in place(alone).launch  # others of the script may run beside it under the same name
+
+
+def test_the_account_is_slurms_where_nobody_says_otherwise():
+    assert group({"SLURM_JOB_ACCOUNT": "nlp"}) == "nlp"
+    assert group({"SLURM_JOB_ACCOUNT": "nlp", "STEPWATT_GROUP": "vision"}) == "vision"
+    assert group({}) == ""
 
 
 def test_mpich_names_no_launch_but_its_ranks_of_one_host_share_one():

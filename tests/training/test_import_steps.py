@@ -154,3 +154,18 @@ def test_steps_of_a_second_host_are_told_and_not_mixed_in(tmp_path):
 def test_a_step_number_that_is_none_is_a_bad_row(tmp_path, step):
     text = f"time_ms,seconds,step\n1715960307000,2,{step}\n1715960309000,2,7\n"
     assert "1 bad rows" in run(write(tmp_path, text), "--run", "r")[0]
+
+
+def test_a_run_of_many_hosts_has_each_of_them_once():
+    for name in ("n1", "n2", "n3"):
+        make_host(name, origin=Origin.IMPORTED, cluster="eos")
+    for _ in range(2):
+        run(MLPERF, "--run", "gpt3-175b", "--host", "n2", "--cluster", "eos")
+
+    ranks = Run.objects.get().ranks.order_by("rank").values_list("rank", "host__name", "n_steps")
+    assert list(ranks) == [(0, "n2", 288), (1, "n1", 0), (2, "n3", 0)]
+
+
+def test_a_cluster_that_has_no_imported_host_is_said():
+    with pytest.raises(CommandError, match="no imported host is in it"):
+        run(MLPERF, "--run", "gpt3-175b", "--cluster", "eos")

@@ -118,7 +118,7 @@ def test_heat_on_the_slow_ranks_gpu_is_named_as_the_cause(host, devices):
     (found,) = stragglers_of(run).found
     cause = found.causes.likeliest
     assert cause.words == "slowed: hardware thermal slowdown"
-    assert "91" in cause.evidence
+    assert "GPU 9" in cause.evidence
     assert cause.device == "gpu-a01 GPU 2"
 
 

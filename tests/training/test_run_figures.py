@@ -14,7 +14,7 @@ from tests.telemetry.batches import payload, take
 from tests.training.stored_steps import columns, enter
 from training.goodput import Spent
 from training.models import RunRank
-from training.run_energy import by_run
+from training.run_energy import by_run, energy
 from training.run_figures import figures
 from training.run_members import members
 
@@ -115,7 +115,7 @@ def test_energy_of_power_alone_is_told_as_estimated():
     powered(host, devices, counter=False)
     found = of(run)
     assert found.joules.value == pytest.approx(720_000, rel=1e-2)
-    assert "100% estimated from power" in found.joules.remark
+    assert "estimated from power" in found.joules.remark
 
 
 def test_where_energy_is_known_for_a_part_of_the_time_there_is_no_work_per_joule():
@@ -184,6 +184,17 @@ def test_two_runs_on_one_device_share_its_energy_by_their_steps_and_say_so():
     assert "shared out with other by the time of their steps" in mine.joules.remark
 
 
+def test_sharing_costs_no_more_queries_for_more_devices(django_assert_max_num_queries):
+    host, devices, one = a_run(8, run="one")
+    a_run(8, host=host, devices=devices, run="other")
+    powered(host, devices)
+    one.refresh_from_db()
+    who = members(one)
+    with django_assert_max_num_queries(20):
+        found = energy(one, who, START_MS, END_MS)
+    assert found.account.joules == pytest.approx(8 * 600 * 300, rel=1e-2)
+
+
 def test_a_run_whose_devices_are_unknown_is_taken_from_its_hosts_meter():
     host = make_host("mlperf-01")
     node = make_device(host, kind=DeviceKind.NODE, uuid="node-1", model="")
@@ -216,6 +227,25 @@ def test_work_that_a_later_start_did_again_is_lost_also_where_the_window_ends_be
     assert found.goodput.seconds[Spent.REDONE] == pytest.approx(10)
     whole = of(run)
     assert whole.goodput.seconds[Spent.RESTART] == pytest.approx(100)
+
+
+def test_a_pause_at_the_windows_edge_is_what_it_is_and_no_stall():
+    _, _, run = a_run(1, seconds=1.0, n_steps=60)
+    for first in range(60, 600, 60):  # a pause of half a second each minute
+        steps = columns(*[1.0] * 59, first_ms=START_MS + first * 1000 + 500, number=list(range(first, first + 59)))
+        enter(run.host, steps, run="llm", rank=0, process="llm-0")
+    found = of(run, START_MS + 120_250, START_MS + 240_250)
+    assert found.goodput.seconds[Spent.STALL] == 0
+    assert found.goodput.seconds[Spent.BETWEEN] == pytest.approx(2 * 1.0)
+
+
+def test_a_window_that_begins_within_a_restart_tells_it():
+    host, devices, run = a_run(1, n_steps=60)
+    again = columns(*[1.0] * 60, first_ms=START_MS + 300_000, number=list(range(60, 120)))
+    enter(host, again, run="llm", rank=0, process="llm-again", devices=(devices[0].uuid,))
+    found = of(run, START_MS + 200_000, START_MS + 330_000)
+    assert found.goodput.seconds[Spent.RESTART] == pytest.approx(100)
+    assert found.goodput.seconds[Spent.PRODUCTIVE] == pytest.approx(30)
 
 
 def test_energy_by_run_is_of_each_runs_own_time():

@@ -106,7 +106,7 @@ ODD = {
     "a record that cannot be written any more": {"sequence": "many", "state": "running"},
     "a final report with fields of no agent": {"state": "done", "final_report": {"colour": "red"}},
     "a final report that cannot be packed": {"state": "done", "final_report": {"job": 2**70}},
-    "a process of no number": {"state": "running", "pid": "x" * 300},
+    "a process of no number": {"state": "running", "pid": "\0"},
 }
 
 

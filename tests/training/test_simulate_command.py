@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from fleet.models import Device, DeviceKind, Event, EventKind, Host, Origin
-from telemetry import authentic, envelope
+from telemetry import authentic, envelope, received
 from telemetry.agent.names import Names
 from telemetry.ingest import ingest
 from telemetry.models import LatestState, StoredBatch
@@ -22,9 +22,9 @@ from tests.factories import make_host
 from tests.soak.load import digest_of
 from training.models import Run
 from training.simulation import NameTaken, Simulation, enrol, report
-from training.step_ingest import ingest_message
+from training.step_columns import StepKind
 from training.step_store import read
-from training.wire import STEPS_TASK
+from training.wire import STEPS_CARGO
 
 pytestmark = pytest.mark.django_db
 
@@ -32,22 +32,17 @@ pytestmark = pytest.mark.django_db
 class Line:
     """What the sender does, without a broker: everything is sent at once. `sent` has (task, sealed message)."""
 
-    def __init__(self, keys=None, *, takes=True):
+    def __init__(self, keys, *, takes=True):
         self.sent, self._keys, self._takes = [], keys, takes
 
     def names(self, host, machine):
         return Names(uuid4().hex, host=host)
 
     def n_unsent(self):
-        return 0
+        return 0 if self._takes else 10_000
 
     def submit_batch(self, parcel):
         self.sent.append((INGEST_TASK, envelope.seal(self._keys[parcel.host], INGEST_TASK, parcel.host, parcel.body)))
-
-    def submit(self, task, payload, *, replaces="", on_sent=None):
-        if self._takes:
-            self.sent.append((task, payload))
-            on_sent()
 
 
 def live(shape, *, prepare=lambda simulation: None, **options):
@@ -60,7 +55,7 @@ def live(shape, *, prepare=lambda simulation: None, **options):
     for task, payload in line.sent:
         now = datetime.now(UTC)
         host, body = authentic.admit(payload, task, now)
-        ingest(host, body, now) if task == INGEST_TASK else ingest_message(host, body)
+        ingest(host, body, now)
     return simulation, line.sent
 
 
@@ -160,8 +155,9 @@ def test_runs_span_hosts_and_their_steps_end_before_now():
     assert set(steps.rank.tolist()) == {0, 1, 2, 3}
     assert steps.ended_ms[-1] <= time.time() * 1000
     assert Run.objects.count() == 3
-    sixth = steps.select(steps.number == 5)
-    assert sixth.of_rank(3).seconds > 1.1 * sixth.of_rank(0).seconds  # the worn GPU
+    sixth = steps.select((steps.number == 5) & (steps.kind == StepKind.TRAIN))
+    assert sixth.of_rank(3).compute_seconds > 1.1 * sixth.of_rank(0).compute_seconds  # the worn GPU
+    assert set(sixth.seconds.tolist()) == {sixth.seconds[0]}  # the others wait for it
     assert sixth.samples.sum() == 2048
 
 
@@ -256,8 +252,22 @@ def test_messages_that_the_broker_never_takes_do_not_keep_it_from_ending():
     assert not living.is_alive()
 
 
-def test_steps_are_signed_by_the_host_whose_ranks_they_are():
+def test_steps_go_along_with_the_batches_of_the_host_whose_ranks_they_are():
     simulation, sent = live(Shape(4, 2), span=120, speed=10_000)
-    senders = {authentic.admit(p, t, datetime.now(UTC))[0].name for t, p in sent if t == STEPS_TASK}
+    admitted = [authentic.admit(payload, task, datetime.now(UTC)) for task, payload in sent]
+    senders = {host.name for host, body in admitted if STEPS_CARGO in received.read(body)[0].cargo}
 
     assert senders == {simulation.fleet.machines[host].host for place in simulation.fleet.runs for host in place.hosts}
+
+
+def test_no_step_is_lost_or_told_twice_and_asides_are_told_as_such():
+    live(Shape(3, 2), span=600, speed=10_000)
+
+    for run in Run.objects.all():
+        for rank in run.ranks.all():
+            own = read.steps(run, ranks=[rank.rank])
+            trained = own.of_kind(StepKind.TRAIN).number.tolist()
+            assert sorted(trained) == list(range(len(trained)))
+            assert (rank.n_lost, rank.n_frames) == (0, len(own))
+    kinds = set(read.steps(Run.objects.get(name="llm-70b-pretrain")).kind.tolist())
+    assert kinds >= {StepKind.TRAIN, StepKind.VALIDATION}

@@ -60,26 +60,26 @@ def test_gpt_3s_recorded_steps_have_their_published_median():
 
 def test_a_rate_is_the_sum_over_ranks_over_the_windows_wall_time():
     steps = lockstep([1.0] * 10, 4, samples=8.0)
-    found = statistics.rate(steps, "samples", START_MS, START_MS + 20_000, step_seconds=10.0)
+    found = statistics.rates(steps, START_MS, START_MS + 20_000, step_seconds=10.0)["samples"]
     assert found.amount == 10 * 4 * 8
     assert (found.per_second, found.per_step_second) == (16.0, 32.0)
 
 
 def test_a_step_at_the_edge_counts_with_the_part_that_lies_inside():
     steps = lockstep([4.0], samples=100.0)
-    assert statistics.rate(steps, "samples", START_MS + 1000, START_MS + 2000, 1.0).amount == 25.0
+    assert statistics.rates(steps, START_MS + 1000, START_MS + 2000, 1.0)["samples"].amount == 25.0
 
 
 def test_what_no_rank_tells_is_absent_with_the_reason():
-    found = statistics.rate(lockstep([1.0] * 3), "tokens", START_MS, END_MS, 3.0)
+    found = statistics.rates(lockstep([1.0] * 3), START_MS, END_MS, 3.0)["tokens"]
     assert (found.amount, found.per_second, found.reason) == (None, None, "the loop does not tell its tokens")
-    none = statistics.rate(lockstep([1.0] * 3), "tokens", 0.0, 1.0, 0.0)
+    none = statistics.rates(lockstep([1.0] * 3), 0.0, 1.0, 0.0)["tokens"]
     assert none.reason == "no training step in this window"
 
 
 def test_a_rate_says_what_share_of_steps_it_knows():
     steps = lockstep([1.0] * 4, samples=np.array([8.0, np.nan, 8.0, 8.0]))
-    found = statistics.rate(steps, "samples", START_MS, END_MS, 4.0)
+    found = statistics.rates(steps, START_MS, END_MS, 4.0)["samples"]
     assert (found.amount, found.told_share) == (24.0, 0.75)
     assert found.reason.startswith("75.0% of the steps tell their samples")
 
@@ -88,8 +88,8 @@ def test_a_rate_says_what_share_of_steps_it_knows():
 @given(any_steps(), cuts)
 def test_rates_of_adjoining_windows_add_up(steps, places):
     edges = [START_MS - 100_000, *sorted(START_MS + place for place in places), END_MS + 100_000]
-    whole = statistics.rate(steps, "samples", edges[0], edges[-1], 1.0)
-    parts = [statistics.rate(steps, "samples", a, b, 1.0) for a, b in itertools.pairwise(edges)]
+    whole = statistics.rates(steps, edges[0], edges[-1], 1.0)["samples"]
+    parts = [statistics.rates(steps, a, b, 1.0)["samples"] for a, b in itertools.pairwise(edges)]
     assert sum(part.amount or 0.0 for part in parts) == pytest.approx(whole.amount or 0.0, rel=1e-6, abs=1e-6)
 
 

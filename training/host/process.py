@@ -72,7 +72,9 @@ class JobProcess:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def signal_group(self, number: signal.Signals) -> None:
-        signal_group(self.pid, number)
+        """Signal the process and its group; nobody once it is reaped: its number may be another group's by then."""
+        if self._process.returncode is None:
+            signal_group(self.pid, number)
 
     def reap(self) -> int:
         """Kill what is left of the group, wait, and return the exit status; negative for a signal."""

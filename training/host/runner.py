@@ -68,7 +68,7 @@ class JobRunner:
             if not record.is_sent:
                 self._say_again(record)
             return
-        if record.pid and started_ticks(record.pid) == record.started_ticks:
+        if record.pid and started_ticks(record.pid) == record.started_ticks > 0:
             signal_group(record.pid, signal.SIGKILL)
         reporter = Reporter(self._context, self._records, record, is_new_life=True)
         reporter.end("lost", at_ms, "the agent was stopped or killed while the job ran")

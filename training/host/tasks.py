@@ -12,8 +12,8 @@ from telemetry.agent.context import AgentContext
 from telemetry.wire import MessageInvalid
 from training.host.reports import now_ms
 from training.host.runner import JobRunner
-from training.host.steps import StepForwarder
-from training.wire import CANCEL_TASK, START_TASK
+from training.host.steps import StepHold
+from training.wire import CANCEL_TASK, START_TASK, STEPS_CARGO
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,11 @@ _desks: list[JobDesk] = []  # one, from `attach` on
 
 
 def attach(context: AgentContext) -> None:
-    """Make the runner, and forward the step timings of this host."""
+    """Make the runner, and have the step timings of this host go along with its batches."""
     _desks[:] = [JobDesk(context)]
-    context.on_frames(StepForwarder(context.host, context.submit).forward)
+    hold = StepHold()
+    context.on_frames(hold.put)
+    context.on_cargo(STEPS_CARGO, hold.take)
 
 
 @shared_task(name=START_TASK, serializer="msgpack", ignore_result=True, bind=True)

@@ -25,16 +25,20 @@ class Block(nn.Module):
         self.feed_out = nn.Linear(4 * shape.width, shape.width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self._attend(self.attention_norm(x))
-        out: Tensor = x + self.feed_out(F.gelu(self.feed_in(self.feed_norm(x))))
-        return out
+        query, key, value = self.project(x)
+        return self.finish(x, F.scaled_dot_product_attention(query, key, value, is_causal=True))
 
-    def _attend(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value, each `(batch, heads, time, width / heads)`."""
         batch, time, width = x.shape
-        heads = self.query_key_value(x).view(batch, time, 3, self._heads, width // self._heads)
+        heads = self.query_key_value(self.attention_norm(x)).view(batch, time, 3, self._heads, width // self._heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        out: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, time, width))
+        return query, key, value
+
+    def finish(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Return the block's output, given what its heads made of the values."""
+        x = x + self.attention_out(mixed.transpose(1, 2).reshape(x.shape))
+        out: Tensor = x + self.feed_out(F.gelu(self.feed_in(self.feed_norm(x))))
         return out
 
 

@@ -107,11 +107,10 @@ class Loop:
         tokens = work.tokens_per_sample
         self._send(
             {
-                "v": 1,
                 "run": self._order.run,
                 "launch": self._order.launch,
                 "number": number,
-                "ended_ms": self.clock.utc_ms(ended),
+                "ended_ns": int(ended * 1e9),
                 "seconds": seconds,
                 "rank": 0,
                 "device_uuid": self._order.device_uuid,

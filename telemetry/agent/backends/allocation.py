@@ -83,7 +83,7 @@ class Allocations:
         if tick.processes or seen is not self._found_of or any(device.uuid not in self._found for device in devices):
             self._judge(tick, devices, seen)
         for device in devices:
-            tick.readings[device.uuid] = {**tick.readings[device.uuid], METRIC: self._found[device.uuid]}
+            tick.add(device.uuid, METRIC, self._found[device.uuid])
 
     def look(self) -> None:
         """Ask the schedulers; takes as long as they do."""

@@ -39,6 +39,7 @@ class CpuBackend:
 
     name = "cpu"
     releasable = False
+    is_static = True
 
     def __init__(
         self,

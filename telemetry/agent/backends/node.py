@@ -38,6 +38,7 @@ class NodeBackend:
 
     name = "node"
     releasable = False
+    is_static = True
 
     def __init__(
         self,

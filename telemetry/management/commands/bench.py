@@ -20,6 +20,7 @@ BENCHES = {
     "metrics": "telemetry.bench.metrics.run",
     "ingest": "telemetry.bench.ingest.run",
     "query": "telemetry.bench.query.run",
+    "steps": "training.bench.steps.run",
 }
 _WORDS = {True: "met", False: "MISSED", None: "–"}
 

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from fleet.models import Host
 from telemetry.api_questions import moment
 from telemetry.models import MaintenanceRun
-from telemetry.store import verify
+from telemetry.store import verify, verify_groups
 from telemetry.store.chunks import HOUR_MS
 
 RUN = "verification"
@@ -40,7 +40,7 @@ class Command(BaseCommand):
         until_ms = _milliseconds("--until", until) if until else _END_MS
         n_chunks = n_buckets = n_wrong = 0
         checks = (verify.host(each, since_ms, until_ms, now) for each in _hosts(host))
-        for checked in chain(checks, () if host else (verify.groups(since_ms, until_ms),)):
+        for checked in chain(checks, () if host else (verify_groups.check(since_ms, until_ms, now),)):
             n_chunks += checked.n_chunks
             n_buckets += checked.n_buckets
             n_wrong += len(checked.differences)

@@ -13,7 +13,7 @@ from typing import Any
 from keras.callbacks import Callback
 
 from .loop_events import LoopEvents, TimedCall, harmless
-from .steps import Run
+from .runs import Run
 
 _SAVES = ("save", "save_weights")  # what ModelCheckpoint and BackupAndRestore call
 

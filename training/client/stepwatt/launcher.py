@@ -29,17 +29,23 @@ _MAX_LAUNCH = 64
 
 
 class Place(NamedTuple):
-    """A rank (from 0) of `world_size`, in one launch of a run."""
+    """A rank (from 0) of `world_size`, in one launch of a run, which was started again `restart` times."""
 
     rank: int
     world_size: int
     launch: str
+    restart: int
 
 
 def place(env: Mapping[str, str] = os.environ) -> Place:
     """Return this process's place; alone, rank 0 of 1, where no launcher says otherwise."""
     rank, size = _first(env, _RANKS, 0), max(1, _first(env, _SIZES, 1))
-    return Place(rank, size, launch_id(_launch(env, size)))
+    return Place(rank, size, launch_id(_launch(env, size)), _first(env, _RESTARTS, 0))
+
+
+def group(env: Mapping[str, str] = os.environ) -> str:
+    """Return on whose account the process runs, "" where nothing says so."""
+    return env.get("STEPWATT_GROUP") or env.get("SLURM_JOB_ACCOUNT") or ""
 
 
 def launch_id(text: str | None) -> str:
@@ -48,27 +54,27 @@ def launch_id(text: str | None) -> str:
 
 
 def _launch(env: Mapping[str, str], size: int) -> str:
-    """Return a name that all ranks of this launch, and no other launch, come to.
+    """Return a name that all ranks of this launch, and no other launch, come to; a restart of it is the same launch.
 
-    Without one from the environment, ranks of one host share the process that started them. Ranks of several hosts that
+    A process by itself is a launch by itself, unless Slurm or torchrun names it: then it goes on when it is requeued.
+    Without a name from the environment, ranks of one host share the process that started them. Ranks of several hosts that
     a launcher gives no common name share the master's address only: set STEPWATT_LAUNCH for those.
     """
     if env.get("STEPWATT_LAUNCH"):
         return env["STEPWATT_LAUNCH"]
-    restarts = [env[name] for name in _RESTARTS if env.get(name, "0") != "0"]
-    if size == 1:
-        return uuid.uuid4().hex
     if env.get("TORCHELASTIC_RUN_ID", "none") != "none":
         common = env["TORCHELASTIC_RUN_ID"]
-    elif env.get("SLURM_JOB_ID"):
+    elif env.get("SLURM_JOB_ID") and (size > 1 or env.get("SLURM_STEP_ID")):
         common = "-".join([env["SLURM_JOB_ID"], *filter(None, [env.get("SLURM_STEP_ID")])])
+    elif size == 1:
+        common = ""
     elif env.get("PMIX_NAMESPACE") or env.get("OMPI_MCA_ess_base_jobid"):
         common = env.get("PMIX_NAMESPACE") or env["OMPI_MCA_ess_base_jobid"]
     elif _first(env, _LOCAL_SIZES, 0) == size:
         common = f"{socket.gethostname()}-{os.getppid()}-{_started_ticks(os.getppid())}"
     else:
         common = "-".join(filter(None, [env.get("MASTER_ADDR"), env.get("MASTER_PORT")]))
-    return "-".join([common, *restarts]) if common else uuid.uuid4().hex
+    return common or uuid.uuid4().hex
 
 
 def _started_ticks(pid: int) -> str:

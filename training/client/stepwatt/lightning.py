@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .loop_events import LoopEvents, TimedCall, harmless
-from .steps import Run
+from .runs import Run
 
 if "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules:
     from pytorch_lightning import Callback

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .steps import Run, Step
+from .runs import Run
+from .steps import Step
 
 logger = logging.getLogger("stepwatt")
 
@@ -55,6 +56,7 @@ class LoopEvents:
 
     def wait(self, phase: str = "data") -> None:
         """Begin the next step, with waiting for its data. One that was begun and got no data is forgotten."""
+        self._abandon()
         self._step = self.run.step(self.number + 1).begin()
         self._opened = self._phase_began = time.perf_counter()
         self._phase, self.is_waiting = phase, True
@@ -90,7 +92,13 @@ class LoopEvents:
     def forget(self) -> None:
         """Leave out the open step: the loop ends, or something else begins before its data came."""
         self.release()
-        self._step, self._phase, self.is_waiting = None, "", False
+        self._abandon()
+        self._phase, self.is_waiting = "", False
+
+    def _abandon(self) -> None:
+        if self._step is not None:
+            self.run.forget(self._step)
+            self._step = None
 
     def begin_aside(self) -> None:
         """Something other than a step begins; asides may lie within each other."""

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from .loop_events import LoopEvents, harmless
-from .steps import Run
+from .runs import Run
 
 
 class StepwattCallback(TrainerCallback):  # type: ignore[misc]

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from fleet.models import Host, Origin
 from telemetry.importers.rows import FileUnusable
 from telemetry.wire import HOST_NAME
 from training.recorded_steps import import_files
@@ -22,8 +23,12 @@ class Command(BaseCommand):
         parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
         parser.add_argument("--run", required=True, help="the run's name")
         parser.add_argument(
-            "--host", default="", help="the imported host that it ran on (column host or node, else imported)"
+            "--host",
+            action="append",
+            default=[],
+            help="the imported host that it ran on (column host or node, else imported); more than once where it ran on several",
         )
+        parser.add_argument("--cluster", default="", help="it ran on all imported hosts of this cluster")
         parser.add_argument(
             "--column", action="append", default=[], metavar="SRC=NAME[:cumulative]", help="what a column holds"
         )
@@ -31,13 +36,17 @@ class Command(BaseCommand):
             "--start", default="", metavar="TIME", help="ISO 8601: when it began, for a log without times"
         )
 
-    def handle(self, *, files: list[Path], run: str, host: str, column: list[str], start: str, **_: Any) -> None:
+    def handle(
+        self, *, files: list[Path], run: str, host: list[str], cluster: str, column: list[str], start: str, **_: Any
+    ) -> None:
         if not _RUN.fullmatch(run):
             raise CommandError(f"--run {run!r}: expected 1 to 200 characters")
-        if host and not HOST_NAME.fullmatch(host):
-            raise CommandError(f"--host {host!r}: expected letters, digits, dot, dash or underscore, at most 63")
+        for name in host:
+            if not HOST_NAME.fullmatch(name):
+                raise CommandError(f"--host {name!r}: expected letters, digits, dot, dash or underscore, at most 63")
+        hosts = list(dict.fromkeys([*host, *_of_cluster(cluster)]))
         try:
-            report = import_files(files, run, host=host, columns=column, start=_moment(start))
+            report = import_files(files, run, hosts=hosts, columns=column, start=_moment(start))
         except FileUnusable as error:
             raise CommandError(str(error)) from error
         for line in report.faults.shown:
@@ -46,6 +55,16 @@ class Command(BaseCommand):
             self.stderr.write(f"columns that were not imported: {', '.join(sorted(report.ignored_columns))}")
         changed = f"{report.new} new" if report.new else "none new: they were imported before"
         self.stdout.write(f"{report.steps:,} steps of run {run}, {changed}; {report.faults.count} bad rows")
+
+
+def _of_cluster(cluster: str) -> list[str]:
+    if not cluster:
+        return []
+    hosts = Host.objects.filter(cluster=cluster, origin=Origin.IMPORTED).order_by("name")
+    names = list(hosts.values_list("name", flat=True))
+    if not names:
+        raise CommandError(f"--cluster {cluster!r}: no imported host is in it; import its telemetry first")
+    return names
 
 
 def _moment(words: str) -> datetime | None:

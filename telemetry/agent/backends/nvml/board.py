@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from telemetry.agent.backends.nvml.asked import Asked
 from telemetry.agent.backends.nvml.calls import CallBatch
 from telemetry.agent.backends.nvml.device import USED_RATIO, NvmlSource, derive_used_ratio
 from telemetry.agent.backends.nvml.fields import FieldBatch
@@ -23,8 +24,9 @@ from telemetry.agent.backends.pace import KEPT_SECONDS, next_due
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
 
-_ASKED_CALLS = [line for line in CALL_LINES if not line.kept]
+_ASKED_CALLS = [line for line in CALL_LINES if not (line.kept or line.slow)]
 _KEPT_CALLS = [line for line in CALL_LINES if line.kept]
+_SLOW_CALLS = [line for line in CALL_LINES if line.slow]
 _XIDS = ("xid_last", "xid_errors_total")
 
 POWER_METRICS = ("power_draw_watts", "power_draw_instant_watts")
@@ -71,7 +73,10 @@ class Board(NvmlSource):
         self._kept_seconds = kept_seconds
         self.is_mig = listed.is_mig
         self._xids = xids
-        self._calls: CallBatch | None = None
+        self._asked: Asked | None = None
+        self._power: Asked | None = None
+        self._due = self._kept_due = float("-inf")
+        self._is_kept_new = False
         self._kept_calls: CallBatch | None = None
 
     @property
@@ -95,28 +100,39 @@ class Board(NvmlSource):
         return self._guarded(self._read_power, POWER_METRICS)
 
     def _read_power(self) -> Mapping[str, Reading]:
+        power = self._power
+        if power is None or not self._is_probed:
+            return {}
+        now = self._clock()
+        deferred = power.ask(now, {})
+        if deferred is not None:
+            return deferred
         readings: dict[str, Reading] = {}
-        if self._is_probed:
-            self._power_calls.read(readings)
-            self._power_fields.read(readings)
+        power.put(readings, now)
         return readings
 
     def _probe(self) -> Mapping[str, Reading]:
-        self._calls = calls = CallBatch(self._handle, _ASKED_CALLS)
+        calls = CallBatch(self._handle, _ASKED_CALLS)
         self._kept_calls = kept_calls = CallBatch(self._handle, _KEPT_CALLS)
-        offered = calls.metrics | kept_calls.metrics
+        self._slow_calls = CallBatch(self._handle, _SLOW_CALLS)
+        offered = calls.metrics | kept_calls.metrics | self._slow_calls.metrics
         lines = [line for line in FIELD_LINES if line.metric not in offered]
-        self._fields = FieldBatch(self._handle, [line for line in lines if not line.kept])
-        self._kept_fields = FieldBatch(self._handle, [line for line in lines if line.kept])
-        self._kept_due = float("-inf")
-        self._has_nvlink5 = not NVLINK_5.isdisjoint(self._kept_fields.metrics)
+        fields = FieldBatch(self._handle, [line for line in lines if not line.slow])
+        self._slow_fields = FieldBatch(self._handle, [line for line in lines if line.slow])
+        self._kept_due = self._slow_due = float("-inf")
+        self._has_nvlink5 = not NVLINK_5.isdisjoint(self._slow_fields.metrics)
         self._links = NvlinkErrors(self._handle, phase_seconds=self.device.index)
-        self._rate = NvlinkRate()
         self._licence = Licence(self._handle)
         # Readers of their own, which tell nobody what the whole reading has not seen.
-        self._power_calls = CallBatch(self._handle, calls.lines_of(POWER_METRICS))
-        self._power_fields = FieldBatch(self._handle, self._fields.lines_of(POWER_METRICS))
-        return {**calls.fixed, **kept_calls.fixed, **self._take_gpm(self._handle)}
+        self._power = Asked(
+            CallBatch(self._handle, calls.lines_of(POWER_METRICS)),
+            FieldBatch(self._handle, fields.lines_of(POWER_METRICS)),
+            None,
+            None,
+        )
+        known = {**calls.fixed, **self._slow_calls.fixed, **self._take_gpm(self._handle)}
+        self._asked = Asked(calls, fields, self._gpm, NvlinkRate())
+        return known
 
     def _keep(self, now: float) -> bool:
         calls, known = self._kept_calls, self._known
@@ -124,21 +140,48 @@ class Board(NvmlSource):
             return True
         self._kept_due = next_due(now, self._kept_seconds)
         is_well = calls.read(known)
-        is_well = self._kept_fields.read(known) and is_well
+        if now >= self._slow_due:
+            self._slow_due = next_due(now, 2 * self._kept_seconds)
+            is_well = self._slow_calls.read(known) and is_well
+            is_well = self._slow_fields.read(known) and is_well
         self._links.read(known, now)
         if self._has_nvlink5:
             derive_nvlink5(known)
         self._licence.read(known, now)
         derive_used_ratio(known)
+        self._is_kept_new = True
         return is_well
 
-    def _fill(self, readings: dict[str, Reading], now: float) -> bool:
-        calls = self._calls
-        is_well = calls is not None and calls.read(readings)
-        is_well = self._fields.read(readings) and is_well
-        self._rate.derive(readings, now)
-        if self._gpm is not None:
-            is_well = self._gpm.read(readings, now) and is_well
+    def _read(self) -> Mapping[str, Reading]:
+        """As any source's; by a short way where nothing is due but what is asked each tick."""
+        now = self._clock()
+        if not self._is_probed or now >= self._due:
+            readings = super()._read()
+            self._due = min(self._kept_due, self._gpm_again_at)
+            return readings
+        readings, is_well = self._fill(now)
+        self.gone = None
+        if not is_well:
+            self._session.is_changed = True
+            self.forget_handle()
+        return readings
+
+    def _fill(self, now: float) -> tuple[Mapping[str, Reading], bool]:
+        asked = self._asked
+        assert asked is not None  # noqa: S101 — probed before
+        if asked.gpm is not self._gpm:
+            asked = self._asked = asked.with_gpm(self._gpm)
+            self._is_kept_new = True
+        if self._is_kept_new:
+            self._is_kept_new = False
+            asked.keep(self._known, *_XIDS)
         xids = self._xids.xid_state(self.device.uuid)
-        readings["xid_last"], readings["xid_errors_total"] = xids if isinstance(xids, tuple) else (xids, xids)
-        return is_well
+        last, errors = xids if isinstance(xids, tuple) else (xids, xids)
+        extra: dict[str, Reading] = {"xid_last": last, "xid_errors_total": errors}
+        deferred = asked.ask(now, extra)
+        if deferred is not None:
+            return deferred, True
+        readings = self._known.copy()
+        is_well = asked.put(readings, now)
+        readings.update(extra)
+        return readings, is_well

@@ -65,6 +65,7 @@ class CallBatch:
         self.calls: list[Call] = []
         self._handle = handle
         self._codes: list[int] = []
+        self._now: list[int] = []  # the codes that were taken last
         self._reasons: dict[str, Reading] = {}  # of the calls that failed in the last tick
         kept: list[CallLine] = []
         for call in dict.fromkeys(line.call for line in lines):
@@ -93,15 +94,15 @@ class CallBatch:
         yield from lines
 
     def _prepare(self, lines: list[CallLine]) -> None:
-        self._lines = lines
+        self.lines = lines
         rooms = [_Answers(call) for call in self.calls]
         self._buffer = (ctypes.c_uint64 * (sum(room.n_words for room in rooms) or 1))()
         self._unpack = unpacker("=" + "".join(room.layout for room in rooms))
-        self._asks: list[Ask] = []
+        self.asks: list[Ask] = []
         positions: list[int] = []  # of the readings among all numbers
         word = member = 0
         for call, room in zip(self.calls, rooms, strict=True):
-            self._asks.append(room.prepare(call, self._handle, self._buffer, word))
+            self.asks.append(room.prepare(call, self._handle, self._buffer, word))
             positions.extend(member + line.member for line in lines if line.call is call)
             word += room.n_words
             member += room.n_members
@@ -114,7 +115,22 @@ class CallBatch:
 
         Raises DeviceGoneError and DriverAwayError.
         """
-        codes = [ask() for ask in self._asks]
+        self.took([ask() for ask in self.asks])
+        return self.put(readings)
+
+    def took(self, codes: list[int]) -> Sequence[int] | None:
+        """Take note of what `asks` answered. Return the numbers in the order of the lines; None where a call gave none.
+
+        Nor where one answered otherwise than before: then `put` says what there is.
+        """
+        self._now = codes
+        if codes != self._codes or self._reasons:
+            return None
+        return self._pick(self._unpack(self._buffer))
+
+    def put(self, readings: dict[str, Reading]) -> bool:
+        """Put the answers that were taken last into `readings`; returns and raises as `read` does."""
+        codes = self._now
         is_well = codes == self._codes or self._note(codes)
         self._conversion.put(self._pick(self._unpack(self._buffer)), readings)
         if self._reasons:
@@ -123,7 +139,7 @@ class CallBatch:
 
     def lines_of(self, metrics: Container[str]) -> list[CallLine]:
         """Return what is asked for these metrics each tick."""
-        return [line for line in self._lines if line.metric in metrics]
+        return [line for line in self.lines if line.metric in metrics]
 
     def _note(self, codes: list[int]) -> bool:
         """Keep why readings are absent. Return False where an answer shows that the device has changed."""

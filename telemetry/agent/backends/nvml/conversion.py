@@ -35,6 +35,15 @@ class Conversion:
         for metric, value, low, high in zip(self.metrics, values, self._lows, self._highs, strict=True):
             readings[metric] = value if low <= value <= high else AbsentReason.UNKNOWN
 
+    def columns(self, raws: Sequence[Sequence[float]]) -> list[Sequence[Reading]]:
+        """Return by metric the readings of many ticks or devices, as `put` would make them."""
+        return [
+            [value if low <= (value := number / divisor) <= high else AbsentReason.UNKNOWN for number in numbers]
+            for numbers, divisor, low, high in zip(
+                zip(*raws, strict=True), self._divisors, self._lows, self._highs, strict=True
+            )
+        ]
+
     def _are_believable(self, values: tuple[float, ...]) -> bool:
         # NaN, which `min` may pass over, compares false with every ceiling.
         return (
@@ -57,7 +66,7 @@ def unpacker(layout: str) -> Callable[[Any], tuple[Any, ...]]:
 
 
 @cache
-def picker(positions: tuple[int, ...]) -> Callable[[Sequence[int]], Sequence[int]]:
+def picker(positions: tuple[int, ...]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     """Return what takes the numbers at these places out of many, shared like the conversions."""
     if len(positions) > 1:
         return itemgetter(*positions)

@@ -109,7 +109,7 @@ class NvmlSource(ABC):
         self.gone = None
         return readings
 
-    def _readings(self, now: float) -> dict[str, Reading]:
+    def _readings(self, now: float) -> Mapping[str, Reading]:
         if self._handle is None:
             self._handle = find(self.device.uuid)
         if not self._is_probed:
@@ -120,8 +120,8 @@ class NvmlSource(ABC):
         elif now >= self._gpm_again_at:
             self._known.update(self._take_gpm(*self._gpm_of))
         is_well = self._keep(now)
-        readings = self._known.copy()
-        if not (self._fill(readings, now) and is_well):
+        readings, is_filled_well = self._fill(now)
+        if not (is_filled_well and is_well):
             self._session.is_changed = True
             self.forget_handle()
         return readings
@@ -154,12 +154,12 @@ class NvmlSource(ABC):
         """
 
     def _keep(self, now: float) -> bool:
-        """Ask for what is due of that which is kept, and put it into what a tick begins with; return as `_fill` does."""
+        """Ask for what is due of that which is kept, and put it into what a tick begins with. Return as `_fill` does."""
         return True
 
     @abstractmethod
-    def _fill(self, readings: dict[str, Reading], now: float) -> bool:
-        """Ask the driver and put its answers into `readings`. Return False where the device answers strangely."""
+    def _fill(self, now: float) -> tuple[Mapping[str, Reading], bool]:
+        """Ask the driver. Return its answers with what is known, and False where the device answers strangely."""
 
 
 def derive_used_ratio(readings: dict[str, Reading]) -> None:

@@ -4,7 +4,8 @@ Read by device.py each tick. Each value states its own return code and type.
 """
 
 import struct
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from functools import partial
 from math import nan
 from operator import and_
 from typing import Any
@@ -59,56 +60,74 @@ class FieldBatch:
     def __init__(self, handle: Any, lines: Sequence[FieldLine]) -> None:
         """Ask all once and keep those that the device offers. Raises DeviceGoneError and DriverAwayError."""
         self._handle = handle
-        self._ask = function("nvmlDeviceGetFieldValues")
         self._prepare(lines)
         offered = self._probe()
         self.metrics = {line.metric for line in offered}
         self._prepare(offered)
 
     def _prepare(self, lines: Sequence[FieldLine]) -> None:
-        self._lines = lines
+        self.lines = lines
         self._values = (pynvml.c_nvmlFieldValue_t * len(lines))()
         for value, line in zip(self._values, lines, strict=True):
             value.fieldId, value.scopeId = line.field_id, line.scope
+        self.call = partial(function("nvmlDeviceGetFieldValues"), self._handle, len(lines), self._values)
         self._unpack = unpacker("=" + _LAYOUT * len(lines))
         self._conversion = conversion(tuple(line.metric for line in lines), tuple(line.divisor for line in lines))
-        self._code = pynvml.NVML_SUCCESS
+        self._code = self._now = pynvml.NVML_SUCCESS  # of the call as a whole, as it was noted and as it was taken last
+        self._answers: tuple[int, ...] = ()
         self._codes: tuple[int, ...] = (pynvml.NVML_SUCCESS,) * len(lines)
         self._kinds: tuple[int, ...] = ()
         self._masks: list[int] | None = None
         self._reasons: dict[str, Reading] = {}
 
     def _probe(self) -> Sequence[FieldLine]:
-        code = self._call()
+        code = self.call()
         if is_refused(code):
             return []
         if code != pynvml.NVML_SUCCESS:
             reason_of(code)
-            return self._lines
+            return self.lines
         offered: dict[str, FieldLine] = {}
-        for line, own_code in zip(self._lines, self._unpack(self._values)[1::3], strict=True):
+        for line, own_code in zip(self.lines, self._unpack(self._values)[1::3], strict=True):
             # A number that this driver does not know yet is an invalid argument to it.
             if not is_refused(own_code) and own_code != pynvml.NVML_ERROR_INVALID_ARGUMENT:
                 reason_of(own_code)
                 offered.setdefault(line.metric, line)
         return list(offered.values())
 
-    def _call(self) -> int:
-        return self._ask(self._handle, len(self._values), self._values)
-
     def read(self, readings: dict[str, Reading]) -> bool:
         """Ask everything anew and put it into `readings`. Return False where the device answers strangely.
 
         Raises DeviceGoneError and DriverAwayError.
         """
-        if not self._lines:
+        if self.lines:
+            self.took(self.call())
+        return self.put(readings)
+
+    def took(self, code: int) -> Iterable[int] | None:
+        """Take note of what `call` answered. Return the numbers in the order of the lines; None where a field gave none.
+
+        Nor where one answered otherwise than before, or no whole number: then `put` says what there is.
+        """
+        self._now = code
+        if code:
+            return None
+        self._answers = answers = self._unpack(self._values)
+        masks = self._masks
+        if answers[1::3] != self._codes or self._reasons or answers[::3] != self._kinds or masks is None:
+            return None
+        return map(and_, answers[2::3], masks)
+
+    def put(self, readings: dict[str, Reading]) -> bool:
+        """Put the answers that were taken last into `readings`; returns and raises as `read` does."""
+        if not self.lines:
             return True
-        code = self._call()
+        code = self._now
         if code:
             readings.update(dict.fromkeys(self.metrics, reason_of(code)))
             changed, self._code = code != self._code, code
             return not (changed and answers_strangely(code))
-        answers = self._unpack(self._values)
+        answers = self._answers
         kinds, codes, bits = answers[::3], answers[1::3], answers[2::3]
         is_well = codes == self._codes or self._note(codes)
         if kinds != self._kinds:
@@ -122,7 +141,7 @@ class FieldBatch:
 
     def lines_of(self, metrics: Container[str]) -> list[FieldLine]:
         """Return what is asked for these metrics each tick."""
-        return [line for line in self._lines if line.metric in metrics]
+        return [line for line in self.lines if line.metric in metrics]
 
     def _note(self, codes: tuple[int, ...]) -> bool:
         """Keep why readings are absent. Return False where an answer shows that the device has changed."""
@@ -130,7 +149,7 @@ class FieldBatch:
         is_well = not any(answers_strangely(code) for code, before in changes if code != before)
         self._codes = codes
         self._reasons = {}
-        for line, code in zip(self._lines, codes, strict=True):
+        for line, code in zip(self.lines, codes, strict=True):
             if code != pynvml.NVML_SUCCESS:
                 self._reasons[line.metric] = reason_of(code)
         return is_well

@@ -6,7 +6,8 @@ Read by device.py and mig.py each tick. Two samples are allocated once per devic
 import ctypes
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pynvml
@@ -60,11 +61,12 @@ def _without_gpm(readings: dict[str, Reading]) -> bool:
 class _Pair:
     """What asks for the metrics between two samples, made ready once for each of the two orders."""
 
-    def __init__(self, older: Any, newer: Any) -> None:
+    def __init__(self, take: Callable[..., int], older: Any, newer: Any) -> None:
         self.sample = newer
+        self.take = partial(take, newer)
         self.get = pynvml.c_nvmlGpmMetricsGet_t(version=pynvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=len(GPM_LINES))
         self.get.sample1, self.get.sample2 = older, newer
-        self.reference = ctypes.byref(self.get)
+        self.evaluate = partial(function("nvmlGpmMetricsGet"), ctypes.byref(self.get))
         for metric, line in zip(self.get.metrics, GPM_LINES, strict=False):
             metric.metricId = line.gpm_id
 
@@ -75,39 +77,59 @@ class GpmReader:
     def __init__(self, board: Any, instance_id: int | None = None) -> None:
         """Allocate the two samples. Raises NVMLError where the driver has no memory for them."""
         one, other = pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()
-        self._newer, self._older = _Pair(older=other, newer=one), _Pair(older=one, newer=other)
+        take = self._sampling(board, instance_id)
+        self._newer, self._older = _Pair(take, older=other, newer=one), _Pair(take, older=one, newer=other)
         self._sampled_at: float | None = None
-        self._code = pynvml.NVML_SUCCESS
-        self._take = self._sampling(board, instance_id)
-        self._evaluate = function("nvmlGpmMetricsGet")
+        self._code = self._now = pynvml.NVML_SUCCESS  # as it was noted, and as of the last `ask`
+        self._is_empty = True  # whether the last `ask` had no two samples to compare
+        self._answers: tuple[Any, ...] = ()
 
     @staticmethod
-    def _sampling(board: Any, instance_id: int | None) -> Callable[[Any], int]:
+    def _sampling(board: Any, instance_id: int | None) -> Callable[..., int]:
         if instance_id is None:
-            whole = function("nvmlGpmSampleGet")
-            return lambda sample: whole(board, sample)
-        part = function("nvmlGpmMigSampleGet")
-        return lambda sample: part(board, instance_id, sample)
+            return partial(function("nvmlGpmSampleGet"), board)
+        return partial(function("nvmlGpmMigSampleGet"), board, instance_id)
 
     def sample(self) -> int:
         """Take a sample in the place of the older one; return the driver's code."""
         self._older, self._newer = self._newer, self._older
-        return self._take(self._newer.sample)
+        return self._newer.take()
 
     def read(self, readings: dict[str, Reading], now: float) -> bool:
         """Put what happened since the sample before into `readings`; take it out where there is no such sample yet.
 
         Return False where the device answers strangely. Raises DeviceGoneError and DriverAwayError.
         """
+        self.ask(now)
+        return self.put(readings)
+
+    def ask(self, now: float) -> Sequence[float] | None:
+        """Compare a new sample with the one before. Return the numbers in the order of GPM_LINES.
+
+        None where one was not given: then `put` says what there is.
+        """
         since = None if self._sampled_at is None else now - self._sampled_at
-        if since is not None and since < _MIN_SECONDS:
-            return _without_gpm(readings)
+        self._is_empty = since is not None and since < _MIN_SECONDS
+        if self._is_empty:
+            return None
         code = self.sample()
         self._sampled_at = now if code == pynvml.NVML_SUCCESS else None
         if code == pynvml.NVML_SUCCESS:
-            if since is None or since > _MAX_SECONDS:
-                return _without_gpm(readings)
-            code = self._evaluate(self._newer.reference)
+            self._is_empty = since is None or since > _MAX_SECONDS
+            if self._is_empty:
+                return None
+            code = self._newer.evaluate()
+        self._now = code
+        if code != pynvml.NVML_SUCCESS:
+            return None
+        self._answers = answers = _ANSWER.unpack_from(self._newer.get)
+        return None if any(answers[::2]) else answers[1::2]
+
+    def put(self, readings: dict[str, Reading]) -> bool:
+        """Put the answers of the last `ask` into `readings`; returns and raises as `read` does."""
+        if self._is_empty:
+            return _without_gpm(readings)
+        code = self._now
         if code != pynvml.NVML_SUCCESS:
             readings.update(dict.fromkeys(GPM_METRICS, reason_of(code)))
             changed, self._code = code != self._code, code
@@ -116,7 +138,7 @@ class GpmReader:
         return True
 
     def _put(self, readings: dict[str, Reading]) -> None:
-        answers = _ANSWER.unpack_from(self._newer.get)
+        answers = self._answers
         _CONVERSION.put(answers[1::2], readings)
         codes = answers[::2]
         if any(codes):

@@ -1,5 +1,6 @@
 """One event set of the driver: which devices' events it hears, and what they say. Used by the thread of events.py alone."""
 
+import ctypes
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -7,6 +8,7 @@ from typing import Any
 
 import pynvml
 
+from telemetry.agent.backends.nvml.calls import function
 from telemetry.agent.backends.nvml.errors import is_refused
 from telemetry.agent.backends.nvml.identity import address_of
 from telemetry.agent.backends.nvml.ranges import believable
@@ -44,6 +46,7 @@ class Hearing:
     def begin(self) -> None:
         """Make the set and register the devices. Raises NVMLError."""
         self._set = pynvml.nvmlEventSetCreate()
+        self._wait = function("nvmlEventSetWait_v2")
         self._retry_at = time.monotonic() + self._retry_seconds
         self._follow()
 
@@ -64,14 +67,13 @@ class Hearing:
         if time.monotonic() >= self._retry_at:
             self._retry_at = time.monotonic() + self._retry_seconds
             self._retry()
-        try:
-            data = pynvml.nvmlEventSetWait_v2(self._set, timeout_ms)
-        except pynvml.NVMLError as error:
-            if error.value != pynvml.NVML_ERROR_TIMEOUT:
-                raise
-            data = None
+        # Not by the binding, which raises an exception for each wait without an event.
+        data = pynvml.c_nvmlEventData_t()
+        code = self._wait(self._set, ctypes.byref(data), timeout_ms)
+        if code not in (pynvml.NVML_SUCCESS, pynvml.NVML_ERROR_TIMEOUT):
+            raise pynvml.NVMLError(code)
         self.was_heard = True
-        return data
+        return data if code == pynvml.NVML_SUCCESS else None
 
     def uuid_of(self, device: Any) -> str | None:
         """Return a known device's UUID; one that the driver gives for an unknown device is only written to the log."""

@@ -39,7 +39,7 @@ class Instance(NvmlSource):
             # Drivers give handles and UUIDs again to instances that are made anew.
             self._instance_id, self._is_probed = listed.instance_id, False
 
-    def _readings(self, now: float) -> dict[str, Reading]:
+    def _readings(self, now: float) -> Mapping[str, Reading]:
         if self._board.gone is not None:
             raise DeviceGoneError(self._board.gone)
         if self._board.handle is None:
@@ -53,10 +53,10 @@ class Instance(NvmlSource):
         self._calls = CallBatch(self._handle, MEMORY_LINES)
         return self._take_gpm(self._board.handle, self._instance_id)
 
-    def _fill(self, readings: dict[str, Reading], now: float) -> bool:
-        calls = self._calls
+    def _fill(self, now: float) -> tuple[dict[str, Reading], bool]:
+        readings, calls = self._known.copy(), self._calls
         is_well = calls is not None and calls.read(readings)
         if self._gpm is not None:
             is_well = self._gpm.read(readings, now) and is_well
         derive_used_ratio(readings)
-        return is_well
+        return readings, is_well

@@ -20,7 +20,7 @@ RATE = "nvlink_bytes_per_second"
 ERRORS = "nvlink_errors_total"
 ERROR_METRICS = (*NVLINK_ERROR_COUNTERS, ERRORS)
 _KIB = 1024
-_SLOW_SECONDS = 10.0
+_SLOW_SECONDS = 30.0  # as often as dcgm-exporter collects anything
 _AGAIN_SECONDS = 60.0  # after a failure that is no refusal
 _MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
 
@@ -30,7 +30,21 @@ class NvlinkRate:
 
     def __init__(self) -> None:
         self._low, self._high = believable(RATE)
+        self._most = believable(NVLINK_SENT)[1]
         self._before: tuple[float, float] | None = None
+
+    def follow(self, now: float, sent: int, received: int) -> float | None:
+        """Return the rate since the reading before; None, and nothing noted, where `derive` is to say why there is none."""
+        if self._before is None or sent > self._most or received > self._most:
+            return None
+        since, counted = now - self._before[0], float(sent) + float(received)
+        if counted < self._before[1] or not 0 < since <= _MAX_SECONDS:
+            return None
+        rate = (counted - self._before[1]) * _KIB / since
+        if not self._low <= rate <= self._high:
+            return None
+        self._before = (now, counted)
+        return rate
 
     def derive(self, readings: dict[str, Reading], now: float) -> None:
         """Put the rate in the place of the two counters."""
@@ -56,7 +70,7 @@ class NvlinkRate:
 class NvlinkErrors:
     """A board's error counters, summed over its links.
 
-    A call per link and counter, 72 on an H100: they are asked every 10 s, and the sums stand until then, which is right
+    A call per link and counter, 72 on an H100: they are asked every 30 s, and the sums stand until then, which is right
     for counters alone. Where one link does not answer there is no sum: without it the counter would seem to begin anew.
     """
 

@@ -31,7 +31,8 @@ class Call:
 class CallLine:
     """`member` counts the numbers in all answers of the call. What is `fixed` for a board is asked once.
 
-    What is `kept` is asked every few seconds (pace.py), and stands in the ticks between: all lines of a call alike.
+    What is `kept` is asked every few seconds (pace.py), what is `slow` half as often, and stands in the ticks between: all
+    lines of a call alike.
     """
 
     metric: str
@@ -40,20 +41,21 @@ class CallLine:
     member: int = 0
     fixed: bool = False
     kept: bool = False
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FieldLine:
     """A field value; `scope` is what the field's description in nvml.h says (a link, or power of the module).
 
-    What is `kept` is asked every few seconds, as a call's line that is.
+    What is `slow` is asked as seldom as a call's line that is.
     """
 
     metric: str
     field_id: int
     divisor: float = AS_IS
     scope: int = 0
-    kept: bool = False
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +97,22 @@ CALL_LINES = (
     CallLine("decoder_utilization_ratio", _DECODER, PERCENT, kept=True),
     *MEMORY_LINES,
     CallLine("power_draw_watts", _number("nvmlDeviceGetPowerUsage"), MILLI),
-    CallLine("power_limit_watts", _number("nvmlDeviceGetEnforcedPowerLimit"), MILLI, kept=True),
+    CallLine("power_limit_watts", _number("nvmlDeviceGetEnforcedPowerLimit"), MILLI, slow=True),
     CallLine("energy_joules_total", _long("nvmlDeviceGetTotalEnergyConsumption"), MILLI),
     CallLine("temperature_celsius", _number("nvmlDeviceGetTemperature", pynvml.NVML_TEMPERATURE_GPU)),
     CallLine("sm_clock_hertz", _number("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_SM), MEGA),
     CallLine(
-        "sm_clock_max_hertz", _number("nvmlDeviceGetMaxClockInfo", pynvml.NVML_CLOCK_SM), MEGA, fixed=True, kept=True
+        "sm_clock_max_hertz", _number("nvmlDeviceGetMaxClockInfo", pynvml.NVML_CLOCK_SM), MEGA, fixed=True, slow=True
     ),
     CallLine("memory_clock_hertz", _number("nvmlDeviceGetClockInfo", pynvml.NVML_CLOCK_MEM), MEGA, kept=True),
     CallLine("clock_event_reasons", _long("nvmlDeviceGetCurrentClocksEventReasons")),
     CallLine("clock_event_reasons", _long("nvmlDeviceGetCurrentClocksThrottleReasons")),  # before driver 535
-    CallLine("pcie_replay_total", _number("nvmlDeviceGetPcieReplayCounter"), kept=True),
-    CallLine("pcie_link_generation", _number("nvmlDeviceGetCurrPcieLinkGeneration"), kept=True),
-    CallLine("pcie_link_generation_max", _number("nvmlDeviceGetMaxPcieLinkGeneration"), fixed=True, kept=True),
-    CallLine("pcie_link_width", _number("nvmlDeviceGetCurrPcieLinkWidth"), kept=True),
-    CallLine("pcie_link_width_max", _number("nvmlDeviceGetMaxPcieLinkWidth"), fixed=True, kept=True),
-    CallLine("fan_speed_ratio", _number("nvmlDeviceGetFanSpeed"), PERCENT, kept=True),
+    CallLine("pcie_replay_total", _number("nvmlDeviceGetPcieReplayCounter"), slow=True),
+    CallLine("pcie_link_generation", _number("nvmlDeviceGetCurrPcieLinkGeneration"), slow=True),
+    CallLine("pcie_link_generation_max", _number("nvmlDeviceGetMaxPcieLinkGeneration"), fixed=True, slow=True),
+    CallLine("pcie_link_width", _number("nvmlDeviceGetCurrPcieLinkWidth"), slow=True),
+    CallLine("pcie_link_width_max", _number("nvmlDeviceGetMaxPcieLinkWidth"), fixed=True, slow=True),
+    CallLine("fan_speed_ratio", _number("nvmlDeviceGetFanSpeed"), PERCENT, slow=True),
 )
 
 # Not metrics themselves: counters from which nvlink.py makes the rate.
@@ -128,7 +130,7 @@ RAW_FIELDS = frozenset({NVLINK_SENT, NVLINK_RECEIVED, *NVLINK_BIT_ERROR_CODES})
 
 def _nvlink5(metric: str, field_id: int) -> FieldLine:
     """Return the line of a counter of NVLink 5, over all links: nvml.h speaks of one link's, DCGM asks for all like this."""
-    return FieldLine(metric, field_id, scope=_ALL_LINKS, kept=True)
+    return FieldLine(metric, field_id, scope=_ALL_LINKS, slow=True)
 
 
 # One driver call for all of them, with a return code each.
@@ -136,19 +138,19 @@ FIELD_LINES = (
     FieldLine("power_draw_watts", pynvml.NVML_FI_DEV_POWER_AVERAGE, MILLI),  # where the call refuses: Grace Hopper
     FieldLine("power_draw_instant_watts", pynvml.NVML_FI_DEV_POWER_INSTANT, MILLI),
     FieldLine("energy_joules_total", pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, MILLI),
-    FieldLine("memory_temperature_celsius", pynvml.NVML_FI_DEV_MEMORY_TEMP, kept=True),
-    FieldLine("power_throttle_seconds_total", pynvml.NVML_FI_DEV_PERF_POLICY_POWER, NANO, kept=True),
+    FieldLine("memory_temperature_celsius", pynvml.NVML_FI_DEV_MEMORY_TEMP, slow=True),
+    FieldLine("power_throttle_seconds_total", pynvml.NVML_FI_DEV_PERF_POLICY_POWER, NANO, slow=True),
     # Not ..._CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN, the same counter: its number is 251 in the headers of drivers 575
     # and 580 and 269 later, and 269 was a power profile's number before. This one has kept its number.
-    FieldLine("thermal_throttle_seconds_total", pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL, NANO, kept=True),
-    FieldLine("pcie_replay_total", pynvml.NVML_FI_DEV_PCIE_REPLAY_COUNTER, kept=True),
-    FieldLine("ecc_corrected_total", pynvml.NVML_FI_DEV_ECC_SBE_VOL_TOTAL, kept=True),
-    FieldLine("ecc_uncorrected_total", pynvml.NVML_FI_DEV_ECC_DBE_VOL_TOTAL, kept=True),
-    FieldLine("remapped_rows_corrected_total", pynvml.NVML_FI_DEV_REMAPPED_COR, kept=True),
-    FieldLine("remapped_rows_uncorrected_total", pynvml.NVML_FI_DEV_REMAPPED_UNC, kept=True),
-    FieldLine("row_remap_pending", pynvml.NVML_FI_DEV_REMAPPED_PENDING, kept=True),
-    FieldLine("row_remap_failure", pynvml.NVML_FI_DEV_REMAPPED_FAILURE, kept=True),
-    FieldLine("recovery_action", pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, kept=True),
+    FieldLine("thermal_throttle_seconds_total", pynvml.NVML_FI_DEV_PERF_POLICY_THERMAL, NANO, slow=True),
+    FieldLine("pcie_replay_total", pynvml.NVML_FI_DEV_PCIE_REPLAY_COUNTER, slow=True),
+    FieldLine("ecc_corrected_total", pynvml.NVML_FI_DEV_ECC_SBE_VOL_TOTAL, slow=True),
+    FieldLine("ecc_uncorrected_total", pynvml.NVML_FI_DEV_ECC_DBE_VOL_TOTAL, slow=True),
+    FieldLine("remapped_rows_corrected_total", pynvml.NVML_FI_DEV_REMAPPED_COR, slow=True),
+    FieldLine("remapped_rows_uncorrected_total", pynvml.NVML_FI_DEV_REMAPPED_UNC, slow=True),
+    FieldLine("row_remap_pending", pynvml.NVML_FI_DEV_REMAPPED_PENDING, slow=True),
+    FieldLine("row_remap_failure", pynvml.NVML_FI_DEV_REMAPPED_FAILURE, slow=True),
+    FieldLine("recovery_action", pynvml.NVML_FI_DEV_GET_GPU_RECOVERY_ACTION, slow=True),
     FieldLine(NVLINK_SENT, pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, scope=_ALL_LINKS),
     FieldLine(NVLINK_RECEIVED, pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, scope=_ALL_LINKS),
     _nvlink5("nvlink_rx_malformed_total", pynvml.NVML_FI_DEV_NVLINK_COUNT_MALFORMED_PACKET_ERRORS),

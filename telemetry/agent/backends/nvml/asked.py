@@ -1,0 +1,75 @@
+"""All that a board is asked each tick, and its answers as one row of raw numbers. Made and used by board.py alone.
+
+Where everything answers as it did, the row is all that a tick costs: what it means is found out when a batch is made.
+"""
+
+from collections.abc import Mapping
+
+from telemetry.agent.backends.deferred import Deferred, Kept
+from telemetry.agent.backends.nvml.calls import Ask, CallBatch
+from telemetry.agent.backends.nvml.conversion import conversion, picker
+from telemetry.agent.backends.nvml.fields import FieldBatch
+from telemetry.agent.backends.nvml.gpm import GpmReader
+from telemetry.agent.backends.nvml.nvlink import RATE, NvlinkRate
+from telemetry.agent.backends.nvml.readings import GPM_LINES, NVLINK_RECEIVED, NVLINK_SENT
+from telemetry.agent.backends.protocol import Reading
+
+
+class Asked:
+    """`gpm` is None where the board has no such metrics, `rate` where the fields have no counters of NVLink."""
+
+    def __init__(self, calls: CallBatch, fields: FieldBatch, gpm: GpmReader | None, rate: NvlinkRate | None) -> None:
+        self.gpm = gpm
+        self._calls, self._fields, self._rate = calls, fields, rate
+        self._asks: list[Ask] = [*calls.asks, *([fields.call] if fields.lines else [])]
+        lines = [*calls.lines, *fields.lines, *(GPM_LINES if gpm else ())]
+        metrics = [line.metric for line in lines]
+        self._counters = (
+            picker((metrics.index(NVLINK_SENT), metrics.index(NVLINK_RECEIVED))) if NVLINK_SENT in metrics else None
+        )
+        places = tuple(place for place, metric in enumerate(metrics) if metric not in (NVLINK_SENT, NVLINK_RECEIVED))
+        self._pick = picker(places)
+        self._conversion = conversion(
+            tuple(metrics[place] for place in places), tuple(lines[place].divisor for place in places)
+        )
+        self._kept = Kept({})
+
+    def with_gpm(self, gpm: GpmReader | None) -> "Asked":
+        """Return what is asked from now on, where the GPM metrics began anew."""
+        return Asked(self._calls, self._fields, gpm, self._rate)
+
+    def keep(self, known: Mapping[str, Reading], *extra: str) -> None:
+        """Take note of what stands in the ticks to come beside what is asked; `extra` are told with each tick."""
+        names = {*self._conversion.metrics, *extra}
+        if self._counters:
+            names.add(RATE)
+        kept = {name: reading for name, reading in known.items() if name not in names}
+        if kept != self._kept.readings:  # else the batch maker knows them already
+            self._kept = Kept(kept)
+
+    def ask(self, now: float, extra: dict[str, Reading]) -> Deferred | None:
+        """Ask everything. Return the tick, `extra` in it; None where `put` is to tell what there is."""
+        codes = [ask() for ask in self._asks]
+        of_fields = self._fields.took(codes.pop()) if self._fields.lines else ()
+        of_calls = self._calls.took(codes)
+        of_gpm = self.gpm.ask(now) if self.gpm else ()
+        if of_calls is None or of_fields is None or of_gpm is None:
+            return None
+        raw = (*of_calls, *of_fields, *of_gpm)
+        if self._rate and self._counters:
+            rate = self._rate.follow(now, *self._counters(raw))
+            if rate is None:
+                return None
+            extra[RATE] = rate
+        return Deferred(self._kept, self._conversion, self._pick(raw), extra)
+
+    def put(self, readings: dict[str, Reading], now: float) -> bool:
+        """Put the answers of the last `ask` into `readings`. Return False where the device answers strangely.
+
+        Raises DeviceGoneError and DriverAwayError.
+        """
+        is_well = self._calls.put(readings)
+        is_well = self._fields.put(readings) and is_well
+        if self._rate:
+            self._rate.derive(readings, now)
+        return (self.gpm is None or self.gpm.put(readings)) and is_well

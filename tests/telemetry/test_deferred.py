@@ -1,0 +1,77 @@
+"""Readings that stay raw numbers until somebody looks: a map as any, and in a batch the same as if converted at once."""
+
+import math
+
+import pytest
+
+from telemetry import received, wire
+from telemetry.agent.backends.deferred import Deferred, Kept
+from telemetry.agent.backends.nvml.conversion import Conversion
+from telemetry.agent.batching import BatchMaker
+from telemetry.agent.names import Names
+from telemetry.agent.ticks import Tick
+from telemetry.catalog import AbsentReason
+from telemetry.wire import DeviceInfo, DeviceKind
+
+GPUS = [DeviceInfo(f"GPU-{letter}", DeviceKind.NVIDIA, place, "test device") for place, letter in enumerate("ab")]
+ASKED = Conversion(("power_draw_watts", "sm_active_ratio"), (1000, 100))
+KEPT = Kept({"memory_used_bytes": 7, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+OTHER = Kept({"memory_used_bytes": 8, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+LACKING = Kept({"memory_used_bytes": AbsentReason.TIMEOUT, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+
+
+def deferred(watts=300, active=50.0, kept=KEPT, **extra):
+    return Deferred(kept, ASKED, (watts * 1000, active), {"xid_last": 0, **extra})
+
+
+def batch_of(*ticks):
+    """Return what the server reads; each tick is a device's readings, the same for both."""
+    made = [Tick(n, float(n), 1000.0) for n in range(len(ticks))]
+    for tick, readings in zip(made, ticks, strict=True):
+        for gpu in GPUS:
+            tick.put(gpu, readings)
+    (batch,) = BatchMaker("gpu-a01", "a" * 32, Names("b" * 32), 1.0).make(made, {}, None, lambda: 2000.0)
+    found = received.unpack(wire.pack(batch))
+    return found.columns, found.absent
+
+
+def test_it_is_a_map_of_all_readings_in_base_units():
+    assert dict(deferred()) == {
+        "memory_used_bytes": 7, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED, "power_draw_watts": 300.0,
+        "sm_active_ratio": 0.5, "xid_last": 0,
+    }  # fmt: skip
+
+
+def test_a_reading_that_is_added_after_a_look_is_seen():
+    readings = deferred()
+    assert "allocation" not in readings
+    readings.add("allocation", 2)
+    assert (readings["allocation"], len(readings)) == (2, 6)
+
+
+@pytest.mark.parametrize(
+    "ticks",
+    [
+        [deferred(), deferred(310, 60.0)],
+        [deferred(), deferred(kept=OTHER)],
+        [deferred(), deferred(kept=LACKING)],
+        [deferred(kept=LACKING), deferred(kept=LACKING)],
+        [deferred(active=math.nan), deferred(active=math.nan)],
+        [deferred(), deferred(active=101.0)],
+        [deferred(), deferred(allocation=1)],
+        [deferred(allocation=AbsentReason.UNKNOWN), deferred(allocation=AbsentReason.UNKNOWN)],
+        [deferred(allocation=AbsentReason.UNKNOWN), deferred(allocation=1)],
+        [deferred(), {"power_draw_watts": AbsentReason.GPU_IS_LOST}],
+    ],
+)
+def test_a_batch_tells_the_same_as_of_readings_that_were_converted_at_once(ticks):
+    assert batch_of(*ticks) == batch_of(*map(dict, ticks))
+
+
+def test_devices_that_defer_and_others_share_a_batch():
+    tick = Tick(0, 0.0, 1000.0)
+    tick.put(GPUS[0], deferred())
+    tick.put(GPUS[1], {"power_draw_watts": 200.0})
+    (batch,) = BatchMaker("gpu-a01", "a" * 32, Names("b" * 32), 1.0).make([tick], {}, None, lambda: 2000.0)
+    assert [list(column) for column in batch.columns["power_draw_watts"]] == [[300.0], [200.0]]
+    assert [list(column) for column in batch.columns["memory_used_bytes"]] == [[7], [None]]

@@ -1,0 +1,146 @@
+"""Runs in the HTTP API: which there are, their figures, steps and ranks over any window. Called by fleet/api.py, by name."""
+
+from datetime import datetime
+
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from ninja import Field, Query, Router, Schema
+
+from fleet.api_errors import ApiError, invalid
+from fleet.api_lists import Listed, Page
+from fleet.models import Device, Host
+from telemetry.api_questions import Moment
+from training import run_queries, step_grid, stragglers
+from training.api_run_answers import RankItem, RanksAnswer, RunItem, StepsOfRun, StragglerItem, at, steps_of_run
+from training.models import Run
+from training.run_members import Members, members
+from training.run_queries import RunState
+from training.step_columns import StepColumns
+from training.step_store import read
+from training.stragglers import Straggler
+
+router = Router()
+
+_MAX_POINTS = 4_000
+
+
+class RunFilter(Page):
+    """`name` is the whole name; `host` and `device` (a UUID) take part in the run."""
+
+    name: str = ""
+    state: RunState | None = None
+    host: str = ""
+    device: str = ""
+    owner: str = ""
+    group: str = ""
+
+
+@router.get("/runs", response=Listed[RunItem])
+def runs(request: HttpRequest, asked: Query[RunFilter]) -> Listed[RunItem]:
+    """List runs, the one with the newest step first."""
+    if asked.host and not Host.objects.filter(name=asked.host).exists():
+        raise invalid("host", f"there is no host named {asked.host!r}")
+    if asked.device and not Device.objects.filter(uuid=asked.device).exists():
+        raise invalid("device", f"there is no device {asked.device!r}")
+    now = timezone.now()
+    found = run_queries.runs(
+        now, state=asked.state, host=asked.host, device=asked.device, owner=asked.owner, group=asked.group
+    )
+    if asked.name:
+        found = found.filter(name=asked.name)
+    shown = list(found[asked.offset : asked.offset + asked.limit])
+    parts = run_queries.parts(shown)
+    return Listed(items=[RunItem.of(run, parts[run.pk], now) for run in shown], count=found.count())
+
+
+class Window(Schema):
+    """A window of a run; all of it where nothing is said."""
+
+    start: Moment | None = None
+    end: Moment | None = None
+
+    def milliseconds(self, run: Run, now: datetime) -> tuple[int, int]:
+        """Return (start, end) in ms UTC. Raises ApiError where the window is empty."""
+        start, end = run_queries.life_ms(run, now)
+        if self.start is not None:
+            start = int(self.start.timestamp() * 1000)
+        if self.end is not None:
+            end = int(self.end.timestamp() * 1000)
+        if start >= end:
+            raise invalid("start", f"start ({at(start).isoformat()}) is not before end ({at(end).isoformat()})")
+        return start, end
+
+
+class StepsQuestion(Window):
+    points: int = Field(600, ge=2, le=_MAX_POINTS)
+    rank: int | None = Field(None, ge=0, le=2**31 - 1, description="Of this rank alone.")
+
+
+@router.get("/runs/{int:run_id}/steps", response=StepsOfRun)
+def steps(request: HttpRequest, run_id: int, asked: Query[StepsQuestion]) -> HttpResponse:
+    """Show the training steps of a window, in at most `points` entries."""
+    run = _run(run_id)
+    start_ms, end_ms = asked.milliseconds(run, timezone.now())
+    ranks = None if asked.rank is None else [asked.rank]
+    found = read.steps(run, start_ms, end_ms, ranks=ranks)
+    return steps_of_run(step_grid.grid(found, start_ms, end_ms, asked.points), start_ms, end_ms)
+
+
+@router.get("/runs/{int:run_id}/ranks", response=RanksAnswer)
+def ranks(request: HttpRequest, run_id: int, asked: Query[Window]) -> RanksAnswer:
+    """Show each rank's step and compute time over a window, and who holds up the others."""
+    run = _run(run_id)
+    start_ms, end_ms = asked.milliseconds(run, timezone.now())
+    found = read.steps(run, start_ms, end_ms, columns=_RANK_COLUMNS)
+    return _ranks_answer(found, members(run))
+
+
+_RANK_COLUMNS = ("seconds", "compute_seconds", "number", "attempt", "kind", "is_warmup")
+
+
+def _ranks_answer(found: StepColumns, who: Members) -> RanksAnswer:
+    judged = stragglers.judge(found)
+    slow = {each.rank for each in judged.stragglers}
+    items = [
+        RankItem(
+            rank=rank,
+            **_place(who, rank),
+            step_seconds=seconds,
+            compute_seconds=judged.compute_seconds.get(rank),
+            deviation=judged.levels.get(rank),
+            is_straggler=rank in slow,
+        )
+        for rank, seconds in step_grid.median_by_rank(found).items()
+    ]
+    verdicts = [_straggler(each, who) for each in judged.stragglers]
+    return RanksAnswer(items=items, count=len(items), stragglers=verdicts, reason=judged.reason)
+
+
+def _straggler(each: Straggler, who: Members) -> StragglerItem:
+    return StragglerItem(
+        rank=each.rank,
+        **_place(who, each.rank),
+        excess=each.excess,
+        excess_of_own=each.excess_of_own,
+        deviations=each.deviations,
+        compute_seconds=each.compute_seconds,
+        others_seconds=each.others_seconds,
+        steps=each.n_steps,
+        since=at(each.since_ms),
+        waiting=each.n_waiting,
+        wait_seconds=each.wait_seconds,
+    )
+
+
+def _place(who: Members, rank: int) -> dict[str, str | None]:
+    member = who.of_rank(rank)
+    host = member.host.name if member is not None and member.host is not None else None
+    device = member.device.uuid if member is not None and member.device is not None else None
+    return {"host": host, "device": device}
+
+
+def _run(run_id: int) -> Run:
+    found = run_queries.find(run_id)
+    if found is None:
+        raise ApiError(404, "not_found", f"there is no run {run_id}", "run_id")
+    return found

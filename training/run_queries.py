@@ -1,0 +1,93 @@
+"""The read side of runs: which there are, and who takes part in them. Pages and API ask here and render."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from django.db.models import Count, Q, QuerySet, Sum
+
+from training.models import Run, RunRank
+
+
+class RunState(StrEnum):
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+def runs(
+    now: datetime, *, state: RunState | None = None, host: str = "", device: str = "", owner: str = "", group: str = "",
+    text: str = "",
+) -> QuerySet[Run]:  # fmt: skip
+    """Return runs, newest first. `text` is looked for in name, owner, group, user and hosts."""
+    found = Run.objects.select_related("host").order_by("-last_step_at", "-pk")
+    if state is not None:
+        running = Q(ends_at__gt=now)
+        found = found.filter(running) if state is RunState.RUNNING else found.exclude(running)
+    if host:
+        found = found.filter(Q(host__name=host) | Q(ranks__host__name=host))
+    if device:
+        found = found.filter(ranks__device__uuid=device)
+    if owner:
+        found = found.filter(owner=owner)
+    if group:
+        found = found.filter(group=group)
+    for word in text.split():
+        found = found.filter(
+            Q(name__icontains=word) | Q(owner__icontains=word) | Q(group__icontains=word) | Q(user__icontains=word)
+            | Q(host__name__icontains=word) | Q(ranks__host__name__icontains=word)
+        )  # fmt: skip
+    return found.distinct() if host or device or text else found
+
+
+def find(run_id: int) -> Run | None:
+    return Run.objects.select_related("host").filter(pk=run_id).first()
+
+
+@dataclass(slots=True)
+class Part:
+    """Who takes part in a run, in short: how many ranks and devices, of which models, on which hosts; its global steps."""
+
+    n_ranks: int = 0
+    n_steps: int = 0
+    models: dict[str, int] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)  # name → origin
+
+    @property
+    def origins(self) -> list[str]:
+        return sorted(set(self.hosts.values()))
+
+    @property
+    def devices(self) -> str:
+        """Return "8 × NVIDIA H100 80GB HBM3"; "" where no device is known."""
+        return ", ".join(f"{n} × {model}" for model, n in self.models.items())
+
+
+def parts(found: Sequence[Run]) -> dict[int, Part]:
+    """Return who takes part in each of the runs, in two queries whatever their number."""
+    made = {run.pk: Part() for run in found}
+    for run in found:
+        if run.host is not None:
+            made[run.pk].hosts[run.host.name] = run.host.origin
+    ranks = RunRank.objects.filter(run__in=made)
+    by_place = ranks.order_by().values("run", "host__name", "host__origin", "device__model")
+    for row in by_place.annotate(n=Count("rank", distinct=True)):
+        part = made[row["run"]]
+        part.n_ranks += row["n"]
+        if row["device__model"]:
+            part.models[row["device__model"]] = part.models.get(row["device__model"], 0) + row["n"]
+        if row["host__name"]:
+            part.hosts[row["host__name"]] = row["host__origin"]
+    by_attempt = ranks.order_by().values("run", "rank").annotate(n=Sum("n_steps"))
+    for run_id, _rank, n in by_attempt.values_list("run", "rank", "n"):
+        made[run_id].n_steps = max(made[run_id].n_steps, n)
+    return made
+
+
+def life_ms(run: Run, now: datetime) -> tuple[int, int]:
+    """Return from when to when the run goes, UTC milliseconds: while it runs to now, else just beyond its last step."""
+    began = int(run.started_at.timestamp() * 1000)
+    if run.is_running(now):
+        return began, max(began + 1, int(now.timestamp() * 1000))
+    ended = run.last_step_at or run.started_at
+    return began, int(ended.timestamp() * 1000) + 1

@@ -1,0 +1,118 @@
+"""What the page of a run fetches: the arrays of its charts, and its steps as a file."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+
+import orjson
+from asgiref.sync import sync_to_async
+from django.core.exceptions import BadRequest
+from django.core.handlers.asgi import ASGIRequest
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from training import run_comparison, run_queries, run_stack, step_spans, steps_csv, stragglers
+from training.models import Run
+from training.run_members import members
+from training.run_stack import Content, Stack
+from training.step_columns import StepColumns
+from training.step_store import read
+from training.views import run_ranks, run_window
+from training.views.kept import kept
+from training.views.run_window import RunWindow
+from training.views.stack_address import of_query
+
+_MOST_DIGITS = 15
+_MERGED_SHARE = 0.004  # of the window: what is closer than that, in a pixel or three, is one span
+
+
+def found_run(run_id: int) -> Run:
+    found = run_queries.find(run_id)
+    if found is None:
+        raise Http404(f"There is no run {run_id}.")
+    return found
+
+
+@require_safe
+def arrays(request: HttpRequest, run_id: int) -> HttpResponse:
+    """Return the values of the charts that the address names, over the window."""
+    run, now = found_run(run_id), timezone.now()
+    stack, window = of_query(request.GET), run_window.of_query(request.GET, run, now)
+    return _json(kept(run, now, request.get_full_path(), lambda: _filled(run, stack, window)))
+
+
+def _filled(run: Run, stack: Stack, window: RunWindow) -> bytes:
+    steps = read.steps(run, window.start_ms, window.end_ms, columns=stack.columns)
+    content = Content(
+        steps=steps,
+        who=members(run),
+        start_ms=window.start_ms,
+        end_ms=window.end_ms,
+        spans=step_spans.spans(steps, (window.end_ms - window.start_ms) * _MERGED_SHARE),
+    )
+    charts = run_stack.arrays(stack, content)
+    return orjson.dumps({"range": [window.start_ms, window.end_ms], "charts": charts})
+
+
+def _json(body: bytes) -> HttpResponse:
+    return HttpResponse(body, content_type="application/json")
+
+
+@require_safe
+def compare_arrays(request: HttpRequest, run_id: int) -> HttpResponse:
+    """Return the values of the charts by step number: those of the run, and of the one `with` which it is compared."""
+    run, other, now = found_run(run_id), other_run(request), timezone.now()
+    if other is None:
+        raise BadRequest("with: expected the number of a run")
+    own, its = (_of_window(request, each, now) for each in (run, other))
+    return _json(orjson.dumps(run_comparison.compare_arrays(own, its)))
+
+
+def other_run(request: HttpRequest) -> Run | None:
+    """Return the run that `with` names, None where it names none. Raises BadRequest and Http404."""
+    text = request.GET.get("with", "")
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        raise BadRequest("with: expected the number of a run")
+    return found_run(int(text))
+
+
+def _of_window(request: HttpRequest, run: Run, now: datetime) -> StepColumns:
+    window = run_window.of_query(request.GET, run, now)
+    return read.steps(run, window.start_ms, window.end_ms, columns=("number", "kind", "seconds", "loss"))
+
+
+@require_safe
+def ranks(request: HttpRequest, run_id: int) -> HttpResponse:
+    """Return every rank of the window as CSV."""
+    run = found_run(run_id)
+    window = run_window.of_query(request.GET, run, timezone.now())
+    steps = read.steps(run, window.start_ms, window.end_ms, columns=run_ranks.COLUMNS)
+    body = run_ranks.as_csv(run_ranks.rows(steps, members(run), stragglers.judge(run_ranks.newest(steps))))
+    return HttpResponse(body, content_type="text/csv; charset=utf-8", headers=attachment(run, "ranks"))
+
+
+@require_safe
+def steps(request: HttpRequest, run_id: int) -> StreamingHttpResponse:
+    """Return the steps of the window as canonical CSV, which import_steps reads back."""
+    run = found_run(run_id)
+    window = run_window.of_query(request.GET, run, timezone.now())
+    pieces = steps_csv.pieces(read.steps(run, window.start_ms, window.end_ms))
+    content = _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
+    return StreamingHttpResponse(content, content_type="text/csv; charset=utf-8", headers=attachment(run, "steps"))
+
+
+def attachment(run: Run, what: str) -> dict[str, str]:
+    safe = "".join(each if each.isalnum() or each in "-_." else "_" for each in run.name)
+    return {"Content-Disposition": f'attachment; filename="{safe}-{run.pk}-{what}.csv"'}
+
+
+async def _in_thread(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Write each part in the request's own thread: the loop serves others meanwhile."""
+    while (part := await sync_to_async(_following)(parts)) is not None:
+        yield part
+
+
+def _following(parts: Iterator[bytes]) -> bytes | None:
+    return next(parts, None)

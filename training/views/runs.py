@@ -1,0 +1,176 @@
+"""The list of runs, and the panel of a host's or a device's runs, which their pages pull by its URL."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from django.core.exceptions import BadRequest
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from fleet import timerange
+from fleet.models import Device, Host
+from telemetry import wheels
+from training import run_queries, run_summaries
+from training.models import Run
+from training.run_queries import Part, RunState
+from training.run_summaries import Summary
+
+ROWS_A_PAGE = 50
+_IN_PANEL = 6
+_FIGURES = ("step", "throughput", "mfu", "joule", "energy")
+_CSV = ("run", "launch", "owner", "group", "state", "devices", "steps", "step_seconds", "throughput", "throughput_unit", "mfu",
+        "per_joule", "per_joule_unit", "joules", "seconds")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure of a row; while it is being worked out `why` says so."""
+
+    key: str
+    value: float | None
+    unit: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run in a table: who it belongs to, whether it runs, what takes part in it, and its figures where they are asked for."""
+
+    run: Run
+    part: Part
+    is_running: bool
+    seconds: float
+    summary: Summary | None = None
+
+    @property
+    def figures(self) -> list[Cell]:
+        found = self.summary
+        if found is None:
+            return [Cell(key, None, "", "being worked out") for key in _FIGURES]
+        made = (found.step_seconds, found.throughput, found.mfu, found.per_joule, found.joules)
+        return [Cell(key, each.value, each.unit, each.why) for key, each in zip(_FIGURES, made, strict=True)]
+
+    @property
+    def trend(self) -> list[float | None]:
+        return self.summary.trend if self.summary else []
+
+    @property
+    def flag(self) -> str:
+        """Return what is wrong with the run, "" where nothing is seen to be."""
+        n = self.summary.n_stragglers if self.summary else 0
+        return "" if not n else "straggler" if n == 1 else f"{n} stragglers"
+
+    @property
+    def state(self) -> str:
+        return RunState.RUNNING if self.is_running else RunState.ENDED
+
+    @property
+    def mark(self) -> str:
+        return "run" if self.is_running else "stale"
+
+    @property
+    def who(self) -> str:
+        return " · ".join(dict.fromkeys(part for part in (self.run.owner or self.run.user, self.run.group) if part))
+
+    @property
+    def ranks(self) -> str:
+        return f"{self.part.n_ranks:,} rank{'' if self.part.n_ranks == 1 else 's'}"
+
+
+def rows(found: Iterable[Run], now: datetime, window_ms: int = 0) -> list[Row]:
+    """Return the rows of these runs; with their figures over the last `window_ms` of each where that is asked for."""
+    runs_ = list(found)
+    parts = run_queries.parts(runs_)
+    told = run_summaries.summaries(runs_, window_ms, now) if window_ms else {}
+    return [_row(run, parts[run.pk], now, told.get(run.pk)) for run in runs_]
+
+
+def _row(run: Run, part: Part, now: datetime, summary: Summary | None) -> Row:
+    began, ended = run_queries.life_ms(run, now)
+    return Row(run, part, run.is_running(now), (ended - began) / 1000, summary)
+
+
+@require_safe
+def runs(request: HttpRequest) -> HttpResponse:
+    """List the runs; htmx gets the table alone."""
+    now = timezone.now()
+    text, state = request.GET.get("q", "").strip(), request.GET.get("state", "")
+    if state and state not in set(RunState):
+        raise BadRequest(f"state: expected one of {', '.join(RunState)}")
+    window = timerange.of_query(request.GET, now)
+    found = run_queries.runs(now, state=RunState(state) if state else None, text=text)
+    page = Paginator(found, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    shown = rows(page.object_list, now, timerange.RANGES[window.key] * 1000)
+    if request.GET.get("format") == "csv":
+        return _as_csv(shown)
+    context = {
+        "rows": shown,
+        "is_whole": all(row.summary for row in shown),
+        "range_words": window.words,
+        "page": page,
+        "q": text,
+        "state": state,
+        "is_filtered": bool(text or state),
+        "path": request.get_full_path(),
+    }
+    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
+        return render(request, "training/_runs.html", context)
+    still = {"counts": _counts(now, text), "client_url": partial(_client_url, request)}
+    return render(request, "training/runs.html", context | still)
+
+
+def _client_url(request: HttpRequest) -> str:
+    """Return where the client's wheel lies; "" where this server offers none."""
+    name = next((name for name in wheels.offered() if name.startswith("stepwatt-")), "")
+    return request.build_absolute_uri(reverse("dist-file", args=[name])) if name else ""
+
+
+def _as_csv(shown: Iterable[Row]) -> HttpResponse:
+    """Return the rows of the page as CSV, in base units; what is unknown is empty."""
+    answer = HttpResponse(content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = 'attachment; filename="runs.csv"'
+    writer = csv.writer(answer)
+    writer.writerow(_CSV)
+    for row in shown:
+        step, work, mfu, per_joule, joules = row.figures
+        run = row.run
+        about = (run.name, run.launch, run.owner or run.user, run.group, row.state, row.part.devices, row.part.n_steps)
+        writer.writerow(
+            [
+                *about,
+                step.value,
+                work.value,
+                work.unit,
+                mfu.value,
+                per_joule.value,
+                per_joule.unit,
+                joules.value,
+                row.seconds,
+            ]
+        )
+    return answer
+
+
+def _counts(now: datetime, text: str) -> dict[str, int]:
+    every = run_queries.runs(now, text=text).count()
+    running = run_queries.runs(now, text=text, state=RunState.RUNNING).count()
+    return {"all": every, "running": running, "ended": every - running}
+
+
+@require_safe
+def running(request: HttpRequest) -> HttpResponse:
+    """Show the newest runs of a host (`?host=`) or a device (`?device=`)."""
+    host, device, now = request.GET.get("host", ""), request.GET.get("device", ""), timezone.now()
+    if host:
+        get_object_or_404(Host, name=host)
+    if device:
+        get_object_or_404(Device, uuid=device)
+    found = run_queries.runs(now, host=host, device=device)[:_IN_PANEL]
+    return render(request, "training/_running.html", {"rows": rows(found, now), "path": request.get_full_path()})
