@@ -10,8 +10,17 @@ from fleet.api_errors import ApiError, invalid
 from fleet.api_lists import Listed, Page
 from fleet.models import Device, Host
 from telemetry.api_questions import Moment
-from training import run_queries, step_grid, stragglers
-from training.api_run_answers import RankItem, RanksAnswer, RunItem, StepsOfRun, StragglerItem, at, steps_of_run
+from training import run_figures, run_queries, step_grid, stragglers
+from training.api_run_answers import (
+    RankItem,
+    RanksAnswer,
+    RunDetail,
+    RunItem,
+    StepsOfRun,
+    StragglerItem,
+    at,
+    steps_of_run,
+)
 from training.models import Run
 from training.run_members import Members, members
 from training.run_queries import RunState
@@ -69,6 +78,16 @@ class Window(Schema):
         if start >= end:
             raise invalid("start", f"start ({at(start).isoformat()}) is not before end ({at(end).isoformat()})")
         return start, end
+
+
+@router.get("/runs/{int:run_id}", response=RunDetail)
+def run(request: HttpRequest, run_id: int, asked: Query[Window]) -> RunDetail:
+    """Show a run with its figures over a window."""
+    found, now = _run(run_id), timezone.now()
+    start_ms, end_ms = asked.milliseconds(found, now)
+    who = members(found)
+    figures = run_figures.figures(found, start_ms, end_ms, now=now, who=who)
+    return RunDetail.of_figures(found, run_queries.parts([found])[found.pk], who, figures, now)
 
 
 class StepsQuestion(Window):

@@ -25,6 +25,7 @@ from training.step_statistics import GlobalSteps, Phases, Rate, StepTimes
 from training.step_store import read
 
 _COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
+_COLUMNS_OF_RATES = ("seconds", "samples", "tokens", "is_warmup", "kind")
 _OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
 _OFU_POINTS = 400
 _ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is
@@ -79,6 +80,17 @@ def figures(
     steps = read.steps(run, start_ms - reach_ms, end_ms + reach_ms, columns=_COLUMNS)
     spent = goodput.goodput(steps, start_ms, end_ms, life, _attempts_from(run, steps))
     return _figures(run, who, (start_ms, end_ms), counted if counted[0] < counted[1] else None, steps, spent, rates)
+
+
+def utilisation(run: Run, start_ms: int, end_ms: int) -> Mfu:
+    """Return the MFU alone of start ≤ time < end, which lies within the run's life; as `figures` has it."""
+    who = members(run)
+    reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
+    steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS_OF_RATES)
+    samples, tokens = step_statistics.rates(steps, start_ms, end_ms, (end_ms - start_ms) / 1000).values()
+    flops, why, is_by_token = _flops(run.description, samples, tokens)
+    of_unit = tokens if is_by_token else samples
+    return mfu(flops, of_unit.per_second, _devices(who), str(run.description.get("dtype") or ""), why)
 
 
 def _life(run: Run, now: datetime) -> tuple[int, int]:
