@@ -14,6 +14,7 @@ EXAMPLES = {
     "id": "1",
     "number": "1",
     "job_id": "1",
+    "run_id": "1",
     "object_id": "1",
     "app_label": "auth",
     "content_type_id": "1",
