@@ -16,7 +16,6 @@ EXAMPLES = {
     "id": "1",
     "number": "1",
     "job_id": "1",
-    "run_id": "1",
     "object_id": "1",
     "app_label": "auth",
     "content_type_id": "1",

@@ -44,9 +44,7 @@ class Ranks:
     def __init__(self, host: str, first: int, n_ranks: int) -> None:
         self.hold = StepHold()
         self._sequence = 0
-        self._headers = [
-            _header(device.uuid, first + place, n_ranks) for place, device in enumerate(devices(host))
-        ]
+        self._headers = [_header(device.uuid, first + place, n_ranks) for place, device in enumerate(devices(host))]
         self._random = np.random.default_rng(first)
 
     def step(self, moment: Moment, n_steps: int) -> None:
