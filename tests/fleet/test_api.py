@@ -62,6 +62,7 @@ ENDPOINTS = [
     ("get", "/api/v1/prometheus/sd"),
     ("get", "/api/v1/runs"),
     ("get", "/api/v1/runs/energy"),
+    ("get", "/api/v1/runs/1"),
     ("get", "/api/v1/runs/1/steps"),
     ("get", "/api/v1/runs/1/ranks"),
     ("get", "/api/v1/reference/workloads"),

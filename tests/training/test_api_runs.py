@@ -7,6 +7,7 @@ from fleet.models import Role
 from tests.factories import make_host
 from tests.people import script
 from tests.training.runs import START, goes_on, make_run, queries_of, with_power
+from training import api_runs
 
 pytestmark = pytest.mark.django_db
 
@@ -158,6 +159,15 @@ def test_figures_are_of_the_window(api):
 @pytest.mark.parametrize("path", ["", "/steps", "/ranks"])
 def test_an_empty_window_is_refused(api, path):
     assert error(api(f"/{make_run().pk}{path}", start=START, end=START)) == (400, "invalid", "start")
+
+
+@pytest.mark.parametrize("path", ["", "/steps", "/ranks"])
+def test_a_window_of_too_many_steps_is_refused(api, monkeypatch, path):
+    monkeypatch.setattr(api_runs, "_MOST_STEPS", 50)
+    run = make_run()
+
+    assert error(api(f"/{run.pk}{path}")) == (400, "invalid", "start")
+    assert api(f"/{run.pk}{path}", start=START, end=START + 20_000)[0] == 200
 
 
 # Steps and ranks -----------------------------------------------------------------------------------------------

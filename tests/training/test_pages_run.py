@@ -16,6 +16,7 @@ from tests.training.runs import START, goes_on, make_run, queries_of, with_power
 from training.models import Run
 from training.step_store import read
 from training.views import run as run_view
+from training.views import run_window
 
 pytestmark = pytest.mark.django_db
 
@@ -140,6 +141,16 @@ def test_a_page_of_many_steps_comes_first_and_asks_for_its_figures_later(viewer,
     assert "tiles" not in response.context
     assert 'hx-trigger="load, sw:window from:body"' in response.content.decode()
     assert "Owner" in words(response)
+
+
+def test_a_window_of_too_many_steps_is_cut_and_says_so(viewer, monkeypatch):
+    monkeypatch.setattr(run_window, "MOST_STEPS", 40)
+    run = make_run()
+    page = viewer.get(f"/runs/{run.pk}/")
+
+    assert page.context["window"].seconds == pytest.approx(20, abs=0.1)
+    assert "the last 20 s: more steps than are read at once" in words(page)
+    assert viewer.get(f"/runs/{run.pk}/steps/").status_code == 400
 
 
 def test_a_run_of_a_recording_or_of_the_simulator_is_marked(viewer):

@@ -120,6 +120,16 @@ TRAININGS = [name for name, workload in WORKLOADS.items() if workload.is_trainin
 
 
 @pytest.mark.parametrize("workload", TRAININGS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_it_learns_in_every_precision(workload, precision):
+    """Also where this CPU only emulates it."""
+    build = import_module(f"training.reference.{WORKLOADS[workload].module}").build
+    torch.manual_seed(1)
+    training = build(replace(CPU, precision=precision), {"batch_size": 4, "seed": 1, "size": "ci"})
+    assert training.verify([training.step() for _ in range(12)])["loss_end"] > 0
+
+
+@pytest.mark.parametrize("workload", TRAININGS)
 def test_the_same_seed_trains_the_same(workload):
     build = import_module(f"training.reference.{WORKLOADS[workload].module}").build
     losses = []

@@ -41,9 +41,9 @@ def matrix_csv(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-def trend(request: HttpRequest, host_name: str) -> HttpResponse:
+def trend(request: HttpRequest, name: str) -> HttpResponse:
     """Show how a host's devices did in one workload over time."""
-    host = get_object_or_404(Host, name=host_name)
+    host = get_object_or_404(Host, name=name)
     workload = request.GET.get("workload", next(iter(WORKLOADS)))
     if workload not in WORKLOADS:
         raise Http404(f"There is no workload {workload!r}.")
