@@ -1,8 +1,8 @@
 # Stepwatt: `make up` runs it, `make demo` with a simulated fleet, `make test` tests it. Both make .venv first; PYTHON=… chooses another interpreter.
 PYTHON ?= python3
-PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
+PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: up demo test soak bench lint
+.PHONY: up demo test frameworks soak bench lint
 
 up: .venv/installed
 	@exec .venv/bin/python manage.py up
@@ -12,6 +12,9 @@ demo: .venv/installed
 
 test: .venv/installed-for-tests
 	@exec .venv/bin/python -m pytest
+
+# The training frameworks that the client's callbacks are tested with, apart from .venv: without them those tests are skipped.
+frameworks: .venv-frameworks/torch/installed .venv-frameworks/tensorflow/installed
 
 soak: .venv/installed-for-tests
 	@SOAK_TIMES=$${SOAK_TIMES:-20} exec .venv/bin/python -m pytest tests/soak
@@ -37,9 +40,24 @@ lint: .venv/installed-for-tests
 
 .venv/installed: requirements.txt | .venv/bin/pip
 	@echo "Installing the requirements into .venv (minutes, the first time)"
-	@$(PIP) --requirement requirements.txt
+	@$(PIP) install --requirement requirements.txt
 	@touch $@
 
 .venv/installed-for-tests: tests/requirements.txt .venv/installed
-	@$(PIP) --requirement tests/requirements.txt
+	@$(PIP) install --requirement tests/requirements.txt
+	@touch $@
+
+# PyTorch's take torch itself, a gigabyte, from .venv.
+.venv-frameworks/torch/installed: tests/frameworks/requirements-torch.txt .venv/installed-for-tests
+	@echo "Installing Lightning and Transformers into .venv-frameworks/torch"
+	@$(PYTHON) -m venv --clear --without-pip .venv-frameworks/torch
+	@.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	$$(.venv-frameworks/torch/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/requirements-of-stepwatt.pth
+	@$(PIP) --python .venv-frameworks/torch/bin/python install --requirement $< --constraint requirements.txt
+	@touch $@
+
+.venv-frameworks/tensorflow/installed: tests/frameworks/requirements-tensorflow.txt | .venv/bin/pip
+	@echo "Installing TensorFlow into .venv-frameworks/tensorflow (1.5 GB)"
+	@$(PYTHON) -m venv --clear --without-pip .venv-frameworks/tensorflow
+	@$(PIP) --python .venv-frameworks/tensorflow/bin/python install --requirement $<
 	@touch $@

@@ -9,6 +9,7 @@ from django.utils.module_loading import import_string
 
 _TURNS_SECONDS = {
     "training.watch_jobs": 3.0,
+    "training.judge_jobs": 5.0,
     "telemetry.acknowledge_batches": 5.0,
     "telemetry.deliver_alerts": 5.0,
     "telemetry.watch_health": 10.0,

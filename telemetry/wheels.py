@@ -36,10 +36,14 @@ _AGENT_FILES = (
     "training/datagram.py",
     "training/flops.py",
     "training/host",
+    "training/params.py",
     "training/reference",
     "training/step_block.py",
     "training/wire.py",
+    "training/workload.py",
     "training/workloads.py",
+    "training/workloads_checked.py",
+    "training/workloads_training.py",
 )
 _AGENT: dict[str, Any] = {
     "name": "stepwatt-agent",

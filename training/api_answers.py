@@ -6,8 +6,9 @@ from typing import Any, Literal
 from ninja import Schema
 
 from training.models import JobState, ReferenceJob
+from training.params import Param
 from training.queries import JobSteps
-from training.workloads import Param, Workload
+from training.workload import Workload
 
 
 class ParamItem(Schema):

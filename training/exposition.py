@@ -11,13 +11,12 @@ from django.db.models import Count, Max, QuerySet
 from fleet.models import Host
 from telemetry.exposition import DEVICE_LABELS, HOST_LABELS
 from telemetry.textformat import Family, Type, label_text, number_text
-from training.exposition_mfu import mfu_ratio
 from training.exposition_runs import runs
 from training.models import JobState, ReferenceJob
 
 
 def families(hosts: Sequence[Host], now: datetime) -> list[Family]:
-    return [_job_states(hosts), *_results(hosts), *runs(hosts, now), mfu_ratio(hosts, now)]
+    return [_job_states(hosts), *_results(hosts), *runs(hosts, now)]
 
 
 def _job_states(hosts: Sequence[Host]) -> Family:

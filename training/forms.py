@@ -14,7 +14,8 @@ from fleet.models import Device, Host, Origin
 from training import queries
 from training.launch import default_device
 from training.models import JobState, ReferenceJob
-from training.workloads import Param, Workload
+from training.params import Param
+from training.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)

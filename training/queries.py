@@ -10,7 +10,8 @@ from training import step_columns
 from training.models import ACTIVE_STATES, ReferenceJob
 from training.step_columns import StepColumns, StepKind
 from training.step_store import read
-from training.workloads import WORKLOADS, Workload
+from training.workload import Workload
+from training.workloads import WORKLOADS
 
 MAX_POINTS = 4_000
 

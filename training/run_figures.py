@@ -88,9 +88,7 @@ def utilisation(run: Run, start_ms: int, end_ms: int) -> Mfu:
     reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
     steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS_OF_RATES)
     samples, tokens = step_statistics.rates(steps, start_ms, end_ms, (end_ms - start_ms) / 1000).values()
-    flops = run_flops(run.description, samples, tokens)
-    of_unit = tokens if flops.unit == "tokens" else samples
-    return mfu(flops.flops, of_unit.per_second, run_devices(who), str(run.description.get("dtype") or ""), flops.why)
+    return _of_flops(run, who, samples, tokens)["mfu_detail"]
 
 
 def _life(run: Run, now: datetime) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What a run says of its arithmetic and its devices, as mfu.py takes it. Called by the figures and the exposition."""
+"""What a run says of its arithmetic and its devices, as mfu.py takes it. Called by the figures."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -19,11 +19,6 @@ class RunFlops(NamedTuple):
     unit: str
     per_sample: float | None
     why: str = ""
-
-
-def may_be_known(told: Mapping[str, Any]) -> bool:
-    """Tell whether the loop says anything that FLOPs are counted from."""
-    return bool(told.get("flops_per_sample") or told.get("model"))
 
 
 def run_flops(told: Mapping[str, Any], samples: Rate, tokens: Rate) -> RunFlops:

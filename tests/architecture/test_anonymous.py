@@ -8,13 +8,14 @@ from tests.factories import make_gpu_host
 
 OPEN = {"login/", "healthz", "readyz", "dist/", "dist/<str:name>"} | {"api/v1/"}  # the last says 404 to everyone
 EXAMPLES = {
+    "ladder_id": "1",
+    "run_id": "1",
     "name": "gpu-a01",
     "uuid": "GPU-1",
     "pk": "1",
     "id": "1",
     "number": "1",
     "job_id": "1",
-    "run_id": "1",
     "object_id": "1",
     "app_label": "auth",
     "content_type_id": "1",

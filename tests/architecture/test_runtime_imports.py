@@ -33,7 +33,13 @@ app = create_app(config)
 app.loader.import_default_modules()
 assert "host.start_job" in app.tasks
 """
-CLIENT_OF_TORCH = "import training.reference.gpt, training.reference.resnet, training.reference.harness"
+CLIENT_OF_TORCH = """
+from importlib import import_module
+import training.reference.harness
+from training.workloads import WORKLOADS
+for workload in WORKLOADS.values():
+    import_module(f"training.reference.{workload.module}")
+"""
 
 
 def loaded_by(code: str) -> set[str]:

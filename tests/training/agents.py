@@ -21,7 +21,7 @@ LAUNCH = "0a1b2c"
 CPU = DeviceInfo("cpu-0001", DeviceKind.CPU, 0, "A processor")
 GPU = DeviceInfo("GPU-00000000-0000-0000-0000-000000000000", DeviceKind.NVIDIA, 0, "An accelerator")
 SERVER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
-TINY = {"steps": 5, "warmup_steps": 1, "batch_size": 2}
+TINY = {"steps": 5, "warmup_steps": 1, "batch_size": 2, "size": "ci"}
 
 
 def until(condition: Callable[[], object], seconds: float = 30.0) -> None:

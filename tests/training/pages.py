@@ -13,7 +13,15 @@ from tests.training.stored_steps import columns, put
 from training.models import JobState, ReferenceJob, Run
 
 LAUNCH = "/reference/?view=launch"
-PARAMS = {"steps": 60, "warmup_steps": 5, "batch_size": 0, "precision": "auto", "seed": 1}
+PARAMS = {
+    "steps": 60,
+    "warmup_steps": 5,
+    "batch_size": 0,
+    "precision": "auto",
+    "compile": "off",
+    "size": "auto",
+    "seed": 1,
+}
 RESULT = {
     "model": "GPT 3M", "parameters": 3_178_496, "batch_size": 8, "data": "synthetic tokens", "measured_steps": 60,
     "measured_seconds": 20.5, "samples": 504, "window_start_ms": 1_700_000_000_000, "window_end_ms": 1_700_000_020_000,

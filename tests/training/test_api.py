@@ -39,7 +39,11 @@ def test_the_catalogue_tells_each_parameter_with_its_bounds(api):
     [gpt] = [item for item in answer["items"] if item["name"] == "gpt-train"]
     steps, precision = (next(p for p in gpt["params"] if p["name"] == name) for name in ("steps", "precision"))
     assert (steps["kind"], steps["minimum"], steps["choices"]) == ("integer", 5, [])
-    assert (precision["kind"], precision["minimum"], precision["choices"]) == ("choice", None, ["auto", "fp32", "bf16"])
+    assert (precision["kind"], precision["minimum"], precision["choices"]) == (
+        "choice",
+        None,
+        ["auto", "fp32", "tf32", "bf16", "fp16"],
+    )
 
 
 def test_a_launch_answers_one_job_a_host_and_sends_the_orders(api, outbox):

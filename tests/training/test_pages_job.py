@@ -39,6 +39,16 @@ def test_a_running_job_shows_how_far_it_is(viewer):
     assert "about 1 min 18 s left" in page.replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
+def test_a_job_that_trains_nothing_has_a_check_in_place_of_a_loss(viewer):
+    result = RESULT | {"loss_start": None, "loss_end": None, "parameters": None, "check": "each sum is right"}
+    job = job_in(JobState.DONE, workload="allreduce", result=result)
+
+    page = text(viewer.get(f"/reference/{job.pk}/"))
+
+    assert "Checked each sum is right" in page
+    assert "the workload trains nothing" in page
+
+
 def test_running_figures_leave_the_warm_up_out(viewer):
     job = with_steps(job_in(JobState.RUNNING, stage="measure", total_steps=65), 9.0, 0.5, 0.5, 1.0, warm_up=1)
 

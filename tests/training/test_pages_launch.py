@@ -38,10 +38,10 @@ def test_a_launch_on_several_hosts_leads_to_what_runs(operator):
     [
         ({"host": []}, "choose at least one host"),
         ({"host": ["nobody"]}, "there is no host named"),
-        ({"workload": "mine-coins"}, "is not one of resnet-train, gpt-train"),
+        ({"workload": "mine-coins"}, "is not one of resnet-train, vit-train, gpt-train"),
         ({"steps": "4"}, "4 is not between 5 and 100000"),
         ({"steps": "many"}, "is not a whole number"),
-        ({"precision": "fp4"}, "is not one of auto, fp32, bf16"),
+        ({"precision": "fp4"}, "is not one of auto, fp32, tf32, bf16, fp16"),
     ],
 )
 def test_a_wrong_launch_comes_back_with_the_reason(operator, change, words):

@@ -13,11 +13,12 @@ from training.reference import harness, order
 from training.reference.events import Events, StepSocket
 from training.reference.harness import Measurement, WallClock
 from training.reference.order import CannotRun, Order
+from training.reference.work import falling
 
 ORDER = Order("gpt-train", {}, "cpu", "cpu-1", "", "reference gpt-train", "reference-1", "/nowhere")
 
 
-class CountingTraining:
+class CountingWork:
     model, parameters, batch_size, tokens_per_sample = "counter", 1, 4, 10
     flops, data = Flops(100, "by hand"), "none"
 
@@ -28,21 +29,33 @@ class CountingTraining:
         self.steps += 1
         return 10.0 / self.steps
 
+    def begin_measuring(self):
+        self.measured_from = self.steps
 
-def run_loop(params):
+
+class CountingDevice:
+    """Takes down after which step it was waited for; compiles in the steps that it is told."""
+
+    def __init__(self, work, compiles_in=()):
+        self.work, self.compiles_in, self.synchronised = work, compiles_in, []
+
+    def synchronise(self):
+        self.synchronised.append(self.work.steps)
+
+    def compilations(self):
+        return sum(step <= self.work.steps for step in self.compiles_in)
+
+
+def run_loop(params, compiles_in=()):
+    """Return (measurement, frames, device, events)."""
     reading, writing = os.pipe()
-    training, frames, synchronised = CountingTraining(), [], []
-    loop = harness.Loop(
-        replace(ORDER, params=params),
-        training,
-        lambda: synchronised.append(training.steps),
-        frames.append,
-        Events(writing),
-    )
-    measurement = loop.run()
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        return measurement, frames, synchronised, [json.loads(line) for line in pipe]
+    work, frames = CountingWork(), []
+    device = CountingDevice(work, compiles_in)
+    with os.fdopen(reading) as pipe, os.fdopen(writing, "w"):
+        loop = harness.Loop(replace(ORDER, params=params), work, device, frames.append, Events(writing))
+        measurement = loop.run()
+        os.set_blocking(reading, False)
+        return measurement, frames, device, [json.loads(line) for line in pipe]
 
 
 def test_warm_up_steps_are_run_and_left_out_of_the_measurement():
@@ -52,8 +65,20 @@ def test_warm_up_steps_are_run_and_left_out_of_the_measurement():
 
 
 def test_every_step_waits_for_the_device_before_its_clock_is_read():
-    _, _, synchronised, _ = run_loop({"steps": 5, "warmup_steps": 1})
-    assert set(synchronised) == {1, 2, 3, 4, 5, 6}
+    _, _, device, _ = run_loop({"steps": 5, "warmup_steps": 1})
+    assert set(device.synchronised) == {1, 2, 3, 4, 5, 6}
+
+
+def test_a_works_own_figures_begin_with_the_measurement():
+    _, _, device, _ = run_loop({"steps": 5, "warmup_steps": 3})
+    assert device.work.measured_from == 3
+
+
+def test_compiling_belongs_to_the_warm_up():
+    measurement, *_ = run_loop({"steps": 5, "warmup_steps": 2}, compiles_in=(1, 2))
+    assert measurement.first_seconds > 0
+    with pytest.raises(CannotRun, match="something was compiled within the measured time"):
+        run_loop({"steps": 5, "warmup_steps": 2}, compiles_in=(1, 4))
 
 
 def test_progress_ends_with_the_last_step_and_stages_come_in_order():
@@ -64,7 +89,7 @@ def test_progress_ends_with_the_last_step_and_stages_come_in_order():
 
 def test_throughput_is_samples_over_the_window_not_over_the_sum_of_steps():
     measurement = Measurement([2.0, 1.0], seconds=[0.1, 0.3], window_start=100.0, window_end=100.5)
-    figures = harness.figures(measurement, CountingTraining(), WallClock())
+    figures = harness.figures(measurement, CountingWork(), WallClock())
     assert figures["samples_per_second"] == pytest.approx(8 / 0.5)
     assert figures["tokens_per_second"] == pytest.approx(80 / 0.5)
     assert figures["achieved_flops_per_second"] == pytest.approx(800 / 0.5)
@@ -73,20 +98,20 @@ def test_throughput_is_samples_over_the_window_not_over_the_sum_of_steps():
 
 def test_median_and_p95_are_those_of_the_measured_steps():
     seconds = [float(n) for n in range(1, 21)]
-    figures = harness.figures(Measurement([], seconds, 0.0, 210.0), CountingTraining(), WallClock())
+    figures = harness.figures(Measurement([], seconds, 0.0, 210.0), CountingWork(), WallClock())
     assert figures["step_seconds_median"] == 10.5
     assert figures["step_seconds_p95"] == 19.0
 
 
 def test_start_and_end_loss_are_means_over_the_same_batches():
-    found = harness.losses([8, 6, 7, 7, 4, 3, 2, 1])
+    found = falling([8, 6, 7, 7, 4, 3, 2, 1])
     assert (found["loss_start"], found["loss_end"]) == (7, 2.5)
 
 
 @pytest.mark.parametrize("values", [[1.0] * 8, [1, 1, 1, 1, 2, 2, 2, 2], [2.0] * 4 + [float("nan")] * 4])
 def test_a_loss_that_does_not_fall_fails_the_job(values):
     with pytest.raises(CannotRun, match="the loss did not fall"):
-        harness.losses(values)
+        falling(values)
 
 
 FRAME = {

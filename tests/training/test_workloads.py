@@ -1,7 +1,8 @@
 import pytest
 
 from training import workloads
-from training.workloads import WORKLOADS, ParamsInvalid, validate
+from training.params import ParamsInvalid
+from training.workloads import WORKLOADS, validate
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -24,7 +25,7 @@ def test_its_own_defaults_are_valid(name):
 @pytest.mark.parametrize(
     ("workload", "params", "field", "words"),
     [
-        ("mine-bitcoin", {}, "workload", "'mine-bitcoin' is not one of resnet-train, gpt-train"),
+        ("mine-bitcoin", {}, "workload", "'mine-bitcoin' is not one of resnet-train, vit-train, gpt-train"),
         (["gpt-train"], {}, "workload", "is not one of"),
         ("gpt-train", {"stepz": 3}, "stepz", "has no such parameter"),
         ("gpt-train", {"steps": 4}, "steps", "4 is not between 5 and 100000"),
@@ -32,7 +33,7 @@ def test_its_own_defaults_are_valid(name):
         ("gpt-train", {"steps": "40"}, "steps", "'40' is not a whole number"),
         ("gpt-train", {"steps": 40.0}, "steps", "40.0 is not a whole number"),
         ("gpt-train", {"steps": True}, "steps", "True is not a whole number"),
-        ("gpt-train", {"precision": "fp8"}, "precision", "'fp8' is not one of auto, fp32, bf16"),
+        ("gpt-train", {"precision": "fp8"}, "precision", "'fp8' is not one of auto, fp32, tf32, bf16, fp16"),
         ("gpt-train", {"precision": 1}, "precision", "1 is not one of"),
     ],
 )

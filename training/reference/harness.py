@@ -1,37 +1,26 @@
-"""Measures a training: warm-up left out, steps timed one by one, the result as N/Δt over one window. Called by `__main__`.
+"""Measures a workload: warm-up left out, steps timed one by one, the result as N/Δt over one window. Called by `__main__`.
 
-Knows no model; torch comes in through the device and the workloads, which are imported when the job begins.
+Knows no model and no framework: the workload's modules come in by name, when the job begins.
 """
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any
 
-from training.flops import Flops
-from training.reference.data import BATCHES
+from training.reference import surroundings
 from training.reference.events import Events, StepSocket
 from training.reference.order import CannotRun, Order
+from training.reference.work import Device, Work
+from training.workloads import find
 
 LOG_EVERY_STEPS = 10
 PROGRESS_SECONDS = 0.2
-
-
-class Training(Protocol):
-    """A workload built on its device. `tokens_per_sample` is None where samples are no token sequences."""
-
-    model: str
-    parameters: int
-    batch_size: int
-    tokens_per_sample: int | None
-    flops: Flops
-    data: str
-
-    def step(self) -> float:
-        """Do one optimiser step and return the loss of its batch."""
+_DEVICES = {"torch": "training.reference.device"}  # which module opens a device for a framework
 
 
 class WallClock:
@@ -46,12 +35,18 @@ class WallClock:
 
 @dataclass
 class Measurement:
-    """What the loop took down: losses of all steps, durations of the measured ones, and their window (perf_counter)."""
+    """What the loop took down: losses of all steps, durations of the measured ones, and their window (perf_counter).
+
+    `first_seconds` is the first step's duration, in which a framework chooses or compiles its kernels; `around` tells what else
+    ran on the machine in the window.
+    """
 
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     window_start: float = 0.0
     window_end: float = 0.0
+    first_seconds: float = 0.0
+    around: dict[str, float | None] = field(default_factory=dict)
 
 
 class Loop:
@@ -60,14 +55,14 @@ class Loop:
     def __init__(
         self,
         order: Order,
-        training: Training,
-        synchronise: Callable[[], None],
+        work: Work,
+        device: Device,
         send: Callable[[dict[str, Any]], None],
         events: Events,
     ) -> None:
         self._order = order
-        self._training = training
-        self._synchronise = synchronise
+        self._work = work
+        self._device = device
         self._send = send
         self._events = events
         self.clock = WallClock()
@@ -79,28 +74,37 @@ class Loop:
         measurement = Measurement()
         self._events.stage("warm up")
         for number in range(1, self._warmup + 1):
-            self._step(number, measurement)
+            seconds, _ = self._step(number, measurement)
+            measurement.first_seconds = measurement.first_seconds or seconds
         self._events.stage("measure")
-        self._synchronise()
+        self._work.begin_measuring()
+        compiled = self._device.compilations()
+        self._device.synchronise()
+        before = surroundings.now()
         measurement.window_start = measurement.window_end = time.perf_counter()
         for number in range(self._warmup + 1, self._total + 1):
             seconds, measurement.window_end = self._step(number, measurement)
             measurement.seconds.append(seconds)
+        window_seconds = measurement.window_end - measurement.window_start
+        measurement.around = surroundings.between(before, surroundings.now(), window_seconds)
+        if self._device.compilations() != compiled:
+            raise CannotRun("something was compiled within the measured time; more warm-up steps keep that out")
         return measurement
 
     def _step(self, number: int, measurement: Measurement) -> tuple[float, float]:
         """Return (seconds of the step, perf_counter at its end)."""
         began = time.perf_counter()
-        loss = self._training.step()
-        self._synchronise()
+        loss = self._work.step()
+        self._device.synchronise()
         ended = time.perf_counter()
-        measurement.losses.append(loss)
+        if loss is not None:
+            measurement.losses.append(loss)
         self._tell(number, loss, ended - began, ended)
         return ended - began, ended
 
-    def _tell(self, number: int, loss: float, seconds: float, ended: float) -> None:
-        training, is_warmup = self._training, number <= self._warmup
-        tokens = training.tokens_per_sample
+    def _tell(self, number: int, loss: float | None, seconds: float, ended: float) -> None:
+        work, is_warmup = self._work, number <= self._warmup
+        tokens = work.tokens_per_sample
         self._send(
             {
                 "run": self._order.run,
@@ -110,9 +114,9 @@ class Loop:
                 "seconds": seconds,
                 "rank": 0,
                 "device_uuid": self._order.device_uuid,
-                "samples": training.batch_size,
-                "tokens": None if tokens is None else tokens * training.batch_size,
-                "loss": loss if math.isfinite(loss) else None,
+                "samples": work.batch_size,
+                "tokens": None if tokens is None else tokens * work.batch_size,
+                "loss": loss if loss is not None and math.isfinite(loss) else None,
                 "is_warmup": is_warmup,
             }
         )
@@ -121,38 +125,37 @@ class Loop:
             self._events.progress(number, self._total)
         if number == 1 or number % LOG_EVERY_STEPS == 0 or number == self._total:
             part = " (warm-up)" if is_warmup else ""
-            say(f"step {number}/{self._total}: loss {loss:.4f}, {seconds * 1000:.1f} ms{part}")
+            learnt = "" if loss is None else f"loss {loss:.4f}, "
+            say(f"step {number}/{self._total}: {learnt}{seconds * 1000:.1f} ms{part}")
 
 
 def run(order: Order, events: Events) -> dict[str, Any]:
     """Do the job and return its result, all in base units. Raises CannotRun with the reason."""
     events.stage("build")
     say(f"{order.workload} on {order.device_kind} device {order.device_uuid}, {_words(order.params)}")
-    import torch
-
-    from training.reference import device as devices
-    from training.reference.gpt import GptTraining
-    from training.reference.resnet import ResNetTraining
-
+    workload = find(order.workload)
+    devices = import_module(_DEVICES[workload.framework])
     device = devices.open_device(order)
-    torch.manual_seed(order.params["seed"])
-    builders: dict[str, Callable[..., Training]] = {"resnet-train": ResNetTraining, "gpt-train": GptTraining}
-    training = builders[order.workload](device, order.params["batch_size"], order.params["seed"])
-    say(
-        f"{training.model}, {training.parameters:,} parameters, batch {training.batch_size}, {device.precision}, on {device.name}"
-    )
-    say(f"data: {training.data}")
+    work: Work = import_module(f"training.reference.{workload.module}").build(device, order.params)
+    parameters = "" if work.parameters is None else f", {work.parameters:,} parameters"
+    say(f"{work.model}{parameters}, batch {work.batch_size}, {device.precision}, on {device.name}")
+    say(f"data: {work.data}")
     socket = StepSocket(order.socket_path)
-    loop = Loop(order, training, device.synchronise, socket.send, events)
+    loop = Loop(order, work, device, socket.send, events)
     measurement = loop.run()
     events.stage("finish")
     socket.close()
+    verdict = work.verify(measurement.losses)
+    say(", ".join(f"{name} {value}" for name, value in verdict.items()))
     peak_bytes, peak_method = device.peak_memory()
     return {
-        **figures(measurement, training, loop.clock),
-        **losses(measurement.losses),
-        "warmup_steps": order.params["warmup_steps"],
-        "seed": order.params["seed"],
+        **figures(measurement, work, loop.clock),
+        **measurement.around,
+        **verdict,
+        **work.figures(),
+        **{name: order.params[name] for name in ("warmup_steps", "compile", "size", "seed")},
+        "first_step_seconds": measurement.first_seconds,
+        "compiled_programs": device.compilations(),
         "precision": device.precision,
         "device_name": device.name,
         "threads": device.threads,
@@ -163,18 +166,18 @@ def run(order: Order, events: Events) -> dict[str, Any]:
     }
 
 
-def figures(measurement: Measurement, training: Training, clock: WallClock) -> dict[str, Any]:
+def figures(measurement: Measurement, work: Work, clock: WallClock) -> dict[str, Any]:
     """Return the figures of speed: N/Δt over the window from the first measured step's start to the last one's end."""
     steps = len(measurement.seconds)
-    samples = steps * training.batch_size
+    samples = steps * work.batch_size
     window_seconds = measurement.window_end - measurement.window_start
-    tokens = training.tokens_per_sample
+    tokens = work.tokens_per_sample
     ordered = sorted(measurement.seconds)
     return {
-        "model": training.model,
-        "parameters": training.parameters,
-        "batch_size": training.batch_size,
-        "data": training.data,
+        "model": work.model,
+        "parameters": work.parameters,
+        "batch_size": work.batch_size,
+        "data": work.data,
         "measured_steps": steps,
         "measured_seconds": window_seconds,
         "samples": samples,
@@ -184,28 +187,9 @@ def figures(measurement: Measurement, training: Training, clock: WallClock) -> d
         "tokens_per_second": None if tokens is None else samples * tokens / window_seconds,
         "step_seconds_median": statistics.median(ordered),
         "step_seconds_p95": ordered[math.ceil(0.95 * steps) - 1],
-        "flops_per_sample": training.flops.count,
-        "flops_method": training.flops.method,
-        "achieved_flops_per_second": training.flops.count * samples / window_seconds,
-    }
-
-
-def losses(values: Sequence[float]) -> dict[str, Any]:
-    """Return the loss at start and end. Raises CannotRun where it did not fall: such a job trained nothing.
-
-    Both are means over the same batches (the first and the last pass), so that their difference is what was learnt and no
-    difference of the data. Warm-up counts, since learning begins with the first step.
-    """
-    start, end = statistics.fmean(values[:BATCHES]), statistics.fmean(values[-BATCHES:])
-    say(f"loss {start:.4f} at start, {end:.4f} at end")
-    if not end < start:
-        raise CannotRun(
-            f"the loss did not fall: {start:.4f} at start, {end:.4f} at end, so the result is not to be trusted"
-        )
-    return {
-        "loss_start": start,
-        "loss_end": end,
-        "loss_method": f"means of the first {BATCHES} steps, warm-up included, and of the last {BATCHES}: the same batches",
+        "flops_per_sample": work.flops.count,
+        "flops_method": work.flops.method,
+        "achieved_flops_per_second": work.flops.count * samples / window_seconds,
     }
 
 

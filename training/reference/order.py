@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from training.workloads import ParamsInvalid, validate
+from training.params import ParamsInvalid
+from training.workloads import validate
 
 
 class CannotRun(Exception):

@@ -1,17 +1,12 @@
-"""Residual networks (He et al., arXiv 1512.03385) in plain PyTorch, and their training on synthetic images.
+"""Residual networks (He et al., arXiv 1512.03385) in plain PyTorch, and which of them runs where."""
 
-ResNet-50 on an accelerator, ResNet-20 on a CPU. Called by the harness.
-"""
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — torch's own customary name
 
-from training.flops import RESNET_20, RESNET_50, Flops, ResNetShape, resnet_training_flops_per_image
-from training.reference.data import BATCHES
-from training.reference.device import Device
+from training.flops import RESNET_20, RESNET_50, ResNetShape
 
-_LABELS = 10  # classes that occur; few, so that a short run already learns
+RESNET_8 = ResNetShape("ResNet-8", 32, 10, (1, 1, 1), (16, 32, 64), is_bottleneck=False, wide_stem=False)
+SHAPES = {"large": RESNET_50, "small": RESNET_50, "cpu": RESNET_20, "ci": RESNET_8}
 
 
 class Block(nn.Module):
@@ -66,56 +61,3 @@ def convolution(in_channels: int, out_channels: int, kernel: int, stride: int, s
     norm = nn.BatchNorm2d(out_channels)
     nn.init.constant_(norm.weight, scale)
     return nn.Sequential(layer, norm)
-
-
-class ResNetTraining:
-    """A model with its optimiser and its data, ready to step."""
-
-    tokens_per_sample: int | None = None
-
-    def __init__(self, device: Device, batch_size: int, seed: int) -> None:
-        shape = RESNET_50 if device.is_cuda else RESNET_20
-        self.model = shape.name
-        self.batch_size = batch_size or _batch_size(device)
-        self.flops: Flops = resnet_training_flops_per_image(shape)
-        self.data = (
-            f"synthetic: {BATCHES} batches of {shape.image_size} × {shape.image_size} images in {_LABELS} classes, noise around "
-            f"a pattern of the class, made on the device with seed {seed} and used in turn"
-        )
-        self._device = device
-        self._batches = _images(shape, self.batch_size, device.torch_device)
-        self._network = ResNet(shape).to(device.torch_device)
-        self.parameters = sum(parameter.numel() for parameter in self._network.parameters())
-        # 0.1 for a batch of 256 on ImageNet's net, of 128 on CIFAR's (He et al., sections 3.4 and 4.2), scaled with the batch.
-        rate = 0.1 * self.batch_size / (256 if shape.is_bottleneck else 128)
-        self._optimiser = torch.optim.SGD(self._network.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
-        self._next = 0
-
-    def step(self) -> float:
-        """Train on the next batch and return its loss."""
-        images, labels = self._batches[self._next % BATCHES]
-        self._next += 1
-        self._optimiser.zero_grad(set_to_none=True)
-        with self._device.autocast():
-            loss = F.cross_entropy(self._network(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it so
-        self._optimiser.step()
-        return loss.item()
-
-
-def _batch_size(device: Device) -> int:
-    if device.memory_bytes is None:
-        return 64
-    return 128 if device.memory_bytes >= 38e9 else 64 if device.memory_bytes >= 15e9 else 16
-
-
-def _images(shape: ResNetShape, batch_size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
-    """Return the batches: `(batch_size, 3, side, side)` images and `(batch_size,)` labels."""
-    patterns = torch.randn(_LABELS, 3, 4, 4, device=device)
-    patterns = F.interpolate(patterns, size=shape.image_size, mode="nearest")
-    batches = []
-    for _ in range(BATCHES):
-        labels = torch.randint(_LABELS, (batch_size,), device=device)
-        noise = torch.randn(batch_size, 3, shape.image_size, shape.image_size, device=device)
-        batches.append((noise + patterns[labels], labels))
-    return batches

@@ -19,6 +19,7 @@ from training.workloads import WORKLOADS
 
 _STILL_TO_COME = "the last samples of the measured window are still arriving"
 _AT_THE_END = "counted when the job is done"
+_NO_LOSS = "the workload trains nothing"
 _NO_STEP_YET = "no measured step yet"
 _NO_RESULT = "no result: the job did not finish"
 
@@ -61,7 +62,7 @@ def figures(job: ReferenceJob, steps: JobSteps, now: datetime) -> list[Figure]:
         Figure("Achieved", achieved, "flop_per_second", _why_no_result(job), "model FLOPs ÷ time"),
         _power(job, now),
         _efficiency(job),
-        Figure("Loss", speed.loss_end, "", no_step, "from", loss_start, ""),
+        Figure("Loss", speed.loss_end, "", no_step if _is_training(job) else _NO_LOSS, "from", loss_start, ""),
     ]
 
 
@@ -86,6 +87,11 @@ def sample_unit(job: ReferenceJob) -> str:
     """Return what the job's throughput counts; a workload that has left the catalogue counts samples."""
     workload = WORKLOADS.get(job.workload)
     return workload.sample_unit if workload else "samples"
+
+
+def _is_training(job: ReferenceJob) -> bool:
+    workload = WORKLOADS.get(job.workload)
+    return workload is None or workload.is_training
 
 
 def why_no_energy(job: ReferenceJob) -> str:

@@ -14,7 +14,8 @@ from fleet.audit import Actor
 from training import launch
 from training.job_table import result_table
 from training.models import JobState, ReferenceJob
-from training.workloads import WORKLOADS, ParamsInvalid, read_texts
+from training.params import ParamsInvalid
+from training.workloads import WORKLOADS, read_texts
 
 POLL_SECONDS = 0.5
 LOST_PATIENCE = timedelta(seconds=30)  # a lost job's host may speak again

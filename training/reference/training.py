@@ -1,0 +1,75 @@
+"""A training in plain PyTorch: one step is one of the optimiser on the next batch. The training workloads build on it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.flops import Flops
+from training.reference.device import Device
+from training.reference.work import BATCHES, falling
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a result says of a training; the fields are those of training.reference.work.Work."""
+
+    model: str
+    flops: Flops
+    data: str
+    batch_size: int
+    tokens_per_sample: int | None = None
+
+
+class Training:
+    """A network with its optimiser and its batches, ready to step. `loss(network, batch)` runs in the device's precision."""
+
+    def __init__(
+        self,
+        device: Device,
+        about: About,
+        network: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        batches: Sequence[Any],
+        loss: Callable[[nn.Module, Any], Tensor],
+        *,
+        clips_gradients: bool = False,
+    ) -> None:
+        self.model, self.flops, self.data = about.model, about.flops, about.data
+        self.batch_size, self.tokens_per_sample = about.batch_size, about.tokens_per_sample
+        self.parameters: int | None = sum(parameter.numel() for parameter in network.parameters())
+        self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self._device = device
+        self._network = device.compile(network)
+        self._optimiser = optimiser
+        self._batches = batches
+        self._loss = loss
+        self._clips_gradients = clips_gradients
+        self._scaler = device.scaler()
+        self._next = 0
+
+    def step(self) -> float:
+        """Train on the next batch and return its loss."""
+        batch = self._batches[self._next % BATCHES]
+        self._next += 1
+        self._optimiser.zero_grad(set_to_none=True)
+        with self._device.autocast():
+            loss = self._loss(self._network, batch)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+        if self._clips_gradients:
+            self._scaler.unscale_(self._optimiser)
+            nn.utils.clip_grad_norm_(self._trained, 1.0)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        return loss.item()
+
+    def begin_measuring(self) -> None:
+        pass
+
+    def verify(self, losses: Sequence[float]) -> dict[str, Any]:
+        return falling(losses)
+
+    def figures(self) -> dict[str, Any]:
+        return {"trained_parameters": sum(parameter.numel() for parameter in self._trained)}
