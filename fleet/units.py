@@ -73,6 +73,15 @@ _CHART_LADDERS: dict[str, Ladder] = {
 }
 
 
+def signed(value: float | None, digits: int = 1) -> str:
+    """Return the number with its sign and so many decimals: "+1.8", "−0.2", "±0.0"; "—" where it is unknown."""
+    if value is None:
+        return UNKNOWN
+    text = f"{abs(value):.{digits}f}"
+    sign = "±" if float(text) == 0 else "+" if value > 0 else "−"
+    return f"{sign}{text}"
+
+
 def number(value: float, digits: int = _DIGITS) -> str:
     """Return the number with `digits` significant figures (all of its whole figures), comma thousands, true minus."""
     if not math.isfinite(value):

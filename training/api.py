@@ -17,9 +17,11 @@ from fleet.auth import actor_of
 from fleet.models import Host
 from training import launch, queries
 from training.api_answers import JobItem, ResultItem, StepsAnswer, WorkloadItem
+from training.api_verdicts import router as verdicts_router
 from training.models import JobState, ReferenceJob
 
 router = Router()
+router.add_router("", verdicts_router)
 
 
 @router.get("/reference/workloads", response=Listed[WorkloadItem])

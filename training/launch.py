@@ -6,7 +6,7 @@ A launch is validated whole before anything is written: one bad host or paramete
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import transaction
 from django.utils import timezone
@@ -19,7 +19,17 @@ from training.models import ACTIVE_STATES, JobState, ReferenceJob
 from training.params import ParamsInvalid
 from training.workloads import validate
 
+Wanted = tuple[str, str]
+"""A host's name and the UUID of one of its devices, "" for the one that it gets by itself."""
+
 ORDER_LIFETIME = timedelta(minutes=10)  # an offline host may come back and still start the job within this
+
+
+class Target(NamedTuple):
+    """Where one job runs."""
+
+    host: Host
+    device: Device
 
 
 class LaunchRefused(Exception):
@@ -42,36 +52,52 @@ def launch(
     `device_uuid` chooses the device where one host is named; else each host's first accelerator, or its CPU.
     Raises LaunchRefused.
     """
+    with transaction.atomic():
+        jobs = prepare(workload, [(host, device_uuid) for host in hosts], params, actor=actor)
+    send(jobs)
+    return jobs
+
+
+def prepare(workload: str, wanted: Sequence[Wanted], params: Mapping[str, Any], *, actor: Actor) -> list[ReferenceJob]:
+    """Queue `workload` on each of `wanted`, inside the caller's transaction. `send` follows its commit. Raises LaunchRefused."""
     try:
         chosen, complete = validate(workload, params)
     except ParamsInvalid as error:
         raise LaunchRefused(error.field, str(error)) from error
     now = timezone.now()
-    with transaction.atomic():
-        targets = [(host, _device(host, device_uuid)) for host in _hosts(hosts)]
-        launch_id = secrets.token_hex(8)
-        jobs = [
-            ReferenceJob.objects.create(
-                launch=launch_id,
-                workload=chosen.name,
-                host=host,
-                device=device,
-                params=complete,
-                time_limit_seconds=chosen.time_limit_seconds,
-                requested_by=actor.name,
-                reason=_waiting_reason(host, now),
-                created_at=now,
-                expires_at=now + ORDER_LIFETIME,
-                sent_at=now,
-            )
-            for host, device in targets
-        ]
-        for job in jobs:
-            detail = {"job": job.pk, "workload": job.workload, "params": complete}
-            audit.record(actor.name, "reference.launch", job.host.name, detail, actor.address)
-    for job in jobs:  # only now: a host never hears of a launch that was not committed
-        orders.send_start(job)
+    found = targets(wanted)
+    launch_id = secrets.token_hex(8)
+    jobs = [
+        ReferenceJob.objects.create(
+            launch=launch_id,
+            workload=chosen.name,
+            host=host,
+            device=device,
+            params=complete,
+            time_limit_seconds=chosen.time_limit_seconds,
+            requested_by=actor.name,
+            reason=_waiting_reason(host, now),
+            created_at=now,
+            expires_at=now + ORDER_LIFETIME,
+            sent_at=now,
+        )
+        for host, device in found
+    ]
+    for job in jobs:
+        detail = {"job": job.pk, "workload": job.workload, "params": complete}
+        audit.record(actor.name, "reference.launch", job.host.name, detail, actor.address)
     return jobs
+
+
+def targets(wanted: Sequence[Wanted]) -> list[Target]:
+    """Return hosts, locked by the caller's transaction, and devices that could run something now. Raises LaunchRefused."""
+    return [Target(host, _device(host, uuid)) for host, (_, uuid) in zip(_hosts(wanted), wanted, strict=True)]
+
+
+def send(jobs: Sequence[ReferenceJob]) -> None:
+    """Send the orders of jobs that are committed: a host never hears of a launch that was not."""
+    for job in jobs:
+        orders.send_start(job)
 
 
 def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
@@ -91,10 +117,12 @@ def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
     return True
 
 
-def _hosts(names: Sequence[str]) -> list[Host]:
+def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
+    """Return the host of each, locked, each able to run something now."""
+    names = [name for name, _ in wanted]
     if not names:
         raise LaunchRefused("hosts", "choose at least one host")
-    if len(set(names)) != len(names):
+    if len(set(wanted)) != len(wanted):
         raise LaunchRefused("hosts", "a host is named twice")
     found = {host.name: host for host in Host.objects.select_for_update().filter(name__in=names)}
     for name in names:

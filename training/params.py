@@ -87,3 +87,15 @@ def common(steps: int, unit: str, *, compiles: bool = True, warmup_steps: int = 
         ),
         Param("seed", "Seed", "integer", 1, "Of the weights and of the data.", minimum=0, maximum=2**31 - 1),
     )  # fmt: skip
+
+
+LAYOUT = Param(
+    "layout", "Memory layout", "choice", "contiguous",
+    "channels-last keeps the channels of a pixel side by side, as the matrix units of newer devices want them.",
+    choices=("contiguous", "channels-last"),
+)  # fmt: skip
+KERNELS = Param(
+    "kernels", "Kernels", "choice", "default",
+    "default has torch's fused attention; plain writes attention out; fused takes a fused optimiser as well.",
+    choices=("default", "plain", "fused"),
+)  # fmt: skip

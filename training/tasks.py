@@ -9,10 +9,13 @@ from telemetry import authentic
 from telemetry.tasks import UNTIL_STORED
 from telemetry.upkeep import noted
 from telemetry.wire import MessageInvalid
-from training import ingest, run_retention, step_ingest, watch, wire
+from training import ingest, ladder_runs, run_measures, run_retention, step_ingest, watch, wire
+from training.judging import judge, suspicion
 from training.step_store import compact
 
 logger = logging.getLogger(__name__)
+_TURN_SECONDS = 5.0  # of judge_jobs: what is not judged by then is asked for again
+_AT_ONCE = 50
 
 
 @shared_task(name=wire.STEPS_TASK, **UNTIL_STORED)
@@ -37,11 +40,34 @@ def watch_jobs() -> None:
     watch.watch(datetime.now(UTC))
 
 
+@shared_task(name="training.judge_jobs")
+def judge_jobs() -> None:
+    """Have each job that has ended judged by a task of its own, so that one that cannot be judged keeps back no other."""
+    now = datetime.now(UTC)
+    for job in judge.waiting(now)[:_AT_ONCE]:
+        judge_job.apply_async((job.pk,), expires=_TURN_SECONDS)
+    suspicion.follow(now)
+    ladder_runs.follow(now)
+
+
+@shared_task(name="training.judge_job")
+def judge_job(job_id: int) -> None:
+    now = datetime.now(UTC)
+    job = judge.waiting(now).filter(pk=job_id).first()
+    if job is not None:
+        suspicion.open_suspicion(judge.judge(job, now), now)
+
+
 @shared_task(name="training.compact_steps")
 def compact_steps() -> None:
     now = datetime.now(UTC)
     with noted("steps joined", now) as done:
         done.done = compact.compact(now, budget_seconds=5)
+
+
+@shared_task(name="training.measure_runs")
+def measure_runs() -> None:
+    run_measures.measure(datetime.now(UTC), budget_seconds=10)
 
 
 @shared_task(name="training.retire_runs")

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from training.views import job, recent, reference, run, run_data, run_why, runs
+from training.views import job, ladder, matrix, recent, reference, run, run_data, run_why, runs, verdict
 
 app_name = "training"
 urlpatterns = [
@@ -16,6 +16,14 @@ urlpatterns = [
     path("runs/<int:run_id>/compare/", run_data.compare_arrays, name="run-compare"),
     path("reference/", reference.reference, name="reference"),
     path("reference/recent/", recent.recent, name="recent"),
+    path("reference/matrix/", matrix.matrix, name="matrix"),
+    path("reference/results.csv", matrix.matrix_csv, name="matrix-csv"),
+    path("reference/hosts/<str:name>/", matrix.trend, name="trend"),
+    path("reference/<int:job_id>/verdict/", verdict.verdict, name="verdict"),
+    path("reference/<int:job_id>/confirm/", verdict.confirm, name="confirm"),
+    path("reference/ladders/", ladder.ladders, name="ladders"),
+    path("reference/ladders/<int:ladder_id>/", ladder.ladder, name="ladder"),
+    path("reference/ladders/<int:ladder_id>/cancel/", ladder.cancel, name="ladder-cancel"),
     path("reference/<int:job_id>/", job.job, name="job"),
     path("reference/<int:job_id>/steps/", job.steps, name="steps"),
     path("reference/<int:job_id>/log/", job.log, name="log"),

@@ -1,6 +1,6 @@
 """The catalogue's training workloads, as data: a model learns, and the job fails where its loss does not fall."""
 
-from training.params import common
+from training.params import KERNELS, LAYOUT, common
 from training.workload import Workload
 
 TRAINING_FLOPS = "3 × the forward pass, which is 2 × its multiply-adds counted from the layers' shapes"
@@ -32,7 +32,7 @@ TRAININGS = (
             "ci": "ResNet-8, batch 16",
         },
         flops=TRAINING_FLOPS,
-        params=common(60, "images"),
+        params=(*common(60, "images"), LAYOUT),
     ),
     Workload(
         name="vit-train",
@@ -53,7 +53,7 @@ TRAININGS = (
             "ci": "0.1 M parameters, 17 tokens, batch 16",
         },
         flops=TRAINING_FLOPS,
-        params=common(30, "images"),
+        params=(*common(30, "images"), KERNELS),
     ),
     Workload(
         name="gpt-train",
@@ -69,7 +69,7 @@ TRAININGS = (
         sample_unit="sequences",
         sizes=_GPT_SIZES,
         flops=_GPT_FLOPS,
-        params=common(40, "sequences"),
+        params=(*common(40, "sequences"), KERNELS),
     ),
     Workload(
         name="gpt-finetune",

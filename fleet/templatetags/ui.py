@@ -89,6 +89,19 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
+def signed(value: float | None) -> str:
+    return units.signed(value)
+
+
+@register.filter
+def signed_percent(share: float | None) -> SafeString:
+    """`{{ -0.022|signed_percent }}` → "−2.2 %"."""
+    if share is None:
+        return format_html("{}", units.UNKNOWN)
+    return format_html('{}<span class="unit">%</span>', units.signed(share * 100))
+
+
+@register.filter
 def count(value: float | None) -> str:
     return units.count(value)
 

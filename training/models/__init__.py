@@ -1,6 +1,14 @@
-"""Training runs with their steps, and reference jobs. What holds steps only training/step_store reads; others ask it."""
+"""Training runs with their steps, and reference jobs with what is said of them.
+
+What holds steps only training/step_store reads; others ask it.
+"""
 
 from training.models.jobs import ACTIVE_STATES, FINAL_STATES, JobState, ReferenceJob
+from training.models.ladders import LadderProcess, LadderRun, LadderState
 from training.models.runs import Run, RunRank, StepChunk
+from training.models.verdicts import FreshRun, LossAgreement, Outcome, Verdict
 
-__all__ = ["ACTIVE_STATES", "FINAL_STATES", "JobState", "ReferenceJob", "Run", "RunRank", "StepChunk"]
+__all__ = [
+    "ACTIVE_STATES", "FINAL_STATES", "FreshRun", "JobState", "LadderProcess", "LadderRun", "LadderState", "LossAgreement",
+    "Outcome", "ReferenceJob", "Run", "RunRank", "StepChunk", "Verdict",
+]  # fmt: skip

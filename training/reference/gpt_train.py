@@ -11,6 +11,7 @@ from training.flops import gpt_training_flops_per_sequence
 from training.reference import language
 from training.reference.device import Device
 from training.reference.gpt import SHAPES, Gpt, batch_size
+from training.reference.techniques import choose_attention, optimiser_options
 from training.reference.training import About, Training
 
 
@@ -27,7 +28,10 @@ def build(device: Device, params: Mapping[str, Any]) -> Training:
     )
     batches = language.batches(device, size, shape.context)
     network = Gpt(shape).to(device.torch_device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=6e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    choose_attention(params["kernels"])
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=6e-4, betas=(0.9, 0.95), weight_decay=0.1, **optimiser_options(params)
+    )
     return Training(device, about, network, optimiser, batches, loss)
 
 

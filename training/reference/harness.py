@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
+from training.reference import surroundings
 from training.reference.events import Events, StepSocket
 from training.reference.order import CannotRun, Order
 from training.reference.work import Device, Work
@@ -36,7 +37,8 @@ class WallClock:
 class Measurement:
     """What the loop took down: losses of all steps, durations of the measured ones, and their window (perf_counter).
 
-    `first_seconds` is the first step's duration, in which a framework chooses or compiles its kernels.
+    `first_seconds` is the first step's duration, in which a framework chooses or compiles its kernels; `around` tells what else
+    ran on the machine in the window.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -44,6 +46,7 @@ class Measurement:
     window_start: float = 0.0
     window_end: float = 0.0
     first_seconds: float = 0.0
+    around: dict[str, float | None] = field(default_factory=dict)
 
 
 class Loop:
@@ -77,10 +80,13 @@ class Loop:
         self._work.begin_measuring()
         compiled = self._device.compilations()
         self._device.synchronise()
+        before = surroundings.now()
         measurement.window_start = measurement.window_end = time.perf_counter()
         for number in range(self._warmup + 1, self._total + 1):
             seconds, measurement.window_end = self._step(number, measurement)
             measurement.seconds.append(seconds)
+        window_seconds = measurement.window_end - measurement.window_start
+        measurement.around = surroundings.between(before, surroundings.now(), window_seconds)
         if self._device.compilations() != compiled:
             raise CannotRun("something was compiled within the measured time; more warm-up steps keep that out")
         return measurement
@@ -144,6 +150,7 @@ def run(order: Order, events: Events) -> dict[str, Any]:
     peak_bytes, peak_method = device.peak_memory()
     return {
         **figures(measurement, work, loop.clock),
+        **measurement.around,
         **verdict,
         **work.figures(),
         **{name: order.params[name] for name in ("warmup_steps", "compile", "size", "seed")},

@@ -9,6 +9,7 @@ from training.flops import resnet_training_flops_per_image
 from training.reference import images
 from training.reference.device import Device
 from training.reference.resnet import SHAPES, ResNet
+from training.reference.techniques import laid_out
 from training.reference.training import About, Training
 
 
@@ -23,7 +24,7 @@ def build(device: Device, params: Mapping[str, Any]) -> Training:
         batch_size,
     )
     batches = images.batches(device, batch_size, shape.image_size)
-    network = ResNet(shape).to(device.torch_device)
+    network, batches = laid_out(ResNet(shape).to(device.torch_device), batches, params["layout"])
     # 0.1 for a batch of 256 on ImageNet's net, of 128 on CIFAR's (He et al., sections 3.4 and 4.2), scaled with the batch.
     rate = 0.1 * batch_size / (256 if shape.is_bottleneck else 128)
     optimiser = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)

@@ -8,6 +8,7 @@ import torch
 from training.reference import images
 from training.reference.counts import trained, vit_forward_macs
 from training.reference.device import Device
+from training.reference.techniques import choose_attention, optimiser_options
 from training.reference.training import About, Training
 from training.reference.vit import SHAPES, Vit
 
@@ -24,5 +25,8 @@ def build(device: Device, params: Mapping[str, Any]) -> Training:
     )
     batches = images.batches(device, batch_size, shape.image_size)
     network = Vit(shape).to(device.torch_device)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    choose_attention(params["kernels"])
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, **optimiser_options(params)
+    )
     return Training(device, about, network, optimiser, batches, images.loss, clips_gradients=True)

@@ -14,6 +14,7 @@ from training.models import JobState, ReferenceJob
 from training.views import measured
 from training.views.log import tail
 from training.views.progress import progress
+from training.views.verdict import losses
 from training.workloads import WORKLOADS
 
 LOST_PATIENCE = timedelta(minutes=10)
@@ -45,7 +46,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "training/_job_refresh.html", context)
-    return render(request, "training/job.html", context | {"figure": figures.step_times()})
+    return render(request, "training/job.html", context | {"figure": figures.step_times(), "losses": losses(found)})
 
 
 @require_safe

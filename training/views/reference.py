@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -13,8 +14,9 @@ from django.views.decorators.http import require_http_methods
 
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Host, Role
-from training import queries
+from training import ladder_runs, queries
 from training.forms import LaunchForm, launch_form
+from training.ladder.speedup import BLOCKS
 from training.launch import LaunchRefused, launch
 from training.models import JobState
 from training.params import ParamsInvalid
@@ -97,7 +99,10 @@ def _launch(request: HttpRequest, now: datetime) -> HttpResponseBase:
     try:
         workload = find(request.POST.get("workload"))
         texts = {param.name: request.POST.get(param.name, "") for param in workload.params}
-        jobs = launch(workload.name, names, read_texts(workload.name, texts), actor=actor_of(request))
+        params = read_texts(workload.name, texts)
+        if "ladder" in request.POST:
+            return _climb(request, workload.name, names, params, now)
+        jobs = launch(workload.name, names, params, actor=actor_of(request))
     except ParamsInvalid as error:
         return _refuse(request, names, now, {error.field: error.message}, 400)
     except LaunchRefused as error:
@@ -107,13 +112,24 @@ def _launch(request: HttpRequest, now: datetime) -> HttpResponseBase:
     return redirect(f"{reverse('training:reference')}?view=running")
 
 
+def _climb(
+    request: HttpRequest, workload: str, names: list[str], params: Mapping[str, Any], now: datetime
+) -> HttpResponseBase:
+    """Begin a ladder on each host, or on none where anything is wrong. Raises LaunchRefused."""
+    with transaction.atomic():
+        if not names:
+            raise LaunchRefused("hosts", "choose at least one host")
+        runs = [ladder_runs.start(workload, name, params, actor=actor_of(request), now=now) for name in names]
+    return redirect("training:ladder", runs[0].pk) if len(runs) == 1 else redirect("training:ladders")
+
+
 def _refuse(request: HttpRequest, names: list[str], now: datetime, errors: dict[str, str], status: int) -> HttpResponse:
     """Show the form again as it was sent."""
     return _render_form(request, launch_form(request.POST, names, now, errors), "training/launch.html", status)
 
 
 def _render_form(request: HttpRequest, form: LaunchForm, template: str, status: int) -> HttpResponse:
-    return render(request, template, {**_shared(request, "launch"), "form": form}, status=status)
+    return render(request, template, {**_shared(request, "launch"), "form": form, "blocks": BLOCKS}, status=status)
 
 
 def _shared(request: HttpRequest, view: str) -> dict[str, Any]:

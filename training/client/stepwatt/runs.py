@@ -69,7 +69,7 @@ class Run:
         self.owner = wire.text(owner or os.environ.get("STEPWATT_OWNER", ""), 100)
         self.group = wire.text(group or launcher.group(), 100)
         self._about = {"dtype": str(dtype), "model": dict(model or {}), "framework": str(framework)}
-        self._timer = DeviceTimer(event_maker(), self._send_timed) if device_timing and event_maker() else None
+        self._timer = DeviceTimer(event_maker(), self._send) if device_timing and event_maker() else None
         self.open_step: Step | None = None
         self._told: dict[str, object] = {}  # for the step that begins next
         self._steps = 0
@@ -92,7 +92,7 @@ class Run:
 
     def step(self, number: int | None = None, *, is_warmup: bool = False) -> Step:
         """Return the next step, for a `with`. `number` where a run goes on from a checkpoint; else they count from 1."""
-        self._steps = number if isinstance(number, int) else self._steps + 1
+        self._steps = self._steps + 1 if number is None or not isinstance(number, int) else number
         step = Step(self, self._steps, is_warmup)
         if self._told:
             step.log(**self._told)
@@ -168,15 +168,12 @@ class Run:
         else:
             self._send(step)
 
-    def _send_timed(self, step: Step) -> None:
-        """Hand over a step whose phases the device has timed."""
-        self._send(step)
-
     def _send(self, step: Step) -> None:
         sequence = self._sequence
         self._sequence = sequence + 1
         agent = self._socket
-        if step.ended_ns < agent.look_at_ns:  # there is none
+        is_away = step.ended_ns < agent.look_at_ns
+        if is_away and not agent.is_missed:
             agent.dropped += 1
             return
         try:
@@ -184,7 +181,10 @@ class Run:
         except Exception:  # noqa: BLE001 — the loop is not ours: nothing of this may reach it
             agent.dropped += 1
             return
-        agent.send(data)
+        if is_away:
+            agent.keep(data)
+        else:
+            agent.send(data)
 
     def _datagram(self, step: Step, sequence: int) -> bytes:
         samples = self.samples_per_step if step.samples is None else step.samples

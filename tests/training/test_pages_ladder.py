@@ -1,0 +1,148 @@
+"""The pages and the API of ladders, and of verdicts for scripts."""
+
+import pytest
+
+from fleet.audit import Actor
+from fleet.models import Role
+from tests.people import signed_in
+from tests.training.judging.judged import NOW, board, judged, result, with_history
+from tests.training.pages import form, text
+from training import ladder_runs
+from training.models import JobState, LadderProcess, LadderRun, LadderState, Outcome, ReferenceJob, Verdict
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]
+JSON = "application/json"
+QUIET = {"foreign_cores": 0.0, "involuntary_context_switches": 1, "first_step_seconds": 3.0}
+
+
+def climbed(n_blocks: int = 3) -> LadderRun:
+    """Return a ladder whose processes have all ended, each rung a tenth faster, TF32 not offered."""
+    run = ladder_runs.start("gpt-train", "a", {}, actor=Actor("ada"), now=NOW, n_blocks=n_blocks)
+    for block, order in enumerate(run.order):
+        for rung in order:
+            measured = result(0.9**rung * (1 + block / 500), **QUIET)
+            job = ReferenceJob.objects.create(
+                launch=f"{block}{rung}", workload="gpt-train", host=run.host, device=run.device, result=measured,
+                state=JobState.DONE,
+                time_limit_seconds=9, requested_by="ada", expires_at=NOW, ended_at=NOW, total_steps=45,
+            )  # fmt: skip
+            LadderProcess.objects.create(ladder=run, block=block, rung=rung, job=job)
+    LadderRun.objects.filter(pk=run.pk).update(
+        not_offered={"1": "precision: tf32 is not offered, this CPU has only fp32"}, state=LadderState.DONE
+    )
+    return run
+
+
+def test_the_page_shows_k_of_each_rung_and_what_is_not_offered(viewer):
+    board("a")
+    run = climbed()
+
+    response = viewer.get(f"/reference/ladders/{run.pk}/")
+
+    shown = text(response)
+    assert "1.23×" in shown
+    assert "not offered: precision: tf32 is not offered" in shown
+    assert response.context["figure"]["data"][1]["y"][:2] == [1.0, None]
+    assert f"/reference/ladders/{run.pk}/" in viewer.get("/reference/ladders/").content.decode()
+
+
+def test_the_launch_forms_button_begins_a_ladder(operator):
+    board("a")
+
+    answer = operator.post("/reference/?view=launch", form(ladder="yes"))
+
+    run = LadderRun.objects.get()
+    assert answer.url == f"/reference/ladders/{run.pk}/"
+    assert run.params["steps"] == 60
+    assert operator.post("/reference/?view=launch", form(ladder="yes")).status_code == 409
+
+
+def test_a_workload_without_a_ladder_is_refused_on_the_form(operator):
+    board("a")
+
+    answer = operator.post("/reference/?view=launch", form(ladder="yes", workload="gpt-lora"))
+
+    assert answer.status_code == 400
+    assert "has no ladder" in text(answer)
+    assert not LadderRun.objects.exists()
+
+
+def test_an_operator_cancels_a_ladder_and_a_viewer_may_not(operator, viewer):
+    board("a")
+    run = ladder_runs.start("gpt-train", "a", {}, actor=Actor("ada"), now=NOW)
+
+    assert viewer.post(f"/reference/ladders/{run.pk}/cancel/").status_code == 403
+    assert operator.post(f"/reference/ladders/{run.pk}/cancel/").status_code == 302
+
+    run.refresh_from_db()
+    assert run.state == LadderState.CANCELLED
+
+
+def test_a_script_begins_reads_and_cancels_a_ladder(operator):
+    board("a")
+
+    begun = operator.post(
+        "/api/v1/reference/ladders", {"workload": "gpt-train", "host": "a", "blocks": 3}, content_type=JSON
+    )
+
+    assert begun.status_code == 201
+    path = f"/api/v1/reference/ladders/{begun.json()['id']}"
+    assert [rung["name"] for rung in operator.get(path).json()["rungs"]][-1] == "compile"
+    assert operator.post(f"{path}/cancel").json()["state"] == "cancelled"
+    assert operator.post(f"{path}/cancel").status_code == 409
+    assert operator.get("/api/v1/reference/ladders").json()["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"workload": "none", "host": "a"}, "workload"),
+        ({"workload": "gpt-train", "host": "nobody"}, "host"),
+        ({"workload": "gpt-train", "host": "a", "blocks": 99}, "blocks"),
+        ({"workload": "gpt-train", "host": "a", "params": {"steps": "x"}}, "steps"),
+    ],
+)
+def test_a_ladder_that_cannot_be_is_refused_with_its_field(operator, body, field):
+    board("a")
+
+    answer = operator.post("/api/v1/reference/ladders", body, content_type=JSON)
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["field"] == field
+
+
+def test_scripts_read_verdicts_and_have_them_confirmed(operator):
+    verdict = judged(with_history(board("a")), 1.2)
+
+    listed = operator.get("/api/v1/reference/verdicts?host=a&outcome=suspect").json()
+    assert (listed["count"], listed["items"][0]["screens"][0]["n"]) == (1, 10)
+
+    path = f"/api/v1/reference/jobs/{verdict.job_id}"
+    assert operator.get(f"{path}/verdict").json()["outcome"] == Outcome.SUSPECT
+    assert operator.post(f"{path}/confirm").json()["is_open"] is True
+    assert operator.post(f"{path}/confirm").status_code == 409
+    assert Verdict.objects.get(pk=verdict.pk).asked_by
+
+
+@pytest.mark.parametrize(
+    "path", ["reference/verdicts", "reference/jobs/1/verdict", "reference/ladders", "reference/ladders/1"]
+)
+def test_scripts_need_a_login(client, path):
+    assert client.get(f"/api/v1/{path}").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["reference/jobs/1/confirm", "reference/ladders", "reference/ladders/1/cancel"])
+def test_a_viewers_script_changes_nothing(path):
+    body = {"workload": "gpt-train", "host": "a"}
+
+    assert signed_in(Role.VIEWER).post(f"/api/v1/{path}", body, content_type=JSON).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["reference/jobs/9/verdict", "reference/ladders/9"])
+def test_what_is_not_there_is_not_found(viewer, path):
+    assert viewer.get(f"/api/v1/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/reference/ladders/", "/reference/ladders/1/"])
+def test_pages_of_ladders_need_a_login(client, path):
+    assert client.get(path).status_code == 302

@@ -1,0 +1,50 @@
+"""What a job sees of the machine around it while it measures."""
+
+import multiprocessing
+import os
+import time
+
+from training.reference import surroundings
+from training.reference.surroundings import Moment, between
+
+
+def spin(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def around(work) -> dict[str, float | None]:
+    before, began = surroundings.now(), time.perf_counter()
+    work()
+    return between(before, surroundings.now(), time.perf_counter() - began)
+
+
+def test_own_work_is_not_foreign():
+    found = between(Moment(100.0, 5.0, 10), Moment(104.0, 9.0, 12), 2.0)
+
+    assert found == {"foreign_cores": 0.0, "involuntary_context_switches": 2}
+
+
+def test_others_work_is_told_in_cores():
+    assert between(Moment(100.0, 5.0, 0), Moment(106.0, 7.0, 0), 2.0)["foreign_cores"] == 2.0
+
+
+def test_what_cannot_be_read_is_unknown():
+    assert between(Moment(None, 5.0, 0), Moment(None, 7.0, 0), 2.0)["foreign_cores"] is None
+
+
+def test_a_busy_process_on_its_only_core_is_seen():
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})  # the child inherits it: both share one core
+    try:
+        other = multiprocessing.get_context("fork").Process(target=spin, args=(3.0,))
+        other.start()
+        found = around(lambda: spin(1.0))
+        other.kill()
+        other.join()
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+    assert found["foreign_cores"] > 0.25
+    assert found["involuntary_context_switches"] > 0

@@ -1,0 +1,41 @@
+"""What marks a run as contaminated."""
+
+import pytest
+
+from training.verdicts.contamination import Surroundings, markers, of_result
+
+QUIET = {"measured_seconds": 10.0, "involuntary_context_switches": 118, "foreign_cores": 0.02, "threads": 2}
+
+
+def test_a_quiet_run_is_clean():
+    assert markers(of_result(QUIET)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"involuntary_context_switches": 1_684}, "84 involuntary context switches"),
+        ({"foreign_cores": 0.9}, "0.9 of its cores busy"),
+    ],
+)
+def test_each_disturbance_is_named(change, word):
+    found = markers(of_result(QUIET | change))
+
+    assert len(found) == 1
+    assert word in found[0]
+
+
+def test_beside_an_accelerators_job_a_few_busy_cores_are_no_mark():
+    some, most = {"threads": 64, "foreign_cores": 6.0}, {"threads": 64, "foreign_cores": 40.0}
+
+    assert markers(of_result(QUIET | some, is_on_accelerator=True)) == []
+    assert len(markers(of_result(QUIET | most, is_on_accelerator=True))) == 1
+
+
+def test_another_process_on_the_device_is_named():
+    assert markers(of_result(QUIET), other_processes=2) == ["2 other processes had the device"]
+
+
+def test_what_could_not_be_told_marks_nothing():
+    assert markers(of_result({})) == []
+    assert of_result({"foreign_cores": True}) == Surroundings(None, None, None, None)

@@ -1,0 +1,58 @@
+"""Earlier clean runs to compare with: the device's own, and those of the other devices of its model. Reads only."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from django.db.models import F, Q, QuerySet, Window
+from django.db.models.functions import RowNumber
+
+from training.models import Outcome, Verdict
+
+OWN, POPULATION = "own", "population"
+SIDE_WORDS = {OWN: "its own history", POPULATION: "the other devices of its model"}
+_OWN_RUNS = 50
+_RUNS_A_DEVICE = 3  # so that one device that runs daily does not stand for all
+_POPULATION_RUNS = 200
+FEWEST_DEVICES = 2  # other devices, below which nobody can say which of them is unusual
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Values of one metric, newest run first, of `n_devices` devices."""
+
+    side: str
+    values: tuple[float, ...]
+    n_devices: int
+
+
+def history(verdict: Verdict, *, without: Collection[int] = ()) -> QuerySet[Verdict]:
+    """Return the clean runs that ended before the verdict's on devices like its own, newest first.
+
+    One that was found to be slow is no measure for others, and what it was confirmed by neither.
+    """
+    found = Verdict.objects.filter(key=verdict.key, is_clean=True, ended_at__lt=verdict.ended_at)
+    confirmed_slow = Q(job__fresh_for__verdict__outcome=Outcome.SLOW)
+    return found.exclude(outcome=Outcome.SLOW).exclude(confirmed_slow).exclude(job_id__in=without).order_by("-ended_at")
+
+
+def own(verdict: Verdict, metric: str, *, without: Collection[int] = ()) -> Baseline:
+    rows = history(verdict, without=without).filter(device_key=verdict.device_key)[:_OWN_RUNS]
+    values = _values(rows, metric)
+    return Baseline(OWN, values, int(bool(values)))
+
+
+def population(verdict: Verdict, metric: str) -> Baseline:
+    """Return the newest runs of each other device; none where there are too few devices to tell which is unusual."""
+    others = history(verdict).exclude(device_key=verdict.device_key).exclude(device_key=None)
+    place = Window(RowNumber(), partition_by=F("device_key"), order_by=F("ended_at").desc())
+    rows = list(others.annotate(place=place).filter(place__lte=_RUNS_A_DEVICE)[:_POPULATION_RUNS])
+    n_devices = len({row.device_key for row in rows})
+    return Baseline(POPULATION, _values(rows, metric) if n_devices >= FEWEST_DEVICES else (), n_devices)
+
+
+def both(verdict: Verdict, metric: str, *, without: Collection[int] = ()) -> list[Baseline]:
+    return [own(verdict, metric, without=without), population(verdict, metric)]
+
+
+def _values(rows: Iterable[Verdict], metric: str) -> tuple[float, ...]:
+    return tuple(float(row.values[metric]) for row in rows if metric in row.values)

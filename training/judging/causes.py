@@ -1,0 +1,81 @@
+"""What may be why a device was slow: telemetry in the windows of its fresh runs, beside that of runs that were not slow.
+
+A run's own past minutes would be no measure, since the device idled then; so "before" is here the window of a clean earlier run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from fleet.models import Device, DeviceKind
+from training import causes
+from training.cause_evidence import Window, evidence
+from training.causes import Evidence, Reading
+from training.judging.baseline import history
+from training.models import ReferenceJob, Verdict
+
+
+class Span(NamedTuple):
+    start_ms: int
+    end_ms: int
+
+
+def of_runs(verdict: Verdict, slow: Sequence[ReferenceJob]) -> dict[str, Any]:
+    """Return {"words", "found": [{"name", "words", "evidence", "weight"}], "unseen", "beside"} for the newest slow run."""
+    run = max(slow, key=lambda job: job.pk)
+    span, device = _span(run), run.device
+    if span is None or device is None:
+        return {"words": "no cause seen: the run's window or its device is not known", "found": [], "unseen": []}
+    seen, beside = _seen(device, span), ""
+    good = _good_run(verdict)
+    good_span = _span(good) if good else None
+    if good is not None and good.device is not None and good_span is not None:
+        seen = _with_before(seen, _seen(good.device, good_span))
+        beside = f"job {good.pk} on {good.host.name}"
+    found = causes.causes(seen)
+    return {
+        "words": found.words,
+        "found": [{"name": c.name, "words": c.words, "evidence": c.evidence, "weight": c.weight} for c in found.found],
+        "unseen": list(found.unseen),
+        "beside": beside,
+    }
+
+
+def _good_run(verdict: Verdict) -> ReferenceJob | None:
+    """Return the newest clean run of the device from before, else of another one."""
+    rows = history(verdict).exclude(job_id=verdict.job_id).select_related("job__host", "job__device")
+    own = rows.filter(device_key=verdict.device_key).first()
+    newest = own or rows.first()
+    return newest.job if newest else None
+
+
+def _span(job: ReferenceJob) -> Span | None:
+    start, end = job.result.get("window_start_ms"), job.result.get("window_end_ms")
+    if isinstance(start, int) and isinstance(end, int) and start < end:
+        return Span(start, end)
+    return None
+
+
+def _seen(device: Device, span: Span) -> Evidence:
+    """Return what telemetry has of the window, nothing before it."""
+    node = Device.objects.filter(host_id=device.host_id, kind=DeviceKind.NODE).first()
+    window = Window(span.start_ms, span.start_ms, span.start_ms, span.end_ms)
+    nodes = {} if node is None else {device.host_id: node}
+    return evidence([device], nodes, window, {}, datetime.fromtimestamp(span.end_ms / 1000, UTC))[device.uuid]
+
+
+def _with_before(seen: Evidence, good: Evidence) -> Evidence:
+    reasons = seen.reasons
+    if reasons is not None and good.reasons is not None:
+        other = good.reasons
+        reasons = {
+            bit: Reading(each.during, other[bit].during if bit in other else 0.0) for bit, each in reasons.items()
+        }
+    return replace(
+        seen, gauges=_beside(seen.gauges, good.gauges), growths=_beside(seen.growths, good.growths), reasons=reasons
+    )
+
+
+def _beside(now: Mapping[str, Reading], then: Mapping[str, Reading]) -> dict[str, Reading]:
+    return {name: Reading(each.during, then[name].during if name in then else None) for name, each in now.items()}

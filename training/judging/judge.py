@@ -1,0 +1,147 @@
+"""Judging a job that has ended: its key, its marks of contamination, its screens, its losses. Once for each job.
+
+`judge` writes the verdict and launches nothing; what a suspicion leads to is training/judging/suspicion.py's.
+"""
+
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q, QuerySet
+
+from training.judging import baseline, key, losses, metrics
+from training.judging.baseline import SIDE_WORDS
+from training.judging.metrics import Metric
+from training.models import JobState, Outcome, ReferenceJob, Verdict
+from training.verdicts import contamination
+from training.verdicts.confirmation import FRESH_RUNS, TooFew, confirm, welch
+from training.verdicts.screening import FEWEST, Screen, Standing, alarm_for, screen
+
+_PATIENCE = timedelta(minutes=2)  # the last steps and samples of a job come a batch after its result
+
+
+def waiting(now: datetime) -> QuerySet[ReferenceJob]:
+    """Return ended jobs without a verdict, oldest end first, as each is a baseline of the next; a person's cancel is none."""
+    told = Q(state=JobState.DONE) & (~Q(energy={}) | Q(ended_at__lt=now - _PATIENCE))
+    ended = ReferenceJob.objects.filter(
+        told | Q(state=JobState.FAILED) | Q(state=JobState.LOST, ended_at__lt=now - _PATIENCE)
+    )
+    return (
+        ended.filter(verdict=None)
+        .exclude(ended_at=None)
+        .select_related("host", "device")
+        .defer("log")
+        .order_by("ended_at")
+    )
+
+
+def judge(job: ReferenceJob, now: datetime) -> Verdict:
+    """Return the job's verdict, written now or before; idempotent."""
+    verdict = Verdict(job=job, device_key=job.device_id, ended_at=job.ended_at or now, judged_at=now)
+    if job.state != JobState.DONE:
+        verdict.outcome, verdict.reason, verdict.is_clean = Outcome.FAILED, job.reason, False
+        return _kept(verdict)
+    verdict.key_parts = key.parts(job)
+    verdict.key = key.digest(verdict.key_parts)
+    verdict.values = metrics.values(job.workload, job.result)
+    is_on_accelerator = job.device is not None and job.device.is_accelerator
+    around = contamination.of_result(job.result, is_on_accelerator=is_on_accelerator)
+    verdict.markers = contamination.markers(around)
+    verdict.is_clean = not verdict.markers
+    verdict.losses = losses.curve(job)
+    _screen(verdict, ReferenceJob.objects.filter(launch=job.launch).count())
+    losses.compare(verdict)
+    kept = _kept(verdict)
+    losses.compare_undecided(kept)
+    return kept
+
+
+def _kept(verdict: Verdict) -> Verdict:
+    try:
+        with transaction.atomic():
+            verdict.save(force_insert=True)
+    except IntegrityError:  # another worker judged it meanwhile
+        return Verdict.objects.get(job=verdict.job)
+    return verdict
+
+
+def _screen(verdict: Verdict, n_jobs: int) -> None:
+    if not verdict.is_clean:
+        verdict.outcome = Outcome.CONTAMINATED
+        verdict.reason = f"no verdict on a contaminated run: {'; '.join(verdict.markers)}"
+        return
+    found = [
+        (
+            metric,
+            base.side,
+            base.n_devices,
+            screen(
+                verdict.values[metric.name],
+                base.values,
+                is_lower_better=metric.is_lower_better,
+                alarm_at=alarm_for(n_jobs),
+            ),
+        )
+        for metric in metrics.of_workload(verdict.job.workload)
+        if metric.name in verdict.values
+        for base in baseline.both(verdict, metric.name)
+    ]
+    verdict.screens = [
+        {"side": side, "metric": metric.name, "n_devices": n_devices, **asdict(each)}
+        for metric, side, n_devices, each in found
+    ]
+    alarms = [(metric, side, each) for metric, side, _, each in found if each.is_alarm]
+    series = [] if alarms else _slow_series(verdict)
+    if alarms:
+        verdict.outcome, verdict.reason = Outcome.SUSPECT, "; ".join(_alarm_words(*alarm) for alarm in alarms)
+    elif series:
+        verdict.outcome, verdict.reason = Outcome.SUSPECT, "; ".join(series)
+    elif any(each.standing != Standing.NONE for *_, each in found):
+        verdict.outcome = Outcome.PASS
+        verdict.reason = (
+            ""
+            if any(each.standing == Standing.FULL for *_, each in found)
+            else "advisory: fewer than 10 runs to compare with"
+        )
+    else:
+        verdict.outcome, verdict.reason = Outcome.NO_BASELINE, _why_no_baseline(found)
+
+
+def _slow_series(verdict: Verdict) -> list[str]:
+    """Return why the device's newest runs together, this one included, are suspicious although none of them is alone.
+
+    One run shows little below four times the noise; five show a third of it (docs/verdicts.md). Only fresh runs decide.
+    """
+    newest = list(baseline.history(verdict).filter(device_key=verdict.device_key)[: FRESH_RUNS - 1])
+    if len(newest) < FRESH_RUNS - 1 or any(hasattr(row.job, "fresh_for") for row in newest):
+        return []
+    tests, words = {}, {}
+    for metric in metrics.of_workload(verdict.job.workload):
+        runs = [row.values[metric.name] for row in [verdict, *newest] if metric.name in row.values]
+        for base in baseline.both(verdict, metric.name, without=[row.job_id for row in newest]):
+            try:
+                tests[base.side, metric.name] = welch(runs, base.values, is_lower_better=metric.is_lower_better)
+            except TooFew:
+                continue
+            words[base.side, metric.name] = (
+                f"{metric.words} of its newest {len(runs)} runs against {SIDE_WORDS[base.side]}"
+            )
+    found = confirm({f"{side} {name}": test for (side, name), test in tests.items()})
+    return [
+        f"{words[side, name]}: {tests[side, name].slowdown:+.1%} slower".replace("+", "")
+        for side, name in tests
+        if found[f"{side} {name}"].is_slow
+    ]
+
+
+def _alarm_words(metric: Metric, side: str, found: Screen) -> str:
+    advisory = ", advisory" if found.standing == Standing.ADVISORY else ""
+    return f"{metric.words} {found.deviation or 0:+.1%} against {SIDE_WORDS[side]} (z {found.z or 0:.1f}, n {found.n}{advisory})"
+
+
+def _why_no_baseline(found: list[tuple[Metric, str, int, Screen]]) -> str:
+    counts = {side: each.n for _, side, _, each in found}
+    if not counts:
+        return "the result holds no figure that is compared"
+    n_own, n_others = counts.get(baseline.OWN, 0), counts.get(baseline.POPULATION, 0)
+    return f"{n_own} earlier clean runs of this device and {n_others} of others like it; {FEWEST} are needed"

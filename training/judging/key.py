@@ -1,0 +1,34 @@
+"""What must be equal for two results to be compared: device model, workload, parameters, software. Pure.
+
+The driver's version is no part of it: a driver that makes a host slower is to be found.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from training.models import ReferenceJob
+
+# What the device chose by itself counts as a parameter: it decides how much work a step is.
+_CHOSEN = ("model", "batch_size", "precision", "size", "compile", "data")
+
+
+def parts(job: ReferenceJob) -> dict[str, Any]:
+    """Return the parts of a finished job's key, by name. CPUs are alike only with as many threads."""
+    result: Mapping[str, Any] = job.result
+    versions = result.get("versions")
+    versions = versions if isinstance(versions, Mapping) else {}
+    is_cpu = job.device is not None and not job.device.is_accelerator
+    return {
+        "device_model": str(result.get("device_name") or (job.device.model if job.device else "")),
+        "workload": job.workload,
+        "params": dict(sorted(job.params.items())),
+        "chosen": {name: result.get(name) for name in _CHOSEN if result.get(name) is not None},
+        "threads": result.get("threads") if is_cpu else None,
+        "software": {name: version for name, version in sorted(versions.items()) if name != "driver"},
+    }
+
+
+def digest(found: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,49 @@
+"""What else happened on this machine while a job measured: who kept its cores busy, and how often it was pushed off one.
+
+Linux only: /proc/stat and getrusage. Called by the harness; training/verdicts/contamination.py judges by it. No torch.
+"""
+
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+_BUSY = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal of proc_stat(5); idle and iowait are neither
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Sums since boot or since the process's start: seconds of CPU of everybody on this job's cores, its own, and switches."""
+
+    busy_seconds: float | None
+    own_seconds: float
+    involuntary_switches: int
+
+
+def now() -> Moment:
+    """Read both within microseconds of each other, outside what is timed."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return Moment(_busy_seconds(), own.ru_utime + own.ru_stime, own.ru_nivcsw)
+
+
+def between(before: Moment, after: Moment, seconds: float) -> dict[str, float | None]:
+    """Return the fields of a result; a figure that cannot be told is None."""
+    foreign = None
+    if before.busy_seconds is not None and after.busy_seconds is not None and seconds > 0:
+        others = after.busy_seconds - before.busy_seconds - (after.own_seconds - before.own_seconds)
+        foreign = max(0.0, others) / seconds
+    return {
+        "foreign_cores": foreign,
+        "involuntary_context_switches": after.involuntary_switches - before.involuntary_switches,
+    }
+
+
+def _busy_seconds() -> float | None:
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    mine = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    rows = [line.split() for line in lines]
+    ticks = [sum(int(row[1 + field]) for field in _BUSY) for row in rows if row and row[0] in mine]
+    return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None

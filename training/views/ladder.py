@@ -1,0 +1,56 @@
+"""The page of a ladder, the list of all of them, and the button that cancels one."""
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from fleet.auth import actor_of, has_role, require_role
+from fleet.models import Role
+from training import ladder_figures, ladder_runs
+from training.models import LadderRun, LadderState
+
+MARKS: dict[LadderState, str] = {
+    LadderState.RUNNING: "run",
+    LadderState.DONE: "ok",
+    LadderState.FAILED: "crit",
+    LadderState.CANCELLED: "stale",
+}
+_SHOWN = 100
+
+
+@require_safe
+def ladders(request: HttpRequest) -> HttpResponse:
+    """List the ladders, newest first."""
+    found = LadderRun.objects.select_related("host", "device")[:_SHOWN]
+    rows = [(run, MARKS[LadderState(run.state)]) for run in found]
+    return render(request, "training/ladders.html", {"rows": rows, "view": "ladders", "path": request.get_full_path()})
+
+
+@require_safe
+def ladder(request: HttpRequest, ladder_id: int) -> HttpResponse:
+    """Show a ladder; htmx gets the part that changes."""
+    run = get_object_or_404(LadderRun.objects.select_related("host", "device"), pk=ladder_id)
+    rungs = ladder_runs.result(run)
+    n_ended = len(ladder_runs.processes(run))
+    context = {
+        "run": run,
+        "rungs": rungs,
+        "mark": MARKS[LadderState(run.state)],
+        "n_ended": n_ended,
+        "n_processes": len(run.order) * (len(run.rungs) - len(run.not_offered)) + len(run.not_offered),
+        "may_cancel": has_role(request, Role.OPERATOR) and not run.is_final,
+        "path": request.get_full_path(),
+    }
+    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
+        return render(request, "training/_ladder.html", context)
+    return render(request, "training/ladder.html", context | {"figure": ladder_figures.chart(rungs)})
+
+
+@require_POST
+@require_role(Role.OPERATOR)
+def cancel(request: HttpRequest, ladder_id: int) -> HttpResponseBase:
+    """End a ladder; one that has ended stays as it is."""
+    run = get_object_or_404(LadderRun.objects.select_related("host"), pk=ladder_id)
+    ladder_runs.cancel(run, actor=actor_of(request), now=timezone.now())
+    return redirect("training:ladder", ladder_id)

@@ -1,0 +1,68 @@
+"""Results side by side: the matrix of hosts × workloads as a fragment and as CSV, and the trend of a host."""
+
+import csv
+import io
+import re
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
+
+from fleet.models import Host
+from training import results, verdict_figures
+from training.workloads import WORKLOADS
+
+_FORMULA = re.compile(r"^[=+\-@\t\r]")  # a text that a spreadsheet would carry out
+
+
+@require_safe
+def matrix(request: HttpRequest) -> HttpResponse:
+    """Show the matrix, which the results page pulls."""
+    mode = _mode(request)
+    context = {
+        "matrix": results.matrix(mode, request.GET.get("cluster", "")),
+        "mode": mode,
+        "modes": {"all": "Newest", "eager": "Eager", "compile": "Compiled"},
+        "path": request.get_full_path(),
+    }
+    return render(request, "training/_matrix.html", context)
+
+
+@require_safe
+def matrix_csv(request: HttpRequest) -> HttpResponse:
+    """Return the matrix as a file, one row a host and workload."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(results.CSV_COLUMNS)
+    found = results.matrix(_mode(request), request.GET.get("cluster", ""))
+    writer.writerows([_safe(each) for each in row] for row in results.csv_rows(found))
+    disposition = {"Content-Disposition": 'attachment; filename="reference-results.csv"'}
+    return HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8", headers=disposition)
+
+
+@require_safe
+def trend(request: HttpRequest, name: str) -> HttpResponse:
+    """Show how a host's devices did in one workload over time."""
+    host = get_object_or_404(Host, name=name)
+    workload = request.GET.get("workload", next(iter(WORKLOADS)))
+    if workload not in WORKLOADS:
+        raise Http404(f"There is no workload {workload!r}.")
+    trends = results.trends(host, workload)
+    context = {
+        "host": host,
+        "workload": workload,
+        "workloads": list(WORKLOADS),
+        "trends": [(each, verdict_figures.trend(each)) for each in trends],
+    }
+    return render(request, "training/trend.html", context)
+
+
+def _mode(request: HttpRequest) -> str:
+    mode = request.GET.get("mode", "all")
+    if mode not in results.MODES:
+        raise Http404(f"The results have no mode {mode!r}.")
+    return mode
+
+
+def _safe(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value

@@ -1,0 +1,102 @@
+"""The verdict on a job as its page shows it: outcome, comparisons, fresh runs, likely cause; and the button to confirm."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from fleet.auth import actor_of, has_role, require_role
+from fleet.models import Role
+from training import verdict_figures
+from training.judging import metrics, suspicion
+from training.judging.baseline import SIDE_WORDS
+from training.models import LossAgreement, Outcome, ReferenceJob, Verdict
+from training.verdicts.confirmation import FRESH_RUNS
+
+MARKS: dict[Outcome, str] = {
+    Outcome.PASS: "ok",
+    Outcome.SUSPECT: "warn",
+    Outcome.SLOW: "crit",
+    Outcome.FAILED: "crit",
+    Outcome.NO_BASELINE: "idle",
+    Outcome.CONTAMINATED: "stale",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One screen in words and numbers; `deviation` is faster − 1 and `z` negative where slower, both None without a baseline."""
+
+    side: str
+    metric: str
+    unit: str
+    median: float | None
+    n: int
+    n_devices: int
+    standing: str
+    deviation: float | None
+    z: float | None
+
+
+@require_safe
+def verdict(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Show the panel, which the job's page pulls."""
+    job = get_object_or_404(ReferenceJob.objects.select_related("host", "device"), pk=job_id)
+    return _panel(request, job)
+
+
+@require_POST
+@require_role(Role.OPERATOR)
+def confirm(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Have the result confirmed by fresh runs."""
+    found = get_object_or_404(Verdict.objects.select_related("job__host", "job__device"), job_id=job_id)
+    try:
+        suspicion.ask(found, timezone.now(), actor_of(request))
+    except suspicion.NotConfirmable as refusal:
+        return _panel(request, found.job, str(refusal), 409)
+    return redirect("training:job", job_id)
+
+
+def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int = 200) -> HttpResponse:
+    found = Verdict.objects.filter(job=job).first()
+    context: dict[str, Any] = {"job": job, "verdict": found, "wrong": wrong, "path": request.get_full_path()}
+    fresh_for = Verdict.objects.filter(fresh_runs__job=job).first()
+    context["fresh_for"] = fresh_for
+    if found is not None:
+        context |= {
+            "mark": MARKS[Outcome(found.outcome)],
+            "comparisons": [_comparison(job, row) for row in found.screens],
+            "fresh": list(found.fresh_runs.select_related("job__verdict")),
+            "fresh_wanted": FRESH_RUNS,
+            "differs": found.agreement == LossAgreement.DIFFERS,
+            "may_confirm": has_role(request, Role.OPERATOR)
+            and found.opened_at is None
+            and bool(found.key)
+            and fresh_for is None,
+        }
+    return render(request, "training/_verdict.html", context, status=status)
+
+
+def losses(job: ReferenceJob) -> dict[str, Any] | None:
+    """Return the chart of both curves where the job's losses differ from its peers'."""
+    found = Verdict.objects.filter(job=job, agreement=LossAgreement.DIFFERS).first()
+    return None if found is None else verdict_figures.losses(found)
+
+
+def _comparison(job: ReferenceJob, row: dict[str, Any]) -> Comparison:
+    metric = next((each for each in metrics.of_workload(job.workload) if each.name == row["metric"]), metrics.STEP)
+    z = row.get("z")
+    return Comparison(
+        side=SIDE_WORDS[row["side"]],
+        metric=metric.words,
+        unit=metric.unit,
+        median=row.get("median"),
+        n=row["n"],
+        n_devices=row.get("n_devices", 0),
+        standing=row["standing"],
+        deviation=row.get("deviation"),
+        z=None if z is None else -z,
+    )
