@@ -35,11 +35,15 @@ class Selected:
     busy: list[str]
 
 
-def select(asked: Selection) -> Selected:
-    """Return one target a host or a device, by name and index. Raises NothingSelected."""
+def select(asked: Selection, *, with_busy: bool = False) -> Selected:
+    """Return one target a host or a device, by name and index; busy hosts only `with_busy`. Raises NothingSelected."""
     hosts = Host.objects.filter(origin=Origin.REAL).prefetch_related("devices").order_by("name")
     hosts = hosts.filter(cluster=asked.cluster) if asked.cluster else hosts
-    busy = set(ReferenceJob.objects.filter(state__in=ACTIVE_STATES).values_list("host_id", flat=True))
+    busy = (
+        set()
+        if with_busy
+        else set(ReferenceJob.objects.filter(state__in=ACTIVE_STATES).values_list("host_id", flat=True))
+    )
     found: dict[Host, list[Device]] = {}
     for host in hosts:
         devices = _devices(host, asked)
