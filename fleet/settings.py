@@ -29,6 +29,8 @@ STEPWATT_RETENTION_15M = env.duration("STEPWATT_RETENTION_15M", "1y")
 STEPWATT_RETENTION_1H = env.duration("STEPWATT_RETENTION_1H", "5y")
 STEPWATT_RETENTION_RUNS = env.duration("STEPWATT_RETENTION_RUNS", "1y")
 STEPWATT_DISK_LIMIT = env.size("STEPWATT_DISK_LIMIT")  # bytes; None: there is no limit
+STEPWATT_JOBS_AT_ONCE = env.whole_number("STEPWATT_JOBS_AT_ONCE", 100_000, minimum=1, maximum=100_000)
+STEPWATT_JOBS_POWER_WATTS = env.optional_number("STEPWATT_JOBS_POWER_WATTS", minimum=1.0)
 STEPWATT_CURRENCY = env.text("STEPWATT_CURRENCY")
 STEPWATT_TARIFF = tariff.read(env)  # None: no price is set, and no cost is shown
 STEPWATT_GRAMS_CO2_PER_KWH = env.optional_number("STEPWATT_GRAMS_CO2_PER_KWH")

@@ -3,12 +3,12 @@
 Starts and stops through training/launch.py, as the pages do; reads through training/queries.py.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Query, Router, Schema, Status
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from fleet.api_access import OPERATOR
 from fleet.api_errors import ApiError, invalid
@@ -18,7 +18,9 @@ from fleet.models import Host
 from training import launch, queries
 from training.api_answers import JobItem, ResultItem, StepsAnswer, WorkloadItem
 from training.api_verdicts import router as verdicts_router
+from training.launch import Wanted
 from training.models import JobState, ReferenceJob
+from training.selection import NothingSelected, Selection, select
 
 router = Router()
 router.add_router("", verdicts_router)
@@ -31,12 +33,20 @@ def workloads(request: HttpRequest, page: Query[Page]) -> Listed[WorkloadItem]:
 
 
 class LaunchOrder(Schema):
-    """`device` is a UUID and may be given where one host is named."""
+    """Hosts by name, or by `cluster`, `labels` and a part of the device `model`; `per` device for one job on each.
+
+    `device` is a UUID and may be given where one host is named. `force_reason` starts jobs although a device is in use.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     workload: str
-    hosts: list[str]
+    hosts: list[str] = []
+    cluster: str = ""
+    labels: dict[str, str] = {}
+    model: str = ""
+    per: Literal["host", "device"] = "host"
+    force_reason: str = Field("", max_length=500)
     params: dict[str, Any] = {}
     device: str = ""
 
@@ -45,14 +55,26 @@ class LaunchOrder(Schema):
 def start(request: HttpRequest, order: LaunchOrder) -> Status[Listed[JobItem]]:
     """Launch a workload on each host: one job a host, or none at all where anything is wrong."""
     try:
-        jobs = launch.launch(
-            order.workload, order.hosts, order.params, actor=actor_of(request), device_uuid=order.device
+        jobs = launch.launch_selected(
+            order.workload, _wanted(order), order.params, actor=actor_of(request), force_reason=order.force_reason
         )
     except launch.LaunchRefused as error:
         if error.is_busy:
             raise ApiError(409, "host_busy", str(error), error.field) from error
         raise invalid(error.field, str(error)) from error
     return Status(201, Listed(items=[JobItem.of(job) for job in jobs], count=len(jobs)))
+
+
+def _wanted(order: LaunchOrder) -> list[Wanted]:
+    asked = Selection(order.cluster, order.model, order.labels, order.per)
+    if asked.is_empty:
+        return [(host, order.device) for host in order.hosts]
+    if order.hosts or order.device:
+        raise invalid("hosts", "give hosts by name, or a selection by cluster, labels and model: not both")
+    try:
+        return select(asked).wanted
+    except NothingSelected as error:
+        raise invalid("hosts", str(error)) from error
 
 
 class JobFilter(Page):

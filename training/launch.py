@@ -5,7 +5,7 @@ A launch is validated whole before anything is written: one bad host or paramete
 
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import transaction
@@ -14,15 +14,14 @@ from django.utils import timezone
 from fleet import audit
 from fleet.audit import Actor
 from fleet.models import Device, Host, Origin
-from training import orders
+from training import admission, orders, readiness
+from training.admission import ORDER_LIFETIME
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 from training.params import ParamsInvalid
 from training.workloads import validate
 
 Wanted = tuple[str, str]
 """A host's name and the UUID of one of its devices, "" for the one that it gets by itself."""
-
-ORDER_LIFETIME = timedelta(minutes=10)  # an offline host may come back and still start the job within this
 
 
 class Target(NamedTuple):
@@ -45,28 +44,50 @@ class LaunchRefused(Exception):
 
 
 def launch(
-    workload: str, hosts: Sequence[str], params: Mapping[str, Any], *, actor: Actor, device_uuid: str = ""
+    workload: str,
+    hosts: Sequence[str],
+    params: Mapping[str, Any],
+    *,
+    actor: Actor,
+    device_uuid: str = "",
+    force_reason: str = "",
 ) -> list[ReferenceJob]:
     """Queue `workload` on each host and send the orders. Returns one job per host, in the order given.
 
     `device_uuid` chooses the device where one host is named; else each host's first accelerator, or its CPU.
     Raises LaunchRefused.
     """
+    wanted = [(host, device_uuid) for host in hosts]
+    return launch_selected(workload, wanted, params, actor=actor, force_reason=force_reason)
+
+
+def launch_selected(
+    workload: str, wanted: Sequence[Wanted], params: Mapping[str, Any], *, actor: Actor, force_reason: str = ""
+) -> list[ReferenceJob]:
+    """Queue `workload` on each of `wanted` as one launch, and send the orders. Raises LaunchRefused."""
     with transaction.atomic():
-        jobs = prepare(workload, [(host, device_uuid) for host in hosts], params, actor=actor)
+        jobs = prepare(workload, wanted, params, actor=actor, force_reason=force_reason)
     send(jobs)
     return jobs
 
 
-def prepare(workload: str, wanted: Sequence[Wanted], params: Mapping[str, Any], *, actor: Actor) -> list[ReferenceJob]:
-    """Queue `workload` on each of `wanted`, inside the caller's transaction. `send` follows its commit. Raises LaunchRefused."""
+def prepare(
+    workload: str, wanted: Sequence[Wanted], params: Mapping[str, Any], *, actor: Actor, force_reason: str = ""
+) -> list[ReferenceJob]:
+    """Queue `workload` on each of `wanted`, inside the caller's transaction. `send` follows its commit.
+
+    `force_reason` says why it is to run although a device is in use or short of memory. Raises LaunchRefused.
+    """
     try:
         chosen, complete = validate(workload, params)
     except ParamsInvalid as error:
         raise LaunchRefused(error.field, str(error)) from error
     now = timezone.now()
     found = targets(wanted)
-    launch_id = secrets.token_hex(8)
+    _check_ready(found, chosen.name, complete, force_reason)
+    launch_id, room = secrets.token_hex(8), admission.room()
+    watts = admission.watts_of([target.device for target in found])
+    held = [room.take(watts.get(target.device.uuid)) for target in found]
     jobs = [
         ReferenceJob.objects.create(
             launch=launch_id,
@@ -76,15 +97,17 @@ def prepare(workload: str, wanted: Sequence[Wanted], params: Mapping[str, Any], 
             params=complete,
             time_limit_seconds=chosen.time_limit_seconds,
             requested_by=actor.name,
-            reason=_waiting_reason(host, now),
+            reason=why or _waiting_reason(host, now),
+            forced=force_reason,
             created_at=now,
-            expires_at=now + ORDER_LIFETIME,
-            sent_at=now,
+            expires_at=now + (admission.HELD_FOR if why else ORDER_LIFETIME),
+            sent_at=None if why else now,
         )
-        for host, device in found
+        for (host, device), why in zip(found, held, strict=True)
     ]
     for job in jobs:
         detail = {"job": job.pk, "workload": job.workload, "params": complete}
+        detail |= {"forced": force_reason} if force_reason else {}
         audit.record(actor.name, "reference.launch", job.host.name, detail, actor.address)
     return jobs
 
@@ -97,7 +120,8 @@ def targets(wanted: Sequence[Wanted]) -> list[Target]:
 def send(jobs: Sequence[ReferenceJob]) -> None:
     """Send the orders of jobs that are committed: a host never hears of a launch that was not."""
     for job in jobs:
-        orders.send_start(job)
+        if job.sent_at is not None:
+            orders.send_start(job)
 
 
 def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
@@ -117,6 +141,13 @@ def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
     return True
 
 
+def _check_ready(found: Sequence[Target], workload: str, params: Mapping[str, Any], force_reason: str) -> None:
+    against = [] if force_reason else readiness.hindrances(found, workload, params)
+    if against:
+        more = f"; and {len(against) - 1} more" if len(against) > 1 else ""
+        raise LaunchRefused("hosts", f"{against[0]}{more}; wait, or force it with a reason", is_busy=True)
+
+
 def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
     """Return the host of each, locked, each able to run something now."""
     names = [name for name, _ in wanted]
@@ -125,13 +156,15 @@ def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
     if len(set(wanted)) != len(wanted):
         raise LaunchRefused("hosts", "a host is named twice")
     found = {host.name: host for host in Host.objects.select_for_update().filter(name__in=names)}
+    running = ReferenceJob.objects.filter(host__name__in=names, state__in=ACTIVE_STATES).order_by("-pk")
+    busy_by = {job.host_id: job for job in running.only("host_id", "workload")}
     for name in names:
         host = found.get(name)
         if host is None:
             raise LaunchRefused("hosts", f"there is no host named {name!r}")
         if host.origin != Origin.REAL:
             raise LaunchRefused("hosts", f"{name} is {host.get_origin_display()}: it cannot run anything")
-        busy = ReferenceJob.objects.filter(host=host, state__in=ACTIVE_STATES).first()
+        busy = busy_by.get(host.pk)
         if busy:
             message = f"{name} is busy with reference job {busy.pk} ({busy.workload}); wait or cancel it first"
             raise LaunchRefused("hosts", message, is_busy=True)

@@ -6,7 +6,7 @@ from django.db.models import Q, QuerySet
 
 from telemetry.energy import Energy, energy_between
 from telemetry.wire import LATEST_MS
-from training import orders
+from training import admission, orders
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 
 RESEND_AFTER = timedelta(seconds=20)
@@ -23,6 +23,7 @@ def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
     if now - up_since >= LOST_AFTER:  # after a pause the hosts' reports still lie in the queue: nobody was silent
         _expire_queued(now)
         _declare_lost(now)
+    _admit(now)
     _send_orders(now)
     _send_cancels(now)
     _ask_for_ends(now)
@@ -32,11 +33,18 @@ def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
 def _expire_queued(now: datetime) -> None:
     for job in ReferenceJob.objects.select_related("host").filter(state=JobState.QUEUED, expires_at__lt=now):
         seen = f"last sample {job.host.last_seen_at:%H:%M:%S} UTC" if job.host.last_seen_at else "it never reported"
+        reason = f"{job.host.name} did not take the order before it expired at {job.expires_at:%H:%M:%S} UTC ({seen})"
+        if job.sent_at is None:
+            reason = "other reference jobs did not end in time to let it start"
         ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
-            state=JobState.FAILED,
-            ended_at=now,
-            reason=f"{job.host.name} did not take the order before it expired at {job.expires_at:%H:%M:%S} UTC ({seen})",
+            state=JobState.FAILED, ended_at=now, reason=reason
         )
+
+
+def _admit(now: datetime) -> None:
+    """Send the orders of jobs that waited for others to end."""
+    for job in admission.admit(now):
+        orders.send_start(job)
 
 
 def _send_orders(now: datetime) -> None:

@@ -73,6 +73,13 @@ ENDPOINTS = [
     ("get", f"{JOBS}/1/log"),
     ("get", f"{JOBS}/1/steps"),
     ("post", f"{JOBS}/1/cancel"),
+    ("get", f"{JOBS}/1/verdict"),
+    ("post", f"{JOBS}/1/confirm"),
+    ("get", "/api/v1/reference/verdicts"),
+    ("get", "/api/v1/reference/ladders"),
+    ("get", "/api/v1/reference/ladders/1"),
+    ("post", "/api/v1/reference/ladders"),
+    ("post", "/api/v1/reference/ladders/1/cancel"),
 ]
 
 

@@ -21,6 +21,7 @@ PARAMS = {
     "compile": "off",
     "size": "auto",
     "seed": 1,
+    "kernels": "default",
 }
 RESULT = {
     "model": "GPT 3M", "parameters": 3_178_496, "batch_size": 8, "data": "synthetic tokens", "measured_steps": 60,

@@ -29,7 +29,8 @@ def test_a_launch_on_several_hosts_leads_to_what_runs(operator):
 
     response = operator.post(LAUNCH, form(host=["a", "b"]))
 
-    assert response.url == "/reference/?view=running"
+    launch = ReferenceJob.objects.first().launch
+    assert response.url == f"/reference/?view=launched&launch={launch}"
     assert ReferenceJob.objects.count() == 2
 
 

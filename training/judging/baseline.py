@@ -28,11 +28,16 @@ class Baseline:
 def history(verdict: Verdict, *, without: Collection[int] = ()) -> QuerySet[Verdict]:
     """Return the clean runs that ended before the verdict's on devices like its own, newest first.
 
-    One that was found to be slow is no measure for others, and what it was confirmed by neither.
+    One that is suspect or was found to be slow is no measure for others, and what it was confirmed by neither.
     """
     found = Verdict.objects.filter(key=verdict.key, is_clean=True, ended_at__lt=verdict.ended_at)
     confirmed_slow = Q(job__fresh_for__verdict__outcome=Outcome.SLOW)
-    return found.exclude(outcome=Outcome.SLOW).exclude(confirmed_slow).exclude(job_id__in=without).order_by("-ended_at")
+    return (
+        found.exclude(outcome__in=(Outcome.SLOW, Outcome.SUSPECT))
+        .exclude(confirmed_slow)
+        .exclude(job_id__in=without)
+        .order_by("-ended_at")
+    )
 
 
 def own(verdict: Verdict, metric: str, *, without: Collection[int] = ()) -> Baseline:

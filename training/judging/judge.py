@@ -47,6 +47,7 @@ def judge(job: ReferenceJob, now: datetime) -> Verdict:
     is_on_accelerator = job.device is not None and job.device.is_accelerator
     around = contamination.of_result(job.result, is_on_accelerator=is_on_accelerator)
     verdict.markers = contamination.markers(around)
+    verdict.markers += [f"forced onto a device in use: {job.forced}"] if job.forced else []
     verdict.is_clean = not verdict.markers
     verdict.losses = losses.curve(job)
     _screen(verdict, ReferenceJob.objects.filter(launch=job.launch).count())

@@ -19,6 +19,7 @@ from training.verdicts.screening import Standing
 
 MOST_RUNS = 2 * FRESH_RUNS  # started for one suspicion; where half of them are contaminated, nothing can be said
 PATIENCE = timedelta(hours=24)
+KNOWN_FOR = timedelta(days=7)
 
 
 class NotConfirmable(Exception):
@@ -30,7 +31,7 @@ def open_suspicion(verdict: Verdict, now: datetime) -> bool:
     is_full = any(row["standing"] == Standing.FULL for row in verdict.screens)
     if verdict.outcome != Outcome.SUSPECT or not is_full or _is_part_of_more(verdict.job):
         return False
-    if _open_for(verdict):
+    if _open_for(verdict) or _is_known(verdict, now):
         return False
     return bool(Verdict.objects.filter(pk=verdict.pk, opened_at=None).update(is_open=True, opened_at=now))
 
@@ -58,6 +59,13 @@ def follow(now: datetime) -> None:
         Verdict.objects.filter(is_open=True).select_related("job__host", "job__device").order_by("opened_at")
     ):
         _step(verdict, now)
+
+
+def _is_known(verdict: Verdict, now: datetime) -> bool:
+    """Tell whether fresh runs of such a kind found the device slow lately: it need not be proved again each day."""
+    alike = Verdict.objects.filter(key=verdict.key, device_key=verdict.device_key, settled_at__gte=now - KNOWN_FOR)
+    newest = alike.order_by("-settled_at").first()
+    return newest is not None and newest.outcome == Outcome.SLOW
 
 
 def _is_part_of_more(job: ReferenceJob) -> bool:

@@ -31,6 +31,9 @@ class ReferenceJob(models.Model):
     run = models.OneToOneField(Run, on_delete=models.SET_NULL, null=True, blank=True, related_name="reference_job")
     params = models.JSONField(default=dict)
     time_limit_seconds = models.PositiveIntegerField()
+    forced = models.TextField(
+        blank=True, default="", help_text="Why it was to run although its device was in use or short of memory."
+    )
     requested_by = models.CharField(max_length=150)
 
     state = models.CharField(max_length=9, choices=JobState.choices, default=JobState.QUEUED, db_index=True)

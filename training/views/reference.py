@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from django.core.paginator import Paginator
 from django.db import transaction
@@ -17,9 +17,10 @@ from fleet.models import Host, Role
 from training import ladder_runs, queries
 from training.forms import LaunchForm, launch_form
 from training.ladder.speedup import BLOCKS
-from training.launch import LaunchRefused, launch
+from training.launch import LaunchRefused, launch_selected
 from training.models import JobState
 from training.params import ParamsInvalid
+from training.selection import of_hosts
 from training.views.progress import MARKS
 from training.views.rows import rows
 from training.workloads import find, read_texts
@@ -40,6 +41,8 @@ def reference(request: HttpRequest) -> HttpResponseBase:
             return _form(request, now)
         case "running":
             return _running(request)
+        case "launched":
+            return _launched(request)
         case other:
             raise Http404(f"The reference page has no view {other!r}.")
 
@@ -66,6 +69,15 @@ def _results(request: HttpRequest) -> HttpResponse:
 
 def _running(request: HttpRequest) -> HttpResponse:
     return _page(request, "running", {"rows": rows(queries.jobs(active=True))})
+
+
+def _launched(request: HttpRequest) -> HttpResponse:
+    """Show all jobs of one launch, with how far each is."""
+    jobs = list(queries.jobs().filter(launch=request.GET.get("launch", "")).order_by("host__name", "pk"))
+    if not jobs:
+        raise Http404("There is no such launch.")
+    counts = [(MARKS[state], state.label, n) for state in JobState if (n := sum(job.state == state for job in jobs))]
+    return _page(request, "launched", {"rows": rows(jobs), "first": jobs[0], "counts": counts})
 
 
 def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpResponse:
@@ -102,14 +114,17 @@ def _launch(request: HttpRequest, now: datetime) -> HttpResponseBase:
         params = read_texts(workload.name, texts)
         if "ladder" in request.POST:
             return _climb(request, workload.name, names, params, now)
-        jobs = launch(workload.name, names, params, actor=actor_of(request))
+        per: Literal["host", "device"] = "device" if request.POST.get("per") == "device" else "host"
+        reason = request.POST.get("force_reason", "").strip()[:500]
+        wanted = of_hosts(names, per)
+        jobs = launch_selected(workload.name, wanted, params, actor=actor_of(request), force_reason=reason)
     except ParamsInvalid as error:
         return _refuse(request, names, now, {error.field: error.message}, 400)
     except LaunchRefused as error:
         return _refuse(request, names, now, {error.field: str(error)}, 409 if error.is_busy else 400)
     if len(jobs) == 1:
         return redirect("training:job", jobs[0].pk)
-    return redirect(f"{reverse('training:reference')}?view=running")
+    return redirect(f"{reverse('training:reference')}?view=launched&launch={jobs[0].launch}")
 
 
 def _climb(

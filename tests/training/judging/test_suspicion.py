@@ -147,6 +147,14 @@ def test_a_second_suspicion_of_the_same_device_joins_the_first(suspect):
     assert not open_suspicion(again, NOW)
 
 
+def test_a_device_that_was_found_slow_is_not_proved_slow_again_each_day(suspect):
+    run_all(suspect, [1.2] * 5)
+    host = suspect.job.host
+
+    assert not open_suspicion(judged(host, 1.2, 60), NOW + timedelta(hours=1))
+    assert open_suspicion(judged(host, 1.2, 60 * 24 * 8), NOW + timedelta(days=8))
+
+
 def test_a_person_may_ask_for_fresh_runs_of_a_result_that_passed():
     verdict = judged(with_history(board("a")), 1.0)
 

@@ -6,14 +6,13 @@ import atexit
 import functools
 import math
 import os
-import sys
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from . import devices, launcher, wire
+from . import header, launcher, wire
 from .agent_socket import AgentSocket
 from .device_timing import DeviceTimer, event_maker
 from .steps import Aside, Phase, Step
@@ -21,7 +20,6 @@ from .wire import MAX_PHASES, UNTOLD_NS, WARM_UP, number
 
 _COMMUNICATION = ("communication", "allreduce", "all_reduce", "all-reduce", "sync")
 _NAN = math.nan
-_FRAMEWORKS = ("torch", "tensorflow", "jax")
 
 _Batch = TypeVar("_Batch")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -215,32 +213,7 @@ class Run:
         self._header = b""
 
     def _make_header(self) -> bytes:
-        about = {
-            **{name: value for name, value in self._about.items() if value},
-            **{
-                name: value
-                for name in ("samples_per_step", "tokens_per_sample", "flops_per_sample")
-                if (value := getattr(self, name)) is not None
-            },
-        }
-        about.setdefault("framework", _framework())
-        about["python"] = ".".join(map(str, sys.version_info[:3]))
-        self._header = wire.header(
-            {
-                "run": self.name,
-                "launch": self.launch,
-                "restart": self.restart,
-                "rank": self.rank,
-                "world_size": self.world_size,
-                "process": self._process,
-                "pid": os.getpid(),
-                "devices": [self.device_uuid] if self.device_uuid else devices.visible(),
-                "owner": self.owner,
-                "group": self.group,
-                "phases": _phase_names(self._phases),
-                "about": about,
-            }
-        )
+        self._header = header.of_run(self, self._process, self._phases, self._about)
         return self._header
 
     def farewell(self) -> None:
@@ -254,28 +227,6 @@ def _compute_ns(nanoseconds: int, phases: Mapping[str, float]) -> int:
     """Return the step without its communication, where that is told."""
     waits = [phases[name] for name in _COMMUNICATION if name in phases]
     return max(0, nanoseconds - int(sum(waits) * 1e9)) if waits else UNTOLD_NS
-
-
-def _phase_names(phases: list[str]) -> list[str]:
-    """Return names that the wire knows, each once."""
-    names: list[str] = []
-    for phase in phases:
-        name = base = wire.phase_name(phase)
-        n = 1
-        while name in names:
-            n += 1
-            name = f"{base[:37]}_{n}"
-        names.append(name)
-    return names
-
-
-def _framework() -> str:
-    """Return the framework that is loaded, with its version."""
-    for name in _FRAMEWORKS:
-        version = getattr(sys.modules.get(name), "__version__", None)
-        if version is not None:
-            return f"{name} {version}"[:100]
-    return ""
 
 
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()

@@ -1,0 +1,147 @@
+"""What a launch is refused for or held back by: devices in use, memory, how many jobs run and what they draw."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from fleet.audit import Actor
+from fleet.models import AuditEntry, Host
+from telemetry.models import LatestState
+from tests.training.judging.judged import board, finished
+from training import admission, launch
+from training.judging.judge import judge
+from training.launch import LaunchRefused
+from training.models import JobState, Outcome, ReferenceJob
+from training.watch import watch
+from training.workloads import validate
+
+pytestmark = pytest.mark.django_db
+ADA = Actor("ada")
+PYTHON = {"pid": 4242, "command": "python train.py", "user": "bob", "memory_bytes": 2**30}
+
+
+@pytest.fixture(autouse=True)
+def _orders(outbox):
+    """Orders go into the outbox."""
+
+
+def report(host: Host, processes: list[dict[str, object]] | None = None, age_ms: int = 0, **values: float) -> Host:
+    """Have the host's newest readings stand in the store, and who uses its device."""
+    at_ms = int(timezone.now().timestamp() * 1000)
+    uuid = host.devices.get().uuid
+    newest = {uuid: {"at_ms": at_ms, "read_ms": at_ms, "values": values, "absent": {}}}
+    users = {} if processes is None else {uuid: {"at_ms": at_ms - age_ms, "processes": processes}}
+    LatestState.objects.create(host=host, at_ms=at_ms, devices=newest, processes=users)
+    return host
+
+
+def start(*names: str, **fields: object) -> list[ReferenceJob]:
+    return launch.launch("gpt-train", names, fields.pop("params", {}), actor=ADA, **fields)
+
+
+def held() -> set[str]:
+    return set(ReferenceJob.objects.filter(state=JobState.QUEUED, sent_at=None).values_list("host__name", flat=True))
+
+
+def test_a_device_that_somebody_else_uses_is_refused_by_name():
+    report(board("a"), [PYTHON])
+
+    with pytest.raises(LaunchRefused, match=r"a GPU 0: in use by python train.py 4242 \(bob\)") as refused:
+        start("a")
+
+    assert (refused.value.field, refused.value.is_busy) == ("hosts", True)
+
+
+def test_it_may_be_forced_with_a_reason_which_is_kept_and_gets_no_verdict():
+    report(board("a"), [PYTHON])
+
+    (job,) = start("a", force_reason="bob agreed")
+
+    assert AuditEntry.objects.get(action="reference.launch").detail["forced"] == "bob agreed"
+    done = finished(job.host)
+    ReferenceJob.objects.filter(pk=done.pk).update(forced="bob agreed")
+    done.refresh_from_db()
+    verdict = judge(done, timezone.now())
+    assert (verdict.outcome, verdict.is_clean) == (Outcome.CONTAMINATED, False)
+    assert "bob agreed" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("processes", "age_ms"),
+    [([], 0), (None, 0), ([PYTHON], 120_000), ([{"pid": 7, "command": "training/reference/start.py"}], 0)],
+)
+def test_a_free_device_or_one_of_which_nothing_is_known_is_not_refused(processes, age_ms):
+    report(board("a"), processes, age_ms)
+
+    assert len(start("a")) == 1
+
+
+def test_too_little_free_memory_for_what_an_earlier_run_took_is_refused():
+    host = board("a")
+    params = validate("gpt-train", {})[1]
+    finished(host, params=params, result={"peak_memory_bytes": 40 * 2**30})
+    report(host, [], memory_total_bytes=80 * 2**30, memory_used_bytes=50 * 2**30)
+
+    with pytest.raises(LaunchRefused, match=r"30.0 GiB of memory are free, an earlier run took 40.0 GiB"):
+        start("a", params=params)
+
+
+def test_what_is_over_the_limit_waits_and_follows_in_its_order(settings, outbox):
+    settings.STEPWATT_JOBS_AT_ONCE = 2
+    for name in "abcd":
+        board(name)
+
+    jobs = start("a", "b", "c", "d")
+
+    assert held() == {"c", "d"}
+    assert jobs[2].reason == "waits: 2 reference jobs run, the limit is 2"
+    assert not outbox.taken("c")
+
+    ReferenceJob.objects.filter(host__name="a").update(state=JobState.DONE)
+    watch(timezone.now())
+
+    assert held() == {"d"}
+    assert len(outbox.taken("c")) == 1
+
+
+def test_the_power_budget_counts_what_each_device_may_draw(settings):
+    settings.STEPWATT_JOBS_POWER_WATTS = 1_000.0
+    for name in "ab":
+        report(board(name), [], power_limit_watts=700.0)
+    report(board("c"), [], power_draw_watts=100.0)
+
+    start("a", "b")
+
+    assert held() == {"b"}
+    assert "reference jobs may draw 700" in ReferenceJob.objects.get(host__name="b").reason
+
+
+def test_one_job_always_fits_a_power_budget(settings):
+    settings.STEPWATT_JOBS_POWER_WATTS = 100.0
+    report(board("a"), [], power_limit_watts=700.0)
+
+    start("a")
+
+    assert held() == set()
+
+
+def test_a_held_job_that_is_never_let_in_ends_with_its_reason(settings):
+    settings.STEPWATT_JOBS_AT_ONCE = 1
+    board("a")
+    board("b")
+    start("a", "b")
+
+    watch(timezone.now() + admission.HELD_FOR + timedelta(minutes=1))
+
+    assert ReferenceJob.objects.get(host__name="b").reason == "other reference jobs did not end in time to let it start"
+
+
+def test_a_held_job_can_be_cancelled(settings):
+    settings.STEPWATT_JOBS_AT_ONCE = 1
+    board("a")
+    board("b")
+    _, waiting = start("a", "b")
+
+    assert launch.cancel(waiting, actor=ADA, now=timezone.now())
+    assert waiting.state == JobState.CANCELLED

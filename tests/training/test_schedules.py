@@ -1,0 +1,159 @@
+"""Schedules: when they are due, what they wait for, and that nothing is forced."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fleet.audit import Actor
+from fleet.models import Device, DeviceKind, Event, EventKind, Host, Severity
+from tests.training.reference_jobs import existing_job, ready_host
+from training import schedules
+from training.models import JobState, ReferenceJob, Schedule, ScheduledVisit, Trigger
+from training.schedules import PATIENCE, ScheduleInvalid, due_at, follow, keep
+from training.selection import Selection
+
+pytestmark = pytest.mark.django_db
+NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)  # a Friday
+ADA = Actor("ada")
+
+
+@pytest.fixture(autouse=True)
+def _orders(outbox):
+    """Orders go into the outbox."""
+
+
+def nightly(**fields: object) -> Schedule:
+    given = {"cron": "0 3 * * *", "triggers": [], "selection": Selection(cluster="atlas")} | fields
+    return keep("nightly", "gpt-train", {"steps": 30}, given.pop("selection"), actor=ADA, now=NOW, **given)
+
+
+def host(name: str = "a") -> Host:
+    return ready_host(name, cluster="atlas")
+
+
+def turn(at: datetime) -> list[ReferenceJob]:
+    Host.objects.update(heard_at=at)
+    follow(at)
+    return list(ReferenceJob.objects.order_by("pk"))
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("0 3 * * *", datetime(2026, 11, 28, 3, 0, tzinfo=UTC)),
+        ("*/15 * * * *", datetime(2026, 11, 27, 12, 15, tzinfo=UTC)),
+        ("30 2 * * 0", datetime(2026, 11, 29, 2, 30, tzinfo=UTC)),
+        ("0 0 1 1 *", datetime(2027, 1, 1, 0, 0, tzinfo=UTC)),
+    ],
+)
+def test_a_cron_expression_names_its_next_moment(cron, expected):
+    assert due_at(cron, NOW) == expected
+
+
+@pytest.mark.parametrize("cron", ["", "0 3 * *", "61 * * * *", "x * * * *"])
+def test_what_is_no_cron_expression_is_refused(cron):
+    with pytest.raises(ScheduleInvalid) as refused:
+        due_at(cron, NOW)
+
+    assert refused.value.field == "cron"
+
+
+def test_it_runs_once_when_its_time_has_come():
+    host()
+    nightly()
+
+    assert turn(NOW + timedelta(hours=14)) == []
+    (job,) = turn(NOW + timedelta(hours=15, minutes=1))
+    assert (job.requested_by, job.params["steps"]) == ("schedule nightly", 30)
+    ReferenceJob.objects.update(state=JobState.DONE)
+    assert len(turn(NOW + timedelta(hours=15, minutes=5))) == 1
+    assert len(turn(NOW + timedelta(hours=39, minutes=5))) == 2
+
+
+def test_a_pause_of_many_nights_is_made_up_for_once():
+    host()
+    nightly()
+
+    turn(NOW + timedelta(days=9))
+
+    assert len(turn(NOW + timedelta(days=9, minutes=1))) == 1
+
+
+def test_a_busy_host_is_waited_for_and_then_left_out_with_its_reason():
+    existing_job(host(), JobState.RUNNING)
+    nightly()
+    due = NOW + timedelta(hours=15, minutes=1)
+
+    assert len(turn(due)) == 1
+    turn(due + PATIENCE + timedelta(minutes=1))
+
+    visit = ScheduledVisit.objects.get()
+    assert visit.job is None
+    assert "is busy with reference job" in visit.outcome
+
+
+def test_it_starts_as_soon_as_the_host_is_idle():
+    other = existing_job(host(), JobState.RUNNING)
+    nightly()
+    due = NOW + timedelta(hours=15, minutes=1)
+    turn(due)
+
+    ReferenceJob.objects.filter(pk=other.pk).update(state=JobState.DONE)
+
+    assert len(turn(due + timedelta(hours=1))) == 2
+
+
+@pytest.mark.parametrize("trigger", list(Trigger))
+def test_each_trigger_runs_it_on_the_host_to_which_it_happened(trigger):
+    happened, other = host("a"), host("b")
+    Device.objects.update(created_at=NOW - timedelta(days=1))
+    nightly(cron="", triggers=[trigger.value])
+    at = NOW + timedelta(minutes=2)
+    about = {"severity": Severity.INFO, "text": "", "first_at": at, "last_at": at, "host": happened}
+    if trigger is Trigger.HOST_BACK:
+        Event.objects.create(kind=EventKind.HEALTH, rule="host_silent", subject="host:a", resolved_at=at, **about)
+    elif trigger is Trigger.SOFTWARE_CHANGED:
+        Event.objects.create(kind=EventKind.SOFTWARE_CHANGED, **about)
+    else:
+        Device.objects.create(host=happened, uuid="new", kind=DeviceKind.NVIDIA, index=1, created_at=at)
+
+    jobs = turn(NOW + timedelta(minutes=3))
+
+    assert [job.host for job in jobs] == [happened]
+    assert ScheduledVisit.objects.get().why == trigger.label
+    assert other not in {job.host for job in turn(NOW + timedelta(minutes=6))}
+
+
+def test_one_that_was_switched_off_does_nothing():
+    host()
+    nightly()
+    Schedule.objects.update(is_active=False)
+
+    assert turn(NOW + timedelta(days=2)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"cron": "never"}, "cron"),
+        ({"cron": ""}, "cron"),
+        ({"triggers": ["full_moon"]}, "triggers"),
+        ({"selection": Selection()}, "selection"),
+    ],
+)
+def test_a_schedule_that_says_nothing_useful_is_refused(fields, field):
+    with pytest.raises(ScheduleInvalid) as refused:
+        nightly(**fields)
+
+    assert refused.value.field == field
+
+
+def test_a_removed_schedule_takes_its_visits_with_it():
+    host()
+    schedule = nightly()
+    turn(NOW + timedelta(hours=16))
+
+    schedules.remove(schedule, actor=ADA)
+
+    assert not ScheduledVisit.objects.exists()
+    assert ReferenceJob.objects.count() == 1
