@@ -14,6 +14,7 @@ _TURNS_SECONDS = {
     "telemetry.deliver_alerts": 5.0,
     "telemetry.watch_health": 10.0,
     "telemetry.roll_up": 10.0,
+    "training.measure_runs": 30.0,
     "telemetry.compact": 60.0,
     "training.compact_steps": 60.0,
     "telemetry.retire": 600.0,
@@ -23,7 +24,7 @@ _TURNS_SECONDS = {
 # What may take seconds at a time has a worker of its own: nothing that people or hosts wait for stands behind it.
 _UPKEEP = (
     "telemetry.roll_up", "telemetry.join_rollups", "telemetry.compact", "telemetry.retire", "training.compact_steps",
-    "training.retire_runs",
+    "training.measure_runs", "training.retire_runs",
 )  # fmt: skip
 
 

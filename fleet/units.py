@@ -69,7 +69,7 @@ _CHART_LADDERS: dict[str, Ladder] = {
     "seconds": ((1e-3, "ms"), (1, "s")),
     "samples_per_second": ((1, "samples/s"), (1e3, "k samples/s")),
     "tokens_per_second": ((1, "tok/s"), (1e3, "k tok/s"), (1e6, "M tok/s")),
-    "joules_each": ((1e-3, "mJ"), (0.5, "J"), (1e3, "kJ"), (1e6, "MJ")),
+    "joules_each": ((1, "J"), (1e3, "kJ"), (1e6, "MJ")),
 }
 
 

@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from django.conf import settings
+from numpy.typing import NDArray
 
-from fleet.models import ACCELERATORS, Device, DeviceKind
+from fleet.models import ACCELERATORS, DeviceKind
 from fleet.tariff import Tariff
 from telemetry.store import energy_rows
+from telemetry.store.charging import charged
 from telemetry.store.energy_rows import EnergyRows, Floats
+from telemetry.store.group_energy import GroupEnergy
 
 JOULES_PER_KWH = 3.6e6
 _PRICES_KEPT = 20_000
@@ -28,6 +32,41 @@ _WITHIN_HOSTS = {"device", "model"}  # groups whose members share a host's meter
 class Scope(StrEnum):
     DEVICE = "device"
     NODE = "node"
+
+
+class AccountHost(Protocol):
+    """What accounts ask of a host."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def cluster(self) -> str: ...
+    @property
+    def labels(self) -> Any: ...
+
+
+class AccountDevice(Protocol):
+    """What accounts ask of a device: a row of the inventory, or the model."""
+
+    @property
+    def pk(self) -> int: ...
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def parent_id(self) -> int | None: ...
+    @property
+    def profile(self) -> str: ...
+    @property
+    def host_id(self) -> int: ...
+    @property
+    def host(self) -> AccountHost: ...
+
+
+Counted = TypeVar("Counted", bound=AccountDevice)
 
 
 @dataclass(slots=True)
@@ -101,7 +140,7 @@ class Accounts:
 
 
 def accounts(
-    devices: Sequence[Device], start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates,
+    devices: Sequence[AccountDevice], start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates,
     zone: ZoneInfo,
 ) -> Accounts:  # fmt: skip
     """Return the accounts of the devices' hosts over the whole minutes of the span.
@@ -110,15 +149,21 @@ def accounts(
     group's share in what the meters show; a group within a host (a device, a model) has those of its own energy.
     """
     start_ms, end_ms = whole_minutes(start_ms, end_ms)
-    book = _Book(devices, scope, group_by, rates, zone)
+    book = Book(devices, scope, group_by, rates, zone)
     book.expect(start_ms, end_ms)
-    # A band of the tariff, or a day of a time zone, may begin within an hour: quarters tell, as long as they are kept.
-    is_finer = group_by == "day" or (rates.tariff is not None and bool(rates.tariff.bands))
-    kept_from_ms = int((now.timestamp() - settings.STEPWATT_RETENTION_15M) * 1000)
     host_ids = sorted({device.host_id for device in devices})
-    for rows in energy_rows.read(host_ids, start_ms, end_ms, quarters_from_ms=kept_from_ms if is_finer else None):
+    for rows in energy_rows.read(host_ids, start_ms, end_ms, quarters_from_ms=quarters_from_ms(group_by, rates, now)):
         book.enter(rows)
     return book.closed()
+
+
+def quarters_from_ms(group_by: str, rates: Rates, now: datetime) -> int | None:
+    """Return from when on quarters of an hour are read, as long as they are kept; None where hours will do.
+
+    A band of the tariff, or a day of a time zone, may begin within an hour.
+    """
+    is_finer = group_by == "day" or (rates.tariff is not None and bool(rates.tariff.bands))
+    return int((now.timestamp() - settings.STEPWATT_RETENTION_15M) * 1000) if is_finer else None
 
 
 def whole_minutes(start_ms: int, end_ms: int) -> tuple[int, int]:
@@ -126,9 +171,9 @@ def whole_minutes(start_ms: int, end_ms: int) -> tuple[int, int]:
     return start_ms // 60_000 * 60_000, -(-end_ms // 60_000) * 60_000
 
 
-def counted_of(devices: Iterable[Device]) -> list[Device]:
+def counted_of(devices: Iterable[Counted]) -> list[Counted]:
     """Return, of each host, its whole accelerators or, where it has none, its CPUs."""
-    by_host: dict[int, list[Device]] = {}
+    by_host: dict[int, list[Counted]] = {}
     for device in devices:
         if device.parent_id is None and not device.profile:
             by_host.setdefault(device.host_id, []).append(device)
@@ -139,10 +184,12 @@ def counted_of(devices: Iterable[Device]) -> list[Device]:
     return found
 
 
-class _Book:
+class Book:
     """Enters rows of energy into accounts by group."""
 
-    def __init__(self, devices: Sequence[Device], scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo) -> None:
+    def __init__(
+        self, devices: Sequence[AccountDevice], scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo
+    ) -> None:
         self._counted = {device.pk: device for device in counted_of(devices)}
         self._nodes = {device.pk: device for device in devices if device.kind == DeviceKind.NODE}
         self._scoped = self._counted if scope is Scope.DEVICE else self._nodes
@@ -170,10 +217,7 @@ class _Book:
         if self._group_by != "day":
             self._enter(rows, "")
             return
-        days: dict[str, list[int]] = {}
-        for place, start in enumerate(rows.starts_ms.tolist()):
-            days.setdefault(datetime.fromtimestamp(start / 1000, self._zone).date().isoformat(), []).append(place)
-        for day, places in days.items():
+        for day, places in self._by_day(rows.starts_ms).items():
             self._enter(rows.of_buckets(places), day)
 
     def _enter(self, rows: EnergyRows, day: str) -> None:
@@ -193,36 +237,69 @@ class _Book:
                     self._charge(self._group(self._scoped[pk]), rows, (rows.measured + rows.estimated)[place])
 
     def _charge_host(self, rows: EnergyRows, owners: Sequence[int], day: str) -> None:
-        """Charge each bucket by the node's meter where it covers most of what the devices do, else by the devices."""
-        nodes = [place for place, pk in enumerate(owners) if pk in self._nodes]
-        counted = [place for place, pk in enumerate(owners) if pk in self._counted]
-        if not nodes and not counted:
+        places = [place for place, pk in enumerate(owners) if pk in self._nodes or pk in self._counted]
+        if not places:
             return
-        joules = rows.measured + rows.estimated
-        by_meter = rows.covered_seconds[nodes].sum(axis=0)
-        is_metered = (by_meter > 0) & (by_meter >= rows.covered_seconds[counted].max(axis=0, initial=0) / 2)
-        drawn = np.where(is_metered, joules[nodes].sum(axis=0), joules[counted].sum(axis=0))
-        pk = owners[(nodes + counted)[0]]
+        is_node = np.array([owners[place] in self._nodes for place in places])
+        joules, covered = (rows.measured + rows.estimated)[places], rows.covered_seconds[places]
+        by_devices, by_meters = charged(joules, covered, is_node, np.zeros(len(places), np.int64))
+        pk = owners[places[0]]
         device = self._nodes.get(pk) or self._counted[pk]
         accounts = [self._total] if self._group_by in _WITHIN_HOSTS else self._accounts(device, day)
-        scopes = {
-            scope for scope, there in ((Scope.NODE, is_metered), (Scope.DEVICE, ~is_metered)) if drawn[there].any()
-        }
         for account in accounts:
-            self._charge(account, rows, drawn)
-            account.priced_by |= scopes
+            self._pay(account, rows, by_devices, by_meters)
 
-    def _charge(self, account: Account, rows: EnergyRows, joules: Floats) -> None:
+    def _pay(self, account: Account, rows: EnergyRows | GroupEnergy, by_devices: Floats, by_meters: Floats) -> None:
+        self._charge(account, rows, by_devices + by_meters)
+        account.priced_by |= {
+            scope for scope, drawn in ((Scope.NODE, by_meters), (Scope.DEVICE, by_devices)) if drawn.any()
+        }
+
+    def enter_fleet(self, rows: GroupEnergy) -> None:
+        """Enter what the whole fleet used and is charged for; by day too."""
+        self._add(self._total, rows)
+        self._pay(self._total, rows, rows.by_devices, rows.by_meters)
+        if self._group_by != "day":
+            return
+        for day, places in self._by_day(rows.starts_ms).items():
+            account, of_day = self._groups.setdefault(day, Account(day)), rows.of_buckets(places)
+            self._add(account, of_day)
+            self._pay(account, of_day, of_day.by_devices, of_day.by_meters)
+
+    def enter_group(self, key: str, rows: GroupEnergy) -> None:
+        """Enter what a group of the fleet used; one that is charged for has an account, also where none of it is in scope."""
+        is_charged = rows.by_devices.any() or rows.by_meters.any()
+        account = self._groups.setdefault(key, Account(key)) if is_charged else self._groups.get(key)
+        if account is None:
+            return
+        self._add(account, rows)
+        if self._group_by in _WITHIN_HOSTS:
+            self._charge(account, rows, rows.measured + rows.estimated)
+        else:
+            self._pay(account, rows, rows.by_devices, rows.by_meters)
+
+    def _add(self, account: Account, rows: GroupEnergy) -> None:
+        account.measured += float(rows.measured.sum())
+        account.estimated += float(rows.estimated.sum())
+        account.covered_seconds += float(rows.covered_seconds.sum())
+
+    def _by_day(self, starts_ms: NDArray[np.int64]) -> dict[str, list[int]]:
+        days: dict[str, list[int]] = {}
+        for place, start in enumerate(starts_ms.tolist()):
+            days.setdefault(datetime.fromtimestamp(start / 1000, self._zone).date().isoformat(), []).append(place)
+        return days
+
+    def _charge(self, account: Account, rows: EnergyRows | GroupEnergy, joules: Floats) -> None:
         cost, grams = self._rates.cost(joules, rows.starts_ms.tolist(), rows.step_ms), self._rates.grams(joules)
         account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
         account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
 
-    def _accounts(self, device: Device, day: str) -> list[Account]:
+    def _accounts(self, device: AccountDevice, day: str) -> list[Account]:
         if day:
             return [self._total, self._groups.setdefault(day, Account(day))]
         return [self._total, self._group(device)] if self._group_by not in {"", "day"} else [self._total]
 
-    def _group(self, device: Device) -> Account:
+    def _group(self, device: AccountDevice) -> Account:
         key = key_of(device, self._group_by)
         return self._groups.setdefault(key, Account(key))
 
@@ -230,7 +307,7 @@ class _Book:
         return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
 
 
-def key_of(device: Device, group_by: str) -> str:
+def key_of(device: AccountDevice, group_by: str) -> str:
     match group_by:
         case "host":
             return device.host.name

@@ -112,7 +112,7 @@ def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> Htt
 
 
 def _device(uuid: str) -> Device:
-    found = Device.objects.select_related("host").filter(uuid=uuid).first()
+    found = Device.objects.filter(uuid=uuid).first()
     if found is None:
         raise ApiError(404, "not_found", f"there is no device {uuid}", "uuid")
     return found

@@ -11,7 +11,7 @@ from ninja import Field, Query, Router, Schema
 
 from fleet.api_errors import invalid
 from fleet.models import Device
-from telemetry import accounts, idle_accounts
+from telemetry import accounts, fleet_accounts, idle_accounts
 from telemetry.accounts import Account, Rates, Scope
 from telemetry.api_questions import Moment, Span
 from telemetry.health.allocation import Allocated
@@ -139,9 +139,8 @@ def energy(request: HttpRequest, asked: Query[EnergyQuestion]) -> EnergyAnswer:
     start_ms, end_ms = accounts.whole_minutes(*asked.milliseconds(now))
     rates = Rates.of_settings()
     zone = rates.tariff.zone if rates.tariff else ZoneInfo("UTC")
-    devices = list(Device.objects.select_related("host"))
-    found = accounts.accounts(
-        devices, start_ms, end_ms, now, scope=asked.scope, group_by=asked.group_by, rates=rates, zone=zone
+    found = fleet_accounts.fleet_accounts(
+        start_ms, end_ms, now, scope=asked.scope, group_by=asked.group_by, rates=rates, zone=zone
     )
     return EnergyAnswer(
         start=datetime.fromtimestamp(start_ms / 1000, UTC),

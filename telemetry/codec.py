@@ -56,6 +56,7 @@ def blocks(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
     whole: list[Row] = []
     parts: dict[tuple[int, ...], list[Row]] = {}
     n_devices = n_ticks = 0
+    ticks: tuple[int, ...] = ()  # of the row before: most rows that lack some lack the same
     for number, by_device in metrics:
         n_devices = len(by_device)
         for place, readings in enumerate(by_device):
@@ -65,8 +66,11 @@ def blocks(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
             n_ticks = len(readings)
             if readings.count(None) == n_ticks:
                 continue
-            ticks = tuple([tick for tick, value in enumerate(readings) if value is not None])
-            parts.setdefault(ticks, []).append((number, place, [readings[tick] for tick in ticks]))
+            present = [readings[tick] for tick in ticks]
+            if len(ticks) != n_ticks - readings.count(None) or None in present:
+                ticks = tuple([tick for tick, value in enumerate(readings) if value is not None])
+                present = [readings[tick] for tick in ticks]
+            parts.setdefault(ticks, []).append((number, place, present))
     found = [_put_block(whole, b"", n_devices)] if whole else []
     found += [_put_block(series, _bits(ticks, n_ticks), n_devices) for ticks, series in parts.items()]
     return b"".join(found)

@@ -122,7 +122,9 @@ def _store(arrivals: Sequence[Arrival], now: datetime) -> None:
 def _know(stored: Sequence[Arrival], now: datetime) -> None:
     """Keep what stored batches say of their hosts, what they report, and what they bring for others."""
     inventory.know([(each.host, each.batch.devices) for each in stored], now)
-    inventory.read_software([arrival.host for arrival in stored if "software" in arrival.tells])
+    inventory.read_software(
+        [each.host for each in stored if each.batch.software is not None and "software" in each.tells]
+    )
     for arrival in stored:
         inventory.know_host(arrival.host, arrival.batch, arrival.tells)
         if arrival.batch.events:

@@ -55,9 +55,9 @@ def unpack(payload: bytes, metrics: Container[str] = catalog.BY_NAME) -> Batch:
 
 
 def read(payload: bytes) -> tuple[Batch, list[Part]]:
-    """Return the batch with its cargo and without its columns, and all its readings as matrices. Raises MessageInvalid."""
+    """Return the batch without its columns and its cargo, and all its readings as matrices. Raises MessageInvalid."""
     message = _message(payload)
-    batch = _with_cargo(message)
+    batch = _head(message)
     n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
     try:
         if message["v"] != VERSION:
@@ -68,7 +68,10 @@ def read(payload: bytes) -> tuple[Batch, list[Part]]:
 
 
 def read_last(payloads: Sequence[bytes]) -> list[tuple[Batch, LastTick] | MessageInvalid]:
-    """Return of each the batch with its cargo, without its columns, and its last readings, all checked; or what is wrong."""
+    """Return of each the batch with its cargo, without its columns, and its last readings, all others checked too.
+
+    Of one that does not fit, return what is wrong with it.
+    """
     heads: list[tuple[Batch, Body | LastTick] | MessageInvalid] = []
     for payload in payloads:
         try:
@@ -81,7 +84,7 @@ def read_last(payloads: Sequence[bytes]) -> list[tuple[Batch, LastTick] | Messag
 
 
 def _with_body(message: dict[str, Any]) -> tuple[Batch, Body | LastTick]:
-    """Return the batch and its body; of a version before, its readings. Raises MessageInvalid."""
+    """Return the batch with its cargo, and its body; of a version before, its readings. Raises MessageInvalid."""
     batch = _with_cargo(message)
     n_devices, n_ticks = len(batch.devices), len(batch.times_ms)
     if message["v"] == VERSION:

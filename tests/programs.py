@@ -10,6 +10,7 @@ PACKAGES = {  # program → Debian package
     "cc": "gcc",
     "chromium": "chromium",
     "epmd": "erlang-base",
+    "g++": "g++",
     "git": "git",
     "ip": "iproute2",
     "make": "make",

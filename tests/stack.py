@@ -27,8 +27,9 @@ _PASSWORD = re.compile(r"one-time password (\S+)")
 class Stack:
     """`manage.py up` as a child process; `log` holds what all of its processes printed."""
 
-    def __init__(self, directory: Path, **settings: str) -> None:
+    def __init__(self, directory: Path, *options: str, **settings: str) -> None:
         self.directory = directory
+        self._options = options
         bind = settings.setdefault("STEPWATT_BIND", f"127.0.0.1:{free_port()}")
         self.url = f"http://{bind}"
         self._log_path = directory / "up.log"
@@ -52,7 +53,7 @@ class Stack:
 
     def start(self) -> None:
         with self._log_path.open("wb") as log:
-            command = [sys.executable, "manage.py", "up"]
+            command = [sys.executable, "manage.py", "up", *self._options]
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
             )
@@ -118,8 +119,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def start_stack(directory: Path, **settings: str) -> Iterator[Stack]:
-    stack = Stack(directory, **settings)
+def start_stack(directory: Path, *options: str, **settings: str) -> Iterator[Stack]:
+    stack = Stack(directory, *options, **settings)
     try:
         stack.start()
         yield stack

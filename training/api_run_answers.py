@@ -8,7 +8,10 @@ import orjson
 from django.http import HttpResponse
 from ninja import Schema
 
+from training.figure import Figure
 from training.models import Run
+from training.run_figures import RunFigures
+from training.run_members import Members
 from training.run_queries import Part, RunState
 from training.step_grid import StepGrid
 
@@ -68,6 +71,95 @@ def run_fields(run: Run, part: Part, now: datetime) -> dict[str, Any]:
         "started_at": run.started_at,
         "last_step_at": run.last_step_at,
         "links": RunLinks(self=api, steps=f"{api}/steps", ranks=f"{api}/ranks", page=f"/runs/{run.pk}/"),
+    }
+
+
+class FigureItem(Schema):
+    """`value` in `unit`, or null with the `reason`; `parts` are the numbers that it was made of, by words."""
+
+    value: float | None
+    unit: str
+    reason: str
+    remark: str
+    parts: dict[str, float]
+
+    @classmethod
+    def of(cls, figure: Figure) -> "FigureItem":
+        return cls(
+            value=figure.value, unit=figure.unit, reason=figure.why, remark=figure.remark, parts=dict(figure.parts)
+        )
+
+
+class PeakItem(Schema):
+    """The dense peak of equal devices, of one of them, with who says so and why it may be wrong."""
+
+    hardware: str
+    devices: int
+    flops_per_second: float
+    dtype: str
+    sources: list[str]
+    doubts: list[str]
+
+
+class RunDetail(RunItem):
+    """A run with its figures over `start` ≤ time < `end`, which are null where it has no step there.
+
+    `figures` by name; `peaks` is the denominator of MFU, `flops_method` how its numerator was counted. `wall_seconds` is what the
+    window went to and `phases` the share of step time by phase. `shared_with` names runs that used some of the devices, too.
+    """
+
+    start: datetime | None
+    end: datetime | None
+    figures: dict[str, FigureItem]
+    peaks: list[PeakItem]
+    flops_method: str
+    flops_per_sample: float | None
+    phases: dict[str, float]
+    wall_seconds: dict[str, float]
+    lost_datagrams: int
+    dropped_datagrams: int
+    shared_with: list[str]
+
+    @classmethod
+    def of_figures(cls, run: Run, part: Part, who: Members, found: RunFigures, now: datetime) -> "RunDetail":
+        below = found.mfu_detail.denominator
+        return cls(
+            **run_fields(run, part, now),
+            start=at(found.counted_ms[0]) if found.counted_ms else None,
+            end=at(found.counted_ms[1]) if found.counted_ms else None,
+            figures={name: FigureItem.of(figure) for name, figure in _figures(found).items()},
+            peaks=[
+                PeakItem(
+                    hardware=peak.name, devices=peak.n_devices, flops_per_second=peak.spec.value, dtype=below.dtype,
+                    sources=list(peak.spec.sources), doubts=list(peak.spec.doubts),
+                )
+                for peak in below.peaks
+            ],
+            flops_method=found.mfu_detail.method,
+            flops_per_sample=found.flops_per_sample,
+            phases=dict(found.phases.shares),
+            wall_seconds={spent.value: seconds for spent, seconds in found.goodput.seconds.items()},
+            lost_datagrams=who.n_lost,
+            dropped_datagrams=who.n_dropped,
+            shared_with=list(found.energy.shared_with) if found.energy else [],
+        )  # fmt: skip
+
+
+_TELLING = (
+    "samples_per_second", "tokens_per_second", "mfu", "mfu_in_steps", "ofu", "joules", "joules_per_step", "joules_per_token",
+    "samples_per_joule", "tokens_per_joule", "cost", "grams_co2",
+)  # fmt: skip
+
+
+def _figures(found: RunFigures) -> dict[str, Figure]:
+    times = found.step_times
+    why = "" if times.median is not None else "no training step in this window"
+    why_none = "the run did not go on in this window" if found.goodput.share is None else ""
+    return {
+        "step_seconds_median": Figure(times.median, "seconds", why),
+        "step_seconds_p95": Figure(times.p95, "seconds", why),
+        **{name: getattr(found, name) for name in _TELLING},
+        "goodput": Figure(found.goodput.share, "ratio", why_none, found.goodput.remark),
     }
 
 

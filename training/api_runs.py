@@ -10,8 +10,17 @@ from fleet.api_errors import ApiError, invalid
 from fleet.api_lists import Listed, Page
 from fleet.models import Device, Host
 from telemetry.api_questions import Moment
-from training import run_queries, step_grid, stragglers
-from training.api_run_answers import RankItem, RanksAnswer, RunItem, StepsOfRun, StragglerItem, at, steps_of_run
+from training import run_figures, run_queries, step_grid, stragglers
+from training.api_run_answers import (
+    RankItem,
+    RanksAnswer,
+    RunDetail,
+    RunItem,
+    StepsOfRun,
+    StragglerItem,
+    at,
+    steps_of_run,
+)
 from training.models import Run
 from training.run_members import Members, members
 from training.run_queries import RunState
@@ -22,6 +31,7 @@ from training.stragglers import Straggler
 router = Router()
 
 _MAX_POINTS = 4_000
+_MOST_STEPS = 3_000_000  # of all ranks
 
 
 class RunFilter(Page):
@@ -71,6 +81,17 @@ class Window(Schema):
         return start, end
 
 
+@router.get("/runs/{int:run_id}", response=RunDetail)
+def run(request: HttpRequest, run_id: int, asked: Query[Window]) -> RunDetail:
+    """Show a run with its figures over a window."""
+    found, now = _run(run_id), timezone.now()
+    start_ms, end_ms = asked.milliseconds(found, now)
+    who = members(found)
+    _check_length(who, start_ms, end_ms)
+    figures = run_figures.figures(found, start_ms, end_ms, now=now, who=who)
+    return RunDetail.of_figures(found, run_queries.parts([found])[found.pk], who, figures, now)
+
+
 class StepsQuestion(Window):
     points: int = Field(600, ge=2, le=_MAX_POINTS)
     rank: int | None = Field(None, ge=0, le=2**31 - 1, description="Of this rank alone.")
@@ -82,6 +103,7 @@ def steps(request: HttpRequest, run_id: int, asked: Query[StepsQuestion]) -> Htt
     run = _run(run_id)
     start_ms, end_ms = asked.milliseconds(run, timezone.now())
     ranks = None if asked.rank is None else [asked.rank]
+    _check_length(members(run), start_ms, end_ms)
     found = read.steps(run, start_ms, end_ms, ranks=ranks)
     return steps_of_run(step_grid.grid(found, start_ms, end_ms, asked.points), start_ms, end_ms)
 
@@ -91,8 +113,9 @@ def ranks(request: HttpRequest, run_id: int, asked: Query[Window]) -> RanksAnswe
     """Show each rank's step and compute time over a window, and who holds up the others."""
     run = _run(run_id)
     start_ms, end_ms = asked.milliseconds(run, timezone.now())
-    found = read.steps(run, start_ms, end_ms, columns=_RANK_COLUMNS)
-    return _ranks_answer(found, members(run))
+    who = members(run)
+    _check_length(who, start_ms, end_ms)
+    return _ranks_answer(read.steps(run, start_ms, end_ms, columns=_RANK_COLUMNS), who)
 
 
 _RANK_COLUMNS = ("seconds", "compute_seconds", "number", "attempt", "kind", "is_warmup")
@@ -144,3 +167,12 @@ def _run(run_id: int) -> Run:
     if found is None:
         raise ApiError(404, "not_found", f"there is no run {run_id}", "run_id")
     return found
+
+
+def _check_length(who: Members, start_ms: int, end_ms: int) -> None:
+    """Refuse a window of more steps than an answer is made of. Raises ApiError."""
+    n_steps = who.foreseen(start_ms, end_ms)
+    if n_steps > _MOST_STEPS:
+        raise invalid(
+            "start", f"the window holds about {n_steps:,} steps of all ranks, at most {_MOST_STEPS:,} are read at once"
+        )

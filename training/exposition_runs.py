@@ -12,9 +12,10 @@ from fleet.models import Host
 from telemetry.exposition import HOST_LABELS
 from telemetry.textformat import Family, Type, label_text, number_text
 from training import histogram
-from training.models import RunRank
+from training.models import Run, RunRank
 
 _LABELS = (*HOST_LABELS, "run", "launch")
+_OF_RUN = ("host__name", "host__cluster", "name", "launch")
 _COLUMNS = ("host__name", "host__cluster", "run__name", "run__launch")
 
 
@@ -48,7 +49,23 @@ def runs(hosts: Sequence[Host], now: datetime) -> list[Family]:
         if n_steps:
             cumulative = list(zip(histogram.BOUNDS_SECONDS, accumulate(totals.histogram), strict=False))
             seconds.add_histogram(text, cumulative, n_steps, totals.seconds)
-    return [samples, tokens, lost, seconds]
+    return [samples, tokens, lost, seconds, _utilisation(hosts, now)]
+
+
+def _utilisation(hosts: Sequence[Host], now: datetime) -> Family:
+    """Return what is known of the runs as wholes, each once: on the host that told of it first."""
+    family = Family(
+        "stepwatt_training_mfu_ratio",
+        Type.GAUGE,
+        "Model FLOPs utilisation of a running run over its newest minute, all its devices together, where it is known.",
+        _LABELS,
+        "ratio",
+    )
+    known = Run.objects.filter(host__in=hosts, ends_at__gt=now, mfu_ratio__isnull=False)
+    newest = {row[:4]: row[4] for row in known.order_by(*_OF_RUN, "last_step_at").values_list(*_OF_RUN, "mfu_ratio")}
+    for key, ratio in newest.items():
+        family.add(label_text(_LABELS, key), number_text(ratio))
+    return family
 
 
 def _families() -> tuple[Family, Family, Family, Family]:

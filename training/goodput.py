@@ -4,7 +4,7 @@ The kinds add up to the window. At a moment in which ranks do different things t
 evaluation, another phase told outside of steps (while one rank writes, the others wait in their step), then training steps.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -96,8 +96,7 @@ def goodput(
     within = max(0.0, last - first) / 1000
     seconds[Spent.OUTSIDE] = (end_ms - start_ms) / 1000 - within
     share = seconds[Spent.PRODUCTIVE] / within if within > 0 else None
-    longest = sorted(spans, key=lambda span: span.start_ms - span.end_ms)[:_SPANS]
-    return Goodput(seconds, share, tuple(sorted(longest)), _remark(numbers))
+    return Goodput(seconds, share, _longest(spans), _remark(numbers))
 
 
 def first_numbers(steps: StepColumns) -> Mapping[int, int]:
@@ -191,3 +190,7 @@ def _spans(found: Intervals, spent: Spent) -> list[Span]:
         return []
     longest = np.argsort(found.lengths)[::-1][:_SPANS]
     return [Span(float(found.starts[place]), float(found.ends[place]), spent) for place in longest]
+
+
+def _longest(spans: Sequence[Span]) -> tuple[Span, ...]:
+    return tuple(sorted(sorted(spans, key=lambda span: span.start_ms - span.end_ms)[:_SPANS]))

@@ -94,8 +94,9 @@ def _ranks(told: Sequence[Told], runs: Mapping[RunKey, Run]) -> dict[tuple[int, 
     ranks = _known(tellers)
     new = {key: each for key, each in tellers.items() if key not in ranks}
     if new:
-        # Of two hosts with processes of one run, the second waits: attempts are counted on.
-        run_ids = {run_id for run_id, _, _ in new}
+        # Of two hosts with processes of one run, the second waits: attempts are counted on. All runs are locked, in one
+        # order, as all of them are written at the end.
+        run_ids = {run_id for run_id, _, _ in tellers}
         list(Run.objects.select_for_update().filter(pk__in=run_ids).order_by("pk").values_list("pk"))
         ranks |= _known(new)
         following = _attempts(new)

@@ -4,7 +4,7 @@ Figures are handed over once, without values; arrays follow in the order of thei
 where a step began to where it ended; a pause between steps stays a gap, with what the run did in it as a span.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,10 @@ PHASES = {
 REST = "rest of the step"
 _OTHER_PHASES = ("s4", "load-4", "heat-4", "load-6", "heat-6")
 _WAIT = 0.5  # of a median step: a pause longer than that is seen as a gap
-_ROOM = 20  # pixels
+_ROOM, _LINE = 32, 11  # pixels above the first chart, and of a line of words there
+_MARGIN, _LEAST_SPREAD = 0.06, 0.12  # of an axis around its values, as static/js/figure.js has it
 _LEAST_REST = 1e-4  # of a step: below that the phases tell all of it
+_LETTER_SHARE, _TRIED = 0.013, 12  # of the window, of a letter; spans of a kind at which a word is tried
 _MARK_SHARE = 0.06  # of the window: from this width on a span has room for its word
 
 Drawn = dict[str, Any]
@@ -114,10 +116,18 @@ def devices_figure(unit: str, n: int, noun: str, chosen: str, *, from_zero: bool
 
 
 class Columns:
-    """Steps as the corners of their columns: each value twice, at its column's beginning and end, with gaps between."""
+    """Where the values of a grid stand in time.
+
+    Steps one by one are the corners of their columns: each value twice, where a step began and where it ended, with gaps
+    between. Means stand in the middle of their time.
+    """
 
     def __init__(self, grid: StepGrid) -> None:
         n = len(grid)
+        if not grid.is_each:
+            self._places = np.arange(n)
+            self.x: list[int] = ((grid.start_ms + grid.end_ms) / 2).astype(np.int64).tolist()
+            return
         starts, ends = grid.start_ms.copy(), grid.end_ms
         starts[1:] = np.maximum(starts[1:], ends[:-1])  # ranks end unevenly: columns never overlap
         pause = starts[1:] - ends[:-1]
@@ -125,7 +135,7 @@ class Columns:
         breaks = np.flatnonzero(pause > _WAIT * typical) + 1
         self._places = np.insert(np.repeat(np.arange(n), 2), 2 * breaks, -1)
         corners = np.stack([starts, ends], axis=1).ravel()
-        self.x: list[int] = np.insert(corners, 2 * breaks, corners[2 * breaks - 1]).astype(np.int64).tolist()
+        self.x = np.insert(corners, 2 * breaks, corners[2 * breaks - 1]).astype(np.int64).tolist()
 
     def of(self, values: Floats) -> Column:
         return column(np.append(values, np.nan)[self._places])
@@ -138,7 +148,8 @@ def step_arrays(grid: StepGrid, phases: Sequence[str]) -> Drawn:
     longest["customdata"] = traces.line(corners.of(grid.high))["y"]
     if not phases:
         band = traces.band(corners.x, corners.of(grid.low), corners.of(grid.high))
-        return {"x": corners.x, "traces": [band, traces.line(corners.of(grid.seconds)), longest]}
+        drawn = [band, traces.line(corners.of(grid.seconds)), longest]
+        return {"x": corners.x, "traces": drawn, **scale(grid, grid.low, grid.high)}
     gap = np.full(len(grid), np.nan)
     values = {name: grid.phases.get(name, gap) for name in phase_colors(phases)}
     if REST in values:
@@ -147,13 +158,23 @@ def step_arrays(grid: StepGrid, phases: Sequence[str]) -> Drawn:
         values[REST] = np.where(rest > _LEAST_REST * grid.seconds, rest, 0.0)
     stack = traces.stacked(corners.x, [corners.of(told) for told in values.values()])
     lines = [traces.line(corners.of(grid.seconds)), longest]
-    return {"x": corners.x, "traces": [*stack, *lines]}
+    return {"x": corners.x, "traces": [*stack, *lines], **scale(grid, np.zeros(len(grid)), grid.high)}
 
 
 def line_arrays(grid: StepGrid, values: Floats) -> Drawn:
     """Return the values for `line_figure`, one of each column."""
     corners = Columns(grid)
-    return {"x": corners.x, "traces": [traces.line(corners.of(values))]}
+    return {"x": corners.x, "traces": [traces.line(corners.of(values))], **scale(grid, values, values)}
+
+
+def scale(grid: StepGrid, low: Floats, high: Floats) -> Drawn:
+    """Return the axis that fits the measured steps, as warm-up can take a hundred times as long; {} where there is none."""
+    measured = ~grid.is_warmup & np.isfinite(low) & np.isfinite(high)
+    if not grid.is_warmup.any() or not measured.any():
+        return {}
+    bottom, top = float(low[measured].min()), float(high[measured].max())
+    margin = _MARGIN * (top - bottom) + max(0.0, _LEAST_SPREAD * abs(top) - (top - bottom)) / 2
+    return {"scale": [0.0 if bottom == 0 else bottom - margin, top + margin]}
 
 
 def device_arrays(times_ms: list[int], values: Mapping[str, Floats], lows: Sequence[Floats], highs: Sequence[Floats],
@@ -178,18 +199,30 @@ def marks(spans: Sequence[Span], window_ms: tuple[float, float], *, has_words: b
     shape = {"type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}}
     words = {"yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
     shown = [span for span in spans if span.end_ms > window_ms[0] and span.start_ms < window_ms[1]]
-    widest: dict[str, Span] = {}
-    for span in shown:
-        best = widest.get(span.kind)
-        if best is None or span.end_ms - span.start_ms > best.end_ms - best.start_ms:
-            widest[span.kind] = span
     return {
         "shapes": [shape | {"x0": s.start_ms, "x1": s.end_ms, "fillcolor": _fill(s.kind)} for s in shown],
         "annotations": [
-            words | _place(span, window_ms) | {"text": kind, "font": {"size": 10.5, "color": "token:text-3"}}
-            for kind, span in widest.items() if has_words and total > 0
+            words | place | {"text": kind, "font": {"size": 10.5, "color": "token:text-3"}}
+            for kind, place in _words(shown, window_ms) if has_words and total > 0
         ],
     }  # fmt: skip
+
+
+def _words(spans: Sequence[Span], window_ms: tuple[float, float]) -> Iterator[tuple[str, Drawn]]:
+    """Yield each kind once with the place of its word: at the widest of its spans where no other word stands."""
+    taken: list[tuple[float, float]] = []
+    kinds: dict[str, list[Span]] = {}
+    for span in sorted(spans, key=lambda each: each.start_ms - each.end_ms):
+        kinds.setdefault(span.kind, []).append(span)
+    for kind, of_kind in kinds.items():
+        length = (len(kind) * _LETTER_SHARE) * (window_ms[1] - window_ms[0])
+        for span in of_kind[:_TRIED]:
+            place = _place(span, window_ms)
+            left = place["x"] - length * {"left": 0.0, "center": 0.5, "right": 1.0}[place["xanchor"]]
+            if all(left > end or left + length < start for start, end in taken):
+                taken.append((left, left + length))
+                yield kind, place
+                break
 
 
 def _fill(kind: str) -> str:
@@ -211,5 +244,5 @@ def onset(at_ms: float, text: str) -> Drawn:
     stroke = {"color": "token:warn", "width": 1, "dash": "dot"}
     line_ = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": at_ms, "x1": at_ms, "line": stroke}
     place = {"x": at_ms, "xanchor": "left", "yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
-    words = place | {"text": text, "font": {"size": 10.5, "color": "token:warn"}}
+    words = place | {"text": text, "font": {"size": 10.5, "color": "token:warn"}, "yshift": _LINE}
     return {"shapes": [line_], "annotations": [words] if text else []}

@@ -6,27 +6,26 @@ Asked by pages and API. All figures are of one window, `counted`: what was asked
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TypedDict
 
 from fleet.models import Device
 from telemetry import trends
 from telemetry.accounts import Rates
-from telemetry.store import latest
-from training import decoder_flops, goodput, step_statistics
-from training.decoder_flops import ShapeIncomplete
+from training import goodput, step_statistics
 from training.figure import Figure, ratio
-from training.flops import Flops
 from training.goodput import Goodput
-from training.mfu import Mfu, RunDevice, mfu
+from training.mfu import Mfu, mfu
 from training.models import Run
 from training.ofu import METHOD, PipeSeries, ofu
 from training.run_energy import RunEnergy, energy
+from training.run_flops import run_devices, run_flops
 from training.run_members import Members, members
 from training.step_columns import StepColumns
 from training.step_statistics import GlobalSteps, Phases, Rate, StepTimes
 from training.step_store import read
 
 _COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
+_COLUMNS_OF_RATES = ("seconds", "samples", "tokens", "is_warmup", "kind")
 _OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
 _OFU_POINTS = 400
 _ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is
@@ -83,6 +82,15 @@ def figures(
     return _figures(run, who, (start_ms, end_ms), counted if counted[0] < counted[1] else None, steps, spent, rates)
 
 
+def utilisation(run: Run, start_ms: int, end_ms: int) -> Mfu:
+    """Return the MFU alone of start ≤ time < end, which lies within the run's life; as `figures` has it."""
+    who = members(run)
+    reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
+    steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS_OF_RATES)
+    samples, tokens = step_statistics.rates(steps, start_ms, end_ms, (end_ms - start_ms) / 1000).values()
+    return _of_flops(run, who, samples, tokens)["mfu_detail"]
+
+
 def _life(run: Run, now: datetime) -> tuple[int, int]:
     """Return when its first step began and its last one ended; now, while it runs."""
     last = now if run.is_running(now) else run.last_step_at or run.started_at
@@ -109,15 +117,7 @@ def _figures(
     across = step_statistics.global_steps(steps)
     n_steps, across_inside = step_statistics.n_inside(across, *window), across.between(*asked)
     samples, tokens = step_statistics.rates(steps, *window, spent.training_seconds).values()
-    flops, why, is_by_token = _flops(run.description, samples, tokens)
-    of_unit = tokens if is_by_token else samples
-    devices = _devices(who)
-    dtype = str(run.description.get("dtype") or "")
-    found, found_in_steps = (
-        mfu(flops, rate, devices, dtype, why) for rate in (of_unit.per_second, of_unit.per_step_second)
-    )
     drawn = energy(run, who, *window, rates) if counted else None
-    per_sample = None if flops is None else _per_sample(run.description, flops, is_by_token)
     return RunFigures(
         counted_ms=counted,
         n_steps=n_steps,
@@ -128,65 +128,37 @@ def _figures(
         goodput=spent,
         samples_per_second=_rate(samples, "samples_per_second"),
         tokens_per_second=_rate(tokens, "tokens_per_second"),
-        mfu=_mfu(found),
-        mfu_in_steps=_mfu(found_in_steps),
-        mfu_detail=found,
         ofu=_ofu(who.devices, counted),
         energy=drawn,
-        flops_per_sample=per_sample,
         n_lost=who.n_lost,
+        **_of_flops(run, who, samples, tokens),
         **_of_energy(drawn, n_steps, samples, tokens),
     )
-
-
-def _flops(told: Mapping[str, Any], samples: Rate, tokens: Rate) -> tuple[Flops | None, str, bool]:
-    """Return the FLOPs of a sample as the loop gives them, else of a token by formula (True); None with the reason."""
-    given = told.get("flops_per_sample")
-    if isinstance(given, int | float) and given > 0:
-        return Flops(int(given), "FLOPs of a sample as the loop gives them"), "", False
-    model = told.get("model")
-    if not isinstance(model, Mapping):
-        return None, "the loop tells neither flops_per_sample nor its model's shape", False
-    try:
-        of_token = decoder_flops.flops_per_token(model)
-    except ShapeIncomplete as error:
-        return None, str(error), False
-    if tokens.amount is None and samples.amount is not None and (per_sample := _number(told, "tokens_per_sample")):
-        return (
-            Flops(int(of_token.count * per_sample), f"{of_token.method}; times {per_sample:g} tokens a sample"),
-            "",
-            False,
-        )
-    return of_token, "", True
-
-
-def _per_sample(told: Mapping[str, Any], flops: Flops, is_by_token: bool) -> float | None:
-    if not is_by_token:
-        return float(flops.count)
-    per_sample = _number(told, "tokens_per_sample")
-    return None if per_sample is None else flops.count * per_sample
-
-
-def _number(told: Mapping[str, Any], name: str) -> float | None:
-    value = told.get(name)
-    return float(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def _devices(who: Members) -> list[RunDevice]:
-    newest = latest.of_hosts(who.hosts)
-    found = []
-    for device in who.devices:
-        of_host = newest.get(device.host_id)
-        known = of_host.devices.get(device.uuid) if of_host else None
-        memory = known.values.get("memory_total_bytes") if known else None
-        found.append(RunDevice(device.uuid, device.model, memory, device.profile))
-    return found
 
 
 def _rate(found: Rate, unit: str) -> Figure:
     parts = {} if found.amount is None else {"amount": found.amount, "seconds": found.seconds}
     why = "" if found.per_second is not None else found.reason
     return Figure(found.per_second, unit, why, found.reason if found.per_second is not None else "", parts)
+
+
+class _OfFlops(TypedDict):
+    mfu: Figure
+    mfu_in_steps: Figure
+    mfu_detail: Mfu
+    flops_per_sample: float | None
+
+
+def _of_flops(run: Run, who: Members, samples: Rate, tokens: Rate) -> _OfFlops:
+    flops = run_flops(run.description, samples, tokens)
+    of_unit, devices = tokens if flops.unit == "tokens" else samples, run_devices(who)
+    dtype = str(run.description.get("dtype") or "")
+    found, in_steps = (
+        mfu(flops.flops, rate, devices, dtype, flops.why) for rate in (of_unit.per_second, of_unit.per_step_second)
+    )
+    return {
+        "mfu": _mfu(found), "mfu_in_steps": _mfu(in_steps), "mfu_detail": found, "flops_per_sample": flops.per_sample,
+    }  # fmt: skip
 
 
 def _mfu(found: Mfu) -> Figure:

@@ -20,6 +20,14 @@ class Members:
     n_lost: int
     n_dropped: int
 
+    def foreseen(self, start_ms: float, end_ms: float) -> int:
+        """Return about how many steps of all ranks a window holds, as their counts foretell."""
+        first = min((each.first_ms for each in self.ranks), default=0)
+        last = max((each.last_ms for each in self.ranks), default=0)
+        inside = min(end_ms, last) - max(start_ms, first)
+        n_steps = sum(each.n_steps for each in self.ranks)
+        return round(n_steps * inside / (last - first)) if inside > 0 and last > first else 0
+
     def of_rank(self, rank: int) -> RunRank | None:
         return next((each for each in self.ranks if each.rank == rank), None)
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from django.db.models import Count, Q, QuerySet, Sum
 
+from training import hardware
 from training.models import Run, RunRank
 
 
@@ -59,8 +60,14 @@ class Part:
 
     @property
     def devices(self) -> str:
-        """Return "8 × NVIDIA H100 80GB HBM3"; "" where no device is known."""
-        return ", ".join(f"{n} × {model}" for model, n in self.models.items())
+        """Return "8 × H100 SXM5 80GB", by the catalogue's names where it knows them; "" where no device is known."""
+        return ", ".join(f"{n} × {short_name(model)}" for model, n in self.models.items())
+
+
+def short_name(model: str) -> str:
+    """Return what the hardware catalogue calls a device model, the driver's name where it does not know it."""
+    found = hardware.find(model).hardware
+    return found.name if found else model
 
 
 def parts(found: Sequence[Run]) -> dict[int, Part]:

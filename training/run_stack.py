@@ -67,7 +67,7 @@ class Stack:
     @property
     def columns(self) -> set[str]:
         """Return which columns of the steps its rows need."""
-        wanted = {"seconds", "number", "attempt", "kind"} | {"loss"} & set(self.rows)
+        wanted = {"seconds", "number", "attempt", "kind", "is_warmup"} | {"loss"} & set(self.rows)
         if {"tokens", "token-energy"} & set(self.rows):
             wanted.add("tokens")
         if "samples" in self.rows:

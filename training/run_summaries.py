@@ -70,7 +70,8 @@ def _key(run: Run, window_ms: int, now: datetime) -> str:
 def summary(run: Run, window_ms: int, now: datetime) -> Summary:
     who = members(run)
     began, ended = life_ms(run, now)
-    start = max(began, ended - min(window_ms, _affordable_ms(who, ended - began)), 0)
+    start = max(began, ended - window_ms)
+    start = ended - _affordable_ms(who, ended - start, ended)
     start = min(start, ended - _LEAST_MS)
     figures = run_figures.figures(run, start, ended, now=now, who=who)
     work = work_rate(figures)
@@ -92,10 +93,10 @@ def work_rate(figures: RunFigures) -> Figure:
     return figures.samples_per_second if figures.tokens_per_second.value is None else figures.tokens_per_second
 
 
-def _affordable_ms(who: Members, life: int) -> int:
+def _affordable_ms(who: Members, window_ms: int, end_ms: int) -> int:
     """Return for how long a time the steps of all ranks may be read."""
-    n_steps = sum(rank.n_steps for rank in who.ranks)
-    return life if n_steps <= _MOST_STEPS else max(_LEAST_MS, life * _MOST_STEPS // n_steps)
+    n_steps = who.foreseen(end_ms - window_ms, end_ms)
+    return window_ms if n_steps <= _MOST_STEPS else max(_LEAST_MS, window_ms * _MOST_STEPS // n_steps)
 
 
 def _trend(figures: RunFigures, unit: str, start_ms: int, end_ms: int) -> list[float | None]:

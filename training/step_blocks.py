@@ -155,7 +155,8 @@ def _steps(told: dict[str, Integers], numbers: dict[str, Floats], phases: dict[s
     if told["ticks"].min() <= 0 or told["ticks"].max() > MAX_STEP_SECONDS * _TICKS_PER_SECOND:
         raise MessageInvalid(f"ticks: expected more than 0 and at most {MAX_STEP_SECONDS:.0f} s")
     for name in ("samples", "tokens"):
-        numbers[name] = np.where(numbers[name] >= 0, numbers[name], np.nan)
+        can_be = (numbers[name] >= 0) & (numbers[name] < _LARGEST)
+        numbers[name] = np.where(can_be, numbers[name], np.nan)
     kinds = told["kind"]
     return step_columns.of_arrays(
         {

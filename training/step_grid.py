@@ -21,7 +21,7 @@ class StepGrid:
     """Columns in order of time, each `(n,)`; NaN in a column that no step covers, or where the loop did not tell.
 
     `seconds` is the mean, `low` and `high` the shortest and longest step of a column; rates are those of all ranks together
-    while they step. `losses` are means.
+    while they step. `loss` is a mean. A column `is_warmup` where some step in it is.
     """
 
     start_ms: Floats
@@ -33,6 +33,7 @@ class StepGrid:
     tokens_per_second: Floats
     loss: Floats
     phases: Mapping[str, Floats]
+    is_warmup: NDArray[np.bool_]
     is_each: bool
     step_ms: float = 0.0
 
@@ -104,13 +105,14 @@ def _each(steps: StepColumns) -> StepGrid:
         tokens_per_second=sums(steps.tokens)[0] / seconds,
         loss=mean(steps.loss),
         phases={name: mean(values) for name, values in steps.phases.items()},
+        is_warmup=np.logical_or.reduceat(steps.is_warmup[order], begins)[by_time],
         is_each=True,
     )
 
 
 def _empty() -> StepGrid:
     none = np.empty(0)
-    return StepGrid(none, none, none, none, none, none, none, none, {}, is_each=True)
+    return StepGrid(none, none, none, none, none, none, none, none, {}, np.empty(0, np.bool_), is_each=True)
 
 
 # Means within equal times --------------------------------------------------------------------------------------
@@ -162,6 +164,7 @@ def _binned(steps: StepColumns, n_ranks: int, start_ms: float, end_ms: float, co
         tokens_per_second=rate(steps.tokens),
         loss=mean(steps.loss),
         phases={name: mean(values) for name, values in steps.phases.items()},
+        is_warmup=spread(np.logical_or.reduceat(steps.is_warmup, first).astype(np.float64)) > 0,
         is_each=False,
         step_ms=step_ms,
     )

@@ -1,4 +1,4 @@
-"""What a run did beside training, as spans of time: evaluation, checkpoints, other phases, restarts. numpy only, no Django.
+"""What a run did beside measured training, as spans of time: warm-up, evaluation, checkpoints, restarts. numpy only, no Django.
 
 Called by the run page's charts, which mark them, and by whoever asks what a pause was.
 """
@@ -11,12 +11,12 @@ import numpy as np
 from training.step_columns import Floats, StepColumns, StepKind
 
 WORDS = {StepKind.VALIDATION: "evaluation", StepKind.CHECKPOINT: "checkpoint", StepKind.OTHER: "other"}
-RESTART = "restart"
+RESTART, WARMUP = "restart", "warm-up"
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """UTC milliseconds; `kind` is one of WORDS or RESTART."""
+    """UTC milliseconds; `kind` is one of WORDS, RESTART or WARMUP."""
 
     kind: str
     start_ms: float
@@ -30,6 +30,7 @@ def spans(steps: StepColumns, merge_ms: float) -> list[Span]:
         for kind, words in WORDS.items()
         for start, end in _merged(steps.of_kind(kind), merge_ms)
     ]
+    found += [Span(WARMUP, start, end) for start, end in _merged(steps.select(steps.is_warmup), merge_ms)]
     return sorted([*found, *_restarts(steps)], key=lambda span: span.start_ms)
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from training.rank_matrix import Ranks, distances_to_others, medians, of_ranks
 from training.step_columns import Floats, StepColumns, StepKind
-from training.step_statistics import by_number
 
 WINDOW = 20  # steps
 LEAST = log(1.05)
@@ -27,19 +27,8 @@ _FEW = 4  # ranks, below which the levels of the others have no spread to speak 
 _CONSISTENT, _OF_MEDIAN = 1.4826, 1.2533  # MAD to standard deviation; standard error of a median to that of a mean
 _LEAST_SPREAD, _LEAST_SPREAD_OF_LEVELS = 0.005, 0.01
 PAST = 200  # steps before the window, whose median is the rank's own past
-_PRESENT = 0.8  # of the ranks must tell of a step
 
 UNTOLD = "the ranks do not tell their communication time: every rank's step looks as long as the slowest one's"
-
-
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """Compute seconds before communication `(n_steps, n_ranks)`, NaN where not told, of the steps that most ranks tell."""
-
-    ranks: NDArray[np.int32]
-    numbers: NDArray[np.int64]
-    ended_ms: Floats
-    compute: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +67,6 @@ class Judgement:
     reason: str = ""
 
 
-def of_ranks(steps: StepColumns) -> Ranks:
-    """Return the training steps without warm-up as a matrix, in order of (attempt, number)."""
-    is_counted = (steps.kind == StepKind.TRAIN) & ~steps.is_warmup
-    train = steps if is_counted.all() else steps.select(is_counted)
-    is_there = np.zeros(int(train.rank.max(initial=-1)) + 1, bool)
-    is_there[train.rank] = True
-    ranks, column = np.flatnonzero(is_there).astype(np.int32), np.cumsum(is_there) - 1
-    order, begins = by_number(train)
-    number = train.number[order]
-    row = np.repeat(np.arange(begins.size), np.diff(begins, append=order.size))
-    compute = np.full((begins.size, ranks.size), np.nan)
-    compute[row, column[train.rank[order]]] = train.compute_seconds[order]
-    ended = np.maximum.reduceat(train.ended_ms[order], begins) if begins.size else np.empty(0)
-    compute[compute <= 0] = np.nan
-    told = np.isfinite(compute).sum(axis=1) >= max(2, _PRESENT * ranks.size)
-    return Ranks(ranks, number[begins][told], ended[told], compute[told])
-
-
 def judge(steps: StepColumns, window: int = WINDOW) -> Judgement:
     """Return the stragglers over the last `window` steps that the ranks tell of."""
     if not len(steps):
@@ -107,15 +78,15 @@ def judge(steps: StepColumns, window: int = WINDOW) -> Judgement:
         return Judgement((), {}, {}, reason)
     distances = distances_to_others(found.compute)
     end = found.numbers.size
-    levels = _medians(distances[-window:])
-    slow = stragglers_at(distances, window)[-1]
+    levels = medians(distances[-window:])
+    slow = stragglers_at(distances, window, stride=end)[-1]
     verdicts = [_verdict(found, distances, place, end - window, end, window) for place in np.flatnonzero(slow).tolist()]
     return Judgement(
         tuple(sorted(verdicts, key=lambda each: -each.wait_seconds)),
         {int(rank): exp(level) - 1 for rank, level in zip(found.ranks, levels, strict=True) if np.isfinite(level)},
         {
             int(rank): float(seconds)
-            for rank, seconds in zip(found.ranks, _medians(found.compute[-window:]), strict=True)
+            for rank, seconds in zip(found.ranks, medians(found.compute[-window:]), strict=True)
             if np.isfinite(seconds)
         },
     )
@@ -163,16 +134,6 @@ def _cannot_tell(steps: StepColumns, found: Ranks, window: int) -> str:
     return ""
 
 
-def distances_to_others(compute: Floats) -> Floats:
-    """Return the logarithm of each rank's compute time over the median of the others', `(n_steps, n_ranks)`."""
-    logs = np.log(compute)
-    n_ranks = logs.shape[1]
-    if n_ranks > _FEW:  # one of so many hardly moves the median
-        return np.asarray(logs - _medians(logs.T)[:, None])
-    others = [_medians(np.delete(logs, rank, axis=1).T) for rank in range(n_ranks)]
-    return np.asarray(logs - np.stack(others, axis=1))
-
-
 def stragglers_at(distances: Floats, window: int = WINDOW, stride: int = 1) -> NDArray[np.bool_]:
     """Tell for windows that end `stride` steps apart, the last one at the end, who straggles: `(n_windows, n_ranks)`."""
     n_steps, n_ranks = distances.shape
@@ -180,7 +141,7 @@ def stragglers_at(distances: Floats, window: int = WINDOW, stride: int = 1) -> N
         return np.zeros((0, n_ranks), bool)
     ends = np.arange(n_steps, window - 1, -stride)[::-1]
     views = sliding_window_view(distances, window, axis=0)[ends - window]
-    levels = _medians(views.reshape(-1, window).T).reshape(views.shape[:2])
+    levels = medians(views.reshape(-1, window).T).reshape(views.shape[:2])
     slow = np.zeros(levels.shape, bool)
     for at, rank in np.argwhere(levels >= LEAST).tolist():
         own_past = _past_level(distances[: ends[at] - window, rank], window)
@@ -243,16 +204,6 @@ def _onset(distances: Floats) -> int:
     """Return since which step it is slow: after the last at which the median of five was not."""
     if distances.size < 5:
         return 0
-    fives = _medians(sliding_window_view(distances, 5).T)
+    fives = medians(sliding_window_view(distances, 5).T)
     before = np.flatnonzero(fives < LEAST / 2)
     return min(int(before[-1]) + 3, distances.size - 1) if before.size else 0
-
-
-def _medians(columns: Floats) -> Floats:
-    """Return the median of each column `(n,)` of what is known, NaN where nothing is."""
-    if np.isfinite(columns).all():
-        return np.asarray(np.median(columns, axis=0))
-    found = np.full(columns.shape[1], np.nan)
-    some = np.isfinite(columns).any(axis=0)
-    found[some] = np.nanmedian(columns[:, some], axis=0)
-    return found

@@ -9,7 +9,7 @@ from telemetry import authentic
 from telemetry.tasks import UNTIL_STORED
 from telemetry.upkeep import noted
 from telemetry.wire import MessageInvalid
-from training import ingest, ladder_runs, run_retention, schedules, step_ingest, watch, wire
+from training import ingest, ladder_runs, run_measures, run_retention, schedules, step_ingest, watch, wire
 from training.judging import judge, suspicion
 from training.step_store import compact
 
@@ -64,6 +64,11 @@ def compact_steps() -> None:
     now = datetime.now(UTC)
     with noted("steps joined", now) as done:
         done.done = compact.compact(now, budget_seconds=5)
+
+
+@shared_task(name="training.measure_runs")
+def measure_runs() -> None:
+    run_measures.measure(datetime.now(UTC), budget_seconds=10)
 
 
 @shared_task(name="training.retire_runs")

@@ -49,7 +49,7 @@ TRAININGS = (
         sizes={
             "large": "ViT-B/16, batch 64",
             "small": "ViT-S/16, batch 32",
-            "cpu": "2.7 M parameters, 65 tokens, batch 32",
+            "cpu": "2.7 M parameters, 65 tokens, batch 16",
             "ci": "0.1 M parameters, 17 tokens, batch 16",
         },
         flops=TRAINING_FLOPS,

@@ -5,7 +5,8 @@
      {"range": [start_ms, end_ms], "x": […], "sparks": {"key": {"line": "M…", "area": "M…"}},
       "charts": {"id": {"traces": [{"y": […]}, {"x": […], "y": […]}, …], "shapes": […], "annotations": […]}}}
 
-   or, for one chart alone, its "traces" (and shapes, annotations) beside "range". A trace without "x" stands on the answer's.
+   or, for one chart alone, its "traces" (and shapes, annotations) beside "range". A trace without "x" stands on its chart's,
+   else on the answer's. A chart's "scale" [low, high] is its y axis, in base units.
    Values are in base units; null is a gap.
    layout.meta: {"units": [[size, "W"], …] (one is picked for the axis), "legend": [{"label", "color", "shape", "traces"}]}.
    Colours are "token:s1" or "token:s1/0.17", resolved when drawn. data-sync="group" shares zoom and crosshair;

@@ -70,7 +70,8 @@ export function drawnLayout(chart, zoom) {
   layout.yaxis = { ...layout.yaxis };
   if (window_) layout.xaxis.range = window_;
   if (window_ && chart.isTime) Object.assign(layout.xaxis, timeTicks(window_, chart.element.clientWidth));
-  if (layout.yaxis.range) layout.yaxis.range = layout.yaxis.range.map((y) => y / chart.unit[0]);
+  if (chart.extra.scale) layout.yaxis.range = chart.extra.scale.map((y) => y / chart.unit[0]);
+  else if (layout.yaxis.range) layout.yaxis.range = layout.yaxis.range.map((y) => y / chart.unit[0]);
   else if (layout.yaxis.rangemode !== "tozero") layout.yaxis.range = spread(chart, layout.shapes);
   layout.yaxis.showticklabels = chart.traces.some(({ y }) => y.some((value) => value !== null)); // no scale without values
   if (chart.unit[1]) Object.assign(layout.yaxis, { ticksuffix: ` ${chart.unit[1]}`, showticksuffix: "last" });

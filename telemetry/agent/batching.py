@@ -148,17 +148,31 @@ def _columns(
     if len(full) == len(ticks):
         return columns, absent
     between, _ = _read([tick for tick in ticks if not tick.is_full], uuids)
+    of_full = [place for place, tick in enumerate(ticks) if tick.is_full]
+    of_between = [place for place, tick in enumerate(ticks) if not tick.is_full]
     whole: dict[str, list[list[float | None]]] = {
         metric: [[None] * len(ticks) for _ in uuids] for metric in columns | between
     }
-    _place(whole, columns, [place for place, tick in enumerate(ticks) if tick.is_full])
-    _place(whole, between, [place for place, tick in enumerate(ticks) if not tick.is_full])
+    _place(whole, columns, _regular(of_full), of_full)
+    _place(whole, between, _regular(of_between), of_between)
     return whole, absent
 
 
-def _place(whole: dict[str, list[list[float | None]]], part: dict[str, list[Column]], places: list[int]) -> None:
+def _regular(places: list[int]) -> slice | None:
+    """Return the places as a slice, which costs a column one step; None where they are not evenly apart, as after a stall."""
+    step = places[1] - places[0] if len(places) > 1 else 1
+    evenly = range(places[0], places[-1] + 1, step) if places else range(0)
+    return slice(evenly.start, evenly.stop, evenly.step) if list(evenly) == places else None
+
+
+def _place(
+    whole: dict[str, list[list[float | None]]], part: dict[str, list[Column]], where: slice | None, places: list[int]
+) -> None:
     for metric, by_device in part.items():
         for target, values in zip(whole[metric], by_device, strict=True):
+            if where is not None:
+                target[where] = values
+                continue
             for place, value in zip(places, values, strict=True):
                 target[place] = value
 
@@ -204,7 +218,10 @@ class _Found:
                 block[place] = column
         for place, (columns, reasons) in zip(places, filter(None, others), strict=True):
             for metric, column in columns:
-                self._block(metric)[place] = column
+                if metric in self.columns:
+                    self.columns[metric][place] = column
+                else:
+                    self._block(metric)[place] = column
             if reasons:
                 self.absent[place] = dict(reasons)
         return True

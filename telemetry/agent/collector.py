@@ -137,7 +137,7 @@ class Collector:
         """Lane by lane; sources known to be slow come last of all, the one that waited longest first."""
         slow: list[tuple[int, Lane, Source]] = []
         for lane in self.lanes:
-            if lane.is_idle:
+            if not lane.is_calm and lane.is_idle:
                 continue
             sources = self._readable(tick, watch, lane)
             now = self._clock()
@@ -151,10 +151,11 @@ class Collector:
 
     def _readable(self, tick: Tick, watch: Watch, lane: Lane) -> Sequence[Source]:
         """Return the sources that may be called; put the other devices into the tick, with the reason."""
-        lane.settle(watch)
-        if lane.is_readable:
+        if not lane.is_calm:
+            lane.settle(watch)
+        if lane.is_calm or lane.is_readable:
             lane.look_around(watch)
-        if not lane.is_readable:
+        if not (lane.is_calm or lane.is_readable):
             reason = lane.why_absent()
             for uuid, device in lane.devices.items():
                 tick.put(device, lane.absent(uuid, AbsentReason.TIMEOUT if uuid in lane.held else reason))

@@ -57,6 +57,11 @@ class Lane:
         self._said = ""
 
     @property
+    def is_calm(self) -> bool:
+        """Whether nothing is to be thought of before its devices are read: the usual case, asked first."""
+        return self.state is LaneState.OPEN and not (self.is_released or self.held)
+
+    @property
     def is_left_alone(self) -> bool:
         """Whether no call may be made: one that concerns all devices hangs, or too many do."""
         return bool(self.held) and (WHOLE in self.held or len(self.held) >= MOST_HELD)

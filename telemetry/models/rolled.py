@@ -35,7 +35,8 @@ class GroupKind(models.TextChoices):
 class RollupGroup(models.Model):
     """A group of devices whose statistics are kept: `value` of `key`, where it is a label; of one kind of devices.
 
-    `devices` is what the group counts: accelerator, cpu or node. Parts of devices (MIG instances) are in none.
+    `devices` is what the group counts: accelerator, cpu or node; or account, of which only energy is kept (store/groups.py).
+    Parts of devices (MIG instances) are in none.
     """
 
     kind = models.CharField(max_length=7, choices=GroupKind.choices)

@@ -7,7 +7,7 @@ import numpy as np
 from django.db import transaction
 
 from telemetry.models import DirtyRollup, GroupRollup
-from telemetry.store import group_statistics, groups, marks, rolled, statistics
+from telemetry.store import group_statistics, marks, rolled, statistics
 from telemetry.store.marks import Mark
 from telemetry.store.statistics import Statistics, Whole
 
@@ -56,15 +56,11 @@ def _spans(due: Collection[Mark], step_seconds: int) -> Iterator[list[Mark]]:
 
 
 def _make(step_seconds: int, due: Sequence[Mark]) -> int:
-    members = groups.members({mark.owner for mark in due})
+    members = group_statistics.of_members({mark.owner for mark in due})
     starts = np.array(sorted({mark.start_ms for mark in due}), np.int64)
-    hosts = {host for of_group in members.values() for host in of_group}
+    hosts = {host for who in members.values() for host in np.unique(who.hosts).tolist()}
     tables = group_statistics.tables(hosts, step_seconds, starts)
-    by_group: dict[int, list[Mark]] = {}
-    for mark in due:
-        by_group.setdefault(mark.owner, []).append(mark)
-    devices = {group: np.array([pk for of_host in members[group].values() for pk in of_host]) for group in by_group}
-    made = group_statistics.of_groups(tables, starts, 1000 * step_seconds, devices)
+    made = group_statistics.of_groups(tables, starts, 1000 * step_seconds, members)
     rows = {
         (group, start_ms): statistics.encode_fresh(one)
         for group, found in made.items() for start_ms, one in _single(found, starts)

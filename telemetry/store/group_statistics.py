@@ -7,16 +7,35 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fleet.models import Device, DeviceKind
 from telemetry import catalog
+from telemetry.models import GroupKind, RollupGroup
 from telemetry.store import rolled, statistics
+from telemetry.store.charging import charged
+from telemetry.store.groups import ACCOUNT, members
 from telemetry.store.samples import Floats
 from telemetry.store.statistics import ENERGY, Field, Statistics, Whole
 
 NUMBERS = tuple(metric.number for metric in catalog.METRICS if metric.across)
 _HOSTS = 250  # in one query
 _ENERGY_FIELDS = (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS)
+Key = tuple[int, int, int, int]  # number, field, argument, owner
 _SHARES = {Field.P10: 0.1, Field.P50: 0.5, Field.P90: 0.9}
+
+
+class Group(NamedTuple):
+    """A group's devices: `ids`, their `hosts`, and which of them are nodes, `(d,)` each.
+
+    Of an account only energy is kept: that of devices (argument 0) and of nodes (1), and what is charged, where `has_charges`.
+    """
+
+    ids: Whole
+    hosts: Whole
+    is_node: NDArray[np.bool_]
+    is_account: bool = False
+    has_charges: bool = False
 
 
 class Devices(NamedTuple):
@@ -26,6 +45,19 @@ class Devices(NamedTuple):
     means: Floats  # in steps of the metric's resolution
     minima: Whole
     maxima: Whole
+
+
+def of_members(groups: Collection[int]) -> dict[int, Group]:
+    """Return who is in these groups now."""
+    rows = RollupGroup.objects.filter(pk__in=groups).values_list("pk", "devices", "kind")
+    kinds = {pk: (devices == ACCOUNT, kind != GroupKind.MODEL) for pk, devices, kind in rows}
+    nodes = set(Device.objects.filter(kind=DeviceKind.NODE).values_list("pk", flat=True))
+    found = {}
+    for group, hosts in members(groups).items():
+        of_devices = [(pk, host, pk in nodes) for host, of_host in hosts.items() for pk in of_host]
+        ids, of_hosts, is_node = np.array(of_devices, np.int64).reshape(-1, 3).T
+        found[group] = Group(ids, of_hosts, is_node.astype(np.bool_), *kinds.get(group, (False, False)))
+    return found
 
 
 def tables(hosts: Collection[int], step_seconds: int, starts: Whole) -> tuple[Whole, Whole]:
@@ -45,22 +77,50 @@ def tables(hosts: Collection[int], step_seconds: int, starts: Whole) -> tuple[Wh
 
 
 def of_groups(
-    found: tuple[Whole, Whole], starts: Whole, step_ms: int, devices: Mapping[int, Whole]
+    found: tuple[Whole, Whole], starts: Whole, step_ms: int, groups: Mapping[int, Group]
 ) -> dict[int, Statistics]:
-    """Return each group's statistics over these buckets, of its `devices`: pure."""
+    """Return each group's statistics over these buckets: pure."""
     keys, values = found
     metrics = {number: _of_metric(keys, values, number) for number in NUMBERS}
+    of_energy = keys[:, 0] == ENERGY
+    energy = keys[of_energy], values[of_energy]
     made = {}
-    for group, ids in devices.items():
-        rows: list[tuple[tuple[int, int, int, int], Whole]] = []
-        for number, each in metrics.items():
-            rows += _across(number, each, np.isin(each.ids, ids))
-        for field in _ENERGY_FIELDS:
-            mine = (keys[:, 0] == ENERGY) & (keys[:, 1] == field) & np.isin(keys[:, 3], ids)
-            rows.append(((ENERGY, field, 0, 0), values[mine].sum(axis=0)))
+    for group, who in groups.items():
+        rows: list[tuple[Key, Whole]] = []
+        if who.is_account:
+            rows += _account(energy, who)
+        else:
+            for number, each in metrics.items():
+                rows += _across(number, each, np.isin(each.ids, who.ids))
+            rows += [((ENERGY, field, 0, 0), _amounts(energy, field, who.ids).sum(axis=0)) for field in _ENERGY_FIELDS]
         table = np.array([key for key, _ in rows], np.int64).reshape(-1, 4)
         made[group] = statistics.ordered(table, np.stack([row for _, row in rows]), int(starts[0]), step_ms)
     return made
+
+
+def _account(energy: tuple[Whole, Whole], who: Group) -> Iterator[tuple[Key, Whole]]:
+    amounts = [_amounts(energy, field, who.ids) for field in _ENERGY_FIELDS]
+    for field, each in zip(_ENERGY_FIELDS, amounts, strict=True):
+        yield (ENERGY, field, 0, 0), each[~who.is_node].sum(axis=0)
+        yield (ENERGY, field, 1, 0), each[who.is_node].sum(axis=0)
+    if who.has_charges and who.ids.size:
+        measured, estimated, covered = amounts
+        for argument, each in enumerate(charged(measured + estimated, covered, who.is_node, who.hosts)):
+            yield (ENERGY, Field.CHARGED_MILLIJOULES, argument, 0), each
+
+
+def _amounts(energy: tuple[Whole, Whole], field: Field, ids: Whole) -> Whole:
+    """Return the devices' own, `(d, n)`; zeros of those that have none."""
+    keys, values = energy
+    rows = np.flatnonzero(keys[:, 1] == field)
+    rows = rows[np.argsort(keys[rows, 3], kind="stable")]
+    owners = keys[rows, 3]
+    found: Whole = np.zeros((ids.size, values.shape[1]), np.int64)
+    if rows.size:
+        at = np.minimum(np.searchsorted(owners, ids), rows.size - 1)
+        has = owners[at] == ids
+        found[has] = values[rows[at[has]]]
+    return found
 
 
 def _of_metric(keys: Whole, values: Whole, number: int) -> Devices:

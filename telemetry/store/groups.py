@@ -16,9 +16,11 @@ from telemetry.models import GroupKind, GroupMembers, GroupRollup, Rollup, Rollu
 from telemetry.store import marks, rolled
 
 ACCELERATOR, CPU, NODE = "accelerator", "cpu", "node"
+ACCOUNT = "account"  # a host's accelerators or, where it has none, its CPUs; and its nodes: what energy is accounted of
 CLASSES = (ACCELERATOR, CPU, NODE)  # what a fleet counts is the first of them that it has
 _CLASS_OF = {**dict.fromkeys(ACCELERATORS, ACCELERATOR), DeviceKind.CPU: CPU, DeviceKind.NODE: NODE}
 _MARKS = 1000  # in one transaction
+_KINDS_OF_GROUPS = 2  # which groups a host may be in: another number, and all hosts are looked at again
 
 
 class GroupKey(NamedTuple):
@@ -36,16 +38,28 @@ class _Host(NamedTuple):
     devices: list[tuple[int, str, str]]  # id, class, model
 
     def digest(self, label_keys: Iterable[str]) -> str:
-        said = (self.cluster, sorted((key, str(self.labels.get(key, ""))) for key in label_keys), sorted(self.devices))
+        said = (
+            _KINDS_OF_GROUPS,
+            self.cluster,
+            sorted((key, str(self.labels.get(key, ""))) for key in label_keys),
+            sorted(self.devices),
+        )
         return blake2s(repr(said).encode(), digest_size=16).hexdigest()
 
     def groups(self, label_keys: Iterable[str]) -> Iterator[tuple[GroupKey, int]]:
-        for pk, devices, model in self.devices:
+        keys = sorted(label_keys)
+        for pk, devices, model in [*self.devices, *self.accounted()]:
             yield GroupKey(GroupKind.FLEET, "", "", devices), pk
             yield GroupKey(GroupKind.CLUSTER, "", self.cluster, devices), pk
             yield GroupKey(GroupKind.MODEL, "", model, devices), pk
-            for key in label_keys:
+            for key in keys:
                 yield GroupKey(GroupKind.LABEL, key, str(self.labels.get(key, ""))[:500], devices), pk
+
+    def accounted(self) -> Iterator[tuple[int, str, str]]:
+        counted = ACCELERATOR if any(devices == ACCELERATOR for _, devices, _ in self.devices) else CPU
+        for pk, devices, model in self.devices:
+            if devices in {counted, NODE}:
+                yield pk, ACCOUNT, model
 
 
 def whole_devices() -> Q:
@@ -122,6 +136,13 @@ def _mark(affected: Mapping[int, set[int]], present: Collection[int]) -> None:
     for at in range(0, len(every), _MARKS):
         with transaction.atomic():
             marks.renew_groups(every[at : at + _MARKS])
+
+
+def is_followed() -> bool:
+    """Tell whether the groups count what the inventory says now, or what it said, and their buckets are marked."""
+    hosts, label_keys = _inventory()
+    digests = {pk: host.digest(label_keys) for pk, host in hosts.items()}
+    return digests == dict(GroupMembers.objects.values_list("host_id", "digest"))
 
 
 def of_hosts(hosts: Collection[int]) -> dict[int, list[int]]:

@@ -52,6 +52,7 @@ class Field(IntEnum):
     )
     IDLE_MILLISECONDS = 15
     GREW_MILLISECONDS = 16  # how long the differences last that GREW counts: what an increase is a rate of
+    CHARGED_MILLIJOULES = 17  # of a group of hosts, what is paid for: argument 1 by the nodes' meters, 0 by the devices
 
 
 class RollupCorrupt(ValueError):

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from telemetry.models import DirtyGroup, DirtyRollup, GroupRollup, Rollup, RollupGroup
 from telemetry.store import group_statistics, rolled
-from telemetry.store.groups import members
+from telemetry.store.group_statistics import Group
 from telemetry.store.groups import of_hosts as groups_of_hosts
 from telemetry.store.statistics import Whole
 from telemetry.store.verify import LOOKS, Checked, Difference, Values, by_bucket, unreadable, words
@@ -21,21 +21,17 @@ _BUCKETS = 15  # in memory at once, of all hosts
 
 
 class _Fleet(NamedTuple):
-    """Who is in which group: group names and device ids by group id, and all hosts that have any."""
+    """Who is in which group: group names and members by group id, and all hosts that have any."""
 
     names: Mapping[int, str]
-    devices: Mapping[int, Whole]
+    members: Mapping[int, Group]
     hosts: set[int]
 
     @classmethod
     def now(cls) -> "_Fleet":
         names = {group.pk: str(group) for group in RollupGroup.objects.order_by("pk")}
-        found = members(names.keys())
-        devices = {
-            group: np.array([pk for of_host in hosts.values() for pk in of_host], np.int64)
-            for group, hosts in found.items()
-        }
-        return cls(names, devices, {host for hosts in found.values() for host in hosts})
+        found = group_statistics.of_members(names.keys())
+        return cls(names, found, {host for who in found.values() for host in np.unique(who.hosts).tolist()})
 
 
 def check(since_ms: int, until_ms: int, now: datetime) -> Checked:
@@ -83,7 +79,7 @@ def _look(fleet: _Fleet, step_seconds: int, starts: Whole) -> tuple[int, list[Di
     step_ms, end_ms = 1000 * step_seconds, int(starts[-1]) + 1000 * step_seconds
     marked = _marked(step_seconds, starts)
     tables = group_statistics.tables(fleet.hosts, step_seconds, starts)
-    expected = group_statistics.of_groups(tables, starts, step_ms, fleet.devices)
+    expected = group_statistics.of_groups(tables, starts, step_ms, fleet.members)
     made = rolled.of_groups(fleet.names.keys(), step_seconds, int(starts[0]), end_ms)
     marked |= _marked(step_seconds, starts)
     n_compared, wrong = 0, list[Difference]()

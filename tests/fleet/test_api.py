@@ -60,6 +60,11 @@ ENDPOINTS = [
     ("get", "/api/v1/fleet/map"),
     ("get", "/api/v1/fleet/series"),
     ("get", "/api/v1/prometheus/sd"),
+    ("get", "/api/v1/runs"),
+    ("get", "/api/v1/runs/energy"),
+    ("get", "/api/v1/runs/1"),
+    ("get", "/api/v1/runs/1/steps"),
+    ("get", "/api/v1/runs/1/ranks"),
     ("get", "/api/v1/reference/workloads"),
     ("get", "/api/v1/reference/results"),
     ("get", JOBS),
@@ -68,6 +73,13 @@ ENDPOINTS = [
     ("get", f"{JOBS}/1/log"),
     ("get", f"{JOBS}/1/steps"),
     ("post", f"{JOBS}/1/cancel"),
+    ("get", f"{JOBS}/1/verdict"),
+    ("post", f"{JOBS}/1/confirm"),
+    ("get", "/api/v1/reference/verdicts"),
+    ("get", "/api/v1/reference/ladders"),
+    ("get", "/api/v1/reference/ladders/1"),
+    ("post", "/api/v1/reference/ladders"),
+    ("post", "/api/v1/reference/ladders/1/cancel"),
 ]
 
 

@@ -34,6 +34,14 @@ from fleet import units
         (1.234e13, "flop_per_second", "12.3 TFLOP/s"),
         (1234567.0, "count", "1,234,567"),
         (41.25, "samples/s", "41.2 samples/s"),
+        (316_600, "tokens_per_second", "317 k tok/s"),
+        (8_200, "tokens_per_second", "8,200 tok/s"),
+        (0.805, "tokens_per_joule", "0.805 tok/J"),
+        (0.0041, "samples_per_joule", "4.10 samples/kJ"),
+        (136_700, "joules_each", "137 kJ"),
+        (1.24, "joules_each", "1.24 J"),
+        (0.07, "joules_each", "70 mJ"),
+        (1500, "grams", "1.50 kg"),
     ],
 )
 def test_it_shows_a_quantity_in_the_unit_that_people_read(value, unit, shown):
@@ -74,6 +82,14 @@ def test_a_duration_has_its_two_greatest_units(seconds, shown):
 
 def test_a_chart_gets_the_units_it_may_choose_from():
     assert units.chart_ladder("watts") == [(1, "W"), (1e3, "kW"), (1e6, "MW")]
+
+
+@pytest.mark.parametrize(
+    ("unit", "value"), [("joules_each", 1.0), ("tokens_per_second", 1e3), ("samples_per_second", 1e3), ("joules", 1e3)]
+)
+def test_a_chart_divides_by_what_the_name_of_its_unit_says(unit, value):
+    names = {"J": 1.0, "kJ": 1e3, "k tok/s": 1e3, "k samples/s": 1e3}
+    assert any(names.get(name) == size == value for size, name in units.chart_ladder(unit))
 
 
 def test_a_moment_is_written_in_utc():

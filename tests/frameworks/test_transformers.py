@@ -43,8 +43,10 @@ def test_the_loss_is_the_one_that_the_trainer_logs(trainer):
 def test_evaluations_between_steps_are_told_and_are_in_no_step(trainer):
     told = [validation["seconds"] for validation in trainer.of_kind("plain", "validation")]
 
-    assert told == pytest.approx(trainer.known["evaluations"], rel=0.2, abs=0.02)
-    assert all(step["phases"]["data"] < min(told) for step in trainer.steps("plain"))
+    assert len(told) == 3
+    assert all(0 <= each - own < 0.5 for each, own in zip(told, trainer.known["evaluations"], strict=True))
+    for after in (2, 4):  # the steps that follow one
+        assert trainer.steps("plain")[after]["phases"]["data"] < min(told) / 2
 
 
 def test_checkpoints_are_told_when_they_are_written(trainer):

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,31 +25,33 @@ from tests.stack import start_stack
 
 TIMES = int(os.environ.get("SOAK_TIMES", "1"))
 AWAY_SECONDS = float(os.environ.get("SOAK_AWAY_SECONDS", "4"))
-DISK_MEGABYTES = 96
+DISK_MEGABYTES, IS_ROOT = 96, os.geteuid() == 0
 STORED_SECONDS = 240  # what a killed broker or worker had is sent again within a minute or two, where nothing else runs
 LAST_SECONDS = 8  # of load after the last fault: by what comes later the agents know what was lost
 
-LOGGED = ("ended by sigkill", "disk is full", "outofmemory")  # the least that is said of what happened
+LOGGED = ("ended by sigkill", "outofmemory", *(["disk is full"] if IS_ROOT else []))  # the least that is said of it
 
 Fault = Callable[[Site, random.Random], None]
 EVERYWHERE: tuple[Fault, ...] = (
     faults.kill_ingest, faults.kill_web, faults.kill_agent, faults.kill_broker,
-    faults.fill_disk, faults.fill_broker, faults.cut_network,
+    faults.fill_broker, faults.cut_network, *([faults.fill_disk] if IS_ROOT else []),
 )  # fmt: skip
 
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
-    """A disk of its own for the data directory, which a test may fill."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small disk")
+    """A disk of its own for the data directory, which a test may fill; the simulated hosts have disks of their own."""
     disk, spools = tmp_path / "disk", tmp_path / "spools"
     disk.mkdir()
     spools.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", disk], check=True)
-    (disk / "simulation").symlink_to(spools)  # the simulated hosts have disks of their own
+    if IS_ROOT:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MEGABYTES}m", "tmpfs", disk], check=True)
+    else:
+        warnings.warn("only root can mount a small disk: it is not filled", stacklevel=1)
+    (disk / "simulation").symlink_to(spools)
     yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    if IS_ROOT:
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 @contextmanager

@@ -127,6 +127,17 @@ def test_what_lies_between_full_ticks_is_power_and_no_reason():
     assert batch.absent == {"GPU-a": {"fan_speed_ratio": AbsentReason.NOT_SUPPORTED}}
 
 
+@pytest.mark.parametrize("full", [{0, 4}, {3}, {0, 2, 4}, {0, 1, 4}, {0, 1, 2, 3, 4}, {1, 4}])
+def test_ticks_of_power_and_full_ones_stand_in_their_order_however_they_came(full):
+    ticks = [tick(10 + n, readings={"power_draw_watts": 300.0 + n}, is_full=n in full) for n in range(5)]
+    for n in full:
+        ticks[n].readings["GPU-a"]["temperature_celsius"] = 40.0 + n
+    (batch,) = batches_of(*ticks)
+
+    assert batch.columns["power_draw_watts"] == [[300 + n for n in range(5)]]
+    assert batch.columns["temperature_celsius"] == [[40 + n if n in full else None for n in range(5)]]
+
+
 def test_a_device_that_was_not_read_in_a_tick_has_a_gap_there():
     between = Tick(11, 11.0, 1000.0)
     (batch,) = batches_of(tick(10), between, tick(12))

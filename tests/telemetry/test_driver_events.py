@@ -1,6 +1,7 @@
 """What the driver reports as it happens, and what an agent tells besides telemetry: from the message to the event."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,13 +10,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from fleet.models import Event, EventKind, Origin, Severity
-from telemetry import envelope, notices, retention, tasks
+from telemetry import envelope, notices, retention, tasks, wire
 from telemetry.ingest import ingest
 from telemetry.notices import NOTICE_TASK, Notice, NoticeKind
 from telemetry.reported import ingest_notice
 from telemetry.wire import DeviceEvent, MessageInvalid
 from telemetry.wire import EventKind as DriverEvent
 from tests.factories import make_host
+from tests.telemetry import batches
 from tests.telemetry.batches import GPU, MIG, NODE, enrolled, payload, take
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -156,7 +158,8 @@ def test_a_batch_of_a_steady_host_costs_no_more_statements_than_before():
     for sequence in range(2):
         batch(sequence=sequence, others=[MIG, NODE])
     host = enrolled()
-    body = payload([T0 + 2000], {"power_draw_watts": [300]}, sequence=2, others=[MIG, NODE])
+    steady = batches.batch([T0 + 2000], {"power_draw_watts": [300]}, sequence=2, others=[MIG, NODE])
+    body = wire.pack(replace(steady, software=None))  # it came with the first batch
     with CaptureQueriesContext(connection) as captured:
         ingest(host, body, NOW)
 

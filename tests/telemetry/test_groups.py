@@ -90,7 +90,7 @@ def test_parts_of_devices_and_nodes_are_not_counted_beside_accelerators():
     rollups.roll_up(60, NOW)
 
     assert first(trend().total) == {"": 100}
-    assert set(RollupGroup.objects.values_list("devices", flat=True)) == {"accelerator", "node"}
+    assert set(RollupGroup.objects.values_list("devices", flat=True)) == {"accelerator", "account", "node"}
 
 
 def test_a_host_that_comes_late_joins_the_sum():
@@ -147,8 +147,8 @@ def test_joined_rows_of_groups_say_the_same():
     rollups.join(60, NOW)
 
     assert trend().total[""].tolist() == pytest.approx(before.total[""].tolist(), nan_ok=True)
-    assert GroupRollup.objects.filter(step_seconds=60).values("group").distinct().count() == 3
-    assert GroupRollup.objects.filter(step_seconds=60).count() == 3
+    assert GroupRollup.objects.filter(step_seconds=60).values("group").distinct().count() == 6
+    assert GroupRollup.objects.filter(step_seconds=60).count() == 6
 
 
 def test_the_cost_of_a_fleets_trend_does_not_grow_with_the_fleet(django_assert_num_queries):

@@ -1,9 +1,12 @@
 """Idle waste in the rollups: by who had the device, over the edges of quarters, and the same whatever the order of batches."""
 
-import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, assume, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from fleet.models import Device, Host
 from telemetry import rollups
@@ -110,39 +113,54 @@ def test_a_late_batch_of_the_quarter_before_has_the_next_one_made_again():
     assert wasted()[1]["allocated"] == pytest.approx(15 * MINUTE_JOULES, rel=0.02)
 
 
-def pieces(seed):
-    """Return an hour and a half in batches: idle and busy stretches, gaps, who has it changing, some of it not told."""
-    draw, at, bodies = random.Random(seed), 0, []
-    while at < 90:
-        minutes = draw.choice([1, 2, 5, 9])
-        if draw.random() > 0.1:
-            busy, allocation = draw.choice([0, 0, 0, 0, 0.9]), draw.choice([0, 2, 2, None])
+STRETCHES = st.lists(
+    st.tuples(
+        st.sampled_from([1, 2, 5, 9, 14]),  # minutes
+        st.sampled_from([0.0, 0.0, 0.0, 0.9, None]),  # how busy it was; None: nothing is known
+        st.sampled_from([0, 2, 2, None]),  # who had it
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+def pieces(stretches):
+    """Return the stretches one after another as batches."""
+    at, bodies = 0, []
+    for minutes, busy, allocation in stretches:
+        if busy is not None:
             bodies.append(batch(minutes, first=at, busy=busy, allocation=allocation, sequence=len(bodies)))
         at += minutes
     return bodies
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_any_order_of_batches_and_passes_wastes_the_same(seed):
-    bodies, draw = pieces(seed), random.Random(seed)
-    for body in bodies:
-        take(body, NOW)
-    roll_up()
-    expected = [
-        wasted(step, field) for step in (900, 3600) for field in (Field.IDLE_MILLIJOULES, Field.IDLE_MILLISECONDS)
-    ]
-    Host.objects.all().delete()
+def all_waste():
+    return [wasted(step, field) for step in (900, 3600) for field in (Field.IDLE_MILLIJOULES, Field.IDLE_MILLISECONDS)]
 
-    for body in draw.sample(bodies + bodies[:3], len(bodies) + 3):
-        take(body, NOW)
-        if draw.random() < 0.4:
-            rollups.roll_up(60, NOW)
-        if draw.random() < 0.1:
-            rollups.join(60, NOW)
-    roll_up()
 
-    again = [wasted(step, field) for step in (900, 3600) for field in (Field.IDLE_MILLIJOULES, Field.IDLE_MILLISECONDS)]
-    assert again == expected
+@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STRETCHES, st.data())
+def test_any_order_of_batches_and_passes_wastes_the_same(stretches, data):
+    bodies = pieces(stretches)
+    assume(bodies)
+    with transaction.atomic():
+        for body in bodies:
+            take(body, NOW)
+        roll_up()
+        expected = all_waste()
+        transaction.set_rollback(True)
+    again = data.draw(st.lists(st.sampled_from(bodies), max_size=3))
+
+    with transaction.atomic():
+        for body in data.draw(st.permutations(bodies + again)):
+            take(body, NOW)
+            if upkeep := data.draw(st.sampled_from([None, None, rollups.roll_up, rollups.join])):
+                upkeep(60, NOW)
+        roll_up()
+        found = all_waste()
+        transaction.set_rollback(True)
+
+    assert found == expected
 
 
 def test_the_check_of_the_store_finds_it_right_and_sees_a_quarter_that_is_not():

@@ -1,7 +1,7 @@
 """Hours on one clock, put together without looking at each sample."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.store import straight
@@ -24,6 +24,7 @@ offsets = st.lists(st.integers(0, HOUR_MS - 1), min_size=1, max_size=20, unique=
 hours = st.lists(st.tuples(offsets, st.lists(st.booleans(), min_size=20, max_size=20)), min_size=1, max_size=3)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(hours, st.integers(-1, 3 * HOUR_MS), st.integers(0, 3 * HOUR_MS))
 def test_it_finds_what_gathering_finds(found, begin, span):
     made = [hour(number, *each) for number, each in enumerate(found)]

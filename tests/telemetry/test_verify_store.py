@@ -14,6 +14,7 @@ from telemetry.store.statistics import Field
 from tests.telemetry.batches import GPU, payload, take
 
 HOUR = 3_600_000
+DEVICES = "accelerator"
 T0 = int(datetime.now(UTC).timestamp()) // 3600 * HOUR - 3 * HOUR
 AT = f"{datetime.fromtimestamp(T0 / 1000, UTC):%F %T} UTC"
 
@@ -123,7 +124,7 @@ def test_a_corrupt_rollup_of_a_group_is_told(stored):
 
 @pytest.mark.parametrize("step", [60, 900, 3600])
 def test_a_rollup_of_a_group_that_does_not_fit_its_devices_is_told(stored, step):
-    rows = GroupRollup.objects.filter(step_seconds=step, group__kind="fleet", n_buckets=1)
+    rows = GroupRollup.objects.filter(step_seconds=step, group__kind="fleet", group__devices=DEVICES, n_buckets=1)
     row = rows.earliest("start_ms")
     found = statistics.decode(bytes(row.body), row.start_ms, 1000 * step)
     body = statistics.encode_fresh(found._replace(values=found.values + 1))
@@ -137,7 +138,7 @@ def test_a_rollup_of_a_group_that_does_not_fit_its_devices_is_told(stored, step)
 
 
 def test_a_lost_rollup_of_a_group_is_told(stored):
-    rows = GroupRollup.objects.filter(step_seconds=900, group__kind="model")
+    rows = GroupRollup.objects.filter(step_seconds=900, group__kind="model", group__devices=DEVICES)
     gone = rows.earliest("start_ms")
     rows.filter(start_ms=gone.start_ms).delete()
 
@@ -148,7 +149,7 @@ def test_a_lost_rollup_of_a_group_is_told(stored):
 
 
 def test_a_rollup_of_a_group_that_is_marked_is_not_compared(stored):
-    rows = GroupRollup.objects.filter(step_seconds=60, group__kind="fleet")
+    rows = GroupRollup.objects.filter(step_seconds=60, group__kind="fleet", group__devices=DEVICES)
     row = rows.earliest("start_ms")
     rows.filter(start_ms=row.start_ms).delete()
     DirtyGroup.objects.get_or_create(group=row.group, step_seconds=60, start_ms=row.start_ms)

@@ -20,7 +20,7 @@ PHASES = {"data": 0.05, "forward": 0.3, "backward": 0.5}
 DESCRIPTION = {
     "samples_per_step": 16,
     "tokens_per_sample": 1024,
-    "flops_per_sample": 2e14,
+    "flops_per_sample": 5e13,
     "dtype": "bf16",
     "framework": "torch",
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training import stragglers
+from training import rank_matrix, stragglers
 
 DATA = Path(__file__).parent.parent / "data"
 BLOCK = 24
@@ -59,7 +59,7 @@ def false_verdicts(noise, rank_hours, n_ranks, random, *, times=1.0, stride=5):
     """Return (verdicts by mistake, rank-hours looked at, levels of all windows): one verdict is one unbroken row of windows."""
     n_verdicts, looked_at, levels = 0, 0.0, []
     while looked_at < rank_hours:
-        distances = stragglers.distances_to_others(noise.compute(_CHUNK_STEPS, n_ranks, random, times=times))
+        distances = rank_matrix.distances_to_others(noise.compute(_CHUNK_STEPS, n_ranks, random, times=times))
         slow = stragglers.stragglers_at(distances, stride=stride)
         began = slow & ~np.vstack([np.zeros((1, n_ranks), bool), slow[:-1]])
         n_verdicts += int(began.sum())
@@ -75,7 +75,7 @@ def found_after(noise, slower, n_ranks, random, *, times=1.0, trials=200):
         compute = noise.compute(300, n_ranks, random, times=times)
         rank = int(random.integers(n_ranks))
         compute[200:, rank] *= 1 + slower
-        slow = stragglers.stragglers_at(stragglers.distances_to_others(compute))[:, rank]
+        slow = stragglers.stragglers_at(rank_matrix.distances_to_others(compute))[:, rank]
         after = np.flatnonzero(slow[200 - stragglers.WINDOW + 1 :])
         if after.size:
             found[trial] = after[0] + 1

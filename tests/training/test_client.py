@@ -334,8 +334,8 @@ def test_what_found_no_room_is_told_when_there_is_some_and_what_was_lost_is_coun
     assert len(found) == 800 - run.dropped
 
 
-def test_an_agent_that_was_started_again_is_found_again(agent, tmp_path, monkeypatch):
-    monkeypatch.setattr(agent_socket, "LOOK_AGAIN_SECONDS", 0)
+def test_an_agent_that_is_started_again_gets_what_was_told_meanwhile(agent, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_socket, "MISSED_AGAIN_SECONDS", 0)
     run = stepwatt.run("r")
     with run.step():
         pass
@@ -348,8 +348,23 @@ def test_an_agent_that_was_started_again_is_found_again(agent, tmp_path, monkeyp
         again.settimeout(5)
         with run.step():
             pass
-        found = record(again)
-        assert (found.number, found.sequence, run.dropped) == (3, 2, 1)
+        assert [record(again).sequence for _ in range(2)] == [1, 2]
+    assert run.dropped == 0
+
+
+def test_an_agent_that_stays_away_is_given_up(agent, tmp_path, monkeypatch):
+    monkeypatch.setattr(agent_socket, "MISSED_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(agent_socket, "MISSED_SECONDS", 0)
+    run = stepwatt.run("r")
+    with run.step():
+        pass
+    agent.close()
+    (tmp_path / "steps.sock").unlink()
+    for _ in range(3):
+        with run.step():
+            pass
+
+    assert (run.dropped, len(run._socket._waiting), run._socket.is_missed) == (3, 0, False)
 
 
 def test_a_forked_child_tells_its_own_steps(agent):

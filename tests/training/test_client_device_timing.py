@@ -35,8 +35,7 @@ class Event:
 def run_on(device):
     """Return a run whose steps are timed on the device, and what it sends."""
     run, sent = Run("r"), deque()
-    run._send = sent.append
-    run._timer = DeviceTimer(device.event, run._send_timed)
+    run._timer = DeviceTimer(device.event, sent.append)
     return run, sent
 
 

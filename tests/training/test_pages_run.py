@@ -16,6 +16,7 @@ from tests.training.runs import START, goes_on, make_run, queries_of, with_power
 from training.models import Run
 from training.step_store import read
 from training.views import run as run_view
+from training.views import run_window
 
 pytestmark = pytest.mark.django_db
 
@@ -67,7 +68,7 @@ def test_the_facts_of_a_run_stand_under_its_title(viewer):
     page = words(viewer.get(f"/runs/{make_run(n_lost=4).pk}/"))
 
     assert "Owner ada nlp" in page
-    assert "2 × NVIDIA H100 80GB HBM3 gpu-a01" in page
+    assert "2 × H100 SXM5 80GB gpu-a01" in page
     assert "16 × 1,024 tokens" in page
     assert "Datagrams lost 8 4 of them by the client" in page
 
@@ -90,9 +91,9 @@ def test_mfu_shows_what_it_was_made_of(viewer):
     response = viewer.get(f"/runs/{make_run().pk}/")
     [mfu] = [tile for tile in response.context["tiles"] if tile.key == "mfu"]
 
-    assert mfu.value == pytest.approx(16 * 2e14 / (2 * 989.4e12), rel=0.02)
-    assert re.search(r"Numerator 3[.,]\d+ PFLOP/s", words(response))
-    assert re.search(r"Denominator 2 × H100 SXM.* at 989.* TFLOP/s, dense bf16", words(response))
+    assert mfu.value == pytest.approx(16 * 5e13 / (2 * 989.4e12), rel=0.02)
+    assert re.search(r"Numerator (799|800)(\.\d)? TFLOP/s", words(response))
+    assert re.search(r"Denominator 2 × H100 SXM5 80GB at 989 TFLOP/s, dense bf16", words(response))
 
 
 def test_a_figure_that_is_not_known_says_why(viewer):
@@ -140,6 +141,16 @@ def test_a_page_of_many_steps_comes_first_and_asks_for_its_figures_later(viewer,
     assert "tiles" not in response.context
     assert 'hx-trigger="load, sw:window from:body"' in response.content.decode()
     assert "Owner" in words(response)
+
+
+def test_a_window_of_too_many_steps_is_cut_and_says_so(viewer, monkeypatch):
+    monkeypatch.setattr(run_window, "MOST_STEPS", 40)
+    run = make_run()
+    page = viewer.get(f"/runs/{run.pk}/")
+
+    assert page.context["window"].seconds == pytest.approx(20, abs=0.1)
+    assert "the last 20 s: more steps than are read at once" in words(page)
+    assert viewer.get(f"/runs/{run.pk}/steps/").status_code == 400
 
 
 def test_a_run_of_a_recording_or_of_the_simulator_is_marked(viewer):
@@ -217,7 +228,7 @@ def test_each_row_stands_on_the_same_time(viewer):
     energy = [y for y in answer["charts"]["fig-energy"]["traces"][0]["y"] if y is not None]
     assert energy[10] == pytest.approx(1200, rel=0.01)
     mfu = [y for y in answer["charts"]["fig-mfu"]["traces"][0]["y"] if y is not None]
-    assert mfu[10] == pytest.approx(16 * 2e14 / (2 * 989.4e12), rel=0.03)
+    assert mfu[10] == pytest.approx(16 * 5e13 / (2 * 989.4e12), rel=0.03)
 
 
 def test_a_zoomed_window_is_what_is_read(viewer):

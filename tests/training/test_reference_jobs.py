@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests import programs
 from tests.training.agents import CPU, GPU, LAUNCH, TINY, StandInAgent, interpreter
 from training import datagram
 from training.workloads import WORKLOADS
@@ -97,6 +98,34 @@ def test_its_log_tells_a_person_what_was_run(finished):
     log = finished[1][-1].log
     assert ", batch 2, fp32" in log
     assert "step 6/6: " in log
+
+
+def test_a_job_that_compiles_does_so_before_its_measured_steps(tmp_path):
+    """Any compilation within the measured steps fails the job."""
+    programs.require("g++")
+    agent = StandInAgent(tmp_path)
+    agent.order(1, workload="memory-bandwidth", params=TINY | {"compile": "on"}, time_limit_seconds=600)
+    end = agent.end_of(1, 600)
+    assert (end.state, end.reason) == ("done", "")
+    assert end.result["compiled_programs"] == 4
+    assert end.result["first_step_seconds"] > 10 * end.result["step_seconds_p95"]
+
+
+def test_a_host_without_a_compiler_does_not_offer_to_compile(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    agent = StandInAgent(tmp_path)
+    agent.order(1, params=TINY | {"compile": "on"})
+    end = agent.end_of(1)
+    assert end.state == "failed"
+    assert "compile is not offered" in end.reason
+
+
+def test_a_precision_that_a_cpu_has_not_is_not_offered(tmp_path):
+    agent = StandInAgent(tmp_path)
+    agent.order(1, params=TINY | {"precision": "tf32"})
+    end = agent.end_of(1)
+    assert end.state == "failed"
+    assert "precision: tf32 is not offered, this CPU has only fp32" in end.reason
 
 
 def test_an_interpreter_without_torch_is_named_with_what_to_do(tmp_path):

@@ -16,7 +16,7 @@ from training.reference.device import Device
 from training.reference.gpt import GPT_CI, Gpt
 from training.reference.resnet import ResNet
 from training.reference.vit import Vit
-from training.workloads import WORKLOADS
+from training.workloads import WORKLOADS, validate
 
 CPU = Device(torch.device("cpu"), "a processor", None, "fp32", 1)
 
@@ -116,7 +116,21 @@ def test_frozen_weights_cost_what_was_counted():
     assert counter.get_total_flops() == pytest.approx(counted.count, rel=0.06)
 
 
+def params(workload, **given):
+    return validate(workload, {"size": "ci", **given})[1]
+
+
 TRAININGS = [name for name, workload in WORKLOADS.items() if workload.is_training]
+
+
+@pytest.mark.parametrize("workload", TRAININGS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_it_learns_in_every_precision(workload, precision):
+    """Also where this CPU only emulates it."""
+    build = import_module(f"training.reference.{WORKLOADS[workload].module}").build
+    torch.manual_seed(1)
+    training = build(replace(CPU, precision=precision), params(workload, batch_size=4))
+    assert training.verify([training.step() for _ in range(12)])["loss_end"] > 0
 
 
 @pytest.mark.parametrize("workload", TRAININGS)
@@ -125,6 +139,6 @@ def test_the_same_seed_trains_the_same(workload):
     losses = []
     for _ in range(2):
         torch.manual_seed(3)
-        built = build(CPU, {"batch_size": 2, "seed": 3, "size": "ci"})
+        built = build(CPU, params(workload, batch_size=2, seed=3))
         losses.append([built.step() for _ in range(3)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -9,7 +9,8 @@ from django.test import override_settings
 
 from fleet.models import DeviceKind
 from fleet.tariff import Tariff
-from telemetry import wire
+from telemetry import rollups, wire
+from telemetry.models import StoredBatch
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import batch, take
@@ -120,6 +121,16 @@ def test_heat_on_the_slow_ranks_gpu_is_named_as_the_cause(host, devices):
     assert cause.words == "slowed: hardware thermal slowdown"
     assert "GPU 9" in cause.evidence
     assert cause.device == "gpu-a01 GPU 2"
+
+
+def test_the_cause_is_seen_from_rollups_when_the_samples_are_gone(host, devices):
+    run = telling(host, devices, compute=slow_rank())
+    hot = {"clock_event_reasons": (0.0, float(HARDWARE_HEAT)), "sm_clock_hertz": (1.98e9, 1.4e9)}
+    telemetry(host, devices, START_MS + 660_000, of={devices[2]: hot})
+    rollups.roll_up(60, NOW + timedelta(hours=2))
+    StoredBatch.objects.all().delete()
+    (found,) = stragglers_of(run).found
+    assert found.causes.likeliest.words == "slowed: hardware thermal slowdown"
 
 
 def test_a_rank_slow_from_the_first_is_laid_beside_the_others(host, devices):

@@ -58,6 +58,26 @@ def test_a_column_reaches_from_where_its_step_began_to_where_it_ended():
     assert corners.of(np.array([5.0, 6.0])) == [5.0, 5.0, 6.0, 6.0]
 
 
+def test_means_stand_in_the_middle_of_their_time():
+    corners = Columns(grid(steps(*[1.0] * 100), START, START + 100_000, 10))
+
+    assert corners.x == [START + 5000 + 10_000 * i for i in range(10)]
+
+
+def test_words_do_not_stand_on_each_other():
+    spans = [Span("warm-up", 0, 14), Span("evaluation", 9, 11), Span("evaluation", 60, 61)]
+    words = {word["text"]: word["x"] for word in marks(spans, (0, 100), has_words=True)["annotations"]}
+
+    assert words == {"warm-up": 7.0, "evaluation": 60}
+
+
+def test_the_scale_is_that_of_the_measured_steps():
+    drawn = step_arrays(made(60.0, 1.0, 1.1, is_warmup=[True, False, False]), [])
+
+    assert 1.1 < drawn["scale"][1] < 1.3
+    assert "scale" not in step_arrays(made(1.0, 1.1), [])
+
+
 def test_a_pause_between_steps_is_a_gap():
     found = steps(1.0, 1.0, 1.0)
     late = found.ended_ms + np.array([0, 0, 60_000])

@@ -156,7 +156,7 @@ def test_a_device_is_free_again_after_its_job(agent):
     ("changes", "reason"),
     [
         ({"expires_ms": 1_700_000_000_000}, "the order expired at 2023-11-14 22:13:20+00:00 before this host took it"),
-        ({"workload": "mine"}, "workload: 'mine' is not one of resnet-train, gpt-train"),
+        ({"workload": "mine"}, "workload: 'mine' is not one of resnet-train, vit-train, gpt-train"),
         ({"params": {"steps": 1}}, "steps: 1 is not between 5 and 100000"),
         ({"params": {"command": "rm"}}, "command: gpt-train has no such parameter"),
         ({"device_uuid": "GPU-elsewhere"}, "this host has no device 'GPU-elsewhere'"),

@@ -255,7 +255,8 @@ def test_messages_that_the_broker_never_takes_do_not_keep_it_from_ending():
 def test_steps_go_along_with_the_batches_of_the_host_whose_ranks_they_are():
     simulation, sent = live(Shape(4, 2), span=120, speed=10_000)
     admitted = [authentic.admit(payload, task, datetime.now(UTC)) for task, payload in sent]
-    senders = {host.name for host, body in admitted if STEPS_CARGO in received.read(body)[0].cargo}
+    found = received.read_last([body for _, body in admitted])
+    senders = {host.name for (host, _), (batch, _) in zip(admitted, found, strict=True) if STEPS_CARGO in batch.cargo}
 
     assert senders == {simulation.fleet.machines[host].host for place in simulation.fleet.runs for host in place.hosts}
 

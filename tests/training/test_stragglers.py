@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.training import straggler_noise as noise
 from tests.training.steps_made import START_MS
-from training import stragglers
+from training import rank_matrix, stragglers
 from training.step_columns import of_arrays
 from training.stragglers import episodes, judge
 
@@ -145,6 +145,22 @@ def test_lost_datagrams_of_the_slow_rank_do_not_hide_it():
     steps = steps_of(compute)
     (verdict,) = judge(steps.select(np.isfinite(steps.compute_seconds))).stragglers
     assert verdict.rank == 3
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.lists(st.one_of(st.just(float("nan")), st.floats(0.1, 10)), min_size=5, max_size=5), min_size=1, max_size=5
+    )
+)
+def test_the_distance_is_to_the_median_of_the_others(rows):
+    compute = np.array(rows)
+    found = rank_matrix.distances_to_others(compute)
+    for row, rank in np.ndindex(compute.shape):
+        others = np.delete(np.log(compute[row]), rank)
+        known = others[np.isfinite(others)]
+        expected = np.log(compute[row, rank]) - (np.median(known) if known.size else np.nan)
+        assert found[row, rank] == pytest.approx(expected, nan_ok=True)
 
 
 @settings(deadline=None, max_examples=30)

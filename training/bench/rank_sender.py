@@ -44,23 +44,16 @@ class Ranks:
     def __init__(self, host: str, first: int, n_ranks: int) -> None:
         self.hold = StepHold()
         self._sequence = 0
-        uuids = [device.uuid for device in devices(host)]
-        self._heads = [
-            {
-                "run": RUN, "launch": LAUNCH, "rank": first + place, "world_size": n_ranks, "process": f"{first + place:032x}",
-                "devices": [uuids[place]], "phases": _PHASES, "about": {"dtype": "bf16", "samples_per_step": 8},
-            }
-            for place in range(GPUS_PER_HOST)
-        ]  # fmt: skip
+        self._headers = [_header(device.uuid, first + place, n_ranks) for place, device in enumerate(devices(host))]
         self._random = np.random.default_rng(first)
 
     def step(self, moment: Moment, n_steps: int) -> None:
         """Have all ranks tell of the steps of the last second."""
-        noise = self._random.normal(1.0, 0.004, (n_steps, GPUS_PER_HOST, len(_PHASES) + 1))
+        noise = self._random.normal(1.0, 0.004, (n_steps, GPUS_PER_HOST, len(_PHASES) + 1)).tolist()
         frames = [
-            Frame(datagram.put(head, self._record(moment, n_steps, number, noise[number, place])), 0, 0, 0)
+            Frame(header + datagram.put_record(self._record(moment, n_steps, number, noise[number][place])), 0, 0, 0)
             for number in range(n_steps)
-            for place, head in enumerate(self._heads)
+            for place, header in enumerate(self._headers)
         ]
         self._sequence += n_steps
         self.hold.put(frames, moment)
@@ -70,6 +63,15 @@ class Ranks:
         seconds, *phases = (round(_NANOSECONDS * share * each) for share, each in zip(_SHARES, noise, strict=True))
         ended_ns = moment.monotonic_ns - (n_steps - 1 - number) * _NANOSECONDS
         return Record(sequence, 0, sequence, ended_ns, seconds, seconds - phases[3], 8.0, 32_768.0, 2.5, 0, 0, phases)
+
+
+def _header(uuid: str, rank: int, n_ranks: int) -> bytes:
+    """Return what a client sends before each record."""
+    head = {
+        "v": datagram.VERSION, "run": RUN, "launch": LAUNCH, "rank": rank, "world_size": n_ranks, "process": f"{rank:032x}",
+        "devices": [uuid], "phases": _PHASES, "about": {"dtype": "bf16", "samples_per_step": 8},
+    }  # fmt: skip
+    return json.dumps(head).encode() + b"\n"
 
 
 def run() -> None:

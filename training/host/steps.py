@@ -21,7 +21,7 @@ from training.step_block import TICK_NS, UNTOLD
 logger = logging.getLogger(__name__)
 
 MAX_HELD = 200_000  # steps that wait for a batch: 100 s of 2,000 a second
-MAX_PROCESSES = 2_000
+MAX_PROCESSES = 512  # that tell within one batch: what a flood of made-up names can come to
 COMPLAIN_SECONDS = 60.0
 _LATEST_NS = 60 * 10**9  # a step that ended longer ago than this, or after now, was timed on another clock
 _MAX_HEADERS = 4_096

@@ -38,6 +38,9 @@ class Run(models.Model):
     started_at = models.DateTimeField(default=timezone.now)
     last_step_at = models.DateTimeField(null=True, blank=True, db_index=True)
     ends_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    mfu_ratio = models.FloatField(
+        null=True, blank=True, help_text="Over its newest minute, while it runs; None where it is not known."
+    )
 
     class Meta:
         ordering = ["-started_at"]

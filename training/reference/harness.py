@@ -155,6 +155,7 @@ def run(order: Order, events: Events) -> dict[str, Any]:
         **work.figures(),
         **{name: order.params[name] for name in ("warmup_steps", "compile", "size", "seed")},
         "first_step_seconds": measurement.first_seconds,
+        "compiled_programs": device.compilations(),
         "precision": device.precision,
         "device_name": device.name,
         "threads": device.threads,

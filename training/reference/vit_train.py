@@ -16,7 +16,7 @@ from training.reference.vit import SHAPES, Vit
 def build(device: Device, params: Mapping[str, Any]) -> Training:
     tier = device.tier(params["size"])
     shape = SHAPES[tier]
-    batch_size = params["batch_size"] or {"large": 64, "small": 32, "cpu": 32, "ci": 16}[tier]
+    batch_size = params["batch_size"] or {"large": 64, "small": 32, "cpu": 16, "ci": 16}[tier]
     about = About(
         shape.name,
         trained(vit_forward_macs(shape), shape.name, "the linear layers and the attention"),

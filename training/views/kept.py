@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from hashlib import blake2b
 from typing import TypeVar
 
 from django.core.cache import cache
@@ -19,7 +20,7 @@ def kept(run: Run, now: datetime, address: str, make: Callable[[], Answer]) -> A
     last = run.last_step_at
     if last is None or run.is_running(now) or now - last < _SETTLED:
         return make()
-    key = f"run-answer:{run.pk}:{last.timestamp()}:{hash(address)}"
+    key = f"run-answer:{run.pk}:{last.timestamp()}:{blake2b(address.encode(), digest_size=12).hexdigest()}"
     found: Answer | None = cache.get(key)
     if found is None:
         found = make()

@@ -54,6 +54,7 @@ def run(request: HttpRequest, run_id: int) -> HttpResponse:
         )
         return HttpResponse(body)
     who = members(found)
+    window = run_window.readable(window, who)
     part = run_window.last_part(window, who, _MOST_STEPS_AT_ONCE)
     figures = run_figures.figures(found, part.start_ms, part.end_ms, now=now, who=who)
     judged = _judged(figures)
@@ -80,6 +81,7 @@ def run(request: HttpRequest, run_id: int) -> HttpResponse:
 def _live(found: Run, window: RunWindow, now: datetime) -> dict[str, Any]:
     """Return what changes with the window and with time."""
     who = members(found)
+    window = run_window.readable(window, who)
     figures = run_figures.figures(found, window.start_ms, window.end_ms, now=now, who=who)
     return _context(found, figures, _judged(figures), who, window, now)
 

@@ -42,10 +42,12 @@ def arrays(request: HttpRequest, run_id: int) -> HttpResponse:
 
 
 def _filled(run: Run, stack: Stack, window: RunWindow) -> bytes:
+    who = members(run)
+    window = run_window.readable(window, who)
     steps = read.steps(run, window.start_ms, window.end_ms, columns=stack.columns)
     content = Content(
         steps=steps,
-        who=members(run),
+        who=who,
         start_ms=window.start_ms,
         end_ms=window.end_ms,
         spans=step_spans.spans(steps, (window.end_ms - window.start_ms) * _MERGED_SHARE),
@@ -79,7 +81,7 @@ def other_run(request: HttpRequest) -> Run | None:
 
 
 def _of_window(request: HttpRequest, run: Run, now: datetime) -> StepColumns:
-    window = run_window.of_query(request.GET, run, now)
+    window = run_window.readable(run_window.of_query(request.GET, run, now), members(run))
     return read.steps(run, window.start_ms, window.end_ms, columns=("number", "kind", "seconds", "loss"))
 
 
@@ -87,17 +89,23 @@ def _of_window(request: HttpRequest, run: Run, now: datetime) -> StepColumns:
 def ranks(request: HttpRequest, run_id: int) -> HttpResponse:
     """Return every rank of the window as CSV."""
     run = found_run(run_id)
-    window = run_window.of_query(request.GET, run, timezone.now())
+    who = members(run)
+    window = run_window.readable(run_window.of_query(request.GET, run, timezone.now()), who)
     steps = read.steps(run, window.start_ms, window.end_ms, columns=run_ranks.COLUMNS)
-    body = run_ranks.as_csv(run_ranks.rows(steps, members(run), stragglers.judge(run_ranks.newest(steps))))
+    body = run_ranks.as_csv(run_ranks.rows(steps, who, stragglers.judge(run_ranks.newest(steps))))
     return HttpResponse(body, content_type="text/csv; charset=utf-8", headers=attachment(run, "ranks"))
 
 
 @require_safe
 def steps(request: HttpRequest, run_id: int) -> StreamingHttpResponse:
-    """Return the steps of the window as canonical CSV, which import_steps reads back."""
+    """Return the steps of the window as canonical CSV, which import_steps reads back. Raises BadRequest for too many."""
     run = found_run(run_id)
     window = run_window.of_query(request.GET, run, timezone.now())
+    n_steps = members(run).foreseen(window.start_ms, window.end_ms)
+    if n_steps > run_window.MOST_STEPS:
+        raise BadRequest(
+            f"about {n_steps:,} steps, at most {run_window.MOST_STEPS:,} in one file: choose a shorter window"
+        )
     pieces = steps_csv.pieces(read.steps(run, window.start_ms, window.end_ms))
     content = _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
     return StreamingHttpResponse(content, content_type="text/csv; charset=utf-8", headers=attachment(run, "steps"))

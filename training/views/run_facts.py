@@ -1,10 +1,12 @@
 """The facts under a run's title and the pills in it. Called by the run's view; asks nothing."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from fleet import units
+from training import run_queries
 from training.models import Run
 from training.run_figures import RunFigures
 from training.run_members import Members
@@ -40,7 +42,9 @@ def facts(run: Run, who: Members, now: datetime, figures: RunFigures | None = No
 def _facts(run: Run, who: Members, now: datetime, figures: RunFigures | None) -> Iterator[Fact]:
     told = run.description if isinstance(run.description, dict) else {}
     yield Fact("Owner", run.owner or run.user, run.group, f"the processes' user is {run.user}" if run.user else "")
-    yield Fact("Hardware", _hardware(who), _hosts(who))
+    yield Fact(
+        "Hardware", _hardware(who), _hosts(who), ", ".join(dict.fromkeys(device.model for device in who.devices))
+    )
     yield Fact("Ranks", units.count(len(who.ranks)), _missing(run, who))
     yield Fact("Precision", str(told.get("dtype", "")), "compiled" if told.get("compiled") else "")
     yield Fact("Batch", _batch(told))
@@ -68,10 +72,8 @@ def _facts(run: Run, who: Members, now: datetime, figures: RunFigures | None) ->
 
 
 def _hardware(who: Members) -> str:
-    models: dict[str, int] = {}
-    for device in who.devices:
-        models[device.model or device.get_kind_display()] = models.get(device.model or device.get_kind_display(), 0) + 1
-    return ", ".join(f"{n} × {model}" for model, n in models.items())
+    models = Counter(device.model or device.get_kind_display() for device in who.devices)
+    return ", ".join(f"{n} × {run_queries.short_name(model)}" for model, n in models.items())
 
 
 def _hosts(who: Members) -> str:

@@ -101,7 +101,7 @@ def _mfu_parts(found: RunFigures) -> Iterator[tuple[str, str]]:
         yield "Of a sample", str(units.quantity(found.flops_per_sample, "flop"))
     for peak in below.peaks:
         each = units.quantity(peak.spec.value, "flop_per_second")
-        yield "Denominator", f"{peak.count} × {peak.name} at {each}, dense {below.dtype}; {peak.spec.sentence}"
+        yield "Denominator", f"{peak.n_devices} × {peak.name} at {each}, dense {below.dtype}; {peak.spec.sentence}"
     if found.mfu_in_steps.value is not None:
         yield "Within training steps alone", str(units.quantity(found.mfu_in_steps.value, "ratio"))
     if found.ofu.value is not None:

@@ -38,6 +38,7 @@ def why(request: HttpRequest, run_id: int) -> HttpResponse:
 
 def _why(found: Run, window: RunWindow, now: datetime) -> dict[str, Any]:
     who = members(found)
+    window = run_window.readable(window, who)
     steps = read.steps(found, window.start_ms, window.end_ms, columns=_WHY_COLUMNS)
     held_up = run_causes.run_stragglers(found, who, run_ranks.newest(steps), now, limit=_SHOWN_STRAGGLERS)
     slow = run_causes.run_slow_steps(found, who, steps, now, limit=_SHOWN_SLOW)

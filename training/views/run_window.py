@@ -3,32 +3,39 @@
 Called by the views of a run. `from` and `to` hold a zoomed window, as on every page with charts.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.core.exceptions import BadRequest
 from django.http import QueryDict
 
-from fleet import timerange
+from fleet import timerange, units
 from training import run_queries
 from training.models import Run
 from training.run_members import Members
 
 WHOLE = "run"
 KEYS = (WHOLE, *timerange.RANGES)
+MOST_STEPS = 3_000_000  # of all ranks, that a figure or a chart is made of
 _LEAST_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RunWindow:
-    """`start_ms` ≤ t < `end_ms`, UTC milliseconds; `key` is the range of the page that it belongs to."""
+    """`start_ms` ≤ t < `end_ms`, UTC milliseconds; `key` is the range of the page that it belongs to.
+
+    One that `is_cut` is the last part of what was asked for.
+    """
 
     key: str
     start_ms: int
     end_ms: int
+    is_cut: bool = False
 
     @property
     def words(self) -> str:
+        if self.is_cut:
+            return f"the last {units.duration(self.seconds)}: more steps than are read at once"
         return "whole run" if self.key == WHOLE else f"last {timerange.WORDS[self.key]}"
 
     @property
@@ -54,16 +61,25 @@ def of_key(key: str, run: Run, now: datetime) -> RunWindow:
     return RunWindow(key, min(start, ended - _LEAST_MS), ended)
 
 
+def readable(window: RunWindow, who: Members) -> RunWindow:
+    """Return the window, or the last part of it where it holds more steps than are read at once."""
+    return last_part(window, who, MOST_STEPS)
+
+
 def last_part(window: RunWindow, who: Members, most_steps: int) -> RunWindow:
-    """Return the window, or the last part of it that holds about so many steps of all ranks, as the run's counts foretell."""
-    first = min((rank.first_ms for rank in who.ranks), default=window.start_ms)
-    last = max((rank.last_ms for rank in who.ranks), default=window.end_ms)
-    n_steps = sum(rank.n_steps for rank in who.ranks)
-    affordable = (last - first) * most_steps // n_steps if n_steps else window.end_ms - window.start_ms
-    if affordable >= window.end_ms - window.start_ms:
+    """Return the window, or the last part of it that holds about so many steps of all ranks."""
+    n_steps = who.foreseen(window.start_ms, window.end_ms)
+    if n_steps <= most_steps:
         return window
-    end = min(window.end_ms, last + 1) if last > window.start_ms else window.end_ms
-    return RunWindow(window.key, max(window.start_ms, end - max(_LEAST_MS, affordable)), end)
+    last = max((rank.last_ms for rank in who.ranks), default=window.end_ms)
+    end = max(window.start_ms + _LEAST_MS, min(window.end_ms, last + 1))
+    start = max(window.start_ms, min(rank.first_ms for rank in who.ranks))
+    return replace(
+        window,
+        start_ms=max(start, end - max(_LEAST_MS, (end - start) * most_steps // n_steps)),
+        end_ms=end,
+        is_cut=True,
+    )
 
 
 def _without_range(query: QueryDict) -> QueryDict:

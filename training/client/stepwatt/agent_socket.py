@@ -8,6 +8,7 @@ import time
 from collections import deque
 
 LOOK_AGAIN_SECONDS = 5.0  # while no socket is found: an agent may be started after the loop
+MISSED_AGAIN_SECONDS, MISSED_SECONDS = 0.5, 60.0  # of one that was there: it is being started again, as a rule
 MOST_WAITING = 256  # datagrams for which the socket had no room: Linux keeps 10 where it was never told to keep more
 FAREWELL_SECONDS = 0.2
 
@@ -38,29 +39,34 @@ class AgentSocket:
         self._socket: socket.socket | None = None
         self._waiting: deque[bytes] = deque()
         self.look_at_ns = 0  # until then there is no agent: nothing is tried
+        self.is_missed = False  # there was one a moment ago: what is for it waits
+        self._missed_until_ns = 0
+        self._was_there = False
 
     def send(self, data: bytes) -> None:
         """Send, and return at once whatever happens."""
         try:
             if self._waiting:
-                self._waiting.append(data)
+                self.keep(data)
                 self._send_waiting()
             else:
                 self._socket.send(data)  # type: ignore[union-attr]  # where there is none, it is looked for below
         except BlockingIOError:
-            self._keep(data)
+            self.keep(data)
         except (OSError, AttributeError):
             self._send_anew(data)
 
     def farewell(self) -> None:
         """Give what still waits a short time to go: the process ends."""
         deadline = time.monotonic() + FAREWELL_SECONDS
-        while self._waiting and self._socket is not None and time.monotonic() < deadline:
-            try:
+        try:
+            while self._waiting and time.monotonic() < deadline:
+                if self._socket is None:
+                    self._connect()
                 self._send_waiting()
-            except OSError:
-                return
-            time.sleep(0.001)
+                time.sleep(0.001)
+        except OSError:
+            return
 
     def _send_waiting(self) -> None:
         """Send in their order what there is room for. Raises OSError where the agent is gone."""
@@ -70,24 +76,37 @@ class AgentSocket:
             except BlockingIOError:
                 break
             self._waiting.popleft()
+
+    def keep(self, data: bytes) -> None:
+        """Have the datagram wait for room, or for the agent that is missed; the oldest goes where too many do."""
+        self._waiting.append(data)
         while len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()
             self.dropped += 1
 
-    def _keep(self, data: bytes) -> None:
-        self._waiting.append(data)
-
     def _send_anew(self, data: bytes) -> None:
-        """The agent is gone, or was not looked for yet: what waits is not of this agent, and goes to the next."""
+        """The agent is gone, or was not looked for yet: what waits goes to the one that is found."""
         if not self._waiting or self._waiting[-1] is not data:
-            self._waiting.append(data)
+            self.keep(data)
         try:
             self._connect()
             self._send_waiting()
+            self._missed_until_ns = 0
+            self.is_missed = False
         except OSError:
+            self._miss()
+
+    def _miss(self) -> None:
+        """Have what waits wait on for an agent that was there not long ago; else give it up."""
+        now = time.perf_counter_ns()
+        if self._was_there and not self._missed_until_ns:
+            self._missed_until_ns = now + int(MISSED_SECONDS * 1e9)
+        self.is_missed = now < self._missed_until_ns
+        if not self.is_missed:
+            self._was_there = False
             self.dropped += len(self._waiting)
             self._waiting.clear()
-            self.look_at_ns = time.perf_counter_ns() + int(LOOK_AGAIN_SECONDS * 1e9)
+        self.look_at_ns = now + int((MISSED_AGAIN_SECONDS if self.is_missed else LOOK_AGAIN_SECONDS) * 1e9)
 
     def _connect(self) -> None:
         """Raises OSError where no candidate is a socket on which somebody listens."""
@@ -102,6 +121,7 @@ class AgentSocket:
             except OSError:
                 continue
             self._socket = made
+            self._was_there = True
             return
         made.close()
         raise OSError("no agent's socket")

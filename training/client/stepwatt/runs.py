@@ -6,14 +6,13 @@ import atexit
 import functools
 import math
 import os
-import sys
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from . import devices, launcher, wire
+from . import header, launcher, wire
 from .agent_socket import AgentSocket
 from .device_timing import DeviceTimer, event_maker
 from .steps import Aside, Phase, Step
@@ -21,7 +20,6 @@ from .wire import MAX_PHASES, UNTOLD_NS, WARM_UP, number
 
 _COMMUNICATION = ("communication", "allreduce", "all_reduce", "all-reduce", "sync")
 _NAN = math.nan
-_FRAMEWORKS = ("torch", "tensorflow", "jax")
 
 _Batch = TypeVar("_Batch")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -69,7 +67,7 @@ class Run:
         self.owner = wire.text(owner or os.environ.get("STEPWATT_OWNER", ""), 100)
         self.group = wire.text(group or launcher.group(), 100)
         self._about = {"dtype": str(dtype), "model": dict(model or {}), "framework": str(framework)}
-        self._timer = DeviceTimer(event_maker(), self._send_timed) if device_timing and event_maker() else None
+        self._timer = DeviceTimer(event_maker(), self._send) if device_timing and event_maker() else None
         self.open_step: Step | None = None
         self._told: dict[str, object] = {}  # for the step that begins next
         self._steps = 0
@@ -92,7 +90,7 @@ class Run:
 
     def step(self, number: int | None = None, *, is_warmup: bool = False) -> Step:
         """Return the next step, for a `with`. `number` where a run goes on from a checkpoint; else they count from 1."""
-        self._steps = number if isinstance(number, int) else self._steps + 1
+        self._steps = self._steps + 1 if number is None or not isinstance(number, int) else number
         step = Step(self, self._steps, is_warmup)
         if self._told:
             step.log(**self._told)
@@ -168,15 +166,12 @@ class Run:
         else:
             self._send(step)
 
-    def _send_timed(self, step: Step) -> None:
-        """Hand over a step whose phases the device has timed."""
-        self._send(step)
-
     def _send(self, step: Step) -> None:
         sequence = self._sequence
         self._sequence = sequence + 1
         agent = self._socket
-        if step.ended_ns < agent.look_at_ns:  # there is none
+        is_away = step.ended_ns < agent.look_at_ns
+        if is_away and not agent.is_missed:
             agent.dropped += 1
             return
         try:
@@ -184,7 +179,10 @@ class Run:
         except Exception:  # noqa: BLE001 — the loop is not ours: nothing of this may reach it
             agent.dropped += 1
             return
-        agent.send(data)
+        if is_away:
+            agent.keep(data)
+        else:
+            agent.send(data)
 
     def _datagram(self, step: Step, sequence: int) -> bytes:
         samples = self.samples_per_step if step.samples is None else step.samples
@@ -215,32 +213,7 @@ class Run:
         self._header = b""
 
     def _make_header(self) -> bytes:
-        about = {
-            **{name: value for name, value in self._about.items() if value},
-            **{
-                name: value
-                for name in ("samples_per_step", "tokens_per_sample", "flops_per_sample")
-                if (value := getattr(self, name)) is not None
-            },
-        }
-        about.setdefault("framework", _framework())
-        about["python"] = ".".join(map(str, sys.version_info[:3]))
-        self._header = wire.header(
-            {
-                "run": self.name,
-                "launch": self.launch,
-                "restart": self.restart,
-                "rank": self.rank,
-                "world_size": self.world_size,
-                "process": self._process,
-                "pid": os.getpid(),
-                "devices": [self.device_uuid] if self.device_uuid else devices.visible(),
-                "owner": self.owner,
-                "group": self.group,
-                "phases": _phase_names(self._phases),
-                "about": about,
-            }
-        )
+        self._header = header.of_run(self, self._process, self._phases, self._about)
         return self._header
 
     def farewell(self) -> None:
@@ -254,28 +227,6 @@ def _compute_ns(nanoseconds: int, phases: Mapping[str, float]) -> int:
     """Return the step without its communication, where that is told."""
     waits = [phases[name] for name in _COMMUNICATION if name in phases]
     return max(0, nanoseconds - int(sum(waits) * 1e9)) if waits else UNTOLD_NS
-
-
-def _phase_names(phases: list[str]) -> list[str]:
-    """Return names that the wire knows, each once."""
-    names: list[str] = []
-    for phase in phases:
-        name = base = wire.phase_name(phase)
-        n = 1
-        while name in names:
-            n += 1
-            name = f"{base[:37]}_{n}"
-        names.append(name)
-    return names
-
-
-def _framework() -> str:
-    """Return the framework that is loaded, with its version."""
-    for name in _FRAMEWORKS:
-        version = getattr(sys.modules.get(name), "__version__", None)
-        if version is not None:
-            return f"{name} {version}"[:100]
-    return ""
 
 
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()

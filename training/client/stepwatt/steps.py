@@ -84,11 +84,13 @@ class Step:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.ended_ns = self.ended_ns or _now()
-        if kind is None:
-            self.end()
-        else:
+        if not self.ended_ns:
+            self.ended_ns = _now()
+        if kind is not None:
             self._run.forget(self)
+        elif not self.is_told:
+            self.is_told = True
+            self._run.tell(self)
 
 
 class Phase:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from telemetry.agent.backends.deferred import Deferred
 from telemetry.agent.backends.nvml.asked import Asked
 from telemetry.agent.backends.nvml.calls import CallBatch
 from telemetry.agent.backends.nvml.device import USED_RATIO, NvmlSource, derive_used_ratio
@@ -76,6 +77,8 @@ class Board(NvmlSource):
         self._asked: Asked | None = None
         self._power: Asked | None = None
         self._due = self._kept_due = float("-inf")
+        self._asked_at = 0.0
+        self._extra: dict[str, Reading] = {}
         self._is_kept_new = False
         self._kept_calls: CallBatch | None = None
 
@@ -97,19 +100,37 @@ class Board(NvmlSource):
 
     def read_power(self) -> Mapping[str, Reading]:
         """Return power alone, nothing until the board was read once. Energy's counter loses nothing between full ticks."""
-        return self._guarded(self._read_power, POWER_METRICS)
-
-    def _read_power(self) -> Mapping[str, Reading]:
-        power = self._power
+        power, session = self._power, self._session
         if power is None or not self._is_probed:
             return {}
-        now = self._clock()
-        deferred = power.ask(now, {})
-        if deferred is not None:
-            return deferred
+        if not session.enter():
+            return self._absent(POWER_METRICS, AbsentReason.RELEASED)
+        try:
+            deferred = power.ask(self._clock(), {})
+        finally:
+            session.leave()
+        return self._guarded(self._told_power, POWER_METRICS) if deferred is None else deferred
+
+    def _told_power(self) -> Mapping[str, Reading]:
+        """Return what the last asking for power brought, where not all is as it was."""
         readings: dict[str, Reading] = {}
-        power.put(readings, now)
+        if self._power is not None:
+            self._power.put(readings, self._clock())
         return readings
+
+    def read(self) -> Mapping[str, Reading]:
+        """As any source's; by a short way where nothing is due but what is asked each tick."""
+        now, session = self._clock(), self._session
+        if not self._is_probed or now >= self._due or not session.enter():
+            return super().read()
+        try:
+            deferred = self._ask(now)
+        finally:
+            session.leave()
+        if deferred is None:
+            return self._guarded(self._told_alone, self.metrics)
+        self.gone = None
+        return deferred
 
     def _probe(self) -> Mapping[str, Reading]:
         calls = CallBatch(self._handle, _ASKED_CALLS)
@@ -153,35 +174,41 @@ class Board(NvmlSource):
         return is_well
 
     def _read(self) -> Mapping[str, Reading]:
-        """As any source's; by a short way where nothing is due but what is asked each tick."""
-        now = self._clock()
-        if not self._is_probed or now >= self._due:
-            readings = super()._read()
-            self._due = min(self._kept_due, self._gpm_again_at)
-            return readings
-        readings, is_well = self._fill(now)
-        self.gone = None
-        if not is_well:
-            self._session.is_changed = True
-            self.forget_handle()
+        readings = super()._read()
+        self._due = min(self._kept_due, self._gpm_again_at)
         return readings
 
     def _fill(self, now: float) -> tuple[Mapping[str, Reading], bool]:
         asked = self._asked
         assert asked is not None  # noqa: S101 — probed before
         if asked.gpm is not self._gpm:
-            asked = self._asked = asked.with_gpm(self._gpm)
+            self._asked = asked = asked.with_gpm(self._gpm)
             self._is_kept_new = True
         if self._is_kept_new:
             self._is_kept_new = False
             asked.keep(self._known, *_XIDS)
+        deferred = self._ask(now)
+        return self._told() if deferred is None else (deferred, True)
+
+    def _ask(self, now: float) -> Deferred | None:
+        """Ask what is asked each tick. Return the tick; None where `_told` is to say what there is."""
         xids = self._xids.xid_state(self.device.uuid)
         last, errors = xids if isinstance(xids, tuple) else (xids, xids)
-        extra: dict[str, Reading] = {"xid_last": last, "xid_errors_total": errors}
-        deferred = asked.ask(now, extra)
-        if deferred is not None:
-            return deferred, True
+        self._asked_at = now
+        self._extra = {"xid_last": last, "xid_errors_total": errors}
+        return None if self._asked is None else self._asked.ask(now, self._extra)
+
+    def _told(self) -> tuple[dict[str, Reading], bool]:
+        """Return what the last asking brought, and whether the device answers as it should."""
         readings = self._known.copy()
-        is_well = asked.put(readings, now)
-        readings.update(extra)
+        is_well = self._asked is not None and self._asked.put(readings, self._asked_at)
+        readings.update(self._extra)
         return readings, is_well
+
+    def _told_alone(self) -> Mapping[str, Reading]:
+        readings, is_well = self._told()
+        self.gone = None
+        if not is_well:
+            self._session.is_changed = True
+            self.forget_handle()
+        return readings

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('training', '0011_ladders'),
+        ('training', '0008_ladders'),
     ]
 
     operations = [

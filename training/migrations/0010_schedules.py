@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('fleet', '0009_alert_index'),
-        ('training', '0012_forced_jobs'),
+        ('training', '0009_forced_jobs'),
     ]
 
     operations = [

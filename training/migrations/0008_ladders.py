@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('fleet', '0009_alert_index'),
-        ('training', '0010_verdicts'),
+        ('training', '0007_verdicts'),
     ]
 
     operations = [

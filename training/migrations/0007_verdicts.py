@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('training', '0005_no_step_rows'),
+        ('training', '0006_mfu_of_runs'),
     ]
 
     operations = [

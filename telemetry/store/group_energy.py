@@ -1,0 +1,103 @@
+"""The energy of groups from their rollups, as far as these are made. Called by the accounts of the whole fleet."""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetry.models import DirtyGroup, DirtyRollup
+from telemetry.store import rolled
+from telemetry.store.energy_rows import HOUR_MS, MINUTE_MS
+from telemetry.store.rolled import Table
+from telemetry.store.samples import Floats
+from telemetry.store.statistics import ENERGY, Field
+
+_MANY_HOURS = 48  # read from minutes: above this the hosts' hours are read faster
+
+
+class GroupEnergy(NamedTuple):
+    """Joules of a group's devices, or of its nodes, over buckets of `step_ms` that begin at `starts_ms (n,)`.
+
+    `by_devices` and `by_meters (n,)` are what is charged of its hosts: both are 0 where the group is no group of hosts.
+    """
+
+    starts_ms: NDArray[np.int64]
+    step_ms: int
+    measured: Floats
+    estimated: Floats
+    covered_seconds: Floats
+    by_devices: Floats
+    by_meters: Floats
+
+    def of_buckets(self, places: list[int]) -> "GroupEnergy":
+        """Return those buckets only."""
+        rest = (values[places] for values in self[2:])
+        return GroupEnergy(self.starts_ms[places], self.step_ms, *rest)
+
+
+class Stretch(NamedTuple):
+    """Buckets of one length that lie side by side; of hosts, where the groups' are not made."""
+
+    step_seconds: int
+    start_ms: int
+    end_ms: int
+    is_of_groups: bool
+
+
+def stretches(
+    groups: Collection[int], start_ms: int, end_ms: int, *, quarters_from_ms: int | None = None
+) -> list[Stretch] | None:
+    """Return of which buckets whole minutes of the span are read: hours of the groups, minutes where there is less.
+
+    What is marked to be made again, of any of the groups or of any host, is read from the hosts' minutes. None where that is
+    so of many hours.
+    """
+    minutes, hours = _marked(groups, start_ms, end_ms)
+    if len(hours) > _MANY_HOURS:
+        return None
+    first, last = -(-start_ms // HOUR_MS) * HOUR_MS, end_ms // HOUR_MS * HOUR_MS
+    whole = [at for at in range(first, last, HOUR_MS) if at not in hours]
+    quarters_from_ms = end_ms if quarters_from_ms is None else quarters_from_ms
+    found = [Stretch(3600 if at < quarters_from_ms else 900, at, at + HOUR_MS, is_of_groups=True) for at in whole]
+    is_whole = set(whole)
+    rest = (at for at in range(start_ms, end_ms, MINUTE_MS) if at // HOUR_MS * HOUR_MS not in is_whole)
+    found += [Stretch(60, at, at + MINUTE_MS, at not in minutes) for at in rest]
+    return _joined(sorted(found, key=lambda each: each.start_ms))
+
+
+def _marked(groups: Collection[int], start_ms: int, end_ms: int) -> tuple[set[int], set[int]]:
+    """Return the minutes, and the hours with anything, that are to be made again."""
+    inside = {"start_ms__gte": start_ms - HOUR_MS, "start_ms__lt": end_ms}
+    marks = set(DirtyRollup.objects.filter(**inside).order_by().values_list("step_seconds", "start_ms").distinct())
+    of_groups = DirtyGroup.objects.filter(group__in=groups, **inside)
+    marks |= set(of_groups.order_by().values_list("step_seconds", "start_ms").distinct())
+    return {at for step, at in marks if step == 60}, {at // HOUR_MS * HOUR_MS for _, at in marks}
+
+
+def _joined(found: Iterable[Stretch]) -> list[Stretch]:
+    joined: list[Stretch] = []
+    for each in found:
+        before = joined[-1] if joined else None
+        if before and before.end_ms == each.start_ms and before[0] == each[0] and before[3] == each[3]:
+            joined[-1] = before._replace(end_ms=each.end_ms)
+        else:
+            joined.append(each)
+    return joined
+
+
+def of_groups(groups: Collection[int], found: Stretch, *, is_of_nodes: bool) -> dict[int, GroupEnergy]:
+    """Return the energy of the stretch by group: that of its nodes, or of its devices."""
+    tables = rolled.of_groups(groups, found.step_seconds, found.start_ms, found.end_ms, [ENERGY])
+    return {group: _of_group(table, int(is_of_nodes)) for group, table in tables.items()}
+
+
+def _of_group(found: Table, scope: int) -> GroupEnergy:
+    def of(field: Field, argument: int) -> Floats:
+        rows = np.flatnonzero((found.keys.fields == field) & (found.keys.arguments == argument))
+        summed: Floats = found.values[rows].sum(axis=0) / 1000
+        return summed
+
+    scoped = (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS)
+    charged = (of(Field.CHARGED_MILLIJOULES, argument) for argument in (0, 1))
+    return GroupEnergy(found.starts_ms, found.step_ms, *(of(field, scope) for field in scoped), *charged)

@@ -1,0 +1,142 @@
+"""The pages of runs in a real browser: a loop's steps arrive live, a zoom stays and the figures follow it, two runs compared."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.process.traces import wait_until
+from tests.stack import ROOT, Stack
+
+LOOP = Path(__file__).with_name("training_loop.py")
+RECORDED = ROOT / "tests" / "data" / "mlperf_gpt3_64xh100" / "step_times.csv"
+PHONE = {"viewport": {"width": 390, "height": 844}}
+
+
+@pytest.fixture(scope="module")
+def loop(stack: Stack) -> Iterator[None]:
+    """A loop that trains on this machine while the tests look, and a recorded run beside it."""
+    told = stack.manage(
+        "import_steps", str(RECORDED), "--run", "gpt3-175b", "--column", "tokens_done=tokens:cumulative"
+    )
+    assert told.returncode == 0, told.stderr
+    wait_until(lambda: any(stack.directory.rglob("steps.sock")), 60, "the agent's socket")
+    (socket,) = stack.directory.rglob("steps.sock")
+    environment = {**os.environ, "STEPWATT_SOCKET": str(socket), "PYTHONPATH": str(ROOT / "training" / "client")}
+    process = subprocess.Popen([sys.executable, str(LOOP)], env=environment)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def open_run(page: Page, name: str = "browser-llm") -> None:
+    page.goto("/runs/")
+    wait_until(lambda: _is_listed(page, name), 60, "the run in the list")
+    page.get_by_role("link", name=name, exact=True).click()
+    page.wait_for_url(re.compile(r"/runs/\d+/"))
+    expect(page.locator("#run-slow h2")).to_be_visible()
+
+
+def _is_listed(page: Page, name: str) -> bool:
+    page.reload()
+    return page.get_by_role("link", name=name, exact=True).count() > 0
+
+
+def axis(page: Page) -> list[str]:
+    return page.evaluate("document.querySelector('[data-figure=fig-step]').layout.xaxis.range.map(String)")
+
+
+def drag(page: Page, start: float, end: float) -> None:
+    """Zoom the first chart to the part of it from one share of its width to another."""
+    box = page.locator("[data-figure=fig-step] .nsewdrag").first.bounding_box()
+    assert box is not None
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + start * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + (start + end) / 2 * box["width"], y, steps=4)
+    page.mouse.move(box["x"] + end * box["width"], y, steps=4)
+    page.mouse.up()
+
+
+@pytest.mark.usefixtures("loop")
+def test_the_steps_of_a_loop_arrive_while_the_page_is_open(signed_in: Page):
+    page = signed_in
+    open_run(page)
+    expect(page.locator(".pill").filter(has_text="running")).to_be_visible()
+    expect(page.locator("[data-figure=fig-step] .main-svg").first).to_be_visible(timeout=15_000)
+    expect(page.locator("[data-legend=fig-step]")).to_contain_text(re.compile(r"backward\s*\d+"), timeout=20_000)
+    steps = page.locator("#run-facts div", has_text="Steps").locator("dd")
+    seen = steps.inner_text()
+
+    expect(steps).not_to_have_text(seen, timeout=30_000)
+
+
+@pytest.mark.usefixtures("loop")
+def test_a_zoom_stays_across_live_updates_and_the_figures_follow_it(signed_in: Page):
+    page = signed_in
+    open_run(page)
+    expect(page.locator("[data-figure=fig-step] .main-svg").first).to_be_visible(timeout=15_000)
+
+    with page.expect_response(lambda answer: re.search(r"/runs/\d+/\?.*from=", answer.url) is not None, timeout=20_000):
+        drag(page, 0.3, 0.7)
+    expect(page).to_have_url(re.compile(r"from=\d+&to=\d+"))
+    zoomed = axis(page)
+    with page.expect_response(lambda answer: "/arrays/" in answer.url and "from=" in answer.url, timeout=40_000):
+        pass
+    page.wait_for_timeout(500)
+
+    assert axis(page) == zoomed
+    expect(page.locator("[data-zoomed=run]")).to_be_visible()
+
+
+@pytest.mark.usefixtures("loop")
+def test_what_a_figure_is_made_of_stays_open_while_it_changes(signed_in: Page):
+    page = signed_in
+    open_run(page)
+    page.locator("#how-throughput summary").click()
+    with page.expect_response(lambda answer: re.search(r"/runs/\d+/($|\?)", answer.url) is not None, timeout=40_000):
+        pass
+    page.wait_for_timeout(500)
+
+    expect(page.locator("#how-throughput dl")).to_be_visible()
+
+
+@pytest.mark.usefixtures("loop")
+def test_two_runs_are_compared_by_a_choice_that_stands_in_the_address(signed_in: Page):
+    page = signed_in
+    open_run(page)
+    page.locator("summary", has_text="Compare").click()
+    page.locator(".choices a", has_text="gpt3-175b").click()
+    page.wait_for_url(re.compile(r"with=\d+"))
+
+    expect(page.locator("#run-compare")).to_contain_text("Compared with gpt3-175b")
+    expect(page.locator("[data-figure=fig-compare-seconds] .main-svg").first).to_be_visible(timeout=15_000)
+
+
+@pytest.mark.usefixtures("loop")
+def test_a_recorded_run_shows_its_evaluations(signed_in: Page):
+    page = signed_in
+    open_run(page, "gpt3-175b")
+
+    expect(page.locator("[data-figure=fig-step] .main-svg").first).to_be_visible(timeout=15_000)
+    expect(page.locator("[data-figure=fig-step] .annotation-text")).to_contain_text(["evaluation"], timeout=15_000)
+    expect(page.locator("#run-goodput")).to_contain_text("evaluation")
+
+
+@pytest.mark.usefixtures("loop")
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
+def test_the_pages_of_runs_do_not_scroll_sideways_on_a_phone(signed_in: Page):
+    page = signed_in
+    page.goto("/runs/")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    open_run(page)
+    expect(page.locator("[data-figure=fig-step] .main-svg").first).to_be_visible(timeout=15_000)
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

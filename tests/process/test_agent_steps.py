@@ -1,0 +1,99 @@
+"""A training loop beside a real agent: its steps come along with the batches, whatever becomes of the agent meanwhile."""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import msgpack
+import pytest
+from redis import Redis
+
+from telemetry import envelope, received, wire
+from tests.process.test_agent_alone import agent, broker
+from tests.process.traces import wait_until
+from tests.stack import ROOT, free_port
+from training import step_blocks
+
+LOOP = """
+import sys, time
+import stepwatt
+run = stepwatt.run("llm", launch="l1", owner="ada")
+n_steps = 0
+while not sys.stdin.closed and n_steps < 100_000:
+    with run.step():
+        time.sleep(0.01)
+    n_steps += 1
+    if n_steps % 10 == 0:
+        print(n_steps, run.dropped, flush=True)
+"""
+
+
+@contextmanager
+def loop(directory):
+    env = os.environ | {
+        "PYTHONPATH": str(ROOT / "training" / "client"),
+        "STEPWATT_SOCKET": str(directory / "agent" / "steps.sock"),
+    }
+    process = subprocess.Popen([sys.executable, "-c", LOOP], env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def blocks(port):
+    """Return the blocks of steps in the batches that came to the broker, each batch once, as the server takes it."""
+    found = {}
+    for raw in Redis(port=port).lrange("telemetry", 0, -1):
+        message = json.loads(raw)
+        if message["headers"]["task"] == wire.INGEST_TASK:
+            body = envelope.read(msgpack.unpackb(base64.b64decode(message["body"]))[0][0]).body
+            ((batch, _),) = received.read_last([body])
+            found[batch.epoch, batch.sequence] = batch.cargo.get("steps", ())
+    return [step_blocks.read(piece) for _, pieces in sorted(found.items()) for piece in pieces]
+
+
+def numbers(port):
+    return [number for block in blocks(port) for number in block.steps.number.tolist()]
+
+
+def socket_of(directory):
+    return directory / "agent" / "steps.sock"
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_loop_goes_on_with_the_agent_that_comes_after(tmp_path, end):
+    port = free_port()
+    with broker(tmp_path, port), agent(tmp_path, port) as first:
+        wait_until(socket_of(tmp_path).exists, 20, "the step socket")
+        with loop(tmp_path) as training:
+            wait_until(lambda: len(numbers(port)) > 100, 30, "the first steps")
+            first.send_signal(end)
+            first.wait(timeout=20)
+            before = numbers(port)
+            with agent(tmp_path, port):
+                wait_until(lambda: max(numbers(port)) > max(before) + 600, 60, "steps by way of the second agent")
+                training.kill()
+                found, newest = numbers(port), blocks(port)[-1]
+    assert len(found) == len(set(found)), "a step came twice"
+    missing = newest.newest_sequence + 1 - len(found)
+    if end is signal.SIGTERM:  # nothing that had come to the agent is lost; the client keeps 256 steps for the next one
+        assert missing == newest.n_dropped
+    else:  # what the killed one had not put into a batch is lost too: what comes in a second
+        assert newest.n_dropped <= missing <= newest.n_dropped + 150
+
+
+def test_who_sends_is_known_by_the_kernels_word(tmp_path):
+    port = free_port()
+    with broker(tmp_path, port), agent(tmp_path, port):
+        wait_until(socket_of(tmp_path).exists, 20, "the step socket")
+        with loop(tmp_path) as training:
+            wait_until(lambda: numbers(port), 30, "a step")
+            teller = blocks(port)[0].teller
+            assert (teller.pid, teller.owner, teller.run) == (training.pid, "ada", "llm")
+            assert teller.user == os.environ.get("USER", "root")

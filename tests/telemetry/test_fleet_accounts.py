@@ -1,0 +1,129 @@
+"""The whole fleet's energy from the groups' rollups: the same accounts as from each host's."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from fleet.models import Device, Host
+from fleet.tariff import Band, Tariff
+from telemetry import accounts, rollups
+from telemetry.accounts import Rates, Scope
+from telemetry.fleet_accounts import fleet_accounts
+from telemetry.models import DirtyGroup, DirtyRollup
+from telemetry.wire import DeviceInfo, DeviceKind
+from tests.telemetry.batches import enrolled, payload, take
+
+T0 = 1_700_000_000_000 // 86_400_000 * 86_400_000 + 22 * 3_600_000
+NOW = datetime.fromtimestamp(T0 / 1000, UTC) + timedelta(hours=10)
+HOUR, MINUTE = 3_600_000, 60_000
+NIGHT = Tariff(0.4, bands=(Band(frozenset(range(7)), 0, 90, 0.1),), zone=ZoneInfo("Asia/Kolkata"))
+RATES = {"free": Rates(None, None, None), "flat": Rates(Tariff(0.2), 300, 1.3), "night": Rates(NIGHT, None, None)}
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _samples_are_kept(settings):
+    settings.STEPWATT_RETENTION_RAW = 4000 * 86_400
+
+
+def report(host, kind, watts, *, index=0, model="", sequence, first=0, n=900, counter=False):
+    """Store 10 s readings of one device, of `n` ticks from the tick `first` on."""
+    device = DeviceInfo(f"{kind}-{host}-{index}", kind, index, model)
+    columns = {"power_draw_watts": [float(watts + tick % 7) for tick in range(n)]}
+    if counter:
+        columns["energy_joules_total"] = [10.0 * watts * tick for tick in range(n)]
+    times = [T0 + 10_000 * (first + tick) for tick in range(n)]
+    take(payload(times, columns, host=host, device=device, sequence=sequence, sample_seconds=10.0), NOW)
+
+
+@pytest.fixture
+def fleet():
+    """Hosts with and without a meter of their own, one whose meter falls silent, with and without accelerators."""
+    enrolled("a", cluster="east", labels={"rack": "r1"})
+    enrolled("b", cluster="west", labels={"rack": "r2"})
+    enrolled("c", cluster="east")
+    enrolled("d", cluster="south", labels={"rack": "r1"})
+    report("a", DeviceKind.NVIDIA, 400, model="H100", sequence=0, counter=True)
+    report("a", DeviceKind.NVIDIA, 300, index=1, model="A100", sequence=1, first=60, n=700)
+    report("a", DeviceKind.NODE, 900, sequence=2, n=500)
+    report("a", DeviceKind.CPU, 90, sequence=3)
+    report("b", DeviceKind.NVIDIA, 500, model="A100", sequence=0)
+    report("c", DeviceKind.CPU, 120, sequence=0)
+    report("c", DeviceKind.NODE, 250, sequence=1, first=100, n=40)
+    report("d", DeviceKind.NODE, 700, sequence=0)
+    rollups.roll_up(60, NOW)
+
+
+def said(found):
+    """Return accounts as they can be compared; sums of another order differ in the last digits."""
+    accounts_ = [asdict(each) for each in [found.total, *found.groups]]
+    return [{name: pytest.approx(v) if isinstance(v, float) else v for name, v in each.items()} for each in accounts_]
+
+
+def both(group_by="", scope=Scope.DEVICE, rates=RATES["flat"], span=(0, 3 * HOUR)):
+    asked = (T0 + span[0], T0 + span[1], NOW)
+    how = {"scope": scope, "group_by": group_by, "rates": rates, "zone": ZoneInfo("Asia/Kolkata")}
+    devices = list(Device.objects.select_related("host"))
+    return said(accounts.accounts(devices, *asked, **how)), said(fleet_accounts(*asked, **how))
+
+
+GROUPS = ["", "cluster", "model", "label:rack", "label:nobody", "day", "host", "device"]
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("rates", RATES)
+@pytest.mark.usefixtures("fleet")
+def test_the_accounts_are_those_of_the_hosts(scope, rates):
+    for group_by in GROUPS:
+        for span in ((0, 3 * HOUR), (7 * MINUTE, 2 * HOUR + 20 * MINUTE), (5 * MINUTE, 9 * MINUTE), (-HOUR, 0)):
+            expected, found = both(group_by, scope, RATES[rates], span)
+
+            assert found == expected, (group_by, span)
+
+
+@pytest.mark.usefixtures("fleet")
+def test_what_is_made_is_read_from_the_groups_alone():
+    with CaptureQueriesContext(connection) as asked:
+        found = fleet_accounts(
+            T0, T0 + 3 * HOUR, NOW, scope=Scope.DEVICE, group_by="cluster", rates=RATES["flat"], zone=ZoneInfo("UTC")
+        )
+
+    assert found.total.joules > 0
+    assert not [each["sql"] for each in asked if 'FROM "telemetry_rollup"' in each["sql"]]
+    assert [each["sql"] for each in asked if 'FROM "telemetry_grouprollup"' in each["sql"]]
+
+
+@pytest.mark.usefixtures("fleet")
+def test_what_came_late_counts_as_soon_as_it_is_made():
+    report("b", DeviceKind.NVIDIA, 350, index=1, model="H100", sequence=1, first=200, n=50)
+    rollups.roll_up(0, NOW)  # sees the new device, and makes nothing yet
+    for group_by in GROUPS:
+        expected, found = both(group_by, rates=RATES["free"])
+        assert [each["estimated"] for each in found] == [each["estimated"] for each in expected]
+
+    rollups.roll_up(60, NOW)
+
+    assert not DirtyRollup.objects.exists()
+    assert not DirtyGroup.objects.exists()
+    for group_by in GROUPS:
+        expected, found = both(group_by)
+        assert found == expected, group_by
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_host_that_changes_its_cluster_takes_its_energy_along_at_once():
+    Host.objects.filter(name="a").update(cluster="north", labels={"rack": "r9"})
+    before = {}
+    for group_by in GROUPS:
+        before[group_by], found = both(group_by)
+        assert found == before[group_by], group_by
+
+    rollups.roll_up(60, NOW)
+
+    for group_by in GROUPS:
+        assert both(group_by)[1] == before[group_by], group_by

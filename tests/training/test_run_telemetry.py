@@ -1,0 +1,90 @@
+"""The telemetry of a run's own devices: which readings there are, and the power during each step."""
+
+import numpy as np
+import pytest
+
+from fleet.models import DeviceKind
+from tests.factories import make_chunks, make_device, make_host
+from tests.training.runs import START, make_run, with_power
+from training import run_telemetry
+from training.run_members import members
+from training.run_telemetry import Power
+
+END = START + 40_000
+
+
+def power(*watts: float) -> Power:
+    return Power(0.0, 1000.0, np.array(watts))
+
+
+def means(found: Power, *spans: tuple[float, float]) -> list[float]:
+    starts, ends = (np.array(column, float) for column in zip(*spans, strict=True))
+    return found.mean(starts, ends).tolist()
+
+
+def test_the_power_of_a_step_is_the_mean_of_the_time_in_which_it_went_on():
+    assert means(power(100, 200, 400), (0, 1000), (500, 1500), (0, 3000)) == pytest.approx([100, 150, 700 / 3])
+
+
+def test_a_step_that_reaches_into_a_gap_has_no_power():
+    assert np.isnan(means(power(100, np.nan, 400), (500, 1500), (0, 3000))).all()
+    assert means(power(100, np.nan, 400), (0, 1000), (2000, 3000)) == [100, 400]
+
+
+def test_a_step_beyond_what_was_read_has_no_power():
+    assert np.isnan(means(power(100, 200), (-500, 500), (1500, 2500))).all()
+
+
+def test_any_split_of_a_time_has_the_same_energy():
+    found = power(100, 350, 20, 470)
+    parts = means(found, (0, 700), (700, 2600), (2600, 4000))
+
+    assert sum(watts * ms for watts, ms in zip(parts, (700, 1900, 1400), strict=True)) == pytest.approx(
+        means(found, (0, 4000))[0] * 4000
+    )
+
+
+@pytest.mark.django_db
+def test_a_run_shows_what_its_devices_read():
+    who = members(with_power(make_run()))
+
+    assert [source.name for source in run_telemetry.offered(who, START, END)] == [
+        "power_draw_watts", "gpu_utilization_ratio", "temperature_celsius", "sm_clock_hertz"
+    ]  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_where_no_device_reads_power_its_hosts_meter_stands_for_them():
+    run = make_run()
+    node = make_device(run.ranks.first().host, 0, kind=DeviceKind.NODE)
+    times = [START + 1000 * second for second in range(41)]
+    make_chunks(node.host, [node], times, {"power_draw_watts": [[5000.0] * 41]}, ticks=41)
+    [source] = run_telemetry.offered(members(run), START, END)
+
+    assert (source.name, source.label, source.noun) == ("node.power_draw_watts", "Power at the wall", "node")
+
+
+@pytest.mark.django_db
+def test_a_run_whose_devices_read_nothing_shows_nothing():
+    assert run_telemetry.offered(members(make_run()), START, END) == []
+
+
+@pytest.mark.django_db
+def test_power_of_several_devices_is_unknown_where_one_of_them_is():
+    run = with_power(make_run())
+    late = make_device(make_host("gpu-a09"), 0)
+    who = members(run)
+    sources = run_telemetry.named(["power_draw_watts"], who)
+    block = run_telemetry.series(sources, START, END, 40)["power_draw_watts"]
+
+    assert np.nanmedian(Power.of(block, who.devices).watts) == pytest.approx(1200)
+    assert np.isnan(Power.of(block, [*who.devices, late]).watts).all()
+
+
+@pytest.mark.django_db
+def test_few_series_are_read_from_samples_over_a_longer_time_than_a_page_of_many():
+    run = with_power(make_run(n_ranks=1))
+    sources = run_telemetry.named(["power_draw_watts"], members(run))
+    day = START + 3 * 3_600_000
+
+    assert run_telemetry.series(sources, START, day, 3000)["power_draw_watts"].is_raw
