@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from telemetry.figures import Key, as_json, figure, line, token
+from telemetry.figures import Key, Reference, as_json, figure, line, token
 from training.models import ReferenceJob
 from training.queries import JobSteps
 
@@ -19,14 +19,15 @@ _EMPTY_MS = 60_000  # the axis of a job without a step yet
 Column = list[float | None]
 
 
-def step_times() -> dict[str, Any]:
-    """Return the figure without its values, as JSON data."""
+def step_times(baseline: Reference | None = None) -> dict[str, Any]:
+    """Return the figure without its values, as JSON data; `baseline` is a step time to compare with, seconds."""
     above = go.Scatter(
         mode="markers", marker={"symbol": "triangle-up", "size": 8, "color": token("s0")}, cliponaxis=False
     )
     traces = [line("s0"), line("s1", width=1.75), above]
     keys = [Key("measured step", "s1", [1]), Key("warm-up step", "s0", [0])]
-    drawn = figure(traces, unit="seconds", keys=keys, from_zero=False)
+    references = [] if baseline is None else [baseline]
+    drawn = figure(traces, unit="seconds", keys=keys, from_zero=False, references=references)
     drawn.update_layout(margin_t=22)  # the span's name stands above the plot, clear of the triangles
     return as_json(drawn)
 

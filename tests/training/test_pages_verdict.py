@@ -8,9 +8,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from fleet.models import AuditEntry, Host
-from tests.training.judging.judged import board, finished, judged, with_history
+from tests.training.judging.judged import PARAMS, board, finished, judged, with_history
 from tests.training.pages import text
-from training.models import LossAgreement, Outcome, Verdict
+from tests.training.reference_jobs import existing_job
+from training.models import JobState, LossAgreement, Outcome, Verdict
 
 pytestmark = pytest.mark.django_db
 SOUND = [5.0 * 0.97**step for step in range(30)]
@@ -59,6 +60,22 @@ def test_differing_losses_stand_on_the_page_with_both_curves(viewer):
 
     assert "Possible silent corruption" in page(viewer, f"/reference/{verdict.job_id}/verdict/")
     assert [len(trace["y"]) for trace in response.context["losses"]["data"]] == [30, 30]
+
+
+def test_the_live_chart_has_the_baseline_to_run_against(viewer):
+    host = with_history(board("a"))
+    job = existing_job(host, JobState.RUNNING, params=PARAMS)
+
+    layout = viewer.get(f"/reference/{job.pk}/").context["figure"]["layout"]
+
+    assert [note["text"].replace("\u202f", " ") for note in layout["annotations"]] == ["baseline 1 s, n 10"]
+
+
+def test_too_few_earlier_runs_are_no_line(viewer):
+    host = with_history(board("a"), 4)
+    job = existing_job(host, JobState.RUNNING, params=PARAMS)
+
+    assert "annotations" not in viewer.get(f"/reference/{job.pk}/").context["figure"]["layout"]
 
 
 def test_a_job_without_a_verdict_has_no_panel(viewer):

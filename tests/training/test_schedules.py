@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleet.audit import Actor
-from fleet.models import Device, DeviceKind, Event, EventKind, Host, Severity
+from fleet.models import Device, DeviceKind, Event, EventKind, Host, Role, Severity
+from tests.people import script
 from tests.training.reference_jobs import existing_job, ready_host
 from training import schedules
 from training.models import JobState, ReferenceJob, Schedule, ScheduledVisit, Trigger
@@ -157,3 +158,33 @@ def test_a_removed_schedule_takes_its_visits_with_it():
 
     assert not ScheduledVisit.objects.exists()
     assert ReferenceJob.objects.count() == 1
+
+
+API = "/api/v1/reference/schedules"
+ORDER = {"name": "nightly", "workload": "gpt-train", "cluster": "atlas", "cron": "0 3 * * *"}
+
+
+def test_a_script_keeps_lists_and_removes_a_schedule():
+    client = script(Role.OPERATOR)
+
+    kept = client.post(API, ORDER, content_type="application/json")
+
+    assert kept.status_code == 201
+    assert client.get(API).json()["items"][0]["next_at"].endswith("03:00:00Z")
+    assert client.delete(f"{API}/{kept.json()['id']}").status_code == 204
+    assert client.delete(f"{API}/{kept.json()['id']}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"cron": "soon"}, "cron"), ({"workload": "none"}, "workload"), ({"cluster": ""}, "selection")],
+)
+def test_a_bad_schedule_is_refused_with_its_field(change, field):
+    answer = script(Role.OPERATOR).post(API, ORDER | change, content_type="application/json")
+
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+
+
+def test_only_operators_keep_schedules(client):
+    assert client.get(API).status_code == 401
+    assert script(Role.VIEWER).post(API, ORDER, content_type="application/json").status_code == 403

@@ -2,11 +2,14 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from statistics import median
 
 from django.db.models import F, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 
-from training.models import Outcome, Verdict
+from training.judging import metrics
+from training.models import Outcome, ReferenceJob, Verdict
+from training.verdicts.screening import FEWEST
 
 OWN, POPULATION = "own", "population"
 SIDE_WORDS = {OWN: "its own history", POPULATION: "the other devices of its model"}
@@ -57,6 +60,22 @@ def population(verdict: Verdict, metric: str) -> Baseline:
 
 def both(verdict: Verdict, metric: str, *, without: Collection[int] = ()) -> list[Baseline]:
     return [own(verdict, metric, without=without), population(verdict, metric)]
+
+
+def expected(job: ReferenceJob) -> tuple[float, int] | None:
+    """Return (median step of the device's earlier clean runs with these parameters, seconds; how many), to run against.
+
+    Of a job that runs, the rest of its key is not known yet. None where there are too few.
+    """
+    alike = Verdict.objects.filter(
+        device_key=job.device_id, job__workload=job.workload, job__params=job.params, is_clean=True
+    )
+    earlier = alike.filter(job__created_at__lt=job.created_at).exclude(outcome__in=(Outcome.SLOW, Outcome.SUSPECT))
+    newest = earlier.exclude(key="").order_by("-ended_at").first()
+    if newest is None:
+        return None
+    values = _values(earlier.filter(key=newest.key).order_by("-ended_at")[:_OWN_RUNS], metrics.STEP.name)
+    return (median(values), len(values)) if len(values) >= FEWEST else None
 
 
 def _values(rows: Iterable[Verdict], metric: str) -> tuple[float, ...]:

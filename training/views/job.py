@@ -7,9 +7,12 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
+from fleet import units
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
+from telemetry.figures import Reference
 from training import figures, launch, queries
+from training.judging import baseline
 from training.models import JobState, ReferenceJob
 from training.views import measured
 from training.views.log import tail
@@ -46,7 +49,16 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "training/_job_refresh.html", context)
-    return render(request, "training/job.html", context | {"figure": figures.step_times(), "losses": losses(found)})
+    context |= {"figure": figures.step_times(_baseline(found)), "losses": losses(found)}
+    return render(request, "training/job.html", context)
+
+
+def _baseline(found: ReferenceJob) -> Reference | None:
+    """Return the line to run against: the median step of the device's earlier runs of the kind."""
+    earlier = baseline.expected(found)
+    if earlier is None:
+        return None
+    return Reference(earlier[0], f"baseline {units.quantity(earlier[0], 'seconds')}, n {earlier[1]}")
 
 
 @require_safe
