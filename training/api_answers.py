@@ -44,6 +44,10 @@ class WorkloadItem(Schema):
     summary: str
     stresses: str
     about: str
+    needs: str
+    is_training: bool
+    sizes: dict[str, str]
+    flops: str
     sample_unit: str
     time_limit_seconds: int
     params: list[ParamItem]
@@ -56,6 +60,10 @@ class WorkloadItem(Schema):
             summary=workload.summary,
             stresses=workload.stresses,
             about=workload.about,
+            needs=workload.needs,
+            is_training=workload.is_training,
+            sizes=dict(workload.sizes),
+            flops=workload.flops,
             sample_unit=workload.sample_unit,
             time_limit_seconds=workload.time_limit_seconds,
             params=[ParamItem.of(param) for param in workload.params],

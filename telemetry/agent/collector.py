@@ -191,13 +191,17 @@ class Collector:
     def _fill_power(self, tick: Tick, watch: Watch) -> None:
         latest = tick.boot_seconds + self._power_period / 2
         for lane in self.lanes:
-            for source in lane.sources if lane.is_readable else ():
-                uuid = source.device.uuid
-                if uuid in lane.held or uuid in self._slow:
+            if not (lane.power_sources and lane.is_readable):
+                continue
+            now = self._clock()
+            for source in lane.power_sources:
+                device = source.device
+                if device.uuid in lane.held or device.uuid in self._slow:
                     continue
-                readings = lane.read_power(watch, source)
-                if readings and self._clock() <= latest:
-                    tick.put(source.device, readings)
+                readings = lane.read_power(watch, source, now)
+                now = self._clock()
+                if readings and now <= latest:
+                    tick.put(device, readings)
 
     def _look_closer(self, tick: Tick, watch: Watch) -> None:
         for lane in self.lanes:

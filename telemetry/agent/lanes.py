@@ -45,12 +45,14 @@ class Lane:
         self.is_released = False  # what is wanted; `state` follows with `settle`
         self.devices: dict[str, DeviceInfo] = {}
         self.sources: Sequence[Source] = ()
+        self.power_sources: Sequence[PowerSource] = ()  # those of them that can tell their power alone
         self.software: Mapping[str, str] = {}
         self.topology: Topology | None = None
         self._clock = clock
         self.events: list[DeviceEvent] = []
         self._last: dict[str, Collection[str]] = {}  # uuid → its readings of last time, for their names
         self._listed: Sequence[Source] = ()  # the last sources there were, also while the driver is away
+        self._listed_devices: Sequence[DeviceInfo] = ()
         self._try_at = float("-inf")
         self._n_failed = 0  # in a row
         self._was_open = False
@@ -124,13 +126,10 @@ class Lane:
             readings = self.absent(uuid, AbsentReason.UNKNOWN)
         return readings
 
-    def read_power(self, watch: Watch, source: Source) -> Mapping[str, Reading]:
-        """Return the readings of power alone, none where the source does not offer that. Raises Relieved."""
-        read = getattr(source, "read_power", None)
-        if read is None:
-            return {}
+    def read_power(self, watch: Watch, source: PowerSource, now: float) -> Mapping[str, Reading]:
+        """Return the readings of power alone. Raises Relieved."""
         try:
-            return watch.call(self.held, source.device.uuid, cast("PowerSource", source).read_power)
+            return watch.call(self.held, source.device.uuid, source.read_power, now)
         except Exception as error:  # noqa: BLE001 — as in `read`
             self._complain(f"the power of device {source.device.uuid} cannot be read", error)
             return {}
@@ -190,8 +189,14 @@ class Lane:
         self.events += self.backend.take_events()
 
     def _list(self) -> None:
-        self.sources = self._listed = list(self.backend.sources())
-        self.devices = {source.device.uuid: source.device for source in self.sources}
+        found = list(self.backend.sources())
+        devices = [source.device for source in found]
+        if found == self.sources and devices == self._listed_devices:
+            return
+        self.sources = self._listed = found
+        self._listed_devices = devices
+        self.power_sources = [cast("PowerSource", source) for source in found if hasattr(source, "read_power")]
+        self.devices = {device.uuid: device for device in devices}
         if len(self._last) > len(self.devices):  # a MIG instance is gone
             self._last = {uuid: names for uuid, names in self._last.items() if uuid in self.devices}
 

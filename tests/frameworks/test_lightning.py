@@ -69,3 +69,12 @@ def test_nothing_is_asked_of_the_device_and_so_no_loss_is_told(lightning):
 def test_a_callback_that_fails_ends_its_telling_and_not_the_training(lightning):
     assert (lightning.known["broken"], lightning.known["is_broken"]) == (3, True)
     assert lightning.steps("broken") == []
+
+
+def test_ranks_that_lightning_starts_itself_are_told_apart_in_one_launch(tmp_path):
+    steps = trained("lightning_two_ranks.py", "torch", tmp_path).steps("two ranks")
+
+    assert sorted((step["rank"], step["number"]) for step in steps) == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert {step["world_size"] for step in steps} == {2}
+    assert len({step["launch"] for step in steps}) == 1
+    assert {step["samples"] for step in steps} == {4}

@@ -72,6 +72,7 @@ def _told(head: dict[str, Any], record: datagram.Record) -> dict[str, Any]:
     numbers = {name: getattr(record, name) for name in ("samples", "tokens", "loss")}
     return {
         **{name: None if math.isnan(value) else value for name, value in numbers.items()},
+        **{name: head[name] for name in ("rank", "world_size", "launch")},
         "kind": StepKind(record.kind).name.lower(),
         "number": record.number,
         "ended_seconds": record.ended_ns / 1e9,

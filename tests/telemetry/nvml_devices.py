@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from telemetry.agent.backends.nvml.backend import NvmlBackend
 from telemetry.agent.backends.protocol import Reading
 
-POWER = "nvmlDeviceGetPowerUsage"
+POWER, POWER_CALL = "field:185", "nvmlDeviceGetPowerUsage"  # as it is asked, and where there is no such field
 UTILIZATION = "nvmlDeviceGetUtilizationRates"
 MEMORY = "nvmlDeviceGetMemoryInfo_v2"
 GPU_IS_LOST = 15
@@ -15,9 +15,7 @@ ANSWERING_CALLS = [
     "nvmlDeviceGetEncoderUtilization",
     "nvmlDeviceGetDecoderUtilization",
     MEMORY,
-    POWER,
     "nvmlDeviceGetEnforcedPowerLimit",
-    "nvmlDeviceGetTotalEnergyConsumption",
     "nvmlDeviceGetTemperature",
     "nvmlDeviceGetClockInfo",
     "nvmlDeviceGetMaxClockInfo",
@@ -29,7 +27,7 @@ ANSWERING_CALLS = [
     "nvmlDeviceGetMaxPcieLinkWidth",
     "nvmlDeviceGetFanSpeed",
 ]
-FIELDS = [f"field:{number}" for number in (3, 4, 74, 75, 82, 138, 139, 142, 143, 144, 145, 186, 230)]
+FIELDS = [f"field:{number}" for number in (3, 4, 74, 75, 82, 83, 138, 139, 142, 143, 144, 145, 185, 186, 230)]
 GPM = [f"gpm:{number}" for number in (1, 2, 3, 5, 10, 11, 12, 13, 20, 21, 60, 61)]
 
 

@@ -68,7 +68,7 @@ def test_an_h100_with_a_fan_gives_its_speed(rig, nvml_stub):
         ("memory_reserved_bytes", MEMORY, 12345, 12345),
         ("power_draw_watts", POWER, 345_678, 345.678),
         ("power_limit_watts", "nvmlDeviceGetEnforcedPowerLimit", 650_000, 650),
-        ("energy_joules_total", "nvmlDeviceGetTotalEnergyConsumption", 9_876_543, 9876.543),
+        ("energy_joules_total", "field:83", 9_876_543, 9876.543),
         ("temperature_celsius", "nvmlDeviceGetTemperature", 61, 61),
         ("sm_clock_hertz", "nvmlDeviceGetClockInfo", 1755, 1_755_000_000),
         ("memory_clock_hertz", "nvmlDeviceGetClockInfo", 2619, 2_619_000_000),

@@ -11,6 +11,7 @@ from tests.telemetry.nvml_devices import (
     GPU_IS_LOST,
     MEMORY,
     POWER,
+    POWER_CALL,
     UTILIZATION,
     reasons_of,
     uuid_of,
@@ -119,10 +120,10 @@ def test_a_device_that_answers_strangely_has_the_devices_listed_at_once_and_only
 
 
 def test_a_handle_that_has_become_invalid_is_fetched_again_once(opened, nvml_stub):
-    nvml_stub.fail(1, POWER, 2)
+    nvml_stub.fail(1, "nvmlDeviceGetTemperature", 2)
     asked = nvml_stub.calls("nvmlDeviceGetHandleByUUID", 1) + nvml_stub.calls("nvmlDeviceGetHandleByIndex_v2", 1)
     for _ in range(5):
-        assert opened.read(1)["power_draw_watts"] is AbsentReason.UNKNOWN
+        assert opened.read(1)["temperature_celsius"] is AbsentReason.UNKNOWN
     again = nvml_stub.calls("nvmlDeviceGetHandleByUUID", 1) + nvml_stub.calls("nvmlDeviceGetHandleByIndex_v2", 1)
     assert again == asked + 1
 
@@ -226,16 +227,16 @@ def test_a_driver_without_event_reasons_is_asked_for_throttle_reasons(rig, nvml_
 
 
 @pytest.mark.parametrize(
-    ("metric", "call", "field", "divisor"),
+    ("metric", "refused", "asked", "divisor"),
     [
-        ("power_draw_watts", POWER, "field:185", 1000),
-        ("energy_joules_total", "nvmlDeviceGetTotalEnergyConsumption", "field:83", 1000),
+        ("power_draw_watts", POWER, POWER_CALL, 1000),
+        ("energy_joules_total", "field:83", "nvmlDeviceGetTotalEnergyConsumption", 1000),
         ("pcie_replay_total", "nvmlDeviceGetPcieReplayCounter", "field:94", 1),
     ],
 )
-def test_what_the_call_refuses_is_asked_as_a_field(rig, nvml_stub, metric, call, field, divisor):
-    nvml_stub.unsupport(0, call)
-    nvml_stub.answer(0, field, 4000)
+def test_what_is_refused_one_way_is_asked_the_other(rig, nvml_stub, metric, refused, asked, divisor):
+    nvml_stub.unsupport(0, refused)
+    nvml_stub.answer(0, asked, 4000)
     rig.backend.open()
     assert rig.read(0)[metric] == 4000 / divisor
 

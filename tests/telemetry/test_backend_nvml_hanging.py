@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.telemetry.nvml_devices import POWER, uuid_of
+from tests.telemetry.nvml_devices import UTILIZATION, uuid_of
 
 CALLS = ["nvmlDeviceGetTemperature", "nvmlDeviceGetFieldValues", "nvmlGpmSampleGet"]
 
@@ -46,7 +46,7 @@ def test_the_other_boards_are_read_while_one_hangs(opened, nvml_stub, call):
 
 
 def test_devices_are_not_listed_while_one_hangs_which_might_hang_as_well(opened, nvml_stub):
-    thread, _ = hang(opened, nvml_stub, 1, POWER)
+    thread, _ = hang(opened, nvml_stub, 1, UTILIZATION)
     listed = nvml_stub.calls("nvmlDeviceGetCount_v2")
     opened.clock.seconds += 60
     opened.backend.sources()
@@ -58,7 +58,7 @@ def test_devices_are_not_listed_while_one_hangs_which_might_hang_as_well(opened,
 
 
 def test_a_driver_is_not_shut_down_under_a_call_that_hangs_but_when_it_returns(opened, nvml_stub):
-    thread, _ = hang(opened, nvml_stub, 1, POWER)
+    thread, _ = hang(opened, nvml_stub, 1, UTILIZATION)
     let_go = nvml_stub.calls("nvmlShutdown")
     opened.backend.close()
     assert nvml_stub.calls("nvmlShutdown") == let_go
@@ -69,7 +69,7 @@ def test_a_driver_is_not_shut_down_under_a_call_that_hangs_but_when_it_returns(o
 
 def test_the_driver_can_be_taken_up_again_while_a_call_of_the_former_session_hangs(opened, nvml_stub):
     held = nvml_stub.gpm_samples()
-    thread, found = hang(opened, nvml_stub, 1, POWER)
+    thread, found = hang(opened, nvml_stub, 1, UTILIZATION)
     opened.backend.close()
     opened.backend.open()
     others = [source for source in opened.backend.sources() if source.device.uuid != uuid_of(1)]
@@ -82,6 +82,6 @@ def test_the_driver_can_be_taken_up_again_while_a_call_of_the_former_session_han
 
 
 def test_opening_asks_no_board_for_readings_so_that_one_that_hangs_does_not_hold_it_up(rig, nvml_stub):
-    nvml_stub.hang(1, POWER)
+    nvml_stub.hang(1, UTILIZATION)
     rig.backend.open()
     assert rig.backend.sources()[0].read()["power_draw_watts"] > 0

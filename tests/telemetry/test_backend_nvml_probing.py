@@ -3,7 +3,7 @@
 import pytest
 
 from telemetry.catalog import AbsentReason
-from tests.telemetry.nvml_devices import ANSWERING_CALLS, FIELDS, GPU_IS_LOST, MEMORY, POWER, Rig, uuid_of
+from tests.telemetry.nvml_devices import ANSWERING_CALLS, FIELDS, GPU_IS_LOST, MEMORY, POWER, POWER_CALL, Rig, uuid_of
 
 LINK_ERRORS = "nvmlDeviceGetNvLinkErrorCounter"
 GPM_METRIC = "tensor_active_ratio"
@@ -19,7 +19,7 @@ def paced(nvml_stub):
 
 def test_what_a_device_does_not_support_is_absent_and_not_asked_again(rig, nvml_stub):
     nvml_stub.unsupport(2, POWER)
-    nvml_stub.unsupport(2, "field:185")  # which is asked in its place
+    nvml_stub.unsupport(2, POWER_CALL)  # which is asked in its place
     rig.backend.open()
     rig.tick()
     asked, of_another = nvml_stub.calls(POWER, 2), nvml_stub.calls(POWER, 1)
@@ -50,7 +50,7 @@ def test_a_call_that_is_refused_later_is_dropped_at_the_next_listing(opened, nvm
 
 def test_what_was_refused_is_asked_again_after_opening_again(rig, nvml_stub):
     nvml_stub.unsupport(2, POWER)
-    nvml_stub.unsupport(2, "field:185")
+    nvml_stub.unsupport(2, POWER_CALL)  # which is asked in its place
     rig.backend.open()
     rig.tick()
     nvml_stub.clear()

@@ -167,6 +167,13 @@ def test_a_log_cannot_write_html(viewer):
     assert "<script>alert" not in viewer.get(f"/reference/{job.pk}/").content.decode()
 
 
+def test_a_job_with_steps_leads_to_its_run(viewer):
+    job = with_steps(job_in(JobState.RUNNING), 2.0, 0.5, warm_up=1)
+    job.refresh_from_db()
+
+    assert f'href="/runs/{job.run_id}/"' in viewer.get(f"/reference/{job.pk}/").content.decode()
+
+
 def test_the_steps_come_as_arrays(viewer):
     job = with_steps(job_in(JobState.RUNNING), 2.0, 0.5, warm_up=1)
 

@@ -316,7 +316,7 @@ def test_a_comparison_needs_the_other_run(viewer):
 # What it costs -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["", "arrays/?row=step&row=tokens&metric=power_draw_watts", "ranks/"])
+@pytest.mark.parametrize("path", ["", "why/", "arrays/?row=step&row=tokens&metric=power_draw_watts", "ranks/"])
 def test_the_number_of_queries_does_not_grow_with_the_ranks(viewer, path):
     few, many = with_power(make_run()), with_power(make_run("wide", n_ranks=6, host=make_host("gpu-a02")))
     viewer.get(f"/runs/{few.pk}/{path}")  # the first one also asks what is kept by the process

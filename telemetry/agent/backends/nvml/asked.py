@@ -63,6 +63,13 @@ class Asked:
             extra[RATE] = rate
         return Deferred(self._kept, self._conversion, self._pick(raw), extra)
 
+    def ask_alone(self) -> Deferred | None:
+        """As `ask`, of what has neither GPM metrics nor rates: in fewer steps, since it is done ten times a second."""
+        if self._calls.asks:
+            return self.ask(0.0, {})
+        raw = self._fields.took(self._fields.call()) if self._fields.lines else None
+        return None if raw is None else Deferred(self._kept, self._conversion, tuple(raw), {})
+
     def put(self, readings: dict[str, Reading], now: float) -> bool:
         """Put the answers of the last `ask` into `readings`. Return False where the device answers strangely.
 

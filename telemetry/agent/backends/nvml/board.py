@@ -28,6 +28,8 @@ from telemetry.catalog import AbsentReason
 _ASKED_CALLS = [line for line in CALL_LINES if not (line.kept or line.slow)]
 _KEPT_CALLS = [line for line in CALL_LINES if line.kept]
 _SLOW_CALLS = [line for line in CALL_LINES if line.slow]
+_ASKED_FIELDS = [line for line in FIELD_LINES if not line.slow]
+_SLOW_FIELDS = [line for line in FIELD_LINES if line.slow]
 _XIDS = ("xid_last", "xid_errors_total")
 
 POWER_METRICS = ("power_draw_watts", "power_draw_instant_watts")
@@ -106,7 +108,7 @@ class Board(NvmlSource):
         if not session.enter():
             return self._absent(POWER_METRICS, AbsentReason.RELEASED)
         try:
-            deferred = power.ask(self._clock(), {})
+            deferred = power.ask_alone()
         finally:
             session.leave()
         return self._guarded(self._told_power, POWER_METRICS) if deferred is None else deferred
@@ -133,13 +135,13 @@ class Board(NvmlSource):
         return deferred
 
     def _probe(self) -> Mapping[str, Reading]:
-        calls = CallBatch(self._handle, _ASKED_CALLS)
+        # One call for all fields: what is asked each tick is asked as one where that is offered, a call each where not.
+        fields = FieldBatch(self._handle, _ASKED_FIELDS)
+        calls = CallBatch(self._handle, [line for line in _ASKED_CALLS if line.metric not in fields.metrics])
         self._kept_calls = kept_calls = CallBatch(self._handle, _KEPT_CALLS)
         self._slow_calls = CallBatch(self._handle, _SLOW_CALLS)
-        offered = calls.metrics | kept_calls.metrics | self._slow_calls.metrics
-        lines = [line for line in FIELD_LINES if line.metric not in offered]
-        fields = FieldBatch(self._handle, [line for line in lines if not line.slow])
-        self._slow_fields = FieldBatch(self._handle, [line for line in lines if line.slow])
+        offered = kept_calls.metrics | self._slow_calls.metrics
+        self._slow_fields = FieldBatch(self._handle, [line for line in _SLOW_FIELDS if line.metric not in offered])
         self._kept_due = self._slow_due = float("-inf")
         self._has_nvlink5 = not NVLINK_5.isdisjoint(self._slow_fields.metrics)
         self._links = NvlinkErrors(self._handle, phase_seconds=self.device.index)

@@ -1,6 +1,7 @@
 """Which driver call gives which reading: one line each, in the vendor's unit. Adding a metric is a line here.
 
-Where a metric stands in several lines, the first that the device offers counts. Read by the device's readers; holds no
+Where a metric stands in several lines, the first that the device offers counts: of what is asked each tick a field comes
+before a call, of the others a call before a field. Read by the device's readers; holds no
 driver state. Source: nvml.h and the NVML API reference.
 """
 
@@ -135,7 +136,8 @@ def _nvlink5(metric: str, field_id: int) -> FieldLine:
 
 # One driver call for all of them, with a return code each.
 FIELD_LINES = (
-    FieldLine("power_draw_watts", pynvml.NVML_FI_DEV_POWER_AVERAGE, MILLI),  # where the call refuses: Grace Hopper
+    # The mean of a second, which nvmlDeviceGetPowerUsage gives as well where there is this field; it refuses on Grace Hopper.
+    FieldLine("power_draw_watts", pynvml.NVML_FI_DEV_POWER_AVERAGE, MILLI),
     FieldLine("power_draw_instant_watts", pynvml.NVML_FI_DEV_POWER_INSTANT, MILLI),
     FieldLine("energy_joules_total", pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, MILLI),
     FieldLine("memory_temperature_celsius", pynvml.NVML_FI_DEV_MEMORY_TEMP, slow=True),
