@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from fleet import audit
@@ -89,7 +90,7 @@ def prepare(
     watts = admission.watts_of([target.device for target in found])
     held = [room.take(watts.get(target.device.uuid)) for target in found]
     jobs = [
-        ReferenceJob.objects.create(
+        ReferenceJob(
             launch=launch_id,
             workload=chosen.name,
             host=host,
@@ -105,10 +106,10 @@ def prepare(
         )
         for (host, device), why in zip(found, held, strict=True)
     ]
-    for job in jobs:
-        detail = {"job": job.pk, "workload": job.workload, "params": complete}
-        detail |= {"forced": force_reason} if force_reason else {}
-        audit.record(actor.name, "reference.launch", job.host.name, detail, actor.address)
+    ReferenceJob.objects.bulk_create(jobs)
+    forced = {"forced": force_reason} if force_reason else {}
+    deeds = [(job.host.name, {"job": job.pk, "workload": job.workload, "params": complete, **forced}) for job in jobs]
+    audit.record_each(actor, "reference.launch", deeds)
     return jobs
 
 
@@ -155,7 +156,7 @@ def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
         raise LaunchRefused("hosts", "choose at least one host")
     if len(set(wanted)) != len(wanted):
         raise LaunchRefused("hosts", "a host is named twice")
-    found = {host.name: host for host in Host.objects.select_for_update().filter(name__in=names)}
+    found = {host.name: host for host in _locked(names)}
     running = ReferenceJob.objects.filter(host__name__in=names, state__in=ACTIVE_STATES).order_by("-pk")
     busy_by = {job.host_id: job for job in running.only("host_id", "workload")}
     for name in names:
@@ -171,8 +172,12 @@ def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
     return [found[name] for name in names]
 
 
+def _locked(names: Sequence[str]) -> QuerySet[Host]:
+    return Host.objects.select_for_update().filter(name__in=names).prefetch_related("devices")
+
+
 def _device(host: Host, device_uuid: str) -> Device:
-    devices = list(host.devices.order_by("kind", "index"))
+    devices = sorted(host.devices.all(), key=lambda device: (device.kind, device.index))
     if device_uuid:
         devices = [device for device in devices if device.uuid == device_uuid]
         if not devices:

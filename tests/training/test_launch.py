@@ -82,7 +82,7 @@ def test_no_order_is_sent_for_a_launch_that_was_not_committed(start, outbox, mon
     def fail(*args):
         raise DatabaseError("the disk is full")
 
-    monkeypatch.setattr(audit, "record", fail)
+    monkeypatch.setattr(audit, "record_each", fail)
     ready_host()
 
     with pytest.raises(DatabaseError):

@@ -11,7 +11,7 @@ from fleet.models import AuditEntry, Host
 from tests.training.judging.judged import PARAMS, board, finished, judged, with_history
 from tests.training.pages import text
 from tests.training.reference_jobs import existing_job
-from training.models import JobState, LossAgreement, Outcome, Verdict
+from training.models import JobState, LadderProcess, LadderRun, LossAgreement, Outcome, Verdict
 
 pytestmark = pytest.mark.django_db
 SOUND = [5.0 * 0.97**step for step in range(30)]
@@ -109,6 +109,14 @@ def test_the_matrix_shows_each_hosts_newest_run_and_what_has_not_run(viewer):
     assert "−3.8 %" in shown.replace("−3.8%", "−3.8 %")
     assert "n 10" in shown
     assert "not run" in shown
+
+
+def test_a_ladders_processes_do_not_stand_in_the_matrix(viewer):
+    verdict = judged(board("a"))
+    run = LadderRun.objects.create(workload="gpt-train", host=verdict.job.host, rungs=[], order=[], requested_by="ada")
+    LadderProcess.objects.create(ladder=run, block=0, rung=0, job=verdict.job)
+
+    assert "No result has been judged yet" in page(viewer, "/reference/matrix/")
 
 
 def test_the_matrix_is_split_by_mode(viewer):

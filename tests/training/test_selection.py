@@ -1,11 +1,15 @@
 """Choosing hosts and devices by cluster, labels and model."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
+from fleet.audit import Actor
 from fleet.models import Device, DeviceKind, Host, Origin, Role
 from tests.people import script, signed_in
 from tests.training.pages import form, text
 from tests.training.reference_jobs import existing_job, ready_host
+from training.launch import launch
 from training.models import ReferenceJob
 from training.selection import NothingSelected, Selection, select
 
@@ -91,3 +95,15 @@ def test_a_selection_that_selects_nothing_or_too_much_is_refused(fields):
     answer = script(Role.OPERATOR).post(JOBS, {"workload": "gpt-train", **fields}, content_type="application/json")
 
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "hosts")
+
+
+def test_a_launch_on_many_hosts_asks_the_database_as_often_as_one_on_few(outbox):
+    def n_queries(*names: str) -> int:
+        with CaptureQueriesContext(connection) as captured:
+            launch("gpt-train", names, {}, actor=Actor("ada"))
+        return len(captured)
+
+    for number in range(12):
+        ready_host(f"c{number:02}")
+
+    assert n_queries(*(f"c{number:02}" for number in range(2, 12))) == n_queries("c00", "c01")
