@@ -64,10 +64,11 @@ def blocks(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
                 whole.append((number, place, readings))
                 continue
             n_ticks = len(readings)
-            if readings.count(None) == n_ticks:
+            n_present = n_ticks - readings.count(None)
+            if not n_present:
                 continue
             present = [readings[tick] for tick in ticks]
-            if len(ticks) != n_ticks - readings.count(None) or None in present:
+            if len(ticks) != n_present or None in present:
                 ticks = tuple([tick for tick, value in enumerate(readings) if value is not None])
                 present = [readings[tick] for tick in ticks]
             parts.setdefault(ticks, []).append((number, place, present))

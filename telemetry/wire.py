@@ -156,8 +156,10 @@ def _steps(block: Sequence[Sequence[float | None]], resolution: float) -> list[S
         elif resolution == 1:
             is_whole = _INTEGERS.issuperset(map(type, values))
             steps.append(values if is_whole else [None if value is None else round(value) for value in values])  # type: ignore[arg-type]
-        else:
+        elif None in values:
             steps.append([None if value is None else round(value / resolution) for value in values])
+        else:
+            steps.append([round(value / resolution) for value in values])  # type: ignore[operator]  # None of them is None
         before = values
     return steps
 

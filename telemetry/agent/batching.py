@@ -150,11 +150,9 @@ def _columns(
     between, _ = _read([tick for tick in ticks if not tick.is_full], uuids)
     of_full = [place for place, tick in enumerate(ticks) if tick.is_full]
     of_between = [place for place, tick in enumerate(ticks) if not tick.is_full]
-    whole: dict[str, list[list[float | None]]] = {
-        metric: [[None] * len(ticks) for _ in uuids] for metric in columns | between
-    }
-    _place(whole, columns, _regular(of_full), of_full)
-    _place(whole, between, _regular(of_between), of_between)
+    whole: dict[str, list[Column]] = {}
+    _place(whole, columns, of_full, len(ticks))
+    _place(whole, between, of_between, len(ticks))
     return whole, absent
 
 
@@ -165,16 +163,21 @@ def _regular(places: list[int]) -> slice | None:
     return slice(evenly.start, evenly.stop, evenly.step) if list(evenly) == places else None
 
 
-def _place(
-    whole: dict[str, list[list[float | None]]], part: dict[str, list[Column]], where: slice | None, places: list[int]
-) -> None:
+def _place(whole: dict[str, list[Column]], part: dict[str, list[Column]], places: list[int], n_ticks: int) -> None:
+    """Put what the ticks at these places have into the columns of all ticks; devices without share one that is empty."""
+    where, nothing, none = _regular(places), (None,) * n_ticks, (None,) * len(places)
     for metric, by_device in part.items():
-        for target, values in zip(whole[metric], by_device, strict=True):
+        block = whole.setdefault(metric, [nothing] * len(by_device))
+        for number, values in enumerate(by_device):
+            if values == none:
+                continue
+            target = list(block[number])
             if where is not None:
                 target[where] = values
-                continue
-            for place, value in zip(places, values, strict=True):
-                target[place] = value
+            else:
+                for place, value in zip(places, values, strict=True):
+                    target[place] = value
+            block[number] = target
 
 
 def _read(
