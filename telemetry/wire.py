@@ -69,11 +69,8 @@ def pack(batch: Batch) -> bytes:
 
 def lay_out(columns: Mapping[str, Sequence[Sequence[float | None]]]) -> bytes:
     """Return the blocks of these readings, by metric and device."""
-    return codec.blocks(
-        (metric.number, _steps(columns[metric.name], metric.resolution))
-        for metric in catalog.METRICS
-        if metric.name in columns
-    )
+    known = sorted([(metric.number, metric) for name in columns if (metric := catalog.BY_NAME.get(name))])
+    return codec.blocks((number, _steps(columns[metric.name], metric.resolution)) for number, metric in known)
 
 
 def assemble(batch: Batch, laid_out: bytes) -> bytes:

@@ -7,6 +7,7 @@ samples and tokens are the sum over ranks, its phases their mean.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,42 +71,54 @@ def trained(steps: StepColumns) -> StepColumns:
 # One column for each step --------------------------------------------------------------------------------------
 
 
-def _each(steps: StepColumns) -> StepGrid:
-    order = np.lexsort((steps.number, steps.attempt))
-    number, attempt = steps.number[order], steps.attempt[order]
-    is_first = np.ones(order.size, np.bool_)
-    is_first[1:] = (np.diff(number) != 0) | (np.diff(attempt) != 0)
-    begins = np.flatnonzero(is_first)
-    if not begins.size:
-        return _empty()
-    slowest = np.maximum.reduceat(steps.seconds[order], begins)
-    ended = np.maximum.reduceat(steps.ended_ms[order], begins)
-    by_time = np.argsort(ended, kind="stable")
-    group = np.cumsum(is_first) - 1
+class _Groups:
+    """The rows of each global step: `begins (n,)` in the order of (attempt, number); what is given comes in order of time."""
 
-    def sums(values: Floats) -> tuple[Floats, Places]:
-        known = ~np.isnan(values[order])
-        n = np.bincount(group[known], minlength=begins.size)
-        total = np.bincount(group[known], values[order][known], minlength=begins.size)
-        return np.where(n > 0, total, np.nan)[by_time], n[by_time]
+    def __init__(self, steps: StepColumns) -> None:
+        self.order = np.lexsort((steps.number, steps.attempt))
+        number, attempt = steps.number[self.order], steps.attempt[self.order]
+        is_first = np.ones(self.order.size, np.bool_)
+        is_first[1:] = (np.diff(number) != 0) | (np.diff(attempt) != 0)
+        self.begins = np.flatnonzero(is_first)
+        self._group = np.cumsum(is_first) - 1
+        ended = np.maximum.reduceat(steps.ended_ms[self.order], self.begins) if self.begins.size else np.empty(0)
+        self._by_time = np.argsort(ended, kind="stable")
+        self.ended_ms: Floats = ended[self._by_time]
 
-    def mean(values: Floats) -> Floats:
-        total, n = sums(values)
+    def most(self, values: NDArray[Any], function: np.ufunc) -> NDArray[Any]:
+        """Return the greatest (or what the function makes) of each step's ranks."""
+        found: NDArray[Any] = function.reduceat(values[self.order], self.begins)[self._by_time]
+        return found
+
+    def sums(self, values: Floats) -> tuple[Floats, Places]:
+        """Return the sum over ranks of what is told, NaN where nothing is, and how many tell."""
+        ordered = values[self.order]
+        known = ~np.isnan(ordered)
+        n = np.bincount(self._group[known], minlength=self.begins.size)
+        total = np.bincount(self._group[known], ordered[known], minlength=self.begins.size)
+        return np.where(n > 0, total, np.nan)[self._by_time], n[self._by_time]
+
+    def mean(self, values: Floats) -> Floats:
+        total, n = self.sums(values)
         return total / np.maximum(n, 1)
 
-    seconds = slowest[by_time]
 
+def _each(steps: StepColumns) -> StepGrid:
+    groups = _Groups(steps)
+    if not groups.begins.size:
+        return _empty()
+    seconds = groups.most(steps.seconds, np.maximum)
     return StepGrid(
-        start_ms=ended[by_time] - seconds * 1000,
-        end_ms=ended[by_time],
+        start_ms=groups.ended_ms - seconds * 1000,
+        end_ms=groups.ended_ms,
         seconds=seconds,
-        low=np.minimum.reduceat(steps.seconds[order], begins)[by_time],
+        low=groups.most(steps.seconds, np.minimum),
         high=seconds,
-        samples_per_second=sums(steps.samples)[0] / seconds,
-        tokens_per_second=sums(steps.tokens)[0] / seconds,
-        loss=mean(steps.loss),
-        phases={name: mean(values) for name, values in steps.phases.items()},
-        is_warmup=np.logical_or.reduceat(steps.is_warmup[order], begins)[by_time],
+        samples_per_second=groups.sums(steps.samples)[0] / seconds,
+        tokens_per_second=groups.sums(steps.tokens)[0] / seconds,
+        loss=groups.mean(steps.loss),
+        phases={name: groups.mean(values) for name, values in steps.phases.items()},
+        is_warmup=groups.most(steps.is_warmup, np.logical_or),
         is_each=True,
     )
 
@@ -118,53 +131,56 @@ def _empty() -> StepGrid:
 # Means within equal times --------------------------------------------------------------------------------------
 
 
-def _binned(steps: StepColumns, n_ranks: int, start_ms: float, end_ms: float, columns: int) -> StepGrid:
-    """Steps are sorted by their end, so each column is one slice of them: what it costs is one pass a column of theirs."""
-    step_ms = (end_ms - start_ms) / columns
-    if not len(steps):
-        return _empty()
-    starts: Floats = start_ms + np.arange(columns, dtype=np.float64) * step_ms
-    begins = np.searchsorted(steps.ended_ms, starts)
-    counts = np.diff(begins, append=len(steps))
-    covering = _covering(steps, starts + step_ms / 2, begins, counts)
-    known = covering >= 0
-    filled = np.flatnonzero(counts)
-    first = begins[filled]
+class _Bins:
+    """The rows of each column: steps are sorted by their end, so each is one slice, and what it costs is one pass over them."""
 
-    def spread(values: Floats) -> Floats:
+    def __init__(self, steps: StepColumns, starts: Floats, step_ms: float) -> None:
+        begins = np.searchsorted(steps.ended_ms, starts)
+        counts = np.diff(begins, append=len(steps))
+        covering = _covering(steps, starts + step_ms / 2, begins, counts)
+        self._n, self._counts, self._covering = starts.size, counts, covering
+        self._filled = np.flatnonzero(counts)
+        self.first = begins[self._filled]
+
+    def spread(self, values: NDArray[Any]) -> Floats:
         """Give a column in which no step ended the value of the step that goes on through it."""
-        own, out = np.full(columns, np.nan), np.full(columns, np.nan)
-        own[filled] = values
-        out[known] = own[covering[known]]
+        own, out = np.full(self._n, np.nan), np.full(self._n, np.nan)
+        own[self._filled] = values
+        known = self._covering >= 0
+        out[known] = own[self._covering[known]]
         return out
 
-    def sums(values: Floats) -> tuple[Floats, Floats]:
+    def sums(self, values: Floats) -> tuple[Floats, Floats]:
+        """Return the sum of what is told per filled column, NaN where nothing is, and how many tell."""
         told = ~np.isnan(values)
         if told.all():
-            return np.add.reduceat(values, first), counts[filled].astype(np.float64)
-        n = np.add.reduceat(told, first, dtype=np.float64)
-        return np.where(n > 0, np.add.reduceat(np.where(told, values, 0.0), first), np.nan), n
+            return np.add.reduceat(values, self.first), self._counts[self._filled].astype(np.float64)
+        n = np.add.reduceat(told, self.first, dtype=np.float64)
+        return np.where(n > 0, np.add.reduceat(np.where(told, values, 0.0), self.first), np.nan), n
 
-    def mean(values: Floats) -> Floats:
-        total, n = sums(values)
-        return spread(total / np.maximum(n, 1))
+    def mean(self, values: Floats) -> Floats:
+        total, n = self.sums(values)
+        return self.spread(total / np.maximum(n, 1))
 
-    spent = np.add.reduceat(steps.seconds, first)
 
-    def rate(values: Floats) -> Floats:
-        return spread(sums(values)[0] * n_ranks / spent)
-
+def _binned(steps: StepColumns, n_ranks: int, start_ms: float, end_ms: float, columns: int) -> StepGrid:
+    if not len(steps):
+        return _empty()
+    step_ms = (end_ms - start_ms) / columns
+    starts: Floats = start_ms + np.arange(columns, dtype=np.float64) * step_ms
+    bins = _Bins(steps, starts, step_ms)
+    per_rank = np.add.reduceat(steps.seconds, bins.first) / n_ranks
     return StepGrid(
         start_ms=starts,
         end_ms=starts + step_ms,
-        seconds=mean(steps.seconds),
-        low=spread(np.minimum.reduceat(steps.seconds, first)),
-        high=spread(np.maximum.reduceat(steps.seconds, first)),
-        samples_per_second=rate(steps.samples),
-        tokens_per_second=rate(steps.tokens),
-        loss=mean(steps.loss),
-        phases={name: mean(values) for name, values in steps.phases.items()},
-        is_warmup=spread(np.logical_or.reduceat(steps.is_warmup, first).astype(np.float64)) > 0,
+        seconds=bins.mean(steps.seconds),
+        low=bins.spread(np.minimum.reduceat(steps.seconds, bins.first)),
+        high=bins.spread(np.maximum.reduceat(steps.seconds, bins.first)),
+        samples_per_second=bins.spread(bins.sums(steps.samples)[0] / per_rank),
+        tokens_per_second=bins.spread(bins.sums(steps.tokens)[0] / per_rank),
+        loss=bins.mean(steps.loss),
+        phases={name: bins.mean(values) for name, values in steps.phases.items()},
+        is_warmup=bins.spread(np.logical_or.reduceat(steps.is_warmup, bins.first).astype(np.float64)) > 0,
         is_each=False,
         step_ms=step_ms,
     )

@@ -1,7 +1,7 @@
 """The sender: hands batches and other messages to the broker, on a thread of its own with time limits, and reconnects for ever.
 
 Called by the batcher and the extensions, which never wait for it. Batches go by way of the outbox: each is in the spool
-before it is sent, and stays there until the server has stored it. Reports of jobs and steps wait in memory, bounded in
+before it is sent, and stays there until the server has stored it. Reports of jobs wait in memory, bounded in
 bytes, oldest dropped first; they go before batches. Messages are sealed when they are sent, so by the key of that moment.
 """
 

@@ -80,6 +80,9 @@ ENDPOINTS = [
     ("get", "/api/v1/reference/ladders/1"),
     ("post", "/api/v1/reference/ladders"),
     ("post", "/api/v1/reference/ladders/1/cancel"),
+    ("get", "/api/v1/reference/schedules"),
+    ("post", "/api/v1/reference/schedules"),
+    ("delete", "/api/v1/reference/schedules/1"),
 ]
 
 

@@ -39,6 +39,15 @@ def test_a_field_that_a_device_does_not_support_is_not_asked_again(rig, nvml_stu
     assert found["ecc_corrected_total"] == 5
 
 
+def test_a_device_with_one_of_the_two_counters_of_links_has_no_rate(rig, nvml_stub):
+    nvml_stub.unsupport(2, "field:139")
+    rig.backend.open()
+    rig.tick()
+    found = rig.read(2)
+    assert found["nvlink_bytes_per_second"] is AbsentReason.NOT_SUPPORTED
+    assert found["power_draw_watts"] > 0
+
+
 def test_a_call_that_is_refused_later_is_dropped_at_the_next_listing(opened, nvml_stub):
     nvml_stub.unsupport(2, "nvmlDeviceGetEncoderUtilization")
     opened.tick()

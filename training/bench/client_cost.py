@@ -89,25 +89,29 @@ def _cold(costs: dict[str, list[int]]) -> list[Figure]:
     return [Figure(name, value, "µs", peer, median(values) / 1000 if values else None) for peer, values in peers]
 
 
-def _of_clocks(own_ns: Sequence[int], told: dict[int, float]) -> list[Figure]:
-    """Return how far the steps' times are from those of the loop's own clock (CLOCK_MONOTONIC_RAW)."""
-    pairs = [(ns / 1e9, told[FIRST_TIMED + place]) for place, ns in enumerate(own_ns) if FIRST_TIMED + place in told]
+def _of_clocks(own_ns: Sequence[tuple[int, int]], told: dict[int, float]) -> list[Figure]:
+    """Return how far the steps' times are from those of the loop's own clock (CLOCK_MONOTONIC_RAW).
+
+    Read inside of a step it says less than the step took, around it more: between the two a time is right, also where the
+    machine gave the processor to another between two readings.
+    """
+    pairs = [(inside / 1e9, around / 1e9, told[FIRST_TIMED + place]) for place, (inside, around) in enumerate(own_ns)
+             if FIRST_TIMED + place in told]  # fmt: skip
     if not pairs:
         raise BenchFailed("no step of the loop came to the agent")
-    differences = [abs(seconds - own) for own, seconds in pairs]
-    beyond = sum(
-        d > max(MOST_DIFFERENCE_US / 1e6, MOST_DIFFERENCE * own) for d, (own, _) in zip(differences, pairs, strict=True)
-    )
-    share = beyond / len(pairs)
+    beyond = [max(0.0, inside - seconds, seconds - around) for inside, around, seconds in pairs]
+    limits = [max(MOST_DIFFERENCE_US / 1e6, MOST_DIFFERENCE * inside) for inside, _, _ in pairs]
+    n_wrong = sum(far > limit for far, limit in zip(beyond, limits, strict=True))
+    more = median(seconds - inside for inside, _, seconds in pairs)
     return [
-        Figure("step times beside a clock of the loop's own: difference, median", median(differences) * 1e6, "µs"),
-        Figure("the same: worst", max(differences) * 1e6, "µs"),
+        Figure("step times less those of a clock read inside of the step, median", more * 1e6, "µs"),
+        Figure("step times beyond a clock read inside and around the step: worst", max(beyond) * 1e6, "µs"),
         Figure(
-            "the same: steps that differ by more than 0.1 % and 20 µs",
-            100 * share,
-            "%",
-            target="at most 1",
-            met=share <= 0.01,
+            f"the same: of {len(pairs)} steps, those beyond by 0.1 % and 20 µs",
+            n_wrong,
+            "steps",
+            target="none",
+            met=not n_wrong,
         ),
     ]
 

@@ -53,13 +53,21 @@ def run(request: HttpRequest, run_id: int) -> HttpResponse:
             lambda: render_to_string("training/_run.html", _live(found, window, now)),
         )
         return HttpResponse(body)
+    context = _page(request, found, window, now)
+    if other is not None:
+        context |= _compared(found, other, window, now)
+    return render(request, "training/run.html", context)
+
+
+def _page(request: HttpRequest, found: Run, window: RunWindow, now: datetime) -> dict[str, Any]:
+    """Return what the page needs; its figures where they are quickly made, else those of the last part say what is drawn."""
     who = members(found)
     window = run_window.readable(window, who)
     part = run_window.last_part(window, who, _MOST_STEPS_AT_ONCE)
     figures = run_figures.figures(found, part.start_ms, part.end_ms, now=now, who=who)
     judged = _judged(figures)
     is_whole = part == window
-    context = {
+    return {
         "run": found,
         "window": window,
         "is_running": found.is_running(now),
@@ -73,9 +81,6 @@ def run(request: HttpRequest, run_id: int) -> HttpResponse:
         **_charts(found, figures, judged, who, window),
         **(_context(found, figures, judged, who, window, now) if is_whole else _about(found, who, now)),
     }
-    if other is not None:
-        context |= _compared(found, other, window, now)
-    return render(request, "training/run.html", context)
 
 
 def _live(found: Run, window: RunWindow, now: datetime) -> dict[str, Any]:

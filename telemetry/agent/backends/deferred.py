@@ -24,8 +24,8 @@ class Conversion(Protocol):
     def put(self, raw: Sequence[float], readings: dict[str, Reading]) -> None:
         """Put the readings that one tick's numbers mean into `readings`."""
 
-    def columns(self, raws: Sequence[Sequence[float]]) -> list[Sequence[Reading]]:
-        """Return the readings of many ticks, by metric."""
+    def columns(self, raws: Sequence[Sequence[float]]) -> list[list[float]] | None:
+        """Return the readings of many ticks, by metric; None where one is absent."""
 
 
 class Kept:
@@ -99,9 +99,10 @@ def convert(devices: Sequence[Sequence[Deferred]]) -> list[list[Column]] | None:
     """
     n = len(devices[0])
     columns = devices[0][0].conversion.columns([tick.raw for ticks in devices for tick in ticks])
-    if not _NUMBERS.issuperset(map(type, chain.from_iterable(columns))):
+    if columns is None:
         return None
-    return [[column[at : at + n] for at in range(0, n * len(devices), n)] for column in columns]  # type: ignore[misc]
+    places = [slice(at, at + n) for at in range(0, n * len(devices), n)]
+    return [[column[place] for place in places] for column in columns]
 
 
 def beside(ticks: Sequence[Deferred]) -> tuple[Columns, Mapping[str, AbsentReason]] | None:
@@ -133,17 +134,19 @@ def _extra(extras: list[dict[str, Reading]]) -> tuple[Columns, dict[str, AbsentR
     names = list(extras[0])
     if any(list(extra) != names for extra in extras):
         return None
+    rows = list(zip(*[extra.values() for extra in extras], strict=True))
+    if _NUMBERS.issuperset(map(type, chain.from_iterable(rows))):  # the usual case
+        return list(zip(names, rows, strict=True)), {}
     numbers: Columns = []
     reasons: dict[str, AbsentReason] = {}
-    for name in names:
-        column = [extra[name] for extra in extras]
+    for name, column in zip(names, rows, strict=True):
         first = column[0]
         if isinstance(first, AbsentReason):
             if column.count(first) != len(column):
                 return None
             reasons[name] = first
         elif _NUMBERS.issuperset(map(type, column)):
-            numbers.append((name, column))  # type: ignore[arg-type]  # looked at in the line before
+            numbers.append((name, column))
         else:
             return None
     return numbers, reasons

@@ -24,10 +24,10 @@ class Asked:
         self._asks: list[Ask] = [*calls.asks, *([fields.call] if fields.lines else [])]
         lines = [*calls.lines, *fields.lines, *(GPM_LINES if gpm else ())]
         metrics = [line.metric for line in lines]
-        self._counters = (
-            picker((metrics.index(NVLINK_SENT), metrics.index(NVLINK_RECEIVED))) if NVLINK_SENT in metrics else None
-        )
-        places = tuple(place for place, metric in enumerate(metrics) if metric not in (NVLINK_SENT, NVLINK_RECEIVED))
+        counters = (NVLINK_SENT, NVLINK_RECEIVED)  # of one alone there is no rate
+        has_rate = all(counter in metrics for counter in counters)
+        self._counters = picker(tuple(map(metrics.index, counters))) if has_rate else None
+        places = tuple(place for place, metric in enumerate(metrics) if metric not in counters)
         self._pick = picker(places)
         self._conversion = conversion(
             tuple(metrics[place] for place in places), tuple(lines[place].divisor for place in places)
@@ -38,17 +38,17 @@ class Asked:
         """Return what is asked from now on, where the GPM metrics began anew."""
         return Asked(self._calls, self._fields, gpm, self._rate)
 
-    def keep(self, known: Mapping[str, Reading], *extra: str) -> None:
-        """Take note of what stands in the ticks to come beside what is asked; `extra` are told with each tick."""
-        names = {*self._conversion.metrics, *extra}
+    def keep(self, known: Mapping[str, Reading]) -> None:
+        """Take note of what stands in the ticks to come beside what is asked."""
+        names = {*self._conversion.metrics}
         if self._counters:
             names.add(RATE)
         kept = {name: reading for name, reading in known.items() if name not in names}
         if kept != self._kept.readings:  # else the batch maker knows them already
             self._kept = Kept(kept)
 
-    def ask(self, now: float, extra: dict[str, Reading]) -> Deferred | None:
-        """Ask everything. Return the tick, `extra` in it; None where `put` is to tell what there is."""
+    def ask(self, now: float) -> Deferred | None:
+        """Ask everything. Return the tick; None where `put` is to tell what there is."""
         codes = [ask() for ask in self._asks]
         of_fields = self._fields.took(codes.pop()) if self._fields.lines else ()
         of_calls = self._calls.took(codes)
@@ -56,6 +56,7 @@ class Asked:
         if of_calls is None or of_fields is None or of_gpm is None:
             return None
         raw = (*of_calls, *of_fields, *of_gpm)
+        extra: dict[str, Reading] = {}
         if self._rate and self._counters:
             rate = self._rate.follow(now, *self._counters(raw))
             if rate is None:
@@ -66,7 +67,7 @@ class Asked:
     def ask_alone(self) -> Deferred | None:
         """As `ask`, of what has neither GPM metrics nor rates: in fewer steps, since it is done ten times a second."""
         if self._calls.asks:
-            return self.ask(0.0, {})
+            return self.ask(0.0)
         raw = self._fields.took(self._fields.call()) if self._fields.lines else None
         return None if raw is None else Deferred(self._kept, self._conversion, tuple(raw), {})
 

@@ -80,7 +80,7 @@ class Board(NvmlSource):
         self._power: Asked | None = None
         self._due = self._kept_due = float("-inf")
         self._asked_at = 0.0
-        self._extra: dict[str, Reading] = {}
+        self._told_xids: tuple[int, int] | AbsentReason | None = None  # as they stand in what a tick begins with
         self._is_kept_new = False
         self._kept_calls: CallBatch | None = None
 
@@ -153,6 +153,7 @@ class Board(NvmlSource):
             None,
             None,
         )
+        self._told_xids = None
         known = {**calls.fixed, **self._slow_calls.fixed, **self._take_gpm(self._handle)}
         self._asked = Asked(calls, fields, self._gpm, NvlinkRate())
         return known
@@ -186,25 +187,26 @@ class Board(NvmlSource):
         if asked.gpm is not self._gpm:
             self._asked = asked = asked.with_gpm(self._gpm)
             self._is_kept_new = True
-        if self._is_kept_new:
-            self._is_kept_new = False
-            asked.keep(self._known, *_XIDS)
         deferred = self._ask(now)
         return self._told() if deferred is None else (deferred, True)
 
     def _ask(self, now: float) -> Deferred | None:
         """Ask what is asked each tick. Return the tick; None where `_told` is to say what there is."""
-        xids = self._xids.xid_state(self.device.uuid)
-        last, errors = xids if isinstance(xids, tuple) else (xids, xids)
+        asked, xids = self._asked, self._xids.xid_state(self.device.uuid)
+        assert asked is not None  # noqa: S101 — probed before
+        if xids != self._told_xids:
+            self._told_xids, self._is_kept_new = xids, True
+            self._known.update(zip(_XIDS, xids if isinstance(xids, tuple) else (xids, xids), strict=True))
+        if self._is_kept_new:
+            self._is_kept_new = False
+            asked.keep(self._known)
         self._asked_at = now
-        self._extra = {"xid_last": last, "xid_errors_total": errors}
-        return None if self._asked is None else self._asked.ask(now, self._extra)
+        return asked.ask(now)
 
     def _told(self) -> tuple[dict[str, Reading], bool]:
         """Return what the last asking brought, and whether the device answers as it should."""
         readings = self._known.copy()
         is_well = self._asked is not None and self._asked.put(readings, self._asked_at)
-        readings.update(self._extra)
         return readings, is_well
 
     def _told_alone(self) -> Mapping[str, Reading]:

@@ -6,6 +6,7 @@ The loops are those of C functions (map, all, zip): this runs for each device ea
 import struct
 from collections.abc import Callable, Sequence
 from functools import cache
+from math import isnan
 from operator import itemgetter, le, truediv
 from typing import Any
 
@@ -35,14 +36,18 @@ class Conversion:
         for metric, value, low, high in zip(self.metrics, values, self._lows, self._highs, strict=True):
             readings[metric] = value if low <= value <= high else AbsentReason.UNKNOWN
 
-    def columns(self, raws: Sequence[Sequence[float]]) -> list[Sequence[Reading]]:
-        """Return by metric the readings of many ticks or devices, as `put` would make them."""
-        return [
-            [value if low <= (value := number / divisor) <= high else AbsentReason.UNKNOWN for number in numbers]
-            for numbers, divisor, low, high in zip(
-                zip(*raws, strict=True), self._divisors, self._lows, self._highs, strict=True
-            )
-        ]
+    def columns(self, raws: Sequence[Sequence[float]]) -> list[list[float]] | None:
+        """Return by metric the readings of many ticks or devices; None where one cannot be believed."""
+        found: list[list[float]] = []
+        for numbers, divisor, low, high in zip(
+            zip(*raws, strict=True), self._divisors, self._lows, self._highs, strict=True
+        ):
+            values = [number / divisor for number in numbers]
+            # NaN, which `min` and `max` may pass over, makes the sum one too.
+            if not (low <= min(values) and max(values) <= high and not isnan(sum(values))):
+                return None
+            found.append(values)
+        return found
 
     def _are_believable(self, values: tuple[float, ...]) -> bool:
         # NaN, which `min` may pass over, compares false with every ceiling.
