@@ -23,10 +23,13 @@ class Step:
     """A row of the files; `number` is UNNUMBERED where it has none."""
 
     rank: int
+    attempt: int
     number: int
     kind: StepKind
+    is_warmup: bool
     ended_ms: int
     seconds: float
+    compute_seconds: float | None
     samples: float | None
     tokens: float | None
     loss: float | None
@@ -74,30 +77,43 @@ def _add_hosts(run: Run, hosts: Sequence[Host]) -> None:
 def _unknown(run: Run, steps: Sequence[Step]) -> list[Step]:
     """Return the steps that the run has not, and numbers for those without, counting on from what an earlier file brought.
 
-    A step is known again by its rank, kind and number; one without a number by its rank, kind and time.
+    A step is known again by its rank, attempt, kind and number; one without a number by its rank, attempt, kind and time.
     """
-    there = read.steps(run, columns=("kind", "number"))
-    ranks, kinds = there.rank.tolist(), there.kind.tolist()
-    numbered = set(zip(ranks, kinds, there.number.tolist(), strict=True))
-    timed = set(zip(ranks, kinds, there.ended_ms.tolist(), strict=True))
+    there = read.steps(run, columns=("kind", "number", "attempt"))
+    ranks, attempts, kinds = there.rank.tolist(), there.attempt.tolist(), there.kind.tolist()
+    numbered = set(zip(ranks, attempts, kinds, there.number.tolist(), strict=True))
+    timed = set(zip(ranks, attempts, kinds, there.ended_ms.tolist(), strict=True))
     following: dict[int, int] = {}
     for rank, number in zip(ranks, there.number.tolist(), strict=True):
         following[rank] = max(number + 1, following.get(rank, 0))
     found = []
     for step in steps:
         if step.number == UNNUMBERED:
-            if (step.rank, step.kind, step.ended_ms) in timed:
+            if (step.rank, step.attempt, step.kind, step.ended_ms) in timed:
                 continue
             step.number = following.get(step.rank, 0)
             following[step.rank] = step.number + 1
-        if (step.rank, step.kind, step.number) not in numbered:
-            numbered.add((step.rank, step.kind, step.number))
+        known_by = step.rank, step.attempt, step.kind, step.number
+        if known_by not in numbered:
+            numbered.add(known_by)
             found.append(step)
     return found
 
 
 def _columns(steps: Sequence[Step]) -> StepColumns:
-    names = ("rank", "number", "kind", "ended_ms", "seconds", "samples", "tokens", "loss")
+    names = (
+        "rank",
+        "attempt",
+        "number",
+        "kind",
+        "is_warmup",
+        "ended_ms",
+        "seconds",
+        "compute_seconds",
+        "samples",
+        "tokens",
+        "loss",
+    )
     columns = {name: np.array([getattr(step, name) for step in steps], step_columns.DTYPES[name]) for name in names}
     told = dict.fromkeys(name for step in steps for name in step.phases)
     phases = {name: np.array([step.phases.get(name, np.nan) for step in steps], np.float64) for name in told}
@@ -108,10 +124,12 @@ def _describe(run: Run, host: Host, steps: StepColumns) -> None:
     """Note what the run and each of its ranks come to; a run that was recorded is over."""
     last = datetime.fromtimestamp(steps.ended_ms[-1] / 1000, UTC)
     first = datetime.fromtimestamp(steps.began_ms.min() / 1000, UTC)
-    Run.objects.filter(pk=run.pk).update(started_at=first, last_step_at=last, ends_at=last)
+    Run.objects.filter(pk=run.pk).update(
+        started_at=first, last_step_at=last, ends_at=last, restarts=int(steps.attempt.max())
+    )
     for rank in np.unique(steps.rank).tolist():
         own = steps.of_rank(rank)
-        trained = own.of_kind(StepKind.TRAIN)
+        trained = own.select((own.kind == StepKind.TRAIN) & ~own.is_warmup)
         fields = {
             "host": host,
             "first_ms": int(own.began_ms.min()),

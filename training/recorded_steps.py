@@ -19,10 +19,11 @@ from training.step_columns import StepKind
 from training.wire import MAX_STEP_SECONDS
 
 _PHASE = ("phase_", "_seconds")
-_NUMBERS = ("seconds", "milliseconds", "samples", "tokens", "loss")
-_WHOLE = ("step", "rank")
+_NUMBERS = ("seconds", "milliseconds", "compute_seconds", "samples", "tokens", "loss")
+_WHOLE = ("step", "rank", "attempt", "is_warmup")
 _KINDS = {"train": StepKind.TRAIN, "train_loss": StepKind.TRAIN, "training": StepKind.TRAIN, "validation": StepKind.VALIDATION,
-          "val": StepKind.VALIDATION, "val_loss": StepKind.VALIDATION, "eval": StepKind.VALIDATION}  # fmt: skip
+          "val": StepKind.VALIDATION, "val_loss": StepKind.VALIDATION, "eval": StepKind.VALIDATION,
+          "checkpoint": StepKind.CHECKPOINT, "other": StepKind.OTHER}  # fmt: skip
 _ABSENT = {"", "n/a", "[n/a]", "nan", "none", "null"}
 
 
@@ -178,10 +179,13 @@ def _step(said: Mapping[str, str], sources: Sequence[Source], rank: _Rank, start
               if name.startswith(_PHASE[0]) and value is not None}  # fmt: skip
     return Step(
         rank=_whole(said, "rank", 0),
+        attempt=_whole(said, "attempt", 0),
         number=_whole(said, "step", UNNUMBERED),
         kind=_kind(said.get("kind", "train")),
+        is_warmup=_whole(said, "is_warmup", 0) > 0,
         ended_ms=_ended_ms(said, rank, seconds, start),
         seconds=seconds,
+        compute_seconds=numbers.get("compute_seconds"),
         samples=numbers.get("samples"),
         tokens=numbers.get("tokens"),
         loss=loss,
@@ -223,7 +227,7 @@ def _whole(said: Mapping[str, str], name: str, otherwise: int) -> int:
 def _kind(words: str) -> StepKind:
     kind = _KINDS.get(words.lower())
     if kind is None:
-        raise ValueUnreadable(f"kind: {words!r}: expected train or validation")
+        raise ValueUnreadable(f"kind: {words!r}: expected train, validation, checkpoint or other")
     return kind
 
 

@@ -19,6 +19,7 @@ def pieces(steps: StepColumns) -> Iterator[bytes]:
         "step",
         "rank",
         "attempt",
+        "is_warmup",
         *_TOLD,
         *(f"phase_{name}_seconds" for name in phases),
     )
@@ -35,6 +36,7 @@ def _lines(steps: StepColumns, phases: list[str]) -> Iterator[str]:
         map(str, steps.number.tolist()),
         map(str, steps.rank.tolist()),
         map(str, steps.attempt.tolist()),
+        map(str, steps.is_warmup.astype(int).tolist()),
         *(_numbers(getattr(steps, name)) for name in _TOLD),
         *(_numbers(steps.phases[name]) for name in phases),
     ]
