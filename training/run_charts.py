@@ -155,7 +155,7 @@ def step_arrays(grid: StepGrid, phases: Sequence[str]) -> Drawn:
     if REST in values:
         known = np.nansum([told for name, told in values.items() if name != REST] or [gap], axis=0)
         rest = grid.seconds - known
-        values[REST] = np.where(rest > _LEAST_REST * grid.seconds, rest, 0.0)
+        values[REST] = np.where(rest <= _LEAST_REST * grid.seconds, 0.0, rest)  # NaN stays: no step, no rest
     stack = traces.stacked(corners.x, [corners.of(told) for told in values.values()])
     lines = [traces.line(corners.of(grid.seconds)), longest]
     return {"x": corners.x, "traces": [*stack, *lines], **scale(grid, np.zeros(len(grid)), grid.high)}

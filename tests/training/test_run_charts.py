@@ -51,6 +51,14 @@ def test_the_legend_shows_each_phase_own_value_and_what_no_phase_tells():
     assert shown["step"]["y"][0] == 1.0
 
 
+def test_where_no_step_is_there_is_no_rest_of_one():
+    told = steps(*[0.9] * 40, phases={"forward": [0.4] * 40})
+    rest = step_arrays(grid(told, START, START + 100_000, 20), ["forward", REST])["traces"][3]["customdata"]
+
+    assert rest[0] == pytest.approx(0.5)
+    assert rest[-1] is None
+
+
 def test_a_column_reaches_from_where_its_step_began_to_where_it_ended():
     corners = Columns(made(1.0, 2.0))
 
