@@ -206,7 +206,10 @@ def steps_of_run(grid: StepGrid, start_ms: int, end_ms: int) -> HttpResponse:
 
 
 class RankItem(Schema):
-    """A rank over the window: `deviation` is by how much it computes longer than the median of the others, null unknown."""
+    """A rank: medians over the window, and by how much it computes longer than the others in its last steps, `deviation`.
+
+    Null is unknown.
+    """
 
     rank: int
     host: str | None

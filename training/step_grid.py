@@ -196,12 +196,17 @@ def _covering(steps: StepColumns, middles_ms: Floats, begins: Places, counts: Pl
     return covering
 
 
-def median_by_rank(steps: StepColumns) -> dict[int, float]:
-    """Return the median training step in seconds by rank; warm-up is left out where there is anything else."""
+def median_by_rank(steps: StepColumns, name: str = "seconds") -> dict[int, float]:
+    """Return the median of a column over the training steps by rank, of those that tell it.
+
+    Warm-up is left out where there is anything else.
+    """
     train = trained(steps)
     measured = train.select(~train.is_warmup)
     shown = measured if len(measured) else train
-    order = np.argsort(shown.rank, kind="stable")
+    values: Floats = getattr(shown, name)
+    told = np.flatnonzero(np.isfinite(values))
+    order = told[np.argsort(shown.rank[told], kind="stable")]
     ranks, begins = np.unique(shown.rank[order], return_index=True)
-    seconds = np.split(shown.seconds[order], begins[1:]) if ranks.size else []
-    return {int(rank): float(np.median(values)) for rank, values in zip(ranks, seconds, strict=True)}
+    of_ranks = np.split(values[order], begins[1:]) if ranks.size else []
+    return {int(rank): float(np.median(own)) for rank, own in zip(ranks, of_ranks, strict=True)}

@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from training import run_comparison, run_queries, run_stack, step_spans, steps_csv, stragglers
+from training import run_comparison, run_queries, run_stack, step_grid, step_spans, steps_csv, stragglers
 from training.models import Run
 from training.run_members import members
 from training.run_stack import Content, Stack
@@ -92,7 +92,8 @@ def ranks(request: HttpRequest, run_id: int) -> HttpResponse:
     who = members(run)
     window = run_window.readable(run_window.of_query(request.GET, run, timezone.now()), who)
     steps = read.steps(run, window.start_ms, window.end_ms, columns=run_ranks.COLUMNS)
-    body = run_ranks.as_csv(run_ranks.rows(steps, who, stragglers.judge(run_ranks.newest(steps))))
+    rows = run_ranks.rows(steps, who, stragglers.judge(run_ranks.newest(steps)))
+    body = run_ranks.as_csv(rows, step_grid.median_by_rank(steps, "compute_seconds"))
     return HttpResponse(body, content_type="text/csv; charset=utf-8", headers=attachment(run, "ranks"))
 
 

@@ -32,7 +32,7 @@ LABELS: Mapping[Spent, str] = {
 
 @dataclass(frozen=True, slots=True)
 class PhaseRow:
-    """A phase: its seconds in a median step, and its share of step time; `color` is a class."""
+    """A phase: its share of step time, and as many seconds of the median step; `color` is a class."""
 
     name: str
     color: str

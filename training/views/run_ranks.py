@@ -1,6 +1,6 @@
 """The ranks of a run as its page shows them: the strip, the verdict, the table. Called by the run's views; asks nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from training.models import RunRank
 from training.run_causes import NamedStraggler
 from training.run_members import Members
 from training.step_columns import StepColumns
-from training.stragglers import Judgement
+from training.stragglers import WINDOW, Judgement
 from training.views.run_tiles import money
 
 COLUMNS = ("seconds", "compute_seconds", "number", "attempt", "kind", "is_warmup")  # of the steps, that all this needs
@@ -26,7 +26,10 @@ _LEAST_CELL = 3
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A rank: where it runs, its median step, its compute time before communication and by how much it is over the median."""
+    """A rank: where it runs, its median step over the window, and of the steps of the verdict, the newest, its compute time.
+
+    `deviation` is by how much that is over the median of the others.
+    """
 
     rank: int
     where: str
@@ -114,11 +117,11 @@ def rows(steps: StepColumns, who: Members, judged: Judgement) -> list[Row]:
     return found
 
 
-def as_csv(found: Sequence[Row]) -> str:
-    """Return the ranks as CSV; what is unknown is empty."""
+def as_csv(found: Sequence[Row], compute_seconds: Mapping[int, float]) -> str:
+    """Return the ranks as CSV, with medians over the window; what is unknown is empty."""
     lines = ["rank,place,step_seconds,compute_seconds,deviation,is_straggler"]
     lines += [
-        f"{row.rank},{row.where},{_told(row.step_seconds)},{_told(row.compute_seconds)},{_told(row.deviation)},{row.is_straggler:d}"
+        f"{row.rank},{row.where},{_told(row.step_seconds)},{_told(compute_seconds.get(row.rank))},{_told(row.deviation)},{row.is_straggler:d}"
         for row in found
     ]
     return "\n".join(lines) + "\n"
@@ -133,7 +136,7 @@ def panel(found: Sequence[Row], judged: Judgement, said: list[Said]) -> Ranks:
     has_compute = any(row.compute_seconds is not None for row in found)
     by_value = sorted(found, key=lambda row: -(_value(row, has_compute=has_compute) or 0.0))
     hosts = list(dict.fromkeys(row.where.partition(" ")[0] for row in found if row.where))
-    what = "compute time" if has_compute else "step time"
+    what = f"compute time of the newest {WINDOW} steps" if has_compute else "step time"
     is_strip = 1 < len(found) <= MOST_CELLS
     return Ranks(
         subtitle=f"{what} over the fastest rank, 0 to {units.quantity(_FULL_SCALE, 'ratio')}" if is_strip else "",
