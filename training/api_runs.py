@@ -103,7 +103,10 @@ def steps(request: HttpRequest, run_id: int, asked: Query[StepsQuestion]) -> Htt
     run = _run(run_id)
     start_ms, end_ms = asked.milliseconds(run, timezone.now())
     ranks = None if asked.rank is None else [asked.rank]
-    _check_length(members(run), start_ms, end_ms)
+    who = members(run)
+    if asked.rank is not None and who.of_rank(asked.rank) is None:
+        raise invalid("rank", f"run {run_id} has no rank {asked.rank}")
+    _check_length(who, start_ms, end_ms)
     found = read.steps(run, start_ms, end_ms, ranks=ranks)
     return steps_of_run(step_grid.grid(found, start_ms, end_ms, asked.points), start_ms, end_ms)
 
@@ -124,12 +127,13 @@ _RANK_COLUMNS = ("seconds", "compute_seconds", "number", "attempt", "kind", "is_
 def _ranks_answer(found: StepColumns, who: Members) -> RanksAnswer:
     judged = stragglers.judge(found)
     slow = {each.rank for each in judged.stragglers}
+    compute = step_grid.median_by_rank(found, "compute_seconds")
     items = [
         RankItem(
             rank=rank,
             **_place(who, rank),
             step_seconds=seconds,
-            compute_seconds=judged.compute_seconds.get(rank),
+            compute_seconds=compute.get(rank),
             deviation=judged.levels.get(rank),
             is_straggler=rank in slow,
         )

@@ -3,6 +3,7 @@
 Asked by the run's figures, pages and API, in a fixed number of queries.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from fleet.models import Device, DeviceKind, Host
@@ -11,8 +12,9 @@ from training.models import Run, RunRank
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """`ranks` are the newest start of each rank, by rank; devices stand in the order of the ranks, each once."""
+    """`starts` are all processes of the run, `ranks` the newest of each rank, by rank; devices in their order, each once."""
 
+    starts: list[RunRank]
     ranks: list[RunRank]
     hosts: list[Host]
     devices: list[Device]
@@ -22,14 +24,28 @@ class Members:
 
     def foreseen(self, start_ms: float, end_ms: float) -> int:
         """Return about how many steps of all ranks a window holds, as their counts foretell."""
-        first = min((each.first_ms for each in self.ranks), default=0)
-        last = max((each.last_ms for each in self.ranks), default=0)
-        inside = min(end_ms, last) - max(start_ms, first)
-        n_steps = sum(each.n_steps for each in self.ranks)
-        return round(n_steps * inside / (last - first)) if inside > 0 and last > first else 0
+        return round(sum(_n_inside(each, start_ms, end_ms) for each in self.starts))
+
+    @property
+    def n_steps(self) -> int:
+        """Return the run's training steps, warm-up apart: those of the rank that did most, over all its starts."""
+        by_rank: Counter[int] = Counter()
+        for each in self.starts:
+            by_rank[each.rank] += each.n_steps
+        return max(by_rank.values(), default=0)
+
+    @property
+    def n_ranks(self) -> int:
+        """Return how many ranks tell of themselves; an imported run's further hosts are none."""
+        return sum(each.tells for each in self.ranks)
 
     def of_rank(self, rank: int) -> RunRank | None:
         return next((each for each in self.ranks if each.rank == rank), None)
+
+
+def _n_inside(start: RunRank, start_ms: float, end_ms: float) -> float:
+    length, inside = start.last_ms - start.first_ms, min(end_ms, start.last_ms) - max(start_ms, start.first_ms)
+    return start.n_steps * inside / length if inside > 0 and length > 0 else 0.0
 
 
 def members(run: Run) -> Members:
@@ -47,6 +63,7 @@ def members(run: Run) -> Members:
     known = {device.uuid: device for device in Device.objects.filter(uuid__in=uuids).select_related("host")}
     nodes = Device.objects.filter(host__in=hosts, kind=DeviceKind.NODE).select_related("host").order_by("host__name")
     return Members(
+        starts=every,
         ranks=newest,
         hosts=hosts,
         devices=[known[uuid] for uuid in uuids if uuid in known],

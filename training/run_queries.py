@@ -1,14 +1,16 @@
 """The read side of runs: which there are, and who takes part in them. Pages and API ask here and render."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from training import hardware
 from training.models import Run, RunRank
+from training.models.runs import TELLS
 
 
 class RunState(StrEnum):
@@ -77,16 +79,17 @@ def parts(found: Sequence[Run]) -> dict[int, Part]:
         if run.host is not None:
             made[run.pk].hosts[run.host.name] = run.host.origin
     ranks = RunRank.objects.filter(run__in=made)
-    by_place = ranks.order_by().values("run", "host__name", "host__origin", "device__model")
-    for row in by_place.annotate(n=Count("rank", distinct=True)):
-        part = made[row["run"]]
-        part.n_ranks += row["n"]
-        if row["device__model"]:
-            part.models[row["device__model"]] = part.models.get(row["device__model"], 0) + row["n"]
-        if row["host__name"]:
-            part.hosts[row["host__name"]] = row["host__origin"]
-    by_attempt = ranks.order_by().values("run", "rank").annotate(n=Sum("n_steps"))
-    for run_id, _rank, n in by_attempt.values_list("run", "rank", "n"):
+    places = ranks.exclude(host=None).order_by("host__name").values_list("run", "host__name", "host__origin").distinct()
+    for run_id, name, origin in places:
+        made[run_id].hosts[name] = origin
+    n_steps: Counter[tuple[int, int]] = Counter()
+    by_model = ranks.filter(TELLS).order_by("device__model").values_list("run", "rank", "device__model")
+    for run_id, rank, model, n in by_model.annotate(n=Sum("n_steps")):
+        n_steps[run_id, rank] += n
+        if model:
+            made[run_id].models[model] = made[run_id].models.get(model, 0) + 1
+    for (run_id, _), n in n_steps.items():
+        made[run_id].n_ranks += 1
         made[run_id].n_steps = max(made[run_id].n_steps, n)
     return made
 

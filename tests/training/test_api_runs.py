@@ -1,13 +1,18 @@
 """Runs for scripts: the list, one run's figures, its steps and ranks. Roles and CSRF: tests/fleet/test_api.py."""
 
+import numpy as np
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from fleet.models import Role
-from tests.factories import make_host
+from tests.factories import make_device, make_host
 from tests.people import script
-from tests.training.runs import START, goes_on, make_run, queries_of, with_power
+from tests.training.runs import START, goes_on, make_run, queries_of, rank_steps, with_power
+from tests.training.stored_steps import enter, put
 from training import api_runs
+from training.run_members import members
+from training.views import run_facts
 
 pytestmark = pytest.mark.django_db
 
@@ -61,6 +66,28 @@ def test_the_list_tells_who_takes_part(api):
     assert run["hosts"] == {"gpu-a01": "real"}
     assert run["devices"] == {"NVIDIA H100 80GB HBM3": 3}
     assert run["links"]["page"] == f"/runs/{run['id']}/"
+
+
+def started_again(run, host):
+    """Have both ranks go on, on another host, from step 30 to 49."""
+    steps = [rank_steps(rank, 20, start_ms=START + 60_000, number=np.arange(30, 50)) for rank in (0, 1)]
+    for rank, own in enumerate(steps):
+        device = make_device(host, rank)
+        enter(host, own, run=run.name, launch=run.launch, rank=rank, process=f"later-{rank}", devices=(device.uuid,))
+
+
+def test_all_starts_of_a_run_count_each_rank_once(api):
+    run = make_run(n_ranks=2)
+    started_again(run, make_host("gpu-b01"))
+    [told] = api()[1]["items"]
+    run.refresh_from_db()
+    facts = {fact.label: fact.words for fact in run_facts.facts(run, members(run), timezone.now())}
+
+    assert (told["ranks"], told["steps"], told["restarts"]) == (2, 60, 1)
+    assert told["devices"] == {"NVIDIA H100 80GB HBM3": 2}
+    assert set(told["hosts"]) == {"gpu-a01", "gpu-b01"}
+    assert (facts["Ranks"], facts["Steps"]) == ("2", "60")
+    assert members(run).foreseen(START, START + 100_000) == 120
 
 
 @pytest.mark.parametrize(
@@ -200,6 +227,20 @@ def test_the_steps_of_one_rank(api):
 )
 def test_a_question_that_cannot_be_understood_is_refused(api, asked, field):
     assert error(api(f"/{make_run().pk}/steps", **asked)) == (400, "invalid", field)
+
+
+def test_the_steps_of_a_rank_that_the_run_has_not_are_refused(api):
+    assert error(api(f"/{make_run(n_ranks=2).pk}/steps", rank=2)) == (400, "invalid", "rank")
+
+
+def test_the_compute_time_of_a_rank_is_that_of_the_window(api):
+    run = make_run(n_ranks=2, n_steps=1)
+    slower = [rank_steps(rank, 60, start_ms=START + 60_000, compute_seconds=[0.8] * 40 + [0.4] * 20) for rank in (0, 1)]
+    for own in slower:
+        put(run, own)
+    items = api(f"/{run.pk}/ranks", start=START + 60_000, end=START + 200_000)[1]["items"]
+
+    assert [rank["compute_seconds"] for rank in items] == [0.8, 0.8]
 
 
 def test_ranks_are_told_with_who_holds_up_the_others(api):

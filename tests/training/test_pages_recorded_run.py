@@ -37,7 +37,7 @@ def test_the_recorded_run_of_gpt_3_stands_with_its_steps_its_energy_and_its_eval
     facts = {fact.label: fact.words for fact in response.context["facts"]}
 
     assert tiles["step"].value == pytest.approx(10.64, abs=0.01)  # median of its 288 training steps
-    assert facts["Steps"] == "288"
+    assert (facts["Ranks"], facts["Steps"]) == ("1", "288")  # whose log it is; the 64 nodes are no ranks
     assert facts["Energy"].startswith("41")  # kWh: the submitter published 415.22
     assert tiles["throughput"].value == pytest.approx(287 * 4_194_304 / 3411, rel=0.01)  # tokens over wall time
     assert tiles["joule"].value == pytest.approx(1 / 1.24, rel=0.01)

@@ -12,8 +12,10 @@ from fleet.models import Role
 from tests.factories import make_host
 from tests.people import signed_in
 from tests.training.pages import text
-from tests.training.runs import START, goes_on, make_run, queries_of, with_power
+from tests.training.runs import START, goes_on, make_run, queries_of, rank_steps, with_power
+from tests.training.stored_steps import put
 from training.models import Run
+from training.step_columns import StepKind
 from training.step_store import read
 from training.views import run as run_view
 from training.views import run_window
@@ -268,6 +270,24 @@ def test_the_steps_come_as_csv_that_can_be_imported_again(viewer, tmp_path):
     assert again.seconds.tolist() == read.steps(run).seconds.tolist()
     assert again.phases["forward"].tolist() == pytest.approx(read.steps(run).phases["forward"].tolist())
     assert answer.headers["Content-Disposition"] == f'attachment; filename="llm-7b-{run.pk}-steps.csv"'
+
+
+def test_what_was_done_again_and_what_is_no_training_come_back_from_the_csv(viewer, tmp_path):
+    run = make_run(n_ranks=1, n_steps=3)
+    kinds, attempts = [StepKind.TRAIN, StepKind.CHECKPOINT, StepKind.OTHER], [1, 1, 1]
+    again = rank_steps(0, 3, start_ms=START + 60_000, kind=kinds, attempt=attempts, is_warmup=[True, False, False])
+    put(run, again)
+    path = tmp_path / "steps.csv"
+    path.write_bytes(b"".join(viewer.get(f"/runs/{run.pk}/steps/?from={START}&to={START + 90_000}").streaming_content))
+    said = io.StringIO()
+    call_command("import_steps", str(path), "--run", "again", "--host", "copy", stdout=said, stderr=said)
+
+    copy = Run.objects.get(name="again")
+    came, was = read.steps(copy), read.steps(run, START, START + 90_000)
+    assert (len(came), copy.restarts, copy.ranks.get().n_steps) == (6, 1, 3)
+    for name in ("number", "kind", "attempt", "is_warmup", "ended_ms"):
+        assert getattr(came, name).tolist() == getattr(was, name).tolist(), name
+    assert came.compute_seconds.tolist() == pytest.approx(was.compute_seconds.tolist())
 
 
 def test_the_ranks_come_as_csv(viewer):

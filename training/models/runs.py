@@ -93,9 +93,17 @@ class RunRank(models.Model):
         return f"{self.run_id} rank {self.rank} attempt {self.attempt}"
 
     @property
+    def tells(self) -> bool:
+        """Tell whether it is a rank, and not a further host of an imported run, which has no steps of its own."""
+        return bool(self.process) or self.n_steps > 0
+
+    @property
     def n_lost(self) -> int:
         """Return how many frames, up to the newest that came, have not come: lost on the way, or still under way."""
         return max(0, self.newest_sequence + 1 - self.n_frames)
+
+
+TELLS = ~models.Q(process="") | models.Q(n_steps__gt=0)  # RunRank.tells, for queries
 
 
 class StepChunk(models.Model):

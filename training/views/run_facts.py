@@ -45,11 +45,11 @@ def _facts(run: Run, who: Members, now: datetime, figures: RunFigures | None) ->
     yield Fact(
         "Hardware", _hardware(who), _hosts(who), ", ".join(dict.fromkeys(device.model for device in who.devices))
     )
-    yield Fact("Ranks", units.count(len(who.ranks)), _missing(run, who))
+    yield Fact("Ranks", units.count(who.n_ranks), _missing(run, who))
     yield Fact("Precision", str(told.get("dtype", "")), "compiled" if told.get("compiled") else "")
     yield Fact("Batch", _batch(told))
     yield Fact("Framework", str(told.get("framework", "")))
-    yield Fact("Steps", units.count(max((rank.n_steps for rank in who.ranks), default=0)), "warm-up apart")
+    yield Fact("Steps", units.count(who.n_steps), "warm-up apart")
     yield Fact("Launch", run.launch[:16], title=f"launch {run.launch}")
     if run.restarts:
         yield Fact("Restarts", units.count(run.restarts))
@@ -81,7 +81,7 @@ def _hosts(who: Members) -> str:
 
 
 def _missing(run: Run, who: Members) -> str:
-    return f"of {run.world_size:,}" if run.world_size and run.world_size != len(who.ranks) else ""
+    return f"of {run.world_size:,}" if run.world_size and run.world_size != who.n_ranks else ""
 
 
 def _batch(told: dict[str, object]) -> str:
