@@ -60,8 +60,25 @@ class RunEnergy:
 
 
 def energy(run: Run, who: Members, start_ms: int, end_ms: int, rates: Rates | None = None) -> RunEnergy:
-    """Return the run's energy over start ≤ time < end, which must not be empty."""
+    """Return the run's energy over start ≤ time < end, which must not be empty: at each time of the devices it was on then."""
     rates = rates or Rates.of_settings()
+    first, *later = (_energy(run, each, since, until, rates) for each, since, until in who.by_time(start_ms, end_ms))
+    for each in later:
+        first = _joined(first, each)
+    return first
+
+
+def _joined(one: RunEnergy, other: RunEnergy) -> RunEnergy:
+    total = one.account
+    total.asked_seconds += other.account.asked_seconds
+    _add(total, other.account, 1.0)
+    scope = one.scope if one.scope == other.scope else Scope.NODE
+    devices = list(dict.fromkeys((*one.devices, *other.devices)))
+    names = tuple(sorted({*one.shared_with, *other.shared_with}))
+    return RunEnergy(total, devices, scope, names, "" if total.covered_seconds else one.why)
+
+
+def _energy(run: Run, who: Members, start_ms: int, end_ms: int, rates: Rates) -> RunEnergy:
     scope = Scope.DEVICE if who.devices else Scope.NODE
     devices = _wholes(who.devices) if who.devices else who.nodes
     if not devices:

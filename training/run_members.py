@@ -4,7 +4,9 @@ Asked by the run's figures, pages and API, in a fixed number of queries.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fleet.models import Device, DeviceKind, Host
 from training.models import Run, RunRank
@@ -21,10 +23,25 @@ class Members:
     nodes: list[Device]
     n_lost: int
     n_dropped: int
+    before: tuple["Members", ...] = ()
+    """Who took part in earlier starts, by time, where these were on other hosts or devices."""
 
     def foreseen(self, start_ms: float, end_ms: float) -> int:
         """Return about how many steps of all ranks a window holds, as their counts foretell."""
         return round(sum(_n_inside(each, start_ms, end_ms) for each in self.starts))
+
+    def by_time(self, start_ms: int, end_ms: int) -> Iterator[tuple["Members", int, int]]:
+        """Yield who took part from when to when: once, unless a later start was elsewhere. A pause is the earlier start's."""
+        line = (*self.before, self)
+        for who, following in zip(line, (*line[1:], None), strict=True):
+            until = end_ms if following is None else min(end_ms, following.moved_ms(who))
+            if start_ms < until:
+                yield who, start_ms, until
+                start_ms = until
+
+    def moved_ms(self, after: "Members") -> int:
+        """Return when the first start began that `after` does not have."""
+        return min(each.first_ms for each in self.starts if each.attempt > max(one.attempt for one in after.starts))
 
     @property
     def n_steps(self) -> int:
@@ -55,22 +72,45 @@ def members(run: Run) -> Members:
         .defer("histogram")
         .order_by("rank", "attempt")
     )
-    newest = list({each.rank: each for each in every}.values())
-    hosts = list({each.host_id: each.host for each in newest if each.host is not None}.values())
-    if not hosts and run.host is not None:
-        hosts = [run.host]
-    uuids = dict.fromkeys(uuid for each in newest for uuid in _uuids(each))
+    uuids = {uuid for each in every for uuid in _uuids(each)}
     known = {device.uuid: device for device in Device.objects.filter(uuid__in=uuids).select_related("host")}
-    nodes = Device.objects.filter(host__in=hosts, kind=DeviceKind.NODE).select_related("host").order_by("host__name")
-    return Members(
-        starts=every,
-        ranks=newest,
-        hosts=hosts,
-        devices=[known[uuid] for uuid in uuids if uuid in known],
-        nodes=list(nodes),
-        n_lost=sum(each.n_lost for each in every),
-        n_dropped=sum(each.n_dropped for each in every),
-    )
+    hosts = {host for host in (run.host_id, *(each.host_id for each in every)) if host is not None}
+    nodes = Device.objects.filter(host__in=hosts, kind=DeviceKind.NODE)
+    found = _Found(run, known, list(nodes.select_related("host").order_by("host__name")))
+    moves = [at for at in range(1, len(every)) if _is_moved(every[at - 1], every[at])]
+    firsts = sorted({every[at].attempt for at in moves})
+    before = (found.members([each for each in every if each.attempt < first]) for first in firsts)
+    return replace(found.members(every), before=tuple(before))
+
+
+class _Found(NamedTuple):
+    """What there is of a run's devices: all that its starts tell of by uuid, and its hosts as wholes."""
+
+    run: Run
+    devices: Mapping[str, Device]
+    nodes: list[Device]
+
+    def members(self, starts: list[RunRank]) -> Members:
+        newest = list({each.rank: each for each in starts}.values())
+        hosts = list({each.host_id: each.host for each in newest if each.host is not None}.values())
+        if not hosts and self.run.host is not None:
+            hosts = [self.run.host]
+        uuids = dict.fromkeys(uuid for each in newest for uuid in _uuids(each))
+        there = {host.pk for host in hosts}
+        return Members(
+            starts=starts,
+            ranks=newest,
+            hosts=hosts,
+            devices=[self.devices[uuid] for uuid in uuids if uuid in self.devices],
+            nodes=[node for node in self.nodes if node.host_id in there],
+            n_lost=sum(each.n_lost for each in starts),
+            n_dropped=sum(each.n_dropped for each in starts),
+        )
+
+
+def _is_moved(one: RunRank, later: RunRank) -> bool:
+    """Tell whether a rank's later start was somewhere else; `one` is the row before it."""
+    return one.rank == later.rank and (one.host_id, _uuids(one)) != (later.host_id, _uuids(later))
 
 
 def _uuids(rank: RunRank) -> list[str]:

@@ -195,6 +195,21 @@ def test_sharing_costs_no_more_queries_for_more_devices(django_assert_max_num_qu
     assert found.account.joules == pytest.approx(8 * 600 * 300, rel=1e-2)
 
 
+def test_a_run_that_went_on_elsewhere_drew_at_each_time_from_where_it_was():
+    host, devices, run = a_run(1, n_steps=180)
+    other = make_host("gpu-b01")
+    device = make_device(other, 0)
+    later = columns(*[1.0] * 300, first_ms=START_MS + 300_000, number=list(range(180, 480)))
+    enter(other, later, run="llm", process="later", devices=(device.uuid,), description=TOLD)
+    powered(host, devices, watts=100.0)
+    powered(other, [device], watts=700.0)
+    found = of(run)
+    assert found.joules.value == pytest.approx(100 * 300 + 700 * 300, rel=1e-2)
+    assert found.energy.account.covered_share == pytest.approx(1.0, abs=0.01)
+    assert [each.uuid for each in found.energy.devices] == [devices[0].uuid, device.uuid]
+    assert of(run, START_MS, START_MS + 120_000).joules.value == pytest.approx(100 * 120, rel=1e-2)
+
+
 def test_a_run_whose_devices_are_unknown_is_taken_from_its_hosts_meter():
     host = make_host("mlperf-01")
     node = make_device(host, kind=DeviceKind.NODE, uuid="node-1", model="")
