@@ -120,7 +120,7 @@ def test_runs_are_found_by_their_device(api):
 @pytest.mark.parametrize(
     ("asked", "field"),
     [({"host": "x"}, "host"), ({"device": "x"}, "device"), ({"state": "x"}, "state"), ({"colour": "x"}, "colour"),
-     ({"limit": "0"}, "limit")],
+     ({"limit": "0"}, "limit"), ({"name": "a\0"}, "name")],
 )  # fmt: skip
 def test_a_filter_that_cannot_be_understood_is_refused(api, asked, field):
     assert error(api(**asked))[::2] == (400, field)

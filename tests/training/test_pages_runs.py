@@ -87,7 +87,7 @@ def test_the_list_is_filtered_by_the_address(viewer, query, shown):
     assert sorted(names(viewer.get(f"/runs/?{query}"))) == sorted(shown)
 
 
-@pytest.mark.parametrize("query", ["state=colour", "range=1y"])
+@pytest.mark.parametrize("query", ["state=colour", "range=1y", "q=a%00"])
 def test_a_filter_that_does_not_exist_is_a_bad_request(viewer, query):
     assert viewer.get(f"/runs/?{query}").status_code == 400
 
