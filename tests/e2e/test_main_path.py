@@ -65,7 +65,7 @@ def launch(page: Page, workload: str, *, steps: int) -> None:
     page.get_by_role("link", name="Run reference job").click()
     page.locator(f"input[type=radio][value={workload}]").check(force=True)
     page.get_by_label("Measured steps").locator("visible=true").fill(str(steps))
-    page.get_by_role("button", name=re.compile("^Run")).click()
+    page.get_by_role("button", name=re.compile("^Run on")).click()
     page.wait_for_url(re.compile(r"/reference/\d+/"))
 
 
