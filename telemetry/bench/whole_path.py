@@ -125,7 +125,8 @@ class OwnSide:
 
 def run(directory: Path) -> list[Figure]:
     """Return the figures of 10 s and of 60 s batches. Raises BenchFailed."""
-    small, large = Load(400, 9, 10), Load(200, 2, 60)  # rounds of some seconds: in short ones their start counts too much
+    # Rounds of some seconds: in short ones their start counts too much.
+    small, large = Load(400, 9, 10), Load(200, 2, 60)
     own_10, peer_10 = _compare(directory / "10", small, victoria.TEXT_PATH)
     own_60, peer_60 = _compare(directory / "60", large, victoria.JSON_PATH)
     scraped = _scrape(directory / "scrape")
