@@ -36,7 +36,7 @@ def run(directory: Path) -> list[Figure]:
     program = _program("postgres")
     if program is None:
         return []
-    load = Load(400, 3, 10)  # hosts enough that two workers seldom meet at one
+    load = Load(400, 9, 10)  # hosts enough that two workers seldom meet at one
     fleet = Fleet(load, 2 * ROUNDS + 2)
     own = directory / "server"
     with _postgresql(directory, program) as database, own_server(own, database.url) as server:
