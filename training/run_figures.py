@@ -3,12 +3,11 @@
 Asked by pages and API. All figures are of one window, `counted`: what was asked for, less what lies outside of the run's life.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypedDict
 
-from fleet.models import Device
 from telemetry import trends
 from telemetry.accounts import Rates
 from training import goodput, step_statistics
@@ -28,6 +27,7 @@ _COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_war
 _COLUMNS_OF_RATES = ("seconds", "samples", "tokens", "is_warmup", "kind")
 _OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
 _OFU_POINTS = 400
+_MOVED = "the run went on on other devices within this window: choose a window of one start"
 _ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is
 _REACH_STEPS, _REACH_LEAST_MS = (
     4.0,
@@ -88,7 +88,7 @@ def utilisation(run: Run, start_ms: int, end_ms: int) -> Mfu:
     reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
     steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS_OF_RATES)
     samples, tokens = step_statistics.rates(steps, start_ms, end_ms, (end_ms - start_ms) / 1000).values()
-    return _of_flops(run, who, samples, tokens)["mfu_detail"]
+    return _of_flops(run, _there(who, (start_ms, end_ms)), samples, tokens)["mfu_detail"]
 
 
 def _life(run: Run, now: datetime) -> tuple[int, int]:
@@ -117,7 +117,7 @@ def _figures(
     across = step_statistics.global_steps(steps)
     n_steps, across_inside = step_statistics.n_inside(across, *window), across.between(*asked)
     samples, tokens = step_statistics.rates(steps, *window, spent.training_seconds).values()
-    drawn = energy(run, who, *window, rates) if counted else None
+    drawn, there = energy(run, who, *window, rates) if counted else None, _there(who, window)
     return RunFigures(
         counted_ms=counted,
         n_steps=n_steps,
@@ -128,12 +128,18 @@ def _figures(
         goodput=spent,
         samples_per_second=_rate(samples, "samples_per_second"),
         tokens_per_second=_rate(tokens, "tokens_per_second"),
-        ofu=_ofu(who.devices, counted),
+        ofu=_ofu(there, counted),
         energy=drawn,
         n_lost=who.n_lost,
-        **_of_flops(run, who, samples, tokens),
+        **_of_flops(run, there, samples, tokens),
         **_of_energy(drawn, n_steps, samples, tokens),
     )
+
+
+def _there(who: Members, window: tuple[int, int]) -> Members | None:
+    """Return who took part in the window; None where a later start within it was on other devices."""
+    parts = [part for part, _, _ in who.by_time(*window)] or [who]
+    return parts[0] if len({tuple(device.uuid for device in part.devices) for part in parts}) == 1 else None
 
 
 def _rate(found: Rate, unit: str) -> Figure:
@@ -149,9 +155,11 @@ class _OfFlops(TypedDict):
     flops_per_sample: float | None
 
 
-def _of_flops(run: Run, who: Members, samples: Rate, tokens: Rate) -> _OfFlops:
+def _of_flops(run: Run, there: Members | None, samples: Rate, tokens: Rate) -> _OfFlops:
     flops = run_flops(run.description, samples, tokens)
-    of_unit, devices = tokens if flops.unit == "tokens" else samples, run_devices(who)
+    if there is None:
+        flops = flops._replace(flops=None, why=_MOVED)
+    of_unit, devices = tokens if flops.unit == "tokens" else samples, run_devices(there) if there else []
     dtype = str(run.description.get("dtype") or "")
     found, in_steps = (
         mfu(flops.flops, rate, devices, dtype, flops.why) for rate in (of_unit.per_second, of_unit.per_step_second)
@@ -170,7 +178,10 @@ def _mfu(found: Mfu) -> Figure:
     return Figure(found.ratio, "ratio", found.reason, "; ".join(found.doubts), known)
 
 
-def _ofu(devices: Sequence[Device], counted: tuple[int, int] | None) -> Figure:
+def _ofu(there: Members | None, counted: tuple[int, int] | None) -> Figure:
+    if there is None:
+        return Figure(None, "ratio", _MOVED)
+    devices = there.devices
     if counted is None or not devices:
         return Figure(None, "ratio", "the devices of the run are not known" if counted else "no step in this window")
     block = trends.device_series(devices, _OFU, *counted, _OFU_POINTS)

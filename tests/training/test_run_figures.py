@@ -210,6 +210,19 @@ def test_a_run_that_went_on_elsewhere_drew_at_each_time_from_where_it_was():
     assert of(run, START_MS, START_MS + 120_000).joules.value == pytest.approx(100 * 120, rel=1e-2)
 
 
+def test_a_run_that_went_on_elsewhere_has_an_mfu_within_one_start_only():
+    run = a_run(1, n_steps=180)[2]
+    other = make_host("gpu-b01")
+    later = columns(*[1.0] * 300, first_ms=START_MS + 300_000, number=list(range(180, 480)))
+    enter(other, later, run="llm", process="later", devices=(make_device(other, 0).uuid,), description=TOLD)
+
+    whole, first = of(run), of(run, START_MS, START_MS + 120_000)
+    assert (whole.mfu.value, whole.ofu.value) == (None, None)
+    assert "other devices" in whole.mfu.why
+    assert "other devices" in whole.ofu.why
+    assert first.mfu.value is not None
+
+
 def test_a_run_whose_devices_are_unknown_is_taken_from_its_hosts_meter():
     host = make_host("mlperf-01")
     node = make_device(host, kind=DeviceKind.NODE, uuid="node-1", model="")
