@@ -110,13 +110,14 @@ class _Group(NamedTuple):
 def _there(devices: Sequence[Device], scope: Scope, start_ms: int, end_ms: int) -> dict[int, list[RunRank]]:
     """Return the processes that were on each device (its host, for a node) in the window, by the id of that place."""
     rows = RunRank.objects.filter(first_ms__lt=end_ms, last_ms__gt=start_ms).select_related("run").defer("histogram")
-    places = {_place(device, scope) for device in devices}
-    rows = rows.filter(device__in=places) if scope is Scope.DEVICE else rows.filter(host__in=places)
+    rows = rows.filter(host__in={device.host_id for device in devices})
+    by_uuid = {device.uuid: device.pk for device in devices}
     found: dict[int, list[RunRank]] = {}
     for row in rows:
-        place = row.device_id if scope is Scope.DEVICE else row.host_id
-        if place is not None:
-            found.setdefault(place, []).append(row)
+        told: set[int | None] = {by_uuid[uuid] for uuid in row.device_uuids if uuid in by_uuid}
+        for place in told or {row.device_id} if scope is Scope.DEVICE else {row.host_id}:
+            if place is not None:
+                found.setdefault(place, []).append(row)
     return found
 
 

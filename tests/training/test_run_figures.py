@@ -13,7 +13,7 @@ from tests.factories import make_device, make_host
 from tests.telemetry.batches import payload, take
 from tests.training.stored_steps import columns, enter
 from training.goodput import Spent
-from training.models import RunRank
+from training.models import Run, RunRank
 from training.run_energy import by_run, energy
 from training.run_figures import figures
 from training.run_members import members
@@ -208,6 +208,21 @@ def test_a_run_that_went_on_elsewhere_drew_at_each_time_from_where_it_was():
     assert found.energy.account.covered_share == pytest.approx(1.0, abs=0.01)
     assert [each.uuid for each in found.energy.devices] == [devices[0].uuid, device.uuid]
     assert of(run, START_MS, START_MS + 120_000).joules.value == pytest.approx(100 * 120, rel=1e-2)
+
+
+def test_each_device_of_one_process_is_shared_with_whoever_is_on_it():
+    host = make_host("gpu-c01")
+    devices = [make_device(host, 0), make_device(host, 1)]
+    both, second = [each.uuid for each in devices], devices[1].uuid
+    enter(host, columns(*[1.0] * 600, first_ms=START_MS), run="both", process="a", devices=both, description=TOLD)
+    enter(
+        host, columns(*[1.0] * 600, first_ms=START_MS), run="second", process="b", devices=(second,), description=TOLD
+    )
+    powered(host, devices)
+
+    one, other = (of(Run.objects.get(name=name)) for name in ("both", "second"))
+    assert one.joules.value == pytest.approx(600 * (600 + 300), rel=1e-2)
+    assert other.joules.value == pytest.approx(600 * 300, rel=1e-2)
 
 
 def test_a_run_that_went_on_elsewhere_has_an_mfu_within_one_start_only():
