@@ -95,6 +95,14 @@ def test_old_records_are_forgotten_and_unsent_ones_are_kept(tmp_path):
     assert [record.job for record in records.all()] == [2, 3]
 
 
+def test_drafts_of_a_killed_agent_are_removed_and_those_of_this_one_stay(tmp_path):
+    records = Records(tmp_path / "jobs")
+    with records._draft(Record(1, LAUNCH, "starting", 0)) as mine:
+        (tmp_path / "jobs" / ".draft-4711-0a1b").write_text("{half")
+        records.prune(0)
+        assert [path.name for path in (tmp_path / "jobs").iterdir()] == [mine.path.name]
+
+
 def test_a_damaged_record_keeps_no_other_job_from_its_end(tmp_path):
     records = Records(tmp_path / "jobs")
     records.claim(Record(2, LAUNCH, "running", 0))

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 ENDED_STATES = ("done", "failed", "cancelled", "lost")
 KEEP_ENDED_MS = 30 * 86_400_000
 KEEP_ENDED_RECORDS = 1_000
+_LIFE = secrets.token_hex(6)  # names the drafts of this process, whose number a later one may get again
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,8 @@ class Records:
     def prune(self, now_ms: int) -> None:
         """Remove ended and reported records that are old or many, and drafts that a killed agent left."""
         for draft in self._directory.glob(".draft-*"):
-            draft.unlink(missing_ok=True)
+            if not draft.name.startswith(f".draft-{_LIFE}-"):  # another thread of this life may be writing its own
+                draft.unlink(missing_ok=True)
         ended = [record for record in self.all() if record.has_ended and record.is_sent]
         ended.sort(key=lambda record: record.changed_ms, reverse=True)
         for position, record in enumerate(ended):
@@ -142,7 +144,7 @@ class _Draft:
     """A file beside the records that holds the text for sure, gone at the end if nobody moved it into place."""
 
     def __init__(self, directory: Path, text: str) -> None:
-        self.path = directory / f".draft-{os.getpid()}-{secrets.token_hex(6)}"
+        self.path = directory / f".draft-{_LIFE}-{secrets.token_hex(6)}"
         self._text = text
 
     def __enter__(self) -> Self:
