@@ -188,7 +188,7 @@ class Collector:
             self._slow[device.uuid] = self._n_full
         elif self._slow:
             self._slow.pop(device.uuid, None)
-        tick.put(device, readings)
+        tick.devices[device.uuid], tick.readings[device.uuid] = device, readings
         return ended
 
     def _fill_power(self, tick: Tick, watch: Watch) -> None:

@@ -68,7 +68,7 @@ class Kept:
     def beside(self, name: str, reading: Reading) -> "Kept":
         """Return it with one reading more: the same object each time, as long as the reading is the same."""
         known = self._beside
-        if known is None or known[:2] != (name, reading):
+        if known is None or known[0] != name or known[1] != reading:
             known = self._beside = (name, reading, self._joined(name, reading))
         return known[2]
 
