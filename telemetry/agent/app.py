@@ -125,6 +125,7 @@ def _run(config: AgentConfig) -> None:
             parts.listener,
             parts.control,
             parts.software,
+            heap.Tidying(),
         ):
             part.start()
             ending.callback(part.stop)
