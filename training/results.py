@@ -99,6 +99,18 @@ def matrix(mode: str = "all", cluster: str = "") -> Matrix:
     return Matrix(columns, [Group(cluster, model, rows) for (cluster, model), rows in groups.items()])
 
 
+def slowest_by_device() -> dict[int, Cell]:
+    """Return each device's slowest among its newest results that have a deviation, by device id. One query."""
+    found: dict[int, Cell] = {}
+    for verdict in _newest("all"):
+        cell, device_id = _cell(verdict), verdict.job.device_id
+        if device_id is None or cell.deviation is None:
+            continue
+        if device_id not in found or _order(cell) < _order(found[device_id]):
+            found[device_id] = cell
+    return found
+
+
 def _newest(mode: str) -> QuerySet[Verdict]:
     """Return the newest verdict of each device and workload; a ladder's processes are another story."""
     found = Verdict.objects.filter(MODES[mode], job__ladder_process=None).exclude(device_key=None)
