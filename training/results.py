@@ -99,9 +99,19 @@ def matrix(mode: str = "all", cluster: str = "") -> Matrix:
     return Matrix(columns, [Group(cluster, model, rows) for (cluster, model), rows in groups.items()])
 
 
-def _newest(mode: str) -> QuerySet[Verdict]:
+def slowest(host_ids: Sequence[int]) -> dict[int, Cell]:
+    """Return of each of the hosts the newest verdict that lies furthest below its baseline; hosts without one are missing."""
+    found: dict[int, Cell] = {}
+    for verdict in _newest("all", Q(job__host__in=host_ids)):
+        cell, host_id = _cell(verdict), verdict.job.host_id
+        if cell.deviation is not None and (host_id not in found or _order(cell) < _order(found[host_id])):
+            found[host_id] = cell
+    return found
+
+
+def _newest(mode: str, where: Q | None = None) -> QuerySet[Verdict]:
     """Return the newest verdict of each device and workload; a ladder's processes are another story."""
-    found = Verdict.objects.filter(MODES[mode], job__ladder_process=None).exclude(device_key=None)
+    found = Verdict.objects.filter(MODES[mode], where or Q(), job__ladder_process=None).exclude(device_key=None)
     newest = found.order_by().values("device_key", "job__workload").annotate(newest=Max("pk")).values("newest")
     return (
         Verdict.objects.filter(pk__in=newest)

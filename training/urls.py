@@ -2,10 +2,11 @@
 
 from django.urls import path
 
-from training.views import job, ladder, matrix, recent, reference, run, run_data, run_why, runs, verdict
+from training.views import job, ladder, matrix, recent, reference, run, run_data, run_why, runs, search, verdict
 
 app_name = "training"
 urlpatterns = [
+    path("search/", search.search, name="search"),
     path("runs/", runs.runs, name="runs"),
     path("runs/running/", runs.running, name="running"),
     path("runs/<int:run_id>/", run.run, name="run"),

@@ -44,8 +44,8 @@ _MARKS = {"crit": Health.CRIT, "warn": Health.WARN, "stale": Health.SILENT}
 
 @require_safe
 def agents(request: HttpRequest) -> HttpResponse:
-    """The count of agents at the foot of the navigation."""
-    return render(request, "partials/_agents.html")
+    """The count of agents at the foot of the navigation, and that of critical alerts beside Events."""
+    return render(request, "telemetry/_agents.html")
 
 
 def _waiting(request: HttpRequest, state: FleetState) -> HttpResponse:
