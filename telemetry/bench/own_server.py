@@ -138,7 +138,9 @@ class Server:
 
     def _n_left(self) -> int:
         with self.queue.pipeline() as both:
-            waiting, taken = both.llen(INGEST_QUEUE).zcard(_UNACKED).execute()
+            both.llen(INGEST_QUEUE)
+            both.zcard(_UNACKED)
+            waiting, taken = both.execute()
         return int(waiting) + int(taken)
 
     def wait_for_batches(self, n: int) -> None:
