@@ -142,6 +142,12 @@ def bar(ratio: float | None, series: str = "s1") -> SafeString:
     )
 
 
+@register.filter
+def words(text: str) -> list[str]:
+    """`{% for name in "host state"|words %}`."""
+    return text.split()
+
+
 @register.filter(name="of")
 def of_key(mapping: Mapping[Any, Any], key: Any) -> Any:
     """`{{ columns|of:host.pk }}` → the value of that key; None where there is none."""
