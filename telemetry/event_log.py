@@ -3,11 +3,11 @@
 Events are written by fleet/events.py, alerts by telemetry/health. A part (a MIG instance) has events of its own.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db.models import Case, Expression, F, Q, QuerySet, Value, When
 
 from fleet.models import Device, Event, EventKind, Host, Severity
 from telemetry.health import rules
@@ -15,7 +15,7 @@ from telemetry.health.alerts import State
 
 _FIRING_FIRST = Case(When(acknowledged_at=None, then=Value(0)), default=Value(1))
 _GRAVEST_FIRST = Case(*(When(severity=each, then=Value(-rank)) for rank, each in enumerate(Severity)))
-ORDERS = {
+ORDERS: Mapping[str, Expression | F] = {
     "severity": _GRAVEST_FIRST,
     "where": F("host__name"),
     "since": F("first_at"),

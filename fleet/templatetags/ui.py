@@ -148,6 +148,12 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
+@register.filter
+def pairs(text: str) -> list[list[str]]:
+    """`{% for key, words in "power Power,seen Last sample"|pairs %}`."""
+    return [part.split(" ", 1) for part in text.split(",")]
+
+
 @register.filter(name="of")
 def of_key(mapping: Mapping[Any, Any], key: Any) -> Any:
     """`{{ columns|of:host.pk }}` → the value of that key; None where there is none."""

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
+from django.db.models.expressions import OrderBy
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -112,10 +113,8 @@ def _found(request: HttpRequest, question: Question, covered: Mapping[int, Silen
     if not request.GET.get("sort"):
         return found
     order = sorting.of_query(request.GET, event_log.ORDERS, "-last")
-    by = event_log.ORDERS[order.key]
-    return found.order_by(
-        by.desc(nulls_last=True) if order.is_descending else by.asc(nulls_last=True), "-last_at", "-pk"
-    )
+    by = OrderBy(event_log.ORDERS[order.key], descending=order.is_descending, nulls_last=True)
+    return found.order_by(by, "-last_at", "-pk")
 
 
 def _context(request: HttpRequest, question: Question, covered: Mapping[int, Silence]) -> dict[str, object]:
