@@ -2,10 +2,27 @@
 
 from django.urls import path
 
-from training.views import job, ladder, matrix, recent, reference, run, run_data, run_why, runs, search, verdict
+from training.views import (
+    efficiency,
+    job,
+    ladder,
+    matrix,
+    recent,
+    reference,
+    run,
+    run_data,
+    run_why,
+    runs,
+    search,
+    verdict,
+)
 
 app_name = "training"
 urlpatterns = [
+    path("efficiency/", efficiency.efficiency, name="efficiency"),
+    path("efficiency/work/", efficiency.work, name="efficiency-work"),
+    path("efficiency/hardware/", efficiency.hardware, name="efficiency-hardware"),
+    path("efficiency/hosts/", efficiency.hosts, name="efficiency-hosts"),
     path("search/", search.search, name="search"),
     path("runs/", runs.runs, name="runs"),
     path("runs/running/", runs.running, name="running"),

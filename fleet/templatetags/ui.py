@@ -154,6 +154,12 @@ def pairs(text: str) -> list[list[str]]:
     return [part.split(" ", 1) for part in text.split(",")]
 
 
+@register.filter
+def thousandth(text: str) -> float:
+    """`{% widthratio part whole 1000 as n %}{% bar n|thousandth %}`: the share of a whole."""
+    return int(text or 0) / 1000
+
+
 @register.filter(name="of")
 def of_key(mapping: Mapping[Any, Any], key: Any) -> Any:
     """`{{ columns|of:host.pk }}` → the value of that key; None where there is none."""

@@ -112,7 +112,9 @@ def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
         note = f"{units.signed((total.joules / before.joules - 1) * 100)} % on the {window.words} before"
     elif total.covered_share is not None:
         note = f"known for {units.quantity(total.covered_share, 'ratio')} of the time"
-    return Headline(f"Energy, {window.words}", total.joules, "joules", note, "#groups-h", "nothing was measured")
+    return Headline(
+        f"Energy, {window.key[:-1]} {window.key[-1]}", total.joules, "joules", note, "#groups-h", "nothing was measured"
+    )
 
 
 def _cost(total: Account) -> Headline:

@@ -54,7 +54,7 @@ def test_the_tiles_hold_what_is_measured_and_ask_for_what_is_not_set(viewer, two
     page = text(viewer.get("/power/?range=1h"))
 
     assert "Power now 600 W" in page
-    assert "Energy, hour 360 kJ" in page
+    assert "Energy, 1 h 360 kJ" in page
     assert "Cost — set a price per kWh" in page
     assert "CO₂ — set the grams per kWh" in page
     assert "PUE — set it" in page
@@ -116,7 +116,7 @@ def test_idle_waste_that_nobody_can_know_is_not_zero(viewer, two):
     page = text(viewer.get("/power/idle/?range=1h"))
 
     assert "Not known" in page
-    assert re.search(r"Idle waste, hour —", page)
+    assert re.search(r"Idle waste, 1 h —", page)
 
 
 def test_an_empty_fleet_has_a_page(viewer):
