@@ -3,6 +3,7 @@
 from django.urls import path
 
 from training.views import (
+    efficiency,
     headlines,
     job,
     ladder,
@@ -20,6 +21,10 @@ from training.views import (
 
 app_name = "training"
 urlpatterns = [
+    path("efficiency/", efficiency.efficiency, name="efficiency"),
+    path("efficiency/work/", efficiency.work, name="efficiency-work"),
+    path("efficiency/hardware/", efficiency.hardware, name="efficiency-hardware"),
+    path("efficiency/hosts/", efficiency.hosts, name="efficiency-hosts"),
     path("search/", search.search, name="search"),
     path("runs/", runs.runs, name="runs"),
     path("runs/headlines/", headlines.headlines, name="headlines"),
