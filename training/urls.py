@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from training.views import job, ladder, matrix, recent, reference, run, run_data, run_why, runs, verdict
+from training.views import job, ladder, matrix, recent, reference, run, run_data, run_why, runs, schedules, verdict
 
 app_name = "training"
 urlpatterns = [
@@ -24,6 +24,11 @@ urlpatterns = [
     path("reference/ladders/", ladder.ladders, name="ladders"),
     path("reference/ladders/<int:ladder_id>/", ladder.ladder, name="ladder"),
     path("reference/ladders/<int:ladder_id>/cancel/", ladder.cancel, name="ladder-cancel"),
+    path("reference/schedules/", schedules.every, name="schedules"),
+    path("reference/schedules/new/", schedules.new, name="schedule-new"),
+    path("reference/schedules/<int:schedule_id>/", schedules.one, name="schedule"),
+    path("reference/schedules/<int:schedule_id>/pause/", schedules.pause, name="schedule-pause"),
+    path("reference/schedules/<int:schedule_id>/remove/", schedules.remove, name="schedule-remove"),
     path("reference/<int:job_id>/", job.job, name="job"),
     path("reference/<int:job_id>/steps/", job.steps, name="steps"),
     path("reference/<int:job_id>/log/", job.log, name="log"),
