@@ -142,6 +142,21 @@ def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
     return True
 
 
+def cancel_all(launch_id: str, *, actor: Actor, now: datetime) -> int:
+    """Ask for the end of all jobs of a launch; returns of how many."""
+    with transaction.atomic():
+        found = ReferenceJob.objects.select_for_update(of=("self",)).select_related("host", "device")
+        jobs = list(found.filter(launch=launch_id, state__in=ACTIVE_STATES).order_by("pk"))
+        asked = ReferenceJob.objects.filter(pk__in=[job.pk for job in jobs])
+        asked.update(cancel_requested_at=now, sent_at=now)
+        asked.filter(state=JobState.QUEUED).update(
+            state=JobState.CANCELLED, reason=f"cancelled by {actor.name} before a host took it", ended_at=now
+        )
+        audit.record_each(actor, "reference.cancel", [(job.host.name, {"job": job.pk}) for job in jobs])
+    orders.send_cancels(jobs, now)
+    return len(jobs)
+
+
 def _check_ready(found: Sequence[Target], workload: str, params: Mapping[str, Any], force_reason: str) -> None:
     against: dict[str, list[str]] = {}
     for each in [] if force_reason else readiness.hindrances(found, workload, params):

@@ -22,6 +22,7 @@ from training.launch import LaunchRefused, launch_selected
 from training.models import JobState
 from training.params import ParamsInvalid
 from training.selection import NothingSelected
+from training.views.launched import launched
 from training.views.progress import MARKS
 from training.views.rows import rows
 from training.workloads import find, read_texts
@@ -43,7 +44,7 @@ def reference(request: HttpRequest) -> HttpResponseBase:
         case "running":
             return _running(request)
         case "launched":
-            return _launched(request)
+            return launched(request)
         case other:
             raise Http404(f"The reference page has no view {other!r}.")
 
@@ -70,15 +71,6 @@ def _results(request: HttpRequest) -> HttpResponse:
 
 def _running(request: HttpRequest) -> HttpResponse:
     return _page(request, "running", {"rows": rows(queries.jobs(active=True))})
-
-
-def _launched(request: HttpRequest) -> HttpResponse:
-    """Show all jobs of one launch, with how far each is."""
-    jobs = list(queries.jobs().filter(launch=request.GET.get("launch", "")).order_by("host__name", "pk"))
-    if not jobs:
-        raise Http404("There is no such launch.")
-    counts = [(MARKS[state], state.label, n) for state in JobState if (n := sum(job.state == state for job in jobs))]
-    return _page(request, "launched", {"rows": rows(jobs), "first": jobs[0], "counts": counts})
 
 
 def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpResponse:
