@@ -13,12 +13,14 @@ from training.views import (
     run_data,
     run_why,
     runs,
+    search,
     standing,
     verdict,
 )
 
 app_name = "training"
 urlpatterns = [
+    path("search/", search.search, name="search"),
     path("runs/", runs.runs, name="runs"),
     path("runs/headlines/", headlines.headlines, name="headlines"),
     path("runs/running/", runs.running, name="running"),

@@ -64,8 +64,8 @@ def _fleet(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def agents(request: HttpRequest) -> HttpResponse:
-    """The count of agents at the foot of the navigation."""
-    return render(request, "partials/_agents.html")
+    """The count of agents at the foot of the navigation, and that of critical alerts beside Events."""
+    return render(request, "telemetry/_agents.html")
 
 
 @require_safe
