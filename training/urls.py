@@ -21,6 +21,7 @@ urlpatterns = [
     path("reference/hosts/<str:name>/", matrix.trend, name="trend"),
     path("reference/<int:job_id>/verdict/", verdict.verdict, name="verdict"),
     path("reference/<int:job_id>/confirm/", verdict.confirm, name="confirm"),
+    path("reference/<int:job_id>/accept/", verdict.accept, name="accept"),
     path("reference/ladders/", ladder.ladders, name="ladders"),
     path("reference/ladders/<int:ladder_id>/", ladder.ladder, name="ladder"),
     path("reference/ladders/<int:ladder_id>/cancel/", ladder.cancel, name="ladder-cancel"),

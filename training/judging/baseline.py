@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from django.db.models import F, Q, QuerySet, Window
+from django.db.models import F, QuerySet, Window
 from django.db.models.functions import RowNumber
 
-from training.judging import metrics
-from training.models import Outcome, ReferenceJob, Verdict
+from training.judging import acceptance, metrics
+from training.models import ReferenceJob, Verdict
 from training.verdicts.screening import FEWEST
 
 OWN, POPULATION = "own", "population"
@@ -31,16 +31,14 @@ class Baseline:
 def history(verdict: Verdict, *, without: Collection[int] = ()) -> QuerySet[Verdict]:
     """Return the clean runs that ended before the verdict's on devices like its own, newest first.
 
-    One that is suspect or was found to be slow is no measure for others, and what it was confirmed by neither.
+    One that is suspect or was found to be slow is no measure for others, and what it was confirmed by neither. Where a person
+    accepted a new baseline of the verdict's device, only what came since is.
     """
     found = Verdict.objects.filter(key=verdict.key, is_clean=True, ended_at__lt=verdict.ended_at)
-    confirmed_slow = Q(job__fresh_for__verdict__outcome=Outcome.SLOW)
-    return (
-        found.exclude(outcome__in=(Outcome.SLOW, Outcome.SUSPECT))
-        .exclude(confirmed_slow)
-        .exclude(job_id__in=without)
-        .order_by("-ended_at")
-    )
+    accepted = acceptance.newest(verdict)
+    if accepted is not None:
+        found = found.filter(ended_at__gte=accepted.since)
+    return acceptance.usable(found).exclude(job_id__in=without).order_by("-ended_at")
 
 
 def own(verdict: Verdict, metric: str, *, without: Collection[int] = ()) -> Baseline:
@@ -70,7 +68,7 @@ def expected(job: ReferenceJob) -> tuple[float, int] | None:
     alike = Verdict.objects.filter(
         device_key=job.device_id, job__workload=job.workload, job__params=job.params, is_clean=True
     )
-    earlier = alike.filter(job__created_at__lt=job.created_at).exclude(outcome__in=(Outcome.SLOW, Outcome.SUSPECT))
+    earlier = acceptance.usable(alike.filter(job__created_at__lt=job.created_at))
     newest = earlier.exclude(key="").order_by("-ended_at").first()
     if newest is None:
         return None

@@ -13,7 +13,7 @@ from fleet.audit import Actor
 from training import launch
 from training.judging import baseline, causes, metrics
 from training.judging.baseline import SIDE_WORDS
-from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict
+from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict, replaced
 from training.verdicts.confirmation import FRESH_RUNS, Finding, TooFew, Welch, confirm, welch
 from training.verdicts.screening import Standing
 
@@ -62,9 +62,12 @@ def follow(now: datetime) -> None:
 
 
 def _is_known(verdict: Verdict, now: datetime) -> bool:
-    """Tell whether fresh runs of such a kind found the device slow lately: it need not be proved again each day."""
+    """Tell whether fresh runs of such a kind found the device slow lately: it need not be proved again each day.
+
+    A speed that a person accepted meanwhile is no longer known as slow.
+    """
     alike = Verdict.objects.filter(key=verdict.key, device_key=verdict.device_key, settled_at__gte=now - KNOWN_FOR)
-    newest = alike.order_by("-settled_at").first()
+    newest = alike.exclude(replaced()).filter(job__accepted=None).order_by("-settled_at").first()
     return newest is not None and newest.outcome == Outcome.SLOW
 
 

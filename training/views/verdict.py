@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST, require_safe
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
 from training import verdict_figures
-from training.judging import metrics, suspicion
+from training.judging import acceptance, metrics, suspicion
 from training.judging.baseline import SIDE_WORDS
 from training.models import LossAgreement, Outcome, ReferenceJob, Verdict
 from training.verdicts.confirmation import FRESH_RUNS
@@ -60,6 +60,21 @@ def confirm(request: HttpRequest, job_id: int) -> HttpResponse:
     return redirect("training:job", job_id)
 
 
+@require_POST
+@require_role(Role.OPERATOR)
+def accept(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Accept the result as the device's new baseline, for the reason that the form gives."""
+    found = get_object_or_404(Verdict.objects.select_related("job__host", "job__device"), job_id=job_id)
+    is_for_all = request.POST.get("for") == "device"
+    try:
+        acceptance.accept(
+            found, request.POST.get("reason", ""), is_for_all=is_for_all, actor=actor_of(request), now=timezone.now()
+        )
+    except acceptance.NotAcceptable as refusal:
+        return _panel(request, found.job, str(refusal), 409)
+    return redirect("training:job", job_id)
+
+
 def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int = 200) -> HttpResponse:
     found = Verdict.objects.filter(job=job).first()
     context: dict[str, Any] = {"job": job, "verdict": found, "wrong": wrong, "path": request.get_full_path()}
@@ -71,6 +86,8 @@ def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int
             "comparisons": [_comparison(job, row) for row in found.screens],
             "fresh": list(found.fresh_runs.select_related("job__verdict")),
             "fresh_wanted": FRESH_RUNS,
+            "accepted": acceptance.newest(found),
+            "may_accept": has_role(request, Role.OPERATOR) and acceptance.refusal(found) == "",
             "differs": found.agreement == LossAgreement.DIFFERS,
             "may_confirm": has_role(request, Role.OPERATOR)
             and found.opened_at is None
