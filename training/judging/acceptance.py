@@ -10,6 +10,7 @@ from fleet.audit import Actor
 from training.models import AcceptedBaseline, Outcome, Verdict, replaced
 
 MOST_REASON_CHARACTERS = 500
+_NO_DEVICE = "its device is no longer known"
 _ALREADY = "this result has been accepted already"
 
 
@@ -20,6 +21,8 @@ class NotAcceptable(Exception):
 def accept(verdict: Verdict, reason: str, *, is_for_all: bool, actor: Actor, now: datetime) -> AcceptedBaseline:
     """Accept the result, for all workloads of its device with `is_for_all`, else for its kind of run. Raises NotAcceptable."""
     reason = reason.strip()
+    if verdict.device_key is None:
+        raise NotAcceptable(_NO_DEVICE)
     if against := refusal(verdict) or _refusal_of(reason):
         raise NotAcceptable(against)
     detail = {"job": verdict.job_id, "workload": verdict.job.workload, "reason": reason, "all_workloads": is_for_all}
@@ -42,6 +45,8 @@ def accept(verdict: Verdict, reason: str, *, is_for_all: bool, actor: Actor, now
 
 def newest(verdict: Verdict) -> AcceptedBaseline | None:
     """Return what was accepted last of the verdict's device and kind of run, before the verdict's run or by it."""
+    if verdict.device_key is None:
+        return None
     alike = Q(key="") | Q(key=verdict.key)
     found = AcceptedBaseline.objects.filter(alike, device_key=verdict.device_key, since__lte=verdict.ended_at)
     return found.order_by("-since").first()
@@ -58,7 +63,7 @@ def refusal(verdict: Verdict) -> str:
     """Return why the result cannot be accepted, "" where it can."""
     against = {
         "the job has no result": not verdict.key or verdict.outcome == Outcome.FAILED,
-        "its device is no longer known": verdict.device_key is None,
+        _NO_DEVICE: verdict.device_key is None,
         f"a contaminated run is no baseline: {'; '.join(verdict.markers)}": not verdict.is_clean,
         "its fresh runs are not all in": verdict.is_open,
         _ALREADY: AcceptedBaseline.objects.filter(job_id=verdict.job_id).exists(),

@@ -39,6 +39,7 @@ class Comparison:
     standing: str
     deviation: float | None
     z: float | None
+    outcome: str
 
 
 @require_safe
@@ -83,7 +84,8 @@ def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int
     if found is not None:
         context |= {
             "mark": MARKS[Outcome(found.outcome)],
-            "comparisons": [_comparison(job, row) for row in found.screens],
+            "comparisons": [_comparison(found, row) for row in found.screens],
+            "not_judged": list(metrics.not_judged(job.workload, job.result)),
             "fresh": list(found.fresh_runs.select_related("job__verdict")),
             "fresh_wanted": FRESH_RUNS,
             "accepted": acceptance.newest(found),
@@ -103,8 +105,8 @@ def losses(job: ReferenceJob) -> dict[str, Any] | None:
     return None if found is None else verdict_figures.losses(found)
 
 
-def _comparison(job: ReferenceJob, row: dict[str, Any]) -> Comparison:
-    metric = next((each for each in metrics.of_workload(job.workload) if each.name == row["metric"]), metrics.STEP)
+def _comparison(verdict: Verdict, row: dict[str, Any]) -> Comparison:
+    metric = metrics.find(verdict.job.workload, row["metric"]) or metrics.STEP
     z = row.get("z")
     return Comparison(
         side=SIDE_WORDS[row["side"]],
@@ -116,4 +118,15 @@ def _comparison(job: ReferenceJob, row: dict[str, Any]) -> Comparison:
         standing=row["standing"],
         deviation=row.get("deviation"),
         z=None if z is None else -z,
+        outcome=_outcome(verdict, row),
     )
+
+
+def _outcome(verdict: Verdict, row: dict[str, Any]) -> str:
+    """Return what is said of the one figure: by the fresh runs where they tested it, else by its screen."""
+    tested = verdict.confirmation.get(f"{row['side']}/{row['metric']}")
+    if tested is not None:
+        return Outcome.SLOW.label if tested["is_slow"] else Outcome.PASS.label
+    if row.get("z") is None:
+        return Outcome.NO_BASELINE.label
+    return Outcome.SUSPECT.label if row["z"] > row["alarm_at"] else Outcome.PASS.label

@@ -8,8 +8,8 @@ from fleet.audit import Actor
 from fleet.models import AuditEntry
 from tests.training.judging.judged import NOW, board, judged, with_history
 from training import health_rules
-from training.judging import baseline
 from training.judging.acceptance import NotAcceptable, accept
+from training.judging.baseline import Earlier
 from training.judging.suspicion import open_suspicion
 from training.models import AcceptedBaseline, FreshRun, Outcome, Verdict
 
@@ -62,7 +62,7 @@ def test_other_devices_are_not_measured_by_what_was_before():
     for name in "bc":
         accepted(judged(with_history(board(name)), 1.2, 0))
 
-    found = baseline.population(judged(board("a"), 1.2, 10), "step_seconds_median")
+    _, found = Earlier(judged(board("a"), 1.2, 10)).both("step_seconds_median")
 
     assert found.values == (1.2, 1.2)
 
