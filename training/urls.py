@@ -46,6 +46,7 @@ urlpatterns = [
     path("reference/<int:job_id>/verdict/", verdict.verdict, name="verdict"),
     path("reference/<int:job_id>/confirm/", verdict.confirm, name="confirm"),
     path("reference/launches/<str:launch_id>/cancel/", launched.cancel, name="launch-cancel"),
+    path("reference/<int:job_id>/accept/", verdict.accept, name="accept"),
     path("reference/ladders/", ladder.ladders, name="ladders"),
     path("reference/ladders/<int:ladder_id>/", ladder.ladder, name="ladder"),
     path("reference/ladders/<int:ladder_id>/cancel/", ladder.cancel, name="ladder-cancel"),
