@@ -301,7 +301,7 @@ def recent_xids_by_host(now: datetime) -> dict[int, dict[int, list[int]]]:
     rows = Event.objects.filter(kind=EventKind.XID, last_at__gt=now - _XID_RECENT, device__isnull=False)
     found: dict[int, dict[int, list[int]]] = {}
     for host_id, device_id, code in rows.values_list("host_id", "device_id", "code"):
-        if device_id is not None and code is not None:
+        if code is not None:
             found.setdefault(host_id, {}).setdefault(device_id, []).append(code)
     return found
 

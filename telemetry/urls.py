@@ -7,6 +7,7 @@ from telemetry.views import data, device, dist, events, fleet, fleet_map, host, 
 urlpatterns = [
     path("", fleet.fleet, name="fleet"),
     path("fleet/agents/", fleet.agents, name="fleet-agents"),
+    path("fleet/marks/", data.marks, name="marks"),
     path("fleet/energy/", fleet.energy, name="fleet-energy"),
     path("fleet/map/", fleet_map.fleet_map, name="fleet-map"),
     path("fleet/devices/", fleet_map.devices, name="fleet-devices"),
