@@ -52,8 +52,9 @@ def test_a_device_shows_its_own_and_its_hosts_but_not_its_neighbours(host):
 
 
 def test_marks_of_a_host_that_is_not_there_are_missed():
-    assert signed_in().get("/fleet/marks/?host=nowhere").status_code == 404
-    assert signed_in().get("/reference/marks/?host=nowhere").status_code == 404
+    viewer = signed_in()
+    assert viewer.get("/fleet/marks/?host=nowhere").status_code == 404
+    assert viewer.get("/reference/marks/?host=nowhere").status_code == 404
 
 
 def test_throttling_is_a_span_on_temperature_and_clock(host):
