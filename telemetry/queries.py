@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 
 from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin, Severity
 from telemetry.catalog import AbsentReason
@@ -219,6 +219,12 @@ def host_state(host: Host, now: datetime) -> HostState:
     return _states([host], now)[0]
 
 
+def host_states(hosts: Sequence[Host], now: datetime) -> list[HostState]:
+    """Return these hosts with their devices; as many queries as for one."""
+    prefetch_related_objects(hosts, "devices")
+    return _states(list(hosts), now)
+
+
 def device_state(device: Device, now: datetime) -> DeviceState:
     return host_state(device.host, now).of(device)
 
@@ -301,7 +307,7 @@ def recent_xids_by_host(now: datetime) -> dict[int, dict[int, list[int]]]:
     rows = Event.objects.filter(kind=EventKind.XID, last_at__gt=now - _XID_RECENT, device__isnull=False)
     found: dict[int, dict[int, list[int]]] = {}
     for host_id, device_id, code in rows.values_list("host_id", "device_id", "code"):
-        if code is not None:
+        if code is not None and device_id is not None:
             found.setdefault(host_id, {}).setdefault(device_id, []).append(code)
     return found
 

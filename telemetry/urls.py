@@ -2,7 +2,24 @@
 
 from django.urls import path
 
-from telemetry.views import data, device, dist, events, fleet, fleet_map, host, hosts, metrics, settings
+from telemetry.views import (
+    alert_deeds,
+    data,
+    device,
+    dist,
+    events,
+    fleet,
+    fleet_map,
+    host,
+    hosts,
+    metrics,
+    power,
+    power_panels,
+    settings,
+    settings_energy,
+    settings_notifications,
+    settings_rules,
+)
 
 urlpatterns = [
     path("", fleet.fleet, name="fleet"),
@@ -22,8 +39,24 @@ urlpatterns = [
     path("devices/<path:uuid>/arrays/", data.device_arrays, name="device-arrays"),
     path("devices/<path:uuid>/", device.device, name="device"),
     path("events/", events.events, name="events"),
-    path("events/<int:pk>/acknowledge/", events.acknowledge, name="event-acknowledge"),
+    path("events/<int:pk>/acknowledge/", alert_deeds.acknowledge, name="event-acknowledge"),
+    path("events/<int:pk>/resolve/", alert_deeds.resolve, name="event-resolve"),
+    path("events/silences/", alert_deeds.silence, name="silence"),
+    path("events/silences/<int:pk>/end/", alert_deeds.end_silence, name="silence-end"),
+    path("power/", power.power, name="power"),
+    path("power/arrays/", power.arrays, name="power-arrays"),
+    path("power/days/", power_panels.days, name="power-days"),
+    path("power/groups/", power_panels.groups, name="power-groups"),
+    path("power/idle/", power_panels.idle, name="power-idle"),
     path("settings/", settings.settings_page, name="settings"),
+    path("settings/rules/", settings_rules.rules_page, name="settings-rules"),
+    path("settings/rules/<str:name>/", settings_rules.change, name="settings-rule"),
+    path("settings/notifications/", settings_notifications.notifications, name="settings-notifications"),
+    path("settings/notifications/new/", settings_notifications.new_target, name="target-new"),
+    path("settings/notifications/<int:pk>/test/", settings_notifications.test_target, name="target-test"),
+    path("settings/notifications/<int:pk>/delete/", settings_notifications.delete_target, name="target-delete"),
+    path("settings/energy/", settings_energy.energy, name="settings-energy"),
+    path("settings/energy/price/", settings_energy.set_price, name="device-price"),
     path("dist/", dist.index, name="dist"),
     path("dist/<str:name>", dist.file, name="dist-file"),
     path("metrics", metrics.metrics, name="metrics"),

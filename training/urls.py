@@ -3,9 +3,11 @@
 from django.urls import path
 
 from training.views import (
+    efficiency,
     headlines,
     job,
     ladder,
+    launched,
     marks,
     matrix,
     recent,
@@ -14,6 +16,7 @@ from training.views import (
     run_data,
     run_why,
     runs,
+    schedules,
     search,
     standing,
     verdict,
@@ -21,6 +24,10 @@ from training.views import (
 
 app_name = "training"
 urlpatterns = [
+    path("efficiency/", efficiency.efficiency, name="efficiency"),
+    path("efficiency/work/", efficiency.work, name="efficiency-work"),
+    path("efficiency/hardware/", efficiency.hardware, name="efficiency-hardware"),
+    path("efficiency/hosts/", efficiency.hosts, name="efficiency-hosts"),
     path("search/", search.search, name="search"),
     path("runs/", runs.runs, name="runs"),
     path("runs/headlines/", headlines.headlines, name="headlines"),
@@ -40,9 +47,16 @@ urlpatterns = [
     path("reference/hosts/<str:name>/", matrix.trend, name="trend"),
     path("reference/<int:job_id>/verdict/", verdict.verdict, name="verdict"),
     path("reference/<int:job_id>/confirm/", verdict.confirm, name="confirm"),
+    path("reference/launches/<str:launch_id>/cancel/", launched.cancel, name="launch-cancel"),
+    path("reference/<int:job_id>/accept/", verdict.accept, name="accept"),
     path("reference/ladders/", ladder.ladders, name="ladders"),
     path("reference/ladders/<int:ladder_id>/", ladder.ladder, name="ladder"),
     path("reference/ladders/<int:ladder_id>/cancel/", ladder.cancel, name="ladder-cancel"),
+    path("reference/schedules/", schedules.every, name="schedules"),
+    path("reference/schedules/new/", schedules.new, name="schedule-new"),
+    path("reference/schedules/<int:schedule_id>/", schedules.one, name="schedule"),
+    path("reference/schedules/<int:schedule_id>/pause/", schedules.pause, name="schedule-pause"),
+    path("reference/schedules/<int:schedule_id>/remove/", schedules.remove, name="schedule-remove"),
     path("reference/<int:job_id>/", job.job, name="job"),
     path("reference/<int:job_id>/steps/", job.steps, name="steps"),
     path("reference/<int:job_id>/log/", job.log, name="log"),
