@@ -17,7 +17,7 @@ from training.models import JobState, ReferenceJob, Run, RunRank
 
 def columns(hosts: Sequence[Host]) -> Mapping[int, HostColumns]:
     ids = [host.pk for host in hosts]
-    work, cells = _work(ids), results.slowest(ids)
+    work, cells = _work(ids), results.slowest_by_host(ids)
     found = {}
     for pk in ids:
         job, url, owner = work.get(pk, ("", "", ""))
