@@ -131,7 +131,7 @@ class HostRow:
 def hosts(request: HttpRequest) -> HttpResponse:
     """Show the hosts furthest above and below the baseline of their model."""
     ids = list(Host.objects.filter(origin=Origin.REAL).values_list("pk", flat=True))
-    cells = results.slowest(ids)
+    cells = results.slowest_by_host(ids)
     ordered = sorted(cells, key=lambda pk: -(cells[pk].deviation or 0))
     shown = ordered if len(ordered) <= 2 * _AT_EACH_END else [*ordered[:_AT_EACH_END], *ordered[-_AT_EACH_END:]]
     if request.GET.get("format") == "csv":
