@@ -163,7 +163,7 @@ def _roll_devices() -> None:
     n = DAYS * 24
     draw = np.random.default_rng(24)
     for host, ids in _devices_by_host().items():
-        keys, values = _table(np.array(ids), n, 3600, draw)
+        keys, values = _table(ids, n, 3600, draw)
         body = statistics.encode_joined(statistics.ordered(keys, values, end_ms - n * 3_600_000, 3_600_000))
         row = {"host_id": host, "step_seconds": 3600, "start_ms": end_ms - n * 3_600_000, "n_buckets": n, "body": body}
         Rollup.objects.create(**row)
