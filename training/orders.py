@@ -4,9 +4,11 @@ A broker that is away is no failure of the launch: the job stays as it is, and `
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from telemetry import host_orders
+from telemetry.host_orders import ForHost
 from training import wire
 from training.models import ReferenceJob
 
@@ -16,7 +18,12 @@ _QUESTION_LIFETIME = timedelta(minutes=1)
 
 
 def send_start(job: ReferenceJob) -> None:
-    _send(wire.START_TASK, _order(job, job.expires_at), job, expires=job.expires_at)
+    send_starts([job])
+
+
+def send_starts(jobs: Sequence[ReferenceJob]) -> None:
+    """Send the orders of all of them at once: one click may mean hundreds of hosts."""
+    _send(wire.START_TASK, [ForHost(job.host, _order(job, job.expires_at), job.expires_at) for job in jobs])
 
 
 def ask_again(job: ReferenceJob, now: datetime) -> None:
@@ -24,12 +31,18 @@ def ask_again(job: ReferenceJob, now: datetime) -> None:
 
     Such an order has expired when the host was last heard of it: whoever knows the job answers, whoever does not refuses.
     """
-    _send(wire.START_TASK, _order(job, job.heard_at or job.created_at), job, expires=now + _QUESTION_LIFETIME)
+    order = _order(job, job.heard_at or job.created_at)
+    _send(wire.START_TASK, [ForHost(job.host, order, now + _QUESTION_LIFETIME)])
 
 
 def send_cancel(job: ReferenceJob, now: datetime) -> None:
-    payload = wire.pack_cancel(job.pk, job.launch, job.host.name)
-    _send(wire.CANCEL_TASK, payload, job, expires=now + _CANCEL_LIFETIME)
+    send_cancels([job], now)
+
+
+def send_cancels(jobs: Sequence[ReferenceJob], now: datetime) -> None:
+    expires = now + _CANCEL_LIFETIME
+    each = [ForHost(job.host, wire.pack_cancel(job.pk, job.launch, job.host.name), expires) for job in jobs]
+    _send(wire.CANCEL_TASK, each)
 
 
 def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
@@ -46,6 +59,6 @@ def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
     return wire.pack(order)
 
 
-def _send(task: str, body: bytes, job: ReferenceJob, *, expires: datetime) -> None:
-    if not host_orders.send(task, job.host, body, expires):
-        logger.warning("%s of reference job %d is sent again later", task, job.pk)
+def _send(task: str, messages: Sequence[ForHost]) -> None:
+    if messages and not host_orders.send_each(task, messages):
+        logger.warning("%s is sent again later", task)
