@@ -17,6 +17,7 @@ from fleet.auth import actor_of
 from fleet.models import Host
 from training import launch, queries
 from training.api_answers import JobItem, ResultItem, StepsAnswer, WorkloadItem
+from training.api_baselines import router as baselines_router
 from training.api_schedules import router as schedules_router
 from training.api_verdicts import router as verdicts_router
 from training.asked import MOST_DEVICES
@@ -26,6 +27,7 @@ from training.selection import NothingSelected, Selection, of_hosts, select
 
 router = Router()
 router.add_router("", verdicts_router)
+router.add_router("", baselines_router)
 router.add_router("", schedules_router)
 
 

@@ -3,10 +3,12 @@
 from django.urls import path
 
 from training.views import (
+    efficiency,
     headlines,
     job,
     ladder,
     launched,
+    marks,
     matrix,
     recent,
     reference,
@@ -22,6 +24,10 @@ from training.views import (
 
 app_name = "training"
 urlpatterns = [
+    path("efficiency/", efficiency.efficiency, name="efficiency"),
+    path("efficiency/work/", efficiency.work, name="efficiency-work"),
+    path("efficiency/hardware/", efficiency.hardware, name="efficiency-hardware"),
+    path("efficiency/hosts/", efficiency.hosts, name="efficiency-hosts"),
     path("search/", search.search, name="search"),
     path("runs/", runs.runs, name="runs"),
     path("runs/headlines/", headlines.headlines, name="headlines"),
@@ -34,6 +40,7 @@ urlpatterns = [
     path("runs/<int:run_id>/compare/", run_data.compare_arrays, name="run-compare"),
     path("reference/", reference.reference, name="reference"),
     path("reference/recent/", recent.recent, name="recent"),
+    path("reference/marks/", marks.marks, name="marks"),
     path("reference/standing/", standing.standing, name="standing"),
     path("reference/matrix/", matrix.matrix, name="matrix"),
     path("reference/results.csv", matrix.matrix_csv, name="matrix-csv"),
@@ -41,6 +48,7 @@ urlpatterns = [
     path("reference/<int:job_id>/verdict/", verdict.verdict, name="verdict"),
     path("reference/<int:job_id>/confirm/", verdict.confirm, name="confirm"),
     path("reference/launches/<str:launch_id>/cancel/", launched.cancel, name="launch-cancel"),
+    path("reference/<int:job_id>/accept/", verdict.accept, name="accept"),
     path("reference/ladders/", ladder.ladders, name="ladders"),
     path("reference/ladders/<int:ladder_id>/", ladder.ladder, name="ladder"),
     path("reference/ladders/<int:ladder_id>/cancel/", ladder.cancel, name="ladder-cancel"),
