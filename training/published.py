@@ -57,8 +57,8 @@ def _of_hardware(workload: str, result: Mapping[str, Any], device: RunDevice) ->
     if workload == "memory-bandwidth":
         yield from _bandwidth(result, device)
     elif workload == "gemm-sweep":
-        for dtype, rate in sorted(_fastest(result.get("gemm_flops_per_second")).items()):
-            yield from _peak(f"fastest product at {dtype} beside the dense peak", dtype, rate, device)
+        for dtype, fastest in sorted(_fastest(result.get("gemm_flops_per_second")).items()):
+            yield from _peak(f"fastest product at {dtype} beside the dense peak", dtype, fastest, device)
     elif workload not in _WITHOUT_MODEL:
         dtype, rate = str(result.get("precision")), _number(result.get("achieved_flops_per_second"))
         yield from _peak(f"model FLOPs beside the dense peak at {dtype} (MFU)", dtype, rate, device)
