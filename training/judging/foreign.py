@@ -50,7 +50,7 @@ def on_device(job: ReferenceJob) -> list[Foreign]:
     return list(found.values())
 
 
-def _others(processes: Collection[DeviceProcess], own: Collection[int]) -> list[DeviceProcess]:
+def _others(processes: Collection[DeviceProcess], own: Collection[int | None]) -> list[DeviceProcess]:
     """Leave out the job's own: by number, as the host counts it, or by what it runs."""
     return [each for each in processes if each.pid not in own and _OUR_COMMAND not in each.command]
 
