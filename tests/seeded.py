@@ -2,6 +2,7 @@
 
 import lzma
 import re
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from tests.process.traces import wait_until
 from tests.stack import Stack
 
 DATA = Path(__file__).parent / "data" / "mlperf_gpt3_64xh100"
-_FLEETS = (("atlas", "h100", 3), ("borealis", "a100", 2), ("cirrus", "l40s", 1))
+SMALL, LARGE = (("atlas", "h100", 1),), (("atlas", "h100", 3), ("borealis", "a100", 2), ("cirrus", "l40s", 1))
 
 
-def seed(stack: Stack, *, seconds: int = 900, recorded_rows: int = 4_000) -> None:
-    """Fill a running product: GPUs of three clusters that train, serve and idle; a recorded run with its nodes' power."""
-    for number, (cluster, model, hosts) in enumerate(_FLEETS):
+def seed(
+    stack: Stack, fleets: Sequence[tuple[str, str, int]] = SMALL, *, seconds: int = 240, recorded_rows: int = 400
+) -> None:
+    """Fill a running product: hosts of 8 GPUs, (cluster, model, number), that train, serve and idle; a recorded run."""
+    for number, (cluster, model, hosts) in enumerate(fleets):
         _ran(stack, "simulate", "--hosts", str(hosts), "--gpus", "8", "--model", model, "--cluster", cluster,
              "--prefix", cluster, "--seed", str(number + 1), "--seconds", str(seconds), "--speed", "200")  # fmt: skip
     power = stack.directory / "node_power.csv"
@@ -30,11 +33,13 @@ def seed(stack: Stack, *, seconds: int = 900, recorded_rows: int = 4_000) -> Non
 def pages(client: httpx.Client) -> dict[str, str]:
     """Return every page of a seeded product by name, once what was seeded stands in it: the client is signed in."""
     found = {
-        "fleet": "/", "hosts": "/hosts/", "runs": "/runs/", "reference": "/reference/", "launch": "/reference/?view=launch",
-        "ladders": "/reference/ladders/", "power": "/power/?range=1h", "efficiency": "/efficiency/?range=1h",
-        "events": "/events/", "search": "/search/?q=atlas", "settings": "/settings/", "energy": "/settings/energy/",
-        "rules": "/settings/rules/?rule=power_budget", "notifications": "/settings/notifications/",
-        "access": "/settings/access/", "add-host": "/hosts/add/",
+        "fleet": "/", "fleet-table": "/fleet/devices/", "hosts": "/hosts/", "runs": "/runs/", "reference": "/reference/",
+        "launch": "/reference/?view=launch", "ladders": "/reference/ladders/", "power": "/power/?range=1h",
+        "power-by-model": "/power/?range=1h&by=model", "efficiency": "/efficiency/?range=1h",
+        "efficiency-runs": "/efficiency/?range=1h&by=run", "events": "/events/", "new-silence": "/events/?silence=new",
+        "search": "/search/?q=atlas", "settings": "/settings/", "rules": "/settings/rules/?rule=power_budget",
+        "notifications": "/settings/notifications/", "energy": "/settings/energy/", "access": "/settings/access/",
+        "add-host": "/hosts/add/",
     }  # fmt: skip
     found["host"] = _first(client, "/hosts/?q=atlas", r"/hosts/atlas[\w-]*/")
     found["device"] = _first(client, found["host"], r"/devices/GPU[\w-]+/")

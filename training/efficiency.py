@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from django.core.cache import cache
 
-from telemetry.accounts import Account, Rates, Scope
+from telemetry.accounts import JOULES_PER_KWH, Account, Rates, Scope
 from training import run_energy, run_summaries
 from training.models import Run
 from training.run_members import members
@@ -48,6 +48,10 @@ class Work:
     @property
     def run(self) -> Run:
         return self.runs[0]
+
+    @property
+    def kwh(self) -> float | None:
+        return None if self.joules is None else self.joules / JOULES_PER_KWH
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from fleet.timerange import TimeRange
 from telemetry import catalog, chart_groups, event_marks, queries, traces, trends
 from telemetry.store.read import Bucketed, column
 from telemetry.trends import Trend
-from telemetry.views.fleet import MAX_STACKED_GROUPS
+from telemetry.views.fleet import power_groups
 
 POINTS, _LEAST_POINTS = 241, 10
 
@@ -27,7 +27,7 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
     """Utilisation (mean, p10–p90) and power (sum by cluster) of the counted devices; what it costs does not grow with them."""
     window = timerange.of_query(request.GET, timezone.now())
     cluster = request.GET.get("cluster", "")
-    groups = [cluster] if cluster else _power_groups()
+    groups = [cluster] if cluster else power_groups()
     group_by = "" if groups == [""] else "cluster"
     used = trends.trend("gpu_utilization_ratio", window.start_ms, window.end_ms, POINTS, cluster=cluster)
     power = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, cluster=cluster, group_by=group_by)
@@ -51,12 +51,6 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
 
 def _journey_ms(trend: Trend) -> int:
     return traces.GROUP_JOURNEY_MS if trend.step_seconds >= 60 else traces.JOURNEY_MS
-
-
-def _power_groups() -> list[str]:
-    """Return what the page's figure was made for (views/fleet.py): the clusters, or one group where they are too many."""
-    clusters = trends.clusters()
-    return clusters if len(clusters) <= MAX_STACKED_GROUPS else [""]
 
 
 @require_safe

@@ -55,6 +55,7 @@ ENDPOINTS = [
     ("get", "/api/v1/deliveries"),
     ("get", "/api/v1/events"),
     ("post", "/api/v1/events/1/acknowledge"),
+    ("post", "/api/v1/events/1/resolve"),
     ("post", "/api/v1/hosts/a/driver"),
     ("get", "/api/v1/fleet/summary"),
     ("get", "/api/v1/fleet/map"),
