@@ -304,12 +304,11 @@ def _recent_xids(hosts: Sequence[Host], now: datetime) -> dict[int, list[int]]:
 
 def recent_xids_by_host(now: datetime) -> dict[int, dict[int, list[int]]]:
     """Return the XIDs of the last hour by host id and device id, newest first, of the whole fleet. One query."""
-    rows = Event.objects.filter(
-        kind=EventKind.XID, last_at__gt=now - _XID_RECENT, device__isnull=False, host__isnull=False, code__isnull=False
-    )
+    rows = Event.objects.filter(kind=EventKind.XID, last_at__gt=now - _XID_RECENT, device__isnull=False)
     found: dict[int, dict[int, list[int]]] = {}
     for host_id, device_id, code in rows.values_list("host_id", "device_id", "code"):
-        found.setdefault(host_id, {}).setdefault(device_id, []).append(code)
+        if code is not None and device_id is not None:
+            found.setdefault(host_id, {}).setdefault(device_id, []).append(code)
     return found
 
 
@@ -347,7 +346,7 @@ class Reporter(Protocol):
     @property
     def has_reported(self) -> bool: ...
     @property
-    def public_key(self) -> bytes: ...
+    def public_key(self) -> bytes | memoryview: ...
     @property
     def last_seen_at(self) -> datetime | None: ...
 

@@ -22,7 +22,7 @@ from celery.worker import state
 
 from telemetry import notices
 from telemetry.acknowledgement import ACKNOWLEDGE_TASK
-from telemetry.agent import tasks
+from telemetry.agent import heap, tasks
 from telemetry.agent.acknowledging import Acknowledging
 from telemetry.agent.backends.allocation import Allocations
 from telemetry.agent.backends.amd import AmdBackend
@@ -94,6 +94,7 @@ def run(config: AgentConfig) -> None:
 
     Raises ConfigInvalid where another agent runs in the same directory.
     """
+    heap.share()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     setup_logging.connect(_keep_logging)
     for name in ("celery.worker.strategy", "celery.app.trace"):
@@ -124,6 +125,7 @@ def _run(config: AgentConfig) -> None:
             parts.listener,
             parts.control,
             parts.software,
+            heap.Tidying(),
         ):
             part.start()
             ending.callback(part.stop)

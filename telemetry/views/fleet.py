@@ -89,7 +89,7 @@ def _energy(cluster: str | None) -> Headline:
     )  # fmt: skip
     account = found.total
     if cluster is not None:
-        account = next((group for group in found.groups if group.key == cluster), Account())
+        account = next((group for group in found.groups if group.key == cluster), Account(cluster))
     return Headline(
         label="Energy, 24 h",
         value=account.joules,

@@ -77,6 +77,8 @@ ENDPOINTS = [
     ("get", f"{JOBS}/1/verdict"),
     ("post", f"{JOBS}/1/confirm"),
     ("get", "/api/v1/reference/verdicts"),
+    ("get", "/api/v1/reference/baselines"),
+    ("post", "/api/v1/reference/jobs/1/accept"),
     ("get", "/api/v1/reference/ladders"),
     ("get", "/api/v1/reference/ladders/1"),
     ("post", "/api/v1/reference/ladders"),

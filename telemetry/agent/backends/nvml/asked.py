@@ -29,8 +29,9 @@ class Asked:
         self._counters = picker(tuple(map(metrics.index, counters))) if has_rate else None
         places = tuple(place for place, metric in enumerate(metrics) if metric not in counters)
         self._pick = picker(places)
+        made = ((RATE,), (1,)) if has_rate else ((), ())
         self._conversion = conversion(
-            tuple(metrics[place] for place in places), tuple(lines[place].divisor for place in places)
+            (*(metrics[place] for place in places), *made[0]), (*(lines[place].divisor for place in places), *made[1])
         )
         self._kept = Kept({})
 
@@ -41,8 +42,6 @@ class Asked:
     def keep(self, known: Mapping[str, Reading]) -> None:
         """Take note of what stands in the ticks to come beside what is asked."""
         names = {*self._conversion.metrics}
-        if self._counters:
-            names.add(RATE)
         kept = {name: reading for name, reading in known.items() if name not in names}
         if kept != self._kept.readings:  # else the batch maker knows them already
             self._kept = Kept(kept)
@@ -56,20 +55,17 @@ class Asked:
         if of_calls is None or of_fields is None or of_gpm is None:
             return None
         raw = (*of_calls, *of_fields, *of_gpm)
-        extra: dict[str, Reading] = {}
-        if self._rate and self._counters:
-            rate = self._rate.follow(now, *self._counters(raw))
-            if rate is None:
-                return None
-            extra[RATE] = rate
-        return Deferred(self._kept, self._conversion, self._pick(raw), extra)
+        if not (self._rate and self._counters):
+            return Deferred(self._kept, self._conversion, self._pick(raw))
+        rate = self._rate.follow(now, *self._counters(raw))
+        return None if rate is None else Deferred(self._kept, self._conversion, (*self._pick(raw), rate))
 
     def ask_alone(self) -> Deferred | None:
         """As `ask`, of what has neither GPM metrics nor rates: in fewer steps, since it is done ten times a second."""
         if self._calls.asks:
             return self.ask(0.0)
         raw = self._fields.took(self._fields.call()) if self._fields.lines else None
-        return None if raw is None else Deferred(self._kept, self._conversion, tuple(raw), {})
+        return None if raw is None else Deferred(self._kept, self._conversion, tuple(raw))
 
     def put(self, readings: dict[str, Reading], now: float) -> bool:
         """Put the answers of the last `ask` into `readings`. Return False where the device answers strangely.
