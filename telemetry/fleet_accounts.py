@@ -85,4 +85,5 @@ def all_devices() -> list[DeviceRow]:
     hosts = {pk: HostRow(*said) for pk, *said in Host.objects.order_by().values_list("pk", *HostRow._fields)}
     names = [field.name for field in fields(DeviceRow) if field.name != "host"]
     rows = Device.objects.order_by("pk").values_list(*names)
-    return [DeviceRow(*said, host=hosts[said[-1]]) for said in rows if said[-1] in hosts]
+    whole = ((*said, hosts[said[-1]]) for said in rows if said[-1] in hosts)
+    return [DeviceRow(*each) for each in whole]
