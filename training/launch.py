@@ -36,12 +36,14 @@ class LaunchRefused(Exception):
     """Nothing was started. `field` is one of workload, hosts, device, or the parameter's name.
 
     `is_busy` tells a host that runs a job already, where the same launch may succeed later, from a launch that is wrong.
+    `at` says of each host that speaks against the launch why.
     """
 
-    def __init__(self, field: str, message: str, *, is_busy: bool = False) -> None:
+    def __init__(self, field: str, message: str, *, is_busy: bool = False, at: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.field = field
         self.is_busy = is_busy
+        self.at = at or {}
 
 
 def launch(
@@ -140,11 +142,33 @@ def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
     return True
 
 
+def cancel_all(launch_id: str, *, actor: Actor, now: datetime) -> int:
+    """Ask for the end of all jobs of a launch; returns of how many."""
+    with transaction.atomic():
+        found = ReferenceJob.objects.select_for_update(of=("self",)).select_related("host", "device")
+        jobs = list(found.filter(launch=launch_id, state__in=ACTIVE_STATES).order_by("pk"))
+        asked = ReferenceJob.objects.filter(pk__in=[job.pk for job in jobs])
+        asked.update(cancel_requested_at=now, sent_at=now)
+        asked.filter(state=JobState.QUEUED).update(
+            state=JobState.CANCELLED, reason=f"cancelled by {actor.name} before a host took it", ended_at=now
+        )
+        audit.record_each(actor, "reference.cancel", [(job.host.name, {"job": job.pk}) for job in jobs])
+    orders.send_cancels(jobs, now)
+    return len(jobs)
+
+
 def _check_ready(found: Sequence[Target], workload: str, params: Mapping[str, Any], force_reason: str) -> None:
-    against = [] if force_reason else readiness.hindrances(found, workload, params)
+    against: dict[str, list[str]] = {}
+    for each in [] if force_reason else readiness.hindrances(found, workload, params):
+        against.setdefault(each.host, []).append(str(each))
     if against:
-        more = f"; and {len(against) - 1} more" if len(against) > 1 else ""
-        raise LaunchRefused("hosts", f"{against[0]}{more}; wait, or force it with a reason", is_busy=True)
+        at = {host: "; ".join(words) for host, words in against.items()}
+        raise LaunchRefused("hosts", f"{_several(at)}; wait, or force it with a reason", is_busy=True, at=at)
+
+
+def _several(at: Mapping[str, str]) -> str:
+    more = f"; and {len(at) - 1} more" if len(at) > 1 else ""
+    return f"{next(iter(at.values()))}{more}"
 
 
 def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
@@ -155,19 +179,24 @@ def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
     if len(set(wanted)) != len(wanted):
         raise LaunchRefused("hosts", "a host is named twice")
     found = {host.name: host for host in _locked(names)}
-    running = ReferenceJob.objects.filter(host__name__in=names, state__in=ACTIVE_STATES).order_by("-pk")
-    busy_by = {job.host_id: job for job in running.only("host_id", "workload")}
-    for name in names:
-        host = found.get(name)
-        if host is None:
-            raise LaunchRefused("hosts", f"there is no host named {name!r}")
-        if host.origin != Origin.REAL:
-            raise LaunchRefused("hosts", f"{name} is {host.get_origin_display()}: it cannot run anything")
-        busy = busy_by.get(host.pk)
-        if busy:
-            message = f"{name} is busy with reference job {busy.pk} ({busy.workload}); wait or cancel it first"
-            raise LaunchRefused("hosts", message, is_busy=True)
+    if wrong := {name: why for name in names if (why := _why_never(name, found.get(name)))}:
+        raise LaunchRefused("hosts", _several(wrong), at=wrong)
+    running = ReferenceJob.objects.filter(host__name__in=names, state__in=ACTIVE_STATES).select_related("host")
+    busy = {
+        job.host.name: f"{job.host.name} is busy with reference job {job.pk} ({job.workload}); wait or cancel it first"
+        for job in running.only("host__name", "workload").order_by("pk")
+    }
+    if busy:
+        raise LaunchRefused("hosts", _several(busy), is_busy=True, at=busy)
     return [found[name] for name in names]
+
+
+def _why_never(name: str, host: Host | None) -> str:
+    if host is None:
+        return f"there is no host named {name!r}"
+    if host.origin != Origin.REAL:
+        return f"{name} is {host.get_origin_display()}: it cannot run anything"
+    return ""
 
 
 def _locked(names: Sequence[str]) -> QuerySet[Host]:

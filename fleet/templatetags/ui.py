@@ -10,10 +10,12 @@ from typing import Any, Protocol
 from django import template
 from django.http import QueryDict
 from django.template import Context
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fleet import sparkline, units
+from fleet import stylesheet as stylesheets
 from fleet.sorting import Sorting
 
 register = template.Library()
@@ -28,6 +30,12 @@ class Readings(Protocol):
     @property
     def values(self) -> Mapping[str, float]: ...
     def why_absent(self, metric: str) -> str: ...
+
+
+@register.simple_tag
+def stylesheet() -> str:
+    """The address of the pages' one stylesheet."""
+    return reverse("stylesheet", args=[stylesheets.stylesheet().digest])
 
 
 @register.simple_tag
@@ -140,6 +148,24 @@ def bar(ratio: float | None, series: str = "s1") -> SafeString:
         series,
         percent,
     )
+
+
+@register.filter
+def words(text: str) -> list[str]:
+    """`{% for name in "host state"|words %}`."""
+    return text.split()
+
+
+@register.filter
+def pairs(text: str) -> list[list[str]]:
+    """`{% for key, words in "power Power,seen Last sample"|pairs %}`."""
+    return [part.split(" ", 1) for part in text.split(",")]
+
+
+@register.filter
+def thousandth(text: str) -> float:
+    """`{% widthratio part whole 1000 as n %}{% bar n|thousandth %}`: the share of a whole."""
+    return int(text or 0) / 1000
 
 
 @register.filter(name="of")

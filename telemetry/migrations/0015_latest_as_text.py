@@ -10,7 +10,7 @@ def keep_in_place(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("telemetry", "0013_shortened")]
+    dependencies = [("telemetry", "0014_device_price")]
     operations = [
         migrations.AlterField("lateststate", "devices", models.TextField()),
         migrations.AlterField("lateststate", "processes", models.TextField(default=dict)),
