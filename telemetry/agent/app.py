@@ -223,6 +223,7 @@ def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
         directory=config.directory,
         socket_path=config.socket_path,
         job_python=config.job_python,
+        job_address=config.job_address,
         submit=parts.sender.submit,
         orders=parts.orders,
         devices=parts.sampler.devices,

@@ -37,6 +37,7 @@ class AgentContext:
     directory: Path
     socket_path: Path
     job_python: str
+    job_address: str  # as the setting has it: an address, an interface, or ""
     submit: Submit
     orders: OrderDesk
     devices: Callable[[], list[DeviceInfo]]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from training.flops import Flops
 from training.reference.device import Device
+from training.reference.ranks import Gradients
 from training.reference.work import BATCHES, falling
 
 
@@ -26,6 +27,8 @@ class About:
 class Training:
     """A network with its optimiser and its batches, ready to step. `loss(network, batch)` runs in the device's precision."""
 
+    is_common = False
+
     def __init__(
         self,
         device: Device,
@@ -42,7 +45,9 @@ class Training:
         self.parameters: int | None = sum(parameter.numel() for parameter in network.parameters())
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._device = device
-        self._network = device.compile(network)
+        device.ranks.agree(f"{about.model}, batch {about.batch_size}, {device.precision}")
+        self._gradients = None if device.ranks.is_alone else Gradients(network, device.ranks)
+        self._network = device.compile(self._gradients.network if self._gradients else network)
         self._optimiser = optimiser
         self._batches = batches
         self._loss = loss
@@ -54,6 +59,8 @@ class Training:
         """Train on the next batch and return its loss."""
         batch = self._batches[self._next % BATCHES]
         self._next += 1
+        if self._gradients:
+            self._gradients.begin()
         self._optimiser.zero_grad(set_to_none=True)
         with self._device.autocast():
             loss = self._loss(self._network, batch)
@@ -64,6 +71,10 @@ class Training:
         self._scaler.step(self._optimiser)
         self._scaler.update()
         return loss.item()
+
+    @property
+    def compute_seconds(self) -> float | None:
+        return self._gradients.compute_seconds if self._gradients else None
 
     def begin_measuring(self) -> None:
         pass
