@@ -80,7 +80,7 @@ def launch_form(data: QueryDict, hosts: Sequence[str], now: datetime, errors: Ma
 
 
 def _choices(workload: Workload, chosen: set[str], now: datetime) -> list[HostChoice]:
-    busy = {job.host_id: job for job in queries.jobs(active=True)}
+    busy = {job.host_id: job for job in queries.jobs(active=True, with_ranks=True)}
     seconds = _last_seconds(workload)
     rows = [
         _choice(host, busy.get(host.pk), host.name in chosen, seconds.get(host.pk), now)
@@ -125,7 +125,7 @@ def _devices_text(devices: Sequence[Device]) -> str:
 
 def _last_seconds(workload: Workload) -> dict[int, float]:
     """Return how long the newest finished job of the workload took, by host id."""
-    done = ReferenceJob.objects.filter(workload=workload.name, state=JobState.DONE)
+    done = ReferenceJob.objects.filter(workload=workload.name, state=JobState.DONE, team=None)
     newest = done.order_by().values("host").annotate(newest=Max("pk")).values("newest")
     return {
         job.host_id: (job.ended_at - job.started_at).total_seconds()

@@ -43,7 +43,7 @@ class VerdictSurvey:
 
 def _newest(since: datetime, **which: object) -> Iterator[Verdict]:
     """Yield the newest of such verdicts for each device and kind of run, newest first."""
-    found = Verdict.objects.filter(ended_at__gte=since, **which).exclude(device_key=None)
+    found = Verdict.objects.filter(ended_at__gte=since, job__team=None, **which).exclude(device_key=None)
     newest = found.order_by().values("device_key", "key").annotate(newest=Max("pk")).values("newest")
     return (
         Verdict.objects.filter(pk__in=newest)

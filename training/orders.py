@@ -9,14 +9,19 @@ from datetime import datetime, timedelta
 from telemetry import host_orders
 from training import wire
 from training.models import ReferenceJob
+from training.rank_order import RankOrder
 
 logger = logging.getLogger(__name__)
 _CANCEL_LIFETIME = timedelta(hours=1)
 _QUESTION_LIFETIME = timedelta(minutes=1)
+_CLOCK_SLACK = timedelta(
+    minutes=2
+)  # of a rank's short-lived order: the server ends it by its own clock, and tells the host
 
 
 def send_start(job: ReferenceJob) -> None:
-    _send(wire.START_TASK, _order(job, job.expires_at), job, expires=job.expires_at)
+    expires_at = job.expires_at if job.team is None else job.expires_at + _CLOCK_SLACK
+    _send(wire.START_TASK, _order(job, expires_at), job, expires=expires_at)
 
 
 def ask_again(job: ReferenceJob, now: datetime) -> None:
@@ -42,8 +47,18 @@ def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
         device_uuid=job.device.uuid if job.device else "",
         expires_ms=int(expires_at.timestamp() * 1000),
         time_limit_seconds=job.time_limit_seconds,
+        ranks=_ranks(job),
     )
     return wire.pack(order)
+
+
+def _ranks(job: ReferenceJob) -> RankOrder | None:
+    team = job.team
+    if team is None:
+        return None
+    head = job.pk if job.rank == 0 else ReferenceJob.objects.values_list("pk", flat=True).get(team=team, rank=0)
+    place = ("", 0) if job.rank == 0 else (team.address, team.port)
+    return RankOrder(head, job.rank, team.world_size, team.token, *place)
 
 
 def _send(task: str, body: bytes, job: ReferenceJob, *, expires: datetime) -> None:

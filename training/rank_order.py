@@ -4,7 +4,6 @@ Called by training/wire.py, which packs and reads whole messages.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -31,7 +30,7 @@ class RankOrder:
     port: int = 0
 
 
-def read(told: Mapping[str, Any]) -> RankOrder:
+def read(told: dict[str, Any]) -> RankOrder:
     """Return the ranks' part of an order. Raises MessageInvalid."""
     rank, world_size = integer(told.get("rank"), "rank"), integer(told.get("world_size"), "world_size")
     if not rank < world_size <= MAX_RANKS:

@@ -91,5 +91,5 @@ def _way_to(address: str) -> str:
 def _interface(own: str) -> str:
     for name, addresses in psutil.net_if_addrs().items():
         if any(address.address.partition("%")[0] == own for address in addresses):
-            return name
+            return str(name)
     raise NoMeeting(f"no interface of this host has the address {own}; see STEPWATT_JOB_ADDRESS")

@@ -44,14 +44,14 @@ def history(verdict: Verdict, *, without: Collection[int] = ()) -> QuerySet[Verd
 
 
 def own(verdict: Verdict, metric: str, *, without: Collection[int] = ()) -> Baseline:
-    rows = history(verdict, without=without).filter(device_key=verdict.device_key)[:_OWN_RUNS]
+    rows = history(verdict, without=without).filter(same_devices(verdict.job, verdict.device_key))[:_OWN_RUNS]
     values = _values(rows, metric)
     return Baseline(OWN, values, int(bool(values)))
 
 
 def population(verdict: Verdict, metric: str) -> Baseline:
     """Return the newest runs of each other device; none where there are too few devices to tell which is unusual."""
-    others = history(verdict).exclude(device_key=verdict.device_key).exclude(device_key=None)
+    others = history(verdict).exclude(same_devices(verdict.job, verdict.device_key)).exclude(device_key=None)
     place = Window(RowNumber(), partition_by=F("device_key"), order_by=F("ended_at").desc())
     rows = list(others.annotate(place=place).filter(place__lte=_RUNS_A_DEVICE)[:_POPULATION_RUNS])
     n_devices = len({row.device_key for row in rows})
@@ -68,14 +68,20 @@ def expected(job: ReferenceJob) -> tuple[float, int] | None:
     Of a job that runs, the rest of its key is not known yet. None where there are too few.
     """
     alike = Verdict.objects.filter(
-        device_key=job.device_id, job__workload=job.workload, job__params=job.params, is_clean=True
-    )
+        same_devices(job, job.device_id), job__workload=job.workload, job__params=job.params, is_clean=True,
+        job__team__isnull=job.team is None,
+    )  # fmt: skip
     earlier = alike.filter(job__created_at__lt=job.created_at).exclude(outcome__in=(Outcome.SLOW, Outcome.SUSPECT))
     newest = earlier.exclude(key="").order_by("-ended_at").first()
     if newest is None:
         return None
     values = _values(earlier.filter(key=newest.key).order_by("-ended_at")[:_OWN_RUNS], metrics.STEP.name)
     return (median(values), len(values)) if len(values) >= FEWEST else None
+
+
+def same_devices(job: ReferenceJob, device_key: int | None) -> Q:
+    """Return what finds the device's verdicts among those of a key; of a distributed job all devices must be the same."""
+    return Q(device_key=device_key) if job.team is None else Q(job__team__members=job.team.members)
 
 
 def _values(rows: Iterable[Verdict], metric: str) -> tuple[float, ...]:

@@ -61,7 +61,7 @@ class StepSocket:
 
     def _datagram(self, frame: dict[str, Any]) -> bytes:
         devices = [frame["device_uuid"]] if frame["device_uuid"] else []
-        head = {
+        head: dict[str, Any] = {
             **{name: frame[name] for name in ("run", "launch", "rank", "world_size") if name in frame},
             "process": self._process,
             "pid": os.getpid(),

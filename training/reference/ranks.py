@@ -12,6 +12,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch._C._distributed_c10d import GradBucket, PrefixStore, Store, TCPStore
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
@@ -37,7 +38,7 @@ class Ranks:
     backend: str = ""
     where: torch.device = field(default_factory=lambda: torch.device("cpu"))
     seed: int = 0
-    store: dist.Store | None = None
+    store: Store | None = None
 
     @property
     def is_alone(self) -> bool:
@@ -95,7 +96,7 @@ def join(meeting: Meeting, where: torch.device, seed: int) -> Ranks:
     patience = timedelta(seconds=JOIN_SECONDS)
     backend = "nccl" if where.type == "cuda" else "gloo"
     try:
-        reached = dist.TCPStore(
+        reached = TCPStore(
             meeting.address,
             meeting.port,
             meeting.world_size,
@@ -104,7 +105,7 @@ def join(meeting: Meeting, where: torch.device, seed: int) -> Ranks:
             wait_for_workers=False,
             master_listen_fd=meeting.listener,
         )
-        store = dist.PrefixStore(meeting.token, reached)
+        store = PrefixStore(meeting.token, reached)
         store.set(f"joined/{meeting.rank}", "")
         _await(store, meeting, time.monotonic() + JOIN_SECONDS)
         dist.init_process_group(
@@ -118,7 +119,7 @@ def join(meeting: Meeting, where: torch.device, seed: int) -> Ranks:
     return Ranks(meeting.rank, meeting.world_size, backend, where, seed, store)
 
 
-def _await(store: dist.Store, meeting: Meeting, deadline: float) -> None:
+def _await(store: Store, meeting: Meeting, deadline: float) -> None:
     for rank in range(meeting.world_size):
         left = max(0.001, deadline - time.monotonic())
         try:
@@ -138,7 +139,7 @@ class Gradients:
         self.network = DistributedDataParallel(network, device_ids=[ranks.where.index] if self._is_cuda else None)
         self.network.register_comm_hook(None, self._send)
         self._began = self._ready = 0.0
-        self._events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if self._is_cuda else []
+        self._events = [_event() for _ in range(2)] if self._is_cuda else []
 
     def begin(self) -> None:
         if self._is_cuda:
@@ -152,11 +153,15 @@ class Gradients:
             return float(self._events[0].elapsed_time(self._events[1])) / 1000
         return self._ready - self._began
 
-    def _send(self, state: object, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    def _send(self, state: object, bucket: GradBucket) -> torch.futures.Future[Tensor]:
         if self._is_cuda:
             self._events[1].record()
         self._ready = time.perf_counter()
-        return allreduce_hook(dist.group.WORLD, bucket)
+        return allreduce_hook(self.network.process_group, bucket)
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it so
 
 
 def _first_line(error: Exception) -> str:

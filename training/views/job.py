@@ -87,7 +87,7 @@ def cancel(request: HttpRequest, job_id: int) -> HttpResponseBase:
 
 
 def _job(job_id: int) -> ReferenceJob:
-    return get_object_or_404(ReferenceJob.objects.select_related("host", "device"), pk=job_id)
+    return get_object_or_404(ReferenceJob.objects.select_related("host", "device", "team"), pk=job_id)
 
 
 def _settings(found: ReferenceJob) -> list[tuple[str, object]]:
