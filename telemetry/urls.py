@@ -2,12 +2,15 @@
 
 from django.urls import path
 
-from telemetry.views import data, device, dist, events, fleet, host, hosts, metrics, settings
+from telemetry.views import data, device, dist, events, fleet, fleet_map, host, hosts, metrics, settings
 
 urlpatterns = [
     path("", fleet.fleet, name="fleet"),
     path("fleet/agents/", fleet.agents, name="fleet-agents"),
-    path("fleet/map/", data.fleet_map, name="fleet-map"),
+    path("fleet/energy/", fleet.energy, name="fleet-energy"),
+    path("fleet/map/", fleet_map.fleet_map, name="fleet-map"),
+    path("fleet/devices/", fleet_map.devices, name="fleet-devices"),
+    path("fleet/devices/<int:pk>/", fleet_map.device_of_cell, name="fleet-device"),
     path("fleet/arrays/", data.fleet_arrays, name="fleet-arrays"),
     path("hosts/", hosts.hosts, name="hosts"),
     path("hosts/<str:name>/", host.host, name="host"),

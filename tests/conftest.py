@@ -3,6 +3,8 @@
 import pytest
 from django.conf import settings
 
+from telemetry import glance
+
 pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack", "tests.databases"]
 
 
@@ -10,3 +12,9 @@ pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack", "tests.databases"]
 def _quick_passwords() -> None:
     """Hash passwords weakly: their strength is Django's to test, and costs 0.2 s each."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _no_glance_of_before() -> None:
+    """Tests write over each other's rows, and what a process knows of the fleet it knows by their keys."""
+    glance.of_this_process.cache_clear()

@@ -142,9 +142,7 @@ def targets(wanted: Sequence[Wanted]) -> list[Target]:
 
 def send(jobs: Sequence[ReferenceJob]) -> None:
     """Send the orders of jobs that are committed: a host never hears of a launch that was not."""
-    for job in jobs:
-        if job.sent_at is not None and job.can_be_sent:
-            orders.send_start(job)
+    orders.send_starts([job for job in jobs if job.sent_at is not None])
 
 
 def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:

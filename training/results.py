@@ -1,6 +1,6 @@
 """Results of reference jobs laid side by side: hosts × workloads, and one device's runs over time. Reads only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -99,9 +99,29 @@ def matrix(mode: str = "all", cluster: str = "") -> Matrix:
     return Matrix(columns, [Group(cluster, model, rows) for (cluster, model), rows in groups.items()])
 
 
-def _newest(mode: str) -> QuerySet[Verdict]:
+def slowest_by_device() -> dict[int, Cell]:
+    """Return each device's slowest among its newest results that have a deviation, by device id. One query."""
+    return _slowest(_newest("all"), lambda verdict: verdict.job.device_id)
+
+
+def slowest_by_host(host_ids: Sequence[int]) -> dict[int, Cell]:
+    """Return of each of the hosts the newest verdict that lies furthest below its baseline; hosts without one are missing."""
+    return _slowest(_newest("all", Q(job__host__in=host_ids)), lambda verdict: verdict.job.host_id)
+
+
+def _slowest(verdicts: Iterable[Verdict], subject: Callable[[Verdict], int | None]) -> dict[int, Cell]:
+    found: dict[int, Cell] = {}
+    for verdict in verdicts:
+        cell, key = _cell(verdict), subject(verdict)
+        if key is not None and cell.deviation is not None and (key not in found or _order(cell) < _order(found[key])):
+            found[key] = cell
+    return found
+
+
+def _newest(mode: str, where: Q | None = None) -> QuerySet[Verdict]:
     """Return the newest verdict of each device and workload; a ladder's processes are another story."""
-    found = Verdict.objects.filter(MODES[mode], job__ladder_process=None, job__team=None).exclude(device_key=None)
+    found = Verdict.objects.filter(MODES[mode], where or Q(), job__ladder_process=None, job__team=None)
+    found = found.exclude(device_key=None)
     newest = found.order_by().values("device_key", "job__workload").annotate(newest=Max("pk")).values("newest")
     return (
         Verdict.objects.filter(pk__in=newest)

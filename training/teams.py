@@ -99,8 +99,7 @@ def _meet(team: Team, address: str, port: int, now: datetime) -> None:
         return
     others = ReferenceJob.objects.filter(team=team, rank__gt=0, state=JobState.QUEUED)
     others.update(sent_at=now, expires_at=now + JOIN_WITHIN)
-    for job in others.select_related("host", "device", "team"):
-        orders.send_start(job)
+    orders.send_starts(list(others.select_related("host", "device", "team")))
 
 
 def _end(job: ReferenceJob, now: datetime, reason: str) -> None:

@@ -2,11 +2,27 @@
 
 from django.urls import path
 
-from training.views import job, ladder, matrix, recent, reference, run, run_data, run_why, runs, verdict
+from training.views import (
+    headlines,
+    job,
+    ladder,
+    matrix,
+    recent,
+    reference,
+    run,
+    run_data,
+    run_why,
+    runs,
+    search,
+    standing,
+    verdict,
+)
 
 app_name = "training"
 urlpatterns = [
+    path("search/", search.search, name="search"),
     path("runs/", runs.runs, name="runs"),
+    path("runs/headlines/", headlines.headlines, name="headlines"),
     path("runs/running/", runs.running, name="running"),
     path("runs/<int:run_id>/", run.run, name="run"),
     path("runs/<int:run_id>/why/", run_why.why, name="run-why"),
@@ -16,6 +32,7 @@ urlpatterns = [
     path("runs/<int:run_id>/compare/", run_data.compare_arrays, name="run-compare"),
     path("reference/", reference.reference, name="reference"),
     path("reference/recent/", recent.recent, name="recent"),
+    path("reference/standing/", standing.standing, name="standing"),
     path("reference/matrix/", matrix.matrix, name="matrix"),
     path("reference/results.csv", matrix.matrix_csv, name="matrix-csv"),
     path("reference/hosts/<str:name>/", matrix.trend, name="trend"),

@@ -47,9 +47,7 @@ def _expire_queued(now: datetime) -> None:
 
 def _admit(now: datetime) -> None:
     """Send the orders of jobs that waited for others to end."""
-    for job in admission.admit(now):
-        if job.can_be_sent:
-            orders.send_start(job)
+    orders.send_starts(admission.admit(now))
 
 
 def _send_orders(now: datetime) -> None:

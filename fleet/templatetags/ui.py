@@ -5,13 +5,16 @@ Formats by way of fleet/units.py; knows no app's models.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from django import template
+from django.http import QueryDict
+from django.template import Context
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fleet import sparkline, units
+from fleet.sorting import Sorting
 
 register = template.Library()
 
@@ -136,6 +139,34 @@ def bar(ratio: float | None, series: str = "s1") -> SafeString:
         '<rect width="{}" height="6"/></svg>',
         series,
         percent,
+    )
+
+
+@register.filter(name="of")
+def of_key(mapping: Mapping[Any, Any], key: Any) -> Any:
+    """`{{ columns|of:host.pk }}` → the value of that key; None where there is none."""
+    return mapping.get(key)
+
+
+@register.simple_tag(takes_context=True)
+def heading(context: Context, key: str, words: str, *, num: bool = False, flips: bool = False) -> SafeString:
+    """The head of a column by which a table is sorted on the server (fleet/sorting.py); the context holds `sorting`.
+
+    `num` aligns figures right, the greatest of which come first; `flips` begins with the greatest without it.
+    """
+    now: Sorting = context["sorting"]
+    is_now = now.key == key
+    asked = Sorting(key, not now.is_descending if is_now else num or flips)
+    query: QueryDict = context["request"].GET.copy()
+    query["sort"] = asked.text
+    query.pop("page", None)
+    state = f' aria-sort="{"descending" if now.is_descending else "ascending"}"' if is_now else ""
+    return format_html(
+        '<th{}{}><a href="?{}">{}</a></th>',
+        SafeString(' class="num"' if num else ""),
+        SafeString(state),
+        query.urlencode(),
+        words,
     )
 
 

@@ -1,4 +1,4 @@
-"""What the pages' scripts fetch: the host map and the charts' arrays, as columnar JSON."""
+"""What the pages' scripts fetch to fill their charts: arrays, as columnar JSON. For the host map see fleet_map.py."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.decorators.http import require_safe
@@ -15,55 +15,22 @@ from fleet import sparkline, timerange
 from fleet.models import Device, Host
 from fleet.timerange import TimeRange
 from telemetry import catalog, chart_groups, queries, traces, trends
-from telemetry.queries import DeviceState
 from telemetry.store.read import Bucketed, column
 from telemetry.trends import Trend
 from telemetry.views.fleet import MAX_STACKED_GROUPS
 
 POINTS = 241
-MAP_METRICS = ("gpu_utilization_ratio", "memory_used_ratio", "power_draw_watts", "temperature_celsius")
-
-
-@require_safe
-def fleet_map(request: HttpRequest) -> JsonResponse:
-    """Every counted device once, by cluster and host; columns over devices, null where absent."""
-    state = queries.fleet_state(timezone.now())
-    hosts = sorted(state.hosts, key=lambda h: (h.host.cluster, h.host.name))
-    cells = [(position, device) for position, host in enumerate(hosts) for device in host.counted]
-    limits = [d.values["power_limit_watts"] for _, d in cells if "power_limit_watts" in d.values]
-    drawn = [d.values["power_draw_watts"] for _, d in cells if "power_draw_watts" in d.values]
-    return JsonResponse(
-        {
-            "hosts": {"name": [h.host.name for h in hosts], "cluster": [h.host.cluster for h in hosts]},
-            "devices": {
-                "host": [position for position, _ in cells],
-                "uuid": [d.device.uuid for _, d in cells],
-                "title": [d.device.title for _, d in cells],
-                "model": [d.device.model for _, d in cells],
-                "health": [d.health.value for _, d in cells],
-                "note": [d.note for _, d in cells],
-            },
-            "values": {metric: [_map_value(d, metric) for _, d in cells] for metric in MAP_METRICS},
-            "power_scale_watts": max([*limits, *drawn], default=None),
-        }
-    )
-
-
-def _map_value(state: DeviceState, metric: str) -> float | None:
-    if metric != "memory_used_ratio":
-        return state.values.get(metric)
-    used, whole = state.values.get("memory_used_bytes"), state.values.get("memory_total_bytes")
-    return used / whole if used is not None and whole else None
 
 
 @require_safe
 def fleet_arrays(request: HttpRequest) -> HttpResponse:
     """Utilisation (mean, p10–p90) and power (sum by cluster) of the counted devices; what it costs does not grow with them."""
     window = timerange.of_query(request.GET, timezone.now())
-    groups = _power_groups()
+    cluster = request.GET.get("cluster", "")
+    groups = [cluster] if cluster else _power_groups()
     group_by = "" if groups == [""] else "cluster"
-    used = trends.trend("gpu_utilization_ratio", window.start_ms, window.end_ms, POINTS)
-    power = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, group_by=group_by)
+    used = trends.trend("gpu_utilization_ratio", window.start_ms, window.end_ms, POINTS, cluster=cluster)
+    power = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, cluster=cluster, group_by=group_by)
     gap = np.full(len(used.times_ms), np.nan)
     mean, low, high = (column(of.get("", gap)) for of in (used.mean, used.p10, used.p90))
     gap = np.full(len(power.times_ms), np.nan)
