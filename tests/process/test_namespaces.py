@@ -4,7 +4,6 @@ The command runs word for word; only the wheel's dependencies come from this tes
 """
 
 import os
-import re
 import subprocess
 import sys
 import sysconfig
@@ -13,14 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 
 from tests.certificates import Authority
 from tests.namespaces import Machine, Network, network
 from tests.process.traces import wait_until
 from tests.servers import redis
-from tests.stack import Stack, command_of, free_port, start_stack
+from tests.stack import Stack, free_port, start_stack
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +54,6 @@ class BareHost:
         self._authority = authority
         self.home = directory / "home"
         self.home.mkdir(parents=True)
-        self.agent: subprocess.Popen[bytes] | None = None
-
-    def job_process(self) -> psutil.Process:
-        """Return the process of the reference job that its agent runs."""
-        assert self.agent is not None
-        children = psutil.Process(self.agent.pid).children(recursive=True)
-        (found,) = (each for each in children if "reference/start.py" in command_of(each))
-        return found
 
     @property
     def environment(self) -> dict[str, str]:
@@ -100,7 +90,7 @@ def hosts(stack, net, authority, tmp_path_factory) -> Iterator[dict[str, BareHos
             added = stack.manage("add_host", f"node-{number}", "--cluster", "namespaces")
             pasted = host.paste(added.stdout)
             assert pasted.returncode == 0, added.stderr + pasted.stderr
-            host.agent = agent = host.run()
+            agent = host.run()
             running.callback(agent.wait, timeout=15)
             running.callback(agent.terminate)
         yield hosts
@@ -142,78 +132,6 @@ def test_an_order_reaches_a_machine_that_only_sees_the_broker(stack, client, hos
     launched = stack.manage("reference", "gpt-train", "--host", "node-1", "--param", "steps=5", "--wait")
 
     assert launched.returncode == 0, launched.stdout + launched.stderr
-
-
-def distributed(stack: Stack, client: httpx.Client, *options: str) -> dict:
-    """Launch gpt-train as one job over both machines; returns what the API says of it."""
-    hosts = ("--host", "node-1", "--host", "node-2", "--distributed")
-    tiny = ("--param", "size=ci", "--param", "batch_size=4", "--param", "warmup_steps=2")
-    done = stack.manage("reference", "gpt-train", *hosts, *tiny, *options)
-    found = re.search(r"job (\d+): gpt-train", done.stdout)
-    assert found, done.stdout + done.stderr
-    return job(client, int(found[1]))
-
-
-def job(client: httpx.Client, number: int) -> dict:
-    return client.get(f"/api/v1/reference/jobs/{number}").raise_for_status().json()
-
-
-def endless(stack: Stack, client: httpx.Client) -> int:
-    """Launch a job that would run for long, and wait until both ranks are at it; returns its number."""
-    number = distributed(stack, client, "--param", "steps=100000")["id"]
-
-    def is_measuring() -> bool:
-        found = job(client, number)
-        assert found["state"] in {"queued", "starting", "running"}, found
-        return [rank["stage"] for rank in found["ranks"]] == ["measure"] * 2
-
-    wait_until(is_measuring, 120, "both ranks' steps")
-    return number
-
-
-def ended(client: httpx.Client, number: int) -> dict:
-    """Wait until no rank of the job runs any more, a minute at most."""
-    active = {"queued", "starting", "running"}
-    wait_until(
-        lambda: not active & {rank["state"] for rank in job(client, number)["ranks"]}, 60, "the end of all ranks"
-    )
-    return job(client, number)
-
-
-def test_two_agents_train_one_model_over_gloo(stack, client, hosts):
-    wait_until(lambda: client.get("/api/v1/hosts/node-2").json()["devices"], 40, "the device")
-
-    found = distributed(stack, client, "--param", "steps=20", "--wait")
-
-    assert found["state"] == "done", found
-    assert [rank["host"] for rank in found["ranks"]] == ["node-1", "node-2"]
-    result = found["result"]
-    assert (result["ranks"], result["batch_size"], result["samples"]) == (2, 8, 20 * 8)
-    assert result["loss_end"] < result["loss_start"]
-    whole = f"/api/v1/reference/jobs/{found['id']}/steps"
-    wait_until(lambda: None not in client.get(whole).json()["loss"], 30, "both ranks' steps")
-    assert client.get(whole).json()["step"] == list(range(1, 23))
-    assert all(rank["compute_seconds"] > 0 for rank in job(client, found["id"])["ranks"])
-
-
-def test_a_rank_that_is_killed_ends_the_job_with_its_reason(stack, client, hosts):
-    number = endless(stack, client)
-
-    hosts["node-2"].job_process().kill()
-
-    found = ended(client, number)
-    assert found["state"] == "failed"
-    assert found["reason"].startswith("rank 1 on node-2: the job's process was killed by signal 9")
-
-
-def test_a_cancel_ends_the_ranks_on_both_machines(stack, client, hosts):
-    number = endless(stack, client)
-    processes = [host.job_process() for host in hosts.values()]
-
-    client.post(f"/api/v1/reference/jobs/{number}/cancel").raise_for_status()
-
-    assert ended(client, number)["state"] == "cancelled"
-    assert not any(process.is_running() for process in processes)
 
 
 def test_without_the_brokers_authority_nothing_gets_through(stack, net, authority, hosts, tmp_path):

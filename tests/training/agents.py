@@ -56,6 +56,7 @@ class StandInAgent:
             socket_path=directory / "steps.sock",
             job_python=job_python,
             job_address="127.0.0.1",
+            broker_host="127.0.0.1",
             submit=self._submit,
             orders=OrderDesk(directory, host, SERVER_KEY.public_key().public_bytes_raw(), self.notices.append),
             devices=lambda: self.devices,

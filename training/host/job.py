@@ -56,7 +56,7 @@ class Job:
             self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
             return
         try:
-            self._meeting = meeting.prepare(self._order.ranks, self._context.job_address) if self._order.ranks else None
+            self._meeting = self._meet()
         except NoMeeting as error:
             self.refuse(str(error))
             return
@@ -64,6 +64,12 @@ class Job:
         process = self._start(device, params)
         if process is not None:
             self._see_through(process)
+
+    def _meet(self) -> Meeting | None:
+        """Return where the ranks meet, None for a job that runs alone. Raises NoMeeting."""
+        if self._order.ranks is None:
+            return None
+        return meeting.prepare(self._order.ranks, self._context.job_address, self._context.broker_host)
 
     def _start(self, device: DeviceInfo, params: dict[str, int | str]) -> JobProcess | None:
         """Return the job's process; None where the job was refused, as it has none."""

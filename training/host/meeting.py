@@ -1,7 +1,8 @@
 """Where the ranks of a distributed job meet, and by which of a host's interfaces they speak with each other. No Django, no torch.
 
 Rank 0's agent listens before its job's process starts and hands the socket on, so that nobody can take the port in between.
-Which address others reach is told by STEPWATT_JOB_ADDRESS (an address or an interface); else it is that of the way out.
+Which address others reach is told by STEPWATT_JOB_ADDRESS (an address or an interface); else it is that of the way to the broker,
+or of the way out where the broker is on this machine.
 """
 
 import socket
@@ -49,10 +50,10 @@ class Meeting:
             self.listener.close()
 
 
-def prepare(ranks: RankOrder, setting: str) -> Meeting:
+def prepare(ranks: RankOrder, setting: str, broker_host: str = "") -> Meeting:
     """Return where to go, or a new place to listen for rank 0. Raises NoMeeting."""
     try:
-        own = _set_address(setting) if setting else _way_to(ranks.address or _FAR_AWAY) or "127.0.0.1"
+        own = _set_address(setting) if setting else _found_address(ranks.address, broker_host)
         if ranks.rank > 0:
             return Meeting(ranks.address, ranks.port, _interface(own))
         family = socket.AF_INET6 if ip_address(own).version == 6 else socket.AF_INET
@@ -77,15 +78,23 @@ def _set_address(setting: str) -> str:
     )
 
 
-def _way_to(address: str) -> str:
+def _found_address(meeting: str, broker_host: str) -> str:
+    """Return this host's address on the way to the meeting; for a new one, an address that other hosts are likely to reach."""
+    if meeting:
+        return _way_to(meeting)
+    ways = [_way_to(host) for host in (broker_host, _FAR_AWAY) if host]
+    return next((way for way in ways if way and not ip_address(way).is_loopback), "127.0.0.1")
+
+
+def _way_to(host: str) -> str:
     """Return this host's own address on the way there, "" where none leads there."""
-    family = socket.AF_INET6 if ip_address(address).version == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((address, 9))
-        except OSError:  # no route: a host without a network, which only itself can reach
-            return ""
-        return str(probe.getsockname()[0])
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(place)
+            return str(probe.getsockname()[0])
+    except OSError:  # no such name, or no route: a host without a network, which only itself can reach
+        return ""
 
 
 def _interface(own: str) -> str:
