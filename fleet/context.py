@@ -51,10 +51,11 @@ def _shell(request: HttpRequest, now: datetime) -> Shell:
         simulated=Count("pk", filter=Q(origin=Origin.SIMULATED)),
         imported=Count("pk", filter=Q(origin=Origin.IMPORTED)),
     )
+    section = _section(request.path)
     return Shell(
-        section=_section(request.path),
+        section=section,
         ranges={key: f"{key[:-1]} {key[-1]}" for key in timerange.RANGES},
-        range=request.GET.get("range", timerange.DEFAULT),
+        range=request.GET.get("range", timerange.OF_SECTIONS.get(section, timerange.DEFAULT)),
         agents=counts["agents"],
         agents_reporting=counts["reporting"],
         simulated=counts["simulated"],

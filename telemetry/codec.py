@@ -15,10 +15,10 @@ planes of the differences. All integers are little-endian.
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import sub
-from typing import Any
+from typing import Any, NamedTuple
 
 from telemetry.frames import Compressor
 
@@ -31,19 +31,32 @@ WIDTHS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _compressor = Compressor(_LEVEL)
 
 Series = Sequence[int | None]
-Row = tuple[int, int, Sequence[Any]]  # metric number, place of the device, readings without a gap
+Ticks = tuple[int, ...]
+
+
+class Row(NamedTuple):
+    """A metric's readings of some devices, a bit for each in `devices`, at the same ticks: device after device.
+
+    `ticks` ascend; None: all of the batch's.
+    """
+
+    number: int
+    devices: int
+    ticks: Ticks | None
+    readings: Sequence[int]
 
 
 class BlockInvalid(ValueError):
     """The bytes are not a body of the stated shape."""
 
 
-def encode(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
+def encode(metrics: Sequence[tuple[int, Sequence[Series]]]) -> bytes:
     """Return the body of (metric number, readings by device) in ascending order of the numbers.
 
     Each device's readings are `(n_ticks,)` integers above -2**62 and below 2**62, None where absent.
     """
-    return compress(blocks(metrics))
+    shapes = [(len(by_device), len(by_device[0])) for _, by_device in metrics] or [(0, 0)]
+    return compress(blocks(chain.from_iterable(rows(*metric) for metric in metrics), *shapes[0]))
 
 
 def compress(laid_out: bytes) -> bytes:
@@ -51,56 +64,71 @@ def compress(laid_out: bytes) -> bytes:
     return _compressor.compress(laid_out)
 
 
-def blocks(metrics: Iterable[tuple[int, Sequence[Series]]]) -> bytes:
-    """Return the blocks, one after another, that make `encode`'s body."""
-    whole: list[Row] = []
-    parts: dict[tuple[int, ...], list[Row]] = {}
-    n_devices = n_ticks = 0
-    ticks: tuple[int, ...] = ()  # of the row before: most rows that lack some lack the same
-    for number, by_device in metrics:
-        n_devices = len(by_device)
-        for place, readings in enumerate(by_device):
-            if None not in readings:
-                whole.append((number, place, readings))
-                continue
-            n_ticks = len(readings)
-            n_present = n_ticks - readings.count(None)
-            if not n_present:
-                continue
-            present = [readings[tick] for tick in ticks]
-            if len(ticks) != n_present or None in present:
-                ticks = tuple([tick for tick, value in enumerate(readings) if value is not None])
-                present = [readings[tick] for tick in ticks]
-            parts.setdefault(ticks, []).append((number, place, present))
-    found = [_put_block(whole, b"", n_devices)] if whole else []
-    found += [_put_block(series, _bits(ticks, n_ticks), n_devices) for ticks, series in parts.items()]
-    return b"".join(found)
+def rows(number: int, by_device: Sequence[Series]) -> Iterator[Row]:
+    """Yield the rows of one metric's readings by device: one for each set of ticks at which devices have any."""
+    masks: dict[Ticks | None, int] = {}
+    found: dict[Ticks | None, list[Any]] = {}
+    for place, readings in enumerate(by_device):
+        ticks, present = (None, readings) if None not in readings else _present(readings)
+        if present:
+            masks[ticks] = masks.get(ticks, 0) | 1 << place
+            found.setdefault(ticks, []).append(present)
+    for ticks, mask in masks.items():
+        yield Row(number, mask, ticks, list(chain.from_iterable(found[ticks])))
 
 
-def _put_block(series: list[Row], tick_bits: bytes, n_devices: int) -> bytes:
+def _present(readings: Series) -> tuple[Ticks, Series]:
+    """Return at which ticks there are readings, and these."""
+    if readings.count(None) == len(readings):
+        return (), ()
+    return (
+        tuple([tick for tick, value in enumerate(readings) if value is not None]),
+        [value for value in readings if value is not None],
+    )
+
+
+def blocks(all_rows: Iterable[Row], n_devices: int, n_ticks: int) -> bytes:
+    """Return the blocks, one after another, that make `encode`'s body; rows come in ascending order of their numbers.
+
+    No two of one number have the same ticks.
+    """
+    by_ticks: dict[Ticks | None, list[Row]] = {None: []}  # what is whole comes first
+    for row in all_rows:
+        if row.ticks in by_ticks:
+            by_ticks[row.ticks].append(row)
+        else:
+            by_ticks[row.ticks] = [row]
+    mask_bytes = (n_devices + 7) // 8
+    return b"".join(
+        [
+            _put_block(together, b"", n_ticks, mask_bytes)
+            if ticks is None
+            else _put_block(together, _bits(ticks, n_ticks), len(ticks), mask_bytes)
+            for ticks, together in by_ticks.items()
+            if together
+        ]
+    )
+
+
+def _put_block(together: list[Row], tick_bits: bytes, n_ticks: int, mask_bytes: int) -> bytes:
     """All series end to end, so that the differences of all are taken in one go; those from one to the next are left out."""
-    n_ticks = len(series[0][2])
-    flat = list(chain.from_iterable([readings for _, _, readings in series]))
+    flat = list(chain.from_iterable([row.readings for row in together]))
     differences = list(map(sub, flat[1:], flat))
     del differences[n_ticks - 1 :: n_ticks]
     starts = flat[::n_ticks]
     firsts = [starts[0], *map(sub, starts[1:], starts)]
-    masks: dict[int, int] = {}
-    for at, (number, place, _) in enumerate(series):
-        if number in masks:
-            masks[number] |= 1 << place
-        else:
-            masks[number] = 1 << place
-            firsts[at] = starts[at]
-    mask_bytes = (n_devices + 7) // 8
+    at = 0
+    for row in together:
+        firsts[at] = starts[at]
+        at += row.devices.bit_count()
     first_bytes, first_planes = put_integers(firsts)
     difference_bytes, difference_planes = put_integers(differences)
     return b"".join(
         (
-            BLOCK_HEAD.pack(n_ticks, len(masks), first_bytes, difference_bytes),
+            BLOCK_HEAD.pack(n_ticks, len(together), first_bytes, difference_bytes),
             tick_bits,
-            _little(array("H", masks)),
-            *[mask.to_bytes(mask_bytes, "little") for mask in masks.values()],
+            _little(array("H", [row.number for row in together])),
+            *[row.devices.to_bytes(mask_bytes, "little") for row in together],
             first_planes,
             difference_planes,
         )

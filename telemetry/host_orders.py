@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from celery import current_app
-from kombu import Producer
 from kombu.exceptions import BatchPublishError, OperationalError
+from kombu.messaging import Producer
 
 from fleet import server_key
 from fleet.models import Host

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 
 from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin, Severity
 from telemetry.catalog import AbsentReason
@@ -219,6 +219,12 @@ def host_state(host: Host, now: datetime) -> HostState:
     return _states([host], now)[0]
 
 
+def host_states(hosts: Sequence[Host], now: datetime) -> list[HostState]:
+    """Return these hosts with their devices; as many queries as for one."""
+    prefetch_related_objects(hosts, "devices")
+    return _states(list(hosts), now)
+
+
 def device_state(device: Device, now: datetime) -> DeviceState:
     return host_state(device.host, now).of(device)
 
@@ -298,12 +304,11 @@ def _recent_xids(hosts: Sequence[Host], now: datetime) -> dict[int, list[int]]:
 
 def recent_xids_by_host(now: datetime) -> dict[int, dict[int, list[int]]]:
     """Return the XIDs of the last hour by host id and device id, newest first, of the whole fleet. One query."""
-    rows = Event.objects.filter(
-        kind=EventKind.XID, last_at__gt=now - _XID_RECENT, device__isnull=False, host__isnull=False, code__isnull=False
-    )
+    rows = Event.objects.filter(kind=EventKind.XID, last_at__gt=now - _XID_RECENT, device__isnull=False)
     found: dict[int, dict[int, list[int]]] = {}
     for host_id, device_id, code in rows.values_list("host_id", "device_id", "code"):
-        found.setdefault(host_id, {}).setdefault(device_id, []).append(code)
+        if code is not None and device_id is not None:
+            found.setdefault(host_id, {}).setdefault(device_id, []).append(code)
     return found
 
 
@@ -341,7 +346,7 @@ class Reporter(Protocol):
     @property
     def has_reported(self) -> bool: ...
     @property
-    def public_key(self) -> bytes: ...
+    def public_key(self) -> bytes | memoryview: ...
     @property
     def last_seen_at(self) -> datetime | None: ...
 

@@ -22,6 +22,7 @@ _AGENT_FILES = (
     "telemetry/acknowledgement.py",
     "telemetry/agent",
     "telemetry/batch.py",
+    "telemetry/block.py",
     "telemetry/catalog.py",
     "telemetry/codec.py",
     "telemetry/envelope.py",

@@ -8,12 +8,14 @@ Where the batch has a cargo, "cargo" is a zstd frame of the msgpack map {name: [
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgpack
 
 from telemetry import catalog, codec, header
 from telemetry.batch import Batch, Cargo, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+from telemetry.block import Block
 from telemetry.catalog import AbsentReason
 from telemetry.fields import (
     HOST_NAME,
@@ -41,6 +43,7 @@ MAX_TICKS = 10_000
 MAX_CARGO_BYTES = 1_000_000  # of a batch, before compression
 MAX_SPAN_MS = 86_400_000  # what one message may make dirty
 _HOSTS_KEPT = 4096
+_number_of = attrgetter("number")
 _INTEGERS = frozenset((int, type(None)))
 _LEVEL = 9  # of a few hundred bytes: higher ones find no more, lower ones less
 _CARGO_LEVEL = 3
@@ -69,8 +72,17 @@ def pack(batch: Batch) -> bytes:
 
 def lay_out(columns: Mapping[str, Sequence[Sequence[float | None]]]) -> bytes:
     """Return the blocks of these readings, by metric and device."""
-    known = sorted([(metric.number, metric) for name in columns if (metric := catalog.BY_NAME.get(name))])
-    return codec.blocks((number, _steps(columns[metric.name], metric.resolution)) for number, metric in known)
+    if not columns:
+        return b""
+    rows: list[codec.Row] = []
+    for metric in sorted(filter(None, map(catalog.BY_NAME.get, columns)), key=_number_of):
+        block = columns[metric.name]
+        if type(block) is Block:
+            rows += [codec.Row(metric.number, *run) for run in block.runs(metric.resolution)]
+        else:
+            rows += codec.rows(metric.number, _steps(block, metric.resolution))
+    block = next(iter(columns.values()))
+    return codec.blocks(rows, len(block), block.n_ticks if type(block) is Block else len(block[0]))
 
 
 def assemble(batch: Batch, laid_out: bytes) -> bytes:

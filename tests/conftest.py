@@ -5,7 +5,16 @@ from django.conf import settings
 
 from telemetry import glance
 
+_WHOLE_PRODUCT = ("tests.process", "tests.e2e", "tests.soak", "tests.frameworks")
+
 pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack", "tests.databases"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `make test`, which uses two processes: what starts whole programs runs in one of them, in order; else by files."""
+    for item in items:
+        module = item.module.__name__
+        item.add_marker(pytest.mark.xdist_group("whole product" if module.startswith(_WHOLE_PRODUCT) else module))
 
 
 @pytest.fixture(autouse=True, scope="session")

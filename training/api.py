@@ -17,14 +17,17 @@ from fleet.auth import actor_of
 from fleet.models import Host
 from training import launch, queries, teams
 from training.api_answers import JobItem, ResultItem, StepsAnswer, WorkloadItem
+from training.api_baselines import router as baselines_router
 from training.api_schedules import router as schedules_router
 from training.api_verdicts import router as verdicts_router
+from training.asked import MOST_DEVICES
 from training.launch import Wanted
 from training.models import JobState, ReferenceJob
 from training.selection import NothingSelected, Selection, of_hosts, select
 
 router = Router()
 router.add_router("", verdicts_router)
+router.add_router("", baselines_router)
 router.add_router("", schedules_router)
 
 
@@ -37,6 +40,7 @@ def workloads(request: HttpRequest, page: Query[Page]) -> Listed[WorkloadItem]:
 class LaunchOrder(Schema):
     """Hosts by name, or by `cluster`, `labels` and a part of the device `model`; `per` device for one job on each.
 
+    Per device, `n_devices` are taken of each host, its first ones; 0 takes all.
     `device` is a UUID and may be given where one host is named. `force_reason` starts jobs although a device is in use.
     With `mode` distributed they are the ranks of one job, one on each device of the hosts unless `per` says host.
     """
@@ -50,6 +54,7 @@ class LaunchOrder(Schema):
     model: str = ""
     per: Literal["host", "device"] | None = None
     mode: Literal["jobs", "distributed"] = "jobs"
+    n_devices: int = Field(0, ge=0, le=MOST_DEVICES)
     force_reason: str = Field("", max_length=500)
     params: dict[str, Any] = {}
     device: str = ""
@@ -81,9 +86,11 @@ def start(request: HttpRequest, order: LaunchOrder) -> Status[Listed[JobItem]]:
 
 def _wanted(order: LaunchOrder) -> list[Wanted]:
     per = order.per or ("device" if order.mode == "distributed" else "host")
-    asked = Selection(order.cluster, order.model, order.labels, per)
+    asked = Selection(order.cluster, order.model, order.labels, per, order.n_devices)
     if asked.is_empty:
-        return [(host, order.device) for host in order.hosts] if order.device else of_hosts(order.hosts, per)
+        if per == "device" and not order.device:
+            return of_hosts(order.hosts, "device", order.n_devices)
+        return [(host, order.device) for host in order.hosts]
     if order.hosts or order.device:
         raise invalid("hosts", "give hosts by name, or a selection by cluster, labels and model: not both")
     try:

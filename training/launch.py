@@ -5,7 +5,7 @@ A launch is validated whole before anything is written: one bad host or paramete
 
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -16,8 +16,7 @@ from django.utils import timezone
 from fleet import audit
 from fleet.audit import Actor
 from fleet.models import Device, Host, Origin
-from training import admission, orders, readiness, teams
-from training.admission import HELD_FOR, JOIN_WITHIN, ORDER_LIFETIME
+from training import holding, orders, readiness, teams
 from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
 from training.params import ParamsInvalid
 from training.rank_order import MAX_RANKS
@@ -39,12 +38,14 @@ class LaunchRefused(Exception):
     """Nothing was started. `field` is one of workload, hosts, device, or the parameter's name.
 
     `is_busy` tells a host that runs a job already, where the same launch may succeed later, from a launch that is wrong.
+    `at` says of each host that speaks against the launch why.
     """
 
-    def __init__(self, field: str, message: str, *, is_busy: bool = False) -> None:
+    def __init__(self, field: str, message: str, *, is_busy: bool = False, at: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.field = field
         self.is_busy = is_busy
+        self.at = at or {}
 
 
 def launch(
@@ -108,7 +109,7 @@ def prepare(
         _check_as_one(found, chosen)
     _check_ready(found, chosen.name, complete, force_reason)
     launch_id = secrets.token_hex(8)
-    held = _held_as_one(found, now) if as_one else _held(found, now)
+    waits = holding.as_one(found, now) if as_one else holding.each(found, now)
     jobs = [
         ReferenceJob(
             launch=launch_id,
@@ -124,7 +125,7 @@ def prepare(
             expires_at=now + wait.lifetime,
             sent_at=None if wait.is_held else now,
         )
-        for (host, device), wait in zip(found, held, strict=True)
+        for (host, device), wait in zip(found, waits, strict=True)
     ]
     if as_one:
         teams.gather(jobs)
@@ -186,31 +187,21 @@ def _cancel_team(job: ReferenceJob, team: Team, *, actor: Actor, now: datetime) 
     return True
 
 
-class _Wait(NamedTuple):
-    """Why a job does not start at once, "" where it may; how long it may wait; and whether its order is held back."""
-
-    reason: str
-    lifetime: timedelta
-    is_held: bool
-
-
-def _held(found: Sequence[Target], now: datetime) -> list[_Wait]:
-    room, watts = admission.room(), admission.watts_of([target.device for target in found])
-    waits = []
-    for host, device in found:
-        why = room.take(watts.get(device.uuid))
-        lifetime = HELD_FOR if why else ORDER_LIFETIME
-        waits.append(_Wait(why or _waiting_reason(host, now), lifetime, is_held=bool(why)))
-    return waits
-
-
-def _held_as_one(found: Sequence[Target], now: datetime) -> list[_Wait]:
-    """Return the same for each rank: all start or none."""
-    room, watts = admission.room(), admission.watts_of([target.device for target in found])
-    silent = admission.waiting_for([target.host for target in found], now)
-    why = silent or room.take_all([watts.get(target.device.uuid) for target in found])
-    lifetime = ORDER_LIFETIME if silent else HELD_FOR if why else JOIN_WITHIN
-    return [_Wait(why, lifetime, is_held=bool(why))] * len(found)
+def cancel_all(launch_id: str, *, actor: Actor, now: datetime) -> int:
+    """Ask for the end of all jobs of a launch; returns of how many."""
+    with transaction.atomic():
+        found = ReferenceJob.objects.select_for_update(of=("self",)).select_related("host", "device")
+        jobs = list(found.filter(launch=launch_id, state__in=ACTIVE_STATES).order_by("pk"))
+        asked = ReferenceJob.objects.filter(pk__in=[job.pk for job in jobs])
+        asked.update(cancel_requested_at=now, sent_at=now)
+        asked.filter(state=JobState.QUEUED).update(
+            state=JobState.CANCELLED, reason=f"cancelled by {actor.name} before a host took it", ended_at=now
+        )
+        together = Team.objects.filter(pk__in={job.team_id for job in jobs}, cancelled_by="", failure="")
+        together.update(cancelled_by=actor.name)
+        audit.record_each(actor, "reference.cancel", [(job.host.name, {"job": job.pk}) for job in jobs])
+    orders.send_cancels(jobs, now)
+    return len(jobs)
 
 
 def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
@@ -228,10 +219,17 @@ def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
 
 
 def _check_ready(found: Sequence[Target], workload: str, params: Mapping[str, Any], force_reason: str) -> None:
-    against = [] if force_reason else readiness.hindrances(found, workload, params)
+    against: dict[str, list[str]] = {}
+    for each in [] if force_reason else readiness.hindrances(found, workload, params):
+        against.setdefault(each.host, []).append(str(each))
     if against:
-        more = f"; and {len(against) - 1} more" if len(against) > 1 else ""
-        raise LaunchRefused("hosts", f"{against[0]}{more}; wait, or force it with a reason", is_busy=True)
+        at = {host: "; ".join(words) for host, words in against.items()}
+        raise LaunchRefused("hosts", f"{_several(at)}; wait, or force it with a reason", is_busy=True, at=at)
+
+
+def _several(at: Mapping[str, str]) -> str:
+    more = f"; and {len(at) - 1} more" if len(at) > 1 else ""
+    return f"{next(iter(at.values()))}{more}"
 
 
 def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
@@ -242,19 +240,24 @@ def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
     if len(set(wanted)) != len(wanted):
         raise LaunchRefused("hosts", "a host is named twice")
     found = {host.name: host for host in _locked(names)}
-    running = ReferenceJob.objects.filter(host__name__in=names, state__in=ACTIVE_STATES).order_by("-pk")
-    busy_by = {job.host_id: job for job in running.only("host_id", "workload")}
-    for name in names:
-        host = found.get(name)
-        if host is None:
-            raise LaunchRefused("hosts", f"there is no host named {name!r}")
-        if host.origin != Origin.REAL:
-            raise LaunchRefused("hosts", f"{name} is {host.get_origin_display()}: it cannot run anything")
-        busy = busy_by.get(host.pk)
-        if busy:
-            message = f"{name} is busy with reference job {busy.pk} ({busy.workload}); wait or cancel it first"
-            raise LaunchRefused("hosts", message, is_busy=True)
+    if wrong := {name: why for name in names if (why := _why_never(name, found.get(name)))}:
+        raise LaunchRefused("hosts", _several(wrong), at=wrong)
+    running = ReferenceJob.objects.filter(host__name__in=names, state__in=ACTIVE_STATES).select_related("host")
+    busy = {
+        job.host.name: f"{job.host.name} is busy with reference job {job.pk} ({job.workload}); wait or cancel it first"
+        for job in running.only("host__name", "workload").order_by("pk")
+    }
+    if busy:
+        raise LaunchRefused("hosts", _several(busy), is_busy=True, at=busy)
     return [found[name] for name in names]
+
+
+def _why_never(name: str, host: Host | None) -> str:
+    if host is None:
+        return f"there is no host named {name!r}"
+    if host.origin != Origin.REAL:
+        return f"{name} is {host.get_origin_display()}: it cannot run anything"
+    return ""
 
 
 def _locked(names: Sequence[str]) -> QuerySet[Host]:
@@ -275,9 +278,3 @@ def _device(host: Host, device_uuid: str) -> Device:
 def default_device(devices: Sequence[Device]) -> Device:
     """Return the device that a job gets where none is chosen: the first accelerator, else the CPU."""
     return next((device for device in devices if device.is_accelerator), devices[0])
-
-
-def _waiting_reason(host: Host, now: datetime) -> str:
-    if host.is_silent(now):
-        return f"waiting for {host.name}, which is silent; the order expires in {ORDER_LIFETIME.seconds // 60} minutes"
-    return ""

@@ -48,8 +48,13 @@ def ask_again(job: ReferenceJob, now: datetime) -> None:
 
 
 def send_cancel(job: ReferenceJob, now: datetime) -> None:
-    payload = wire.pack_cancel(job.pk, job.launch, job.host.name)
-    _send(wire.CANCEL_TASK, [ForHost(job.host, payload, now + _CANCEL_LIFETIME)])
+    send_cancels([job], now)
+
+
+def send_cancels(jobs: Sequence[ReferenceJob], now: datetime) -> None:
+    expires = now + _CANCEL_LIFETIME
+    each = [ForHost(job.host, wire.pack_cancel(job.pk, job.launch, job.host.name), expires) for job in jobs]
+    _send(wire.CANCEL_TASK, each)
 
 
 def _order(job: ReferenceJob, expires_at: datetime) -> bytes:

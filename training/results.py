@@ -11,7 +11,7 @@ from fleet.models import Device, Host, Origin
 from training.judging import metrics
 from training.judging.baseline import OWN, POPULATION
 from training.judging.metrics import Metric
-from training.models import LossAgreement, Outcome, Verdict
+from training.models import AcceptedBaseline, LossAgreement, Outcome, Verdict
 from training.verdicts import history
 from training.workloads import WORKLOADS
 
@@ -152,13 +152,17 @@ def _model(devices: Iterable[Device]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """Runs of one device that can be compared, oldest first; `changes` are (when, ratio to before) of lasting ones."""
+    """Runs of one device that can be compared, oldest first; `changes` are (when, ratio to before) of lasting ones.
+
+    `accepted` is when a person accepted a new baseline.
+    """
 
     device: Device
     workload: str
     metric: Metric
     verdicts: list[Verdict]
     changes: list[tuple[datetime, float]]
+    accepted: list[datetime]
 
     @property
     def values(self) -> list[float]:
@@ -188,7 +192,10 @@ def _trend(device: Device, workload: str, runs: QuerySet[Verdict]) -> Trend:
     rows.reverse()
     clean = [row for row in rows if row.is_clean]
     changes = history.changes([row.values[metric.name] for row in clean])
-    return Trend(device, workload, metric, rows, [(clean[change.index].ended_at, change.ratio) for change in changes])
+    at = [(clean[change.index].ended_at, change.ratio) for change in changes]
+    alike = Q(key="") | Q(key=rows[0].key if rows else "")
+    accepted = AcceptedBaseline.objects.filter(alike, device_key=device.pk).order_by("since")
+    return Trend(device, workload, metric, rows, at, list(accepted.values_list("since", flat=True)))
 
 
 CSV_COLUMNS = (

@@ -142,6 +142,24 @@ def bar(ratio: float | None, series: str = "s1") -> SafeString:
     )
 
 
+@register.filter
+def words(text: str) -> list[str]:
+    """`{% for name in "host state"|words %}`."""
+    return text.split()
+
+
+@register.filter
+def pairs(text: str) -> list[list[str]]:
+    """`{% for key, words in "power Power,seen Last sample"|pairs %}`."""
+    return [part.split(" ", 1) for part in text.split(",")]
+
+
+@register.filter
+def thousandth(text: str) -> float:
+    """`{% widthratio part whole 1000 as n %}{% bar n|thousandth %}`: the share of a whole."""
+    return int(text or 0) / 1000
+
+
 @register.filter(name="of")
 def of_key(mapping: Mapping[Any, Any], key: Any) -> Any:
     """`{{ columns|of:host.pk }}` → the value of that key; None where there is none."""

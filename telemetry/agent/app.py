@@ -23,12 +23,13 @@ from celery.worker import state
 
 from telemetry import notices
 from telemetry.acknowledgement import ACKNOWLEDGE_TASK
-from telemetry.agent import tasks
+from telemetry.agent import heap, tasks
 from telemetry.agent.acknowledging import Acknowledging
 from telemetry.agent.backends.allocation import Allocations
 from telemetry.agent.backends.amd import AmdBackend
 from telemetry.agent.backends.cpu import CpuBackend
 from telemetry.agent.backends.identity import machine_id
+from telemetry.agent.backends.machine import Machine
 from telemetry.agent.backends.node import NodeBackend
 from telemetry.agent.backends.nvml.backend import NvmlBackend
 from telemetry.agent.backends.protocol import Backend
@@ -95,6 +96,7 @@ def run(config: AgentConfig) -> None:
 
     Raises ConfigInvalid where another agent runs in the same directory.
     """
+    heap.share()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     setup_logging.connect(_keep_logging)
     for name in ("celery.worker.strategy", "celery.app.trace"):
@@ -125,6 +127,7 @@ def _run(config: AgentConfig) -> None:
             parts.listener,
             parts.control,
             parts.software,
+            heap.Tidying(),
         ):
             part.start()
             ending.callback(part.stop)
@@ -207,9 +210,10 @@ class _Parts:
 
 def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
     """The machine's own first: they are read at once, whatever the drivers do."""
+    machine = Machine()
     return [
-        CpuBackend(config.directory),
-        NodeBackend(config.directory, cost),
+        CpuBackend(config.directory, machine=machine),
+        NodeBackend(config.directory, cost, machine=machine),
         NvmlBackend(),
         AmdBackend(config.directory),
         TpuBackend(config.directory),

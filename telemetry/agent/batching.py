@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from telemetry.agent.backends.deferred import Deferred, alike, beside, convert
+from telemetry.agent.backends.deferred import Deferred, alike, together
 from telemetry.agent.backends.identity import stable_uuid
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
+from telemetry.agent.weaving import spread, woven
+from telemetry.block import Block, Column, Part, part_of
 from telemetry.catalog import BY_NAME, AbsentReason
 from telemetry.wire import MAX_EVENTS, MAX_SPAN_MS, Batch, Cargo, DeviceEvent, DeviceInfo, Topology
 
@@ -28,7 +30,6 @@ _LOWEST_LIMIT = 2.0**45  # the sums of memory and links stay below it
 _NARROW = frozenset(name for name, limit in _LIMITS.items() if limit < _LOWEST_LIMIT)
 _NUMBERS = frozenset((int, float))
 
-Column = Sequence[float | None]
 _Row = tuple[str, Sequence[Any]]
 _NOTHING: Mapping[str, Reading] = {}
 
@@ -148,85 +149,55 @@ def _columns(
     if len(full) == len(ticks):
         return columns, absent
     between, _ = _read([tick for tick in ticks if not tick.is_full], uuids)
-    of_full = [place for place, tick in enumerate(ticks) if tick.is_full]
-    of_between = [place for place, tick in enumerate(ticks) if not tick.is_full]
-    whole: dict[str, list[Column]] = {}
-    _place(whole, columns, of_full, len(ticks))
-    _place(whole, between, of_between, len(ticks))
+    of_full = tuple([place for place, tick in enumerate(ticks) if tick.is_full])
+    of_between = tuple([place for place, tick in enumerate(ticks) if not tick.is_full])
+    whole = spread(columns, of_full, len(ticks))
+    for metric, block in spread(between, of_between, len(ticks)).items():
+        whole[metric] = woven(whole[metric], block) if metric in whole else block
     return whole, absent
 
 
-def _regular(places: list[int]) -> slice | None:
-    """Return the places as a slice, which costs a column one step; None where they are not evenly apart, as after a stall."""
-    step = places[1] - places[0] if len(places) > 1 else 1
-    evenly = range(places[0], places[-1] + 1, step) if places else range(0)
-    return slice(evenly.start, evenly.stop, evenly.step) if list(evenly) == places else None
-
-
-def _place(whole: dict[str, list[Column]], part: dict[str, list[Column]], places: list[int], n_ticks: int) -> None:
-    """Put what the ticks at these places have into the columns of all ticks; devices without share one that is empty."""
-    where, nothing, none = _regular(places), (None,) * n_ticks, (None,) * len(places)
-    for metric, by_device in part.items():
-        block = whole.setdefault(metric, [nothing] * len(by_device))
-        for number, values in enumerate(by_device):
-            if values == none:
-                continue
-            target = list(block[number])
-            if where is not None:
-                target[where] = values
-            else:
-                for place, value in zip(places, values, strict=True):
-                    target[place] = value
-            block[number] = target
-
-
-def _read(
-    ticks: Sequence[Tick], uuids: Sequence[str]
-) -> tuple[dict[str, list[Column]], dict[str, dict[str, AbsentReason]]]:
+def _read(ticks: Sequence[Tick], uuids: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, AbsentReason]]]:
     """Return what these ticks have, of one kind all of them, and why the last has not."""
     found = _Found(len(uuids), len(ticks))
-    all_maps = [[tick.readings.get(uuid) or _NOTHING for tick in ticks] for uuid in uuids]
-    groups: dict[int, list[tuple[int, list[Deferred]]]] = {}
+    all_maps = [[tick.readings.get(uuid, _NOTHING) for tick in ticks] for uuid in uuids]
+    groups: dict[tuple[int, tuple[str, ...]], dict[int, list[Deferred]]] = {}
+    plain = []
     for place, maps in enumerate(all_maps):
         deferred = alike(maps)
         if deferred is None:
-            found.put_maps(place, maps)
+            plain.append(place)
         else:
-            groups.setdefault(id(deferred[0].conversion), []).append((place, deferred))
+            groups.setdefault((id(deferred[0].conversion), deferred[0].kept.names), {})[place] = deferred
     for group in groups.values():
         if not found.put_deferred(group):
-            for place, _ in group:
-                found.put_maps(place, all_maps[place])
+            plain += group
+    for place in plain:
+        found.put_maps(place, all_maps[place])
     return found.columns, {uuids[place]: reasons for place, reasons in sorted(found.absent.items())}
 
 
 class _Found:
-    """Columns by metric and device's place, and reasons by place, as they are filled in."""
+    """Columns by metric and device's place, and reasons by place, as they are filled in: those of deferred ticks first."""
 
     def __init__(self, n_devices: int, n_ticks: int) -> None:
-        self.columns: dict[str, list[Column]] = {}
+        self.columns: dict[str, Any] = {}  # a Block where deferred ticks have the metric, else a list of columns
         self.absent: dict[int, dict[str, AbsentReason]] = {}
+        self._n_devices, self._n_ticks = n_devices, n_ticks
         self._nothing: list[Column] = [(None,) * n_ticks] * n_devices
 
-    def put_deferred(self, group: Sequence[tuple[int, list[Deferred]]]) -> bool:
+    def put_deferred(self, group: Mapping[int, list[Deferred]]) -> bool:
         """Put devices with one conversion in, all of them at once. Return False, and put nothing, where one lacks a reading."""
-        others = [beside(ticks) for _, ticks in group]
-        asked = convert([ticks for _, ticks in group])
-        if asked is None or None in others:
+        named = together([*group.values()])
+        if named is None:
             return False
-        places = [place for place, _ in group]
-        for metric, by_device in zip(group[0][1][0].conversion.metrics, asked, strict=True):
-            block = self._block(metric)
-            for place, column in zip(places, by_device, strict=True):
-                block[place] = column
-        for place, (columns, reasons) in zip(places, filter(None, others), strict=True):
-            for metric, column in columns:
-                if metric in self.columns:
-                    self.columns[metric][place] = column
-                else:
-                    self._block(metric)[place] = column
+        places = tuple(group)
+        for metric, numbers, divisor in named:
+            self._put(metric, Part(places, None, numbers, divisor))
+        for place, ticks in group.items():
+            reasons = ticks[0].kept.reasons
             if reasons:
-                self.absent[place] = dict(reasons)
+                self.absent[place] = reasons
         return True
 
     def put_maps(self, place: int, maps: Sequence[Mapping[str, Reading]]) -> None:
@@ -236,17 +207,27 @@ class _Found:
         for metric, raw in rows:
             column, reason = (raw, None) if is_sound and metric not in _NARROW else _checked(raw, _LIMITS[metric])
             if column is not None:
-                self._block(metric)[place] = column
+                self._put_column(metric, place, column)
             if reason is not None:
                 reasons[metric] = reason
         if reasons:
             self.absent[place] = reasons
 
-    def _block(self, metric: str) -> list[Column]:
+    def _put(self, metric: str, part: Part) -> None:
+        block = self.columns.get(metric)
+        if block is None:
+            self.columns[metric] = Block(self._n_devices, self._n_ticks, [part])
+        else:
+            block.parts.append(part)
+
+    def _put_column(self, metric: str, place: int, column: Column) -> None:
         block = self.columns.get(metric)
         if block is None:
             block = self.columns[metric] = self._nothing.copy()
-        return block
+        if type(block) is Block:
+            block.parts.append(part_of(place, column))
+        else:
+            block[place] = column
 
 
 def _rows(maps: Sequence[Mapping[str, Reading]]) -> list[_Row]:

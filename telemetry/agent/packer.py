@@ -1,4 +1,4 @@
-"""One agent's batches to their bytes, laid out anew only where they differ from the batch before. Called by the batcher.
+"""Packs an agent's batches: what stands still is laid out anew only where it differs from before. Called by the batcher.
 
 Most of what a host tells stands still for minutes: limits, links, error counters, memory. It makes blocks of its own in the
 body (codec.py), which are the same bytes again until one of its readings changes.
@@ -14,10 +14,14 @@ _Block = Sequence[Sequence[float | None]]  # one metric's readings by device
 
 
 class Packer:
-    """Keeps what the batch before told; one for each agent, and not for several threads at once."""
+    """Keeps what the two batches before told; one for each agent, and not for several threads at once.
+
+    Two, since what is asked every other batch is the same in each second one though it moves.
+    """
 
     def __init__(self) -> None:
         self._before: Mapping[str, _Block] = {}
+        self._earlier: Mapping[str, _Block] = {}  # the batch before that one
         self._standing: dict[str, _Block] = {}
         self._laid_out = b""
         self._n_used = 0
@@ -26,12 +30,17 @@ class Packer:
         """Return the batch's bytes, as `wire.pack` does: the same readings, perhaps in more blocks. Raises MessageInvalid."""
         columns = batch.columns
         if not self._still_stands(columns):
-            before = self._before
-            self._standing = {metric: block for metric, block in columns.items() if before.get(metric) == block}
+            before, earlier = self._before, self._earlier
+            self._standing = {
+                metric: block
+                for metric, block in columns.items()
+                if before.get(metric) == block and earlier.get(metric) == block
+            }
             self._laid_out, self._n_used = lay_out(self._standing), 0
         self._n_used += 1
-        self._before = columns
-        moving = {metric: block for metric, block in columns.items() if metric not in self._standing}
+        self._before, self._earlier = columns, self._before
+        standing = self._standing
+        moving = {metric: block for metric, block in columns.items() if metric not in standing}
         return assemble(batch, self._laid_out + lay_out(moving))
 
     def _still_stands(self, columns: Mapping[str, _Block]) -> bool:

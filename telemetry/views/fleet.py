@@ -16,7 +16,7 @@ from django.views.decorators.http import conditional_page, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from fleet import timerange, units
-from telemetry import figures, fleet_accounts, glance, queries
+from telemetry import figures, fleet_accounts, glance, queries, trends
 from telemetry.accounts import Account, Rates, Scope
 from telemetry.glance import Glance
 from telemetry.headlines import Headline, headlines
@@ -89,7 +89,7 @@ def _energy(cluster: str | None) -> Headline:
     )  # fmt: skip
     account = found.total
     if cluster is not None:
-        account = next((group for group in found.groups if group.key == cluster), Account())
+        account = next((group for group in found.groups if group.key == cluster), Account(cluster))
     return Headline(
         label="Energy, 24 h",
         value=account.joules,
@@ -118,16 +118,17 @@ def _waiting(request: HttpRequest) -> HttpResponse:
     return render(request, template, {"hosts": queries.fleet_state(timezone.now()).hosts})
 
 
-def power_groups(found: Glance) -> list[str]:
-    """Return the clusters by which power is stacked; one group for the whole fleet where they are too many to tell apart."""
-    clusters = list(
-        dict.fromkeys(host.cluster for host, part in zip(found.hosts, found.parts, strict=True) if part.titles)
-    )
+def power_groups() -> list[str]:
+    """Return the clusters by which power is stacked; one group for the whole fleet where they are too many to tell apart.
+
+    Those of the devices that the trends count: a CPU host beside GPU hosts has no part in the stack.
+    """
+    clusters = trends.clusters()
     return clusters if len(clusters) <= MAX_STACKED_GROUPS else [""]
 
 
 def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[str, Any]:
-    groups = power_groups(found)
+    groups = [cluster] if cluster else power_groups()
     names = ["fleet"] if groups == [""] else [group or "no cluster" for group in groups]
     drawn = found.column("power_draw_watts")
     gives_power = not drawn.size or bool((drawn == drawn).any())  # noqa: PLR0124  NaN is not itself

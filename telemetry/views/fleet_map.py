@@ -100,7 +100,8 @@ def values_of(found: Glance, metric: str) -> Floats:
         values: Floats = found.values[:, METRICS.index(metric)]
         return values
     used, whole = (found.values[:, METRICS.index(name)] for name in ("memory_used_bytes", "memory_total_bytes"))
-    return np.divide(used, whole, out=np.full(len(used), np.nan), where=whole > 0)
+    shares: Floats = np.divide(used, whole, out=np.full(len(used), np.nan), where=whole > 0)
+    return shares
 
 
 def _whole_steps(values: Floats, steps: int) -> list[int | None]:

@@ -44,6 +44,11 @@ class Row:
         return self.hottest.values["temperature_celsius"] if self.hottest else None
 
     @property
+    def short(self) -> str:
+        """What the devices are, without the maker's name: the column is narrow, and its title has the whole."""
+        return self.devices.replace("NVIDIA ", "").replace("AMD Instinct ", "")
+
+    @property
     def is_idle(self) -> bool:
         return self.utilisation is not None and self.utilisation < _IDLE_BELOW
 

@@ -34,7 +34,7 @@ def test_the_host_page_shows_readings_and_the_reason_for_a_missing_one(signed_in
 
     expect(page.get_by_role("heading", level=1)).to_have_text(HOST)
     expect(page.locator(".cards .gpu").first).to_contain_text("CPU 0")
-    expect(page.locator(".chart .main-svg").first).to_be_visible(timeout=15_000)
+    expect(page.locator(".chart canvas").first).to_be_visible(timeout=15_000)
     missing = page.locator(".cards abbr[title]", has_text="—").first
     expect(missing).to_have_attribute("title", re.compile("not offered|no permission"))
 

@@ -138,6 +138,16 @@ def test_ticks_of_power_and_full_ones_stand_in_their_order_however_they_came(ful
     assert batch.columns["temperature_celsius"] == [[40 + n if n in full else None for n in range(5)]]
 
 
+def test_a_clock_that_jumps_between_full_ticks_leaves_a_batch_of_power_alone():
+    power = {"power_draw_watts": 301.0}
+    (batch, later) = batches_of(
+        tick(9.8, readings=power, is_full=False), tick(9.9, readings=power, is_full=False), tick(10, 400)
+    )
+
+    assert batch.columns == {"power_draw_watts": [[301, 301]]}
+    assert later.columns == {"power_draw_watts": [[300]]}
+
+
 def test_a_device_that_was_not_read_in_a_tick_has_a_gap_there():
     between = Tick(11, 11.0, 1000.0)
     (batch,) = batches_of(tick(10), between, tick(12))

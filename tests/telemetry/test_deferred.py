@@ -15,13 +15,16 @@ from telemetry.wire import DeviceInfo, DeviceKind
 
 GPUS = [DeviceInfo(f"GPU-{letter}", DeviceKind.NVIDIA, place, "test device") for place, letter in enumerate("ab")]
 ASKED = Conversion(("power_draw_watts", "sm_active_ratio"), (1000, 100))
-KEPT = Kept({"memory_used_bytes": 7, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
-OTHER = Kept({"memory_used_bytes": 8, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
-LACKING = Kept({"memory_used_bytes": AbsentReason.TIMEOUT, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+KEPT = Kept.of({"memory_used_bytes": 7, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+OTHER = Kept.of({"memory_used_bytes": 8, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+LACKING = Kept.of({"memory_used_bytes": AbsentReason.TIMEOUT, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
 
 
 def deferred(watts=300, active=50.0, kept=KEPT, **extra):
-    return Deferred(kept, ASKED, (watts * 1000, active), {"xid_last": 0, **extra})
+    made = Deferred(kept, ASKED, (watts * 1000, active))
+    for name, reading in {"xid_last": 0, **extra}.items():
+        made.add(name, reading)
+    return made
 
 
 def batch_of(*ticks):
@@ -75,3 +78,26 @@ def test_devices_that_defer_and_others_share_a_batch():
     (batch,) = BatchMaker("gpu-a01", "a" * 32, Names("b" * 32), 1.0).make([tick], {}, None, lambda: 2000.0)
     assert [list(column) for column in batch.columns["power_draw_watts"]] == [[300.0], [200.0]]
     assert [list(column) for column in batch.columns["memory_used_bytes"]] == [[7], [None]]
+
+
+POWER = Conversion(("power_draw_watts",), (1000,))
+
+
+@pytest.mark.parametrize("full", [{0, 3}, {1}, {0, 1, 3}])
+@pytest.mark.parametrize("lacking", [None, "a device", "a tick"])
+def test_power_between_full_ticks_stands_among_them(full, lacking):
+    ticks = [Tick(n, float(n), 1000.0, n in full) for n in range(4)]
+    for tick in ticks:
+        power = Deferred(Kept.of({}), POWER, (300_000 + 1000 * tick.number,))
+        for gpu in GPUS:
+            is_left_out = (lacking == "a device" and gpu is GPUS[1]) or (lacking == "a tick" and tick.number == 2)
+            if tick.is_full or not is_left_out:
+                tick.put(gpu, deferred(300 + tick.number) if tick.is_full else power)
+    (batch,) = BatchMaker("gpu-a01", "a" * 32, Names("b" * 32), 1.0).make(ticks, {}, None, lambda: 2000.0)
+    columns = received.unpack(wire.pack(batch)).columns
+
+    watts = [[300 + n if lacking != "a tick" or n in full or n != 2 else None for n in range(4)] for _ in GPUS]
+    if lacking == "a device":
+        watts[1] = [300 + n if n in full else None for n in range(4)]
+    assert columns["power_draw_watts"] == watts
+    assert columns["memory_used_bytes"] == [[7 if n in full else None for n in range(4)]] * 2

@@ -7,7 +7,7 @@ from threading import Event
 
 from telemetry.agent.context import AgentContext
 from telemetry.wire import DeviceInfo
-from training.host import meeting
+from training.host import endings, meeting
 from training.host.meeting import Meeting, NoMeeting
 from training.host.output import JobOutput
 from training.host.process import JobProcess
@@ -34,6 +34,7 @@ class Job:
         self._reporter = reporter
         self._cancel = Event()
         self._told_log_changes = 0
+        self._oom_kills: int | None = None
         self._meeting: Meeting | None = None
 
     def cancel(self) -> None:
@@ -55,6 +56,7 @@ class Job:
         if self.is_cancelled:
             self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
             return
+        self._oom_kills = endings.oom_kills()
         try:
             self._meeting = self._meet()
         except NoMeeting as error:
@@ -200,12 +202,6 @@ class Job:
         if output.failure:
             return "failed", output.failure
         if status < 0:
-            return "failed", _killed_by(-status)
+            return "failed", endings.killed_by(-status, self._oom_kills, endings.oom_kills())
         last = f"; its last line: {output.last_line}" if output.last_line else ""
         return "failed", f"the job's process ended with exit status {status} and no result{last}"
-
-
-def _killed_by(number: int) -> str:
-    known = {member.value: member.name for member in signal.Signals}
-    text = f"the job's process was killed by signal {number} ({known.get(number, 'unknown')})"
-    return f"{text}, often the kernel's out-of-memory killer" if number == signal.SIGKILL else text

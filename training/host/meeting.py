@@ -54,6 +54,8 @@ def prepare(ranks: RankOrder, setting: str, broker_host: str = "") -> Meeting:
     """Return where to go, or a new place to listen for rank 0. Raises NoMeeting."""
     try:
         own = _set_address(setting) if setting else _found_address(ranks.address, broker_host)
+        if not own:
+            raise NoMeeting(f"no way leads to rank 0 at {ranks.address}; see STEPWATT_JOB_ADDRESS")
         if ranks.rank > 0:
             return Meeting(ranks.address, ranks.port, _interface(own))
         family = socket.AF_INET6 if ip_address(own).version == 6 else socket.AF_INET

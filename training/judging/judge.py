@@ -10,8 +10,8 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
 from training import teams
-from training.judging import baseline, key, losses, metrics
-from training.judging.baseline import SIDE_WORDS
+from training.judging import baseline, foreign, key, losses, metrics
+from training.judging.baseline import SIDE_WORDS, Earlier
 from training.judging.metrics import Metric
 from training.models import JobState, Outcome, ReferenceJob, Verdict
 from training.verdicts import contamination
@@ -66,7 +66,8 @@ def _markers(job: ReferenceJob) -> list[str]:
         is_on_accelerator = rank.device is not None and rank.device.is_accelerator
         around = contamination.of_result(rank.result, is_on_accelerator=is_on_accelerator)
         where = f"{rank.place}: " if job.team_id is not None else ""
-        found += [f"{where}{each}" for each in contamination.markers(around)]
+        there = [str(each) for each in foreign.on_device(rank)]
+        found += [f"{where}{each}" for each in contamination.markers(around, there)]
     return found
 
 
@@ -84,22 +85,7 @@ def _screen(verdict: Verdict, n_jobs: int) -> None:
         verdict.outcome = Outcome.CONTAMINATED
         verdict.reason = f"no verdict on a contaminated run: {'; '.join(verdict.markers)}"
         return
-    found = [
-        (
-            metric,
-            base.side,
-            base.n_devices,
-            screen(
-                verdict.values[metric.name],
-                base.values,
-                is_lower_better=metric.is_lower_better,
-                alarm_at=alarm_for(n_jobs),
-            ),
-        )
-        for metric in metrics.of_workload(verdict.job.workload)
-        if metric.name in verdict.values
-        for base in baseline.both(verdict, metric.name)
-    ]
+    found = _screens(verdict, n_jobs)
     verdict.screens = [
         {"side": side, "metric": metric.name, "n_devices": n_devices, **asdict(each)}
         for metric, side, n_devices, each in found
@@ -121,6 +107,21 @@ def _screen(verdict: Verdict, n_jobs: int) -> None:
         verdict.outcome, verdict.reason = Outcome.NO_BASELINE, _why_no_baseline(found)
 
 
+def _screens(verdict: Verdict, n_jobs: int) -> list[tuple[Metric, str, int, Screen]]:
+    """Return (metric, side, number of devices, screen); of a result with many figures each is screened as in a fleet."""
+    earlier, workload = Earlier(verdict), verdict.job.workload
+    by_family = metrics.of_families(workload, verdict.values)
+    alarms = [(metric, alarm_for(n_jobs)) for metric in metrics.of_workload(workload) if metric.name in verdict.values]
+    alarms += [(metric, alarm_for(max(n_jobs, len(by_family)))) for metric in by_family]
+    found = []
+    for metric, alarm_at in alarms:
+        value, is_lower_better = verdict.values[metric.name], metric.is_lower_better
+        for base in earlier.both(metric.name):
+            screened = screen(value, base.values, is_lower_better=is_lower_better, alarm_at=alarm_at)
+            found.append((metric, base.side, base.n_devices, screened))
+    return found
+
+
 def _slow_series(verdict: Verdict) -> list[str]:
     """Return why the device's newest runs together, this one included, are suspicious although none of them is alone.
 
@@ -130,10 +131,11 @@ def _slow_series(verdict: Verdict) -> list[str]:
     newest = list(baseline.history(verdict).filter(own)[: FRESH_RUNS - 1])
     if len(newest) < FRESH_RUNS - 1 or any(hasattr(row.job, "fresh_for") for row in newest):
         return []
+    earlier = Earlier(verdict, without=[row.job_id for row in newest])
     tests, words = {}, {}
     for metric in metrics.of_workload(verdict.job.workload):
         runs = [row.values[metric.name] for row in [verdict, *newest] if metric.name in row.values]
-        for base in baseline.both(verdict, metric.name, without=[row.job_id for row in newest]):
+        for base in earlier.both(metric.name):
             try:
                 tests[base.side, metric.name] = welch(runs, base.values, is_lower_better=metric.is_lower_better)
             except TooFew:

@@ -11,9 +11,9 @@ from django.db import transaction
 from fleet import audit
 from fleet.audit import Actor
 from training import launch
-from training.judging import baseline, causes, metrics
-from training.judging.baseline import SIDE_WORDS
-from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict
+from training.judging import causes, metrics
+from training.judging.baseline import SIDE_WORDS, Earlier
+from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict, replaced
 from training.verdicts.confirmation import FRESH_RUNS, Finding, TooFew, Welch, confirm, welch
 from training.verdicts.screening import Standing
 
@@ -64,9 +64,12 @@ def follow(now: datetime) -> None:
 
 
 def _is_known(verdict: Verdict, now: datetime) -> bool:
-    """Tell whether fresh runs of such a kind found the device slow lately: it need not be proved again each day."""
+    """Tell whether fresh runs of such a kind found the device slow lately: it need not be proved again each day.
+
+    A speed that a person accepted meanwhile is no longer known as slow.
+    """
     alike = Verdict.objects.filter(key=verdict.key, device_key=verdict.device_key, settled_at__gte=now - KNOWN_FOR)
-    newest = alike.order_by("-settled_at").first()
+    newest = alike.exclude(replaced()).filter(job__accepted=None).order_by("-settled_at").first()
     return newest is not None and newest.outcome == Outcome.SLOW
 
 
@@ -135,11 +138,14 @@ def _conclude(verdict: Verdict, clean: list[ReferenceJob], now: datetime) -> Non
 
 
 def _tests(verdict: Verdict, clean: list[ReferenceJob]) -> tuple[dict[tuple[str, str], Welch], list[str]]:
-    """Test against what was known before the suspicion: neither the run that raised it nor the fresh ones are in it."""
-    tests, refused = {}, []
-    for metric in metrics.of_workload(verdict.job.workload):
+    """Test against what was known before the suspicion: neither the run that raised it nor the fresh ones are in it.
+
+    Of figures by size, shape or loop those are tested that were suspicious: fewer tests find more, and the fresh runs are new.
+    """
+    tests, refused, earlier = {}, [], Earlier(verdict)
+    for metric in [*metrics.of_workload(verdict.job.workload), *_suspicious(verdict)]:
         fresh = [job.verdict.values[metric.name] for job in clean if metric.name in job.verdict.values]
-        for base in baseline.both(verdict, metric.name):
+        for base in earlier.both(metric.name):
             try:
                 tests[base.side, metric.name] = welch(fresh, base.values, is_lower_better=metric.is_lower_better)
             except TooFew as error:
@@ -147,9 +153,14 @@ def _tests(verdict: Verdict, clean: list[ReferenceJob]) -> tuple[dict[tuple[str,
     return tests, refused
 
 
+def _suspicious(verdict: Verdict) -> list[metrics.Metric]:
+    alarmed = {row["metric"] for row in verdict.screens if row["z"] is not None and row["z"] > row["alarm_at"]}
+    return [each for each in metrics.of_families(verdict.job.workload, verdict.values) if each.name in alarmed]
+
+
 def _words(verdict: Verdict, place: str, finding: Finding) -> str:
     side, _, name = place.partition("/")
-    metric = next(each for each in metrics.of_workload(verdict.job.workload) if each.name == name)
+    metric = metrics.find(verdict.job.workload, name) or metrics.STEP
     test = finding.welch
     direction = "slower" if test.slowdown >= 0 else "faster"
     proof = f"(n {test.n_baseline}, p {finding.p_adjusted:.2g})"

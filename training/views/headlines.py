@@ -1,5 +1,7 @@
 """The two tiles of the fleet page that training tells: MFU of the running runs, and the work per joule of the greatest one."""
 
+from collections.abc import Sequence
+
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -22,13 +24,13 @@ def headlines(request: HttpRequest) -> HttpResponse:
     )
     if "cluster" in request.GET:
         running = running.filter(host__cluster=request.GET["cluster"])
-    runs = sorted(running, key=lambda run: (-run.n_ranks, run.pk))
-    return render(request, "telemetry/_tiles.html", {"headlines": [_mfu(runs), _per_joule(runs)]})
+    runs = sorted(((run.n_ranks, run) for run in running), key=lambda each: (-each[0], each[1].pk))
+    return render(request, "telemetry/_tiles.html", {"headlines": [_mfu(runs), _per_joule([run for _, run in runs])]})
 
 
-def _mfu(runs: list[Run]) -> Headline:
+def _mfu(runs: Sequence[tuple[int, Run]]) -> Headline:
     """Return the mean over runs, each as many times as it has ranks: an hour of a device counts the same in each."""
-    known = [(run.mfu_ratio, max(1, run.n_ranks)) for run in runs if run.mfu_ratio is not None]
+    known = [(run.mfu_ratio, max(1, n_ranks)) for n_ranks, run in runs if run.mfu_ratio is not None]
     n = sum(ranks for _, ranks in known)
     return Headline(
         label="Model FLOPs utilisation",
@@ -41,7 +43,7 @@ def _mfu(runs: list[Run]) -> Headline:
     )
 
 
-def _per_joule(runs: list[Run]) -> Headline:
+def _per_joule(runs: Sequence[Run]) -> Headline:
     """Return the work per joule of the run with most ranks: that of different work cannot be added."""
     found = run_summaries.summaries(runs[:1], _WINDOW_MS, timezone.now()).get(runs[0].pk) if runs else None
     unit = found.per_joule.unit if found else "samples_per_joule"

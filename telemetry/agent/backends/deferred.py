@@ -3,65 +3,93 @@
 Made by a backend for a device that answered as it does always; to all others it is a map as any. Taken apart by batching.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
-from typing import Protocol
+from operator import itemgetter
+from typing import Any, Protocol
 
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
 
-Column = Sequence[float]
-Columns = list[tuple[str, Column]]
+_Picker = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
 _NUMBERS = frozenset((int, float))
+
+Numbers = Sequence[float]
+Named = list[tuple[str, Numbers, float]]  # metric, numbers of many devices and ticks end to end, their divisor
 
 
 class Conversion(Protocol):
-    """What raw numbers mean; `metrics` names them in their order. Its values are finite, and the wire can carry them."""
+    """What raw numbers mean: by `metrics` in their order, each the number divided by its divisor.
+
+    Its values are finite, and the wire can carry them.
+    """
 
     metrics: tuple[str, ...]
+    divisors: tuple[float, ...]
 
-    def put(self, raw: Sequence[float], readings: dict[str, Reading]) -> None:
+    def put(self, raw: Numbers, readings: dict[str, Reading]) -> None:
         """Put the readings that one tick's numbers mean into `readings`."""
 
-    def columns(self, raws: Sequence[Sequence[float]]) -> list[list[float]] | None:
-        """Return the readings of many ticks, by metric; None where one is absent."""
+    def are_believable(self, columns: Sequence[Numbers]) -> bool:
+        """Return whether all these numbers, by metric, mean a reading."""
 
 
 class Kept:
-    """What stands in many ticks: the map, which is not changed any more, and its parts."""
+    """What stands in many ticks: `values` of `names`, and `reasons` of what is absent. None of it is changed any more."""
 
-    def __init__(self, readings: dict[str, Reading]) -> None:
-        self.readings = readings
-        self._columns: dict[int, Columns] = {}  # by how many ticks
+    __slots__ = ("_beside", "_readings", "names", "reasons", "values")
 
-    @cached_property
-    def reasons(self) -> dict[str, AbsentReason]:
-        return {name: value for name, value in self.readings.items() if isinstance(value, AbsentReason)}
+    def __init__(self, names: tuple[str, ...], values: tuple[float, ...], reasons: dict[str, AbsentReason]) -> None:
+        self.names, self.values, self.reasons = names, values, reasons
+        self._readings: dict[str, Reading] | None = None
+        self._beside: tuple[str, Reading, Kept] | None = None
 
-    def columns(self, n: int) -> Columns:
-        """Return what it is in `n` ticks, the same objects each time, so that they are soon seen to be equal."""
-        if n not in self._columns:
-            self._columns = {n: [(name, (value,) * n) for name, value in self.numbers]}
-        return self._columns[n]
+    @classmethod
+    def of(cls, readings: Mapping[str, Reading]) -> "Kept":
+        reasons = {name: value for name, value in readings.items() if isinstance(value, AbsentReason)}
+        names = tuple([name for name in readings if name not in reasons])
+        return cls(names, _picker(names)(readings), reasons)
 
-    @cached_property
-    def numbers(self) -> list[tuple[str, float]]:
-        return [(name, value) for name, value in self.readings.items() if not isinstance(value, AbsentReason)]
+    @property
+    def readings(self) -> Mapping[str, Reading]:
+        if self._readings is None:
+            self._readings = {**dict(zip(self.names, self.values, strict=True)), **self.reasons}
+        return self._readings
+
+    def again(self, readings: Mapping[str, Reading]) -> "Kept":
+        """Return what stands now, of the same names, with what is as it was in this one."""
+        values, reasons = _picker(self.names)(readings), self.reasons
+        if _picker(tuple(reasons))(readings) != (*reasons.values(),) or not _NUMBERS.issuperset(map(type, values)):
+            return Kept.of({name: readings[name] for name in (*self.names, *reasons)})
+        return self if values == self.values else Kept(self.names, values, reasons)
+
+    def beside(self, name: str, reading: Reading) -> "Kept":
+        """Return it with one reading more: the same object each time, as long as the reading is the same."""
+        known = self._beside
+        if known is None or known[:2] != (name, reading):
+            known = self._beside = (name, reading, self._joined(name, reading))
+        return known[2]
+
+    def _joined(self, name: str, reading: Reading) -> "Kept":
+        if isinstance(reading, AbsentReason) or name in self.names or name in self.reasons:
+            return Kept.of({**self.readings, name: reading})
+        return Kept((*self.names, name), (*self.values, reading), self.reasons)
 
 
 class Deferred(Mapping[str, Reading]):
-    """One tick of a device: `raw` are `conversion`'s numbers, `extra` is ready, and `kept` has neither's names."""
+    """One tick of a device: `raw` are `conversion`'s numbers; `kept` has none of its names."""
 
-    __slots__ = ("_readings", "conversion", "extra", "kept", "raw")
+    __slots__ = ("_readings", "conversion", "kept", "raw")
 
-    def __init__(self, kept: Kept, conversion: Conversion, raw: Sequence[float], extra: dict[str, Reading]) -> None:
-        self.kept, self.conversion, self.raw, self.extra = kept, conversion, raw, extra
+    def __init__(self, kept: Kept, conversion: Conversion, raw: Numbers) -> None:
+        self.kept, self.conversion, self.raw = kept, conversion, raw
         self._readings: dict[str, Reading] | None = None
 
     def add(self, name: str, reading: Reading) -> None:
-        """Put one reading more into the tick."""
-        self.extra[name] = reading
+        """Put one reading more into the tick, of those that stand in many."""
+        self.kept = self.kept.beside(name, reading)
         self._readings = None
 
     def __getitem__(self, name: str) -> Reading:
@@ -71,13 +99,12 @@ class Deferred(Mapping[str, Reading]):
         return iter(self._looked_at())
 
     def __len__(self) -> int:
-        return len(self.kept.readings) + len(self.conversion.metrics) + len(self.extra)
+        return len(self.kept.readings) + len(self.conversion.metrics)
 
     def _looked_at(self) -> dict[str, Reading]:
         if self._readings is None:
-            readings = self.kept.readings.copy()
+            readings = {**self.kept.readings}
             self.conversion.put(self.raw, readings)
-            readings.update(self.extra)
             self._readings = readings
         return self._readings
 
@@ -92,61 +119,38 @@ def alike(ticks: Sequence[Mapping[str, Reading]]) -> list[Deferred] | None:
     return found or None
 
 
-def convert(devices: Sequence[Sequence[Deferred]]) -> list[list[Column]] | None:
-    """Return by metric of their one conversion and by device its numbers, `(n_ticks,)`; None where one is missing.
+def together(devices: Sequence[Sequence[Deferred]]) -> Named | None:
+    """Return what devices of one conversion have, each device's ticks in a row; all devices have as many.
 
-    All devices have as many ticks.
+    None where a tick of one has a reading that another tick has not, or that the other devices have not.
     """
-    n = len(devices[0])
-    columns = devices[0][0].conversion.columns([tick.raw for ticks in devices for tick in ticks])
-    if columns is None:
+    ticks = list(chain.from_iterable(devices))
+    conversion, names = ticks[0].conversion, ticks[0].kept.names
+    asked = list(zip(*[tick.raw for tick in ticks], strict=True))
+    if not (conversion.are_believable(asked) and _stand_alike(devices, names)):
         return None
-    places = [slice(at, at + n) for at in range(0, n * len(devices), n)]
-    return [[column[place] for place in places] for column in columns]
+    kept = zip(*[tick.kept.values for tick in ticks], strict=True)
+    return [
+        *zip(conversion.metrics, asked, conversion.divisors, strict=True),
+        *[(name, numbers, 1) for name, numbers in zip(names, kept, strict=True)],
+    ]
 
 
-def beside(ticks: Sequence[Deferred]) -> tuple[Columns, Mapping[str, AbsentReason]] | None:
-    """Return a device's other numbers by metric, `(n_ticks,)`, and why it lacks what it lacks in all of these ticks.
-
-    None where a tick has a reading that another has not.
-    """
-    kept, extra = _kept([tick.kept for tick in ticks]), _extra([tick.extra for tick in ticks])
-    if kept is None or extra is None:
-        return None
-    reasons = ticks[0].kept.reasons
-    return kept + extra[0], {**reasons, **extra[1]} if extra[1] else reasons
-
-
-def _kept(all_kept: list[Kept]) -> Columns | None:
-    first, last, n = all_kept[0], all_kept[-1], len(all_kept)
-    if first is last and all_kept.count(first) == n:
-        return first.columns(n)
-    if any(kept.reasons != first.reasons for kept in all_kept):
-        return None
-    return list(zip((name for name, _ in first.numbers), zip(*map(_values, all_kept), strict=True), strict=True))
+def _stand_alike(devices: Sequence[Sequence[Deferred]], names: tuple[str, ...]) -> bool:
+    """Return whether each device lacks the same in all of its ticks, and none of them what another has."""
+    for ticks in devices:
+        before = None
+        for tick in ticks:
+            kept = tick.kept
+            if kept is not before and (kept.names != names or (before is not None and kept.reasons != before.reasons)):
+                return False
+            before = kept
+    return True
 
 
-def _values(kept: Kept) -> list[float]:
-    return [value for _, value in kept.numbers]
-
-
-def _extra(extras: list[dict[str, Reading]]) -> tuple[Columns, dict[str, AbsentReason]] | None:
-    names = list(extras[0])
-    if any(list(extra) != names for extra in extras):
-        return None
-    rows = list(zip(*[extra.values() for extra in extras], strict=True))
-    if _NUMBERS.issuperset(map(type, chain.from_iterable(rows))):  # the usual case
-        return list(zip(names, rows, strict=True)), {}
-    numbers: Columns = []
-    reasons: dict[str, AbsentReason] = {}
-    for name, column in zip(names, rows, strict=True):
-        first = column[0]
-        if isinstance(first, AbsentReason):
-            if column.count(first) != len(column):
-                return None
-            reasons[name] = first
-        elif _NUMBERS.issuperset(map(type, column)):
-            numbers.append((name, column))
-        else:
-            return None
-    return numbers, reasons
+@lru_cache(maxsize=64)
+def _picker(names: tuple[str, ...]) -> _Picker:
+    """Return what takes the readings of these names out of a map."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda readings: tuple([readings[name] for name in names])  # itemgetter gives one alone, not in a tuple

@@ -21,6 +21,7 @@ BENCHES = {
     "ingest": "telemetry.bench.ingest.run",
     "query": "telemetry.bench.query.run",
     "steps": "training.bench.steps.run",
+    "reference": "training.bench.reference.run",
 }
 _WORDS = {True: "met", False: "MISSED", None: "–"}
 

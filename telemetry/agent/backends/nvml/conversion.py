@@ -20,41 +20,37 @@ class Conversion:
 
     def __init__(self, metrics: Sequence[str], divisors: Sequence[float]) -> None:
         self.metrics = tuple(metrics)
-        self._divisors = tuple(divisors)
-        # As floats: comparing a float with a whole number costs twice as much.
+        self.divisors = tuple(divisors)
         ranges = [believable(metric) for metric in metrics]
-        self._lows = tuple(float(low) for low, _ in ranges)
-        self._highs = tuple(float(high) for _, high in ranges)
+        # Of the driver's own numbers, which are compared as they come. As floats: comparing a float with a whole number
+        # costs twice as much.
+        self._lows = tuple(float(low * divisor) for (low, _), divisor in zip(ranges, divisors, strict=True))
+        self._highs = tuple(float(high * divisor) for (_, high), divisor in zip(ranges, divisors, strict=True))
         self._above_zero = [(place, low) for place, low in enumerate(self._lows) if low > 0]
 
     def put(self, raw: Sequence[float], readings: dict[str, Reading]) -> None:
         """Put the readings in; what cannot be believed is absent."""
-        values = tuple(map(truediv, raw, self._divisors))
-        if self._are_believable(values):
+        values = map(truediv, raw, self.divisors)
+        if self._is_believable(raw):
             readings.update(zip(self.metrics, values, strict=True))
             return
-        for metric, value, low, high in zip(self.metrics, values, self._lows, self._highs, strict=True):
-            readings[metric] = value if low <= value <= high else AbsentReason.UNKNOWN
+        for metric, value, number, low, high in zip(self.metrics, values, raw, self._lows, self._highs, strict=True):
+            readings[metric] = value if low <= number <= high else AbsentReason.UNKNOWN
 
-    def columns(self, raws: Sequence[Sequence[float]]) -> list[list[float]] | None:
-        """Return by metric the readings of many ticks or devices; None where one cannot be believed."""
-        found: list[list[float]] = []
-        for numbers, divisor, low, high in zip(
-            zip(*raws, strict=True), self._divisors, self._lows, self._highs, strict=True
-        ):
-            values = [number / divisor for number in numbers]
+    def are_believable(self, columns: Sequence[Sequence[float]]) -> bool:
+        """Return whether the numbers of many ticks or devices, by metric, can all be believed."""
+        for numbers, low, high in zip(columns, self._lows, self._highs, strict=True):
             # NaN, which `min` and `max` may pass over, makes the sum one too.
-            if not (low <= min(values) and max(values) <= high and not isnan(sum(values))):
-                return None
-            found.append(values)
-        return found
+            if not (low <= min(numbers) and max(numbers) <= high and not isnan(sum(numbers))):
+                return False
+        return True
 
-    def _are_believable(self, values: tuple[float, ...]) -> bool:
+    def _is_believable(self, raw: Sequence[float]) -> bool:
         # NaN, which `min` may pass over, compares false with every ceiling.
         return (
-            all(map(le, values, self._highs))
-            and min(values, default=0.0) >= 0
-            and all(values[place] >= low for place, low in self._above_zero)
+            all(map(le, raw, self._highs))
+            and min(raw, default=0.0) >= 0
+            and all(raw[place] >= low for place, low in self._above_zero)
         )
 
 
