@@ -23,6 +23,10 @@ class RankRow:
     is_slowest: bool
 
     @property
+    def why_no_computing(self) -> str:
+        return self.why_no_pace if self.pace.step_seconds is None else "the workload does nothing but communicate"
+
+    @property
     def percent_words(self) -> str:
         return f"{self.percent} %"
 
