@@ -1,6 +1,6 @@
 """Pictures of every page, dark, light and as narrow as a phone, into docs/screenshots/: `make screenshots`.
 
-The fleet is simulated, with a past of half an hour and then live, beside a recorded run and this machine; a reference job has run on it.
+The fleet is simulated, with a past and then live, beside a recorded run and this machine, on which a reference job has run.
 """
 
 import base64
@@ -26,7 +26,7 @@ _QUALITY = 70  # of WebP: text stays sharp
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, start_stack(Path(directory), **SETTINGS) as stack:
-        seeded.seed(stack, seeded.LARGE, seconds=1800, recorded_nodes=8)
+        seeded.seed(stack, seeded.LARGE, seconds=1200, recorded_nodes=8)
         ran = stack.manage("reference", "gpt-train", "--host", seeded.own_host(stack), "--param", "steps=40", "--wait")
         print(ran.stdout[-300:])
         with _living(stack):
