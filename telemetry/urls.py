@@ -24,6 +24,7 @@ from telemetry.views import (
 urlpatterns = [
     path("", fleet.fleet, name="fleet"),
     path("fleet/agents/", fleet.agents, name="fleet-agents"),
+    path("fleet/marks/", data.marks, name="marks"),
     path("fleet/energy/", fleet.energy, name="fleet-energy"),
     path("fleet/map/", fleet_map.fleet_map, name="fleet-map"),
     path("fleet/devices/", fleet_map.devices, name="fleet-devices"),

@@ -74,7 +74,7 @@ def summary(run: Run, window_ms: int, now: datetime) -> Summary:
     start = max(began, ended - window_ms)
     start = ended - _affordable_ms(who, ended - start, ended)
     start = min(start, ended - _LEAST_MS)
-    figures = run_figures.figures(run, start, ended, now=now, who=who)
+    figures = run_figures.figures(run, start, ended, who=who)
     work = work_rate(figures)
     median = figures.step_times.median
     return Summary(

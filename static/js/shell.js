@@ -60,12 +60,21 @@ function showLive() {
 
 const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemIsDark.matches);
-const themed = () => document.dispatchEvent(new Event("sw:theme"));
+const tokens = new Map();
+const themed = () => {
+  tokens.clear();
+  document.dispatchEvent(new Event("sw:theme"));
+};
 const probe = document.createElement("span");
 probe.hidden = true;
 
 /* The computed colour of a token, "s1" or with its opacity "s1/0.17", as rgb(…) or rgba(…). */
 export function token(name) {
+  if (!tokens.has(name)) tokens.set(name, readToken(name));
+  return tokens.get(name);
+}
+
+function readToken(name) {
   const [base, opacity] = name.split("/");
   if (!probe.isConnected) document.body.append(probe);
   probe.style.color = `var(--${base})`;

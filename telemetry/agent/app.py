@@ -28,6 +28,7 @@ from telemetry.agent.backends.allocation import Allocations
 from telemetry.agent.backends.amd import AmdBackend
 from telemetry.agent.backends.cpu import CpuBackend
 from telemetry.agent.backends.identity import machine_id
+from telemetry.agent.backends.machine import Machine
 from telemetry.agent.backends.node import NodeBackend
 from telemetry.agent.backends.nvml.backend import NvmlBackend
 from telemetry.agent.backends.protocol import Backend
@@ -208,9 +209,10 @@ class _Parts:
 
 def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
     """The machine's own first: they are read at once, whatever the drivers do."""
+    machine = Machine()
     return [
-        CpuBackend(config.directory),
-        NodeBackend(config.directory, cost),
+        CpuBackend(config.directory, machine=machine),
+        NodeBackend(config.directory, cost, machine=machine),
         NvmlBackend(),
         AmdBackend(config.directory),
         TpuBackend(config.directory),

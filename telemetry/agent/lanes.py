@@ -51,6 +51,7 @@ class Lane:
         self._clock = clock
         self.events: list[DeviceEvent] = []
         self._last: dict[str, Collection[str]] = {}  # uuid → its readings of last time, for their names
+        self._given: Sequence[Source] | None = None  # as the backend gave them, where it gives them as a tuple
         self._listed: Sequence[Source] = ()  # the last sources there were, also while the driver is away
         self._listed_devices: Sequence[DeviceInfo] = ()
         self._try_at = float("-inf")
@@ -186,10 +187,16 @@ class Lane:
 
     def _look(self) -> None:
         self._list()
-        self.events += self.backend.take_events()
+        events = self.backend.take_events()
+        if events:
+            self.events += events
 
     def _list(self) -> None:
-        found = list(self.backend.sources())
+        given = self.backend.sources()
+        if given is self._given:
+            return
+        self._given = given if isinstance(given, tuple) else None
+        found = list(given)
         devices = [source.device for source in found]
         if found == self.sources and devices == self._listed_devices:
             return
@@ -204,7 +211,7 @@ class Lane:
         self.software, self.topology = dict(self.backend.software()), self.backend.topology()
 
     def _close(self) -> None:
-        self.sources = ()
+        self.sources, self._given = (), None
         self.backend.close()
         self.state = LaneState.CLOSED
         logger.info("%s: let go of", self.backend.name)
@@ -216,7 +223,7 @@ class Lane:
             self._complain("cannot be closed", error)
 
     def _lose(self, pause_seconds: float) -> None:
-        self.sources, self.state = (), LaneState.UNAVAILABLE
+        self.sources, self._given, self.state = (), None, LaneState.UNAVAILABLE
         self._try_at = self._clock() + pause_seconds
 
     def _complain(self, what: str, error: Exception) -> None:

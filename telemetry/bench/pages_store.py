@@ -1,21 +1,20 @@
-"""A database as the pages' bench shows it. Its functions run in processes whose data directory is a temporary one (own_calls.py).
+"""A database as the pages' bench shows it. Its functions run in processes whose data directory is temporary (pages_calls.py).
 
 Never call it where somebody's data is. Readings are those of telemetry/bench/signals.py; hosts stand in three clusters, some of
 them ill or silent. Arguments and answers are plain JSON.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
-from django.test import RequestFactory
 
-from fleet.models import Device, DeviceKind, Host, Origin
+from fleet.models import Device, DeviceKind, Event, EventKind, Host, Origin, Severity
 from telemetry import ingest, rollups, wire
 from telemetry.bench import signals
 from telemetry.bench.own_store import create, enrol
@@ -29,9 +28,10 @@ from telemetry.store.statistics import ENERGY, Field
 CLUSTERS = (("atlas", "NVIDIA H100 80GB HBM3"), ("borealis", "NVIDIA A100-SXM4-80GB"), ("cirrus", "NVIDIA L40S"))
 DAYS = 30
 _BUDGET_SECONDS = 3600.0
-_ROLLED = ("gpu_utilization_ratio", "power_draw_watts", "temperature_celsius", "memory_used_bytes")
+_ROLLED = {"gpu_utilization_ratio": 0.8, "power_draw_watts": 520.0, "temperature_celsius": 62.0}  # about these means
 _KEPT_SECONDS = {60: 86_400, 900: DAYS * 86_400, 3600: DAYS * 86_400}  # what a chart of some range reads of groups
 _SLICE = 48  # buckets of 10,000 devices at once
+_ALERTS = 100
 _ILL, _SILENT = 97, 199  # each so-manieth host
 _THERMAL = 0x20
 _live: dict[str, Signals] = {}
@@ -58,10 +58,24 @@ def seed(n_hosts: int) -> None:
         )
     LatestState.objects.bulk_create(LatestState(host_id=pk, at_ms=0, devices={}) for pk in hosts.values())
     live(n_hosts, 0, 1)
+    _alerts(names[:: n_hosts // min(n_hosts, _ALERTS)])
     silent = [name(n) for n in range(n_hosts) if n % _SILENT == 7]
     Host.objects.filter(name__in=silent).update(
         heard_at=now - timedelta(hours=1), last_seen_at=now - timedelta(hours=1)
     )
+
+
+def _alerts(names: list[str]) -> None:
+    """Leave an open alert at the first device of each of these hosts."""
+    now = datetime.now(UTC)
+    firsts = Device.objects.filter(host__name__in=names, index=0)
+    Event.objects.bulk_create(
+        Event(
+            kind=EventKind.HEALTH, severity=Severity.WARNING, host_id=device.host_id, device=device, rule="bench",
+            subject=f"device:{device.uuid}", text="slower than its peers", first_at=now, last_at=now,
+        )
+        for device in firsts
+    )  # fmt: skip
 
 
 @transaction.atomic
@@ -106,15 +120,15 @@ def samples(n_hosts: int, hours: int, every_seconds: int) -> None:
     for times_ms in _spans(hours * 3600, every_seconds, 60):
         values = signals.in_units(found.advance(len(times_ms), every_seconds))
         for n in range(n_hosts):
-            _take(n, f"{n:031x}a", times_ms, values[:, n * GPUS_PER_HOST : (n + 1) * GPUS_PER_HOST])
-    _maintain()
+            _take(n, f"{n:032x}", times_ms, values[:, n * GPUS_PER_HOST : (n + 1) * GPUS_PER_HOST])
+    maintain()
 
 
 def fine(n: int, seconds: int) -> None:
     """Take one host's samples at 1 Hz over the last seconds: what its charts show sample by sample."""
     found = Signals(GPUS_PER_HOST, seed=23)
     for times_ms in _spans(seconds, 1, 60):
-        _take(n, f"{n:031x}b", times_ms, signals.in_units(found.advance(len(times_ms), 1)))
+        _take(n, f"{n:032x}", times_ms, signals.in_units(found.advance(len(times_ms), 1)))
 
 
 def _spans(seconds: int, every_seconds: int, ticks: int) -> Iterator[list[int]]:
@@ -130,7 +144,7 @@ def _take(n: int, epoch: str, times_ms: list[int], values: np.ndarray) -> None:
     ingest.ingest(host, wire.pack(signals.batch(host.name, epoch, sequence, times_ms, values)), datetime.now(UTC))
 
 
-def _maintain() -> None:
+def maintain() -> None:
     rollups.roll_up(_BUDGET_SECONDS)
     rollups.join(_BUDGET_SECONDS)
     compact.compact(datetime.now(UTC), _BUDGET_SECONDS)
@@ -148,7 +162,7 @@ def _roll_devices() -> None:
     n = DAYS * 24
     draw = np.random.default_rng(24)
     for host, ids in _devices_by_host().items():
-        keys, values = _table(np.array(ids), n, 3600, draw)
+        keys, values = _table(ids, n, 3600, draw)
         body = statistics.encode_joined(statistics.ordered(keys, values, end_ms - n * 3_600_000, 3_600_000))
         row = {"host_id": host, "step_seconds": 3600, "start_ms": end_ms - n * 3_600_000, "n_buckets": n, "body": body}
         Rollup.objects.create(**row)
@@ -156,7 +170,7 @@ def _roll_devices() -> None:
 
 def _roll_groups() -> None:
     members = group_statistics.of_members(list(RollupGroup.objects.values_list("pk", flat=True)))
-    ids = np.concatenate([np.array(of_host) for of_host in _devices_by_host().values()])
+    ids = [pk for of_host in _devices_by_host().values() for pk in of_host]
     draw = np.random.default_rng(25)
     for step_seconds, kept in _KEPT_SECONDS.items():
         step_ms = 1000 * step_seconds
@@ -180,17 +194,11 @@ def _joined(group: int, found: list[statistics.Statistics], step_seconds: int) -
     )
 
 
-def _table(ids: np.ndarray, n: int, step_seconds: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _table(ids: Sequence[int], n: int, step_seconds: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return a rollup's keys `(k, 4)` and values `(k, n)` of these devices: three metrics about a mean, and energy."""
     keys, values = [], []
-    mean_of = {
-        "gpu_utilization_ratio": 0.8,
-        "power_draw_watts": 520.0,
-        "temperature_celsius": 62.0,
-        "memory_used_bytes": 5.5e10,
-    }
-    for metric in _ROLLED:
-        row, mean = BY_NAME[metric], mean_of[metric]
+    for metric, mean in _ROLLED.items():
+        row = BY_NAME[metric]
         level = mean * (1 + 0.1 * draw.standard_normal((len(ids), 1)) + 0.03 * draw.standard_normal((len(ids), n)))
         steps = np.rint(np.clip(level, 0, 1 if row.unit == "ratio" else None) / row.resolution).astype(np.int64)
         counts = np.full((len(ids), n), step_seconds)
@@ -216,13 +224,11 @@ def _devices_by_host() -> dict[int, list[int]]:
     return found
 
 
-def session() -> dict[str, str]:
-    """Make an operator who is signed in; returns the cookie of the session."""
-    user = get_user_model().objects.create_superuser("bench", password=None)
-    request = RequestFactory().get("/")
-    request.session = SessionStore()
-    from django.contrib.auth import login
-
-    login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
-    request.session.save()
-    return {"name": settings.SESSION_COOKIE_NAME, "value": str(request.session.session_key)}
+def session() -> str:
+    """Make an operator who has signed in; returns the session's key."""
+    user = get_user_model().objects.create_superuser("bench")
+    store = SessionStore()
+    store[SESSION_KEY], store[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
+    store[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    store.create()
+    return str(store.session_key)

@@ -14,12 +14,12 @@ from django.views.decorators.http import require_safe
 from fleet import sparkline, timerange
 from fleet.models import Device, Host
 from fleet.timerange import TimeRange
-from telemetry import catalog, chart_groups, queries, traces, trends
+from telemetry import catalog, chart_groups, event_marks, queries, traces, trends
 from telemetry.store.read import Bucketed, column
 from telemetry.trends import Trend
 from telemetry.views.fleet import power_groups
 
-POINTS = 241
+POINTS, _LEAST_POINTS = 241, 10
 
 
 @require_safe
@@ -59,7 +59,17 @@ def host_arrays(request: HttpRequest, name: str) -> HttpResponse:
     host = get_object_or_404(Host.objects.prefetch_related("devices"), name=name)
     now = timezone.now()
     devices = [d.device for d in queries.host_state(host, now).counted]
-    return _device_arrays(request, devices, request.GET.get("device", ""), timerange.of_query(request.GET, now))
+    window = timerange.of_query(request.GET, now)
+    metrics, chosen = _metrics(request), request.GET.get("device", "")
+    throttled = [device for device in devices if device.uuid == chosen or len(devices) == 1]
+    asked = [*metrics, event_marks.REASONS] if throttled else metrics
+    block = trends.device_series(devices, asked, window.start_ms, window.end_ms, _points(request))
+    charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
+    sparks = {
+        device.uuid: _spark(column(block.of(device.uuid, "gpu_utilization_ratio").mean), 0, 1) for device in devices
+    }
+    marks = [mark for device in throttled for mark in event_marks.throttling(block, device, list(charts))]
+    return _answer(window, block.times_ms, charts, sparks, marks)
 
 
 @require_safe
@@ -70,10 +80,29 @@ def device_arrays(request: HttpRequest, uuid: str) -> HttpResponse:
     metrics, keys = _metrics(request), request.GET.getlist("chart")
     if unknown := [key for key in keys if key not in chart_groups.BY_KEY]:
         raise BadRequest(f"chart: {unknown[0]} is not known")
-    block = trends.device_series([device], metrics, window.start_ms, window.end_ms, POINTS)
+    asked = [*metrics, event_marks.REASONS]
+    block = trends.device_series([device], asked, window.start_ms, window.end_ms, _points(request))
     groups = [chart_groups.BY_KEY[key] for key in keys]
     charts = {g.id: chart_groups.arrays(block, device.uuid, g.offered(metrics)) for g in groups if g.offered(metrics)}
-    return _answer(window, block.times_ms, charts, {})
+    return _answer(window, block.times_ms, charts, {}, event_marks.throttling(block, device, list(charts)))
+
+
+@require_safe
+def marks(request: HttpRequest) -> HttpResponse:
+    """What happened to a host's devices, or to one `device`, over the window: as marks of its charts (static/js/marks.js)."""
+    host = get_object_or_404(Host, name=request.GET.get("host", ""))
+    window = timerange.of_query(request.GET, timezone.now())
+    device = get_object_or_404(Device, uuid=request.GET["device"], host=host) if "device" in request.GET else None
+    found = event_marks.of_events(host, device, window.start_ms, window.end_ms)
+    return HttpResponse(orjson.dumps({"marks": found}), content_type="application/json")
+
+
+def _points(request: HttpRequest) -> int:
+    """Return how many buckets are asked for. Raises BadRequest."""
+    asked = request.GET.get("points", str(POINTS))
+    if not (asked.isascii() and asked.isdigit() and _LEAST_POINTS <= int(asked) <= trends.MAX_POINTS):
+        raise BadRequest(f"points: expected a number from {_LEAST_POINTS} to {trends.MAX_POINTS}")
+    return int(asked)
 
 
 def _metrics(request: HttpRequest) -> list[str]:
@@ -83,19 +112,11 @@ def _metrics(request: HttpRequest) -> list[str]:
     return metrics
 
 
-def _device_arrays(request: HttpRequest, devices: list[Device], chosen: str, window: TimeRange) -> HttpResponse:
-    metrics = _metrics(request)
-    block = trends.device_series(devices, metrics, window.start_ms, window.end_ms, POINTS)
-    charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
-    sparks = {
-        device.uuid: _spark(column(block.of(device.uuid, "gpu_utilization_ratio").mean), 0, 1) for device in devices
-    }
-    return _answer(window, block.times_ms, charts, sparks)
-
-
-def _answer(window: TimeRange, times_ms: list[int], charts: dict[str, Any], sparks: dict[str, Any]) -> HttpResponse:
+def _answer(
+    window: TimeRange, times_ms: list[int], charts: dict[str, Any], sparks: dict[str, Any], told: Sequence[Any] = ()
+) -> HttpResponse:  # fmt: skip
     span = [window.start_ms, window.end_ms]
-    answer = {"range": span, "x": times_ms, "charts": charts, "sparks": sparks}
+    answer = {"range": span, "x": times_ms, "charts": charts, "sparks": sparks, "marks": told}
     return HttpResponse(orjson.dumps(answer), content_type="application/json")
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from telemetry import catalog
 from telemetry.agent.backends.cpu import CpuBackend
+from telemetry.agent.backends.machine import Machine as Shared
 from telemetry.agent.backends.protocol import BackendUnavailable
 from telemetry.agent.backends.rapl import _Domain
 from telemetry.catalog import AbsentReason
@@ -22,7 +23,7 @@ class Machine(KernelFiles):
             proc=self.root / "proc",
             sys=self.root / "sys",
             clock=lambda: self.seconds,
-            cpu_times=lambda: self.times,
+            machine=Shared(self.root / "proc", lambda: self.times),
         )
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from telemetry import catalog
 from telemetry.agent.backends.kernel import KernelFile, pressure, read_cpu_times
+from telemetry.agent.backends.machine import Machine as Shared
 from telemetry.agent.backends.node import NodeBackend
 from telemetry.catalog import AbsentReason
 from tests.telemetry.kernel_files import Machine, Times
@@ -27,7 +28,7 @@ def opened(machine, own_cost=dict):
         proc=machine.root / "proc",
         sys=machine.root / "sys",
         clock=lambda: machine.seconds,
-        cpu_times=lambda: machine.times,
+        machine=Shared(machine.root / "proc", lambda: machine.times),
     )
     backend.open()
     return backend

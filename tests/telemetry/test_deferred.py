@@ -15,9 +15,9 @@ from telemetry.wire import DeviceInfo, DeviceKind
 
 GPUS = [DeviceInfo(f"GPU-{letter}", DeviceKind.NVIDIA, place, "test device") for place, letter in enumerate("ab")]
 ASKED = Conversion(("power_draw_watts", "sm_active_ratio"), (1000, 100))
-KEPT = Kept({"memory_used_bytes": 7, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
-OTHER = Kept({"memory_used_bytes": 8, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
-LACKING = Kept({"memory_used_bytes": AbsentReason.TIMEOUT, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+KEPT = Kept.of({"memory_used_bytes": 7, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+OTHER = Kept.of({"memory_used_bytes": 8, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
+LACKING = Kept.of({"memory_used_bytes": AbsentReason.TIMEOUT, "fan_speed_ratio": AbsentReason.NOT_SUPPORTED})
 
 
 def deferred(watts=300, active=50.0, kept=KEPT, **extra):
@@ -88,7 +88,7 @@ POWER = Conversion(("power_draw_watts",), (1000,))
 def test_power_between_full_ticks_stands_among_them(full, lacking):
     ticks = [Tick(n, float(n), 1000.0, n in full) for n in range(4)]
     for tick in ticks:
-        power = Deferred(Kept({}), POWER, (300_000 + 1000 * tick.number,))
+        power = Deferred(Kept.of({}), POWER, (300_000 + 1000 * tick.number,))
         for gpu in GPUS:
             is_left_out = (lacking == "a device" and gpu is GPUS[1]) or (lacking == "a tick" and tick.number == 2)
             if tick.is_full or not is_left_out:

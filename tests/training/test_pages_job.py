@@ -115,6 +115,7 @@ def test_samples_per_joule_are_told_while_it_measures_of_the_steps_that_telemetr
     put(run, columns(*[1.0] * 20, samples=[8] * 20, first_ms=1_700_000_000_000))
     ReferenceJob.objects.filter(pk=job.pk).update(run=run)
     with_telemetry(job, 1_699_999_999_000, 16, power_draw_watts=400.0)
+    make_latest(job.host, {job.device: GPU_READINGS})
 
     figures = {figure.label: figure for figure in viewer.get(f"/reference/{job.pk}/").context["figures"]}
 

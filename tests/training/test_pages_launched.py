@@ -47,6 +47,7 @@ def test_all_jobs_of_a_launch_are_shown_with_what_they_do_now(viewer):
     assert (rows["b"].throttled, rows["c"].seconds) == ("power cap", None)
     together = response.context["together"]
     assert (together.samples_per_second, together.watts, together.n_throttled) == (48.0, 1000.0, 1)
+    assert (together.per_joule, together.n_both) == (0.048, 2)
     assert together.hottest.job.host.name == "b"
     shown = text(response)
     assert "0 of 3 have ended queued 1 · running 2" in shown

@@ -7,6 +7,7 @@ from threading import Event
 
 from telemetry.agent.context import AgentContext
 from telemetry.wire import DeviceInfo
+from training.host import endings
 from training.host.output import JobOutput
 from training.host.process import JobProcess
 from training.host.records import Records
@@ -32,6 +33,7 @@ class Job:
         self._reporter = reporter
         self._cancel = Event()
         self._told_log_changes = 0
+        self._oom_kills: int | None = None
 
     def cancel(self) -> None:
         self._cancel.set()
@@ -53,6 +55,7 @@ class Job:
             self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
             return
         self._reporter.tell("starting", now_ms())
+        self._oom_kills = endings.oom_kills()
         try:
             process = JobProcess(
                 self._context.job_python, self._order_of_process(device, params), self._context.directory
@@ -146,12 +149,6 @@ class Job:
         if output.failure:
             return "failed", output.failure
         if status < 0:
-            return "failed", _killed_by(-status)
+            return "failed", endings.killed_by(-status, self._oom_kills, endings.oom_kills())
         last = f"; its last line: {output.last_line}" if output.last_line else ""
         return "failed", f"the job's process ended with exit status {status} and no result{last}"
-
-
-def _killed_by(number: int) -> str:
-    known = {member.value: member.name for member in signal.Signals}
-    text = f"the job's process was killed by signal {number} ({known.get(number, 'unknown')})"
-    return f"{text}, often the kernel's out-of-memory killer" if number == signal.SIGKILL else text

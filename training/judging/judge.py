@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
-from training.judging import baseline, key, losses, metrics
+from training.judging import baseline, foreign, key, losses, metrics
 from training.judging.baseline import SIDE_WORDS, Earlier
 from training.judging.metrics import Metric
 from training.models import JobState, Outcome, ReferenceJob, Verdict
@@ -46,7 +46,7 @@ def judge(job: ReferenceJob, now: datetime) -> Verdict:
     verdict.values = metrics.values(job.workload, job.result)
     is_on_accelerator = job.device is not None and job.device.is_accelerator
     around = contamination.of_result(job.result, is_on_accelerator=is_on_accelerator)
-    verdict.markers = contamination.markers(around)
+    verdict.markers = contamination.markers(around, [str(each) for each in foreign.on_device(job)])
     verdict.markers += [f"forced onto a device in use: {job.forced}"] if job.forced else []
     verdict.is_clean = not verdict.markers
     verdict.losses = losses.curve(job)

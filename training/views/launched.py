@@ -56,6 +56,8 @@ class Together:
     n_paced: int
     watts: float | None
     n_powered: int
+    per_joule: float | None
+    n_both: int
     hottest: Row | None
     n_throttled: int
 
@@ -139,6 +141,7 @@ def _together(rows: Sequence[Row]) -> Together:
     deviations = [row.deviation for row in rows if row.deviation is not None]
     rates = [row.samples_per_second for row in active if row.samples_per_second is not None]
     watts = [row.watts for row in active if row.watts is not None]
+    both = [(row.samples_per_second, row.watts) for row in active if row.samples_per_second is not None and row.watts]
     warm = [(row.celsius, place) for place, row in enumerate(rows) if row.celsius is not None]
     return Together(
         n_jobs=len(rows),
@@ -151,6 +154,8 @@ def _together(rows: Sequence[Row]) -> Together:
         n_paced=len(rates),
         watts=sum(watts) if watts else None,
         n_powered=len(watts),
+        per_joule=sum(rate for rate, _ in both) / sum(drawn for _, drawn in both) if both else None,
+        n_both=len(both),
         hottest=rows[max(warm)[1]] if warm else None,
         n_throttled=sum(bool(row.throttled) for row in rows),
     )

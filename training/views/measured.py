@@ -61,7 +61,7 @@ def figures(job: ReferenceJob, steps: JobSteps, now: datetime, expected: tuple[f
         _step_time(speed, no_step, expected),
         _achieved(job) if job.state == JobState.DONE or not _is_training(job) else _loss(speed, no_step),
         _power(job, now),
-        _efficiency(job, steps),
+        _efficiency(job, steps, now),
         _hottest(job, now),
     ]
 
@@ -159,7 +159,16 @@ def _power(job: ReferenceJob, now: datetime) -> Figure:
     return Figure("Power, now", watts, "watts", state.why_absent("power_draw_watts"), job.device.title)
 
 
-def _efficiency(job: ReferenceJob, steps: JobSteps) -> Figure:
+def _why_no_power(job: ReferenceJob, now: datetime) -> str:
+    """Return why the device gives neither power nor energy, "" where it gives one of them."""
+    if job.device is None:
+        return "the device is no longer known"
+    state = telemetry_queries.device_state(job.device, now)
+    gives = any(name in state.values for name in ("power_draw_watts", "energy_joules_total"))
+    return "" if gives else state.why_absent("power_draw_watts")
+
+
+def _efficiency(job: ReferenceJob, steps: JobSteps, now: datetime) -> Figure:
     """Of a job that is done its result; while it measures, of the steps so far and the energy of exactly their time."""
     unit = f"{sample_unit(job)}/J"
     if job.is_final:
@@ -168,7 +177,7 @@ def _efficiency(job: ReferenceJob, steps: JobSteps) -> Figure:
         return Figure("Samples per joule", value, unit, why_no_energy(job), "energy", joules, "joules")
     found = live_energy.so_far(job, steps)
     if isinstance(found, str):
-        return Figure("Samples per joule", None, unit, found)
+        return Figure("Samples per joule", None, unit, _why_no_power(job, now) or found)
     so_far = "so far, estimated," if found.is_estimated else "so far,"
     return Figure("Samples per joule", found.samples / found.joules, unit, "", so_far, found.joules, "joules")
 

@@ -5,21 +5,18 @@ with its reason. No Django, no torch.
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from telemetry.agent.backends.identity import stable_uuid
 from telemetry.agent.backends.kernel import (
     KernelFile,
-    Load,
+    Memory,
     boot_seconds,
-    read_cpu_times,
-    read_memory,
     this_machine,
     why_unreadable,
 )
-from telemetry.agent.backends.pace import KEPT_SECONDS, next_due
+from telemetry.agent.backends.machine import Machine
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.backends.rapl import Energy
 from telemetry.catalog import AbsentReason
@@ -34,7 +31,7 @@ _MOST_CLOCKS = 8  # of many cores these speak for all: asking each of hundreds c
 class CpuBackend:
     """One device of kind cpu, itself its only source. `directory` keeps the machine's id where the system has none.
 
-    `proc` and `sys` are where the kernel's files are read, `clock` gives boot seconds.
+    `proc` and `sys` are where the kernel's files are read, `clock` gives boot seconds; `machine` is shared with the node.
     """
 
     name = "cpu"
@@ -48,15 +45,14 @@ class CpuBackend:
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
         clock: Callable[[], float] = boot_seconds,
-        cpu_times: Callable[[], Any] | None = None,
+        machine: Machine | None = None,
     ) -> None:
         self._directory = directory
         self._proc = proc
-        self._meminfo, self._cpuinfo = KernelFile(proc / "meminfo"), KernelFile(proc / "cpuinfo")
-        stat = KernelFile(proc / "stat")
+        self._cpuinfo = KernelFile(proc / "cpuinfo")
         self._sys = sys
         self._clock = clock
-        self._load = Load(cpu_times or (lambda: read_cpu_times(stat)))
+        self._machine = machine or Machine(proc)
         self._energy = Energy(sys, "package")
         self._kept: dict[str, Reading] = {}
         self._due = float("-inf")
@@ -68,26 +64,26 @@ class CpuBackend:
         self._clocks = [KernelFile(path) for path in clocks[:: max(1, -(-len(clocks) // _MOST_CLOCKS))]]
         sensors, self._no_sensor = _package_sensors(self._sys)
         self._sensors = [KernelFile(path) for path in sensors]
-        self._load.start()
+        self._machine.start()
         self._due = float("-inf")
         self._energy.start(self._clock())
 
-    def read(self) -> dict[str, Reading]:
+    def read(self) -> Mapping[str, Reading]:
         now = self._clock()
         if now >= self._due:
             self._keep(now)
-        power, energy = self._energy.read(now)
-        return {**self._kept, "power_draw_watts": power, "energy_joules_total": energy}
+        if not self._energy.is_there:
+            return self._kept
+        return {**self._kept, **self._energy.readings(now)}
 
     def _keep(self, now: float) -> None:
-        load = self._load.read()
-        if load is not AbsentReason.UNKNOWN:  # right after the start no time has passed: the next tick knows more
-            self._due = next_due(now, KEPT_SECONDS)
+        load, memory, self._due = self._machine.look(now)
         self._kept = {
             "gpu_utilization_ratio": load,
-            **self._memory(),
+            **_told_memory(memory),
             "sm_clock_hertz": self._mean_clock(),
             "temperature_celsius": self._temperature(),
+            **self._energy.absent(),
         }
 
     def sources(self) -> list["CpuBackend"]:
@@ -110,18 +106,6 @@ class CpuBackend:
         for file in (*self._clocks, *self._sensors):
             file.close()
 
-    def _memory(self) -> dict[str, Reading]:
-        try:
-            total, available = read_memory(self._meminfo)
-        except (OSError, ValueError) as error:
-            names = ("memory_total_bytes", "memory_used_bytes", "memory_free_bytes")
-            return dict.fromkeys(names, why_unreadable(error))
-        return {
-            "memory_total_bytes": total,
-            "memory_used_bytes": total - available,
-            "memory_free_bytes": available,
-        }
-
     def _mean_clock(self) -> Reading:
         try:
             if self._clocks:
@@ -137,6 +121,17 @@ class CpuBackend:
             return max(int(file.read()) for file in self._sensors) / 1000  # of several packages the hottest
         except (OSError, ValueError) as error:
             return why_unreadable(error)
+
+
+def _told_memory(memory: Memory | AbsentReason) -> dict[str, Reading]:
+    if isinstance(memory, AbsentReason):
+        return dict.fromkeys(("memory_total_bytes", "memory_used_bytes", "memory_free_bytes"), memory)
+    total, available = memory
+    return {
+        "memory_total_bytes": total,
+        "memory_used_bytes": total - available,
+        "memory_free_bytes": available,
+    }
 
 
 def _package_sensors(sys: Path) -> tuple[list[Path], AbsentReason]:

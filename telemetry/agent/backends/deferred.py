@@ -3,12 +3,18 @@
 Made by a backend for a device that answered as it does always; to all others it is a map as any. Taken apart by batching.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
-from typing import Protocol
+from operator import itemgetter
+from typing import Any, Protocol
 
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
+
+_Picker = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
+_NUMBERS = frozenset((int, float))
 
 Numbers = Sequence[float]
 Named = list[tuple[str, Numbers, float]]  # metric, numbers of many devices and ticks end to end, their divisor
@@ -35,25 +41,41 @@ class Kept:
 
     __slots__ = ("_beside", "_readings", "names", "reasons", "values")
 
-    def __init__(self, readings: Mapping[str, Reading]) -> None:
-        self.reasons = {name: value for name, value in readings.items() if isinstance(value, AbsentReason)}
-        self.names = tuple([name for name in readings if name not in self.reasons])
-        self.values: tuple[float, ...] = tuple(
-            [value for value in readings.values() if not isinstance(value, AbsentReason)]
-        )
-        self._readings = readings
+    def __init__(self, names: tuple[str, ...], values: tuple[float, ...], reasons: dict[str, AbsentReason]) -> None:
+        self.names, self.values, self.reasons = names, values, reasons
+        self._readings: dict[str, Reading] | None = None
         self._beside: tuple[str, Reading, Kept] | None = None
+
+    @classmethod
+    def of(cls, readings: Mapping[str, Reading]) -> "Kept":
+        reasons = {name: value for name, value in readings.items() if isinstance(value, AbsentReason)}
+        names = tuple([name for name in readings if name not in reasons])
+        return cls(names, _picker(names)(readings), reasons)
 
     @property
     def readings(self) -> Mapping[str, Reading]:
+        if self._readings is None:
+            self._readings = {**dict(zip(self.names, self.values, strict=True)), **self.reasons}
         return self._readings
+
+    def again(self, readings: Mapping[str, Reading]) -> "Kept":
+        """Return what stands now, of the same names, with what is as it was in this one."""
+        values, reasons = _picker(self.names)(readings), self.reasons
+        if _picker(tuple(reasons))(readings) != (*reasons.values(),) or not _NUMBERS.issuperset(map(type, values)):
+            return Kept.of({name: readings[name] for name in (*self.names, *reasons)})
+        return self if values == self.values else Kept(self.names, values, reasons)
 
     def beside(self, name: str, reading: Reading) -> "Kept":
         """Return it with one reading more: the same object each time, as long as the reading is the same."""
         known = self._beside
         if known is None or known[:2] != (name, reading):
-            known = self._beside = (name, reading, Kept({**self._readings, name: reading}))
+            known = self._beside = (name, reading, self._joined(name, reading))
         return known[2]
+
+    def _joined(self, name: str, reading: Reading) -> "Kept":
+        if isinstance(reading, AbsentReason) or name in self.names or name in self.reasons:
+            return Kept.of({**self.readings, name: reading})
+        return Kept((*self.names, name), (*self.values, reading), self.reasons)
 
 
 class Deferred(Mapping[str, Reading]):
@@ -124,3 +146,11 @@ def _stand_alike(devices: Sequence[Sequence[Deferred]], names: tuple[str, ...]) 
                 return False
             before = kept
     return True
+
+
+@lru_cache(maxsize=64)
+def _picker(names: tuple[str, ...]) -> _Picker:
+    """Return what takes the readings of these names out of a map."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda readings: tuple([readings[name] for name in names])  # itemgetter gives one alone, not in a tuple

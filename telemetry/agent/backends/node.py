@@ -7,20 +7,16 @@ wall (IPMI, Redfish) comes in as recorded telemetry. No Django, no torch.
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from telemetry.agent.backends.identity import stable_uuid
 from telemetry.agent.backends.kernel import (
     KernelFile,
-    Load,
+    Memory,
     boot_seconds,
     pressure,
-    read_cpu_times,
-    read_memory,
     this_machine,
-    why_unreadable,
 )
-from telemetry.agent.backends.pace import KEPT_SECONDS, next_due
+from telemetry.agent.backends.machine import Machine
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.backends.rapl import Energy
 from telemetry.catalog import AbsentReason
@@ -33,7 +29,8 @@ _PLACEHOLDERS = {"", "To Be Filled By O.E.M.", "System manufacturer", "System Pr
 class NodeBackend:
     """One device, itself its only source. `own_cost` gives the agent's own readings (`agent_…`).
 
-    `directory` keeps the machine's id where the system has none; `proc` and `sys` are where the kernel's files are read.
+    `directory` keeps the machine's id where the system has none; `proc` and `sys` are where the kernel's files are read;
+    `machine` is shared with the processors.
     """
 
     name = "node"
@@ -48,15 +45,14 @@ class NodeBackend:
         proc: Path = Path("/proc"),
         sys: Path = Path("/sys"),
         clock: Callable[[], float] = boot_seconds,
-        cpu_times: Callable[[], Any] | None = None,
+        machine: Machine | None = None,
     ) -> None:
         self._directory = directory
         self._own_cost = own_cost
-        self._meminfo, stat = KernelFile(proc / "meminfo"), KernelFile(proc / "stat")
         self._pressure = {resource: KernelFile(proc / "pressure" / resource) for resource in ("cpu", "memory", "io")}
         self._sys = sys
         self._clock = clock
-        self._load = Load(cpu_times or (lambda: read_cpu_times(stat)))
+        self._machine = machine or Machine(proc)
         self._energy = Energy(sys, "psys")
         self._kept: dict[str, Reading] = {}
         self._due = float("-inf")
@@ -64,7 +60,7 @@ class NodeBackend:
     def open(self) -> None:
         uuid = stable_uuid(this_machine(self._directory), DeviceKind.NODE, "host")
         self.device = DeviceInfo(uuid, DeviceKind.NODE, 0, _model(self._sys / "class" / "dmi" / "id"))
-        self._load.start()
+        self._machine.start()
         self._due = float("-inf")
         self._energy.start(self._clock())
 
@@ -75,25 +71,17 @@ class NodeBackend:
         now = self._clock()
         if now >= self._due:
             self._keep(now)
-        power, energy = self._energy.read(now)
-        return {**self._kept, "power_draw_watts": power, "energy_joules_total": energy, **self._own_cost()}
+        energy = self._energy.readings(now) if self._energy.is_there else {}
+        return {**self._kept, **energy, **self._own_cost()}
 
     def _keep(self, now: float) -> None:
-        load = self._load.read()
-        if load is not AbsentReason.UNKNOWN:  # right after the start no time has passed: the next tick knows more
-            self._due = next_due(now, KEPT_SECONDS)
+        load, memory, self._due = self._machine.look(now)
         self._kept = {
             "host_cpu_utilization_ratio": load,
-            **self._memory(),
+            **_told_memory(memory),
             **{f"host_{resource}_pressure_ratio": pressure(file) for resource, file in self._pressure.items()},
+            **self._energy.absent(),
         }
-
-    def _memory(self) -> dict[str, Reading]:
-        try:
-            total, available = read_memory(self._meminfo)
-        except (OSError, ValueError) as error:
-            return dict.fromkeys(("host_memory_total_bytes", "host_memory_used_bytes"), why_unreadable(error))
-        return {"host_memory_total_bytes": total, "host_memory_used_bytes": total - available}
 
     def processes(self) -> None:
         return None
@@ -109,6 +97,12 @@ class NodeBackend:
 
     def close(self) -> None:
         """Only files of the kernel are held."""
+
+
+def _told_memory(memory: Memory | AbsentReason) -> dict[str, Reading]:
+    if isinstance(memory, AbsentReason):
+        return dict.fromkeys(("host_memory_total_bytes", "host_memory_used_bytes"), memory)
+    return {"host_memory_total_bytes": memory.total, "host_memory_used_bytes": memory.total - memory.available}
 
 
 def _model(dmi: Path) -> str:

@@ -55,7 +55,10 @@ class Backend(Protocol):
         """Load the driver and find the devices. Raises BackendUnavailable."""
 
     def sources(self) -> Sequence[Source]:
-        """Return the devices known now, asked each tick: finding new ones now and then is the backend's own matter."""
+        """Return the devices known now, asked each tick: finding new ones now and then is the backend's own matter.
+
+        A tuple that is the same object as the last time says that none of their devices has changed either.
+        """
 
     def software(self) -> Mapping[str, str]:
         """Return versions worth keeping with the samples, such as {"driver": "580.105.08", "cuda": "13.0"}."""

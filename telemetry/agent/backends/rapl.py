@@ -12,6 +12,7 @@ from telemetry.catalog import AbsentReason
 
 # RAPL's registers wrap after 65 kJ at the least, and start again after a suspend: a longer silence hides both.
 _LONGEST_GAP_SECONDS = 60.0
+METRICS = ("power_draw_watts", "energy_joules_total")
 # The registers move once a millisecond: over a shorter time than this their difference is noise.
 _SHORTEST_GAP_SECONDS = 0.02
 
@@ -46,11 +47,20 @@ class Energy:
         except (OSError, ValueError) as error:
             self._absent = why_unreadable(error)
 
-    def read(self, now: float) -> tuple[Reading, Reading]:
-        """Return (watts since the last read, joules since `start`)."""
-        if not self._domains:
-            reason = self._absent or AbsentReason.NOT_SUPPORTED
-            return reason, reason
+    @property
+    def is_there(self) -> bool:
+        """Return whether the kernel tells of such a domain; else `absent` stands until the next `start`."""
+        return bool(self._domains)
+
+    def absent(self) -> dict[str, Reading]:
+        """Return why there are no readings, nothing where there are."""
+        return {} if self._domains else dict.fromkeys(METRICS, self._absent or AbsentReason.NOT_SUPPORTED)
+
+    def readings(self, now: float) -> dict[str, Reading]:
+        """Return power since the last time, and energy since `start`."""
+        return dict(zip(METRICS, self._read(now), strict=True))
+
+    def _read(self, now: float) -> tuple[Reading, Reading]:
         elapsed = now - self._since
         if elapsed < _SHORTEST_GAP_SECONDS:
             return AbsentReason.UNKNOWN, self._joules

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fleet.audit import Actor
-from training import launch
+from training import command_params, launch
 from training.job_table import result_table
 from training.models import JobState, ReferenceJob
 from training.params import ParamsInvalid
-from training.workloads import WORKLOADS, read_texts
+from training.workloads import WORKLOADS
 
 POLL_SECONDS = 0.5
 LOST_PATIENCE = timedelta(seconds=30)  # a lost job's host may speak again
@@ -36,7 +36,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, workload: str, host: list[str], param: list[str], wait: bool, **options: Any) -> None:
         try:
-            params = read_texts(workload, dict(_pair(text) for text in param))
+            params = command_params.read(workload, param)
             jobs = launch.launch(workload, host, params, actor=Actor.of_command())
         except (launch.LaunchRefused, ParamsInvalid) as error:
             raise CommandError(f"nothing was started: {error}") from error
@@ -98,13 +98,6 @@ def _show(bar: Progress, row: TaskID, job: ReferenceJob) -> None:
     bar.update(row, description=words, completed=job.step, total=job.total_steps or None, steps=steps)
     if job.is_final and job.state != JobState.LOST:
         bar.stop_task(row)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise CommandError(f"--param {text!r} is not written as NAME=VALUE")
-    return name.strip(), value
 
 
 def _how_to_cancel(jobs: list[ReferenceJob]) -> str:

@@ -3,7 +3,7 @@
 Where everything answers as it did, the row is all that a tick costs: what it means is found out when a batch is made.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from telemetry.agent.backends.deferred import Deferred, Kept
 from telemetry.agent.backends.nvml.calls import Ask, CallBatch
@@ -22,6 +22,8 @@ class Asked:
         self.gpm = gpm
         self._calls, self._fields, self._rate = calls, fields, rate
         self._asks: list[Ask] = [*calls.asks, *([fields.call] if fields.lines else [])]
+        pairs = gpm.pairs if gpm else ()
+        self._in_step: list[list[Ask]] = [[*self._asks, pair.take, pair.evaluate] for pair in pairs]
         lines = [*calls.lines, *fields.lines, *(GPM_LINES if gpm else ())]
         metrics = [line.metric for line in lines]
         counters = (NVLINK_SENT, NVLINK_RECEIVED)  # of one alone there is no rate
@@ -33,7 +35,8 @@ class Asked:
         self._conversion = conversion(
             (*(metrics[place] for place in places), *made[0]), (*(lines[place].divisor for place in places), *made[1])
         )
-        self._kept = Kept({})
+        self._kept = Kept.of({})
+        self._n_known = 0
 
     def with_gpm(self, gpm: GpmReader | None) -> "Asked":
         """Return what is asked from now on, where the GPM metrics began anew."""
@@ -41,17 +44,23 @@ class Asked:
 
     def keep(self, known: Mapping[str, Reading]) -> None:
         """Take note of what stands in the ticks to come beside what is asked."""
-        names = {*self._conversion.metrics}
-        kept = {name: reading for name, reading in known.items() if name not in names}
-        if kept != self._kept.readings:  # else the batch maker knows them already
-            self._kept = Kept(kept)
+        if len(known) == self._n_known:
+            self._kept = self._kept.again(known)
+        else:
+            self._n_known, asked = len(known), {*self._conversion.metrics}
+            self._kept = Kept.of({name: reading for name, reading in known.items() if name not in asked})
 
     def ask(self, now: float) -> Deferred | None:
         """Ask everything. Return the tick; None where `put` is to tell what there is."""
-        codes = [ask() for ask in self._asks]
+        gpm = self.gpm
+        of_gpm: Sequence[float] | None
+        if gpm is not None and gpm.is_in_step(now):
+            *codes, sampled, code = [ask() for ask in self._in_step[gpm.next_turn()]]
+            of_gpm = gpm.took(now, sampled, code)
+        else:
+            codes, of_gpm = [ask() for ask in self._asks], gpm.ask(now) if gpm else ()
         of_fields = self._fields.took(codes.pop()) if self._fields.lines else ()
         of_calls = self._calls.took(codes)
-        of_gpm = self.gpm.ask(now) if self.gpm else ()
         if of_calls is None or of_fields is None or of_gpm is None:
             return None
         raw = (*of_calls, *of_fields, *of_gpm)

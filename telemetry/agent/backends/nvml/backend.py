@@ -52,7 +52,7 @@ class NvmlBackend:
         self._session: Session | None = None
         self._roster: Roster | None = None
         self._known: list[DeviceInfo] = []
-        self._sources: list[NvmlSource] = []
+        self._sources: tuple[NvmlSource, ...] = ()
         self._software: dict[str, str] = {}
         self._topology: Topology | None = None
         self._listed_at = 0.0
@@ -126,7 +126,7 @@ class NvmlBackend:
                 self._listener.start(roster.handles)
         finally:
             session.leave()
-        self._sources = list(roster.sources())
+        self._sources = tuple(roster.sources())
         self._known = [board.device for board in roster.boards.values()]
 
     def _reopen(self, why: str) -> None:

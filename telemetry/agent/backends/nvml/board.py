@@ -163,11 +163,11 @@ class Board(NvmlSource):
         if now < self._kept_due or calls is None:
             return True
         self._kept_due = next_due(now, self._kept_seconds)
-        is_well = calls.read(known)
+        is_well = calls.refresh(known)
         if now >= self._slow_due:
             self._slow_due = next_due(now, 2 * self._kept_seconds)
-            is_well = self._slow_calls.read(known) and is_well
-            is_well = self._slow_fields.read(known) and is_well
+            is_well = self._slow_calls.refresh(known) and is_well
+            is_well = self._slow_fields.refresh(known) and is_well
         self._links.read(known, now)
         if self._has_nvlink5:
             derive_nvlink5(known)

@@ -67,6 +67,7 @@ class CallBatch:
         self._codes: list[int] = []
         self._now: list[int] = []  # the codes that were taken last
         self._reasons: dict[str, Reading] = {}  # of the calls that failed in the last tick
+        self._stand: Sequence[int] | None = None  # what `refresh` has put last, where all of it were numbers
         kept: list[CallLine] = []
         for call in dict.fromkeys(line.call for line in lines):
             own = [line for line in lines if line.call is call and line.metric not in self.metrics]
@@ -116,6 +117,14 @@ class CallBatch:
         Raises DeviceGoneError and DriverAwayError.
         """
         self.took([ask() for ask in self.asks])
+        return self.put(readings)
+
+    def refresh(self, readings: dict[str, Reading]) -> bool:
+        """As `read`, where `readings` are those that it was read into before: what is as it was then stands there."""
+        numbers = self.took([ask() for ask in self.asks])
+        if numbers is not None and numbers == self._stand:
+            return True
+        self._stand = numbers
         return self.put(readings)
 
     def took(self, codes: list[int]) -> Sequence[int] | None:

@@ -85,6 +85,8 @@ class EventListener:
 
     def take(self) -> list[DeviceEvent]:
         """Return what was heard since the last call, equal events as one, in the order of their first."""
+        if not self._kept and not self._n_not_kept:  # the usual case: what comes in this moment is the next call's
+            return []
         with self._lock:
             kept, self._kept = self._kept, {}
             n_not_kept, self._n_not_kept = self._n_not_kept, 0

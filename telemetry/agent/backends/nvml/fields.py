@@ -79,6 +79,7 @@ class FieldBatch:
         self._kinds: tuple[int, ...] = ()
         self._masks: list[int] | None = None
         self._reasons: dict[str, Reading] = {}
+        self._stand: tuple[int, ...] | None = None  # what `refresh` has put last, where all of it were numbers
 
     def _probe(self) -> Sequence[FieldLine]:
         code = self.call()
@@ -102,6 +103,17 @@ class FieldBatch:
         """
         if self.lines:
             self.took(self.call())
+        return self.put(readings)
+
+    def refresh(self, readings: dict[str, Reading]) -> bool:
+        """As `read`, where `readings` are those that it was read into before: what is as it was then stands there."""
+        if not self.lines:
+            return True
+        took = self.took(self.call())
+        numbers = None if took is None else tuple(took)
+        if numbers is not None and numbers == self._stand:
+            return True
+        self._stand = numbers
         return self.put(readings)
 
     def took(self, code: int) -> Iterable[int] | None:

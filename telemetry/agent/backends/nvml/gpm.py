@@ -78,7 +78,8 @@ class GpmReader:
         """Allocate the two samples. Raises NVMLError where the driver has no memory for them."""
         one, other = pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()
         take = self._sampling(board, instance_id)
-        self._newer, self._older = _Pair(take, older=other, newer=one), _Pair(take, older=one, newer=other)
+        self.pairs = (_Pair(take, older=other, newer=one), _Pair(take, older=one, newer=other))
+        self._turn = 0  # the pair whose newer sample is the latest
         self._sampled_at: float | None = None
         self._code = self._now = pynvml.NVML_SUCCESS  # as it was noted, and as of the last `ask`
         self._is_empty = True  # whether the last `ask` had no two samples to compare
@@ -92,8 +93,16 @@ class GpmReader:
 
     def sample(self) -> int:
         """Take a sample in the place of the older one; return the driver's code."""
-        self._older, self._newer = self._newer, self._older
-        return self._newer.take()
+        return self.pairs[self.next_turn()].take()
+
+    def next_turn(self) -> int:
+        """Return which of `pairs` takes a sample now and compares it with the one before: to be called for each sample."""
+        self._turn = 1 - self._turn
+        return self._turn
+
+    def is_in_step(self, now: float) -> bool:
+        """Return whether a sample of now can be compared with the one before."""
+        return self._sampled_at is not None and _MIN_SECONDS <= now - self._sampled_at <= _MAX_SECONDS
 
     def read(self, readings: dict[str, Reading], now: float) -> bool:
         """Put what happened since the sample before into `readings`; take it out where there is no such sample yet.
@@ -118,11 +127,20 @@ class GpmReader:
             self._is_empty = since is None or since > _MAX_SECONDS
             if self._is_empty:
                 return None
-            code = self._newer.evaluate()
+            code = self.pairs[self._turn].evaluate()
+        return self._took(code)
+
+    def took(self, now: float, sampled: int, code: int) -> Sequence[float] | None:
+        """As `ask`, where a pair has sampled and evaluated in step; these are the codes that it was answered."""
+        self._is_empty = False
+        self._sampled_at = now if sampled == pynvml.NVML_SUCCESS else None
+        return self._took(sampled or code)
+
+    def _took(self, code: int) -> Sequence[float] | None:
         self._now = code
         if code != pynvml.NVML_SUCCESS:
             return None
-        self._answers = answers = _ANSWER.unpack_from(self._newer.get)
+        self._answers = answers = _ANSWER.unpack_from(self.pairs[self._turn].get)
         return None if any(answers[::2]) else answers[1::2]
 
     def put(self, readings: dict[str, Reading]) -> bool:
@@ -148,7 +166,7 @@ class GpmReader:
 
     def free(self) -> None:
         """Give the samples back; the reader is not used again. Before the driver is let go of."""
-        for pair in (self._older, self._newer):
+        for pair in self.pairs:
             try:
                 pynvml.nvmlGpmSampleFree(pair.sample)
             except pynvml.NVMLError as error:
