@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: up demo test frameworks soak bench lint
+.PHONY: up demo test frameworks soak bench screenshots lint
 
 up: .venv/installed
 	@exec .venv/bin/python manage.py up
@@ -11,7 +11,7 @@ demo: .venv/installed
 	@exec .venv/bin/python manage.py up --demo
 
 test: .venv/installed-for-tests
-	@exec .venv/bin/python -m pytest
+	@exec .venv/bin/python -m pytest --numprocesses 2 --dist loadgroup
 
 # The training frameworks that the client's callbacks are tested with, apart from .venv: without them those tests are skipped.
 frameworks: .venv-frameworks/torch/installed .venv-frameworks/tensorflow/installed
@@ -21,6 +21,10 @@ soak: .venv/installed-for-tests
 
 bench: .venv/installed
 	@exec .venv/bin/python manage.py bench
+
+# Pictures of every page, from a simulated fleet and recorded data; needs Chromium.
+screenshots: .venv/installed-for-tests
+	@exec .venv/bin/python -m tests.screenshots
 
 lint: .venv/installed-for-tests
 	.venv/bin/ruff check .

@@ -1,6 +1,6 @@
 """What base.html shows on every page: time ranges, agents reporting, and whether a fleet holds data that is not live.
 
-Named in the settings as a context processor. One query, and only where a template asks; `may_manage` is for admins' buttons.
+Named in the settings as a context processor. Two queries, and only where a template asks; `may_manage` is for admins' buttons.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,15 @@ from django.utils.functional import SimpleLazyObject
 
 from fleet import timerange
 from fleet.auth import has_role
-from fleet.models import Host, Origin, Role
+from fleet.models import Event, Host, Origin, Role, Severity
 
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """`agents` are the hosts that should report; `simulated` and `imported` count the hosts that the banner names."""
+    """`agents` are the hosts that should report; `simulated` and `imported` count the hosts that the banner names.
+
+    `critical` counts the critical alerts that nobody has acknowledged.
+    """
 
     section: str
     ranges: dict[str, str]
@@ -28,6 +31,7 @@ class Shell:
     agents_reporting: int
     simulated: int
     imported: int
+    critical: int
 
 
 def shell(request: HttpRequest) -> dict[str, object]:
@@ -47,14 +51,18 @@ def _shell(request: HttpRequest, now: datetime) -> Shell:
         simulated=Count("pk", filter=Q(origin=Origin.SIMULATED)),
         imported=Count("pk", filter=Q(origin=Origin.IMPORTED)),
     )
+    section = _section(request.path)
     return Shell(
-        section=_section(request.path),
+        section=section,
         ranges={key: f"{key[:-1]} {key[-1]}" for key in timerange.RANGES},
-        range=request.GET.get("range", timerange.DEFAULT),
+        range=request.GET.get("range", timerange.OF_SECTIONS.get(section, timerange.DEFAULT)),
         agents=counts["agents"],
         agents_reporting=counts["reporting"],
         simulated=counts["simulated"],
         imported=counts["imported"],
+        critical=Event.objects.filter(
+            rule__gt="", resolved_at=None, acknowledged_at=None, severity=Severity.CRITICAL
+        ).count(),
     )
 
 

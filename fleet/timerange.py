@@ -12,6 +12,7 @@ from django.http import QueryDict
 RANGES = {"15m": 900, "1h": 3600, "6h": 21_600, "24h": 86_400, "7d": 604_800, "30d": 2_592_000}
 WORDS = {"15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days", "30d": "30 days"}
 DEFAULT = "1h"
+OF_SECTIONS = {"power": "7d", "efficiency": "7d"}  # what a page shows that speaks of days
 _LONGEST_MS = 366 * 86_400_000
 
 
@@ -28,9 +29,9 @@ class TimeRange:
         return WORDS[self.key]
 
 
-def of_query(query: QueryDict, now: datetime) -> TimeRange:
+def of_query(query: QueryDict, now: datetime, default: str = DEFAULT) -> TimeRange:
     """Return the range asked for. Raises BadRequest for one that does not exist."""
-    key = query.get("range", DEFAULT)
+    key = query.get("range", default)
     if key not in RANGES:
         raise BadRequest(f"range: expected one of {', '.join(RANGES)}")
     now_ms = int(now.timestamp() * 1000)

@@ -139,6 +139,18 @@ def acknowledge(request: HttpRequest, id: int, asked: Acknowledgement) -> EventI
     return EventItem.of(event)
 
 
+@router.post("/events/{id}/resolve", response=EventItem, auth=OPERATOR)
+def resolve(request: HttpRequest, id: int) -> EventItem:  # noqa: A002 — the path's own word
+    """End an open alert by hand. Where its rule still finds what it tells of, it is raised anew."""
+    try:
+        event = alerts.resolve(id, actor_of(request), timezone.now())
+    except Event.DoesNotExist:
+        raise ApiError(404, "not_found", f"there is no event {id}", "id") from None
+    except alerts.NotResolved as error:
+        raise ApiError(409, "cannot_be_resolved", str(error), "id") from error
+    return EventItem.of(event)
+
+
 class DriverOrder(Schema):
     """`minutes` until the agent takes the driver up again by itself."""
 

@@ -1,29 +1,22 @@
 """The API's silences, notification targets and what was told to them. A part of telemetry/api.py, which calls it."""
 
-from datetime import datetime, timedelta
-from email.utils import parseaddr
+from datetime import datetime
 from typing import Annotated
-from urllib.parse import urlsplit
 
-from django.conf import settings
-from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema, Status
 from pydantic import ConfigDict, StringConstraints
 
-from fleet import audit
 from fleet.api_access import ADMIN, OPERATOR
 from fleet.api_errors import ApiError, invalid
 from fleet.api_lists import Listed, Page, page_of_query
 from fleet.auth import actor_of
-from fleet.models import Host, Severity
+from fleet.models import Severity
 from telemetry.models import Delivery, DeliveryReason, NotificationTarget, Silence, TargetKind
-from telemetry.notify import silences
+from telemetry.notify import silences, targets
 
 router = Router()
-
-LONGEST = timedelta(days=365)
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
@@ -67,7 +60,7 @@ class NewSilence(Schema):
     host: str | None = None
     label: str | None = Field(None, max_length=564)
     comment: Words
-    minutes: int = Field(ge=1, le=LONGEST.days * 1440, description="How long it holds, from now on.")
+    minutes: int = Field(ge=1, le=silences.LONGEST_MINUTES, description="How long it holds, from now on.")
 
 
 @router.get("/silences", response=Listed[SilenceItem])
@@ -79,16 +72,13 @@ def list_silences(request: HttpRequest, page: Query[Page]) -> Listed[SilenceItem
 @router.post("/silences", response={201: SilenceItem}, auth=OPERATOR)
 def create_silence(request: HttpRequest, asked: NewSilence) -> Status[SilenceItem]:
     """Tell nobody of matching alerts for a while."""
-    key, _, value = (asked.label or "").partition("=")
-    if asked.label is not None and (not key or not value):
-        raise invalid("label", f"label: expected key=value, found {asked.label!r}")
-    actor, now = actor_of(request), timezone.now()
-    with transaction.atomic():
-        silence = Silence.objects.create(
-            rule=asked.rule or "", host=_host(asked.host), label_key=key, label_value=value, comment=asked.comment,
-            created_by=actor.name, created_at=now, starts_at=now, ends_at=now + timedelta(minutes=asked.minutes),
-        )  # fmt: skip
-        audit.record(actor.name, "silence.create", str(silence)[:200], {"silence": silence.pk}, actor.address)
+    what = silences.Asked(asked.comment, asked.minutes, asked.rule or "", asked.host or "", asked.label or "")
+    if asked.host == "" or asked.label == "":
+        raise invalid("host" if asked.host == "" else "label", "expected a name, or null")
+    try:
+        silence = silences.create(what, actor_of(request), timezone.now())
+    except silences.SilenceRefused as refusal:
+        raise invalid(refusal.field, str(refusal)) from refusal
     return Status(201, SilenceItem.of(silence))
 
 
@@ -98,11 +88,8 @@ def end_silence(request: HttpRequest, number: int) -> SilenceItem:
     silence = Silence.objects.select_related("host").filter(pk=number).first()
     if silence is None:
         raise ApiError(404, "not_found", f"there is no silence {number}", "number")
-    actor = actor_of(request)
-    with transaction.atomic():
-        if not silences.end(silence, timezone.now()):
-            raise ApiError(409, "already_ended", f"silence {number} has ended already")
-        audit.record(actor.name, "silence.end", str(silence)[:200], {"silence": silence.pk}, actor.address)
+    if not silences.end(silence, actor_of(request), timezone.now()):
+        raise ApiError(409, "already_ended", f"silence {number} has ended already")
     silence.refresh_from_db()
     return SilenceItem.of(silence)
 
@@ -184,28 +171,23 @@ def list_targets(request: HttpRequest, page: Query[Page]) -> Listed[TargetItem]:
 @router.post("/notification-targets", response={201: TargetItem}, auth=ADMIN)
 def create_target(request: HttpRequest, asked: NewTarget) -> Status[TargetItem]:
     """Have alerts of at least a severity told there; of those that are open, it is told at once."""
-    _check_address(asked)
-    actor = actor_of(request)
+    what = targets.Asked(asked.name, asked.kind, asked.address, asked.secret, asked.severity)
     try:
-        with transaction.atomic():
-            target = NotificationTarget.objects.create(**asked.dict())
-            detail = {"kind": target.kind, "severity": target.severity}
-            audit.record(actor.name, "notification-target.create", target.name, detail, actor.address)
-    except IntegrityError as error:
-        raise ApiError(409, "name_taken", f"there is a target named {asked.name!r} already", "name") from error
+        target = targets.create(what, actor_of(request))
+    except targets.NameTaken as refusal:
+        raise ApiError(409, "name_taken", str(refusal), refusal.field) from refusal
+    except targets.TargetRefused as refusal:
+        raise invalid(refusal.field, str(refusal)) from refusal
     return Status(201, TargetItem.of(target))
 
 
 @router.delete("/notification-targets/{number}", response={204: None}, auth=ADMIN)
 def delete_target(request: HttpRequest, number: int) -> Status[None]:
     """Tell that target nothing more; its log goes with it."""
-    actor = actor_of(request)
-    with transaction.atomic():
-        target = NotificationTarget.objects.filter(pk=number).first()
-        if target is None:
-            raise ApiError(404, "not_found", f"there is no notification target {number}", "number")
-        audit.record(actor.name, "notification-target.delete", target.name, {}, actor.address)
-        target.delete()
+    try:
+        targets.delete(number, actor_of(request))
+    except NotificationTarget.DoesNotExist:
+        raise ApiError(404, "not_found", f"there is no notification target {number}", "number") from None
     return Status(204, None)
 
 
@@ -213,25 +195,3 @@ def delete_target(request: HttpRequest, number: int) -> Status[None]:
 def list_deliveries(request: HttpRequest, page: Query[Page]) -> Listed[DeliveryItem]:
     """List what was told, or is to be, newest first."""
     return page_of_query(Delivery.objects.select_related("target"), page, DeliveryItem.of)
-
-
-def _check_address(asked: NewTarget) -> None:
-    if asked.kind == TargetKind.WEBHOOK:
-        parts = urlsplit(asked.address)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise invalid("address", f"address: expected an http or https URL, found {asked.address!r}")
-        return
-    if not settings.EMAIL_HOST:
-        raise invalid("kind", "kind: e-mail needs the setting STEPWATT_SMTP_URL")
-    for address in asked.address.split(","):
-        if "@" not in parseaddr(address)[1]:
-            raise invalid("address", f"address: {address.strip()!r} is no e-mail address")
-
-
-def _host(name: str | None) -> Host | None:
-    if name is None:
-        return None
-    found = Host.objects.filter(name=name).first()
-    if found is None:
-        raise invalid("host", f"host: there is no host named {name!r}")
-    return found

@@ -3,17 +3,25 @@
 Events are written by fleet/events.py, alerts by telemetry/health. A part (a MIG instance) has events of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from django.db.models import Case, QuerySet, Value, When
+from django.db.models import Case, Expression, F, Q, QuerySet, Value, When
 
 from fleet.models import Device, Event, EventKind, Host, Severity
+from telemetry.health import rules
 from telemetry.health.alerts import State
 
 _FIRING_FIRST = Case(When(acknowledged_at=None, then=Value(0)), default=Value(1))
 _GRAVEST_FIRST = Case(*(When(severity=each, then=Value(-rank)) for rank, each in enumerate(Severity)))
+ORDERS: Mapping[str, Expression | F] = {
+    "severity": _GRAVEST_FIRST,
+    "where": F("host__name"),
+    "since": F("first_at"),
+    "last": F("last_at"),
+    "times": F("count"),
+}
 _IN_STATE = {
     State.FIRING: {"rule__gt": "", "resolved_at__isnull": True, "acknowledged_at__isnull": True},
     State.ACKNOWLEDGED: {"rule__gt": "", "resolved_at__isnull": True, "acknowledged_at__isnull": False},
@@ -23,7 +31,10 @@ _IN_STATE = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which events; what is None is not asked for. An event lies in a span where any of its occurrences may."""
+    """Which events; what is None or "" is not asked for. An event lies in a span where any of its occurrences may.
+
+    Each word of `text` must stand in what happened, where, or in the name of kind or rule; `pks` are those alone.
+    """
 
     host: Host | None = None
     device: Device | None = None
@@ -33,6 +44,8 @@ class Question:
     end: datetime | None = None
     rule: str | None = None
     state: State | None = None
+    text: str = ""
+    pks: Collection[int] | None = None
 
     def find(self) -> QuerySet[Event]:
         """Return the events, newest first, with their host and device."""
@@ -44,10 +57,13 @@ class Question:
             "last_at__gte": self.start,
             "first_at__lt": self.end,
             "rule": self.rule,
+            "pk__in": self.pks,
         }
         found = Event.objects.filter(**{name: value for name, value in asked.items() if value is not None})
         if self.state is not None:
             found = found.filter(**_IN_STATE[self.state])
+        for word in self.text.split():
+            found = found.filter(_holds(word))
         return found.select_related("host", "device__host")
 
     def find_open(self) -> QuerySet[Event]:
@@ -58,6 +74,13 @@ class Question:
     def find_past(self) -> QuerySet[Event]:
         """Return the others, newest first."""
         return self.find().exclude(rule__gt="", resolved_at=None)
+
+
+def _holds(word: str) -> Q:
+    named = [name for name, rule in rules.by_name().items() if word.lower() in rule.words.lower()]
+    kinds = [kind.value for kind in EventKind if word.lower() in kind.label.lower()]
+    found = Q(text__icontains=word) | Q(host__name__icontains=word) | Q(subject__icontains=word)
+    return found | Q(rule__in=named) | Q(kind__in=kinds)
 
 
 def newest(question: Question, limit: int) -> Sequence[Event]:

@@ -91,11 +91,12 @@ def figure(
     is_stacked: bool = False,
     shows_ticks: bool = True,
     references: Sequence[Reference] = (),
+    painter: Literal["plotly", "uplot"] = "plotly",
 ) -> go.Figure:
     """Return a figure of a quantity in base unit `unit` over time (or, `is_time=False`, over a number).
 
     Charts stacked on one time axis (`is_stacked`) share their left edge; only the last of them shows its ticks.
-    A ratio's axis is 0 to 100 %.
+    A ratio's axis is 0 to 100 %. `painter` "uplot" draws lines and outlines over time alone, in a quarter of plotly's time.
     """
     y_axis = {"range": [0, 1]} if unit == "ratio" else {"rangemode": "tozero"} if from_zero else {}
     layout = go.Layout(
@@ -106,6 +107,7 @@ def figure(
         shapes=[_reference_line(reference) for reference in references],
         annotations=[_reference_words(reference) for reference in references],
         meta={
+            "painter": painter,
             "units": units.chart_ladder(unit),
             "legend": [
                 {"label": key.label, "color": f"token:{key.color}", "shape": key.shape, "traces": list(key.traces)}

@@ -1,15 +1,22 @@
-"""The six headline figures of the fleet page, from the newest state. Pure; called by the fleet view, which renders them.
+"""The headline figures of the fleet page that the newest state gives. Pure; called by the fleet view, which renders them.
 
-A figure over the devices that give it; None, with the reason, where none does.
+A figure over the devices that give it; None, with the reason, where none does. Those that are accounted or that training tells
+of come by addresses of their own.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from fleet import units
 from fleet.models import DeviceKind
+from telemetry.glance import Glance
 from telemetry.health import Health
-from telemetry.queries import DeviceState, FleetState
+from telemetry.queries import DeviceState
+from telemetry.store.samples import Floats
+
+BUSY_RATIO = 0.05  # a device that is used more than this has work; beneath it lies what a desktop or a monitor takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +27,11 @@ class Headline:
     value: float | None
     unit: str
     note: str
-    href: str
+    href: str = ""
     why_unknown: str = ""
     of: str = ""
     spark: str = ""
     series: str = "s1"
-    share: float | None = None
 
     @property
     def words(self) -> str:
@@ -33,113 +39,66 @@ class Headline:
         return self.why_unknown if self.value is None else self.note
 
 
-def headlines(state: FleetState) -> list[Headline]:
-    return [_reporting(state), _utilisation(state), _power(state), _memory(state), _hottest(state), _clock(state)]
+def headlines(glance: Glance) -> list[Headline]:
+    """Return what comes before training's figures, and the fleet's power, which comes behind them."""
+    return [_reporting(glance), _utilisation(glance), _power(glance)]
 
 
-def _reporting(state: FleetState) -> Headline:
+def _reporting(glance: Glance) -> Headline:
     words = {Health.CRIT: "critical", Health.WARN: "warning", Health.SILENT: "silent"}
-    wrong = [f"{state.count(health):,} {word}" for health, word in words.items() if state.count(health)]
-    n_unread = len(state.counted) - len(state.reporting)
+    wrong = [f"{glance.count(health):,} {word}" for health, word in words.items() if glance.count(health)]
+    n_reporting = int(glance.reporting.sum())
+    n_unread = glance.n_counted - n_reporting
     return Headline(
-        label=f"{state.noun[0].upper()}{state.noun[1:]} reporting",
-        value=len(state.reporting),
+        label=f"{glance.noun[0].upper()}{glance.noun[1:]} reporting",
+        value=n_reporting,
         unit="count",
-        of=units.count(len(state.counted)),
-        note=", ".join(wrong) or (f"{n_unread:,} without a reading" if n_unread else _of_hosts(state)),
+        of=units.count(glance.n_counted),
+        note=", ".join(wrong) or (f"{n_unread:,} without a reading" if n_unread else _of_hosts(glance)),
         href="/hosts/",
+        spark="reporting",
+        series="s0",
     )
 
 
-def _of_hosts(state: FleetState) -> str:
+def _of_hosts(glance: Glance) -> str:
     """Return what is wrong with hosts whose devices are well, such as an alert of their agent or clock."""
     words = {Health.CRIT: "critical", Health.WARN: "warning"}
-    counts = {word: sum(host.health is health for host in state.hosts) for health, word in words.items()}
+    counts = {word: glance.n_hosts(health) for health, word in words.items()}
     wrong = [f"{n:,} {'host' if n == 1 else 'hosts'} {word}" for word, n in counts.items() if n]
     return ", ".join(wrong) or "all healthy"
 
 
-def _utilisation(state: FleetState) -> Headline:
-    metric = "gpu_utilization_ratio"
-    values = [d.values[metric] for d in _giving(state, metric)]
-    note = (
-        f"{units.quantity(min(values), 'ratio')} to {units.quantity(max(values), 'ratio')}" if len(values) > 1 else ""
-    )
+def _utilisation(glance: Glance) -> Headline:
+    values = _known(glance.column("gpu_utilization_ratio"))
+    busy = f"{int((values >= BUSY_RATIO).sum()):,} of {len(values):,} busy"
     return Headline(
         label="Mean utilisation",
-        value=_mean(values),
+        value=float(values.mean()) if values.size else None,
         unit="ratio",
-        note=note or _of_devices(state, len(values)),
+        note=busy if glance.n_counted > 1 else "",
         href="/hosts/?sort=-utilisation",
-        why_unknown=_why(state, metric),
+        why_unknown=glance.why_absent("gpu_utilization_ratio"),
         spark="utilisation",
     )
 
 
-def _power(state: FleetState) -> Headline:
-    giving = _giving(state, "power_draw_watts")
-    limits = [d.values["power_limit_watts"] for d in giving if "power_limit_watts" in d.values]
-    is_whole = len(giving) == len(state.counted)
-    note = _of_devices(state, len(giving))
-    if is_whole and limits and len(limits) == len(giving):
-        note = f"limit {units.quantity(sum(limits), 'watts')}"
+def _power(glance: Glance) -> Headline:
+    drawn, limits = glance.column("power_draw_watts"), glance.column("power_limit_watts")
+    giving = ~np.isnan(drawn)
+    n, has_limits = int(giving.sum()), bool((~np.isnan(limits[giving])).all())
+    note = "" if n == glance.n_counted == 1 else f"from {n:,} of {glance.n_counted:,} {glance.noun}"
+    if n == glance.n_counted and has_limits:
+        note = f"limit {units.quantity(float(limits.sum()), 'watts')}"
     return Headline(
-        label="Power",
-        value=sum(d.values["power_draw_watts"] for d in giving) if giving else None,
+        label="Fleet power",
+        value=float(drawn[giving].sum()) if n else None,
         unit="watts",
         note=note,
-        href="/hosts/?sort=-power",
-        why_unknown=_why(state, "power_draw_watts"),
+        href="/power/",
+        why_unknown=glance.why_absent("power_draw_watts"),
         spark="power",
         series="s2",
-    )
-
-
-def _memory(state: FleetState) -> Headline:
-    giving = [d for d in _giving(state, "memory_used_bytes") if d.values.get("memory_total_bytes")]
-    used = sum(d.values["memory_used_bytes"] for d in giving)
-    whole = sum(d.values["memory_total_bytes"] for d in giving)
-    note = f"{units.quantity(used / whole, 'ratio')} of {units.quantity(whole, 'bytes')}" if giving else ""
-    return Headline(
-        label="Memory in use",
-        value=used if giving else None,
-        unit="bytes",
-        note=note,
-        href="/hosts/?sort=-memory",
-        why_unknown=_why(state, "memory_used_bytes"),
-        share=used / whole if giving else None,
-        series="s3",
-    )
-
-
-def _hottest(state: FleetState) -> Headline:
-    metric = "temperature_celsius"
-    hottest = max(_giving(state, metric), key=lambda d: d.values[metric], default=None)
-    return Headline(
-        label=f"Hottest {state.noun.removesuffix('s')}",
-        value=hottest.values[metric] if hottest else None,
-        unit="celsius",
-        note=f"{hottest.device.host.name} {hottest.device.title}" if hottest else "",
-        href=f"/devices/{hottest.device.uuid}/" if hottest else "/hosts/?sort=-temperature",
-        why_unknown=_why(state, metric),
-    )
-
-
-def _clock(state: FleetState) -> Headline:
-    giving = _giving(state, "sm_clock_hertz")
-    shares = [
-        d.values["sm_clock_hertz"] / d.values["sm_clock_max_hertz"]
-        for d in giving
-        if d.values.get("sm_clock_max_hertz")
-    ]
-    share = _mean(shares)
-    return Headline(
-        label="Mean SM clock" if has_sms(state.counted) else "Mean core clock",
-        value=_mean([d.values["sm_clock_hertz"] for d in giving]),
-        unit="hertz",
-        note=_of_devices(state, len(giving)) if share is None else f"{units.quantity(share, 'ratio')} of the maximum",
-        href="/hosts/",
-        why_unknown=_why(state, "sm_clock_hertz"),
     )
 
 
@@ -148,19 +107,5 @@ def has_sms(devices: Sequence[DeviceState]) -> bool:
     return any(d.device.kind == DeviceKind.NVIDIA for d in devices)
 
 
-def _giving(state: FleetState, metric: str) -> list[DeviceState]:
-    return [d for d in state.reporting if metric in d.values]
-
-
-def _of_devices(state: FleetState, n: int) -> str:
-    """Return of how many devices a figure speaks; "" where it is the only one there is."""
-    return "" if n == len(state.counted) == 1 else f"from {n:,} of {len(state.counted):,} {state.noun}"
-
-
-def _why(state: FleetState, metric: str) -> str:
-    """Return why no device gives a metric: the reason of the first that reports."""
-    return state.reporting[0].why_absent(metric) if state.reporting else f"none of the {state.noun} reports"
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _known(values: Floats) -> Floats:
+    return values[~np.isnan(values)]

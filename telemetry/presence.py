@@ -54,14 +54,14 @@ def ordered(identities: Iterable[Identity]) -> list[Identity]:
     """Return the devices as the pages order them: accelerators first, wholes before their parts."""
     return sorted(
         identities,
-        key=lambda d: (d.kind not in ACCELERATORS, d.kind, _is_part(d), d.index, d.profile, d.uuid),
+        key=lambda d: (d.kind not in ACCELERATORS, d.kind, is_part(d), d.index, d.profile, d.uuid),
     )
 
 
 def _device(identity: Identity, at_ms: int, newest: Mapping[str, Any] | None) -> DeviceNow | None:
     """Return the device; None for a MIG instance that its host does not name any more."""
     if newest is None:
-        return None if _is_part(identity) else DeviceNow(identity, is_up=False, values={})
+        return None if is_part(identity) else DeviceNow(identity, is_up=False, values={})
     if abs(at_ms - newest["at_ms"]) > STALE_MS:
         return DeviceNow(identity, is_up=False, values={})
     values, absent = newest["values"], newest["absent"]
@@ -73,5 +73,5 @@ def _device(identity: Identity, at_ms: int, newest: Mapping[str, Any] | None) ->
     return DeviceNow(identity, is_up=is_read(values) and _GONE.isdisjoint(reasons), values=values)
 
 
-def _is_part(identity: Identity) -> bool:
+def is_part(identity: Identity) -> bool:
     return identity.parent_id is not None or bool(identity.profile)

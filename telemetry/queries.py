@@ -6,9 +6,9 @@ Values are in base units. What is absent is left out of `values` and stands in `
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 
 from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin, Severity
 from telemetry.catalog import AbsentReason
@@ -57,8 +57,7 @@ class DeviceState:
         """Return the sentence that belongs to the "—" of a metric."""
         if self.health is Health.SILENT:
             return self.note
-        reason = self.absent.get(metric)
-        return AbsentReason(reason).sentence if reason else "not offered by this kind of device"
+        return absence(self.absent.get(metric))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +185,11 @@ def counted(devices: Sequence[DeviceState]) -> list[DeviceState]:
     return [d for d in devices if d.device.kind == DeviceKind.NODE]
 
 
+def absence(reason: str | None) -> str:
+    """Return the sentence that says why a reading is absent."""
+    return AbsentReason(reason).sentence if reason else "not offered by this kind of device"
+
+
 def is_part(device: Device) -> bool:
     """Tell whether a device is a part of another; its profile says so where the whole is not known."""
     return device.parent_id is not None or bool(device.profile)
@@ -215,18 +219,36 @@ def host_state(host: Host, now: datetime) -> HostState:
     return _states([host], now)[0]
 
 
+def host_states(hosts: Sequence[Host], now: datetime) -> list[HostState]:
+    """Return these hosts with their devices; as many queries as for one."""
+    prefetch_related_objects(hosts, "devices")
+    return _states(list(hosts), now)
+
+
 def device_state(device: Device, now: datetime) -> DeviceState:
     return host_state(device.host, now).of(device)
 
 
 def attention(state: FleetState) -> list[Attention]:
+    """Return what needs a person at these hosts: as `attention_of`."""
+    if state.cluster == "":
+        return attention_of(None)
+    return attention_of(Q(host__in=[host.host for host in state.hosts]) | Q(subject=f"cluster:{state.cluster}"))
+
+
+def attention_of_cluster(cluster: str) -> list[Attention]:
+    """Return what needs a person in a cluster: as `attention_of`."""
+    return attention_of(Q(host__cluster=cluster) | Q(subject=f"cluster:{cluster}"))
+
+
+def attention_of(where: Q | None) -> list[Attention]:
     """Return what needs a person: the open alerts, gravest first, those that somebody has acknowledged last.
 
-    Equal alerts of several devices of a host are one line.
+    Equal alerts of several devices of a host are one line. `where` None is the whole fleet.
     """
     found = alerts.open_alerts().filter(severity__in=_NEEDS_A_PERSON).select_related("host", "device")
-    if state.cluster != "":
-        found = found.filter(Q(host__in=[host.host for host in state.hosts]) | Q(subject=f"cluster:{state.cluster}"))
+    if where is not None:
+        found = found.filter(where)
     folded: dict[tuple[object, ...], list[Event]] = {}
     for event in found.order_by("first_at", "device__index"):
         place = event.host_id if event.device_id else event.subject
@@ -280,6 +302,16 @@ def _recent_xids(hosts: Sequence[Host], now: datetime) -> dict[int, list[int]]:
     return found
 
 
+def recent_xids_by_host(now: datetime) -> dict[int, dict[int, list[int]]]:
+    """Return the XIDs of the last hour by host id and device id, newest first, of the whole fleet. One query."""
+    rows = Event.objects.filter(kind=EventKind.XID, last_at__gt=now - _XID_RECENT, device__isnull=False)
+    found: dict[int, dict[int, list[int]]] = {}
+    for host_id, device_id, code in rows.values_list("host_id", "device_id", "code"):
+        if code is not None and device_id is not None:
+            found.setdefault(host_id, {}).setdefault(device_id, []).append(code)
+    return found
+
+
 def _host_state(host: Host, latest: newest.Latest | None, events: _Events, now: datetime) -> HostState:
     silent = host.is_silent(now)
     wholes_first = sorted(
@@ -292,7 +324,7 @@ def _host_state(host: Host, latest: newest.Latest | None, events: _Events, now: 
     found = [_device_state(device, latest, events, silent=silent) for device in wholes_first]
     devices = [state for state in found if state is not None]
     if silent:
-        return HostState(host, Health.SILENT, _silence(host), devices)
+        return HostState(host, Health.SILENT, silence(host), devices)
     worst = _worst(host, devices, events.alerts)
     return HostState(host, worst.health, worst.note, devices)
 
@@ -308,7 +340,22 @@ def _worst(host: Host, devices: Sequence[DeviceState], raised: Gravest) -> Findi
     return gravest.graver(worst, raised.of_hosts.get(host.pk, worst))
 
 
-def _silence(host: Host) -> str:
+class Reporter(Protocol):
+    """What may fall silent: a host, as a model or as a plain row."""
+
+    @property
+    def has_reported(self) -> bool: ...
+    @property
+    def public_key(self) -> bytes | memoryview: ...
+    @property
+    def last_seen_at(self) -> datetime | None: ...
+
+
+STALE_WORDS = "its host reports, this device does not"
+
+
+def silence(host: Reporter) -> str:
+    """Return why nothing is known of a host's devices at present."""
     if not host.has_reported:
         return "added, and waiting for its agent to join" if not host.public_key else "joined, no sample yet"
     return "no sample yet" if host.last_seen_at is None else f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -320,12 +367,12 @@ def _device_state(device: Device, latest: newest.Latest | None, events: _Events,
     if newest is None and is_part(device):
         return None
     if latest is None or newest is None:
-        return DeviceState(device, Health.SILENT, _silence(device.host), None, None, {}, {})
+        return DeviceState(device, Health.SILENT, silence(device.host), None, None, {}, {})
     at, read_at = _time(newest.at_ms), None if newest.read_ms is None else _time(newest.read_ms)
     if silent:
-        return DeviceState(device, Health.SILENT, _silence(device.host), at, read_at, {}, {})
+        return DeviceState(device, Health.SILENT, silence(device.host), at, read_at, {}, {})
     if abs(_time(latest.at_ms) - at) > _STALE:
-        return DeviceState(device, Health.SILENT, "its host reports, this device does not", at, read_at, {}, {})
+        return DeviceState(device, Health.SILENT, STALE_WORDS, at, read_at, {}, {})
     # A lost device may still answer some calls, with what it knew before.
     values = {} if AbsentReason.GPU_IS_LOST in newest.absent.values() else newest.values
     judged = judge(values, newest.absent, events.xids.get(device.pk, ()))

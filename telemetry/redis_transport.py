@@ -91,6 +91,8 @@ class Channel(redis.Channel):
 
     QoS = QoS
     Message = Message
+    # kombu leaves it out where a command may be repeated; here a message that comes twice does no harm.
+    supports_batch_publish = True
 
     def ack_all(self, messages: Sequence[virtual.Message]) -> None:
         """Acknowledge these in one step. Raises one of `connection_errors`; then they come again, when their time is over."""

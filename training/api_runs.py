@@ -88,7 +88,7 @@ def run(request: HttpRequest, run_id: int, asked: Query[Window]) -> RunDetail:
     start_ms, end_ms = asked.milliseconds(found, now)
     who = members(found)
     _check_length(who, start_ms, end_ms)
-    figures = run_figures.figures(found, start_ms, end_ms, now=now, who=who)
+    figures = run_figures.figures(found, start_ms, end_ms, who=who)
     return RunDetail.of_figures(found, run_queries.parts([found])[found.pk], who, figures, now)
 
 

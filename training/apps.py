@@ -1,4 +1,4 @@
-"""Django's handle on the package; connects what training does when a host is removed, and adds its health rules."""
+"""Django's handle on the package; connects what training does at a host's removal, its health rules, its columns of hosts."""
 
 from importlib import import_module
 
@@ -12,3 +12,4 @@ class TrainingConfig(AppConfig):
         import_module("training.removal")
         import_module("training.health_rules")
         import_module("telemetry.health.rules").register(import_module("training.straggler_rule").RULE)
+        import_module("telemetry.host_columns").provide(import_module("training.host_columns").columns)

@@ -71,7 +71,7 @@ def goodput(
     steps: StepColumns, start_ms: float, end_ms: float, life_ms: tuple[float, float],
     attempts_from: Mapping[int, int] | None = None,
 ) -> Goodput:  # fmt: skip
-    """Return what the window went to; `life_ms` is when the run's first step began and when it ended (or now, while it runs).
+    """Return what the window went to; `life_ms` is when the run's first step began and its last one ended.
 
     `attempts_from` is the first training step's number of each attempt, where it is known beyond these steps.
     """

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from fleet.models import Severity
 from telemetry.health.rule import Limits, Rule, Scope, Sign, Threshold, raised
 from telemetry.health.rules import register
 from telemetry.health.seen import HostSeen, Subject
-from training.models import LossAgreement, Outcome, Verdict
+from training.models import LossAgreement, Outcome, Verdict, replaced
 
 _DAYS = Threshold("days", "looks back", "days", 30, 1, 3650)
 _CONCLUSIVE = (Outcome.PASS, Outcome.SLOW)
@@ -41,9 +41,9 @@ class VerdictSurvey:
                 yield Subject(f"device:{device.uuid}", host.pk, device.pk, f"host:{host.name}"), sign
 
 
-def _newest(since: datetime, **which: object) -> Iterator[Verdict]:
+def _newest(since: datetime, which: QuerySet[Verdict]) -> Iterator[Verdict]:
     """Yield the newest of such verdicts for each device and kind of run, newest first."""
-    found = Verdict.objects.filter(ended_at__gte=since, **which).exclude(device_key=None)
+    found = which.filter(ended_at__gte=since, job__team=None).exclude(device_key=None)
     newest = found.order_by().values("device_key", "key").annotate(newest=Max("pk")).values("newest")
     return (
         Verdict.objects.filter(pk__in=newest)
@@ -54,11 +54,13 @@ def _newest(since: datetime, **which: object) -> Iterator[Verdict]:
 
 
 def _conclusive(since: datetime) -> Iterator[Verdict]:
-    return _newest(since, outcome__in=_CONCLUSIVE)
+    """A speed that a person accepted is no alarm any more, and what was before it neither."""
+    found = Verdict.objects.filter(outcome__in=_CONCLUSIVE, job__accepted=None).exclude(replaced())
+    return _newest(since, found)
 
 
 def _compared(since: datetime) -> Iterator[Verdict]:
-    return _newest(since, agreement__in=(LossAgreement.SAME, LossAgreement.DIFFERS))
+    return _newest(since, Verdict.objects.filter(agreement__in=(LossAgreement.SAME, LossAgreement.DIFFERS)))
 
 
 def _of_speed(verdict: Verdict) -> Sign | None:

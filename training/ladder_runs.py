@@ -87,7 +87,7 @@ def follow(now: datetime) -> None:
 
 def processes(run: LadderRun) -> list[Process]:
     """Return what the ended processes measured."""
-    rows = run.processes.select_related("job__device")
+    rows = run.processes.select_related("job__device", "job__verdict")
     return [_process(row) for row in rows if row.job.is_final]
 
 
@@ -178,7 +178,6 @@ def _process(row: LadderProcess) -> Process:
     job = row.job
     if job.state != JobState.DONE:
         return Process(row.block, row.rung, job.pk, failure=job.reason or job.get_state_display())
-    around = contamination.of_result(job.result, is_on_accelerator=job.device is not None and job.device.is_accelerator)
     return Process(
         row.block,
         row.rung,
@@ -188,8 +187,16 @@ def _process(row: LadderProcess) -> Process:
         steps=job.total_steps,
         loss_start=_number(job, "loss_start"),
         loss_end=_number(job, "loss_end"),
-        markers=contamination.markers(around),
+        markers=_markers(job),
     )
+
+
+def _markers(job: ReferenceJob) -> list[str]:
+    """Return the verdict's marks, which know who else used the device; before it is judged those of the result alone."""
+    if hasattr(job, "verdict"):
+        return list(job.verdict.markers)
+    is_on_accelerator = job.device is not None and job.device.is_accelerator
+    return contamination.markers(contamination.of_result(job.result, is_on_accelerator=is_on_accelerator))
 
 
 def _number(job: ReferenceJob, name: str) -> float | None:

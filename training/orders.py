@@ -4,19 +4,38 @@ A broker that is away is no failure of the launch: the job stays as it is, and `
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from telemetry import host_orders
+from telemetry.host_orders import ForHost
 from training import wire
 from training.models import ReferenceJob
+from training.rank_order import RankOrder
 
 logger = logging.getLogger(__name__)
 _CANCEL_LIFETIME = timedelta(hours=1)
 _QUESTION_LIFETIME = timedelta(minutes=1)
+_CLOCK_SLACK = timedelta(
+    minutes=2
+)  # of a rank's short-lived order: the server ends it by its own clock, and tells the host
 
 
 def send_start(job: ReferenceJob) -> None:
-    _send(wire.START_TASK, _order(job, job.expires_at), job, expires=job.expires_at)
+    send_starts([job])
+
+
+def send_starts(jobs: Sequence[ReferenceJob]) -> None:
+    """Send the orders of all of them at once: one click may mean hundreds of hosts.
+
+    Those of a distributed job's ranks that have nowhere to go yet are left out.
+    """
+    due = [(job, _expiry(job)) for job in jobs if job.can_be_sent]
+    _send(wire.START_TASK, [ForHost(job.host, _order(job, expires_at), expires_at) for job, expires_at in due])
+
+
+def _expiry(job: ReferenceJob) -> datetime:
+    return job.expires_at if job.team is None else job.expires_at + _CLOCK_SLACK
 
 
 def ask_again(job: ReferenceJob, now: datetime) -> None:
@@ -24,12 +43,18 @@ def ask_again(job: ReferenceJob, now: datetime) -> None:
 
     Such an order has expired when the host was last heard of it: whoever knows the job answers, whoever does not refuses.
     """
-    _send(wire.START_TASK, _order(job, job.heard_at or job.created_at), job, expires=now + _QUESTION_LIFETIME)
+    order = _order(job, job.heard_at or job.created_at)
+    _send(wire.START_TASK, [ForHost(job.host, order, now + _QUESTION_LIFETIME)])
 
 
 def send_cancel(job: ReferenceJob, now: datetime) -> None:
-    payload = wire.pack_cancel(job.pk, job.launch, job.host.name)
-    _send(wire.CANCEL_TASK, payload, job, expires=now + _CANCEL_LIFETIME)
+    send_cancels([job], now)
+
+
+def send_cancels(jobs: Sequence[ReferenceJob], now: datetime) -> None:
+    expires = now + _CANCEL_LIFETIME
+    each = [ForHost(job.host, wire.pack_cancel(job.pk, job.launch, job.host.name), expires) for job in jobs]
+    _send(wire.CANCEL_TASK, each)
 
 
 def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
@@ -42,10 +67,20 @@ def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
         device_uuid=job.device.uuid if job.device else "",
         expires_ms=int(expires_at.timestamp() * 1000),
         time_limit_seconds=job.time_limit_seconds,
+        ranks=_ranks(job),
     )
     return wire.pack(order)
 
 
-def _send(task: str, body: bytes, job: ReferenceJob, *, expires: datetime) -> None:
-    if not host_orders.send(task, job.host, body, expires):
-        logger.warning("%s of reference job %d is sent again later", task, job.pk)
+def _ranks(job: ReferenceJob) -> RankOrder | None:
+    team = job.team
+    if team is None:
+        return None
+    head = job.pk if job.rank == 0 else ReferenceJob.objects.values_list("pk", flat=True).get(team=team, rank=0)
+    place = ("", 0) if job.rank == 0 else (team.address, team.port)
+    return RankOrder(head, job.rank, team.world_size, team.token, *place)
+
+
+def _send(task: str, messages: Sequence[ForHost]) -> None:
+    if messages and not host_orders.send_each(task, messages):
+        logger.warning("%s is sent again later", task)

@@ -3,7 +3,7 @@
 A launch refuses for these unless it is forced with a reason; a device of which nothing is known is not refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fleet.models import Device, Host
@@ -33,14 +33,29 @@ def hindrances(targets: Sequence[tuple[Host, Device]], workload: str, params: Ma
     for host, device in targets:
         newest = known.get(host.pk)
         if newest is not None:
-            words = [_users(newest, device), _memory(newest, device, peaks.get(device.model))]
+            used = _users(newest.processes, newest.at_ms, device)
+            words = [used, _memory(newest, device, peaks.get(device.model))]
             found += [Hindrance(host.name, device.title, each) for each in words if each]
     return found
 
 
-def _users(newest: Latest, device: Device) -> str:
-    told = newest.processes.get(device.uuid)
-    if told is None or not device.is_accelerator or abs(newest.at_ms - told["at_ms"]) > _KNOWN_MS:
+def in_use(hosts: Iterable[Host]) -> dict[int, str]:
+    """Return by whom devices are used, by host id, where any is: in one query, and from what is small of each host."""
+    known = latest.processes_by_host()
+    found = {}
+    for host in hosts:
+        at_ms, processes = known.get(host.pk, (0, {}))
+        words = [
+            f"{device.title}: {used}" for device in host.devices.all() if (used := _users(processes, at_ms, device))
+        ]
+        if words:
+            found[host.pk] = "; ".join(words)
+    return found
+
+
+def _users(processes: Mapping[str, Mapping[str, Any]], at_ms: int, device: Device) -> str:
+    told = processes.get(device.uuid)
+    if told is None or not device.is_accelerator or abs(at_ms - told["at_ms"]) > _KNOWN_MS:
         return ""
     others = [each for each in told["processes"] if _OUR_COMMAND not in (each.get("command") or "")]
     if not others:
@@ -54,7 +69,7 @@ def _users(newest: Latest, device: Device) -> str:
 
 def _memory(newest: Latest, device: Device, peak_bytes: float | None) -> str:
     state = newest.devices.get(device.uuid)
-    if peak_bytes is None or state is None or not device.is_accelerator:
+    if peak_bytes is None or state is None:
         return ""
     total, used = state.values.get("memory_total_bytes"), state.values.get("memory_used_bytes")
     if total is None or used is None or total - used >= peak_bytes:

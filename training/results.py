@@ -1,6 +1,6 @@
 """Results of reference jobs laid side by side: hosts × workloads, and one device's runs over time. Reads only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from fleet.models import Device, Host, Origin
 from training.judging import metrics
 from training.judging.baseline import OWN, POPULATION
 from training.judging.metrics import Metric
-from training.models import LossAgreement, Outcome, Verdict
+from training.models import AcceptedBaseline, LossAgreement, Outcome, Verdict
 from training.verdicts import history
 from training.workloads import WORKLOADS
 
@@ -99,9 +99,29 @@ def matrix(mode: str = "all", cluster: str = "") -> Matrix:
     return Matrix(columns, [Group(cluster, model, rows) for (cluster, model), rows in groups.items()])
 
 
-def _newest(mode: str) -> QuerySet[Verdict]:
+def slowest_by_device() -> dict[int, Cell]:
+    """Return each device's slowest among its newest results that have a deviation, by device id. One query."""
+    return _slowest(_newest("all"), lambda verdict: verdict.job.device_id)
+
+
+def slowest_by_host(host_ids: Sequence[int]) -> dict[int, Cell]:
+    """Return of each of the hosts the newest verdict that lies furthest below its baseline; hosts without one are missing."""
+    return _slowest(_newest("all", Q(job__host__in=host_ids)), lambda verdict: verdict.job.host_id)
+
+
+def _slowest(verdicts: Iterable[Verdict], subject: Callable[[Verdict], int | None]) -> dict[int, Cell]:
+    found: dict[int, Cell] = {}
+    for verdict in verdicts:
+        cell, key = _cell(verdict), subject(verdict)
+        if key is not None and cell.deviation is not None and (key not in found or _order(cell) < _order(found[key])):
+            found[key] = cell
+    return found
+
+
+def _newest(mode: str, where: Q | None = None) -> QuerySet[Verdict]:
     """Return the newest verdict of each device and workload; a ladder's processes are another story."""
-    found = Verdict.objects.filter(MODES[mode], job__ladder_process=None).exclude(device_key=None)
+    found = Verdict.objects.filter(MODES[mode], where or Q(), job__ladder_process=None, job__team=None)
+    found = found.exclude(device_key=None)
     newest = found.order_by().values("device_key", "job__workload").annotate(newest=Max("pk")).values("newest")
     return (
         Verdict.objects.filter(pk__in=newest)
@@ -132,13 +152,17 @@ def _model(devices: Iterable[Device]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """Runs of one device that can be compared, oldest first; `changes` are (when, ratio to before) of lasting ones."""
+    """Runs of one device that can be compared, oldest first; `changes` are (when, ratio to before) of lasting ones.
+
+    `accepted` is when a person accepted a new baseline.
+    """
 
     device: Device
     workload: str
     metric: Metric
     verdicts: list[Verdict]
     changes: list[tuple[datetime, float]]
+    accepted: list[datetime]
 
     @property
     def values(self) -> list[float]:
@@ -149,9 +173,9 @@ def trends(host: Host, workload: str) -> list[Trend]:
     """Return a trend for each device of the host, of the kind of run (parameters, software) that it ran last."""
     found = []
     for device in host.devices.order_by("kind", "index"):
-        runs = Verdict.objects.filter(device_key=device.pk, job__workload=workload, job__ladder_process=None).exclude(
-            key=""
-        )
+        runs = Verdict.objects.filter(
+            device_key=device.pk, job__workload=workload, job__ladder_process=None, job__team=None
+        ).exclude(key="")
         newest = runs.order_by("-ended_at").first()
         if newest is not None:
             found.append(_trend(device, workload, runs.filter(key=newest.key)))
@@ -168,7 +192,10 @@ def _trend(device: Device, workload: str, runs: QuerySet[Verdict]) -> Trend:
     rows.reverse()
     clean = [row for row in rows if row.is_clean]
     changes = history.changes([row.values[metric.name] for row in clean])
-    return Trend(device, workload, metric, rows, [(clean[change.index].ended_at, change.ratio) for change in changes])
+    at = [(clean[change.index].ended_at, change.ratio) for change in changes]
+    alike = Q(key="") | Q(key=rows[0].key if rows else "")
+    accepted = AcceptedBaseline.objects.filter(alike, device_key=device.pk).order_by("since")
+    return Trend(device, workload, metric, rows, at, list(accepted.values_list("since", flat=True)))
 
 
 CSV_COLUMNS = (

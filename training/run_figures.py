@@ -5,7 +5,6 @@ Asked by pages and API. All figures are of one window, `counted`: what was asked
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TypedDict
 
 from telemetry import trends
@@ -70,13 +69,13 @@ class RunFigures:
 
 
 def figures(
-    run: Run, start_ms: int, end_ms: int, *, now: datetime, who: Members | None = None, rates: Rates | None = None
+    run: Run, start_ms: int, end_ms: int, *, who: Members | None = None, rates: Rates | None = None
 ) -> RunFigures:
-    """Return the figures of start ≤ time < end; `now` bounds the life of a run that is still running."""
+    """Return the figures of start ≤ time < end."""
     who = who or members(run)
-    life = _life(run, now)
+    life = _life(run)
     counted = max(start_ms, life[0]), min(end_ms, life[1])
-    reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
+    reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * 1000 * who.step_seconds)
     steps = read.steps(run, start_ms - reach_ms, end_ms + reach_ms, columns=_COLUMNS)
     spent = goodput.goodput(steps, start_ms, end_ms, life, _attempts_from(run, steps))
     return _figures(run, who, (start_ms, end_ms), counted if counted[0] < counted[1] else None, steps, spent, rates)
@@ -85,21 +84,19 @@ def figures(
 def utilisation(run: Run, start_ms: int, end_ms: int) -> Mfu:
     """Return the MFU alone of start ≤ time < end, which lies within the run's life; as `figures` has it."""
     who = members(run)
-    reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * _longest_ms(who))
+    reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * 1000 * who.step_seconds)
     steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS_OF_RATES)
     samples, tokens = step_statistics.rates(steps, start_ms, end_ms, (end_ms - start_ms) / 1000).values()
     return _of_flops(run, _there(who, (start_ms, end_ms)), samples, tokens)["mfu_detail"]
 
 
-def _life(run: Run, now: datetime) -> tuple[int, int]:
-    """Return when its first step began and its last one ended; now, while it runs."""
-    last = now if run.is_running(now) else run.last_step_at or run.started_at
+def _life(run: Run) -> tuple[int, int]:
+    """Return when its first step began and the last that is told ended.
+
+    Also while it runs: whether it stands still since then, or has ended, is known when it tells the next one, or none for long.
+    """
+    last = run.last_step_at or run.started_at
     return int(run.started_at.timestamp() * 1000), -int(-last.timestamp() * 1000 // 1)
-
-
-def _longest_ms(who: Members) -> float:
-    """Return the mean step time of the slowest rank."""
-    return max((1000 * rank.seconds / rank.n_steps for rank in who.ranks if rank.n_steps), default=0.0)
 
 
 def _attempts_from(run: Run, steps: StepColumns) -> Mapping[int, int] | None:

@@ -56,6 +56,11 @@ class Members:
         """Return how many ranks tell of themselves; an imported run's further hosts are none."""
         return sum(each.tells for each in self.ranks)
 
+    @property
+    def step_seconds(self) -> float:
+        """Return the mean step time of the slowest rank; 0 where none has told a step."""
+        return max((rank.seconds / rank.n_steps for rank in self.ranks if rank.n_steps), default=0.0)
+
     def of_rank(self, rank: int) -> RunRank | None:
         return next((each for each in self.ranks if each.rank == rank), None)
 

@@ -147,7 +147,7 @@ def _watts(grid: StepGrid, sources: Sequence[Source], series: Mapping[str, Bucke
     metered = next((source for source in sources if source.metric == POWER), None)
     if metered is None:
         return np.full(len(grid), np.nan)
-    return Power.of(series[metered.name], metered.devices).mean(grid.start_ms, grid.end_ms)
+    return Power.of(series[metered.name], metered).mean(grid.start_ms, grid.end_ms)
 
 
 def _of_devices(source: Source, block: Bucketed, chosen: str) -> Drawn:

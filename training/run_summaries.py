@@ -40,6 +40,7 @@ class Summary:
     joules: Figure
     trend: list[float | None]
     n_stragglers: int
+    goodput: float | None
 
 
 def summaries(runs: Iterable[Run], window_ms: int, now: datetime) -> Mapping[int, Summary]:
@@ -73,7 +74,7 @@ def summary(run: Run, window_ms: int, now: datetime) -> Summary:
     start = max(began, ended - window_ms)
     start = ended - _affordable_ms(who, ended - start, ended)
     start = min(start, ended - _LEAST_MS)
-    figures = run_figures.figures(run, start, ended, now=now, who=who)
+    figures = run_figures.figures(run, start, ended, who=who)
     work = work_rate(figures)
     median = figures.step_times.median
     return Summary(
@@ -84,6 +85,7 @@ def summary(run: Run, window_ms: int, now: datetime) -> Summary:
         per_joule=figures.tokens_per_joule if work.unit == "tokens_per_second" else figures.samples_per_joule,
         joules=figures.joules,
         trend=_trend(figures, work.unit, start, ended),
+        goodput=figures.goodput.share,
         n_stragglers=len(stragglers.judge(figures.steps.select(slice(-_JUDGED, None))).stragglers),
     )
 

@@ -3,14 +3,15 @@
 Asks the store by way of telemetry's trends; knows no page. Called by the run page's charts.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fleet.models import Device
 from telemetry import catalog, trends
-from telemetry.store.read import Bucketed
+from telemetry.store.read import Bucketed, BucketedMetric
 from training.run_members import Members
 from training.step_columns import Floats
 
@@ -28,7 +29,21 @@ class Source:
     """A metric, and whose readings of it are shown: the run's devices, or its hosts as wholes where these give none."""
 
     name: str
-    devices: list[Device]
+    who: Members
+
+    @property
+    def devices(self) -> list[Device]:
+        """Return all that the run was on, each once, the newest start's first."""
+        line = (self.who, *self.who.before)
+        return list({device.pk: device for each in line for device in self._of(each)}.values())
+
+    def held(self, start_ms: int, end_ms: int) -> Iterator[tuple[list[Device], int, int]]:
+        """Yield the devices on which the run was from when to when."""
+        for who, begin, end in self.who.by_time(start_ms, end_ms):
+            yield self._of(who), begin, end
+
+    def _of(self, who: Members) -> list[Device]:
+        return who.nodes if self.name.startswith(_NODE) else who.devices
 
     @property
     def metric(self) -> str:
@@ -55,32 +70,57 @@ def offered(who: Members, start_ms: int, end_ms: int) -> list[Source]:
 
     Where SMs tell how active they are, utilisation says less and is left out.
     """
-    given = _given(who.devices, _OF_DEVICE, start_ms, end_ms)
+    line = (who, *who.before)
+    given = _given([each.devices for each in line], _OF_DEVICE, start_ms, end_ms)
     if "sm_active_ratio" in given:
         given.discard("gpu_utilization_ratio")
-    of_nodes = _given(who.nodes, [name for name in _OF_NODE if name not in given], start_ms, end_ms)
+    of_nodes = _given([each.nodes for each in line], [name for name in _OF_NODE if name not in given], start_ms, end_ms)
     return named([name for name in NAMES if name in given | {_NODE + other for other in of_nodes}], who)
 
 
 def named(names: Sequence[str], who: Members) -> list[Source]:
     """Return the sources of these NAMES."""
-    return [Source(name, who.nodes if name.startswith(_NODE) else who.devices) for name in names]
+    return [Source(name, who) for name in names]
 
 
 def series(sources: Sequence[Source], start_ms: int, end_ms: int, points: int) -> dict[str, Bucketed]:
-    """Return the series of each source by its name; what is of the same devices is read at once."""
+    """Return the series of each source by its name, of each device for the time in which the run was on it.
+
+    What is of the same devices is read at once.
+    """
     found: dict[str, Bucketed] = {}
     for of_node in (False, True):
         alike = [source for source in sources if source.name.startswith(_NODE) is of_node]
         if alike:
             metrics = [source.metric for source in alike]
             block = trends.device_series(alike[0].devices, metrics, start_ms, end_ms, points, is_fine=True)
-            found |= {source.name: block for source in alike}
+            own = _in_their_time(block, alike[0]) if alike[0].who.before else block
+            found |= {source.name: own for source in alike}
     return found
 
 
-def _given(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int) -> set[str]:
-    looked_at = list(devices)[:_LOOKED_AT]
+def _in_their_time(block: Bucketed, source: Source) -> Bucketed:
+    """Return the block without what devices read while the run was not on them."""
+    middles = np.array(block.times_ms) + block.step_seconds * 500
+    is_own = {device.uuid: np.zeros(middles.size, bool) for device in source.devices}
+    for devices, begin, end in source.held(block.start_ms, block.end_ms):
+        for device in devices:
+            is_own[device.uuid] |= (begin <= middles) & (middles < end)
+    series = {
+        uuid: {metric: _only(each, is_own[uuid]) for metric, each in by_metric.items()}
+        for uuid, by_metric in block.series.items()
+    }
+    return replace(block, series=series)
+
+
+def _only(found: BucketedMetric, keep: NDArray[np.bool_]) -> BucketedMetric:
+    mean, low, high = (np.where(keep, each, np.nan) for each in (found.mean, found.minimum, found.maximum))
+    return BucketedMetric(mean, low, high)
+
+
+def _given(line: Sequence[Sequence[Device]], metrics: Sequence[str], start_ms: int, end_ms: int) -> set[str]:
+    """Return which of the metrics some device of any start reads; a few of each are looked at."""
+    looked_at = list({device.pk: device for devices in line for device in devices[:_LOOKED_AT]}.values())
     if not looked_at or not metrics:
         return set()
     block = trends.device_series(looked_at, metrics, start_ms, end_ms, _COARSE)
@@ -92,16 +132,20 @@ def _given(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end
 
 @dataclass(frozen=True, slots=True)
 class Power:
-    """Watts of all meters together in buckets of `step_ms` from `start_ms` on; NaN where one of them is unknown."""
+    """Watts of all meters of the time together in buckets of `step_ms` from `start_ms` on; NaN where one is unknown."""
 
     start_ms: float
     step_ms: float
     watts: Floats
 
     @classmethod
-    def of(cls, block: Bucketed, devices: Sequence[Device]) -> "Power":
-        columns: Mapping[str, Floats] = {device.uuid: block.of(device.uuid, POWER).mean for device in devices}
-        watts = np.sum(list(columns.values()), axis=0) if columns else np.full(len(block.times_ms), np.nan)
+    def of(cls, block: Bucketed, source: Source) -> "Power":
+        times, watts = np.array(block.times_ms), np.full(len(block.times_ms), np.nan)
+        middles = times + block.step_seconds * 500
+        for devices, begin, end in source.held(block.start_ms, block.end_ms):
+            inside = (begin <= middles) & (middles < end)
+            if devices:
+                watts[inside] = np.sum([block.of(device.uuid, POWER).mean[inside] for device in devices], axis=0)
         return cls(float(block.times_ms[0]), block.step_seconds * 1000, watts)
 
     def mean(self, start_ms: Floats, end_ms: Floats) -> Floats:

@@ -1,28 +1,26 @@
-"""Schedules of reference jobs: kept by people, followed by beat. What is due waits until its host is idle, then starts one job.
+"""Schedules of reference jobs as people keep them: made, changed, paused, removed, each audited. What they start, visits does.
 
-Nothing is ever forced, and a host that stays busy until the patience is over is left out, with the reason.
+Called by the API and the pages. A schedule says when (by cron, after events) and where (by a selection); it never forces.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from celery.schedules import ParseException, crontab
 from django.db import transaction
 
 from fleet import audit
 from fleet.audit import Actor
-from fleet.models import Device, Event, EventKind, Host
-from training import launch
-from training.launch import LaunchRefused
-from training.models import Schedule, ScheduledVisit, Trigger
+from training import occasions
+from training.cron import CronInvalid, due_at
+from training.models import Schedule, Trigger
 from training.params import ParamsInvalid
-from training.selection import NothingSelected, Selection, select
+from training.selection import Selection
 from training.workloads import validate
 
-PATIENCE = timedelta(hours=6)
-_RULE_OF_SILENCE = "host_silent"
-_FIELDS = 5
+_LONGEST_NAME = 100
+PAUSED = "the schedule was paused"
 
 
 class ScheduleInvalid(ValueError):
@@ -33,33 +31,58 @@ class ScheduleInvalid(ValueError):
         self.field = field
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a schedule says. `cron` is in UTC, `triggers` are names of models.Trigger; at least one of the two."""
+
+    name: str
+    workload: str
+    selection: Selection
+    cron: str = ""
+    triggers: Sequence[str] = ()
+    params: dict[str, Any] = field(default_factory=dict)
+
+
 @transaction.atomic
-def keep(
-    name: str, workload: str, params: Mapping[str, Any], selection: Selection, *, cron: str, triggers: Sequence[str],
-    actor: Actor, now: datetime,
-) -> Schedule:  # fmt: skip
+def keep(plan: Plan, *, actor: Actor, now: datetime) -> Schedule:
     """Write a new schedule. Raises ScheduleInvalid."""
-    try:
-        chosen, complete = validate(workload, params)
-    except ParamsInvalid as error:
-        raise ScheduleInvalid(error.field, str(error)) from error
-    if not name.strip() or Schedule.objects.filter(name=name).exists():
-        raise ScheduleInvalid("name", f"{name!r} is empty or taken")
-    if selection.is_empty:
-        raise ScheduleInvalid("selection", "choose hosts by cluster, labels or model")
-    if unknown := set(triggers) - set(Trigger.values):
-        raise ScheduleInvalid("triggers", f"{min(unknown)!r} is not one of {', '.join(Trigger.values)}")
-    if not cron and not triggers:
-        raise ScheduleInvalid("cron", "say when: a cron expression, triggers, or both")
-    if cron:
-        due_at(cron, now)
+    newest = occasions.newest_event()
     kept = Schedule.objects.create(
-        name=name, workload=chosen.name, params=complete, cron=cron, triggers=list(triggers), created_by=actor.name,
-        selection=_as_data(selection), created_at=now, seen_until=now,
+        **_checked(plan, now), created_by=actor.name, created_at=now, seen_until=now, active_since=now, seen_event=newest,
+        first_event=newest,
     )  # fmt: skip
-    detail = {"workload": chosen.name, "cron": cron, "triggers": list(triggers)}
-    audit.record(actor.name, "reference.schedule", name, detail, actor.address)
+    _audit("reference.schedule", kept, actor)
     return kept
+
+
+@transaction.atomic
+def change(schedule: Schedule, plan: Plan, *, actor: Actor, now: datetime) -> Schedule:
+    """Have the schedule say something else from now on; what waits for its host starts as it now says. Raises ScheduleInvalid."""
+    Schedule.objects.filter(pk=schedule.pk).update(**_checked(plan, now, schedule.pk))
+    schedule.refresh_from_db()
+    _audit("reference.schedule_change", schedule, actor)
+    return schedule
+
+
+@transaction.atomic
+def pause(schedule: Schedule, *, actor: Actor, now: datetime) -> bool:
+    """Have it start nothing until it is resumed; False where it is paused already. Jobs that it started go on."""
+    if not Schedule.objects.filter(pk=schedule.pk, is_active=True).update(is_active=False):
+        return False
+    schedule.visits.filter(ended_at=None).update(ended_at=now, outcome=PAUSED)
+    audit.record(actor.name, "reference.schedule_pause", schedule.name, {}, actor.address)
+    return True
+
+
+@transaction.atomic
+def resume(schedule: Schedule, *, actor: Actor, now: datetime) -> bool:
+    """Have it follow time and events again; what happened while it was paused stays unfollowed."""
+    newest = occasions.newest_event()
+    since = {"seen_until": now, "active_since": now, "seen_event": newest, "first_event": newest}
+    if not Schedule.objects.filter(pk=schedule.pk, is_active=False).update(is_active=True, **since):
+        return False
+    audit.record(actor.name, "reference.schedule_resume", schedule.name, {}, actor.address)
+    return True
 
 
 @transaction.atomic
@@ -68,92 +91,51 @@ def remove(schedule: Schedule, *, actor: Actor) -> None:
     schedule.delete()
 
 
-def due_at(cron: str, after: datetime) -> datetime:
-    """Return the first moment after `after` (UTC) that the expression names. Raises ScheduleInvalid."""
-    parts = cron.split()
-    if len(parts) != _FIELDS:
-        raise ScheduleInvalid("cron", f"{cron!r}: expected minute, hour, day of month, month and day of week")
-    minute, hour, day, month, weekday = parts
+def _checked(plan: Plan, now: datetime, own: int | None = None) -> dict[str, Any]:
+    """Return the fields of the model. Raises ScheduleInvalid."""
+    name = plan.name.strip()
+    if not name or len(name) > _LONGEST_NAME:
+        raise ScheduleInvalid("name", f"give a name of at most {_LONGEST_NAME} characters")
+    if Schedule.objects.filter(name=name).exclude(pk=own or 0).exists():
+        raise ScheduleInvalid("name", f"{name!r} is taken")
     try:
-        found = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday, nowfun=lambda: after)
-        start, delta, _ = found.remaining_delta(after)
-        moment: datetime = start + delta
-    except (ParseException, ValueError) as error:
-        raise ScheduleInvalid("cron", f"{cron!r}: {error}") from error
-    return moment
-
-
-def follow(now: datetime) -> None:
-    """Note what has become due, then start what can be started."""
-    for schedule in Schedule.objects.filter(is_active=True):
-        _look(schedule, now)
-    for visit in ScheduledVisit.objects.filter(ended_at=None).select_related("schedule", "host"):
-        _visit(visit, now)
-
-
-def _look(schedule: Schedule, now: datetime) -> None:
-    """Note the visits of the time since the schedule was last looked at; one moment a pass, however long nobody looked."""
-    since = schedule.seen_until
-    if not Schedule.objects.filter(pk=schedule.pk, seen_until=since).update(seen_until=now):
-        return  # another worker looks
-    hosts = {
-        host: why for trigger in schedule.triggers for host, why in _happened(Trigger(trigger), since, now).items()
+        chosen, complete = validate(plan.workload, plan.params)
+    except ParamsInvalid as error:
+        raise ScheduleInvalid(error.field, error.message) from error
+    if plan.selection.is_empty:
+        raise ScheduleInvalid("selection", "choose hosts by cluster, labels or model")
+    _check_when(plan, now)
+    return {
+        "name": name,
+        "workload": chosen.name,
+        "params": complete,
+        "selection": _as_data(plan.selection),
+        "cron": " ".join(plan.cron.split()),
+        "triggers": [each for each in Trigger.values if each in plan.triggers],
     }
-    is_due = bool(schedule.cron) and due_at(schedule.cron, since) <= now
-    if not (hosts or is_due):
-        return
-    for name, device_uuid in _wanted(schedule):
-        why = "its time" if is_due else hosts.get(name, "")
-        if why and not schedule.visits.filter(host__name=name, device_uuid=device_uuid, ended_at=None).exists():
-            host = Host.objects.get(name=name)
-            ScheduledVisit.objects.create(schedule=schedule, host=host, device_uuid=device_uuid, why=why, due_at=now)
 
 
-def _wanted(schedule: Schedule) -> list[tuple[str, str]]:
-    try:
-        return select(Selection(**schedule.selection), with_busy=True).wanted
-    except NothingSelected:
-        return []
+def _check_when(plan: Plan, now: datetime) -> None:
+    if unknown := set(plan.triggers) - set(Trigger.values):
+        raise ScheduleInvalid("triggers", f"{min(unknown)!r} is not one of {', '.join(Trigger.values)}")
+    if not plan.cron.strip() and not plan.triggers:
+        raise ScheduleInvalid("cron", "say when: a cron expression, triggers, or both")
+    if plan.cron.strip():
+        try:
+            due_at(plan.cron, now)
+        except CronInvalid as error:
+            raise ScheduleInvalid("cron", str(error)) from error
 
 
-def _happened(trigger: Trigger, since: datetime, now: datetime) -> dict[str, str]:
-    """Return the hosts to which it happened after `since`, up to `now`, each with the words for it."""
-    words = trigger.label
-    match trigger:
-        case Trigger.HOST_BACK:
-            found = Event.objects.filter(rule=_RULE_OF_SILENCE, resolved_at__gt=since, resolved_at__lte=now)
-            return dict.fromkeys(found.values_list("host__name", flat=True), words)
-        case Trigger.SOFTWARE_CHANGED:
-            found = Event.objects.filter(kind=EventKind.SOFTWARE_CHANGED, last_at__gt=since, last_at__lte=now)
-            return dict.fromkeys(found.values_list("host__name", flat=True), words)
-        case Trigger.DEVICE_NEW:
-            devices = Device.objects.filter(created_at__gt=since, created_at__lte=now)
-            return dict.fromkeys(devices.values_list("host__name", flat=True), words)
-
-
-def _visit(visit: ScheduledVisit, now: datetime) -> None:
-    """Start the job where the host is there and idle; give up when the patience is over."""
-    reason = f"{visit.host.name} is silent"
-    if not visit.host.is_silent(now):
-        reason = _start(visit, now)
-    if reason and now - visit.due_at > PATIENCE:
-        ScheduledVisit.objects.filter(pk=visit.pk, ended_at=None).update(ended_at=now, outcome=reason[:500])
-
-
-def _start(visit: ScheduledVisit, now: datetime) -> str:
-    """Return why nothing was started, "" where the job was queued."""
-    schedule, actor = visit.schedule, Actor(f"schedule {visit.schedule.name}"[:150])
-    try:
-        with transaction.atomic():
-            if not ScheduledVisit.objects.filter(pk=visit.pk, ended_at=None).update(ended_at=now):
-                return ""
-            wanted = [(visit.host.name, visit.device_uuid)]
-            (job,) = launch.prepare(schedule.workload, wanted, schedule.params, actor=actor)
-            ScheduledVisit.objects.filter(pk=visit.pk).update(job=job)
-    except LaunchRefused as refusal:
-        return str(refusal)
-    launch.send([job])
-    return ""
+def _audit(action: str, schedule: Schedule, actor: Actor) -> None:
+    detail = {
+        "workload": schedule.workload,
+        "params": schedule.params,
+        "selection": schedule.selection,
+        "cron": schedule.cron,
+        "triggers": schedule.triggers,
+    }
+    audit.record(actor.name, action, schedule.name, detail, actor.address)
 
 
 def _as_data(selection: Selection) -> dict[str, Any]:
@@ -162,4 +144,5 @@ def _as_data(selection: Selection) -> dict[str, Any]:
         "model": selection.model,
         "labels": dict(selection.labels),
         "per": selection.per,
+        "n_devices": selection.n_devices,
     }

@@ -8,6 +8,8 @@ from fleet.models import Device, Host, Origin
 from training.launch import Wanted, default_device
 from training.models import ACTIVE_STATES, ReferenceJob
 
+Per = Literal["host", "device"]
+
 
 class NothingSelected(ValueError):
     """No host fits, or none of those that fit is free; the text says which."""
@@ -15,12 +17,16 @@ class NothingSelected(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """All that is given must fit: labels exactly, the model by a part of its name, whatever its case."""
+    """All that is given must fit: labels exactly, the model by a part of its name, whatever its case.
+
+    Per device, `n_devices` are taken of each host, its first ones; 0 takes all.
+    """
 
     cluster: str = ""
     model: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    per: Literal["host", "device"] = "host"
+    per: Per = "host"
+    n_devices: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -46,7 +52,7 @@ def select(asked: Selection, *, with_busy: bool = False) -> Selected:
     )
     found: dict[Host, list[Device]] = {}
     for host in hosts:
-        devices = _devices(host, asked)
+        devices = devices_of(host, asked)
         if devices and asked.labels.items() <= host.labels.items():
             found[host] = devices
     wanted = [(host.name, device.uuid) for host, devices in found.items() if host.pk not in busy for device in devices]
@@ -56,18 +62,18 @@ def select(asked: Selection, *, with_busy: bool = False) -> Selected:
     return Selected(wanted, taken)
 
 
-def of_hosts(names: Sequence[str], per: Literal["host", "device"]) -> list[Wanted]:
+def of_hosts(names: Sequence[str], per: Per, n_devices: int = 0) -> list[Wanted]:
     """Return the targets of hosts that were chosen by name: each, or each of its devices. What is unknown stays as it is."""
     if per == "host":
         return [(name, "") for name in names]
     known = {host.name: host for host in Host.objects.filter(name__in=names).prefetch_related("devices")}
-    every = Selection(per="device")
-    return [(name, device.uuid) for name in names if name in known for device in _devices(known[name], every)] + [
+    every = Selection(per="device", n_devices=n_devices)
+    return [(name, device.uuid) for name in names if name in known for device in devices_of(known[name], every)] + [
         (name, "") for name in names if name not in known
     ]
 
 
-def _devices(host: Host, asked: Selection) -> list[Device]:
+def devices_of(host: Host, asked: Selection) -> list[Device]:
     """Return the devices of a host that are meant: whole ones, all accelerators of the model or the one it takes by itself."""
     whole = [device for device in host.devices.all() if device.parent_id is None and not device.profile]
     fitting = [device for device in whole if asked.model.casefold() in device.model.casefold()]
@@ -75,4 +81,5 @@ def _devices(host: Host, asked: Selection) -> list[Device]:
     if not fitting:
         return []
     chosen = default_device(fitting)
-    return [each for each in fitting if each.kind == chosen.kind] if asked.per == "device" else [chosen]
+    alike = [device for device in fitting if device.kind == chosen.kind]
+    return alike[: asked.n_devices or None] if asked.per == "device" else [chosen]

@@ -9,7 +9,7 @@ from telemetry import authentic
 from telemetry.tasks import UNTIL_STORED
 from telemetry.upkeep import noted
 from telemetry.wire import MessageInvalid
-from training import ingest, ladder_runs, run_measures, run_retention, schedules, step_ingest, watch, wire
+from training import ingest, ladder_runs, run_measures, run_retention, step_ingest, visits, watch, wire
 from training.judging import judge, suspicion
 from training.step_store import compact
 
@@ -48,7 +48,7 @@ def judge_jobs() -> None:
         judge_job.apply_async((job.pk,), expires=_TURN_SECONDS)
     suspicion.follow(now)
     ladder_runs.follow(now)
-    schedules.follow(now)
+    visits.follow(now)
 
 
 @shared_task(name="training.judge_job")

@@ -34,27 +34,18 @@ def trend(found: Trend) -> dict[str, Any]:
     references = [Reference(_median(found), "median of clean runs")] if found.verdicts else []
     drawn = figure(traces, unit=found.metric.unit, keys=keys, from_zero=False, references=references)
     for at, ratio in found.changes:
-        drawn.add_shape(
-            type="line",
-            xref="x",
-            x0=_ms(at),
-            x1=_ms(at),
-            yref="paper",
-            y0=0,
-            y1=1,
-            line={"width": 1, "dash": "dot", "color": token("text-2")},
-        )
-        drawn.add_annotation(
-            xref="x",
-            x=_ms(at),
-            xanchor="left",
-            yref="paper",
-            y=1,
-            yanchor="top",
-            text=f"{ratio - 1:+.1%}".replace("-", "−"),
-            showarrow=False,
-        )
+        _mark(drawn, at, f"{ratio - 1:+.1%}".replace("-", "−"))
+    for at in found.accepted:
+        _mark(drawn, at, "new baseline")
     return as_json(drawn)
+
+
+def _mark(drawn: go.Figure, at: datetime, words: str) -> None:
+    """Draw a dotted line at a moment, with words at its head."""
+    x = _ms(at)
+    rule = {"width": 1, "dash": "dot", "color": token("text-2")}
+    drawn.add_shape(type="line", xref="x", x0=x, x1=x, yref="paper", y0=0, y1=1, line=rule)
+    drawn.add_annotation(xref="x", x=x, xanchor="left", yref="paper", y=1, yanchor="top", text=words, showarrow=False)
 
 
 def losses(verdict: Verdict) -> dict[str, Any]:

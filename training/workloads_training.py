@@ -8,7 +8,7 @@ _GPT_FLOPS = "(6N + 12·L·H·Q·T) a token, N without position embeddings (nano
 _GPT_SIZES = {
     "large": "124 M parameters, 1,024 tokens, batch 4, from 22 GB on 8, from 38 GB on 16",
     "small": "14 M parameters, 512 tokens, batch 16",
-    "cpu": "3.3 M parameters, 128 tokens, batch 16",
+    "cpu": "3.3 M parameters, 128 tokens, batch 8",
     "ci": "0.1 M parameters, 32 tokens, batch 8",
 }
 
@@ -33,6 +33,7 @@ TRAININGS = (
         },
         flops=TRAINING_FLOPS,
         params=(*common(60, "images"), LAYOUT),
+        is_distributable=True,
     ),
     Workload(
         name="vit-train",
@@ -70,6 +71,7 @@ TRAININGS = (
         sizes=_GPT_SIZES,
         flops=_GPT_FLOPS,
         params=(*common(40, "sequences"), KERNELS),
+        is_distributable=True,
     ),
     Workload(
         name="gpt-finetune",

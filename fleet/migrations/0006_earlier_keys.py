@@ -1,5 +1,7 @@
 """A host's list of earlier keys takes the place of the one key before the present."""
 
+from datetime import UTC, datetime
+
 from django.db import migrations, models
 
 
@@ -9,6 +11,15 @@ def keep_previous(apps, schema_editor):
         replaced_ms = int(host.rotated_at.timestamp() * 1000)
         host.earlier_keys = [{"key": bytes(host.previous_key).hex(), "replaced_ms": replaced_ms}]
         host.save(update_fields=["earlier_keys"])
+
+
+def take_previous(apps, schema_editor):
+    """The newest of the list is the key of before again."""
+    for host in apps.get_model("fleet", "Host").objects.exclude(earlier_keys=[]):
+        newest = host.earlier_keys[0]
+        host.previous_key = bytes.fromhex(newest["key"])
+        host.rotated_at = datetime.fromtimestamp(newest["replaced_ms"] / 1000, UTC)
+        host.save(update_fields=["previous_key", "rotated_at"])
 
 
 class Migration(migrations.Migration):
@@ -28,7 +39,7 @@ class Migration(migrations.Migration):
             name='key_used_at',
             field=models.DateTimeField(blank=True, help_text='When the first message under its present key came after a rotation: its agent has that key.', null=True),
         ),
-        migrations.RunPython(keep_previous, migrations.RunPython.noop),
+        migrations.RunPython(keep_previous, take_previous),
         migrations.RemoveField(
             model_name='host',
             name='previous_key',

@@ -5,13 +5,18 @@ Formats by way of fleet/units.py; knows no app's models.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from django import template
+from django.http import QueryDict
+from django.template import Context
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fleet import sparkline, units
+from fleet import stylesheet as stylesheets
+from fleet.sorting import Sorting
 
 register = template.Library()
 
@@ -25,6 +30,12 @@ class Readings(Protocol):
     @property
     def values(self) -> Mapping[str, float]: ...
     def why_absent(self, metric: str) -> str: ...
+
+
+@register.simple_tag
+def stylesheet() -> str:
+    """The address of the pages' one stylesheet."""
+    return reverse("stylesheet", args=[stylesheets.stylesheet().digest])
 
 
 @register.simple_tag
@@ -136,6 +147,52 @@ def bar(ratio: float | None, series: str = "s1") -> SafeString:
         '<rect width="{}" height="6"/></svg>',
         series,
         percent,
+    )
+
+
+@register.filter
+def words(text: str) -> list[str]:
+    """`{% for name in "host state"|words %}`."""
+    return text.split()
+
+
+@register.filter
+def pairs(text: str) -> list[list[str]]:
+    """`{% for key, words in "power Power,seen Last sample"|pairs %}`."""
+    return [part.split(" ", 1) for part in text.split(",")]
+
+
+@register.filter
+def thousandth(text: str) -> float:
+    """`{% widthratio part whole 1000 as n %}{% bar n|thousandth %}`: the share of a whole."""
+    return int(text or 0) / 1000
+
+
+@register.filter(name="of")
+def of_key(mapping: Mapping[Any, Any], key: Any) -> Any:
+    """`{{ columns|of:host.pk }}` → the value of that key; None where there is none."""
+    return mapping.get(key)
+
+
+@register.simple_tag(takes_context=True)
+def heading(context: Context, key: str, words: str, *, num: bool = False, flips: bool = False) -> SafeString:
+    """The head of a column by which a table is sorted on the server (fleet/sorting.py); the context holds `sorting`.
+
+    `num` aligns figures right, the greatest of which come first; `flips` begins with the greatest without it.
+    """
+    now: Sorting = context["sorting"]
+    is_now = now.key == key
+    asked = Sorting(key, not now.is_descending if is_now else num or flips)
+    query: QueryDict = context["request"].GET.copy()
+    query["sort"] = asked.text
+    query.pop("page", None)
+    state = f' aria-sort="{"descending" if now.is_descending else "ascending"}"' if is_now else ""
+    return format_html(
+        '<th{}{}><a href="?{}">{}</a></th>',
+        SafeString(' class="num"' if num else ""),
+        SafeString(state),
+        query.urlencode(),
+        words,
     )
 
 

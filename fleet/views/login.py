@@ -10,7 +10,7 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 
-from fleet import throttle
+from fleet import sessions, throttle
 from fleet.auth import client_address
 
 
@@ -51,6 +51,7 @@ class LoginView(DjangoLoginView):
         with transaction.atomic():
             throttle.succeeded(form.cleaned_data["username"], client_address(self.request))
             response = super().form_valid(form)
+            sessions.note(self.request)
         if not form.cleaned_data["stay_signed_in"]:
             self.request.session.set_expiry(0)  # ends with the browser
         return response

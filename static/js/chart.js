@@ -8,51 +8,64 @@
    or, for one chart alone, its "traces" (and shapes, annotations) beside "range". A trace without "x" stands on its chart's,
    else on the answer's. A chart's "scale" [low, high] is its y axis, in base units.
    Values are in base units; null is a gap.
-   layout.meta: {"units": [[size, "W"], …] (one is picked for the axis), "legend": [{"label", "color", "shape", "traces"}]}.
-   Colours are "token:s1" or "token:s1/0.17", resolved when drawn. data-sync="group" shares zoom and crosshair;
-   data-every="s" sets the seconds between two fetches, data-window sends a zoomed window along as `from` and `to`. */
+   layout.meta: {"units": [[size, "W"], …] (one is picked for the axis), "legend": [{"label", "color", "shape", "traces"}],
+   "painter": "uplot" (else plotly)}. An answer's "marks" (marks.js) stand on all its charts, and so do those of the addresses
+   in data-marks of what holds a group. Colours are "token:s1" or "token:s1/0.17", resolved when drawn. data-sync="group" shares
+   zoom and crosshair; data-every="s" sets the seconds between two fetches, data-window sends a zoomed window along as `from`
+   and `to`, and the `points` of the page's address where it has any. */
 
-import { drawnLayout, drawnTraces, fromWall, ofAxis, pickUnit, toWall } from "./figure.js";
+import { pushQuery } from "./address.js";
+import { fillTable } from "./charttable.js";
+import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
-import { fetchJson, query, setQuery } from "./shell.js";
+import * as fine from "./painters/fine.js";
+import * as plotted from "./painters/plotted.js";
+import { fetchJson, query } from "./shell.js";
 
-const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false };
+const MARKS_MS = 60_000;
 const charts = [];
 const sources = new Map();
 const zooms = new Map(); // group → [start, end] in the values of the axis; milliseconds in UTC where it is a time axis
-
-const plotly = new Promise((resolve, reject) => {
-  if (window.Plotly) resolve(window.Plotly);
-  const script = document.getElementById("plotly-script");
-  script.addEventListener("load", () => resolve(window.Plotly));
-  script.addEventListener("error", () => reject(new Error("The chart library did not load; the newest values stand in the legends.")));
-});
+const marks = new Map(); // group → what its data-marks told
 
 /* Crosshair and zoom of a group ------------------------------------------------------------------------------------ */
 
 function crosshair(group, at, source = null) {
   for (const chart of charts.filter((other) => other.group === group && other.isDrawn)) {
-    const axis = chart.element._fullLayout.xaxis;
-    const plot = chart.element._fullLayout.yaxis;
     const known = chart.traces.find((trace, index) => trace.x.length && chart.figure.data[index].fill !== "toself");
     chart.cursor.hidden = at === null || !known;
     readout(chart, known ? at : null);
     if (chart.cursor.hidden) continue;
+    const { left, top, height, pixelOf } = chart.painter.place(chart);
     const snapped = known.x[nearest(known.x, at)];
-    const left = axis._offset + axis.c2p(chart.isTime ? toWall(snapped) : snapped);
-    Object.assign(chart.cursor.style, { left: `${left}px`, top: `${plot._offset}px`, height: `${plot._length}px` });
+    Object.assign(chart.cursor.style, { left: `${left + pixelOf(snapped)}px`, top: `${top}px`, height: `${height}px` });
     chart.cursor.firstChild.textContent = chart !== source ? "" : chart.isTime ? new Date(snapped).toLocaleTimeString("en-GB") : format(snapped);
   }
 }
 
+const membersOf = (group) => charts.filter((chart) => chart.group === group);
+
+/* A zoom of time stands in the address, which tells of it (below): so the browser's Back brings the one before. */
 function setZoom(group, range) {
+  const [first] = membersOf(group);
+  if (first.isTime && first.element.dataset.sync) pushQuery({ from: range && Math.round(range[0]), to: range && Math.round(range[1]) });
+  else showWindow(group, range);
+}
+
+function showWindow(group, range) {
+  if (String(zooms.get(group) ?? "") === String(range ?? "")) return;
   if (range) zooms.set(group, range);
   else zooms.delete(group);
-  const members = charts.filter((chart) => chart.group === group);
-  if (members[0].isTime) setQuery({ from: range && Math.round(range[0]), to: range && Math.round(range[1]) });
+  const members = membersOf(group);
   members.forEach(draw);
   showZoom();
-  new Set(members.map((chart) => chart.source)).forEach((source) => source?.fetchesWindow && refresh(source));
+  new Set(members.map((chart) => chart.source)).forEach((source) => source?.fetchesWindow && refresh(source).catch((error) => console.warn(error)));
+  fetchMarks();
+}
+
+function zoomOfAddress() {
+  const params = query();
+  return params.has("from") && params.has("to") ? [Number(params.get("from")), Number(params.get("to"))] : null;
 }
 
 /* What the page says of a zoom stands in [data-zoomed="group"]. */
@@ -61,19 +74,39 @@ function showZoom() {
 }
 
 function listen(chart) {
-  const { element, group } = chart;
+  const { element, group, painter } = chart;
   element.addEventListener("pointermove", (event) => {
-    const axis = element._fullLayout.xaxis;
-    const pixel = event.clientX - element.getBoundingClientRect().left - axis._offset;
-    if (pixel < 0 || pixel > axis._length) crosshair(group, null);
-    else crosshair(group, chart.isTime ? fromWall(axis.p2c(pixel)) : axis.p2c(pixel), chart);
+    const { left, width, valueAt } = painter.place(chart);
+    const pixel = event.clientX - element.getBoundingClientRect().left - left;
+    if (pixel < 0 || pixel > width) crosshair(group, null);
+    else crosshair(group, valueAt(pixel), chart);
   });
   element.addEventListener("pointerleave", () => crosshair(group, null));
-  element.on("plotly_doubleclick", () => setZoom(group, null));
-  element.on("plotly_relayout", (change) => {
-    const ends = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
-    if (ends[0] !== undefined) setZoom(group, chart.isTime ? ends.map(ofAxis).map(fromWall) : ends.map(Number));
-  });
+  painter.listen(chart, (range) => setZoom(group, range));
+}
+
+/* What happened meanwhile: one fetch for a group, tried again at its next turn where it fails. */
+async function fetchMarks() {
+  for (const box of document.querySelectorAll("[data-marks]")) {
+    const group = box.querySelector(".chart[data-sync]")?.dataset.sync;
+    const window_ = group && membersOf(group).find((chart) => chart.window())?.window();
+    if (!window_) continue;
+    try {
+      const answers = await Promise.all(box.dataset.marks.split(" ").map((url) => fetchJson(windowed(url, window_))));
+      const found = answers.flatMap((answer) => answer.marks);
+      const isNew = JSON.stringify(found) !== JSON.stringify(marks.get(group) ?? []);
+      marks.set(group, found);
+      if (isNew) membersOf(group).forEach(draw);
+    } catch (error) {
+      console.warn(error);
+    }
+  }
+}
+
+function windowed(address, window_) {
+  const url = new URL(address, location.href);
+  ["from", "to"].forEach((name, index) => url.searchParams.set(name, Math.round(window_[index])));
+  return url;
 }
 
 /* Drawing and fetching ---------------------------------------------------------------------------------------------- */
@@ -83,9 +116,7 @@ async function draw(chart) {
   chart.unit = pickUnit(chart);
   readout(chart, null);
   try {
-    const library = await plotly;
-    if (!chart.isDrawn) chart.element.replaceChildren();
-    await library.react(chart.element, drawnTraces(chart), drawnLayout(chart, zooms.get(chart.group)), CONFIG);
+    await chart.painter.paint(chart, zooms.get(chart.group));
   } catch (error) {
     chart.element.replaceChildren(waiting(error.message));
     throw error;
@@ -93,6 +124,7 @@ async function draw(chart) {
   if (!chart.isDrawn) {
     chart.isDrawn = true;
     listen(chart);
+    if (charts.every((other) => other.isDrawn)) requestAnimationFrame(() => setTimeout(() => performance.mark("charts-painted")));
   }
   chart.element.append(chart.cursor);
 }
@@ -114,14 +146,16 @@ function accept(chart, answer) {
   chart.traces = own.traces.map((trace) => ({ x: own.x ?? answer.x, ...trace }));
   chart.extra = own;
   chart.range = answer.range;
+  chart.told = answer.marks ?? [];
   draw(chart);
 }
 
 async function refresh(source) {
-  const url = new URL(source.url, location.href);
   const zoom = source.fetchesWindow && zooms.get(source.charts[0].group);
-  if (zoom) ["from", "to"].forEach((name, index) => url.searchParams.set(name, Math.round(zoom[index])));
+  const url = zoom ? windowed(source.url, zoom) : new URL(source.url, location.href);
+  if (source.fetchesWindow && query().has("points")) url.searchParams.set("points", query().get("points"));
   const answer = await fetchJson(url);
+  if (source.fetchesWindow && zoom !== zooms.get(source.charts[0].group)) return; // of a zoom that holds no more
   source.charts.forEach((chart) => accept(chart, answer));
   for (const [key, spark] of Object.entries(answer.sparks ?? {})) {
     for (const svg of document.querySelectorAll(`[data-spark="${CSS.escape(key)}"]`)) {
@@ -167,12 +201,16 @@ function adopt(element) {
   cursor.hidden = true;
   cursor.append(document.createElement("span"));
   const source = sourceOf(element);
-  const chart = { element, figure, cursor, source, id: element.dataset.figure, isTime: figure.layout.xaxis?.type === "date", extra: {}, unit: [1, ""] };
+  const chart = { element, figure, cursor, source, id: element.dataset.figure, isTime: figure.layout.xaxis?.type === "date", extra: {}, told: [], unit: [1, ""] };
+  chart.painter = figure.layout.meta?.painter === "uplot" ? fine : plotted;
   chart.group = element.dataset.sync ?? chart.id;
   chart.window = () => zooms.get(chart.group) ?? chart.range ?? null;
   chart.traces = source ? null : figure.data.map(({ x, y, customdata }) => ({ x, y, customdata }));
-  const params = query();
-  if (chart.isTime && element.dataset.sync && params.has("from") && params.has("to")) zooms.set(chart.group, [Number(params.get("from")), Number(params.get("to"))]);
+  chart.marks = () => [...chart.told, ...(marks.get(chart.group) ?? [])];
+  chart.title = element.getAttribute("aria-label")?.split(",")[0] ?? "";
+  chart.isFirst = !membersOf(chart.group).length;
+  const zoom = zoomOfAddress();
+  if (chart.isTime && element.dataset.sync && zoom) zooms.set(chart.group, zoom);
   charts.push(chart);
   source?.charts.push(chart);
   buildLegend(chart);
@@ -182,9 +220,29 @@ function adopt(element) {
 
 document.querySelectorAll(".chart[data-figure]").forEach(adopt);
 showZoom();
-sources.forEach(onTick);
-document.body.addEventListener("sw:tick", () => sources.forEach(onTick));
-document.addEventListener("sw:theme", () => charts.forEach(draw));
+Promise.all([...sources.values()].map(onTick)).then(fetchMarks);
+let markedAt = performance.now();
+document.body.addEventListener("sw:tick", () => {
+  sources.forEach(onTick);
+  if (performance.now() - markedAt < MARKS_MS) return;
+  markedAt = performance.now();
+  fetchMarks();
+});
+document.addEventListener("sw:query", ({ detail }) => {
+  if (!("from" in detail || "to" in detail)) return;
+  const groups = new Set(charts.filter((chart) => chart.isTime && chart.element.dataset.sync).map((chart) => chart.group));
+  groups.forEach((group) => showWindow(group, zoomOfAddress()));
+});
+function drawAnew() {
+  charts.forEach((chart) => chart.painter.forget(chart));
+  charts.forEach(draw);
+}
+document.addEventListener("sw:theme", drawAnew);
+document.addEventListener("toggle", ({ target }) => {
+  if (!target.matches("details[data-chart-table]") || !target.open) return;
+  const ids = target.dataset.chartTable.split(" ");
+  fillTable(target.querySelector(".tw"), charts.filter((chart) => ids.includes(chart.id)));
+}, true);
 let width = innerWidth;
 addEventListener("resize", () => {
   if (Math.abs(innerWidth - width) < 40) return;

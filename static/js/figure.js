@@ -1,11 +1,12 @@
-/* A figure as plotly draws it: tokens become colours, UTC becomes the wall clock, base units become the axis' unit.
-   Called by chart.js; a chart is {figure, traces, extra, unit, isTime, element, window()}. */
+/* What a figure is made of, for either painter: tokens become colours, marks become shapes, an axis gets its unit and range.
+   A chart is {figure, traces, extra, unit, isTime, element, window(), marks()}; called by the painters. */
 
+import { format } from "./legend.js";
+import { withMarks } from "./marks.js";
 import { token } from "./shell.js";
 
 const MINUTE = 60_000;
 const DAY = 1440 * MINUTE;
-const LONE_POINT = 4; // pixels across
 const STEPS = [1 / 60, 1 / 30, 1 / 12, 1 / 4, 1 / 2, 1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 10_080, 20_160, 40_320];
 
 /* Plotly takes milliseconds for moments and shows them in the viewer's zone. Inside (ranges, pixels) it counts wall-clock
@@ -16,7 +17,7 @@ export const toWall = (ms) => ms - offset(ms);
 export const fromWall = (ms) => ms + offset(ms + offset(ms));
 export const ofAxis = (value) => (typeof value === "number" ? value : Date.parse(`${value.replace(" ", "T")}Z`));
 
-function resolved(value) {
+export function resolved(value) {
   if (typeof value === "string") return value.startsWith("token:") ? token(value.slice(6)) : value;
   if (Array.isArray(value)) return value.length && typeof value[0] === "number" ? value : value.map(resolved);
   if (value === null || typeof value !== "object") return value;
@@ -31,65 +32,46 @@ export function pickUnit(chart) {
   return fitting.at(-1) ?? units[0];
 }
 
-/* A line alone does not show a value between two gaps: it gets a marker. */
-function lonePoints(styled, y) {
-  if (styled.mode !== "lines" || styled.fill === "toself") return {};
-  const isKnown = (at) => (y[at] ?? null) !== null;
-  const sizes = y.map((_, at) => (isKnown(at) && !isKnown(at - 1) && !isKnown(at + 1) ? LONE_POINT : 0));
-  return sizes.some(Boolean) ? { mode: "lines+markers", marker: { size: sizes, opacity: 1, line: { width: 0 } } } : {};
+/* The shapes and annotations of a chart, in base units: of its figure, of its newest values, and those of its marks. */
+export function furniture(chart) {
+  const of = (key) => [...(chart.figure.layout[key] ?? []), ...(chart.extra[key] ?? [])];
+  return resolved(withMarks(chart, { shapes: of("shapes"), annotations: of("annotations") }));
 }
 
-export function drawnTraces(chart) {
-  return chart.figure.data.map((styled, index) => {
-    const { x, y } = chart.traces[index];
-    return {
-      ...resolved(styled),
-      ...lonePoints(styled, y),
-      x,
-      y: chart.unit[0] === 1 ? y : y.map((value) => (value === null ? null : value / chart.unit[0])),
-    };
-  });
+/* A value between two gaps, which a line alone does not show. */
+export const isLone = (y, at) => (y[at] ?? null) !== null && (y[at - 1] ?? null) === null && (y[at + 1] ?? null) === null;
+
+/* The range of the y axis in base units; undefined where the painter chooses an axis that begins at 0. */
+export function yRange(chart) {
+  const { range, rangemode } = chart.figure.layout.yaxis ?? {};
+  return chart.extra.scale ?? range ?? (rangemode === "tozero" ? undefined : spread(chart));
 }
 
-/* Shapes and annotations give their values in base units, as the traces do. */
-function placed(chart, item) {
-  const out = resolved(item);
-  for (const key of ["y", "y0", "y1"]) if (item.yref !== "paper" && key in out) out[key] /= chart.unit[0];
-  return out;
-}
+export const hasValues = (chart) => chart.traces.some(({ y }) => y.some((value) => value !== null));
 
-export function drawnLayout(chart, zoom) {
-  const { meta, ...described } = chart.figure.layout;
-  const layout = resolved(described);
-  const window_ = chart.window();
-  layout.height = chart.element.clientHeight;
-  layout.shapes = [...(described.shapes ?? []), ...(chart.extra.shapes ?? [])].map((item) => placed(chart, item));
-  layout.annotations = [...(described.annotations ?? []), ...(chart.extra.annotations ?? [])].map((item) => placed(chart, item));
-  layout.uirevision = "live";
-  layout.xaxis = { ...layout.xaxis, uirevision: String(zoom ?? "live") };
-  layout.yaxis = { ...layout.yaxis };
-  if (window_) layout.xaxis.range = window_;
-  if (window_ && chart.isTime) Object.assign(layout.xaxis, timeTicks(window_, chart.element.clientWidth));
-  if (chart.extra.scale) layout.yaxis.range = chart.extra.scale.map((y) => y / chart.unit[0]);
-  else if (layout.yaxis.range) layout.yaxis.range = layout.yaxis.range.map((y) => y / chart.unit[0]);
-  else if (layout.yaxis.rangemode !== "tozero") layout.yaxis.range = spread(chart, layout.shapes);
-  layout.yaxis.showticklabels = chart.traces.some(({ y }) => y.some((value) => value !== null)); // no scale without values
-  if (chart.unit[1]) Object.assign(layout.yaxis, { ticksuffix: ` ${chart.unit[1]}`, showticksuffix: "last" });
-  return layout;
+/* A tick's words: the unit stands once, on the top one. */
+export function tickWords(chart, value, isTop) {
+  const [size, unit] = chart.unit;
+  return format(value / size) + (isTop && unit ? ` ${unit}` : "");
 }
 
 /* The range of an axis that need not begin at 0: never so narrow that noise fills it. */
-function spread(chart, shapes) {
-  const limits = shapes.filter((shape) => shape.yref !== "paper").flatMap((shape) => [shape.y0, shape.y1]);
-  const values = chart.traces.flatMap(({ y }) => y.filter((value) => value !== null).map((value) => value / chart.unit[0]));
-  const low = [...values, ...limits].reduce((a, b) => Math.min(a, b), Infinity);
-  const high = [...values, ...limits].reduce((a, b) => Math.max(a, b), -Infinity);
+function spread(chart) {
+  let [low, high] = [Infinity, -Infinity];
+  const see = (value) => {
+    if (value === null || value === undefined) return;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  };
+  for (const { y } of chart.traces) y.forEach(see);
+  const lines = [...(chart.figure.layout.shapes ?? []), ...(chart.extra.shapes ?? [])].filter((shape) => shape.yref !== "paper");
+  for (const { y0, y1 } of lines) [y0, y1].forEach(see);
   const missing = Math.max(0, 0.12 * Math.abs(high) - (high - low)) / 2;
   const margin = 0.06 * (high - low) + missing;
   return high >= low ? [low - margin, high + margin] : undefined;
 }
 
-function timeTicks([start, end], width) {
+export function timeTicks([start, end], width) {
   const fits = (minutes) => (end - start) / (minutes * MINUTE) <= (width - 60) / (minutes >= 1440 ? 80 : 62);
   const step = (STEPS.find(fits) ?? STEPS.at(-1)) * MINUTE;
   const midnight = new Date(start).setHours(0, 0, 0, 0);

@@ -1,182 +1,136 @@
 /* Host map on one canvas: clusters > hosts > devices. Cells shrink from 44 px down to 3 px, so that 10,000 devices fit.
-   A state is a mark over the cell, never smaller than 8 px. The values come as columns (telemetry/views/data.py). */
+   A state is a mark over the cell, never smaller than 8 px. The values come as columns (telemetry/views/fleet_map.py). */
 
-import { grouped, layout } from "./mapplan.js";
-import { query, token } from "./shell.js";
+import { readColors, paintCells, paintMarks } from "./mappaint.js";
+import { METRICS, addStanding, figure, mean, metricOf, readColumns } from "./mapmetrics.js";
+import { cellAt, cellBeside, grouped, layout } from "./mapplan.js";
+import { query } from "./shell.js";
 
-const PERCENT = { divisor: 0.01, unit: "%", low: 0, high: 1, lowLabel: "0 %", highLabel: "100 %", scale: "load" };
-const METRICS = {
-  utilisation: { ...PERCENT, key: "gpu_utilization_ratio" },
-  memory: { ...PERCENT, key: "memory_used_ratio" },
-  power: { key: "power_draw_watts", divisor: 1, unit: "W", low: 0, scale: "heat", lowLabel: "0 W" },
-  temperature: { key: "temperature_celsius", divisor: 1, unit: "°C", low: 30, high: 90, lowLabel: "30 °C", highLabel: "90 °C", scale: "heat" },
-  health: { key: null },
-};
-const ROWS = [
-  ["Utilisation", "gpu_utilization_ratio", 0.01, "%"],
-  ["Memory", "memory_used_ratio", 0.01, "%"],
-  ["Power", "power_draw_watts", 1, "W"],
-  ["Temperature", "temperature_celsius", 1, "°C"],
-];
 const WORDS = { ok: "healthy", warn: "warning", crit: "critical", silent: "silent" };
-const GRAVITY = { ok: 0, silent: 0, warn: 1, crit: 2 };
 const FONT = "Inter, system-ui, sans-serif";
+const ROWS = Object.values(METRICS).filter(({ key }) => key);
 
-const channels = (color) => color.match(/[\d.]+/g).slice(0, 3).map(Number);
-
-function mix(stops, share) {
-  const place = Math.min(0.99999, Math.max(0, share)) * (stops.length - 1);
-  const [from, to] = [stops[Math.floor(place)], stops[Math.floor(place) + 1]];
-  return `rgb(${from.map((value, i) => Math.round(value + (to[i] - value) * (place % 1))).join(",")})`;
-}
-
-const figure = (value, divisor, unit) => (value === null ? "—" : `${(value / divisor).toLocaleString("en-GB", { maximumSignificantDigits: 3 })}\u202f${unit}`);
+const make = (tag, text, name = "") => Object.assign(document.createElement(tag), { textContent: text, className: name });
+const sameHosts = (a, b) => a && ["name", "cluster", "devices"].every((key) => a[key].length === b[key].length && a[key].every((value, i) => value === b[key][i]));
 
 export class HostMap {
   constructor(box) {
     this.box = box;
     this.canvas = box.querySelector("canvas");
+    this.ctx = this.canvas.getContext("2d");
+    this.ring = box.querySelector(".ring");
     this.tip = box.querySelector(".tip");
     this.say = box.querySelector("[data-say]");
     this.ramp = document.querySelector("[data-ramp]");
-    this.cells = [];
     this.focus = -1;
+    this.widths = new Map();
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
+    this.canvas.addEventListener("pointerdown", (event) => this.touch(event));
     for (const end of ["pointerleave", "blur"]) this.canvas.addEventListener(end, () => this.select(-1));
     this.canvas.addEventListener("click", () => this.open());
     this.canvas.addEventListener("keydown", (event) => this.key(event));
-    for (const change of ["sw:query", "sw:theme"]) document.addEventListener(change, () => this.draw());
-    new ResizeObserver(() => this.draw()).observe(box);
-    document.fonts.ready.then(() => this.draw());
+    document.addEventListener("sw:query", ({ detail }) => "metric" in detail && this.draw());
+    document.addEventListener("sw:theme", () => ((this.colors = null), this.draw()));
+    new ResizeObserver(() => this.box.clientWidth !== this.drawnWidth && this.arrange()).observe(box);
+    document.fonts.ready.then(() => (this.widths.clear(), this.arrange()));
   }
 
-  show(data) {
-    this.data = data;
-    this.clusters = grouped(data);
-    this.draw();
-    if (this.focus >= 0) this.select(this.focus, { isQuiet: true });
+  show(columns) {
+    const chosen = this.data?.id[this.focus];
+    const isSame = sameHosts(this.data?.hosts, columns.hosts);
+    this.data = readColumns(columns);
+    if (this.standing) addStanding(this.data, this.standing);
+    if (isSame) this.draw();
+    else this.arrange();
+    if (this.focus >= 0) this.select(this.data.id.indexOf(chosen), { isQuiet: true });
+  }
+
+  stand(standing) {
+    this.standing = standing;
+    if (!this.data) return;
+    addStanding(this.data, standing);
+    if (this.metric().key === "baseline") this.draw();
   }
 
   metric() {
-    const chosen = METRICS[query().get("metric")] ?? METRICS.utilisation;
-    if (chosen !== METRICS.power) return chosen;
-    const high = this.data.power_scale_watts ?? 1;
-    return { ...chosen, high, highLabel: figure(high, 1, "W") };
+    return metricOf(query().get("metric"), this.data);
   }
 
   /* Drawing -------------------------------------------------------------------------------------------------------- */
 
-  draw() {
+  arrange() {
     if (!this.data) return;
     const width = Math.floor(this.box.clientWidth - 24);
-    const ctx = this.canvas.getContext("2d");
-    ctx.font = `400 10.5px ${FONT}`;
-    const plan_ = layout(this.clusters, width, (host) => ctx.measureText(host.name).width);
-    const ratio = devicePixelRatio || 1;
-    this.canvas.style.height = `${plan_.height}px`;
-    Object.assign(this.canvas, { width: width * ratio, height: plan_.height * ratio });
-    ctx.scale(ratio, ratio);
-    this.colors = Object.fromEntries(["surface", "bg", "text", "text-3", "crit", "warn", "stale", "surface-3", "load-4", "focus"].map((name) => [name, token(name)]));
-    const metric = this.metric();
-    const stops = metric.scale && Array.from({ length: 9 }, (_, i) => channels(token(`${metric.scale}-${i}`)));
-    this.cells = [];
-    const marks = [];
-    for (const block of plan_.blocks) this.drawHost(ctx, plan_, block, metric, stops, marks);
-    for (const cluster of this.clusters) this.drawHeading(ctx, cluster, plan_.blocks.find((block) => block.cluster === cluster).heading, metric, width);
-    for (const mark of marks) this.drawMark(ctx, ...mark);
-    this.drawFocus(ctx);
-    this.drawRamp(metric);
+    this.drawnWidth = this.box.clientWidth;
+    this.clusters = grouped(this.data.hosts);
+    this.plan = layout(this.clusters, width, (host) => this.labelWidth(host.name));
+    this.ratio = devicePixelRatio || 1;
+    this.canvas.style.height = `${this.plan.height}px`;
+    Object.assign(this.canvas, { width: Math.round(width * this.ratio), height: Math.round(this.plan.height * this.ratio) });
+    this.ctx.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    this.draw();
   }
 
-  drawHeading(ctx, cluster, y, metric, width) {
-    const positions = cluster.hosts.flatMap((host) => host.cells);
-    const values = metric.key ? positions.map((i) => this.data.values[metric.key][i]).filter((value) => value !== null) : [];
-    const models = [...new Set(positions.map((i) => this.data.devices.model[i]))];
-    const mean = values.length ? `  ·  mean ${figure(values.reduce((a, b) => a + b, 0) / values.length, metric.divisor, metric.unit)}` : "";
-    const name = cluster.name || (this.clusters.length > 1 ? "no cluster" : "");
-    const hosts = cluster.hosts.length;
-    ctx.textBaseline = "alphabetic";
-    ctx.font = `600 12px ${FONT}`;
-    ctx.fillStyle = this.colors.text;
-    ctx.fillText(name, 0, y + 12);
-    const indent = name ? ctx.measureText(name).width + 10 : 0;
-    ctx.font = `400 12px ${FONT}`;
-    ctx.fillStyle = this.colors["text-3"];
-    const kinds = new Set(positions.map((i) => this.data.devices.title[i].split(" ")[0]));
-    const noun = kinds.size === 1 ? [...kinds][0] : "device";
-    const devices = `${positions.length.toLocaleString("en-GB")} ${noun}${positions.length > 1 ? "s" : ""} on ${hosts.toLocaleString("en-GB")} host${hosts > 1 ? "s" : ""}`;
-    const whole = [models.length === 1 ? models[0] : "", devices].filter(Boolean).join("  ·  ") + mean;
-    const short = devices + mean;
-    ctx.fillText(ctx.measureText(whole).width + indent <= width ? whole : short, indent, y + 12);
-  }
-
-  drawHost(ctx, { cell, cellHeight, gap, label }, block, metric, stops, marks) {
-    let worst = 0;
-    block.host.cells.forEach((position, i) => {
-      const x = block.x + (i % block.columns) * (cell + gap);
-      const y = block.y + Math.floor(i / block.columns) * (cellHeight + gap);
-      const health = this.data.devices.health[position];
-      const value = metric.key ? this.data.values[metric.key][position] : null;
-      ctx.beginPath();
-      ctx.roundRect(x, y, cell, cellHeight, cell >= 12 ? 3 : cell >= 7 ? 1.5 : 0);
-      if (health === "silent") this.drawSilent(ctx, x, y, cell, cellHeight);
-      else {
-        ctx.fillStyle = value !== null ? mix(stops, (value - metric.low) / (metric.high - metric.low)) : !metric.key && health === "ok" ? this.colors["load-4"] : this.colors["surface-3"];
-        ctx.fill();
-      }
-      if (cell >= 12 && GRAVITY[health]) marks.push([health, x + cell / 2, y + cellHeight / 2, Math.min(cell * 0.72, 20)]);
-      else worst = Math.max(worst, GRAVITY[health]);
-      this.cells.push({ position, host: block.host, x, y, width: cell, height: cellHeight });
-    });
-    if (worst) marks.push([worst === 2 ? "crit" : "warn", block.x + block.width / 2, block.y + block.height / 2, 8]);
-    if (!label) return;
-    ctx.font = `400 10.5px ${FONT}`;
-    ctx.fillStyle = block.host.cells.some((i) => this.data.devices.health[i] !== "ok") ? this.colors.text : this.colors["text-3"];
-    ctx.fillText(block.host.name, block.x, block.y + block.height + 12);
-  }
-
-  /* Silent: hollow and hatched, the path of the cell being open. */
-  drawSilent(ctx, x, y, width, height) {
-    ctx.fillStyle = this.colors.bg;
-    ctx.fill();
-    ctx.save();
-    ctx.clip();
-    ctx.strokeStyle = this.colors.stale;
-    ctx.lineWidth = 1;
-    ctx.beginPath();
-    for (let shift = -height; shift < width; shift += 4) {
-      ctx.moveTo(x + shift, y + height);
-      ctx.lineTo(x + shift + height, y);
+  labelWidth(name) {
+    if (!this.widths.has(name)) {
+      this.ctx.font = `400 10.5px ${FONT}`;
+      this.widths.set(name, this.ctx.measureText(name).width);
     }
-    ctx.stroke();
-    ctx.restore();
-    if (width < 7) return;
-    ctx.strokeStyle = this.colors.stale;
-    ctx.setLineDash([2, 2]);
-    ctx.strokeRect(x + 0.5, y + 0.5, width - 1, height - 1);
-    ctx.setLineDash([]);
+    return this.widths.get(name);
   }
 
-  drawMark(ctx, health, x, y, size) {
-    const radius = Math.max(8, size) / 2 - 0.5;
-    const corners = health === "crit" ? [[0, -1], [1, 0], [0, 1], [-1, 0]] : [[0, -1], [1, 0.85], [-1, 0.85]];
-    ctx.beginPath();
-    for (const [dx, dy] of corners) ctx.lineTo(x + dx * radius, y + dy * radius);
-    ctx.closePath();
-    ctx.lineJoin = "round";
-    ctx.lineWidth = 3;
-    ctx.strokeStyle = this.colors.surface;
-    ctx.stroke();
-    ctx.fillStyle = this.colors[health];
-    ctx.fill();
+  draw() {
+    if (!this.plan) return;
+    this.colors ??= readColors();
+    const { ctx, plan, data, colors, ratio } = this;
+    const metric = this.metric();
+    const view = { ctx, plan, data, metric, colors, ratio };
+    ctx.clearRect(0, 0, this.canvas.width, this.canvas.height);
+    paintCells(view);
+    this.drawHeadings(metric);
+    if (plan.label) this.drawLabels();
+    paintMarks(view);
+    this.drawRamp(metric);
+    this.canvas.dataset.drawn = metric.label; // for whoever waits for it
   }
 
-  drawFocus(ctx) {
-    const cell = this.cells[this.focus];
-    if (!cell) return;
-    ctx.strokeStyle = this.colors.focus;
-    ctx.lineWidth = 2;
-    ctx.strokeRect(cell.x - 1.5, cell.y - 1.5, cell.width + 3, cell.height + 3);
+  drawHeadings(metric) {
+    const { ctx, colors } = this;
+    const headings = new Map(this.plan.blocks.map((block) => [block.cluster, block.heading]));
+    ctx.textBaseline = "alphabetic";
+    for (const [cluster, y] of headings) {
+      const name = cluster.name || (this.clusters.length > 1 ? "no cluster" : "");
+      ctx.font = `600 12px ${FONT}`;
+      ctx.fillStyle = colors.text;
+      ctx.fillText(name, 0, y + 12);
+      const indent = name ? ctx.measureText(name).width + 10 : 0;
+      ctx.font = `400 12px ${FONT}`;
+      ctx.fillStyle = colors["text-3"];
+      const [whole, short] = this.headingWords(cluster, metric);
+      ctx.fillText(ctx.measureText(whole).width + indent <= this.canvas.clientWidth ? whole : short, indent, y + 12);
+    }
+  }
+
+  headingWords({ hosts, first, n }, metric) {
+    const positions = Array.from({ length: n }, (_, i) => first + i);
+    const average = metric.key && this.data.values[metric.key] ? mean(this.data.values[metric.key], first, n) : null;
+    const models = new Set(positions.map(this.data.model));
+    const kinds = new Set(positions.map((i) => this.data.title(i).split(" ")[0]));
+    const noun = kinds.size === 1 ? [...kinds][0] : "device";
+    const devices = `${n.toLocaleString("en-GB")} ${noun}${n > 1 ? "s" : ""} on ${hosts.length.toLocaleString("en-GB")} host${hosts.length > 1 ? "s" : ""}`;
+    const short = devices + (average === null ? "" : `  ·  mean ${figure(average, metric)}`);
+    const model = models.size === 1 ? [...models][0] : "";
+    return [model ? `${model}  ·  ${short}` : short, short];
+  }
+
+  drawLabels() {
+    const { ctx, colors, data } = this;
+    ctx.font = `400 10.5px ${FONT}`;
+    for (const { host, x, y, height } of this.plan.blocks) {
+      const isWell = data.health.slice(host.first, host.first + host.n).every((health) => health === "ok");
+      ctx.fillStyle = isWell ? colors["text-3"] : colors.text;
+      ctx.fillText(host.name, x, y + height + 12);
+    }
   }
 
   drawRamp(metric) {
@@ -189,48 +143,67 @@ export class HostMap {
 
   /* Pointer and keys ------------------------------------------------------------------------------------------------ */
 
-  point(event) {
+  hit(event) {
     const bounds = this.canvas.getBoundingClientRect();
-    const [x, y] = [event.clientX - bounds.left, event.clientY - bounds.top];
-    const hit = this.cells.findIndex((c) => x >= c.x - 1 && x <= c.x + c.width + 1 && y >= c.y - 1 && y <= c.y + c.height + 1);
+    return this.plan ? cellAt(this.plan, event.clientX - bounds.left, event.clientY - bounds.top) : -1;
+  }
+
+  point(event) {
+    const hit = this.hit(event);
     this.canvas.classList.toggle("hit", hit >= 0);
     if (hit !== this.focus) this.select(hit, { isQuiet: true });
   }
 
+  /* A finger's first touch shows the card, the second one on the same cell opens the device. */
+  touch(event) {
+    if (event.pointerType === "mouse") return;
+    const hit = this.hit(event);
+    this.isFirstTouch = hit !== this.focus;
+    this.select(hit, { isQuiet: true });
+  }
+
   key(event) {
-    const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 8, ArrowUp: -8 }[event.key];
-    if (step) {
+    if (event.key.startsWith("Arrow")) {
       event.preventDefault();
-      this.select(Math.min(this.cells.length - 1, Math.max(0, this.focus + step)));
+      this.select(cellBeside(this.plan, this.focus, event.key));
     }
     if (event.key === "Enter") this.open();
     if (event.key === "Escape") this.select(-1);
   }
 
   open() {
-    const cell = this.cells[this.focus];
-    if (cell) location.href = `/devices/${this.data.devices.uuid[cell.position]}/`;
+    const isShownOnly = this.isFirstTouch;
+    this.isFirstTouch = false;
+    if (this.focus >= 0 && !isShownOnly) location.href = this.box.dataset.device.replace("/0/", `/${this.data.id[this.focus]}/`);
   }
 
   select(index, { isQuiet = false } = {}) {
     this.focus = index;
-    this.draw();
-    const cell = this.cells[index];
-    this.tip.hidden = !cell;
-    if (!cell) return;
-    const { devices, values } = this.data;
-    const state = WORDS[devices.health[cell.position]] + (devices.note[cell.position] ? `: ${devices.note[cell.position]}` : "");
-    const rows = ROWS.map(([label, key, divisor, unit]) => [label, figure(values[key][cell.position], divisor, unit)]);
-    this.fillTip(`${cell.host.name} · ${devices.title[cell.position]}`, state, rows);
+    this.tip.hidden = this.ring.hidden = index < 0;
+    if (index < 0) return;
+    const { data, plan } = this;
+    const block = plan.blocks.find(({ host }) => index >= host.first && index < host.first + host.n);
+    const state = WORDS[data.health[index]] + (data.note(index) ? `: ${data.note(index)}` : "");
+    const name = `${block.host.name} · ${data.title(index)}`;
+    const rows = ROWS.map((metric) => [metric.label, figure(data.values[metric.key]?.[index] ?? NaN, metric)]);
+    this.fillTip(name, state, [...rows, ["Run", data.run(index) || "—"]]);
+    this.place(plan.x[index], plan.y[index]);
+    const metric = this.metric();
+    const spoken = metric.key ? `, ${metric.label.toLowerCase()} ${figure(data.values[metric.key]?.[index] ?? NaN, metric)}` : "";
+    if (!isQuiet) this.say.textContent = `${name}, ${state}${spoken}`;
+  }
+
+  place(x, y) {
+    const { cell, cellHeight } = this.plan;
+    const left = x + this.canvas.offsetLeft;
+    Object.assign(this.ring.style, { left: `${left - 2}px`, top: `${y - 2}px`, width: `${cell + 4}px`, height: `${cellHeight + 4}px` });
     const { offsetWidth: width, offsetHeight: height } = this.tip;
-    const isLow = cell.y > this.canvas.clientHeight * 0.6;
-    this.tip.style.left = `${Math.min(this.box.clientWidth - width - 8, Math.max(4, cell.x + 26))}px`;
-    this.tip.style.top = `${isLow ? cell.y - height - 8 : cell.y + cell.height + 10}px`;
-    if (!isQuiet) this.say.textContent = `${cell.host.name} ${devices.title[cell.position]}, ${state}, utilisation ${rows[0][1]}`;
+    const isLow = y > this.canvas.clientHeight * 0.6;
+    this.tip.style.left = `${Math.min(this.box.clientWidth - width - 8, Math.max(4, left + 14))}px`;
+    this.tip.style.top = `${isLow ? y - height - 8 : y + cellHeight + 10}px`;
   }
 
   fillTip(title, state, rows) {
-    const make = (tag, text, name = "") => Object.assign(document.createElement(tag), { textContent: text, className: name });
     const list = document.createElement("dl");
     for (const [label, value] of rows) list.append(make("dt", label), make("dd", value));
     this.tip.replaceChildren(make("b", title), " ", make("span", state, "muted"), list);

@@ -60,12 +60,21 @@ function showLive() {
 
 const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemIsDark.matches);
-const themed = () => document.dispatchEvent(new Event("sw:theme"));
+const tokens = new Map();
+const themed = () => {
+  tokens.clear();
+  document.dispatchEvent(new Event("sw:theme"));
+};
 const probe = document.createElement("span");
 probe.hidden = true;
 
 /* The computed colour of a token, "s1" or with its opacity "s1/0.17", as rgb(…) or rgba(…). */
 export function token(name) {
+  if (!tokens.has(name)) tokens.set(name, readToken(name));
+  return tokens.get(name);
+}
+
+function readToken(name) {
   const [base, opacity] = name.split("/");
   if (!probe.isConnected) document.body.append(probe);
   probe.style.color = `var(--${base})`;
@@ -102,6 +111,8 @@ function clock(moment, now) {
   return moment.getFullYear() === now.getFullYear() ? `${day}, ${time}` : `${day} ${moment.getFullYear()}, ${time}`;
 }
 
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
 export function times(within = document) {
   const now = new Date();
   for (const element of all("time[datetime]", within)) {
@@ -110,7 +121,7 @@ export function times(within = document) {
     const text = element.dataset.f === "ago" ? age(Math.max(0, (now - moment) / 1000)) : clock(moment, now);
     if (element.textContent !== text) element.textContent = text;
   }
-  for (const element of all("[data-zone]", within)) element.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  for (const element of all("[data-zone]", within)) if (element.textContent !== zone) element.textContent = zone;
 }
 
 /* Copying ----------------------------------------------------------------------------------------------------- */

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.platforms import SecurityWarning
@@ -22,7 +23,7 @@ from celery.worker import state
 
 from telemetry import notices
 from telemetry.acknowledgement import ACKNOWLEDGE_TASK
-from telemetry.agent import tasks
+from telemetry.agent import heap, tasks
 from telemetry.agent.acknowledging import Acknowledging
 from telemetry.agent.backends.allocation import Allocations
 from telemetry.agent.backends.amd import AmdBackend
@@ -95,6 +96,7 @@ def run(config: AgentConfig) -> None:
 
     Raises ConfigInvalid where another agent runs in the same directory.
     """
+    heap.share()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     setup_logging.connect(_keep_logging)
     for name in ("celery.worker.strategy", "celery.app.trace"):
@@ -125,6 +127,7 @@ def _run(config: AgentConfig) -> None:
             parts.listener,
             parts.control,
             parts.software,
+            heap.Tidying(),
         ):
             part.start()
             ending.callback(part.stop)
@@ -225,6 +228,8 @@ def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
         directory=config.directory,
         socket_path=config.socket_path,
         job_python=config.job_python,
+        job_address=config.job_address,
+        broker_host=urlsplit(config.broker_url).hostname or "",
         submit=parts.sender.submit,
         orders=parts.orders,
         devices=parts.sampler.devices,

@@ -39,6 +39,7 @@ REFUSED_SECONDS = 86_400.0  # a server that is mended takes them; a week's batch
 PROBE_SECONDS = 300.0
 FIRST_DELAY_SECONDS = 2.0  # after a connect: the hosts of a fleet do not all begin at once
 _ROWS = 20
+_OVER_LATER = 64  # entries of the heap that stand for no flight, beside as many as there are flights
 
 
 @dataclass(slots=True)
@@ -224,6 +225,8 @@ class Outbox:
             self._window = min(max(wanted, self._first_window), self._most)
             self._note_refused(latest)
             self._hurry(epoch, latest)
+            if len(self._due) > 2 * sum(map(len, self._flights.values())) + _OVER_LATER:
+                self._build_heap()  # it would keep minutes of what was answered at once
 
     def _note_refused(self, answered: float) -> None:
         """Pass over what was sent often enough, the last time before that which the server has answered."""

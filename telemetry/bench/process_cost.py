@@ -52,6 +52,12 @@ def tree_cpu_seconds(pid: int) -> float:
     return total
 
 
+def idle_seconds() -> float:
+    """Return how long the machine's cores did nothing since it began, in sum; in hundredths."""
+    times = psutil.cpu_times()
+    return float(times.idle + times.iowait)
+
+
 def tree_resident_bytes(pid: int) -> int:
     """Return the resident memory of the process and of all below it; pages that they share count for each."""
     total = 0

@@ -20,7 +20,7 @@ from telemetry.bench import prometheus, victoria
 from telemetry.bench.figure import Figure
 from telemetry.bench.own_server import Server, own_server
 from telemetry.bench.peer import Peer, is_installed
-from telemetry.bench.process_cost import tree_cpu_seconds
+from telemetry.bench.process_cost import idle_seconds, tree_cpu_seconds
 from telemetry.bench.publishing import publish
 from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Floats, Signals, batch, in_units
 from telemetry.wire import pack
@@ -28,7 +28,7 @@ from telemetry.wire import pack
 ROUNDS = 3
 _QUIET_SECONDS = 0.5
 TIMES_TEXT, TIMES_JSON, MOST_CPU_SECONDS, MOST_OF_SCRAPE = 1.2, 1.5, 0.5, 0.5
-_CPU_UNIT = "CPU s per million values"
+CPU_UNIT = "CPU s per million values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,18 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How fast a side took a round; `cpu_seconds` are those of all its processes, for a million values."""
+    """How fast a side took a round; `cpu_seconds` are those of all its processes, for a million values.
+
+    `idle_cores` of the machine did nothing meanwhile.
+    """
 
     values_per_second: float
     cpu_seconds: float
+    idle_cores: float = 0.0
+
+    @property
+    def busy_cores(self) -> float:
+        return self.cpu_seconds * self.values_per_second / 1e6
 
 
 class Made(NamedTuple):
@@ -76,9 +84,9 @@ class Fleet:
         self._at_ms = (int(time.time()) - 600 - n_rounds * seconds) * 1000
         self._sequence = 0
 
-    def live(self) -> list[Made]:
-        """Return the next round's batches in the order in which a fleet sends them."""
-        return [each for _ in range(self.load.n_batches) for each in self._next()]
+    def live(self, n_batches: int | None = None) -> list[Made]:
+        """Return the next round's batches, or so many of each host, in the order in which a fleet sends them."""
+        return [each for _ in range(n_batches or self.load.n_batches) for each in self._next()]
 
     def _next(self) -> Iterator[Made]:
         n_ticks = self.load.n_ticks
@@ -104,20 +112,19 @@ class OwnSide:
     def publish(self, held: str, made: Iterable[Made]) -> None:
         """Put a round into the broker, and aside."""
         before = self.cpu_seconds()
-        publish(self.server.broker_url, self._seeds, ((each.host, each.body) for each in made))
+        publish(self.server.aside_url, self._seeds, ((each.host, each.body) for each in made))
         self._receiving[held] = self.cpu_seconds() - before
         self.server.hold(held)
 
     def take(self, held: str, load: Load) -> Speed:
         """Let the workers take a round. Raises BenchFailed where they come to a stand."""
-        before, began = self.cpu_seconds(), time.monotonic()
-        self.server.release(held)
         self._n_accepted += load.n_messages
-        self.server.wait_for_batches(self._n_accepted)
-        seconds = time.monotonic() - began
-        time.sleep(_QUIET_SECONDS)  # the last messages leave the broker after they are stored
+        before, idle_before, began = self.cpu_seconds(), idle_seconds(), time.monotonic()
+        self.server.release(held)
+        seconds = self.server.wait_until_taken(self._n_accepted) - began
+        idle_cores = (idle_seconds() - idle_before) / (time.monotonic() - began)
         cpu_seconds = self.cpu_seconds() - before + self._receiving.pop(held, 0.0)
-        return Speed(load.n_values / seconds, cpu_seconds * 1e6 / load.n_values)
+        return Speed(load.n_values / seconds, cpu_seconds * 1e6 / load.n_values, idle_cores)
 
     def cpu_seconds(self) -> float:
         return self.server.cpu_seconds() + (tree_cpu_seconds(self._database_pid) if self._database_pid else 0.0)
@@ -134,9 +141,9 @@ def run(directory: Path) -> list[Figure]:
         _speed(small, own_10, "text import", peer_10, TIMES_TEXT),
         _cpu(own_10, scraped),
         _speed(large, own_60, "JSON import, 60 values a line", peer_60, TIMES_JSON),
-        Figure("the same with 60 s batches, CPU", own_60.cpu_seconds, _CPU_UNIT, "VictoriaMetrics, JSON import",
+        Figure("the same with 60 s batches, CPU", own_60.cpu_seconds, CPU_UNIT, "VictoriaMetrics, JSON import",
                peer_60.cpu_seconds if peer_60 else None),
-        *([Figure("VictoriaMetrics, text import, CPU", peer_10.cpu_seconds, _CPU_UNIT)] if peer_10 else []),
+        *([Figure("VictoriaMetrics, text import, CPU", peer_10.cpu_seconds, CPU_UNIT)] if peer_10 else []),
     ]  # fmt: skip
 
 
@@ -158,7 +165,7 @@ def _compare(directory: Path, load: Load, path: str) -> tuple[Speed, Speed | Non
             ours.append(own.take(f"round-{number}", load))
             if peer:
                 theirs.append(_import(peer, path, requests, load))
-    return _median(ours[1:]), _median(theirs[1:]) if theirs else None
+    return median_of(ours[1:]), median_of(theirs[1:]) if theirs else None
 
 
 def _requests(path: str, made: Sequence[Made]) -> list[bytes]:
@@ -193,8 +200,12 @@ def _scrape(directory: Path) -> float | None:
     return cpu_seconds * 1e6 / n_values
 
 
-def _median(speeds: Sequence[Speed]) -> Speed:
-    return Speed(median(speed.values_per_second for speed in speeds), median(speed.cpu_seconds for speed in speeds))
+def median_of(speeds: Sequence[Speed]) -> Speed:
+    return Speed(
+        median(speed.values_per_second for speed in speeds),
+        median(speed.cpu_seconds for speed in speeds),
+        median(speed.idle_cores for speed in speeds),
+    )
 
 
 def _speed(load: Load, own: Speed, what: str, peer: Speed | None, times: float) -> Figure:
@@ -209,6 +220,6 @@ def _speed(load: Load, own: Speed, what: str, peer: Speed | None, times: float) 
 def _cpu(own: Speed, scraped: float | None) -> Figure:
     met = None if scraped is None else own.cpu_seconds <= min(MOST_CPU_SECONDS, MOST_OF_SCRAPE * scraped)
     return Figure(
-        "the same, CPU of worker, broker and database", own.cpu_seconds, _CPU_UNIT, "Prometheus, scrape", scraped,
+        "the same, CPU of worker, broker and database", own.cpu_seconds, CPU_UNIT, "Prometheus, scrape", scraped,
         f"at most {MOST_CPU_SECONDS:g}, and at most half of its peer's", met,
     )  # fmt: skip

@@ -35,6 +35,10 @@ class NotAcknowledged(Exception):
     """Nothing was changed; the text says why."""
 
 
+class NotResolved(Exception):
+    """Nothing was changed; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a rule found of a subject: since when, and with which thresholds."""
@@ -159,4 +163,19 @@ def acknowledge(pk: int, actor: Actor, now: datetime, comment: str = "") -> Even
         event.save(update_fields=["acknowledged_at", "acknowledged_by", "detail"])
         detail = {"rule": event.rule, "event": event.pk} | ({"comment": comment[:MAX_COMMENT]} if comment else {})
         audit.record(actor.name, "event.acknowledge", event.subject, detail, actor.address)
+    return event
+
+
+def resolve(pk: int, actor: Actor, now: datetime) -> Event:
+    """End an open alert by hand; the watch raises it again where its rule still finds it.
+
+    Raises Event.DoesNotExist, NotResolved.
+    """
+    with transaction.atomic():
+        event = Event.objects.select_related("host", "device__host").get(pk=pk)
+        if not event.rule:
+            raise NotResolved("this event is no alert: there is nothing to resolve")
+        if not resolve_alert(event, now, f"by {actor.name}"):
+            raise NotResolved("this alert is resolved already")
+        audit.record(actor.name, "event.resolve", event.subject, {"rule": event.rule, "event": event.pk}, actor.address)
     return event

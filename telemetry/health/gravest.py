@@ -26,8 +26,18 @@ class Gravest:
 
 def of_hosts(hosts: Sequence[Host]) -> Gravest:
     """Return what stands open at these hosts, of equal alerts the oldest. One query."""
+    rows = _rows()
+    return _gravest(rows.filter(host__in=hosts) if len(hosts) < _MANY_HOSTS else rows)
+
+
+def of_all() -> Gravest:
+    """Return what stands open at any host: as `of_hosts`."""
+    return _gravest(_rows())
+
+
+def _gravest(rows: QuerySet[Event]) -> Gravest:
     found = Gravest()
-    for severity, text, detail, host_id, device_id in _rows(hosts).values_list(
+    for severity, text, detail, host_id, device_id in rows.values_list(
         "severity", "text", "detail", "host_id", "device_id"
     ):
         finding = Finding(_HEALTH[severity], text, detail.get("action", ""))
@@ -41,6 +51,5 @@ def graver(one: Finding | None, other: Finding) -> Finding:
     return other if one is None or GRAVITY[other.health] > GRAVITY[one.health] else one
 
 
-def _rows(hosts: Sequence[Host]) -> QuerySet[Event]:
-    rows = alerts.open_alerts().filter(severity__in=_HEALTH, host__isnull=False).order_by("first_at", "pk")
-    return rows.filter(host__in=hosts) if len(hosts) < _MANY_HOSTS else rows
+def _rows() -> QuerySet[Event]:
+    return alerts.open_alerts().filter(severity__in=_HEALTH, host__isnull=False).order_by("first_at", "pk")

@@ -6,6 +6,10 @@ One that is set `by_cluster` is kept under `name:cluster`.
 import math
 from collections.abc import Mapping
 
+from django.db import transaction
+
+from fleet import audit
+from fleet.audit import Actor
 from telemetry.health import rules
 from telemetry.health.rule import Rule, Threshold
 from telemetry.models import RuleThreshold
@@ -38,6 +42,25 @@ def reset(rule: str, name: str) -> None:
     """Let the rule's own value hold again; without one, the rule is off. Raises ThresholdInvalid."""
     _known(rule, name)
     RuleThreshold.objects.filter(rule=rule, name=name).delete()
+
+
+def change(rule: str, values: Mapping[str, float | None], actor: Actor) -> bool:
+    """Set thresholds of a rule, all or none; None lets the rule's own hold again. Returns whether any differs from before.
+
+    Raises ThresholdInvalid.
+    """
+    with transaction.atomic():
+        kept = dict(RuleThreshold.objects.filter(rule=rule).values_list("name", "value"))
+        changed = {name: value for name, value in values.items() if kept.get(name) != value}
+        for name, value in changed.items():
+            if value is None:
+                reset(rule, name)
+            else:
+                set_value(rule, name, value)
+        if changed:
+            before = {name: kept.get(name) for name in changed}
+            audit.record(actor.name, "rule.thresholds", rule, {"from": before, "to": changed}, actor.address)
+    return bool(changed)
 
 
 def _of(rule: Rule, set_by_people: Mapping[str, float]) -> dict[str, float] | None:

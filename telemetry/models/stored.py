@@ -6,7 +6,7 @@ from django.db import models
 from django.utils import timezone
 
 from fleet.models import Device, Host
-from telemetry.models.fast_json import FastJSONField
+from telemetry.models.fast_json import FastJSONField, JSONTextField
 
 
 class StoredBatch(models.Model):
@@ -107,8 +107,8 @@ class LatestState(models.Model):
 
     host = models.OneToOneField(Host, on_delete=models.CASCADE, primary_key=True, related_name="+")
     at_ms = models.BigIntegerField()
-    devices = FastJSONField()
-    processes = FastJSONField(default=dict)
+    devices = JSONTextField()
+    processes = JSONTextField(default=dict)
     epoch = models.CharField(max_length=32, default="")
     epoch_began_ms = models.BigIntegerField(default=0)
     sequence = models.BigIntegerField(default=-1)

@@ -47,13 +47,25 @@ def send(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
         _mail(target, deliveries)
 
 
+def send_test(target: NotificationTarget) -> None:
+    """Send the target a message that says that it is a test, and holds no alert. Raises SendFailed."""
+    if target.kind == TargetKind.WEBHOOK:
+        _post_body(target, {"version": 1, "test": True, "alerts": []})
+    else:
+        _mail_text(target, "test", "This is a test. Alerts of Stepwatt will come to this address.")
+
+
 def _post(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
-    body = json.dumps({"version": 1, "alerts": [_told(each) for each in deliveries]}).encode()
+    _post_body(target, {"version": 1, "alerts": [_told(each) for each in deliveries]})
+
+
+def _post_body(target: NotificationTarget, content: dict[str, Any]) -> None:
+    body = json.dumps(content).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "Stepwatt"}
     if target.secret:
         headers["X-Stepwatt-Signature"] = "sha256=" + hmac.new(target.secret.encode(), body, hashlib.sha256).hexdigest()
     try:
-        with _opener.open(Request(target.address, body, headers), timeout=TIMEOUT_SECONDS):  # noqa: S310 — http(s) by api_notify.py
+        with _opener.open(Request(target.address, body, headers), timeout=TIMEOUT_SECONDS):  # noqa: S310 — http(s) by targets.py
             pass
     except HTTPError as error:
         raise SendFailed(f"answered {error.code} {error.reason}") from error
@@ -63,8 +75,15 @@ def _post(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
 
 def _mail(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
     lines = [_line(each) for each in deliveries]
-    subject = f"[Stepwatt] {lines[0]}" if len(lines) == 1 else f"[Stepwatt] {len(lines)} alerts"
-    text = "\n\n".join(_paragraph(each) for each in deliveries)
+    _mail_text(
+        target,
+        lines[0] if len(lines) == 1 else f"{len(lines)} alerts",
+        "\n\n".join(_paragraph(each) for each in deliveries),
+    )
+
+
+def _mail_text(target: NotificationTarget, about: str, text: str) -> None:
+    subject = f"[Stepwatt] {about}"
     to = [address.strip() for address in target.address.split(",")]
     message = EmailMessage(subject[:_SUBJECT_LENGTH].replace("\n", " "), text, settings.DEFAULT_FROM_EMAIL, to)
     try:

@@ -63,6 +63,12 @@ def of_hosts(hosts: Sequence[Host]) -> dict[int, Latest]:
     }
 
 
+def processes_by_host() -> dict[int, tuple[int, dict[str, dict[str, Any]]]]:
+    """Return (time of the newest readings, who used which device) by host id, without the readings, which are long."""
+    rows = LatestState.objects.values_list("host_id", "at_ms", "processes")
+    return {host_id: (at_ms, processes) for host_id, at_ms, processes in rows}
+
+
 @dataclass(slots=True)
 class Row:
     """A row of LatestState on its way; `devices` None are not read yet."""

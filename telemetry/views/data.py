@@ -1,4 +1,4 @@
-"""What the pages' scripts fetch: the host map and the charts' arrays, as columnar JSON."""
+"""What the pages' scripts fetch to fill their charts: arrays, as columnar JSON. For the host map see fleet_map.py."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.decorators.http import require_safe
@@ -14,56 +14,23 @@ from django.views.decorators.http import require_safe
 from fleet import sparkline, timerange
 from fleet.models import Device, Host
 from fleet.timerange import TimeRange
-from telemetry import catalog, chart_groups, queries, traces, trends
-from telemetry.queries import DeviceState
+from telemetry import catalog, chart_groups, event_marks, queries, traces, trends
 from telemetry.store.read import Bucketed, column
 from telemetry.trends import Trend
-from telemetry.views.fleet import MAX_STACKED_GROUPS
+from telemetry.views.fleet import power_groups
 
-POINTS = 241
-MAP_METRICS = ("gpu_utilization_ratio", "memory_used_ratio", "power_draw_watts", "temperature_celsius")
-
-
-@require_safe
-def fleet_map(request: HttpRequest) -> JsonResponse:
-    """Every counted device once, by cluster and host; columns over devices, null where absent."""
-    state = queries.fleet_state(timezone.now())
-    hosts = sorted(state.hosts, key=lambda h: (h.host.cluster, h.host.name))
-    cells = [(position, device) for position, host in enumerate(hosts) for device in host.counted]
-    limits = [d.values["power_limit_watts"] for _, d in cells if "power_limit_watts" in d.values]
-    drawn = [d.values["power_draw_watts"] for _, d in cells if "power_draw_watts" in d.values]
-    return JsonResponse(
-        {
-            "hosts": {"name": [h.host.name for h in hosts], "cluster": [h.host.cluster for h in hosts]},
-            "devices": {
-                "host": [position for position, _ in cells],
-                "uuid": [d.device.uuid for _, d in cells],
-                "title": [d.device.title for _, d in cells],
-                "model": [d.device.model for _, d in cells],
-                "health": [d.health.value for _, d in cells],
-                "note": [d.note for _, d in cells],
-            },
-            "values": {metric: [_map_value(d, metric) for _, d in cells] for metric in MAP_METRICS},
-            "power_scale_watts": max([*limits, *drawn], default=None),
-        }
-    )
-
-
-def _map_value(state: DeviceState, metric: str) -> float | None:
-    if metric != "memory_used_ratio":
-        return state.values.get(metric)
-    used, whole = state.values.get("memory_used_bytes"), state.values.get("memory_total_bytes")
-    return used / whole if used is not None and whole else None
+POINTS, _LEAST_POINTS = 241, 10
 
 
 @require_safe
 def fleet_arrays(request: HttpRequest) -> HttpResponse:
     """Utilisation (mean, p10–p90) and power (sum by cluster) of the counted devices; what it costs does not grow with them."""
     window = timerange.of_query(request.GET, timezone.now())
-    groups = _power_groups()
+    cluster = request.GET.get("cluster", "")
+    groups = [cluster] if cluster else power_groups()
     group_by = "" if groups == [""] else "cluster"
-    used = trends.trend("gpu_utilization_ratio", window.start_ms, window.end_ms, POINTS)
-    power = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, group_by=group_by)
+    used = trends.trend("gpu_utilization_ratio", window.start_ms, window.end_ms, POINTS, cluster=cluster)
+    power = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, cluster=cluster, group_by=group_by)
     gap = np.full(len(used.times_ms), np.nan)
     mean, low, high = (column(of.get("", gap)) for of in (used.mean, used.p10, used.p90))
     gap = np.full(len(power.times_ms), np.nan)
@@ -86,19 +53,23 @@ def _journey_ms(trend: Trend) -> int:
     return traces.GROUP_JOURNEY_MS if trend.step_seconds >= 60 else traces.JOURNEY_MS
 
 
-def _power_groups() -> list[str]:
-    """Return what the page's figure was made for (views/fleet.py): the clusters, or one group where they are too many."""
-    clusters = trends.clusters()
-    return clusters if len(clusters) <= MAX_STACKED_GROUPS else [""]
-
-
 @require_safe
 def host_arrays(request: HttpRequest, name: str) -> HttpResponse:
     """Each `metric` for the host's counted devices: the peers and the chosen `device`, or the mean of all."""
     host = get_object_or_404(Host.objects.prefetch_related("devices"), name=name)
     now = timezone.now()
     devices = [d.device for d in queries.host_state(host, now).counted]
-    return _device_arrays(request, devices, request.GET.get("device", ""), timerange.of_query(request.GET, now))
+    window = timerange.of_query(request.GET, now)
+    metrics, chosen = _metrics(request), request.GET.get("device", "")
+    throttled = [device for device in devices if device.uuid == chosen or len(devices) == 1]
+    asked = [*metrics, event_marks.REASONS] if throttled else metrics
+    block = trends.device_series(devices, asked, window.start_ms, window.end_ms, _points(request))
+    charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
+    sparks = {
+        device.uuid: _spark(column(block.of(device.uuid, "gpu_utilization_ratio").mean), 0, 1) for device in devices
+    }
+    marks = [mark for device in throttled for mark in event_marks.throttling(block, device, list(charts))]
+    return _answer(window, block.times_ms, charts, sparks, marks)
 
 
 @require_safe
@@ -109,10 +80,29 @@ def device_arrays(request: HttpRequest, uuid: str) -> HttpResponse:
     metrics, keys = _metrics(request), request.GET.getlist("chart")
     if unknown := [key for key in keys if key not in chart_groups.BY_KEY]:
         raise BadRequest(f"chart: {unknown[0]} is not known")
-    block = trends.device_series([device], metrics, window.start_ms, window.end_ms, POINTS)
+    asked = [*metrics, event_marks.REASONS]
+    block = trends.device_series([device], asked, window.start_ms, window.end_ms, _points(request))
     groups = [chart_groups.BY_KEY[key] for key in keys]
     charts = {g.id: chart_groups.arrays(block, device.uuid, g.offered(metrics)) for g in groups if g.offered(metrics)}
-    return _answer(window, block.times_ms, charts, {})
+    return _answer(window, block.times_ms, charts, {}, event_marks.throttling(block, device, list(charts)))
+
+
+@require_safe
+def marks(request: HttpRequest) -> HttpResponse:
+    """What happened to a host's devices, or to one `device`, over the window: as marks of its charts (static/js/marks.js)."""
+    host = get_object_or_404(Host, name=request.GET.get("host", ""))
+    window = timerange.of_query(request.GET, timezone.now())
+    device = get_object_or_404(Device, uuid=request.GET["device"], host=host) if "device" in request.GET else None
+    found = event_marks.of_events(host, device, window.start_ms, window.end_ms)
+    return HttpResponse(orjson.dumps({"marks": found}), content_type="application/json")
+
+
+def _points(request: HttpRequest) -> int:
+    """Return how many buckets are asked for. Raises BadRequest."""
+    asked = request.GET.get("points", str(POINTS))
+    if not (asked.isascii() and asked.isdigit() and _LEAST_POINTS <= int(asked) <= trends.MAX_POINTS):
+        raise BadRequest(f"points: expected a number from {_LEAST_POINTS} to {trends.MAX_POINTS}")
+    return int(asked)
 
 
 def _metrics(request: HttpRequest) -> list[str]:
@@ -122,19 +112,11 @@ def _metrics(request: HttpRequest) -> list[str]:
     return metrics
 
 
-def _device_arrays(request: HttpRequest, devices: list[Device], chosen: str, window: TimeRange) -> HttpResponse:
-    metrics = _metrics(request)
-    block = trends.device_series(devices, metrics, window.start_ms, window.end_ms, POINTS)
-    charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
-    sparks = {
-        device.uuid: _spark(column(block.of(device.uuid, "gpu_utilization_ratio").mean), 0, 1) for device in devices
-    }
-    return _answer(window, block.times_ms, charts, sparks)
-
-
-def _answer(window: TimeRange, times_ms: list[int], charts: dict[str, Any], sparks: dict[str, Any]) -> HttpResponse:
+def _answer(
+    window: TimeRange, times_ms: list[int], charts: dict[str, Any], sparks: dict[str, Any], told: Sequence[Any] = ()
+) -> HttpResponse:  # fmt: skip
     span = [window.start_ms, window.end_ms]
-    answer = {"range": span, "x": times_ms, "charts": charts, "sparks": sparks}
+    answer = {"range": span, "x": times_ms, "charts": charts, "sparks": sparks, "marks": told}
     return HttpResponse(orjson.dumps(answer), content_type="application/json")
 
 

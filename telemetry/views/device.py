@@ -20,7 +20,7 @@ from telemetry.health import is_read
 from telemetry.queries import DeviceState
 from telemetry.store.samples import Floats
 from telemetry.views import device_panels
-from telemetry.views.host import METRICS, metric_label, references
+from telemetry.views.host import METRICS, arrays_now, marks_of, metric_label, references
 from telemetry.views.host_panels import User
 
 N_EVENTS = 6
@@ -117,7 +117,7 @@ def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
     for group in shown:
         metrics, is_last = offered[group.key], group is shown[-1]
         limits = references([state], metrics[0]) if len(metrics) == 1 else []
-        figure = chart_groups.figure(group, metrics, shows_ticks=is_last, references=limits)
+        figure = chart_groups.figure(group, metrics, shows_ticks=is_last, references=limits, painter="uplot")
         is_whole = len(metrics) > 1 or len(group.metrics) == 1
         rows.append(Row(group.id, group.label if is_whole else metric_label(metrics[0], [state]), figure))
     wanted = {
@@ -126,4 +126,10 @@ def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
         "metric": [name for names in offered.values() for name in names],
     }
     arrays = f"{reverse('device-arrays', args=[state.device.uuid])}?{urlencode(wanted, doseq=True)}"
-    return {"range": window, "charts": rows, "arrays": arrays}
+    return {
+        "range": window,
+        "charts": rows,
+        "arrays": arrays,
+        "arrays_now": arrays_now(request, arrays) if rows else "",
+        "marks": marks_of(state.device.host, state.device),
+    }

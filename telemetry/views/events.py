@@ -1,103 +1,165 @@
-"""The events page: what is open, then what happened, newest first; filtered by its address. Answers as page and fragment."""
+"""The events page: what is open, then what happened, newest first; filtered and sorted by its address. Page, fragment and CSV."""
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from django.contrib import messages
-from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import redirect, render
+from django.db.models import QuerySet
+from django.db.models.expressions import OrderBy
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_safe
 
-from fleet import timerange
-from fleet.auth import actor_of, has_role, require_role
-from fleet.models import Device, Event, EventKind, Host, Role, Severity
+from fleet import sorting, timerange
+from fleet.auth import has_role
+from fleet.csv_answer import csv_answer
+from fleet.models import Event, EventKind, Role, Severity
+from telemetry import event_log, host_columns
 from telemetry.event_log import Question
 from telemetry.health import alerts, rules
 from telemetry.health.alerts import State
+from telemetry.host_columns import HostColumns
+from telemetry.models import Silence
+from telemetry.notify import silences, targets
+from telemetry.views.event_question import FILTERS, SILENCED, question_of
 from telemetry.views.event_words import evidence
 
-Choice = TypeVar("Choice", EventKind, Severity, State)
 PAGE_SIZE = 50
 SHAPES = {Severity.CRITICAL: "crit", Severity.WARNING: "warn", Severity.INFO: "idle"}
-_FILTERS = ("host", "device", "kind", "severity", "rule", "state", "range", "from", "to")
+_MOST_IN_A_FILE = 10_000
+_DURATIONS = {60: "1 hour", 240: "4 hours", 1440: "24 hours", 10_080: "7 days", 43_200: "30 days"}
+_CSV = ("id", "severity", "state", "kind", "rule", "text", "host", "device", "first_at", "last_at", "count",
+        "acknowledged_by", "acknowledged_at", "resolved_at", "action")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An event with what proves it, in words; of an alert how it stands, and what its rule is called."""
+    """An event with what proves it, in words; of an alert how it stands, its rule, what silences it, and who works there."""
 
     event: Event
     state: State | None
     rule: str
     evidence: list[tuple[str, str]]
+    silence: Silence | None
+    job: HostColumns | None
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in {State.FIRING, State.ACKNOWLEDGED}
 
 
 @require_safe
 def events(request: HttpRequest) -> HttpResponse:
-    question = _question(request.GET)
+    question, now = question_of(request.GET), timezone.now()
+    if request.GET.get("format") == "csv":
+        return csv_answer("events", _CSV, map(_csv_row, _found(request, question, _covered(now))[:_MOST_IN_A_FILE]))
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
-        return _fragment(request, question)
-    choices = {
+        return fragment(request)
+    covered = _covered(now)
+    about = (
+        Event.objects.filter(pk=request.GET["silence"]).first() if request.GET.get("silence", "").isdecimal() else None
+    )
+    still = {
         "kinds": [EventKind(kind) for kind in sorted(set(_kinds()))],
         "severities": {severity: SHAPES[severity] for severity in reversed(Severity)},
-        "states": list(State),
         "rule_words": rules.words(question.rule) if question.rule else "",
         "ranges": timerange.WORDS,
-        "hosts": list(Host.objects.values_list("name", flat=True)),
+        "rules": sorted(rules.by_name().values(), key=lambda rule: rule.words),
+        "durations": _DURATIONS,
+        "about": about,
+        "asks_silence": "silence" in request.GET,
+        "states": _states(question, covered),
     }
-    return render(request, "telemetry/events.html", _context(request, question) | choices)
+    return render(request, "telemetry/events.html", _context(request, question, covered) | still)
 
 
-@require_role(Role.OPERATOR)
-@require_POST
-def acknowledge(request: HttpRequest, pk: int) -> HttpResponse:
-    """Note that somebody knows of an alert; answers with the list as it was asked for, or leads back to it."""
-    try:
-        alerts.acknowledge(pk, actor_of(request), timezone.now())
-    except Event.DoesNotExist:
-        raise Http404(f"There is no event {pk}.") from None
-    except alerts.NotAcknowledged as error:
-        messages.error(request, f"Nothing was changed: {error}.")
-    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
-        return _fragment(request, _question(request.GET))
-    return redirect(_address(request))
+def fragment(request: HttpRequest) -> HttpResponse:
+    """Return the list as it was asked for; also after an alert was acknowledged or resolved."""
+    return render(
+        request, "telemetry/_events.html", _context(request, question_of(request.GET), _covered(timezone.now()))
+    )
 
 
-def _fragment(request: HttpRequest, question: Question) -> HttpResponse:
-    return render(request, "telemetry/_events.html", _context(request, question))
+def address_of(request: HttpRequest) -> str:
+    query = request.GET.copy()
+    query.pop("silence", None)
+    return reverse("events") + (f"?{query.urlencode()}" if query else "")
 
 
-def _context(request: HttpRequest, question: Question) -> dict[str, object]:
-    """What is open stands before the first page of the rest, which is a log and runs by time."""
-    page = Paginator(question.find_past(), PAGE_SIZE).get_page(request.GET.get("page"))
-    is_of_open = question.state in {State.FIRING, State.ACKNOWLEDGED}
-    first = Paginator(question.find_open(), PAGE_SIZE).get_page(request.GET.get("page") if is_of_open else 1)
-    shown = list(first) if is_of_open or page.number == 1 else []
+def _covered(now: datetime) -> dict[int, Silence]:
+    return silences.covered(alerts.open_alerts(), now)
+
+
+def _states(question: Question, covered: Mapping[int, Silence]) -> list[tuple[str, str, int]]:
+    """Return each state with its shape and how many alerts of the question are in it."""
+    any_state = replace(question, state=None, start=None, end=None)
+    counts = {state: replace(any_state, state=state).find().count() for state in State}
+    n_silenced = any_state.find_open().filter(pk__in=covered).count() if covered else 0
+    found = [(state.value, _STATE_SHAPES[state], counts[state]) for state in State]
+    return [*found[:2], (SILENCED, "stale", n_silenced), *found[2:]]
+
+
+_STATE_SHAPES = {State.FIRING: "crit", State.ACKNOWLEDGED: "run", State.RESOLVED: "ok"}
+
+
+def _found(request: HttpRequest, question: Question, covered: Mapping[int, Silence]) -> QuerySet[Event]:
+    """Return what the question finds in one list, in the order of the address; without one, newest first."""
+    found = question.find()
+    if request.GET.get("state") == SILENCED:
+        found = found.filter(pk__in=covered)
+    if not request.GET.get("sort"):
+        return found
+    order = sorting.of_query(request.GET, event_log.ORDERS, "-last")
+    by = OrderBy(event_log.ORDERS[order.key], descending=order.is_descending, nulls_last=True)
+    return found.order_by(by, "-last_at", "-pk")
+
+
+def _context(request: HttpRequest, question: Question, covered: Mapping[int, Silence]) -> dict[str, object]:
+    """What is open stands before the first page of the rest, a log that runs by time, unless another order is asked for."""
+    page_number, is_silenced = request.GET.get("page"), request.GET.get("state") == SILENCED
+    is_of_open = question.state in {State.FIRING, State.ACKNOWLEDGED} or is_silenced
+    is_sorted = bool(request.GET.get("sort"))
+    opened = question.find_open().filter(pk__in=covered) if is_silenced else question.find_open()
+    first = Paginator(opened, PAGE_SIZE).get_page(page_number if is_of_open else 1)
+    if is_sorted or is_of_open:
+        page = Paginator(_found(request, question, covered), PAGE_SIZE).get_page(page_number) if is_sorted else first
+        shown: list[Event] = list(page)
+    else:
+        page = Paginator(question.find_past(), PAGE_SIZE).get_page(page_number)
+        shown = [*(first if page.number == 1 else []), *page]
     return {
-        "page": first if is_of_open else page,
+        "page": page,
         "n_open": first.paginator.count,
-        "n_more_open": 0 if is_of_open else first.paginator.count - len(first),
-        "n_past": page.paginator.count,
-        "rows": [_row(event) for event in (*shown, *([] if is_of_open else page))],
+        "n_more_open": 0 if is_of_open or is_sorted else first.paginator.count - len(first),
+        "n_past": 0 if is_of_open else page.paginator.count - (first.paginator.count if is_sorted else 0),
+        "rows": _rows(shown, covered),
         "question": question,
-        "address": _address(request),
+        "sorting": sorting.of_query(request.GET, [*event_log.ORDERS, "open"], "open"),
+        "address": address_of(request),
         "is_operator": has_role(request, Role.OPERATOR),
-        "is_filtered": any(request.GET.get(name) for name in _FILTERS),
+        "is_filtered": any(request.GET.get(name) for name in FILTERS),
+        "told": targets.with_last() if has_role(request, Role.OPERATOR) else None,
     }
 
 
-def _address(request: HttpRequest) -> str:
-    query = request.GET.urlencode()
-    return reverse("events") + (f"?{query}" if query else "")
-
-
-def _row(event: Event) -> Row:
-    return Row(event, alerts.state_of(event), rules.words(event.rule) if event.rule else "", evidence(event))
+def _rows(shown: Iterable[Event], covered: Mapping[int, Silence]) -> list[Row]:
+    found = list(shown)
+    hosts = {event.host for event in found if event.host and event.rule and event.resolved_at is None}
+    jobs = host_columns.of_hosts(sorted(hosts, key=lambda host: host.pk)) if hosts else {}
+    return [
+        Row(
+            event=event,
+            state=alerts.state_of(event),
+            rule=rules.words(event.rule) if event.rule else "",
+            evidence=evidence(event),
+            silence=covered.get(event.pk),
+            job=jobs.get(event.host_id or 0) if event.resolved_at is None else None,
+        )
+        for event in found
+    ]
 
 
 def _kinds() -> list[str]:
@@ -105,48 +167,10 @@ def _kinds() -> list[str]:
     return list(Event.objects.order_by().values_list("kind", flat=True).distinct())
 
 
-def _question(query: QueryDict) -> Question:
-    """Return what the address asks for. Raises BadRequest, or Http404 for a host or device that is not known."""
-    window = timerange.of_query(query, timezone.now()) if "range" in query or "from" in query else None
-    return Question(
-        host=_host(query.get("host", "")),
-        device=_device(query.get("device", "")),
-        kind=_choice(query, "kind", EventKind),
-        severity=_choice(query, "severity", Severity),
-        rule=_rule(query.get("rule", "")),
-        state=_choice(query, "state", State),
-        start=None if window is None else datetime.fromtimestamp(window.start_ms / 1000, UTC),
-        end=None if window is None else datetime.fromtimestamp(window.end_ms / 1000, UTC),
-    )
-
-
-def _choice(query: QueryDict, name: str, choices: type[Choice]) -> Choice | None:
-    asked = query.get(name, "")
-    values = [choice.value for choice in choices]
-    if asked and asked not in values:
-        raise BadRequest(f"{name}: expected one of {', '.join(values)}")
-    return choices(asked) if asked else None
-
-
-def _rule(name: str) -> str | None:
-    if name and name not in rules.by_name():
-        raise BadRequest(f"rule: expected one of {', '.join(rules.by_name())}")
-    return name or None
-
-
-def _host(name: str) -> Host | None:
-    if not name:
-        return None
-    found = Host.objects.filter(name=name).first()
-    if found is None:
-        raise Http404(f"There is no host named {name}.")
-    return found
-
-
-def _device(uuid: str) -> Device | None:
-    if not uuid:
-        return None
-    found = Device.objects.select_related("host").filter(uuid=uuid).first()
-    if found is None:
-        raise Http404(f"There is no device {uuid}.")
-    return found
+def _csv_row(event: Event) -> tuple[object, ...]:
+    state = alerts.state_of(event)
+    return (
+        event.pk, event.severity, state.value if state else "", event.kind, event.rule, event.text,
+        event.host.name if event.host else "", event.device.uuid if event.device else "", event.first_at, event.last_at,
+        event.count, event.acknowledged_by, event.acknowledged_at, event.resolved_at, event.detail.get("action", ""),
+    )  # fmt: skip

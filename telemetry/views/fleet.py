@@ -1,74 +1,148 @@
 """The first page: headline figures, host map, trends, attention. One view answers as page and as its live fragment."""
 
+from typing import Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_safe
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import conditional_page, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from fleet import timerange
-from telemetry import figures, queries
-from telemetry.headlines import headlines
+from fleet import timerange, units
+from telemetry import figures, fleet_accounts, glance, queries, trends
+from telemetry.accounts import Account, Rates, Scope
+from telemetry.glance import Glance
+from telemetry.headlines import Headline, headlines
 from telemetry.health import Health
-from telemetry.queries import FleetState
+from telemetry.views.fleet_map import of_request
+from telemetry.views.host import arrays_now
 
 MAX_STACKED_GROUPS = 6
-
-
-@require_safe
-def fleet(request: HttpRequest) -> HttpResponse:
-    now = timezone.now()
-    state = queries.fleet_state(now)
-    if not any(device.at for host in state.hosts for device in host.devices):
-        return _waiting(request, state)
-    attention = queries.attention(state)
-    context = {
-        "state": state,
-        "headlines": headlines(state),
-        "attention": attention[:8],
-        "n_attention": len(attention),
-        "counts": {mark: state.count(health) for mark, health in _MARKS.items()},
-    }
-    htmx = request.htmx  # type: ignore[attr-defined]  # set by django-htmx's middleware
-    if htmx and htmx.target == "waiting":
-        return (
-            HttpResponseClientRefresh()
-        )  # the first sample is here: the whole page takes the place of the waiting one
-    if htmx:
-        return render(request, "telemetry/_fleet.html", context)
-    return render(request, "telemetry/fleet.html", context | _charts(request, state))
-
-
+SHOWN = 8
+_DAY_MS = 86_400_000
+_KEPT_SECONDS = 30  # accounts of a day change little in it, and many look at once
 _MARKS = {"crit": Health.CRIT, "warn": Health.WARN, "stale": Health.SILENT}
 
 
 @require_safe
+@cache_control(private=True, no_cache=True)
+@conditional_page
+def fleet(request: HttpRequest) -> HttpResponse:
+    answer = _fleet(request)
+    patch_vary_headers(answer, ["HX-Request"])  # the page and its fragment have one address
+    return answer
+
+
+def _fleet(request: HttpRequest) -> HttpResponse:
+    found = of_request(request)
+    if not found.has_given:
+        return _waiting(request)
+    htmx = request.htmx  # type: ignore[attr-defined]  # set by django-htmx's middleware
+    if htmx and htmx.target == "waiting":
+        return HttpResponseClientRefresh()  # the first sample is here: the whole page takes the waiting one's place
+    cluster = request.GET.get("cluster")
+    attention = queries.attention_of(None) if cluster is None else queries.attention_of_cluster(cluster)
+    context = {
+        "glance": found,
+        "headlines": headlines(found),
+        "attention": attention[:SHOWN],
+        "n_attention": len(attention),
+        "counts": {mark: found.count(health) for mark, health in _MARKS.items()},
+        "path": request.get_full_path(),
+        "cluster": cluster,
+    }
+    if htmx:
+        return render(request, "telemetry/_fleet.html", context)
+    return render(request, "telemetry/fleet.html", context | _charts(request, found, cluster))
+
+
+@require_safe
 def agents(request: HttpRequest) -> HttpResponse:
-    """The count of agents at the foot of the navigation."""
-    return render(request, "partials/_agents.html")
+    """The count of agents at the foot of the navigation, and that of critical alerts beside Events."""
+    return render(request, "telemetry/_agents.html")
 
 
-def _waiting(request: HttpRequest, state: FleetState) -> HttpResponse:
+@require_safe
+def energy(request: HttpRequest) -> HttpResponse:
+    """The tile of the energy of the last day; accounted anew twice a minute at most."""
+    cluster = request.GET.get("cluster")
+    key = f"energy-tile-{cluster}"
+    tile = cache.get(key)
+    if tile is None:
+        tile = _energy(cluster)
+        cache.set(key, tile, _KEPT_SECONDS)
+    return render(request, "telemetry/_tiles.html", {"headlines": [tile]})
+
+
+def _energy(cluster: str | None) -> Headline:
+    now, rates = timezone.now(), Rates.of_settings()
+    end_ms = int(now.timestamp() * 1000)
+    found = fleet_accounts.fleet_accounts(
+        end_ms - _DAY_MS, end_ms, now, scope=Scope.DEVICE, group_by="" if cluster is None else "cluster", rates=rates,
+        zone=rates.tariff.zone if rates.tariff else ZoneInfo("UTC"),
+    )  # fmt: skip
+    account = found.total
+    if cluster is not None:
+        account = next((group for group in found.groups if group.key == cluster), Account(cluster))
+    return Headline(
+        label="Energy, 24 h",
+        value=account.joules,
+        unit="joules",
+        note=_price(account),
+        href="/power/",
+        why_unknown="no energy of the last day is known",
+        series="s2",
+    )
+
+
+def _price(account: Account) -> str:
+    """Return what the energy cost, and its CO₂, where the settings tell a price of either; else how much is known."""
+    words = []
+    if account.cost is not None:
+        words.append(f"{settings.STEPWATT_CURRENCY} {units.number(round(account.cost, 2))}".strip())
+    if account.grams_co2 is not None:
+        words.append(f"{units.quantity(account.grams_co2, 'grams')} CO₂")
+    return " · ".join(words) or "set a price per kWh to see its cost"
+
+
+def _waiting(request: HttpRequest) -> HttpResponse:
     """Before the first sample; the page asks again by itself and is replaced by the real one."""
     is_fragment = request.htmx  # type: ignore[attr-defined]  # set by django-htmx's middleware
     template = "telemetry/_waiting.html" if is_fragment else "telemetry/waiting.html"
-    return render(request, template, {"hosts": state.hosts})
+    return render(request, template, {"hosts": queries.fleet_state(timezone.now()).hosts})
 
 
-def power_groups(state: FleetState) -> list[str]:
-    """Return the clusters by which power is stacked; one group for the whole fleet where they are too many to tell apart."""
-    clusters = sorted({d.device.host.cluster for d in state.counted})
+def power_groups() -> list[str]:
+    """Return the clusters by which power is stacked; one group for the whole fleet where they are too many to tell apart.
+
+    Those of the devices that the trends count: a CPU host beside GPU hosts has no part in the stack.
+    """
+    clusters = trends.clusters()
     return clusters if len(clusters) <= MAX_STACKED_GROUPS else [""]
 
 
-def _charts(request: HttpRequest, state: FleetState) -> dict[str, object]:
-    groups = power_groups(state)
+def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[str, Any]:
+    groups = [cluster] if cluster else power_groups()
     names = ["fleet"] if groups == [""] else [group or "no cluster" for group in groups]
-    reporting = state.reporting
-    gives_power = not reporting or any("power_draw_watts" in d.values for d in reporting)
+    drawn = found.column("power_draw_watts")
+    gives_power = not drawn.size or bool((drawn == drawn).any())  # noqa: PLR0124  NaN is not itself
+    window = timerange.of_query(request.GET, found.now)
+    asked = {"range": window.key, **({} if cluster is None else {"cluster": cluster})}
+    arrays = f"{reverse('fleet-arrays')}?{urlencode(asked)}"
+    everything = found if cluster is None else glance.of_this_process().look(found.now)
     return {
-        "range": timerange.of_query(request.GET, state.now),
-        "utilisation": figures.as_json(figures.mean_with_band("ratio", "mean")),
-        "power": figures.as_json(figures.stacked("watts", names)) if gives_power else None,
-        "power_absent": "" if gives_power else reporting[0].why_absent("power_draw_watts"),
+        "range": window,
+        "arrays": arrays,
+        "arrays_now": arrays_now(request, arrays),
+        "utilisation": figures.as_json(figures.mean_with_band("ratio", "mean", painter="uplot")),
+        "power": figures.as_json(figures.stacked("watts", names, painter="uplot")) if gives_power else None,
+        "power_absent": "" if gives_power else found.why_absent("power_draw_watts"),
+        "clusters": list(dict.fromkeys(host.cluster for host in everything.hosts)),
     }

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet import timerange, units
 from fleet.auth import actor_of, has_role, require_role
-from fleet.models import Host, Role
+from fleet.models import Device, Host, Role
 from telemetry import catalog, driver, event_log, figures, queries
 from telemetry.catalog import AbsentReason
 from telemetry.event_log import Question
@@ -148,7 +148,20 @@ def _charts(request: HttpRequest, state: HostState, chosen: DeviceState | None) 
     ]
     wanted = {"range": window.key, "metric": offered, "device": chosen.device.uuid if chosen else ""}
     arrays = f"{reverse('host-arrays', args=[state.host.name])}?{urlencode(wanted, doseq=True)}"
-    return {"range": window, "charts": charts, "arrays": arrays}
+    now = arrays_now(request, arrays)
+    return {"range": window, "charts": charts, "arrays": arrays, "arrays_now": now, "marks": marks_of(state.host)}
+
+
+def arrays_now(request: HttpRequest, arrays: str) -> str:
+    """Return the address that static/js/chart.js will ask first, so that the browser asks before it has read the script."""
+    carried = [(name, request.GET[name]) for name in ("from", "to", "points") if name in request.GET]
+    return f"{arrays}&{urlencode(carried)}" if carried else arrays
+
+
+def marks_of(host: Host, device: Device | None = None) -> str:
+    """Return the addresses that tell what happened, for the charts: here, and the reference jobs of the training app."""
+    asked = urlencode({"host": host.name} | ({"device": device.uuid} if device else {}))
+    return f"{reverse('marks')}?{asked} /reference/marks/?{asked}"
 
 
 def metric_label(metric: str, devices: list[DeviceState]) -> str:
@@ -179,6 +192,7 @@ def _figure(state: HostState, chosen: DeviceState | None, metric: str, *, is_las
         "is_stacked": True,
         "shows_ticks": is_last,
         "references": references(state.counted, metric),
+        "painter": "uplot",
     }
     if len(state.counted) == 1:
         return figures.mean_with_band(unit, state.counted[0].device.title, **options)

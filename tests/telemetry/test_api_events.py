@@ -144,7 +144,7 @@ def test_the_button_answers_with_the_list_where_htmx_asks():
     event = fire()
     page = signed_in(Role.OPERATOR).post(f"/events/{event.pk}/acknowledge/", headers={"HX-Request": "true"})
 
-    assert 'data-state="acknowledged"' in page.content.decode()
+    assert 'data-alert="acknowledged"' in page.content.decode()
     assert "<html" not in page.content.decode()
 
 

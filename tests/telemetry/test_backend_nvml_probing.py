@@ -1,5 +1,7 @@
 """What the NVML backend asks, and how often: probing once, GPM's two samples, NVLink's slow counters, what a tick costs."""
 
+import gc
+
 import pytest
 
 from telemetry.catalog import AbsentReason
@@ -251,3 +253,22 @@ def test_nvlinks_that_did_not_answer_are_looked_for_a_minute_later(rig, nvml_stu
     assert rig.read(0)["nvlink_errors_total"] is AbsentReason.TIMEOUT
     rig.tick(60)
     assert rig.read(0)["nvlink_errors_total"] == 4 * sum(range(18)) + 6 * 18
+
+
+def test_reading_and_listing_leave_nothing_to_the_garbage_collector(paced):
+    paced.backend.open()
+    paced.tick()
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        for _ in range(20):  # devices are listed each thirty seconds
+            paced.tick(10)
+            paced.backend.topology()
+            for source in paced.backend.sources():
+                source.processes()
+        gc.collect()
+        left = [each for each in gc.garbage if type(each).__module__.startswith(("pynvml", "telemetry"))]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert left == []

@@ -1,6 +1,5 @@
 """The benches of ingest and query: what they make of what they measured, and small runs of the real processes."""
 
-import os
 import subprocess
 import sys
 import time
@@ -8,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from telemetry.bench import fleet_run, postgresql, query, whole_path
+from telemetry.bench import energy, fleet_run, postgresql, query, whole_path
 from telemetry.bench.content import digest_of
 from telemetry.bench.figure import BenchFailed
 from telemetry.bench.fleet_run import Delays
@@ -52,12 +51,11 @@ def test_the_cpu_time_keeps_to_both_of_its_limits(cpu_seconds, scraped, met):
     assert whole_path._cpu(Speed(1e6, cpu_seconds), scraped).met is met
 
 
-def test_two_workers_are_not_judged_where_the_second_core_is_taken():
-    busy = [Speed(1e6, 0.9 * (os.cpu_count() or 1))]
-    free = [Speed(1e6, 0.1)]
+@pytest.mark.parametrize(("idle_cores", "two", "met"), [(0.5, 1.7e6, None), (0.9, 1.7e6, True), (0.9, 1.5e6, False)])
+def test_two_workers_are_judged_only_where_one_leaves_them_a_core(idle_cores, two, met):
+    one = Speed(1e6, cpu_seconds=1.1, idle_cores=idle_cores)
 
-    assert postgresql._figures(busy, [Speed(1.7e6, 1)])[0].met is None
-    assert postgresql._figures(free, [Speed(1.7e6, 1)])[0].met is True
+    assert postgresql._figures(one, Speed(two, 1.0))[0].met is met
 
 
 def test_a_question_is_judged_by_its_median_beside_its_peers():
@@ -136,7 +134,7 @@ def test_a_worker_that_stores_nothing_ends_the_bench(side, monkeypatch):
     server, _, _ = side
     monkeypatch.setattr("telemetry.bench.own_server._NO_PROGRESS_SECONDS", 0.2)
     with pytest.raises(BenchFailed, match="6 of 7 batches were stored"):
-        server.wait_for_batches(7)
+        server.wait_until_taken(7)
 
 
 def test_a_short_life_of_a_small_fleet_loses_nothing(tmp_path, monkeypatch):
@@ -162,3 +160,14 @@ def _digest(made, times_ms, gpu):
         np.rint(row / BY_NAME[metric].resolution).astype(np.int64) for metric, row in zip(METRICS, found, strict=True)
     ]
     return digest_of((times, row) for row in steps)
+
+
+def test_a_small_fleets_month_of_energy_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(energy, "N_HOSTS", 2)
+    monkeypatch.setattr(energy, "N_REQUESTS", 1)
+    end_ms = int(time.time() * 1000) // 3_600_000 * 3_600_000
+    figures = {figure.name: figure for figure in energy.run(end_ms, tmp_path)}
+
+    assert figures["energy by host, 16 GPUs over 30 d, p95"].met is not None
+    assert all(figure.value > 0 for figure in figures.values())
+    assert len(figures) == 8

@@ -13,7 +13,7 @@ from telemetry.catalog import AbsentReason
 from telemetry.renderer import Renderer
 from telemetry.wire import DeviceEvent, EventKind
 from tests.people import signed_in
-from tests.telemetry.batches import GPU, MIG, payload, take
+from tests.telemetry.batches import GPU, MIG, NODE, payload, take
 from tests.telemetry.exposed import at_once
 from tests.telemetry.watched import watch_for
 
@@ -207,3 +207,31 @@ def test_an_energy_counter_that_began_again_is_no_growth(shown, report):
 
     series = shown.api(f"devices/{GPU.uuid}/series?metric=energy_joules_total")["metrics"]["energy_joules_total"]
     assert sum(growth or 0 for growth in series["increase"]) == 600
+    assert "Energy 500 J" in shown.page(f"/devices/{GPU.uuid}/")  # the counter's own reading
+    assert shown.metrics("stepwatt_energy_joules_total") == [500]
+
+
+def test_a_reading_that_was_no_number_is_a_dash_with_its_reason_and_the_others_stand(shown, report):
+    report(0, {POWER: 651.0}, absent={"gpu_utilization_ratio": AbsentReason.UNKNOWN})
+
+    assert "Utilisation — the driver gave an answer that is not understood Power 651 W" in shown.page(
+        f"/devices/{GPU.uuid}/"
+    )
+    reading = shown.api(f"devices/{GPU.uuid}")["readings"]["gpu_utilization_ratio"]
+    assert (reading["value"], reading["reason"]) == (None, "unknown")
+    assert shown.metrics("stepwatt_gpu_utilization_ratio") == shown.metrics("DCGM_FI_DEV_GPU_UTIL") == []
+    assert shown.metrics("stepwatt_power_draw_watts") == [651]
+
+
+def test_a_driver_that_comes_after_the_agents_start_brings_its_devices(shown, report):
+    report(0, {"host_memory_used_bytes": 2.0**30}, device=NODE)
+    assert shown.metrics("stepwatt_device_up") == []
+    assert "Nodes reporting 1 / 1" in shown.page("/")
+
+    report(1, {"host_memory_used_bytes": 2.0**30}, device=NODE, others=[GPU])
+    report(2, {POWER: 651.0})
+
+    assert "GPUs reporting 1 / 1" in shown.page("/")
+    assert "GPU 0 healthy Util — Power 651 W" in shown.page("/hosts/gpu-a01/")
+    assert shown.api(f"devices/{GPU.uuid}")["readings"][POWER]["value"] == 651
+    assert shown.metrics("stepwatt_device_up") == [1]

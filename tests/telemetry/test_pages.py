@@ -8,7 +8,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from fleet.models import DeviceKind, Origin, Role
+from fleet.models import DeviceKind, Host, Origin, Role
 from tests.factories import CPU_READINGS, GPU_READINGS, make_chunks, make_device, make_gpu_host, make_host, make_latest
 from tests.people import signed_in
 from tests.telemetry.watched import watch_for
@@ -107,16 +107,17 @@ def test_a_page_costs_the_same_queries_for_one_host_and_for_many(viewer, gpu_hos
         viewer.get(path)
     for number in range(2, 6):
         make_gpu_host(f"gpu-a{number:02}", 8)
+    viewer.get(path)
     with CaptureQueriesContext(connection) as for_five:
         viewer.get(path)
     assert len(for_five) == len(for_one)
 
 
-def test_the_fleet_fragment_reads_hosts_devices_newest_state_and_xids_once_and_open_alerts_for_health_and_list(
+def test_the_fleet_fragment_reads_hosts_what_changed_and_xids_once_and_open_alerts_for_health_and_list(
     viewer, gpu_host, django_assert_num_queries
 ):
     viewer.get("/")
-    with django_assert_num_queries(SESSION_AND_USER + 6):
+    with django_assert_num_queries(SESSION_AND_USER + 5):
         viewer.get("/", headers=HTMX)
 
 
@@ -133,9 +134,12 @@ def test_the_waiting_page_is_replaced_when_the_first_sample_is_here(viewer, gpu_
 
 def test_the_tiles_sum_up_the_devices(viewer, gpu_host):
     page = text(viewer.get("/"))
-    for words in ("GPUs reporting 8 / 8 all healthy", "Mean utilisation 93 %", "Power 5.21 kW limit 5.60 kW"):
+    for words in (
+        "GPUs reporting 8 / 8 all healthy",
+        "Mean utilisation 93 % 8 of 8 busy",
+        "Fleet power 5.21 kW limit 5.60 kW",
+    ):
         assert words in page
-    assert "Memory in use 552 GiB 86.2 % of 640 GiB" in page
 
 
 def test_a_fleet_of_cpus_speaks_of_cpus_and_says_what_it_does_not_know(viewer):
@@ -200,10 +204,42 @@ def test_a_device_page_names_the_reason_of_every_absent_reading(viewer, gpu_host
 
 def test_the_host_map_is_columns_over_devices(viewer, gpu_host):
     answer = viewer.get("/fleet/map/").json()
-    assert answer["hosts"] == {"name": ["gpu-a01"], "cluster": ["atlas"]}
-    assert answer["devices"]["host"] == [0] * 8
-    assert answer["values"]["memory_used_ratio"] == [0.8625] * 8
-    assert answer["power_scale_watts"] == 700.0
+    assert answer["hosts"] == {"name": ["gpu-a01"], "cluster": ["atlas"], "devices": [8]}
+    assert answer["values"]["memory_used_ratio"] == [862] * 8
+    assert (answer["steps"]["memory_used_ratio"], answer["power_scale_watts"]) == (1000, 700.0)
+    assert [answer["words"]["title"][code] for code in answer["devices"]["title"]] == [f"GPU {n}" for n in range(8)]
+
+
+def test_the_host_map_is_not_sent_again_to_one_who_has_it(viewer, gpu_host):
+    etag = viewer.get("/fleet/map/").headers["ETag"]
+    assert viewer.get("/fleet/map/", headers={"If-None-Match": etag}).status_code == 304
+    make_gpu_host("gpu-a02", 1)
+    assert viewer.get("/fleet/map/", headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_a_cell_leads_to_its_device(viewer, gpu_host):
+    device = gpu_host.devices.last()
+    (asked,) = [pk for pk in viewer.get("/fleet/map/").json()["devices"]["id"] if pk == device.pk]
+    assert viewer.get(f"/fleet/devices/{asked}/").headers["Location"] == f"/devices/{device.uuid}/"
+    assert viewer.get("/fleet/devices/0/").status_code == 404
+
+
+def test_the_map_as_a_table_sorts_by_any_metric_and_names_what_it_does_not_know(viewer, gpu_host):
+    make_latest(
+        make_host("hot"), {make_device(Host.objects.get(name="hot"), 0): {**GPU_READINGS, "temperature_celsius": 91.0}}
+    )
+    page = text(viewer.get("/fleet/devices/?sort=-temperature_celsius"))
+    assert page.index("hot GPU 0") < page.index("gpu-a01 GPU 0")
+    assert viewer.get("/fleet/devices/?sort=nonsense").status_code == 400
+    assert viewer.get("/fleet/devices/?page=2").status_code == 400
+
+
+def test_the_fleet_page_of_a_cluster_speaks_of_that_one_alone(viewer, gpu_host):
+    make_gpu_host("gpu-b01", 4, cluster="borealis")
+    page = text(viewer.get("/?cluster=borealis"))
+    assert "GPUs reporting 4 / 4" in page
+    assert viewer.get("/fleet/map/?cluster=borealis").json()["hosts"]["name"] == ["gpu-b01"]
+    assert viewer.get("/?cluster=nowhere").status_code == 404
 
 
 def test_an_absent_value_on_the_map_is_null(viewer):

@@ -3,12 +3,17 @@
 import os
 import signal
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
-from kombu import Connection, Consumer, Producer, Queue
+from celery import current_app
+from kombu import Connection, Consumer, Producer, Queue, pools
 from redis import Redis
 
-from telemetry import grouped
+from fleet.models import Host
+from telemetry import grouped, host_orders
+from telemetry.host_orders import ForHost
+from telemetry.wire import host_queue
 from tests.servers import redis
 
 OPTIONS = {"visibility_timeout": 120, "socket_timeout": 0.5, "socket_connect_timeout": 0.5}
@@ -81,3 +86,22 @@ def test_junk_costs_the_messages_that_are_taken_with_it_nothing(url, junk, place
 
         assert worker.take(3) == [0, 1, 2]
     assert "what stood in" in caplog.text
+
+
+def test_orders_of_many_hosts_go_to_redis_in_one_step(url, monkeypatch):
+    names = [f"gpu-{number:03}" for number in range(20)]
+    orders = [ForHost(Host(name=name), name.encode(), datetime(2099, 1, 1, tzinfo=UTC)) for name in names]
+    server, client = Connection(url, transport="telemetry.redis_transport:Transport"), Redis.from_url(url)
+    monkeypatch.setattr(current_app.amqp, "_producer_pool", pools.producers[server])
+    host_orders.send_each("host.start_job", orders)  # declares the queues
+
+    before = _reads(client)
+    assert host_orders.send_each("host.start_job", orders)
+
+    assert _reads(client) - before < len(names) / 2
+    assert {client.llen(host_queue(name)) for name in names} == {2}
+
+
+def _reads(client):
+    """Return how often the server has read from a socket."""
+    return client.info("stats")["total_reads_processed"]

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from fleet.models import Device, Event, EventKind, Severity
-from telemetry import queries
+from telemetry import glance, queries
 from telemetry.headlines import headlines
 from tests.factories import GPU_READINGS, make_device, make_gpu_host, make_host, make_latest
 from tests.people import script, signed_in
@@ -84,7 +84,7 @@ def test_a_silent_device_stays_silent_and_its_alert_raises_its_host(host):
 
 def test_nobody_is_all_healthy_beside_an_open_alert(host):
     def note():
-        return headlines(queries.fleet_state(timezone.now()))[0].note
+        return headlines(glance.of_this_process().look(timezone.now()))[0].note
 
     assert note() == "all healthy"
     alert(host, WARNING, "its clock is ahead")

@@ -464,6 +464,16 @@ def test_a_fresh_batch_is_sent_at_once_and_stays_until_it_is_acknowledged(opened
     assert box.outbox.wait_seconds() is None
 
 
+def test_what_was_answered_leaves_nothing_in_memory(opened):
+    box = Box(opened())
+    for number in range(1000):
+        box.make()
+        box.send(0.5)
+        box.acknowledge((number, number))
+
+    assert len(box.outbox._due) < 100
+
+
 def test_what_waits_from_before_follows_in_order_and_fresh_ones_overtake_it(opened):
     box = Box(opened())
     box.outbox.disconnected()

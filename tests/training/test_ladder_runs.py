@@ -27,7 +27,7 @@ CHANGES = {
 def sent(monkeypatch):
     """What would go to the broker: the process's edge."""
     messages = []
-    monkeypatch.setattr(orders, "_send", lambda task, payload, job, *, expires: messages.append((task, job)))
+    monkeypatch.setattr(orders, "_send", lambda task, each: messages.extend((task, order.host) for order in each))
     return messages
 
 

@@ -7,8 +7,14 @@ import pytest
 from django.utils import timezone
 
 from fleet.models import AuditEntry
+from tests.factories import GPU_READINGS, make_chunks, make_latest
+from tests.training.judging.judged import PARAMS as JUDGED_PARAMS
+from tests.training.judging.judged import board, with_history
 from tests.training.pages import ENERGY, RESULT, finished, job_in, text, with_steps
-from training.models import JobState, ReferenceJob
+from tests.training.reference_jobs import existing_job, ready_host
+from tests.training.stored_steps import columns, put
+from training.judging.judge import judge
+from training.models import JobState, ReferenceJob, Run
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]
 
@@ -43,10 +49,10 @@ def test_a_job_that_trains_nothing_has_a_check_in_place_of_a_loss(viewer):
     result = RESULT | {"loss_start": None, "loss_end": None, "parameters": None, "check": "each sum is right"}
     job = job_in(JobState.DONE, workload="allreduce", result=result)
 
-    page = text(viewer.get(f"/reference/{job.pk}/"))
+    response = viewer.get(f"/reference/{job.pk}/")
 
-    assert "Checked each sum is right" in page
-    assert "the workload trains nothing" in page
+    assert "Checked each sum is right" in text(response)
+    assert "Loss" not in {figure.label for figure in response.context["figures"]}
 
 
 def test_running_figures_leave_the_warm_up_out(viewer):
@@ -57,7 +63,89 @@ def test_running_figures_leave_the_warm_up_out(viewer):
     assert figures["Throughput"].value == pytest.approx(3 * 8 / 2.0)
     assert figures["Step time, median"].value == 0.5
     assert figures["Loss"].value == pytest.approx(4.7)
-    assert figures["Achieved"].value is None
+    assert figures["Samples per joule"].value is None
+
+
+@pytest.mark.parametrize(
+    ("state", "stage", "at"),
+    [
+        (JobState.QUEUED, "", "Claim host"),
+        (JobState.STARTING, "", "Check"),
+        (JobState.RUNNING, "build", "Build"),
+        (JobState.RUNNING, "warm up", "Warm up, 5 steps"),
+        (JobState.RUNNING, "measure", "Measure, 60 steps"),
+        (JobState.RUNNING, "finish", "Compare"),
+    ],
+)
+def test_each_stage_is_told_by_its_name(viewer, state, stage, at):
+    job = job_in(state, stage=stage)
+
+    stages = viewer.get(f"/reference/{job.pk}/").context["progress"].stages
+
+    assert [each.label for each in stages if each.progress == "now"] == [at]
+    assert [each.progress for each in stages].count("done") == [each.label for each in stages].index(at)
+
+
+def test_a_job_that_is_done_waits_for_its_comparison_and_tells_what_came_of_it(viewer):
+    job = finished()
+    waiting = viewer.get(f"/reference/{job.pk}/", headers={"HX-Request": "true"})
+    assert (waiting.context["progress"].stages[-1].progress, "sw:tick" in live_part(waiting.content.decode())) == (
+        "now",
+        True,
+    )
+
+    judge(job, timezone.now())
+
+    over = viewer.get(f"/reference/{job.pk}/", headers={"HX-Request": "true"})
+    assert (over.context["progress"].stages[-1].label, "sw:tick" in live_part(over.content.decode())) == (
+        "Compare: no baseline",
+        False,
+    )
+
+
+def with_telemetry(job, start_ms, n_seconds, **columns):
+    """Store a sample a second of the job's device; each column is what it reads all the time."""
+    times = [start_ms + 1000 * tick for tick in range(n_seconds + 1)]
+    make_chunks(job.host, [job.device], times, {name: [[value] * len(times)] for name, value in columns.items()})
+
+
+def test_samples_per_joule_are_told_while_it_measures_of_the_steps_that_telemetry_covers(viewer):
+    job = job_in(JobState.RUNNING, stage="measure", host=ready_host("a"))
+    run = Run.objects.create(name="reference gpt-train", launch="x", host=job.host)
+    put(run, columns(*[1.0] * 20, samples=[8] * 20, first_ms=1_700_000_000_000))
+    ReferenceJob.objects.filter(pk=job.pk).update(run=run)
+    with_telemetry(job, 1_699_999_999_000, 16, power_draw_watts=400.0)
+    make_latest(job.host, {job.device: GPU_READINGS})
+
+    figures = {figure.label: figure for figure in viewer.get(f"/reference/{job.pk}/").context["figures"]}
+
+    assert figures["Samples per joule"].value == pytest.approx(8 / 400)
+    assert "estimated" in figures["Samples per joule"].note
+
+
+def test_the_hottest_moment_of_the_measured_steps_stays_with_the_result(viewer):
+    job = finished(host=ready_host("a"))
+    with_telemetry(job, RESULT["window_start_ms"] - 5_000, 10, temperature_celsius=66.0)
+
+    figures = {figure.label: figure for figure in viewer.get(f"/reference/{job.pk}/").context["figures"]}
+
+    assert figures["Hottest device"].value == 66.0
+
+
+def test_a_running_job_is_told_against_its_devices_own_baseline(viewer):
+    host = with_history(board("a"))
+    job = with_steps(existing_job(host, JobState.RUNNING, params=JUDGED_PARAMS), 1.25, 1.25)
+    device = job.device
+    make_latest(host, {device: GPU_READINGS | {"temperature_celsius": 84.0, "clock_event_reasons": float(0x20)}})
+
+    figures = {figure.label: figure for figure in viewer.get(f"/reference/{job.pk}/").context["figures"]}
+
+    assert figures["Throughput"].note == "−20.0 % on baseline so far"
+    assert (figures["Step time, median"].note, figures["Step time, median"].note_value) == ("baseline, n 10,", 1.0)
+    assert (figures["Hottest device"].value, figures["Hottest device"].note) == (
+        84.0,
+        "throttled: software thermal slowdown",
+    )
 
 
 def test_a_finished_job_shows_its_result_and_where_each_figure_comes_from(viewer):

@@ -125,13 +125,41 @@ def test_scripts_read_verdicts_and_have_them_confirmed(operator):
 
 
 @pytest.mark.parametrize(
-    "path", ["reference/verdicts", "reference/jobs/1/verdict", "reference/ladders", "reference/ladders/1"]
+    "path",
+    [
+        "reference/verdicts",
+        "reference/baselines",
+        "reference/jobs/1/verdict",
+        "reference/ladders",
+        "reference/ladders/1",
+    ],
 )
 def test_scripts_need_a_login(client, path):
     assert client.get(f"/api/v1/{path}").status_code == 401
 
 
-@pytest.mark.parametrize("path", ["reference/jobs/1/confirm", "reference/ladders", "reference/ladders/1/cancel"])
+def test_scripts_accept_a_baseline_and_list_what_was_accepted(operator):
+    verdict = judged(with_history(board("a")), 1.2)
+    path = f"/api/v1/reference/jobs/{verdict.job_id}/accept"
+
+    made = operator.post(path, {"reason": "new driver"}, content_type=JSON)
+
+    assert (made.status_code, made.json()["all_workloads"]) == (201, False)
+    listed = operator.get("/api/v1/reference/baselines").json()
+    assert [(item["host"], item["reason"], item["job"]) for item in listed["items"]] == [
+        ("a", "new driver", verdict.job_id)
+    ]
+    again = operator.post(path, {"reason": "new driver"}, content_type=JSON)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "not_acceptable")
+    assert operator.post(path, {}, content_type=JSON).status_code == 400
+    missing = operator.post("/api/v1/reference/jobs/99/accept", {"reason": "x"}, content_type=JSON)
+    assert missing.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["reference/jobs/1/confirm", "reference/jobs/1/accept", "reference/ladders", "reference/ladders/1/cancel"],
+)
 def test_a_viewers_script_changes_nothing(path):
     body = {"workload": "gpt-train", "host": "a"}
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from fleet.models import AuditEntry, DeviceKind, Origin
+from fleet.models import AuditEntry, Device, DeviceKind, Origin
+from telemetry.models import LatestState
 from tests.training.pages import LAUNCH, PARAMS, finished, form, job_in, queries_of, text
 from tests.training.reference_jobs import existing_job, ready_host
 from training.models import JobState, ReferenceJob
@@ -112,7 +113,7 @@ def test_the_form_knows_how_long_the_last_run_took(operator):
 def test_the_device_that_is_shown_is_the_one_that_the_job_gets(operator):
     ready_host("a", DeviceKind.AMD, DeviceKind.CPU, DeviceKind.NVIDIA)
 
-    shown = operator.get(f"{LAUNCH}&host=a").context["form"].chosen[0].device
+    shown = operator.get(f"{LAUNCH}&host=a").context["form"].devices[0]
     operator.post(LAUNCH, form())
 
     assert ReferenceJob.objects.get().device == shown
@@ -131,6 +132,98 @@ def test_a_part_of_the_form_comes_alone(operator, part, words):
 
     assert words in page
     assert "3. Hosts" not in page
+
+
+def in_use(host):
+    """Have the host tell that somebody else trains on its GPU."""
+    processes = {"nvidia-a": {"at_ms": 1000, "processes": [{"pid": 7, "user": "bob", "command": "python train.py"}]}}
+    LatestState.objects.create(host=host, at_ms=1000, devices={}, processes=processes)
+
+
+def test_what_would_refuse_the_launch_stands_at_the_host_before_it_is_sent(operator):
+    in_use(ready_host("a"))
+
+    page = text(operator.get(f"{LAUNCH}&host=a"))
+
+    assert "in use GPU 0: in use by python train.py 7 (bob)" in page
+    assert "Refused unless forced a GPU 0: in use by python train.py 7 (bob)" in page
+
+
+def test_what_refused_a_launch_stands_at_each_host_that_refused_it(operator):
+    in_use(ready_host("a"))
+    ready_host("b")
+
+    response = operator.post(LAUNCH, form(host=["a", "b"], force_reason=""))
+
+    assert response.status_code == 409
+    rows = {row.host.name: row for row in response.context["form"].hosts}
+    assert "in use by python train.py 7 (bob)" in rows["a"].refusal
+    assert (rows["b"].refusal, rows["b"].is_chosen) == ("", True)
+
+
+def test_a_force_with_a_reason_starts_it_all_the_same(operator):
+    in_use(ready_host("a"))
+
+    operator.post(LAUNCH, form(force_reason="it is idle"))
+
+    assert ReferenceJob.objects.get().forced == "it is idle"
+
+
+def test_a_selection_is_counted_while_it_is_typed_and_launched_as_it_was_counted(operator):
+    for name, rack in (("a", "1"), ("b", "1"), ("c", "2")):
+        ready_host(name, cluster="atlas", labels={"rack": rack})
+    existing_job(ready_host("d", cluster="atlas"), JobState.RUNNING)
+    asked = {"by": "selection", "cluster": "atlas"}
+
+    counted = text(operator.get("/reference/", {"view": "launch", "part": "before", **asked}))
+    assert "Selects 3 hosts , 3 jobs · 1 more fit and have a job: d" in counted
+    assert "Run on 3 hosts" in counted
+    operator.post(LAUNCH, form(host=["c"], **asked, labels="rack=1"))
+
+    assert list(ReferenceJob.objects.exclude(host__name="d").values_list("host__name", flat=True).order_by("pk")) == [
+        "a",
+        "b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"cluster": "nowhere"}, "no host fits that selection"),
+        ({"labels": "rack"}, "expected key=value"),
+        ({}, "give a cluster, labels or a part of the device model"),
+    ],
+)
+def test_a_selection_that_means_nothing_is_refused_with_the_reason(operator, asked, words):
+    ready_host("a", cluster="atlas")
+
+    response = operator.post(LAUNCH, form(by="selection", **asked))
+
+    assert response.status_code == 400
+    assert words in text(response)
+    assert not ReferenceJob.objects.exists()
+
+
+def test_so_many_devices_of_a_host_are_taken(operator):
+    host = ready_host("a")
+    for index in (1, 2):
+        Device.objects.create(host=host, uuid=f"gpu-{index}", kind=DeviceKind.NVIDIA, index=index)
+
+    assert "Jobs 3" in text(operator.get(f"{LAUNCH}&host=a&per=device"))
+    assert "is not between 1 and 64" in text(operator.post(LAUNCH, form(per="device", n_devices="0")))
+    operator.post(LAUNCH, form(per="device", n_devices="2"))
+
+    assert list(ReferenceJob.objects.order_by("pk").values_list("device__uuid", flat=True)) == ["nvidia-a", "gpu-1"]
+
+
+def test_one_host_may_be_asked_for_one_of_its_devices(operator):
+    host = ready_host("a")
+    Device.objects.create(host=host, uuid="gpu-1", kind=DeviceKind.NVIDIA, index=1)
+
+    assert 'value="gpu-1" selected' in operator.get(f"{LAUNCH}&host=a&device=gpu-1").content.decode()
+    operator.post(LAUNCH, form(device="gpu-1"))
+
+    assert ReferenceJob.objects.get().device.uuid == "gpu-1"
 
 
 def test_the_picker_costs_the_same_number_of_queries_whatever_the_fleet(operator):

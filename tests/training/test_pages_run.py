@@ -2,11 +2,13 @@
 
 import io
 import re
+from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 
 from fleet.models import Role
 from tests.factories import make_host
@@ -77,6 +79,15 @@ def test_the_facts_of_a_run_stand_under_its_title(viewer):
 
 def test_a_run_that_lost_nothing_says_nothing_of_it(viewer):
     assert "Datagrams lost" not in words(viewer.get(f"/runs/{make_run().pk}/"))
+
+
+def test_a_run_that_goes_on_without_a_step_says_for_how_long(viewer):
+    run = goes_on(make_run())
+    Run.objects.update(last_step_at=timezone.now() - timedelta(seconds=90))
+    assert "no step for 1 min 30 s" in words(viewer.get(f"/runs/{run.pk}/"))
+
+    Run.objects.update(last_step_at=timezone.now())
+    assert "no step for" not in words(viewer.get(f"/runs/{run.pk}/"))
 
 
 def test_the_tiles_are_those_of_the_window(viewer):

@@ -93,6 +93,30 @@ def test_an_operator_has_a_result_confirmed(operator):
     assert operator.post(f"/reference/{verdict.job_id}/confirm/").status_code == 409
 
 
+def test_an_operator_accepts_a_result_as_the_new_baseline_and_the_page_says_so(operator):
+    verdict = judged(with_history(board("a")), 1.2)
+    path = f"/reference/{verdict.job_id}"
+    assert "Accept as the new baseline" in page(operator, f"{path}/verdict/")
+
+    answer = operator.post(f"{path}/accept/", {"reason": "driver 590", "for": "device"})
+
+    assert answer.url == f"{path}/"
+    shown = page(operator, f"{path}/verdict/")
+    assert "accepted as the new baseline of all workloads of the device by" in shown
+    assert "driver 590" in shown
+    assert "Accept as the new baseline" not in shown
+    assert operator.post(f"{path}/accept/", {"reason": "again"}).status_code == 409
+    (_, figure), *_ = operator.get("/reference/hosts/a/?workload=gpt-train").context["trends"]
+    assert [note["text"] for note in figure["layout"]["annotations"]][-1] == "new baseline"
+
+
+def test_a_viewer_accepts_nothing(viewer):
+    verdict = judged(board("a"))
+
+    assert "Accept as the new baseline" not in page(viewer, f"/reference/{verdict.job_id}/verdict/")
+    assert viewer.post(f"/reference/{verdict.job_id}/accept/", {"reason": "repair"}).status_code == 403
+
+
 def test_a_viewer_may_not_and_a_job_without_a_verdict_cannot_be_confirmed(viewer, operator):
     verdict = judged(board("a"))
 

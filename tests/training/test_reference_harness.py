@@ -6,6 +6,7 @@ import socket
 from dataclasses import asdict, replace
 
 import pytest
+import torch
 
 from training.flops import Flops
 from training.reference import __main__ as program
@@ -21,6 +22,7 @@ ORDER = Order("gpt-train", {}, "cpu", "cpu-1", "", "reference gpt-train", "refer
 class CountingWork:
     model, parameters, batch_size, tokens_per_sample = "counter", 1, 4, 10
     flops, data = Flops(100, "by hand"), "none"
+    compute_seconds, is_common = None, False
 
     def __init__(self):
         self.steps = 0
@@ -157,7 +159,11 @@ def test_an_order_outside_the_catalogue_is_refused():
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")],
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79 GiB"),
+    ],
 )
 def test_running_out_of_memory_is_named(error):
     assert program.reason_of(error).startswith("out of memory")

@@ -1,5 +1,6 @@
 """Each workload for real: through the runner, as a process with torch, its steps over a real socket."""
 
+import re
 import socket
 import sys
 import time
@@ -9,7 +10,10 @@ import pytest
 from tests import programs
 from tests.training.agents import CPU, GPU, LAUNCH, TINY, StandInAgent, interpreter
 from training import datagram
+from training.judging import metrics
 from training.workloads import WORKLOADS
+
+SPEED = re.compile(r"_(seconds|per_second)(_|$)")
 
 
 @pytest.fixture(scope="module", params=list(WORKLOADS))
@@ -59,6 +63,18 @@ def test_its_result_says_how_everything_was_measured(finished):
     assert result["peak_memory_bytes"] > 50_000_000
     assert {"python", "torch"} <= set(result["versions"])
     assert (result["precision"], result["batch_size"], result["seed"]) == ("fp32", 2, 1)
+
+
+def test_each_of_its_figures_of_speed_is_judged_or_declared_not_to_be(finished):
+    workload, reports, _ = finished
+    result = reports[-1].result
+    judged = {name.partition("/")[0] for name in metrics.values(workload, result)}
+    declared = {field for field, _ in metrics.not_judged(workload, result)}
+
+    speeds = {name for name, value in result.items() if SPEED.search(name) and value is not None}
+
+    assert speeds - {"measured_seconds"} == (judged | declared) - {"peak_memory_bytes"}
+    assert not judged & declared
 
 
 def test_tokens_are_counted_only_where_samples_are_sequences(finished):

@@ -142,3 +142,15 @@ def test_the_same_seed_trains_the_same(workload):
         built = build(CPU, params(workload, batch_size=2, seed=3))
         losses.append([built.step() for _ in range(3)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, workload in WORKLOADS.items() if workload.is_training])
+def test_a_trainings_cpu_size_is_small_enough_for_two_cores(name):
+    """1.2 TFLOP in all: 30 s at 40 GFLOP/s, which two cores of a server gave (docs/reference-jobs.md has the times)."""
+    workload, params = validate(name, {})
+
+    work = import_module(f"training.reference.{workload.module}").build(CPU, params)
+
+    steps = params["warmup_steps"] + params["steps"]
+    assert work.flops.count * work.batch_size * steps <= 1.2e12
+    assert f"batch {work.batch_size}" in workload.sizes["cpu"]

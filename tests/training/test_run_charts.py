@@ -72,6 +72,12 @@ def test_means_stand_in_the_middle_of_their_time():
     assert corners.x == [START + 5000 + 10_000 * i for i in range(10)]
 
 
+def test_words_have_room_on_a_phone_too():
+    spans = [Span("checkpoint", 40, 60), Span("evaluation", 66, 67)]
+
+    assert [word["text"] for word in marks(spans, (0, 100), has_words=True)["annotations"]] == ["checkpoint"]
+
+
 def test_words_do_not_stand_on_each_other():
     spans = [Span("warm-up", 0, 14), Span("evaluation", 9, 11), Span("evaluation", 60, 61)]
     words = {word["text"]: word["x"] for word in marks(spans, (0, 100), has_words=True)["annotations"]}

@@ -57,7 +57,7 @@ def a_run(
 
 def of(run, start_ms=START_MS, end_ms=END_MS):
     run.refresh_from_db()
-    return figures(run, start_ms, end_ms, now=NOW)
+    return figures(run, start_ms, end_ms)
 
 
 def test_rates_energy_and_mfu_are_of_one_window():
@@ -87,6 +87,25 @@ def test_a_part_of_the_window_outside_of_the_runs_life_counts_for_nothing():
     assert found.samples_per_second.value == pytest.approx(16.0)
     assert found.joules_per_step.value == pytest.approx(1200, rel=1e-3)
     assert found.goodput.seconds[Spent.OUTSIDE] == pytest.approx(7200)
+
+
+def test_a_silence_of_a_run_that_goes_on_counts_for_nothing_until_its_next_step():
+    host, devices, run = a_run()
+    powered(host, devices)
+    Run.objects.update(ends_at=NOW)
+    silent = of(run, END_MS - 60_000, END_MS + 60_000)
+    enter(
+        host,
+        columns(1.0, first_ms=END_MS + 60_000, number=[600]),
+        process="llm-0",
+        devices=(devices[0].uuid,),
+        run="llm",
+    )
+    stalled = of(run, END_MS - 60_000, END_MS + 60_000)
+
+    assert (silent.goodput.share, silent.samples_per_second.value) == (pytest.approx(1.0), pytest.approx(16.0))
+    assert (stalled.goodput.share, stalled.samples_per_second.value) == (pytest.approx(0.5), pytest.approx(8.0))
+    assert stalled.goodput.seconds[Spent.STALL] == pytest.approx(60)
 
 
 def test_windows_that_cut_steps_give_the_same_rates():

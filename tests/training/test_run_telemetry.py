@@ -1,11 +1,14 @@
 """The telemetry of a run's own devices: which readings there are, and the power during each step."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fleet.models import DeviceKind
 from tests.factories import make_chunks, make_device, make_host
-from tests.training.runs import START, make_run, with_power
+from tests.training.runs import START, make_run, rank_steps, with_power
+from tests.training.stored_steps import enter
 from training import run_telemetry
 from training.run_members import members
 from training.run_telemetry import Power
@@ -74,11 +77,32 @@ def test_power_of_several_devices_is_unknown_where_one_of_them_is():
     run = with_power(make_run())
     late = make_device(make_host("gpu-a09"), 0)
     who = members(run)
-    sources = run_telemetry.named(["power_draw_watts"], who)
-    block = run_telemetry.series(sources, START, END, 40)["power_draw_watts"]
+    [source] = run_telemetry.named(["power_draw_watts"], who)
+    [with_late] = run_telemetry.named(["power_draw_watts"], replace(who, devices=[*who.devices, late]))
+    block = run_telemetry.series([source], START, END, 40)["power_draw_watts"]
 
-    assert np.nanmedian(Power.of(block, who.devices).watts) == pytest.approx(1200)
-    assert np.isnan(Power.of(block, [*who.devices, late]).watts).all()
+    assert np.nanmedian(Power.of(block, source).watts) == pytest.approx(1200)
+    assert np.isnan(Power.of(block, with_late).watts).all()
+
+
+@pytest.mark.django_db
+def test_a_run_that_went_on_elsewhere_shows_each_device_while_it_was_on_it():
+    run, other = make_run(n_ranks=1), make_device(make_host("gpu-b01"), 0)
+    steps = rank_steps(0, 20, start_ms=START + 60_000, number=np.arange(40, 60))
+    enter(other.host, steps, run=run.name, launch=run.launch, process="later", devices=(other.uuid,))
+    first = run.ranks.get(attempt=0).device
+    times = [START + 1000 * second for second in range(81)]
+    for device, watts in ((first, 100.0), (other, 700.0)):
+        make_chunks(device.host, [device], times, {"power_draw_watts": [[watts] * 81]}, ticks=81)
+    [source] = run_telemetry.offered(members(run), START, START + 80_000)
+    block = run_telemetry.series([source], START, START + 80_000, 80)[source.name]
+    shown = {each.uuid: block.of(each.uuid, "power_draw_watts").mean for each in source.devices}
+
+    is_first = np.array(block.times_ms) < START + 60_000
+
+    assert np.isnan(shown[first.uuid]).tolist() == (~is_first).tolist()
+    assert np.isnan(shown[other.uuid]).tolist() == is_first.tolist()
+    assert Power.of(block, source).watts.tolist() == np.where(is_first, 100.0, 700.0).tolist()
 
 
 @pytest.mark.django_db

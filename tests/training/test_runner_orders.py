@@ -203,7 +203,9 @@ def test_a_killed_process_is_named_with_its_signal(tmp_path):
     os.kill(agent.running(1).pid, signal.SIGKILL)
     end = agent.end_of(1)
     assert end.state == "failed"
-    assert end.reason == ("the job's process was killed by signal 9 (SIGKILL), often the kernel's out-of-memory killer")
+    assert (
+        end.reason == "the job's process was killed by signal 9 (SIGKILL), and not by the kernel's out-of-memory killer"
+    )
 
 
 def test_an_end_without_a_result_is_told_with_status_and_last_line(tmp_path):

@@ -63,6 +63,17 @@ def test_a_process_that_only_has_the_same_number_is_left_alone(tmp_path):
     stranger.wait()
 
 
+def test_a_process_of_an_earlier_run_of_the_machine_is_not_looked_for(tmp_path):
+    stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    ticks = started_ticks(stranger.pid)
+    record = Record(1, LAUNCH, "running", 0, pid=stranger.pid, started_ticks=ticks, boot_id="another")
+    Records(tmp_path / "jobs").claim(record)
+    assert "the host was started anew" in StandInAgent(tmp_path).end_of(1).reason
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
 def test_a_final_report_that_the_broker_never_got_is_sent_again(tmp_path):
     python = interpreter(tmp_path, SUCCEEDS)
     offline = StandInAgent(tmp_path, python, has_broker=False)

@@ -26,7 +26,7 @@ def curve(workload: str, flip: int = 0, threads: int = 1) -> list[float]:
     losses = []
     for step in range(STEPS):
         if flip and step == FLIPPED_AT:
-            weight = list(work._network.parameters())[-1].detach().view(-1)[:1]
+            weight = list(work.network.parameters())[-1].detach().view(-1)[:1]
             weight.view(torch.int32).bitwise_xor_(flip)
         losses.append(work.step())
     torch.set_num_threads(before)

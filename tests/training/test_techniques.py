@@ -34,7 +34,7 @@ def test_channels_last_is_how_the_weights_lie():
     work = resnet_train.build(CPU, validate("resnet-train", {"size": "ci", "layout": "channels-last"})[1])
 
     weight = next(
-        parameter for parameter in work._network.parameters() if parameter.dim() == 4 and parameter.shape[1] > 1
+        parameter for parameter in work.network.parameters() if parameter.dim() == 4 and parameter.shape[1] > 1
     )
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -42,4 +42,4 @@ def test_channels_last_is_how_the_weights_lie():
 def test_the_fused_optimiser_is_the_fused_one():
     work = gpt_train.build(CPU, validate("gpt-train", {"size": "ci", "kernels": "fused"})[1])
 
-    assert work._optimiser.defaults["fused"] is True
+    assert work.optimiser.defaults["fused"] is True

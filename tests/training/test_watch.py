@@ -30,7 +30,7 @@ def host():
 def sent(monkeypatch):
     """What would go to the broker: the process's edge."""
     messages = []
-    monkeypatch.setattr(orders, "_send", lambda task, payload, job, *, expires: messages.append((task, payload)))
+    monkeypatch.setattr(orders, "_send", lambda task, each: messages.extend((task, order.body) for order in each))
     return messages
 
 

@@ -27,8 +27,8 @@ class Record:
     """One job on this host; `job` and `launch` are its identity, as a new server counts its jobs from 1 again.
 
     `sequence` is that of the last report that the disk knows of. `pid` and `started_ticks` (its start time as /proc
-    tells it) name the process; both 0 while there is none. `final_report` is what the job ended with; `is_sent` once the
-    broker has it.
+    tells it) name the process, within the run of the machine that `boot_id` names; both 0 while there is none.
+    `final_report` is what the job ended with; `is_sent` once the broker has it.
     """
 
     job: int
@@ -40,6 +40,7 @@ class Record:
     sequence: int = 0
     final_report: dict[str, Any] | None = None
     is_sent: bool = False
+    boot_id: str = ""
 
     @property
     def has_ended(self) -> bool:

@@ -14,6 +14,7 @@ from threading import Lock, Thread
 
 from telemetry.agent.context import AgentContext
 from telemetry.wire import DeviceInfo, MessageInvalid
+from training.host import endings
 from training.host.job import CANCELLED_EARLY, Job
 from training.host.process import signal_group, started_ticks
 from training.host.records import Record, Records
@@ -25,6 +26,8 @@ from training.workloads import validate
 logger = logging.getLogger(__name__)
 
 DEVICE_WAIT_SECONDS = 15.0  # an order may come before the sampler has found its device; the CPU's comes first
+AGENT_ENDED = "the agent was stopped or killed while the job ran"
+REBOOTED = "the host was started anew (shut down, reset or without power) while the job ran"
 _Identity = tuple[int, str]  # a job's number and launch
 
 
@@ -68,10 +71,11 @@ class JobRunner:
             if not record.is_sent:
                 self._say_again(record)
             return
-        if record.pid and started_ticks(record.pid) == record.started_ticks > 0:
+        is_rebooted = bool(record.boot_id) and record.boot_id != endings.boot_id()
+        if not is_rebooted and record.pid and started_ticks(record.pid) == record.started_ticks > 0:
             signal_group(record.pid, signal.SIGKILL)
         reporter = Reporter(self._context, self._records, record, is_new_life=True)
-        reporter.end("lost", at_ms, "the agent was stopped or killed while the job ran")
+        reporter.end("lost", at_ms, REBOOTED if is_rebooted else AGENT_ENDED)
 
     def _decide(self) -> None:
         while True:
@@ -90,7 +94,7 @@ class JobRunner:
             logger.warning("an order for host %s came to %s; it was left out", order.host, self._context.host)
             return
         at_ms = now_ms()
-        record = Record(order.job, order.launch, "starting", at_ms)
+        record = Record(order.job, order.launch, "starting", at_ms, boot_id=endings.boot_id())
         known = self._claim(record)
         if known is not None:
             self._answer_for(known, order, at_ms)

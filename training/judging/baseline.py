@@ -1,14 +1,14 @@
 """Earlier clean runs to compare with: the device's own, and those of the other devices of its model. Reads only."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 from django.db.models import F, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 
-from training.judging import metrics
-from training.models import Outcome, ReferenceJob, Verdict
+from training.judging import acceptance, metrics
+from training.models import ReferenceJob, Verdict
 from training.verdicts.screening import FEWEST
 
 OWN, POPULATION = "own", "population"
@@ -31,35 +31,35 @@ class Baseline:
 def history(verdict: Verdict, *, without: Collection[int] = ()) -> QuerySet[Verdict]:
     """Return the clean runs that ended before the verdict's on devices like its own, newest first.
 
-    One that is suspect or was found to be slow is no measure for others, and what it was confirmed by neither.
+    One that is suspect or was found to be slow is no measure for others, and what it was confirmed by neither. Where a person
+    accepted a new baseline of the verdict's device, only what came since is.
     """
     found = Verdict.objects.filter(key=verdict.key, is_clean=True, ended_at__lt=verdict.ended_at)
-    confirmed_slow = Q(job__fresh_for__verdict__outcome=Outcome.SLOW)
-    return (
-        found.exclude(outcome__in=(Outcome.SLOW, Outcome.SUSPECT))
-        .exclude(confirmed_slow)
-        .exclude(job_id__in=without)
-        .order_by("-ended_at")
-    )
+    accepted = acceptance.newest(verdict)
+    if accepted is not None:
+        found = found.filter(ended_at__gte=accepted.since)
+    return acceptance.usable(found).exclude(job_id__in=without).order_by("-ended_at")
 
 
-def own(verdict: Verdict, metric: str, *, without: Collection[int] = ()) -> Baseline:
-    rows = history(verdict, without=without).filter(device_key=verdict.device_key)[:_OWN_RUNS]
-    values = _values(rows, metric)
-    return Baseline(OWN, values, int(bool(values)))
+class Earlier:
+    """What a verdict is compared with, asked once for all its metrics."""
 
+    def __init__(self, verdict: Verdict, *, without: Collection[int] = ()) -> None:
+        found = history(verdict, without=without)
+        own = same_devices(verdict.job, verdict.device_key)
+        self._own = [row for (row,) in found.filter(own).values_list("values")[:_OWN_RUNS]]
+        # The newest runs of each other device.
+        others = found.exclude(own).exclude(device_key=None)
+        place = Window(RowNumber(), partition_by=F("device_key"), order_by=F("ended_at").desc())
+        rows = others.annotate(place=place).filter(place__lte=_RUNS_A_DEVICE).values_list("device_key", "values")
+        self._others = list(rows[:_POPULATION_RUNS])
 
-def population(verdict: Verdict, metric: str) -> Baseline:
-    """Return the newest runs of each other device; none where there are too few devices to tell which is unusual."""
-    others = history(verdict).exclude(device_key=verdict.device_key).exclude(device_key=None)
-    place = Window(RowNumber(), partition_by=F("device_key"), order_by=F("ended_at").desc())
-    rows = list(others.annotate(place=place).filter(place__lte=_RUNS_A_DEVICE)[:_POPULATION_RUNS])
-    n_devices = len({row.device_key for row in rows})
-    return Baseline(POPULATION, _values(rows, metric) if n_devices >= FEWEST_DEVICES else (), n_devices)
-
-
-def both(verdict: Verdict, metric: str, *, without: Collection[int] = ()) -> list[Baseline]:
-    return [own(verdict, metric, without=without), population(verdict, metric)]
+    def both(self, metric: str) -> list[Baseline]:
+        """Return the device's own history, and the population: none where too few devices tell which of them is unusual."""
+        own = _values(self._own, metric)
+        n_devices = len({device for device, row in self._others if metric in row})
+        others = _values([row for _, row in self._others], metric) if n_devices >= FEWEST_DEVICES else ()
+        return [Baseline(OWN, own, int(bool(own))), Baseline(POPULATION, others, n_devices)]
 
 
 def expected(job: ReferenceJob) -> tuple[float, int] | None:
@@ -68,15 +68,22 @@ def expected(job: ReferenceJob) -> tuple[float, int] | None:
     Of a job that runs, the rest of its key is not known yet. None where there are too few.
     """
     alike = Verdict.objects.filter(
-        device_key=job.device_id, job__workload=job.workload, job__params=job.params, is_clean=True
-    )
-    earlier = alike.filter(job__created_at__lt=job.created_at).exclude(outcome__in=(Outcome.SLOW, Outcome.SUSPECT))
+        same_devices(job, job.device_id), job__workload=job.workload, job__params=job.params, is_clean=True,
+        job__team__isnull=job.team is None,
+    )  # fmt: skip
+    earlier = acceptance.usable(alike.filter(job__created_at__lt=job.created_at))
     newest = earlier.exclude(key="").order_by("-ended_at").first()
     if newest is None:
         return None
-    values = _values(earlier.filter(key=newest.key).order_by("-ended_at")[:_OWN_RUNS], metrics.STEP.name)
+    rows = earlier.filter(key=newest.key).order_by("-ended_at").values_list("values", flat=True)[:_OWN_RUNS]
+    values = _values(rows, metrics.STEP.name)
     return (median(values), len(values)) if len(values) >= FEWEST else None
 
 
-def _values(rows: Iterable[Verdict], metric: str) -> tuple[float, ...]:
-    return tuple(float(row.values[metric]) for row in rows if metric in row.values)
+def same_devices(job: ReferenceJob, device_key: int | None) -> Q:
+    """Return what finds the device's verdicts among those of a key; of a distributed job all devices must be the same."""
+    return Q(device_key=device_key) if job.team is None else Q(job__team__members=job.team.members)
+
+
+def _values(rows: Iterable[Mapping[str, float]], metric: str) -> tuple[float, ...]:
+    return tuple(float(row[metric]) for row in rows if metric in row)

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
-from training.judging import baseline, key, losses, metrics
-from training.judging.baseline import SIDE_WORDS
+from training import teams
+from training.judging import baseline, foreign, key, losses, metrics
+from training.judging.baseline import SIDE_WORDS, Earlier
 from training.judging.metrics import Metric
 from training.models import JobState, Outcome, ReferenceJob, Verdict
 from training.verdicts import contamination
@@ -21,15 +22,18 @@ _PATIENCE = timedelta(minutes=2)  # the last steps and samples of a job come a b
 
 
 def waiting(now: datetime) -> QuerySet[ReferenceJob]:
-    """Return ended jobs without a verdict, oldest end first, as each is a baseline of the next; a person's cancel is none."""
+    """Return ended jobs without a verdict, oldest end first, as each is a baseline of the next; a person's cancel is none.
+
+    A distributed job has one, of all its ranks, when all have ended.
+    """
     told = Q(state=JobState.DONE) & (~Q(energy={}) | Q(ended_at__lt=now - _PATIENCE))
     ended = ReferenceJob.objects.filter(
         told | Q(state=JobState.FAILED) | Q(state=JobState.LOST, ended_at__lt=now - _PATIENCE)
     )
     return (
-        ended.filter(verdict=None)
+        ended.filter(Q(team=None) | Q(team__is_settled=True), verdict=None, rank=0)
         .exclude(ended_at=None)
-        .select_related("host", "device")
+        .select_related("host", "device", "team")
         .defer("log")
         .order_by("ended_at")
     )
@@ -44,17 +48,27 @@ def judge(job: ReferenceJob, now: datetime) -> Verdict:
     verdict.key_parts = key.parts(job)
     verdict.key = key.digest(verdict.key_parts)
     verdict.values = metrics.values(job.workload, job.result)
-    is_on_accelerator = job.device is not None and job.device.is_accelerator
-    around = contamination.of_result(job.result, is_on_accelerator=is_on_accelerator)
-    verdict.markers = contamination.markers(around)
+    verdict.markers = _markers(job)
     verdict.markers += [f"forced onto a device in use: {job.forced}"] if job.forced else []
     verdict.is_clean = not verdict.markers
     verdict.losses = losses.curve(job)
-    _screen(verdict, ReferenceJob.objects.filter(launch=job.launch).count())
+    _screen(verdict, ReferenceJob.objects.filter(launch=job.launch, rank=0).count())
     losses.compare(verdict)
     kept = _kept(verdict)
     losses.compare_undecided(kept)
     return kept
+
+
+def _markers(job: ReferenceJob) -> list[str]:
+    """Return why the run is contaminated, of a distributed one on any of its ranks."""
+    found: list[str] = []
+    for rank in teams.ranks(job):
+        is_on_accelerator = rank.device is not None and rank.device.is_accelerator
+        around = contamination.of_result(rank.result, is_on_accelerator=is_on_accelerator)
+        where = f"{rank.place}: " if job.team_id is not None else ""
+        there = [str(each) for each in foreign.on_device(rank)]
+        found += [f"{where}{each}" for each in contamination.markers(around, there)]
+    return found
 
 
 def _kept(verdict: Verdict) -> Verdict:
@@ -71,22 +85,7 @@ def _screen(verdict: Verdict, n_jobs: int) -> None:
         verdict.outcome = Outcome.CONTAMINATED
         verdict.reason = f"no verdict on a contaminated run: {'; '.join(verdict.markers)}"
         return
-    found = [
-        (
-            metric,
-            base.side,
-            base.n_devices,
-            screen(
-                verdict.values[metric.name],
-                base.values,
-                is_lower_better=metric.is_lower_better,
-                alarm_at=alarm_for(n_jobs),
-            ),
-        )
-        for metric in metrics.of_workload(verdict.job.workload)
-        if metric.name in verdict.values
-        for base in baseline.both(verdict, metric.name)
-    ]
+    found = _screens(verdict, n_jobs)
     verdict.screens = [
         {"side": side, "metric": metric.name, "n_devices": n_devices, **asdict(each)}
         for metric, side, n_devices, each in found
@@ -108,18 +107,35 @@ def _screen(verdict: Verdict, n_jobs: int) -> None:
         verdict.outcome, verdict.reason = Outcome.NO_BASELINE, _why_no_baseline(found)
 
 
+def _screens(verdict: Verdict, n_jobs: int) -> list[tuple[Metric, str, int, Screen]]:
+    """Return (metric, side, number of devices, screen); of a result with many figures each is screened as in a fleet."""
+    earlier, workload = Earlier(verdict), verdict.job.workload
+    by_family = metrics.of_families(workload, verdict.values)
+    alarms = [(metric, alarm_for(n_jobs)) for metric in metrics.of_workload(workload) if metric.name in verdict.values]
+    alarms += [(metric, alarm_for(max(n_jobs, len(by_family)))) for metric in by_family]
+    found = []
+    for metric, alarm_at in alarms:
+        value, is_lower_better = verdict.values[metric.name], metric.is_lower_better
+        for base in earlier.both(metric.name):
+            screened = screen(value, base.values, is_lower_better=is_lower_better, alarm_at=alarm_at)
+            found.append((metric, base.side, base.n_devices, screened))
+    return found
+
+
 def _slow_series(verdict: Verdict) -> list[str]:
     """Return why the device's newest runs together, this one included, are suspicious although none of them is alone.
 
     One run shows little below four times the noise; five show a third of it (docs/verdicts.md). Only fresh runs decide.
     """
-    newest = list(baseline.history(verdict).filter(device_key=verdict.device_key)[: FRESH_RUNS - 1])
+    own = baseline.same_devices(verdict.job, verdict.device_key)
+    newest = list(baseline.history(verdict).filter(own)[: FRESH_RUNS - 1])
     if len(newest) < FRESH_RUNS - 1 or any(hasattr(row.job, "fresh_for") for row in newest):
         return []
+    earlier = Earlier(verdict, without=[row.job_id for row in newest])
     tests, words = {}, {}
     for metric in metrics.of_workload(verdict.job.workload):
         runs = [row.values[metric.name] for row in [verdict, *newest] if metric.name in row.values]
-        for base in baseline.both(verdict, metric.name, without=[row.job_id for row in newest]):
+        for base in earlier.both(metric.name):
             try:
                 tests[base.side, metric.name] = welch(runs, base.values, is_lower_better=metric.is_lower_better)
             except TooFew:

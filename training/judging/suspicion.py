@@ -11,9 +11,9 @@ from django.db import transaction
 from fleet import audit
 from fleet.audit import Actor
 from training import launch
-from training.judging import baseline, causes, metrics
-from training.judging.baseline import SIDE_WORDS
-from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict
+from training.judging import causes, metrics
+from training.judging.baseline import SIDE_WORDS, Earlier
+from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict, replaced
 from training.verdicts.confirmation import FRESH_RUNS, Finding, TooFew, Welch, confirm, welch
 from training.verdicts.screening import Standing
 
@@ -56,15 +56,20 @@ def ask(verdict: Verdict, now: datetime, actor: Actor) -> None:
 def follow(now: datetime) -> None:
     """Take each open suspicion one step further."""
     for verdict in (
-        Verdict.objects.filter(is_open=True).select_related("job__host", "job__device").order_by("opened_at")
+        Verdict.objects.filter(is_open=True)
+        .select_related("job__host", "job__device", "job__team")
+        .order_by("opened_at")
     ):
         _step(verdict, now)
 
 
 def _is_known(verdict: Verdict, now: datetime) -> bool:
-    """Tell whether fresh runs of such a kind found the device slow lately: it need not be proved again each day."""
+    """Tell whether fresh runs of such a kind found the device slow lately: it need not be proved again each day.
+
+    A speed that a person accepted meanwhile is no longer known as slow.
+    """
     alike = Verdict.objects.filter(key=verdict.key, device_key=verdict.device_key, settled_at__gte=now - KNOWN_FOR)
-    newest = alike.order_by("-settled_at").first()
+    newest = alike.exclude(replaced()).filter(job__accepted=None).order_by("-settled_at").first()
     return newest is not None and newest.outcome == Outcome.SLOW
 
 
@@ -100,8 +105,8 @@ def _run_again(verdict: Verdict, now: datetime) -> None:
     actor = Actor(f"{verdict.asked_by or 'the verdict'} on job {job.pk}"[:150])
     try:
         with transaction.atomic():
-            (fresh,) = launch.prepare(job.workload, [(job.host.name, job.device.uuid)], job.params, actor=actor)
-            FreshRun.objects.create(verdict=verdict, job=fresh)
+            fresh = launch.again(job, actor=actor)
+            FreshRun.objects.create(verdict=verdict, job=fresh[0])
     except launch.LaunchRefused as refusal:
         if not refusal.is_busy:
             _settle(
@@ -111,7 +116,7 @@ def _run_again(verdict: Verdict, now: datetime) -> None:
                 reason=f"{verdict.reason}; no fresh run could be started: {refusal}",
             )
         return
-    launch.send([fresh])
+    launch.send(fresh)
 
 
 def _conclude(verdict: Verdict, clean: list[ReferenceJob], now: datetime) -> None:
@@ -133,11 +138,14 @@ def _conclude(verdict: Verdict, clean: list[ReferenceJob], now: datetime) -> Non
 
 
 def _tests(verdict: Verdict, clean: list[ReferenceJob]) -> tuple[dict[tuple[str, str], Welch], list[str]]:
-    """Test against what was known before the suspicion: neither the run that raised it nor the fresh ones are in it."""
-    tests, refused = {}, []
-    for metric in metrics.of_workload(verdict.job.workload):
+    """Test against what was known before the suspicion: neither the run that raised it nor the fresh ones are in it.
+
+    Of figures by size, shape or loop those are tested that were suspicious: fewer tests find more, and the fresh runs are new.
+    """
+    tests, refused, earlier = {}, [], Earlier(verdict)
+    for metric in [*metrics.of_workload(verdict.job.workload), *_suspicious(verdict)]:
         fresh = [job.verdict.values[metric.name] for job in clean if metric.name in job.verdict.values]
-        for base in baseline.both(verdict, metric.name):
+        for base in earlier.both(metric.name):
             try:
                 tests[base.side, metric.name] = welch(fresh, base.values, is_lower_better=metric.is_lower_better)
             except TooFew as error:
@@ -145,9 +153,14 @@ def _tests(verdict: Verdict, clean: list[ReferenceJob]) -> tuple[dict[tuple[str,
     return tests, refused
 
 
+def _suspicious(verdict: Verdict) -> list[metrics.Metric]:
+    alarmed = {row["metric"] for row in verdict.screens if row["z"] is not None and row["z"] > row["alarm_at"]}
+    return [each for each in metrics.of_families(verdict.job.workload, verdict.values) if each.name in alarmed]
+
+
 def _words(verdict: Verdict, place: str, finding: Finding) -> str:
     side, _, name = place.partition("/")
-    metric = next(each for each in metrics.of_workload(verdict.job.workload) if each.name == name)
+    metric = metrics.find(verdict.job.workload, name) or metrics.STEP
     test = finding.welch
     direction = "slower" if test.slowdown >= 0 else "faster"
     proof = f"(n {test.n_baseline}, p {finding.p_adjusted:.2g})"

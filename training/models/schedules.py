@@ -18,7 +18,8 @@ class Trigger(models.TextChoices):
 class Schedule(models.Model):
     """One workload on the hosts of a selection, when `cron` (minute hour day month weekday, UTC) or a trigger says.
 
-    `selection` holds the fields of training.selection.Selection; `seen_until` is up to when time and events were looked at.
+    `selection` holds the fields of training.selection.Selection. `seen_until` and `seen_event` are up to when time, and up to
+    which event, it was looked at; what was before `active_since` and `first_event` is not its business.
     """
 
     name = models.CharField(max_length=100, unique=True)
@@ -31,6 +32,9 @@ class Schedule(models.Model):
     created_by = models.CharField(max_length=150)
     created_at = models.DateTimeField(default=timezone.now)
     seen_until = models.DateTimeField(default=timezone.now)
+    seen_event = models.BigIntegerField(null=True, help_text="The newest event's id; null: not looked at yet.")
+    active_since = models.DateTimeField(default=timezone.now)
+    first_event = models.BigIntegerField(default=0)
 
     class Meta:
         ordering = ["name"]
@@ -40,12 +44,16 @@ class Schedule(models.Model):
 
 
 class ScheduledVisit(models.Model):
-    """A host that a due schedule is to run on, as soon as it is idle; `job` once it has, `ended_at` when nothing more follows."""
+    """A host that a due schedule is to run on, as soon as it is idle; `job` once it has, `ended_at` when nothing more follows.
+
+    `causes` name what happened (training/occasions.py), so that it is followed once.
+    """
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="visits")
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
     device_uuid = models.CharField(max_length=96, blank=True, default="")
     why = models.CharField(max_length=200)
+    causes = models.JSONField(default=list)
     due_at = models.DateTimeField()
     job = models.OneToOneField(ReferenceJob, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     outcome = models.CharField(max_length=500, blank=True, default="", help_text="Why it started nothing.")

@@ -64,8 +64,8 @@ class Gpt(nn.Module):
 
 
 def batch_size(device: Device, tier: str) -> int:
-    """Return how many sequences a training step takes at most in the device's memory, or in a second or two on a CPU."""
+    """Return how many sequences a training step takes at most in the device's memory, or in some tenths of a second on a CPU."""
     if tier == "large":
         memory = device.memory_bytes or 0
         return 16 if memory >= 38e9 else 8 if memory >= 22e9 else 4
-    return {"small": 16, "cpu": 16, "ci": 8}[tier]
+    return {"small": 16, "cpu": 8, "ci": 8}[tier]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from training.flops import Flops
 from training.reference.device import Device
+from training.reference.ranks import Gradients
 from training.reference.work import BATCHES, falling
 
 
@@ -24,7 +25,12 @@ class About:
 
 
 class Training:
-    """A network with its optimiser and its batches, ready to step. `loss(network, batch)` runs in the device's precision."""
+    """A network with its optimiser and its batches, ready to step. `loss(network, batch)` runs in the device's precision.
+
+    `trained` are the parameters that the optimiser changes.
+    """
+
+    is_common = False
 
     def __init__(
         self,
@@ -40,30 +46,38 @@ class Training:
         self.model, self.flops, self.data = about.model, about.flops, about.data
         self.batch_size, self.tokens_per_sample = about.batch_size, about.tokens_per_sample
         self.parameters: int | None = sum(parameter.numel() for parameter in network.parameters())
-        self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._device = device
-        self._network = device.compile(network)
-        self._optimiser = optimiser
-        self._batches = batches
-        self._loss = loss
-        self._clips_gradients = clips_gradients
+        device.ranks.agree(f"{about.model}, batch {about.batch_size}, {device.precision}")
+        self._gradients = None if device.ranks.is_alone else Gradients(network, device.ranks)
+        self.network = device.compile(self._gradients.network if self._gradients else network)
+        self.optimiser = optimiser
+        self.batches = batches
+        self.loss = loss
+        self.clips_gradients = clips_gradients
         self._scaler = device.scaler()
         self._next = 0
 
     def step(self) -> float:
         """Train on the next batch and return its loss."""
-        batch = self._batches[self._next % BATCHES]
+        batch = self.batches[self._next % BATCHES]
         self._next += 1
-        self._optimiser.zero_grad(set_to_none=True)
+        if self._gradients:
+            self._gradients.begin()
+        self.optimiser.zero_grad(set_to_none=True)
         with self._device.autocast():
-            loss = self._loss(self._network, batch)
+            loss = self.loss(self.network, batch)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it so
-        if self._clips_gradients:
-            self._scaler.unscale_(self._optimiser)
-            nn.utils.clip_grad_norm_(self._trained, 1.0)
-        self._scaler.step(self._optimiser)
+        if self.clips_gradients:
+            self._scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.trained, 1.0)
+        self._scaler.step(self.optimiser)
         self._scaler.update()
         return loss.item()
+
+    @property
+    def compute_seconds(self) -> float | None:
+        return self._gradients.compute_seconds if self._gradients else None
 
     def begin_measuring(self) -> None:
         pass
@@ -72,4 +86,4 @@ class Training:
         return falling(losses)
 
     def figures(self) -> dict[str, Any]:
-        return {"trained_parameters": sum(parameter.numel() for parameter in self._trained)}
+        return {"trained_parameters": sum(parameter.numel() for parameter in self.trained)}

@@ -4,12 +4,13 @@ A busy process on a core that a training uses makes its steps 10 to 25 times slo
 involuntary context switches then rise from about 120 to 1,700 in a run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 FOREIGN_CORES = 0.25  # cores that others kept busy on the mean, beside a training on all of them
 FOREIGN_SHARE = 0.5  # of all cores, beside a training on an accelerator, which needs few of them
 SWITCHES_A_SECOND = 40.0  # involuntary, for each thread of the job
+_NAMED = 3  # of others on the device
 _FREE_MEASURED_SECONDS = 1.0  # below it a rate of switches says little
 
 
@@ -42,8 +43,8 @@ def of_result(result: Mapping[str, object], *, is_on_accelerator: bool = False) 
     )
 
 
-def markers(around: Surroundings, other_processes: int = 0) -> list[str]:
-    """Return why the run is contaminated, in words; empty where it is clean. `other_processes` had the device too."""
+def markers(around: Surroundings, others_on_device: Sequence[str] = ()) -> list[str]:
+    """Return why the run is contaminated, in words; empty where it is clean. `others_on_device` names who had it too."""
     found = []
     if around.foreign_cores is not None and around.foreign_cores > around.most_foreign_cores:
         found.append(
@@ -56,8 +57,9 @@ def markers(around: Surroundings, other_processes: int = 0) -> list[str]:
             found.append(
                 f"{rate:.0f} involuntary context switches a second and thread (more than {SWITCHES_A_SECOND:g})"
             )
-    if other_processes:
-        found.append(f"{other_processes} other process{'es' if other_processes > 1 else ''} had the device")
+    if others_on_device:
+        more = f" and {len(others_on_device) - _NAMED} more" if len(others_on_device) > _NAMED else ""
+        found.append(f"others used the device: {', '.join(others_on_device[:_NAMED])}{more}")
     return found
 
 

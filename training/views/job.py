@@ -13,14 +13,16 @@ from fleet.models import Role
 from telemetry.figures import Reference
 from training import figures, launch, queries
 from training.judging import baseline
-from training.models import JobState, ReferenceJob
+from training.models import JobState, ReferenceJob, Verdict
 from training.views import measured
 from training.views.log import tail
 from training.views.progress import progress
+from training.views.rank_rows import rank_rows
 from training.views.verdict import losses
 from training.workloads import WORKLOADS
 
 LOST_PATIENCE = timedelta(minutes=10)
+COMPARE_PATIENCE = timedelta(minutes=1)  # beat has each job judged within seconds
 
 
 @require_safe
@@ -29,14 +31,16 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
     now = timezone.now()
     found = _job(job_id)
     is_over = found.is_final and not _may_turn_out_otherwise(found, now)
-    steps = queries.steps(found)
+    is_compared = found.state != JobState.DONE or found.rank > 0 or bool(_compared(found, now))
+    steps, expected = queries.steps(found), baseline.expected(found)
     context = {
         "job": found,
-        "progress": progress(found, steps),
-        "figures": measured.figures(found, steps, now),
+        "progress": progress(found, steps, _compared(found, now)),
+        "figures": measured.figures(found, steps, now, expected),
         "sample_unit": measured.sample_unit(found),
         "samples_rate": f"{measured.sample_unit(found)}/s",
         "samples_per_joule_unit": f"{measured.sample_unit(found)}/J",
+        "ranks": rank_rows(found),
         "settings": _settings(found),
         "seconds_taken": _seconds_taken(found),
         "why_no_energy": measured.why_no_energy(found),
@@ -45,20 +49,19 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "asks_to_cancel": request.GET.get("confirm") == "cancel" and not found.is_final,
         "path": request.get_full_path(),
         "is_over": is_over,
-        "polls": not is_over or _energy_is_due(found),
+        "polls": not is_over or _energy_is_due(found) or not is_compared,
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "training/_job_refresh.html", context)
-    context |= {"figure": figures.step_times(_baseline(found)), "losses": losses(found)}
+    context |= {"figure": figures.step_times(_line(expected)), "losses": losses(found)}
     return render(request, "training/job.html", context)
 
 
-def _baseline(found: ReferenceJob) -> Reference | None:
+def _line(expected: tuple[float, int] | None) -> Reference | None:
     """Return the line to run against: the median step of the device's earlier runs of the kind."""
-    earlier = baseline.expected(found)
-    if earlier is None:
+    if expected is None:
         return None
-    return Reference(earlier[0], f"baseline {units.quantity(earlier[0], 'seconds')}, n {earlier[1]}")
+    return Reference(expected[0], f"baseline {units.quantity(expected[0], 'seconds')}, n {expected[1]}")
 
 
 @require_safe
@@ -87,7 +90,19 @@ def cancel(request: HttpRequest, job_id: int) -> HttpResponseBase:
 
 
 def _job(job_id: int) -> ReferenceJob:
-    return get_object_or_404(ReferenceJob.objects.select_related("host", "device"), pk=job_id)
+    return get_object_or_404(ReferenceJob.objects.select_related("host", "device", "verdict", "team"), pk=job_id)
+
+
+def _compared(found: ReferenceJob, now: datetime) -> str:
+    """Return what came of the comparison with earlier runs, "" while it is to come."""
+    if found.state != JobState.DONE:
+        return ""
+    verdict: Verdict | None = getattr(found, "verdict", None)
+    if verdict is not None:
+        return verdict.get_outcome_display()
+    if found.forced:
+        return "none, it was forced"
+    return "" if found.ended_at is not None and now - found.ended_at < COMPARE_PATIENCE else "none"
 
 
 def _settings(found: ReferenceJob) -> list[tuple[str, object]]:

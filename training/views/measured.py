@@ -11,15 +11,19 @@ from statistics import median
 
 import numpy as np
 
+from fleet import units
 from telemetry import queries as telemetry_queries
+from training import live, live_energy, teams
 from training.models import JobState, ReferenceJob
 from training.queries import JobSteps
 from training.step_columns import Floats
+from training.views import rank_readings
 from training.workloads import WORKLOADS
 
 _STILL_TO_COME = "the last samples of the measured window are still arriving"
 _AT_THE_END = "counted when the job is done"
-_NO_LOSS = "the workload trains nothing"
+_TEMPERATURE = "temperature_celsius"
+_NO_TEMPERATURE = "no temperature of the measured steps is stored"
 _NO_STEP_YET = "no measured step yet"
 _NO_RESULT = "no result: the job did not finish"
 
@@ -49,21 +53,44 @@ class Speed:
     loss_end: float | None = None
 
 
-def figures(job: ReferenceJob, steps: JobSteps, now: datetime) -> list[Figure]:
-    """Return the six tiles of the job page."""
+def figures(job: ReferenceJob, steps: JobSteps, now: datetime, expected: tuple[float, int] | None) -> list[Figure]:
+    """Return the six tiles of the job page. `expected` is the device's own earlier (median step in seconds, runs)."""
     speed = _final_speed(job) if job.state == JobState.DONE else running_speed(steps)
     no_step = _NO_RESULT if job.is_final else _NO_STEP_YET
-    achieved = _number(job.result.get("achieved_flops_per_second"))
-    samples, tokens = speed.samples_per_second, speed.tokens_per_second
-    p95, loss_start = speed.p95_seconds, speed.loss_start
     return [
-        Figure("Throughput", samples, f"{sample_unit(job)}/s", no_step, "", tokens, "tokens/s"),
-        Figure("Step time, median", speed.median_seconds, "seconds", no_step, "p95", p95, "seconds"),
-        Figure("Achieved", achieved, "flop_per_second", _why_no_result(job), "model FLOPs ÷ time"),
+        _throughput(job, speed, no_step, expected),
+        _step_time(speed, no_step, expected),
+        _achieved(job) if job.state == JobState.DONE or not _is_training(job) else _loss(speed, no_step),
         _power(job, now),
-        _efficiency(job),
-        Figure("Loss", speed.loss_end, "", no_step if _is_training(job) else _NO_LOSS, "from", loss_start, ""),
+        _efficiency(job, steps, now),
+        _hottest(job, now),
     ]
+
+
+def _throughput(job: ReferenceJob, speed: Speed, no_step: str, expected: tuple[float, int] | None) -> Figure:
+    rate, unit, step = speed.samples_per_second, f"{sample_unit(job)}/s", speed.median_seconds
+    if expected is not None and step:
+        so_far = "" if job.is_final else " so far"
+        return Figure(
+            "Throughput", rate, unit, no_step, f"{units.signed((expected[0] / step - 1) * 100)} % on baseline{so_far}"
+        )
+    return Figure("Throughput", rate, unit, no_step, "", speed.tokens_per_second, "tokens/s")
+
+
+def _step_time(speed: Speed, no_step: str, expected: tuple[float, int] | None) -> Figure:
+    if expected is not None:
+        note = f"baseline, n {expected[1]},"
+        return Figure("Step time, median", speed.median_seconds, "seconds", no_step, note, expected[0], "seconds")
+    return Figure("Step time, median", speed.median_seconds, "seconds", no_step, "p95", speed.p95_seconds, "seconds")
+
+
+def _achieved(job: ReferenceJob) -> Figure:
+    achieved = _number(job.result.get("achieved_flops_per_second"))
+    return Figure("Achieved", achieved, "flop_per_second", _why_no_result(job), "model FLOPs ÷ time")
+
+
+def _loss(speed: Speed, no_step: str) -> Figure:
+    return Figure("Loss", speed.loss_end, "", no_step, "from", speed.loss_start, "")
 
 
 def running_speed(steps: JobSteps) -> Speed:
@@ -128,15 +155,57 @@ def _power(job: ReferenceJob, now: datetime) -> Figure:
     if job.is_final or job.device is None:
         watts = _number(job.energy.get("mean_watts"))
         return Figure("Power, mean", watts, "watts", why_no_energy(job), str(job.energy.get("method", "")))
+    if job.team is not None and job.rank == 0:
+        found = rank_readings.readings(teams.ranks(job), "power_draw_watts", now)
+        watts = rank_readings.total(found)
+        return Figure("Power, now", watts, "watts", "not every device gives its power", f"of {len(found)} devices")
     state = telemetry_queries.device_state(job.device, now)
     watts = state.values.get("power_draw_watts")
     return Figure("Power, now", watts, "watts", state.why_absent("power_draw_watts"), job.device.title)
 
 
-def _efficiency(job: ReferenceJob) -> Figure:
-    joules = _number(job.energy.get("joules"))
-    value = _number(job.energy.get("samples_per_joule"))
-    return Figure("Samples per joule", value, f"{sample_unit(job)}/J", why_no_energy(job), "energy", joules, "joules")
+def _why_no_power(job: ReferenceJob, now: datetime) -> str:
+    """Return why the device gives neither power nor energy, "" where it gives one of them."""
+    if job.device is None:
+        return "the device is no longer known"
+    state = telemetry_queries.device_state(job.device, now)
+    gives = any(name in state.values for name in ("power_draw_watts", "energy_joules_total"))
+    return "" if gives else state.why_absent("power_draw_watts")
+
+
+def _efficiency(job: ReferenceJob, steps: JobSteps, now: datetime) -> Figure:
+    """Of a job that is done its result; while it measures, of the steps so far and the energy of exactly their time."""
+    unit = f"{sample_unit(job)}/J"
+    if job.is_final:
+        joules = _number(job.energy.get("joules"))
+        value = _number(job.energy.get("samples_per_joule"))
+        return Figure("Samples per joule", value, unit, why_no_energy(job), "energy", joules, "joules")
+    if job.team is not None and job.rank == 0:
+        return Figure("Samples per joule", None, unit, _AT_THE_END)
+    found = live_energy.so_far(job, steps)
+    if isinstance(found, str):
+        return Figure("Samples per joule", None, unit, _why_no_power(job, now) or found)
+    so_far = "so far, estimated," if found.is_estimated else "so far,"
+    return Figure("Samples per joule", found.samples / found.joules, unit, "", so_far, found.joules, "joules")
+
+
+def _hottest(job: ReferenceJob, now: datetime) -> Figure:
+    """The device's temperature now, or the highest of the measured steps once they are over; with what held its clock down."""
+    if job.device is None:
+        return Figure("Hottest device", None, "celsius", "the device is no longer known")
+    if job.team is not None and job.rank == 0 and not job.is_final:
+        found = rank_readings.highest(rank_readings.readings(teams.ranks(job), _TEMPERATURE, now))
+        where = f"{found.job.host.name} {found.job.device.title}" if found and found.job.device else ""
+        return Figure("Hottest device", found.value if found else None, "celsius", _NO_TEMPERATURE, where)
+    if not job.is_final:
+        state = telemetry_queries.device_state(job.device, now)
+        held = live.throttled(state.values.get("clock_event_reasons"))
+        note = f"throttled: {held}" if held else job.device.title
+        celsius, why = state.values.get(_TEMPERATURE), state.why_absent(_TEMPERATURE)
+        return Figure("Hottest device", celsius, "celsius", why, note)
+    window = job.result.get("window_start_ms"), job.result.get("window_end_ms")
+    highest = live_energy.highest(job.device, _TEMPERATURE, *window)
+    return Figure("Hottest device", highest, "celsius", _NO_TEMPERATURE, f"{job.device.title}, while it measured")
 
 
 def _number(value: object) -> float | None:

@@ -1,6 +1,7 @@
 """How far a reference job is: its headline, stages, share and time left. Called by the job page and the tables; asks nothing.
 
-Stage names are those of the harness (training/reference/harness.py); "queued" stands before them.
+Stage names are those of the harness (training/reference/harness.py). Before them stand the claim, which is the host's, and its
+check of order, device and interpreter; after them the comparison, which is the server's.
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from statistics import median
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 from training.queries import JobSteps
 
-STAGES = ("queued", "build", "warm up", "measure", "finish")
+STAGES = ("claim", "check", "build", "warm up", "measure", "finish")
+_STAGES_OF_RANKS = ("claim", "check", "join", "build", "warm up", "measure", "finish")
 _HEADLINES = {
+    "join": "Meeting the other ranks",
     "build": "Building the model",
     "warm up": "Warming up",
     "measure": "Measuring",
@@ -59,23 +62,27 @@ def percent(step: int, total_steps: int) -> int | None:
     return min(100, step * 100 // total_steps) if total_steps else None
 
 
-def progress(job: ReferenceJob, steps: JobSteps) -> Progress:
-    """Return how far the job is, by its newest report and by the steps that have arrived, whichever is further."""
+def progress(job: ReferenceJob, steps: JobSteps, compared: str = "") -> Progress:
+    """Return how far the job is, by its newest report and by the steps that have arrived, whichever is further.
+
+    `compared` is the outcome of the comparison with earlier runs, "" while there is none.
+    """
     step = max(job.step, steps.number[-1] if steps.number else 0)
     total = job.total_steps or sum(job.params.get(name, 0) for name in ("warmup_steps", "steps"))
     return Progress(
         mark=mark(job),
-        headline=_headline(job),
+        headline=headline(job),
         reason=_reason(job),
         step=step,
         total_steps=total,
         percent=percent(step, total) if step else None,
         seconds_left=_seconds_left(job, steps, total - step),
-        stages=_stages(job),
+        stages=_stages(job, compared),
     )
 
 
-def _headline(job: ReferenceJob) -> str:
+def headline(job: ReferenceJob) -> str:
+    """Return what the job is doing, or how it ended."""
     if job.is_final:
         return job.get_state_display().capitalize()
     if job.cancel_requested_at:
@@ -84,13 +91,15 @@ def _headline(job: ReferenceJob) -> str:
         case JobState.QUEUED:
             return f"Queued for {job.host.name}"
         case JobState.STARTING:
-            return f"Starting on {job.host.name}"
+            return f"{job.host.name} checks order and device"
     return _HEADLINES.get(job.stage, "Running")
 
 
 def _reason(job: ReferenceJob) -> str:
     if job.reason or job.state != JobState.QUEUED:
         return job.reason
+    if not job.can_be_sent:
+        return f"{job.host.name} gets its order when rank 0 has said where the ranks meet."
     return f"The order is on its way: {job.host.name} has not taken it yet."
 
 
@@ -102,17 +111,30 @@ def _seconds_left(job: ReferenceJob, steps: JobSteps, steps_left: int) -> float 
     return steps_left * median((measured or steps.seconds)[-_LATEST_STEPS:])
 
 
-def _stages(job: ReferenceJob) -> list[Stage]:
+def _stages(job: ReferenceJob, compared: str) -> list[Stage]:
     warm_up, measure = job.params.get("warmup_steps"), job.params.get("steps")
-    labels = ["Queued", "Build", _counted("Warm up", warm_up), _counted("Measure", measure), "Finish"]
-    at = len(STAGES) if job.state == JobState.DONE else _stage_index(job)
-    here = "stopped" if job.is_final else "now"
+    compare = f"Compare: {compared}" if compared else "Compare"
+    join = ["Join"] if job.team_id is not None else []
+    labels = [
+        "Claim host",
+        "Check",
+        *join,
+        "Build",
+        _counted("Warm up", warm_up),
+        _counted("Measure", measure),
+        compare,
+    ]
+    at = _stage_index(job)
+    if job.state == JobState.DONE:
+        at = len(labels) if compared or job.rank > 0 else len(labels) - 1
+    here = "stopped" if job.is_final and job.state != JobState.DONE else "now"
     return [Stage(label, "done" if i < at else here if i == at else "ahead") for i, label in enumerate(labels)]
 
 
 def _stage_index(job: ReferenceJob) -> int:
-    if job.stage in STAGES:
-        return STAGES.index(job.stage)
+    stages = STAGES if job.team_id is None else _STAGES_OF_RANKS
+    if job.stage in stages:
+        return stages.index(job.stage)
     return 0 if job.started_at is None and job.state != JobState.STARTING else 1
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from django.core.paginator import Paginator
 from django.db import transaction
@@ -15,18 +15,20 @@ from django.views.decorators.http import require_http_methods
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Host, Role
 from training import ladder_runs, queries
+from training.asked import Asked, read_asked
 from training.forms import LaunchForm, launch_form
 from training.ladder.speedup import BLOCKS
 from training.launch import LaunchRefused, launch_selected
 from training.models import JobState
 from training.params import ParamsInvalid
-from training.selection import of_hosts
+from training.selection import NothingSelected
+from training.views.launched import launched
 from training.views.progress import MARKS
 from training.views.rows import rows
 from training.workloads import find, read_texts
 
 ROWS_A_PAGE = 50
-_PARTS = {"settings": "training/_settings.html", "before": "training/_before.html"}
+_PARTS = {"settings": "training/_settings.html", "before": "training/_before_refresh.html"}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,7 +44,7 @@ def reference(request: HttpRequest) -> HttpResponseBase:
         case "running":
             return _running(request)
         case "launched":
-            return _launched(request)
+            return launched(request)
         case other:
             raise Http404(f"The reference page has no view {other!r}.")
 
@@ -71,15 +73,6 @@ def _running(request: HttpRequest) -> HttpResponse:
     return _page(request, "running", {"rows": rows(queries.jobs(active=True))})
 
 
-def _launched(request: HttpRequest) -> HttpResponse:
-    """Show all jobs of one launch, with how far each is."""
-    jobs = list(queries.jobs().filter(launch=request.GET.get("launch", "")).order_by("host__name", "pk"))
-    if not jobs:
-        raise Http404("There is no such launch.")
-    counts = [(MARKS[state], state.label, n) for state in JobState if (n := sum(job.state == state for job in jobs))]
-    return _page(request, "launched", {"rows": rows(jobs), "first": jobs[0], "counts": counts})
-
-
 def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpResponse:
     template = "training/_jobs.html" if request.htmx else f"training/{view}.html"  # type: ignore[attr-defined]  # django-htmx
     return render(request, template, {**_shared(request, view), **context})
@@ -88,18 +81,19 @@ def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpRe
 def _form(request: HttpRequest, now: datetime) -> HttpResponse:
     """Show the form as the query string fills it in, or the `part` of it that is asked for."""
     errors = {}
-    names = request.GET.getlist("host")
-    known = set(Host.objects.filter(name__in=names).values_list("name", flat=True))
-    if unknown := [name for name in names if name not in known]:
+    asked = read_asked(request.GET)
+    known = set(Host.objects.filter(name__in=asked.names).values_list("name", flat=True))
+    if unknown := [name for name in asked.names if name not in known]:
         errors["hosts"] = f"there is no host named {unknown[0]!r}"
     if "workload" in request.GET:
         try:
             find(request.GET["workload"])
         except ParamsInvalid as error:
             errors["workload"] = error.message
-    form = launch_form(request.GET, names, now, errors)
-    template = _PARTS.get(request.GET.get("part", ""), "training/launch.html")
-    return _render_form(request, form, template, 400 if errors else 200)
+    form = launch_form(request.GET, asked, now, errors)
+    part = request.GET.get("part", "")
+    # What is typed into a part is not finished yet: it is told what is wrong, and is no error.
+    return _render_form(request, form, _PARTS.get(part, "training/launch.html"), 400 if errors and not part else 200)
 
 
 def _start(request: HttpRequest, now: datetime) -> HttpResponseBase:
@@ -107,22 +101,26 @@ def _start(request: HttpRequest, now: datetime) -> HttpResponseBase:
 
 
 def _launch(request: HttpRequest, now: datetime) -> HttpResponseBase:
-    names = request.POST.getlist("host")
+    asked = read_asked(request.POST)
     try:
         workload = find(request.POST.get("workload"))
         texts = {param.name: request.POST.get(param.name, "") for param in workload.params}
         params = read_texts(workload.name, texts)
+        wanted = asked.wanted()
         if "ladder" in request.POST:
-            return _climb(request, workload.name, names, params, now)
-        per: Literal["host", "device"] = "device" if request.POST.get("per") == "device" else "host"
+            return _climb(request, workload.name, list(dict.fromkeys(name for name, _ in wanted)), params, now)
         reason = request.POST.get("force_reason", "").strip()[:500]
-        wanted = of_hosts(names, per)
-        jobs = launch_selected(workload.name, wanted, params, actor=actor_of(request), force_reason=reason)
+        as_one = asked.per == "distributed"
+        jobs = launch_selected(
+            workload.name, wanted, params, actor=actor_of(request), force_reason=reason, as_one=as_one
+        )
     except ParamsInvalid as error:
-        return _refuse(request, names, now, {error.field: error.message}, 400)
+        return _refuse(request, asked, now, {error.field: error.message}, 400)
+    except NothingSelected as error:
+        return _refuse(request, asked, now, {} if asked.errors else {"selection": str(error)}, 400)
     except LaunchRefused as error:
-        return _refuse(request, names, now, {error.field: str(error)}, 409 if error.is_busy else 400)
-    if len(jobs) == 1:
+        return _refuse(request, asked, now, {error.field: str(error)}, 409 if error.is_busy else 400, error.at)
+    if len(jobs) == 1 or as_one:
         return redirect("training:job", jobs[0].pk)
     return redirect(f"{reverse('training:reference')}?view=launched&launch={jobs[0].launch}")
 
@@ -138,9 +136,13 @@ def _climb(
     return redirect("training:ladder", runs[0].pk) if len(runs) == 1 else redirect("training:ladders")
 
 
-def _refuse(request: HttpRequest, names: list[str], now: datetime, errors: dict[str, str], status: int) -> HttpResponse:
-    """Show the form again as it was sent."""
-    return _render_form(request, launch_form(request.POST, names, now, errors), "training/launch.html", status)
+def _refuse(
+    request: HttpRequest, asked: Asked, now: datetime, errors: dict[str, str], status: int,
+    refused: Mapping[str, str] | None = None,
+) -> HttpResponse:  # fmt: skip
+    """Show the form again as it was sent, with the reason at each host that was refused."""
+    form = launch_form(request.POST, asked, now, errors, refused)
+    return _render_form(request, form, "training/launch.html", status)
 
 
 def _render_form(request: HttpRequest, form: LaunchForm, template: str, status: int) -> HttpResponse:

@@ -64,7 +64,7 @@ def _page(request: HttpRequest, found: Run, window: RunWindow, now: datetime) ->
     who = members(found)
     window = run_window.readable(window, who)
     part = run_window.last_part(window, who, _MOST_STEPS_AT_ONCE)
-    figures = run_figures.figures(found, part.start_ms, part.end_ms, now=now, who=who)
+    figures = run_figures.figures(found, part.start_ms, part.end_ms, who=who)
     judged = _judged(figures)
     is_whole = part == window
     return {
@@ -87,7 +87,7 @@ def _live(found: Run, window: RunWindow, now: datetime) -> dict[str, Any]:
     """Return what changes with the window and with time."""
     who = members(found)
     window = run_window.readable(window, who)
-    figures = run_figures.figures(found, window.start_ms, window.end_ms, now=now, who=who)
+    figures = run_figures.figures(found, window.start_ms, window.end_ms, who=who)
     return _context(found, figures, _judged(figures), who, window, now)
 
 
@@ -97,7 +97,7 @@ def _context(
     return {
         "run": found,
         "window": window,
-        "pills": run_facts.pills(found, now, n_stragglers=len(judged.stragglers)),
+        "pills": run_facts.pills(found, who, now, n_stragglers=len(judged.stragglers)),
         "facts": run_facts.facts(found, who, now, figures),
         "tiles": run_tiles.tiles(figures),
         "phases": run_panels.phase_rows(figures.phases, figures.step_times.median),
@@ -107,7 +107,7 @@ def _context(
 
 def _about(found: Run, who: Members, now: datetime) -> dict[str, Any]:
     """Return what is known of the run before its steps are read."""
-    return {"pills": run_facts.pills(found, now), "facts": run_facts.facts(found, who, now)}
+    return {"pills": run_facts.pills(found, who, now), "facts": run_facts.facts(found, who, now)}
 
 
 def _judged(figures: RunFigures) -> Judgement:
@@ -192,7 +192,7 @@ def _compared(found: Run, other: Run, window: RunWindow, now: datetime) -> dict[
 def _figures_of(run: Run, key: str, now: datetime) -> RunFigures:
     who = members(run)
     part = run_window.last_part(run_window.of_key(key, run, now), who, _MOST_STEPS_AT_ONCE)
-    return run_figures.figures(run, part.start_ms, part.end_ms, now=now, who=who)
+    return run_figures.figures(run, part.start_ms, part.end_ms, who=who)
 
 
 def _differences(own: RunFigures, its: RunFigures) -> Iterator[Difference]:

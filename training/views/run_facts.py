@@ -12,6 +12,8 @@ from training.run_figures import RunFigures
 from training.run_members import Members
 from training.views.run_tiles import money
 
+_SILENT_SECONDS, _SILENT_STEPS = 30.0, 3.0  # an agent sends what it was told each few seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -28,8 +30,12 @@ class Pill:
     words: str
 
 
-def pills(run: Run, now: datetime, *, n_stragglers: int = 0) -> list[Pill]:
+def pills(run: Run, who: Members, now: datetime, *, n_stragglers: int = 0) -> list[Pill]:
     found = [Pill("run", "running") if run.is_running(now) else Pill("stale", "ended")]
+    if run.is_running(now) and run.last_step_at is not None:
+        silent_seconds = (now - run.last_step_at).total_seconds()
+        if silent_seconds > max(_SILENT_SECONDS, _SILENT_STEPS * who.step_seconds):
+            found.append(Pill("warn", f"no step for {units.duration(silent_seconds)}"))
     if n_stragglers:
         found.append(Pill("warn", "straggler" if n_stragglers == 1 else f"{n_stragglers} stragglers"))
     return found

@@ -10,9 +10,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
-from training import verdict_figures
-from training.judging import metrics, suspicion
+from telemetry.store import latest
+from training import published, verdict_figures
+from training.judging import acceptance, metrics, suspicion
 from training.judging.baseline import SIDE_WORDS
+from training.mfu import RunDevice
 from training.models import LossAgreement, Outcome, ReferenceJob, Verdict
 from training.verdicts.confirmation import FRESH_RUNS
 
@@ -39,6 +41,7 @@ class Comparison:
     standing: str
     deviation: float | None
     z: float | None
+    outcome: str
 
 
 @require_safe
@@ -60,6 +63,21 @@ def confirm(request: HttpRequest, job_id: int) -> HttpResponse:
     return redirect("training:job", job_id)
 
 
+@require_POST
+@require_role(Role.OPERATOR)
+def accept(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Accept the result as the device's new baseline, for the reason that the form gives."""
+    found = get_object_or_404(Verdict.objects.select_related("job__host", "job__device"), job_id=job_id)
+    is_for_all = request.POST.get("for") == "device"
+    try:
+        acceptance.accept(
+            found, request.POST.get("reason", ""), is_for_all=is_for_all, actor=actor_of(request), now=timezone.now()
+        )
+    except acceptance.NotAcceptable as refusal:
+        return _panel(request, found.job, str(refusal), 409)
+    return redirect("training:job", job_id)
+
+
 def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int = 200) -> HttpResponse:
     found = Verdict.objects.filter(job=job).first()
     context: dict[str, Any] = {"job": job, "verdict": found, "wrong": wrong, "path": request.get_full_path()}
@@ -68,9 +86,13 @@ def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int
     if found is not None:
         context |= {
             "mark": MARKS[Outcome(found.outcome)],
-            "comparisons": [_comparison(job, row) for row in found.screens],
+            "comparisons": [_comparison(found, row) for row in found.screens],
+            **_published(job),
+            "not_judged": list(metrics.not_judged(job.workload, job.result)),
             "fresh": list(found.fresh_runs.select_related("job__verdict")),
             "fresh_wanted": FRESH_RUNS,
+            "accepted": acceptance.newest(found),
+            "may_accept": has_role(request, Role.OPERATOR) and acceptance.refusal(found) == "",
             "differs": found.agreement == LossAgreement.DIFFERS,
             "may_confirm": has_role(request, Role.OPERATOR)
             and found.opened_at is None
@@ -80,14 +102,26 @@ def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int
     return render(request, "training/_verdict.html", context, status=status)
 
 
+def _published(job: ReferenceJob) -> dict[str, Any]:
+    """Return what others published of the device, or why there is nothing: beside the baselines, and never one."""
+    if job.device is None or not job.device.is_accelerator or not job.result:
+        return {"published": [], "why_not_published": ""}
+    newest = latest.of_hosts([job.host]).get(job.host_id)
+    state = newest.devices.get(job.device.uuid) if newest is not None else None
+    memory = state.values.get("memory_total_bytes") if state is not None else None
+    device = RunDevice(job.device.uuid, job.device.model, memory, job.device.profile)
+    found, why_not = published.beside(job.workload, job.result, device)
+    return {"published": found, "why_not_published": why_not}
+
+
 def losses(job: ReferenceJob) -> dict[str, Any] | None:
     """Return the chart of both curves where the job's losses differ from its peers'."""
     found = Verdict.objects.filter(job=job, agreement=LossAgreement.DIFFERS).first()
     return None if found is None else verdict_figures.losses(found)
 
 
-def _comparison(job: ReferenceJob, row: dict[str, Any]) -> Comparison:
-    metric = next((each for each in metrics.of_workload(job.workload) if each.name == row["metric"]), metrics.STEP)
+def _comparison(verdict: Verdict, row: dict[str, Any]) -> Comparison:
+    metric = metrics.find(verdict.job.workload, row["metric"]) or metrics.STEP
     z = row.get("z")
     return Comparison(
         side=SIDE_WORDS[row["side"]],
@@ -99,4 +133,15 @@ def _comparison(job: ReferenceJob, row: dict[str, Any]) -> Comparison:
         standing=row["standing"],
         deviation=row.get("deviation"),
         z=None if z is None else -z,
+        outcome=_outcome(verdict, row),
     )
+
+
+def _outcome(verdict: Verdict, row: dict[str, Any]) -> str:
+    """Return what is said of the one figure: by the fresh runs where they tested it, else by its screen."""
+    tested = verdict.confirmation.get(f"{row['side']}/{row['metric']}")
+    if tested is not None:
+        return Outcome.SLOW.label if tested["is_slow"] else Outcome.PASS.label
+    if row.get("z") is None:
+        return Outcome.NO_BASELINE.label
+    return Outcome.SUSPECT.label if row["z"] > row["alarm_at"] else Outcome.PASS.label

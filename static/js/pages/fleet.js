@@ -1,31 +1,39 @@
-/* The fleet page: its host map, fetched as columns: whenever the tiles changed, so that both tell the same, and else each 5 s. */
+/* The fleet page: its host map, fetched as columns: whenever the tiles changed, so that both tell the same, and else each 5 s.
+   What training tells of the devices comes beside it, each minute. */
 
+import { fetchChanged } from "../conditional.js";
 import { HostMap } from "../hostmap.js";
-import { fetchJson } from "../shell.js";
 
 const EVERY_MS = 5000;
+const STANDING_MS = 60_000;
 const box = document.getElementById("hostmap");
 const map = new HostMap(box);
-let fetchedAt = -Infinity;
-let isFetching = false;
+const told = { map: { at: -Infinity, isBusy: false }, standing: { at: -Infinity, isBusy: false } };
 
-async function refresh() {
-  if (isFetching) return; // one swap of the tiles tells of itself once for each of its parts
-  isFetching = true;
-  fetchedAt = performance.now();
+async function refresh(turn, url, take) {
+  if (turn.isBusy) return; // one swap of the tiles tells of itself once for each of its parts
+  turn.isBusy = true;
+  turn.at = performance.now();
   try {
-    map.show(await fetchJson(box.dataset.url));
+    const answer = await fetchChanged(url);
+    if (answer) take(answer);
   } catch (error) {
     console.warn(error); // tried again at the next tick
   } finally {
-    isFetching = false;
+    turn.isBusy = false;
   }
 }
 
+const refreshMap = () => refresh(told.map, box.dataset.url, (columns) => map.show(columns));
+const refreshStanding = () => refresh(told.standing, box.dataset.standing, (standing) => map.stand(standing));
+
 document.body.addEventListener("sw:tick", () => {
-  if (performance.now() - fetchedAt > EVERY_MS - 500) refresh();
+  const now = performance.now();
+  if (now - told.map.at > EVERY_MS - 500) refreshMap();
+  if (now - told.standing.at > STANDING_MS) refreshStanding();
 });
 document.addEventListener("htmx:afterSwap", ({ detail }) => {
-  if (detail.target.id === "tiles") refresh();
+  if (detail.target.id === "tiles") refreshMap();
 });
-refresh();
+refreshMap();
+refreshStanding();

@@ -1,19 +1,11 @@
-/* The launch form: the host filter, and how many hosts the button speaks of. All else is the server's (htmx) or the form's. */
+/* The launch form: the host filter, and the workload in the address. All else is the server's (htmx) or the form's. */
 
 import { query, setQuery } from "../shell.js";
 
 const form = document.getElementById("launch");
 const rows = Array.from(form.querySelectorAll(".picker label"));
 const filter = form.querySelector("[data-filter]");
-const chosen = form.querySelector("[data-chosen]");
-const go = form.querySelector("[data-go]");
 const none = form.querySelector("[data-none]");
-
-function count() {
-  const names = Array.from(form.querySelectorAll("input[name=host]:checked"), (box) => box.value);
-  chosen.textContent = `${names.length} of ${rows.length} chosen`;
-  go.textContent = names.length > 1 ? `Run on ${names.length} hosts` : names.length ? `Run on ${names[0]}` : "Run";
-}
 
 /* A chosen host stays in sight: what is started must be seen. */
 function show() {
@@ -26,9 +18,7 @@ function show() {
 }
 
 form.querySelector("[data-needs-script]").hidden = rows.length === 0;
-form.addEventListener("change", count);
 form.addEventListener("change", (event) => event.target.name === "workload" && setQuery({ workload: event.target.value }));
 document.addEventListener("sw:query", show);
 filter.addEventListener("keydown", (event) => event.key === "Enter" && event.preventDefault()); // Enter filters, it does not launch
-count();
 show();

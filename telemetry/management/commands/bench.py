@@ -20,7 +20,9 @@ BENCHES = {
     "metrics": "telemetry.bench.metrics.run",
     "ingest": "telemetry.bench.ingest.run",
     "query": "telemetry.bench.query.run",
+    "pages": "telemetry.bench.pages.run",
     "steps": "training.bench.steps.run",
+    "reference": "training.bench.reference.run",
 }
 _WORDS = {True: "met", False: "MISSED", None: "–"}
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 def sent(monkeypatch):
     """What would go to the broker: the process's edge."""
     messages = []
-    monkeypatch.setattr(orders, "_send", lambda task, payload, job, *, expires: messages.append(job))
+    monkeypatch.setattr(orders, "_send", lambda task, each: messages.extend(order.host for order in each))
     return messages
 
 
@@ -71,7 +71,7 @@ def test_a_suspicion_starts_one_fresh_run_of_the_same_kind(suspect, sent):
         suspect.job.params,
         suspect.job.device,
     )
-    assert sent == [fresh]
+    assert sent == [fresh.host]
     assert fresh.requested_by == f"the verdict on job {suspect.job_id}"
 
 

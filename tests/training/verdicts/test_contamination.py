@@ -32,8 +32,9 @@ def test_beside_an_accelerators_job_a_few_busy_cores_are_no_mark():
     assert len(markers(of_result(QUIET | most, is_on_accelerator=True))) == 1
 
 
-def test_another_process_on_the_device_is_named():
-    assert markers(of_result(QUIET), other_processes=2) == ["2 other processes had the device"]
+def test_other_processes_on_the_device_are_named():
+    assert markers(of_result(QUIET), ["a", "b"]) == ["others used the device: a, b"]
+    assert markers(of_result(QUIET), "abcde") == ["others used the device: a, b, c and 2 more"]
 
 
 def test_what_could_not_be_told_marks_nothing():

@@ -11,11 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fleet.audit import Actor
-from training import launch
+from training import command_params, launch
 from training.job_table import result_table
 from training.models import JobState, ReferenceJob
 from training.params import ParamsInvalid
-from training.workloads import WORKLOADS, read_texts
+from training.selection import of_hosts
+from training.workloads import WORKLOADS
 
 POLL_SECONDS = 0.5
 LOST_PATIENCE = timedelta(seconds=30)  # a lost job's host may speak again
@@ -31,13 +32,19 @@ class Command(BaseCommand):
         parser.add_argument("--host", action="append", required=True, help="may be given more than once")
         parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a workload's parameter")
         parser.add_argument(
+            "--distributed", action="store_true", help="one job over all devices of the hosts, instead of one each"
+        )
+        parser.add_argument(
             "--wait", action="store_true", help="show progress; exit status 0 only if every host finished"
         )
 
     def handle(self, *args: Any, workload: str, host: list[str], param: list[str], wait: bool, **options: Any) -> None:
         try:
-            params = read_texts(workload, dict(_pair(text) for text in param))
-            jobs = launch.launch(workload, host, params, actor=Actor.of_command())
+            params = command_params.read(workload, param)
+            wanted = of_hosts(host, "device" if options["distributed"] else "host")
+            jobs = launch.launch_selected(
+                workload, wanted, params, actor=Actor.of_command(), as_one=options["distributed"]
+            )
         except (launch.LaunchRefused, ParamsInvalid) as error:
             raise CommandError(f"nothing was started: {error}") from error
         console = Console(
@@ -98,13 +105,6 @@ def _show(bar: Progress, row: TaskID, job: ReferenceJob) -> None:
     bar.update(row, description=words, completed=job.step, total=job.total_steps or None, steps=steps)
     if job.is_final and job.state != JobState.LOST:
         bar.stop_task(row)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise CommandError(f"--param {text!r} is not written as NAME=VALUE")
-    return name.strip(), value
 
 
 def _how_to_cancel(jobs: list[ReferenceJob]) -> str:

@@ -33,7 +33,8 @@ class Listed:
 
 def address_of(handle: Any) -> int | None:
     """Return what tells one handle from another."""
-    return None if handle is None else ctypes.cast(handle, ctypes.c_void_p).value
+    # Not by a cast, which has the handle refer to itself, so that only the garbage collector would free it.
+    return ctypes.addressof(handle.contents) if handle else None
 
 
 def find(uuid: str) -> Any:

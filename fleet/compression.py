@@ -1,0 +1,71 @@
+"""Compresses what is sent to browsers: pages, fragments and data each time, static files once for the process's life.
+
+A middleware, named in the settings before WhiteNoise, which has no compressed files to serve from a checkout.
+"""
+
+import gzip
+import re
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+from django.utils.text import compress_string
+
+_TYPES = ("text/", "application/javascript", "application/json", "image/svg+xml")
+_TAKES_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
+_LEAST_BYTES = 500  # below this a header's worth is all that is won
+_DATA_LEVEL, _STATIC_LEVEL = 4, 9
+_RANDOM_BYTES = (
+    100  # of a page's length: what an attacker makes it say must not be told by how well it compresses (BREACH)
+)
+
+Handler = Callable[[HttpRequest], HttpResponseBase]
+
+
+class CompressionMiddleware:
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._kept: dict[tuple[str, str], bytes] = {}
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        answer = self._handler(request)
+        kind = answer.headers.get("Content-Type", "")
+        decides_itself = "Accept-Encoding" in answer.headers.get("Vary", "")
+        if answer.status_code != 200 or decides_itself or not kind.startswith(_TYPES):
+            return answer
+        patch_vary_headers(answer, ("Accept-Encoding",))
+        if request.method != "GET" or not _TAKES_GZIP.search(request.headers.get("Accept-Encoding", "")):
+            return answer
+        if isinstance(answer, StreamingHttpResponse):
+            return self._of_file(request.path, answer) if answer.has_header("Last-Modified") else answer
+        if isinstance(answer, HttpResponse) and len(answer.content) >= _LEAST_BYTES:
+            is_page = kind.startswith("text/html")
+            body = answer.content
+            answer.content = (
+                compress_string(body, max_random_bytes=_RANDOM_BYTES) if is_page else _gzip(body, _DATA_LEVEL)
+            )
+            _tell(answer, len(answer.content))
+        return answer
+
+    def _of_file(self, path: str, answer: StreamingHttpResponse) -> HttpResponseBase:
+        """Return a static file compressed, which is kept as long as the file is the same."""
+        key = (path, answer.headers["Last-Modified"])
+        body = self._kept.get(key)
+        if body is None:
+            body = self._kept[key] = _gzip(b"".join(answer), _STATIC_LEVEL)
+        answer.close()
+        compressed = HttpResponse(body, headers=dict(answer.headers))
+        _tell(compressed, len(body))
+        return compressed
+
+
+def _gzip(body: bytes, level: int) -> bytes:
+    return gzip.compress(body, level, mtime=0)
+
+
+def _tell(answer: HttpResponseBase, n_bytes: int) -> None:
+    answer.headers["Content-Length"] = str(n_bytes)
+    answer.headers["Content-Encoding"] = "gzip"
+    if etag := answer.headers.get("ETag"):
+        answer.headers["ETag"] = etag if etag.startswith("W/") else f"W/{etag}"

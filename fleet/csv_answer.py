@@ -1,0 +1,31 @@
+"""A table as a CSV file to download: base units, times in ISO 8601 (UTC), what is unknown empty. Called by the views."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from django.http import HttpResponse
+
+_BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def csv_answer(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> HttpResponse:
+    """Return the rows under their columns as `<name>.csv`."""
+    answer = HttpResponse(content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    writer = csv.writer(answer)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    return answer
+
+
+def _cell(value: object) -> object:
+    """A text that a spreadsheet would run as a formula is quoted: names of runs and hosts come from outside."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, str) and value.startswith(_BEGINS_A_FORMULA):
+        return f"'{value}"
+    return value

@@ -1,0 +1,253 @@
+"""The newest state of the whole fleet in columns, kept in the process: what the fleet page, its host map and its table read.
+
+A host is read again when its mark has changed. Where so many have changed that a page would wait for it, they are read in a
+thread of their own, and the page shows what was read before: some seconds old at most, as long as somebody looks.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import cache, cached_property
+from itertools import chain
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from django.db import close_old_connections
+from numpy.typing import NDArray
+
+from fleet.models import DeviceKind, Host
+from telemetry import queries
+from telemetry.glance_parts import CODE, METRICS, Codes, Flags, HostRow, Part, of_host
+from telemetry.health import Health, gravest
+from telemetry.health.gravest import Gravest
+from telemetry.models import LatestState
+from telemetry.presence import ordered
+from telemetry.store import newest
+from telemetry.store.newest import Identity
+from telemetry.store.samples import Floats
+
+AT_ONCE = 200  # hosts that a page reads itself: some 40 ms
+_TOO_OLD = timedelta(seconds=20)  # what is older is not shown: whoever asks waits
+_FIELDS = HostRow._fields
+
+Indices = NDArray[np.int64]
+Mark = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """The counted devices of the fleet, or of one cluster, by cluster and host. Columns are over these, `(n,)`.
+
+    `host` is the position of a device's host in `hosts`. A silent host's devices have no values. `host_health` is over hosts.
+    """
+
+    now: datetime
+    hosts: Sequence[HostRow]
+    parts: Sequence[Part]
+    host: Indices
+    values: Floats
+    is_read: Flags
+    health: Codes
+    notes: Mapping[int, str]
+    host_health: Codes
+
+    @cached_property
+    def identities(self) -> list[Identity]:
+        return list(chain.from_iterable(part.identities for part in self.parts))
+
+    @cached_property
+    def titles(self) -> list[str]:
+        return list(chain.from_iterable(part.titles for part in self.parts))
+
+    @cached_property
+    def counted(self) -> Flags:
+        """Which devices the fleet's figures speak of: accelerators where there are any, else CPUs, else nodes."""
+        ranks = np.repeat([part.rank for part in self.parts], [len(part.identities) for part in self.parts])
+        found: Flags = ranks == ranks.min(initial=2)
+        return found
+
+    @property
+    def n_counted(self) -> int:
+        return int(self.counted.sum())
+
+    @cached_property
+    def reporting(self) -> Flags:
+        return self.is_read & self.counted
+
+    @cached_property
+    def noun(self) -> str:
+        """What the counted devices are called: as queries.noun."""
+        kinds = {self.identities[at].kind for at in np.flatnonzero(self.counted).tolist()} or {DeviceKind.CPU}
+        words = {str(DeviceKind(kind).label) for kind in kinds}
+        return f"{words.pop()}s" if len(words) == 1 else "accelerators"
+
+    @property
+    def has_given(self) -> bool:
+        """Tell whether any host has given readings, however long ago."""
+        return any(part.has_given for part in self.parts)
+
+    def column(self, metric: str) -> Floats:
+        """Return a metric of the reporting devices, `(n_reporting,)`; NaN where one does not give it."""
+        found: Floats = self.values[self.reporting, METRICS.index(metric)]
+        return found
+
+    def count(self, health: Health) -> int:
+        return int((self.health[self.counted] == CODE[health]).sum())
+
+    def n_hosts(self, health: Health) -> int:
+        return int((self.host_health == CODE[health]).sum())
+
+    def why_absent(self, metric: str) -> str:
+        """Return the first reporting device's reason for a metric that it does not give."""
+        at = np.flatnonzero(self.reporting)
+        if not at.size:
+            return f"none of the {self.noun} reports"
+        return queries.absence(self.parts[self.host[at[0]]].why.get(metric))
+
+    def of_cluster(self, cluster: str) -> "Glance":
+        """Return the part of the fleet that stands in a cluster."""
+        kept = [at for at, host in enumerate(self.hosts) if host.cluster == cluster]
+        place = np.full(len(self.hosts), -1)
+        place[kept] = np.arange(len(kept))
+        inside = place[self.host] >= 0
+        positions = (np.cumsum(inside) - 1).tolist()
+        return replace(
+            self,
+            hosts=[self.hosts[at] for at in kept],
+            parts=[self.parts[at] for at in kept],
+            host=place[self.host[inside]],
+            values=self.values[inside],
+            is_read=self.is_read[inside],
+            health=self.health[inside],
+            notes={positions[at]: note for at, note in self.notes.items() if inside[at]},
+            host_health=self.host_health[kept],
+        )
+
+
+class Lookout:
+    """Keeps each host's part. `submit` runs work in another thread, one after the other."""
+
+    def __init__(self, submit: Callable[[Callable[[], None]], "Future[None]"]) -> None:
+        self._submit = submit
+        self._lock = Lock()
+        self._parts: dict[int, Part] = {}
+        self._marks: dict[int, Mark] = {}
+        self._whole_at: datetime | None = None  # when nothing was left unread
+        self._reading: Future[None] | None = None
+
+    def look(self, now: datetime) -> Glance:
+        """Return the fleet as it stands. Four queries and, where hosts have changed, those that read them."""
+        hosts = [HostRow(*row) for row in Host.objects.order_by("cluster", "name").values_list(*_FIELDS)]
+        xids = queries.recent_xids_by_host(now)
+        marks = _marks(hosts, xids)
+        with self._lock:
+            unread = [pk for pk, mark in marks.items() if self._marks.get(pk) != mark]
+            self._forget(marks)
+        self._read(hosts, unread, marks, xids, now)
+        with self._lock:
+            parts = [self._parts[host.pk] for host in hosts if host.pk in self._parts]
+            there = [host for host in hosts if host.pk in self._parts]
+        return _glance(now, there, parts, gravest.of_all())
+
+    def _read(
+        self, hosts: Sequence[HostRow], unread: Sequence[int], marks: Mapping[int, Mark],
+        xids: Mapping[int, Mapping[int, Sequence[int]]], now: datetime,
+    ) -> None:  # fmt: skip
+        """Read what has changed: here where that is little or where what is known is too old, else in the other thread."""
+
+        def read() -> None:
+            self._take(hosts, unread, marks, xids)
+
+        is_old = self._whole_at is None or now - self._whole_at > _TOO_OLD
+        if len(unread) <= AT_ONCE or is_old:
+            read()
+            self._whole_at = now
+        elif self._reading is None or self._reading.done():
+            if self._reading is not None:
+                self._reading.result()  # what it stumbled over is said here
+            self._reading = self._submit(read)
+            self._whole_at = now
+
+    def _take(
+        self, hosts: Iterable[HostRow], unread: Sequence[int], marks: Mapping[int, Mark],
+        xids: Mapping[int, Mapping[int, Sequence[int]]],
+    ) -> None:  # fmt: skip
+        if not unread:
+            return
+        wanted = set(unread)
+        is_most = len(wanted) > AT_ONCE
+        identities = newest.identities(None if is_most else unread)
+        rows = {pk: (at_ms, devices) for pk, at_ms, devices in newest.changed(unread, len(marks))}
+        made = {}
+        for host in hosts:
+            if host.pk in wanted:
+                own = ordered(Identity(*row) for row in identities.get(host.pk, []))
+                made[host.pk] = of_host(host, own, *rows.get(host.pk, (0, {})), xids.get(host.pk, {}))
+        with self._lock:
+            self._parts.update(made)
+            self._marks.update({pk: marks[pk] for pk in made})
+
+    def _forget(self, present: Collection[int]) -> None:
+        for pk in self._parts.keys() - set(present):
+            del self._parts[pk], self._marks[pk]
+
+
+@cache
+def of_this_process() -> Lookout:
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="glance")
+    return Lookout(lambda read: thread.submit(_with_own_connection, read))
+
+
+def _with_own_connection(read: Callable[[], None]) -> None:
+    """Django closes a thread's connections after a request; this thread serves none."""
+    try:
+        read()
+    finally:
+        close_old_connections()
+
+
+def _marks(hosts: Sequence[HostRow], xids: Mapping[int, Any]) -> dict[int, Mark]:
+    """Return what changes whenever a host's readings, or its last hour's XIDs, do."""
+    at_ms = dict(LatestState.objects.values_list("host_id", "at_ms"))
+    return {
+        host.pk: (host.created_at, host.heard_at, at_ms.get(host.pk), repr(xids.get(host.pk)), host.has_reported)
+        for host in hosts
+    }
+
+
+def _glance(now: datetime, hosts: Sequence[HostRow], parts: Sequence[Part], alerts: Gravest) -> Glance:
+    sizes = [len(part.identities) for part in parts]
+    is_silent = np.array([host.is_silent(now) for host in hosts], np.bool_)
+    host = np.repeat(np.arange(len(hosts)), sizes)
+    of_silent = is_silent[host] if len(hosts) else np.zeros(0, np.bool_)
+    values = np.concatenate([part.values for part in parts]) if parts else np.zeros((0, len(METRICS)))
+    health = np.concatenate([part.health for part in parts]) if parts else np.zeros(0, np.int8)
+    is_read = np.concatenate([part.is_read for part in parts]) if parts else np.zeros(0, np.bool_)
+    values[of_silent], health[of_silent] = np.nan, CODE[Health.SILENT]
+    notes = {at: note for at, note in enumerate(chain.from_iterable(part.notes for part in parts)) if note}
+    firsts = np.cumsum([0, *sizes])
+    for at in np.flatnonzero(is_silent).tolist():
+        notes |= dict.fromkeys(range(firsts[at], firsts[at + 1]), queries.silence(hosts[at]))
+    host_health = np.array([part.worst for part in parts], np.int8)
+    _raise(hosts, parts, firsts, alerts, health, notes, host_health)
+    host_health[is_silent] = CODE[Health.SILENT]
+    return Glance(now, hosts, parts, host, values, is_read & ~of_silent, health, notes, host_health)
+
+
+def _raise(
+    hosts: Sequence[HostRow], parts: Sequence[Part], firsts: Indices, alerts: Gravest, health: Codes,
+    notes: dict[int, str], host_health: Codes,
+) -> None:  # fmt: skip
+    """Let open alerts raise the health of devices that are not silent, and that of their hosts."""
+    for at, (host, part) in enumerate(zip(hosts, parts, strict=True)):
+        if host.pk in alerts.of_hosts:
+            host_health[at] = max(host_health[at], CODE[alerts.of_hosts[host.pk].health])
+        if not alerts.of_devices.keys().isdisjoint(part.known):
+            raised = [CODE[alerts.of_devices[pk].health] for pk in part.known if pk in alerts.of_devices]
+            host_health[at] = max(host_health[at], *raised)
+            for place, identity in enumerate(part.identities, start=int(firsts[at])):
+                found = alerts.of_devices.get(identity.pk)
+                if found and health[place] != CODE[Health.SILENT] and CODE[found.health] > health[place]:
+                    health[place], notes[place] = CODE[found.health], found.note

@@ -1,0 +1,141 @@
+"""One host's part of the fleet's columns: what its counted devices read and how they stand. Pure; called by telemetry/glance.py.
+
+The same rules as the pages of single hosts (telemetry/queries.py); a test holds the two together.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from django.conf import settings
+from numpy.typing import NDArray
+
+from fleet.models import ACCELERATORS, DeviceKind, Origin
+from telemetry import queries
+from telemetry.catalog import AbsentReason
+from telemetry.health import Health, is_read, judge
+from telemetry.presence import STALE_MS, is_part
+from telemetry.store.newest import Identity
+from telemetry.store.samples import Floats
+
+METRICS = (
+    "gpu_utilization_ratio", "tensor_active_ratio", "memory_used_bytes", "memory_total_bytes", "power_draw_watts",
+    "power_limit_watts", "temperature_celsius",
+)  # fmt: skip
+HEALTHS = (Health.OK, Health.SILENT, Health.WARN, Health.CRIT)  # by gravity; a column holds the position
+CODE = {health: code for code, health in enumerate(HEALTHS)}
+_UNKNOWN = (np.nan,) * len(METRICS)
+
+Codes = NDArray[np.int8]
+Flags = NDArray[np.bool_]
+
+
+class HostRow(NamedTuple):
+    """A host as the columns need it, in the order in which it is read."""
+
+    pk: int
+    name: str
+    cluster: str
+    origin: str
+    created_at: datetime
+    heard_at: datetime | None
+    last_seen_at: datetime | None
+    public_key: bytes
+
+    @property
+    def has_reported(self) -> bool:
+        return self.heard_at is not None or self.last_seen_at is not None
+
+    def is_silent(self, now: datetime) -> bool:
+        if self.origin == Origin.IMPORTED:
+            return False
+        return self.heard_at is None or (now - self.heard_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
+
+
+class Counted(NamedTuple):
+    """A device as it stands, apart from its host's silence and from alerts."""
+
+    identity: Identity
+    health: Health
+    note: str
+    values: Mapping[str, float]
+    absent: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The counted devices of a host, each column `(n,)` and `values (n, n_metrics)`, NaN where a reading is absent.
+
+    `rank` is what they are: 0 accelerators, 1 CPUs, 2 the host as a whole. `known` are the ids of all its devices, and `worst`
+    is the gravest health among them; `why` is the first counted device's reason by absent metric.
+    """
+
+    rank: int
+    identities: list[Identity]
+    titles: list[str]
+    values: Floats
+    is_read: Flags
+    health: Codes
+    notes: list[str]
+    known: list[int]
+    worst: int
+    why: Mapping[str, str]
+    has_given: bool
+
+
+def of_host(
+    host: HostRow, identities: Sequence[Identity], at_ms: int, readings: Mapping[str, Any], xids: Mapping[int, Sequence[int]]
+) -> Part:  # fmt: skip
+    """Judge what LatestState holds of a host: `identities` in the pages' order, `xids` of the last hour by device id."""
+    found = list(_devices(host, identities, at_ms, readings, xids))
+    rank, counted = _counted(found)
+    return Part(
+        rank=rank,
+        identities=[device.identity for device in counted],
+        titles=[_title(device.identity) for device in counted],
+        values=np.array([_row(device.values) for device in counted], np.float64).reshape(-1, len(METRICS)),
+        is_read=np.array([is_read(device.values) for device in counted], np.bool_),
+        health=np.array([CODE[device.health] for device in counted], np.int8),
+        notes=[device.note for device in counted],
+        known=[device.identity.pk for device in found],
+        worst=max((CODE[d.health] for d in found if d.health is not Health.SILENT), default=0),
+        why=counted[0].absent if counted else {},
+        has_given=bool(readings),
+    )
+
+
+def _devices(
+    host: HostRow, identities: Sequence[Identity], at_ms: int, readings: Mapping[str, Any], xids: Mapping[int, Sequence[int]]
+) -> Iterator[Counted]:  # fmt: skip
+    for identity in identities:
+        newest = readings.get(identity.uuid)
+        if newest is None:
+            if not is_part(identity):  # a MIG instance that its host does not name any more is gone
+                yield Counted(identity, Health.SILENT, queries.silence(host), {}, {})
+            continue
+        if abs(at_ms - newest["at_ms"]) > STALE_MS:
+            yield Counted(identity, Health.SILENT, queries.STALE_WORDS, {}, {})
+            continue
+        absent = newest["absent"]
+        values = {} if AbsentReason.GPU_IS_LOST in absent.values() else newest["values"]
+        judged = judge(values, absent, xids.get(identity.pk, ()))
+        yield Counted(identity, judged.health, judged.note, values, absent)
+
+
+def _counted(found: Sequence[Counted]) -> tuple[int, list[Counted]]:
+    """Return the devices that figures speak of, and their rank: as queries.counted."""
+    for rank, kinds in enumerate((ACCELERATORS, (DeviceKind.CPU,))):
+        some = [d for d in found if d.identity.kind in kinds and not is_part(d.identity)]
+        if some:
+            return rank, some
+    return 2, [d for d in found if d.identity.kind == DeviceKind.NODE]
+
+
+def _row(values: Mapping[str, float]) -> tuple[float, ...]:
+    return tuple(values.get(name, np.nan) for name in METRICS) if values else _UNKNOWN
+
+
+def _title(identity: Identity) -> str:
+    return f"{DeviceKind(identity.kind).label} {identity.index}"

@@ -1,0 +1,61 @@
+"""By what the fleet's power and energy can be told apart: cluster, model, and the labels that its hosts have. For the power page.
+
+A chart stacks only so many groups; the smallest share one.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from django.db.models import Count
+
+from fleet.models import ACCELERATORS, Device, DeviceKind, Host
+from telemetry.store import groups as kept
+
+MOST = 6
+OTHERS = "others"
+_LABELS = 3  # of which so many are offered, the most common ones
+_KINDS = {kept.ACCELERATOR: ACCELERATORS, kept.CPU: (DeviceKind.CPU,), kept.NODE: (DeviceKind.NODE,)}
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """`key` is what accounts and trends take as `group_by`; `noun` names one group."""
+
+    key: str
+    words: str
+
+    @property
+    def noun(self) -> str:
+        return self.words.lower()
+
+
+def offered() -> list[By]:
+    """Return by what can be grouped, the fleet's own labels last. One query."""
+    labels: Counter[str] = Counter()
+    for found in Host.objects.exclude(labels={}).order_by().values_list("labels", flat=True):
+        labels.update(str(key) for key in found)
+    named = [By(f"label:{key}", key[:1].upper() + key[1:]) for key, _ in labels.most_common(_LABELS)]
+    return [By("cluster", "Cluster"), By("model", "Model"), *named]
+
+
+def members(by: str) -> list[str]:
+    """Return the groups of the counted devices, those with most devices first; one query."""
+    counted = Device.objects.filter(kept.whole_devices(), kind__in=_KINDS[kept.class_of_fleet()]).order_by()
+    sizes: Counter[str] = Counter()
+    if by.startswith("label:"):
+        key = by.removeprefix("label:")
+        for labels, n in counted.values_list("host__labels").annotate(n=Count("pk")):
+            sizes[str(labels.get(key, ""))] += n
+    else:
+        field = {"cluster": "host__cluster", "model": "model", "host": "host__name"}[by]
+        sizes.update(dict(counted.values_list(field).annotate(n=Count("pk"))))
+    return [name for name, _ in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def stacked(names: list[str]) -> list[str]:
+    """Return the groups that a chart stacks, OTHERS for those that are too many."""
+    return names if len(names) <= MOST else [*names[: MOST - 1], OTHERS]
+
+
+def named(name: str) -> str:
+    return name or "none"

@@ -1,0 +1,141 @@
+"""The power page: what the fleet draws now, its energy and cost over a time, its power by group over it as chart and CSV.
+
+The other panels (power_panels.py) are fetched by the page: one that fails does not take the rest.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import orjson
+from django.conf import settings
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from fleet import timerange, units
+from fleet.csv_answer import csv_answer
+from fleet.timerange import TimeRange
+from telemetry import figures, glance, power_groups, power_report, traces, trends
+from telemetry.accounts import Account
+from telemetry.figures import Reference
+from telemetry.glance import Glance
+from telemetry.headlines import Headline
+from telemetry.power_groups import OTHERS
+from telemetry.store.read import column
+from telemetry.store.samples import Floats
+from telemetry.trends import Trend
+
+POINTS = 241
+_ASKS = "/settings/energy/"
+
+
+@require_safe
+def power(request: HttpRequest) -> HttpResponse:
+    now = timezone.now()
+    window, by = window_of(request.GET, now), chart_by_of(request.GET)
+    newest = glance.of_this_process().look(now)
+    budget = power_report.budget_watts()
+    total = power_report.energy(window, now).total
+    before = power_report.energy_before(window, now)
+    context = {
+        "tiles": [_now(newest, budget), _energy(total, before, window), _cost(total), _co2(total), _pue()],
+        "window": window,
+        "path": request.get_full_path(),
+    }
+    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
+        return render(request, "telemetry/_power_tiles.html", context)
+    names = power_groups.stacked(power_groups.members(by))
+    references = [Reference(budget, f"budget {units.quantity(budget, 'watts')}")] if budget else []
+    figure = figures.stacked("watts", [power_groups.named(name) for name in names], references=references)
+    still = {"by": by, "offered": power_groups.offered(), "figure": figures.as_json(figure), "days": power_report.DAYS}
+    return render(request, "telemetry/power.html", context | still)
+
+
+@require_safe
+def arrays(request: HttpRequest) -> HttpResponse:
+    """The values of the chart; what they cost does not grow with the fleet."""
+    by = chart_by_of(request.GET)
+    window = window_of(request.GET, timezone.now())
+    trend = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, group_by=by)
+    every = power_groups.members(by)
+    columns = _columns(trend, every)
+    if request.GET.get("format") == "csv":
+        times = (datetime.fromtimestamp(at / 1000, UTC) for at in trend.times_ms)
+        head = ["time", *(f"{power_groups.named(name)}_watts" for name in columns)]
+        return csv_answer("power", head, zip(times, *columns.values(), strict=True))
+    journey = traces.GROUP_JOURNEY_MS if trend.step_seconds >= 60 else traces.JOURNEY_MS
+    drawn = list(columns.values())
+    chart = {"traces": traces.stacked(trend.times_ms, drawn), **traces.gaps(trend.times_ms, drawn, journey)}
+    answer = {"range": [window.start_ms, window.end_ms], "x": trend.times_ms, "charts": {"fig-power": chart}}
+    return HttpResponse(orjson.dumps(answer), content_type="application/json")
+
+
+def window_of(query: QueryDict, now: datetime) -> TimeRange:
+    return timerange.of_query(query, now, timerange.OF_SECTIONS["power"])
+
+
+def by_of(query: QueryDict) -> str:
+    """Return by what is grouped. Raises BadRequest."""
+    by = query.get("by", "cluster")
+    if by not in {"cluster", "model", "host"} and not by.removeprefix("label:") != by:
+        raise BadRequest("by: expected cluster, model, host or label:<key>")
+    return by
+
+
+def chart_by_of(query: QueryDict) -> str:
+    """Hosts are too many to stack: beside their table the chart shows the clusters."""
+    by = by_of(query)
+    return "cluster" if by == "host" else by
+
+
+def _columns(trend: Trend, every: Sequence[str]) -> Mapping[str, traces.Column]:
+    """Return each group that the chart stacks with its watts per bucket."""
+    shown = power_groups.stacked(list(every))
+    gap: Floats = np.full(len(trend.times_ms), np.nan)
+    own: dict[str, traces.Column] = {name: column(trend.total.get(name, gap)) for name in shown if name in every}
+    if OTHERS in shown and OTHERS not in every:
+        own[OTHERS] = traces.sums([column(trend.total.get(name, gap)) for name in every if name not in own])
+    return {name: own[name] for name in shown}
+
+
+def _now(newest: Glance, budget: float | None) -> Headline:
+    drawn = newest.column("power_draw_watts")
+    n = int((~np.isnan(drawn)).sum())
+    watts = float(np.nansum(drawn)) if n else None
+    note = f"from {n:,} of {newest.n_counted:,} {newest.noun}"
+    if watts is not None and budget:
+        note = f"{units.quantity(watts / budget, 'ratio')} of the budget of {units.quantity(budget, 'watts')}"
+    return Headline("Power now", watts, "watts", note, "/hosts/?sort=-power", newest.why_absent("power_draw_watts"))
+
+
+def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
+    note = ""
+    if total.joules and before.joules and (before.covered_share or 0) > 0.98:
+        note = f"{units.signed((total.joules / before.joules - 1) * 100)} % on the {window.words} before"
+    elif total.covered_share is not None:
+        note = f"known for {units.quantity(total.covered_share, 'ratio')} of the time"
+    return Headline(
+        f"Energy, {window.key[:-1]} {window.key[-1]}", total.joules, "joules", note, "#groups-h", "nothing was measured"
+    )
+
+
+def _cost(total: Account) -> Headline:
+    if settings.STEPWATT_TARIFF is None:
+        return Headline("Cost", None, "", "", _ASKS, "set a price per kWh")
+    words = " and ".join(sorted(f"{scope.value} meters" for scope in total.priced_by))
+    return Headline("Cost", total.cost, settings.STEPWATT_CURRENCY or "", words, _ASKS, "nothing was measured")
+
+
+def _co2(total: Account) -> Headline:
+    grams = settings.STEPWATT_GRAMS_CO2_PER_KWH
+    if grams is None:
+        return Headline("CO₂", None, "", "", _ASKS, "set the grams per kWh")
+    return Headline("CO₂", total.grams_co2, "grams", f"{grams:g} g/kWh", _ASKS, "nothing was measured")
+
+
+def _pue() -> Headline:
+    note = "as set; on cost and CO₂ once"
+    return Headline("PUE", settings.STEPWATT_PUE, "", note, _ASKS, "set it, if the building is metered")

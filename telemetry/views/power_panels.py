@@ -1,0 +1,160 @@
+"""The panels that the power page fetches: energy by day, energy by group, idle waste by group. Each also as CSV."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from fleet import sorting
+from fleet.csv_answer import csv_answer
+from telemetry import power_report
+from telemetry.accounts import Account
+from telemetry.health.allocation import Allocated
+from telemetry.idle_accounts import IdleAccount
+from telemetry.views.power import by_of, window_of
+
+PAGE_SIZE = 50
+_BARS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """`idle` is None where nothing is known of it; `height` and `idle_height` are shares of the greatest day's energy."""
+
+    account: Account
+    idle: float | None
+    height: float
+    is_today: bool
+
+    @property
+    def idle_share(self) -> float | None:
+        return self.idle / self.account.joules if self.idle is not None and self.account.joules else None
+
+    @property
+    def percent(self) -> int:
+        return round(100 * self.height)
+
+    @property
+    def idle_percent(self) -> int:
+        return round(100 * self.height * (self.idle_share or 0))
+
+    @property
+    def working_percent(self) -> int:
+        return self.percent - self.idle_percent
+
+    @property
+    def idle_top(self) -> int:
+        return 100 - self.percent
+
+    @property
+    def working_top(self) -> int:
+        return 100 - self.working_percent
+
+
+@require_safe
+def days(request: HttpRequest) -> HttpResponse:
+    """Energy of each of the last days, and which part of it was idle waste."""
+    now = timezone.now()
+    by_day = power_report.energy_by_day(now)
+    wasted = power_report.idle(power_report.first_day_ms(now), round(now.timestamp() * 1000), "day")
+    idle = {group.key: group for group in wasted.groups}
+    most = max((group.joules or 0 for group in by_day.groups), default=0) or 1
+    found = [_day(account, idle.get(account.key), most, account is by_day.groups[-1]) for account in by_day.groups]
+    if request.GET.get("format") == "csv":
+        rows = ((*_of_account(day.account), day.idle, day.idle_share) for day in found)
+        return csv_answer("energy-by-day", ("day", *_ACCOUNT, "idle_joules", "idle_ratio"), rows)
+    return render(request, "telemetry/_power_days.html", {"days": found, "zone": power_report.zone(), **_money()})
+
+
+def _day(account: Account, idle: IdleAccount | None, most: float, is_today: bool) -> Day:
+    known = idle.total.joules if idle and idle.known_seconds else None
+    return Day(account, known, (account.joules or 0) / most, is_today)
+
+
+_ACCOUNT = ("joules", "kwh", "estimated_ratio", "covered_ratio", "cost", "grams_co2")
+_KEYS: Mapping[str, Callable[[Account], Any]] = {
+    "group": lambda account: account.key,
+    "energy": lambda account: account.joules,
+    "cost": lambda account: account.cost,
+    "co2": lambda account: account.grams_co2,
+    "covered": lambda account: account.covered_share,
+}
+
+
+def _of_account(account: Account) -> tuple[object, ...]:
+    return (account.key, account.joules, account.kwh, account.estimated_share, account.covered_share, account.cost,
+            account.grams_co2)  # fmt: skip
+
+
+@require_safe
+def groups(request: HttpRequest) -> HttpResponse:
+    """Energy, cost and CO₂ of each group over the time of the page."""
+    now, by = timezone.now(), by_of(request.GET)
+    order = sorting.of_query(request.GET, _KEYS, "-energy")
+    found = order.arranged(power_report.energy(window_of(request.GET, now), now, by).groups, _KEYS[order.key])
+    if request.GET.get("format") == "csv":
+        return csv_answer("energy-by-group", (by, *_ACCOUNT), map(_of_account, found))
+    page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
+    context = {"rows": page, "page": page, "by": by, "sorting": order, "path": request.get_full_path(), **_money()}
+    return render(request, "telemetry/_power_groups.html", context)
+
+
+@require_safe
+def idle(request: HttpRequest) -> HttpResponse:
+    """What devices drew while they did nothing, by group, and out of band the tile of the whole."""
+    window, by = window_of(request.GET, timezone.now()), by_of(request.GET)
+    found = power_report.idle(window.start_ms, window.end_ms, by)
+    ordered = sorted(found.groups, key=lambda group: -group.total.joules)
+    if request.GET.get("format") == "csv":
+        return csv_answer("idle-waste", (by, *_IDLE), map(_of_idle, ordered))
+    context = {
+        "bars": _bars([group for group in ordered if group.total.joules]),
+        "total": found.total,
+        "is_known": found.total.known_seconds > 0,
+        "window": window,
+        "by": by,
+        "states": [(state.value, found.total.by_state[state]) for state in Allocated],
+        **_money(),
+    }
+    return render(request, "telemetry/_power_idle.html", context)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    name: str
+    joules: float
+    share: float
+
+
+def _bars(found: Sequence[IdleAccount]) -> list[Bar]:
+    """Return the greatest; the share is of the greatest of all."""
+    return [
+        Bar(group.key or "none", group.total.joules, group.total.joules / found[0].total.joules)
+        for group in found[:_BARS]
+    ]
+
+
+_IDLE = ("known_device_seconds", "joules", "device_seconds", "cost", *(f"{state.value}_joules" for state in Allocated))
+
+
+def _of_idle(group: IdleAccount) -> tuple[object, ...]:
+    if not group.known_seconds:
+        return (group.key, 0.0, *[None] * (3 + len(Allocated)))
+    total = group.total
+    parts = (group.by_state[state].joules for state in Allocated)
+    return (group.key, group.known_seconds, total.joules, total.seconds, total.cost, *parts)
+
+
+def _money() -> dict[str, object]:
+    """Return what is paid in, and whether a price and a figure for CO₂ are set."""
+    return {
+        "currency": settings.STEPWATT_CURRENCY or "",
+        "has_price": settings.STEPWATT_TARIFF is not None,
+        "has_co2": settings.STEPWATT_GRAMS_CO2_PER_KWH is not None,
+    }

@@ -1,0 +1,148 @@
+"""Every page of a seeded fleet in a real browser: no error, no stranger asked, nothing that axe-core finds, no sideways scroll.
+
+One visit a page: looked at dark, then light, then as narrow as a phone. New pages belong into tests/seeded.py.
+"""
+
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests import seeded
+from tests.e2e.conftest import Watched
+from tests.stack import Stack, start_stack
+
+AXE = Path(__file__).parents[1] / "vendor" / "axe-4.14.1.min.js.xz"
+SETTINGS = {"STEPWATT_CURRENCY": "EUR", "STEPWATT_PRICE_PER_KWH": "0.218", "STEPWATT_PUE": "1.24"}
+PAGES = (
+    "fleet", "fleet-table", "hosts", "host", "recorded-host", "device", "runs", "run", "simulated-run", "reference", "launch",
+    "launch-by-selection", "schedules", "new-schedule", "schedule", "ladders", "power", "power-by-model", "efficiency",
+    "efficiency-runs", "events", "new-silence", "search", "settings", "rules", "notifications", "energy", "access", "add-host",
+)  # fmt: skip
+READY = """() => !document.querySelector('.htmx-request')
+    && [...document.querySelectorAll('.chart[data-figure]')].every((chart) => chart.querySelector('svg, canvas'))"""
+NARROW = "() => document.documentElement.scrollWidth <= 390"
+FOUND = "(rules) => axe.run(document, rules ? {runOnly: rules} : {}).then((found) => found.violations)"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Return a running product with simulated and recorded hosts beside this machine."""
+    with start_stack(tmp_path_factory.mktemp("seeded"), **SETTINGS) as running:
+        seeded.seed(running)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def paths(fleet: Stack) -> dict[str, str]:
+    client = fleet.signed_in()
+    try:
+        return seeded.pages(client)
+    finally:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def visitor(browser: Browser, fleet: Stack) -> Iterator[tuple[Page, Watched]]:
+    """Return a page in which the admin is signed in, and what it complained about."""
+    context = browser.new_context(base_url=fleet.url, color_scheme="dark", reduced_motion="reduce")
+    page, watched = context.new_page(), Watched()
+    watched.follow(page, fleet.url)
+    page.goto("/login/")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill(fleet.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("/")
+    yield page, watched
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    return lzma.decompress(AXE.read_bytes()).decode()
+
+
+def test_the_pages_that_are_looked_at_are_all_that_there_are(paths: dict[str, str]):
+    assert set(PAGES) == set(paths)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_no_fault_in_either_theme_nor_on_a_phone(
+    name: str, paths: dict[str, str], visitor: tuple[Page, Watched], axe: str
+):
+    page, watched = visitor
+    watched.complaints.clear()
+    path = paths[name]
+    page.set_viewport_size({"width": 1366, "height": 900})
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{path}{'&' if '?' in path else '?'}live=0")
+    page.wait_for_function(READY, timeout=60_000)
+    page.evaluate(axe)
+
+    faults = said(page.evaluate(FOUND))
+    page.emulate_media(color_scheme="light")
+    faults += said(page.evaluate(FOUND, ["color-contrast"]))
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_function(NARROW, timeout=30_000)  # charts follow the width in their own time
+
+    assert faults == []
+    assert (watched.complaints, watched.strangers) == ([], [])
+
+
+def said(violations: list[dict]) -> list[str]:
+    """Return each violation with the elements that it is about."""
+    return [
+        f"{each['id']}: {node['html'][:200]} {node['failureSummary']}" for each in violations for node in each["nodes"]
+    ]
+
+
+def test_slash_searches_and_arrows_lead_to_what_is_found(visitor: tuple[Page, Watched]):
+    page, _ = visitor
+    page.set_viewport_size({"width": 1366, "height": 900})
+    page.goto("/settings/energy/")
+    page.locator("body").press("/")
+    page.keyboard.type("atlas-0001 GPU")
+    page.locator("#found a.hit").first.wait_for(timeout=30_000)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+
+    page.wait_for_url("**/devices/**", timeout=30_000)
+
+
+def test_the_keys_are_listed_lead_to_pages_and_can_be_turned_off(visitor: tuple[Page, Watched]):
+    page, _ = visitor
+    page.goto("/settings/energy/")
+    page.locator("body").press("?")
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.locator("body").press("g")
+    page.keyboard.press("e")
+    page.wait_for_url("**/events/", timeout=30_000)
+
+    page.locator("body").press("?")
+    page.get_by_label("Keys work without a modifier").uncheck()
+    page.get_by_role("button", name="Close").click()
+    page.locator("body").press("?")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.evaluate("localStorage.clear()")
+
+
+def test_a_panel_that_fails_says_so_and_leaves_the_page_in_place(
+    browser: Browser, fleet: Stack, visitor: tuple[Page, Watched]
+):
+    context = browser.new_context(base_url=fleet.url, storage_state=visitor[0].context.storage_state())
+    page = context.new_page()
+    fails = [True]
+    page.route("**/power/idle/**", lambda route: route.fulfill(status=500) if fails[0] else route.continue_())
+    page.goto("/power/?range=1h&live=0")
+
+    failed = page.locator("#idle")
+    expect(failed.get_by_text("This panel could not be read: the server answered 500")).to_be_visible(timeout=30_000)
+    expect(page.locator("#groups table")).to_be_visible(timeout=30_000)
+    fails[0] = False
+    failed.get_by_role("button", name="Try again").click()
+    expect(page.locator("#idle .unread")).to_have_count(0, timeout=30_000)
+    expect(page.locator("#idle")).to_contain_text("Idle waste by cluster", timeout=30_000)
+    context.close()

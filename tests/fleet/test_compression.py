@@ -1,0 +1,49 @@
+"""What is sent to browsers is compressed where they understand it: pages, data, static files; nothing twice, nothing in vain."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+from django.contrib.staticfiles import finders
+from django.test import Client
+
+from tests.people import signed_in
+
+pytestmark = pytest.mark.django_db
+GZIP = {"Accept-Encoding": "gzip, deflate, br"}
+SCRIPT = "/static/vendor/htmx-2.0.11.min.js"
+
+
+def body(answer) -> bytes:
+    return b"".join(answer.streaming_content) if answer.streaming else answer.content
+
+
+def test_a_page_is_compressed_and_says_so():
+    plain, packed = Client().get("/login/"), Client().get("/login/", headers=GZIP)
+    assert (packed.headers["Content-Encoding"], packed.headers["Content-Length"]) == ("gzip", str(len(packed.content)))
+    assert "Content-Encoding" not in plain.headers
+    assert {"Accept-Encoding"} <= set(plain.headers["Vary"].split(", "))
+    assert gzip.decompress(packed.content)[:15] == plain.content[:15] == b"<!doctype html>"
+
+
+def test_a_static_file_is_the_same_when_unpacked_and_its_etag_weak():
+    whole = Path(finders.find("vendor/htmx-2.0.11.min.js")).read_bytes()
+    for _ in range(2):
+        packed = Client().get(SCRIPT, headers=GZIP)
+        assert gzip.decompress(body(packed)) == whole
+        assert len(body(packed)) < len(whole) / 2
+    assert body(Client().get(SCRIPT)) == whole
+
+
+def test_what_is_compressed_already_or_tiny_stays_as_it_is():
+    assert "Content-Encoding" not in Client().get("/static/fonts/inter-latin-wght-normal.woff2", headers=GZIP).headers
+    assert "Content-Encoding" not in Client().get("/healthz", headers=GZIP).headers
+
+
+def test_who_has_the_answer_hears_so_by_the_weak_etag_too():
+    viewer = signed_in()
+    first = viewer.get("/reference/standing/", headers=GZIP)
+    assert (
+        viewer.get("/reference/standing/", headers={**GZIP, "If-None-Match": f"W/{first.headers['ETag']}"}).status_code
+        == 304
+    )

@@ -1,0 +1,37 @@
+"""What the release before kept of hosts' keys is kept by the migrations, on both databases, and comes back with the way back."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.telemetry.test_migrations import migrate, model_of
+
+BEFORE, AFTER = ("fleet", "0005_device_and_clock_events"), ("fleet", "0006_earlier_keys")
+AT, KEY = datetime(2026, 11, 23, 12, tzinfo=UTC), bytes(range(32))
+
+
+@pytest.fixture
+def hosts(empty_database):
+    """Two hosts of the release before: one whose key was rotated, and one that joined and never did."""
+    migrate(*BEFORE)
+    hosts = model_of(*BEFORE, "Host").objects
+    hosts.create(name="rotated", public_key=b"n" * 32, previous_key=KEY, rotated_at=AT)
+    hosts.create(name="joined", public_key=b"j" * 32)
+
+
+def test_the_key_before_a_rotation_becomes_the_first_of_a_list(hosts):
+    migrate(*AFTER)
+
+    rows = model_of(*AFTER, "Host").objects.order_by("name")
+    kept = {"key": KEY.hex(), "replaced_ms": int(AT.timestamp() * 1000)}
+    assert list(rows.values_list("name", "earlier_keys")) == [("joined", []), ("rotated", [kept])]
+    assert [bytes(row.public_key) for row in rows] == [b"j" * 32, b"n" * 32]
+
+
+def test_the_way_back_has_the_key_before_again(hosts):
+    migrate(*AFTER)
+    migrate(*BEFORE)
+
+    rows = model_of(*BEFORE, "Host").objects.order_by("name")
+    found = [(row.name, bytes(row.previous_key), row.rotated_at) for row in rows]
+    assert found == [("joined", b"", None), ("rotated", KEY, AT)]

@@ -1,0 +1,145 @@
+"""The power page: real accounts, asked-for settings, panels of their own, and files."""
+
+import csv
+import io
+import re
+
+import pytest
+from django.utils import timezone
+
+from fleet.models import Host
+from fleet.tariff import Tariff
+from telemetry.health import thresholds
+from tests.factories import GPU_READINGS, make_chunks, make_device, make_host, make_latest
+from tests.people import signed_in
+from tests.telemetry.test_accounts import roll_up
+
+pytestmark = pytest.mark.django_db
+PANELS = ("/power/days/", "/power/groups/", "/power/idle/")
+WATTS = 400.0
+
+
+def drawing_host(name: str, cluster: str, watts: float = WATTS, **fields: object) -> Host:
+    """A host whose GPU has drawn the same for ten minutes, until now."""
+    host = make_host(name, cluster=cluster, **fields)
+    device = make_device(host)
+    make_latest(host, {device: {**GPU_READINGS, "power_draw_watts": watts}})
+    now_ms = int(timezone.now().timestamp() * 1000) // 60_000 * 60_000
+    times = [now_ms - 600_000 + 10_000 * i for i in range(61)]
+    columns = {"power_draw_watts": [[watts] * 61], "gpu_utilization_ratio": [[0.9] * 61]}
+    make_chunks(host, [device], times, columns)
+    for minute in range(1, 11):
+        roll_up(host, {device: watts * 60}, start_ms=now_ms - 60_000 * minute, step_seconds=60)
+    return host
+
+
+def text(answer) -> str:
+    assert answer.status_code == 200
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode())).replace("\u202f", " ")
+
+
+@pytest.fixture
+def two(settings):
+    settings.STEPWATT_CURRENCY = "EUR"
+    drawing_host("a", "atlas")
+    drawing_host("b", "borealis", 200.0, labels={"team": "vision"})
+
+
+@pytest.fixture
+def viewer():
+    return signed_in()
+
+
+def test_the_tiles_hold_what_is_measured_and_ask_for_what_is_not_set(viewer, two):
+    page = text(viewer.get("/power/?range=1h"))
+
+    assert "Power now 600 W" in page
+    assert "Energy, 1 h 360 kJ" in page
+    assert "Cost — set a price per kWh" in page
+    assert "CO₂ — set the grams per kWh" in page
+    assert "PUE — set it" in page
+
+
+def test_what_is_set_makes_cost_and_co2(viewer, two, settings):
+    settings.STEPWATT_TARIFF, settings.STEPWATT_GRAMS_CO2_PER_KWH, settings.STEPWATT_PUE = Tariff(1000.0), 400.0, 1.25
+    page = text(viewer.get("/power/?range=1h"))
+
+    cost = float(re.search(r"Cost ([\d.]+) EUR", page)[1])
+    assert cost == pytest.approx(0.1 * 1000 * 1.25, rel=0.05)
+    assert "PUE 1.25" in page
+    assert "400 g/kWh" in page
+
+
+def test_a_budget_stands_beside_the_power_and_as_a_line(viewer, two):
+    thresholds.set_value("power_budget", "watts", 1200)
+    answer = viewer.get("/power/?range=1h")
+
+    assert "50 % of the budget of 1.20 kW" in text(answer)
+    assert answer.context["figure"]["layout"]["shapes"][0]["y0"] == 1200
+
+
+@pytest.mark.parametrize(("by", "groups"), [("cluster", 2), ("model", 1), ("label:team", 2), ("host", 2)])
+def test_figure_and_values_have_the_same_groups(viewer, two, by, groups):
+    page = viewer.get(f"/power/?range=1h&by={by}")
+    chart = viewer.get(f"/power/arrays/?range=1h&by={by}").json()["charts"]["fig-power"]
+
+    assert len(page.context["figure"]["data"]) == len(chart["traces"]) == 2 * groups
+    assert max(v for v in chart["traces"][-1]["y"] if v is not None) == pytest.approx(600)
+
+
+def test_the_table_of_groups_is_sorted_by_its_address_and_its_file_is_in_base_units(viewer, two):
+    page = viewer.get("/power/groups/?range=1h&sort=energy").content.decode()
+    rows = list(csv.DictReader(io.StringIO(viewer.get("/power/groups/?range=1h&format=csv").content.decode())))
+
+    assert page.index("borealis") < page.index("atlas")
+    assert [row["cluster"] for row in rows] == ["atlas", "borealis"]
+    assert float(rows[0]["joules"]) == pytest.approx(WATTS * 600, rel=0.05)
+    assert rows[0]["cost"] == ""
+
+
+def test_every_panel_answers_alone_and_as_a_file(viewer, two):
+    for path in PANELS:
+        assert 'class="panel' in viewer.get(path).content.decode()
+        assert viewer.get(f"{path}?format=csv")["Content-Type"].startswith("text/csv")
+    head = viewer.get("/power/arrays/?range=1h&format=csv").content.decode().splitlines()[0]
+    assert head == "time,atlas_watts,borealis_watts"
+
+
+def test_today_stands_among_the_days(viewer, two):
+    page = text(viewer.get("/power/days/"))
+
+    assert "so far" in page
+    assert "Set a price per kWh and the CO₂ of a kWh" in page
+
+
+def test_idle_waste_that_nobody_can_know_is_not_zero(viewer, two):
+    page = text(viewer.get("/power/idle/?range=1h"))
+
+    assert "Not known" in page
+    assert re.search(r"Idle waste, 1 h —", page)
+
+
+def test_an_empty_fleet_has_a_page(viewer):
+    assert "Power now —" in text(viewer.get("/power/"))
+    assert "No energy was measured" in text(viewer.get("/power/groups/"))
+
+
+@pytest.mark.parametrize("path", ["/power/?by=colour", "/power/groups/?sort=colour", "/power/?range=2h"])
+def test_what_cannot_be_is_refused_in_words(viewer, path):
+    answer = viewer.get(path)
+
+    assert (answer.status_code, "expected" in answer.content.decode()) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/power/", "/power/arrays/?range=1h", *PANELS])
+def test_its_queries_do_not_grow_with_the_fleet(viewer, two, path, django_assert_max_num_queries):
+    viewer.get(path)
+    for number in range(6):
+        drawing_host(f"c{number}", "atlas")
+    with django_assert_max_num_queries(40):
+        viewer.get(path)
+
+
+def test_a_stranger_sees_nothing(client, two):
+    for path in ("/power/", "/power/arrays/", *PANELS):
+        assert client.get(path).status_code == 302

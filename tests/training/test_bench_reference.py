@@ -1,0 +1,71 @@
+"""The bench of reference jobs in the small: that it measures what it says, whatever this machine's figures are."""
+
+import pytest
+
+from telemetry.bench.figure import BenchFailed
+from training.bench import harness_cost, job_sizes, paired_loops
+from training.ladder.speedup import speedup
+
+
+def test_a_training_is_driven_in_turns_under_a_real_agent(tmp_path, monkeypatch):
+    for name, value in {"PAIRS": "4", "WORKLOADS": "gpt-lora", "SIZE": "ci"}.items():
+        monkeypatch.setenv(f"STEPWATT_BENCH_{name}", value)
+
+    share, rates, by_cpu, agent, others = harness_cost.run(tmp_path)
+
+    assert share.name.startswith("gpt-lora, batch 8: throughput over the bare loop's, 4 pairs of ")
+    assert 0.05 < share.value < 20
+    assert rates.value > 0
+    assert rates.peer_value > 0
+    assert 0.05 < by_cpu.value < 20
+    assert agent.value > 0
+    assert others.value >= 0
+
+
+def test_a_jobs_whole_time_and_its_steps_are_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEPWATT_BENCH_SIZE", "ci")
+    monkeypatch.setattr(job_sizes, "WORKLOADS", ["resnet-infer"])
+
+    (figure,) = job_sizes.run(tmp_path / "product")
+
+    assert figure.name == "resnet-infer, size ci: 60 measured steps, whole job"
+    assert 0 < figure.value < 600
+
+
+@pytest.mark.parametrize(
+    ("harness", "met"),
+    [([1.0, 1.001, 0.999, 1.0], True), ([1.05, 1.051, 1.049, 1.05], False), ([1.0, 1.4, 0.8, 1.1], None)],
+)
+def test_only_an_interval_that_can_decide_is_judged(harness, met):
+    assert harness_cost._is_met(speedup([1.0] * 4, harness)) is met
+
+
+def test_a_workload_that_trains_nothing_has_no_bare_loop(tmp_path, monkeypatch):
+    monkeypatch.setenv("STEPWATT_BENCH_WORKLOADS", "gemm-sweep")
+
+    with pytest.raises(BenchFailed, match="gemm-sweep: no training"):
+        harness_cost.run(tmp_path)
+
+
+def test_the_bare_loop_and_the_harness_train_alike():
+    order = {
+        "workload": "gpt-train",
+        "params": {"size": "ci"},
+        "device_kind": "cpu",
+        "device_uuid": "",
+        "driver_version": "",
+    }
+    order |= {"run": "x", "launch": "reference-1-x", "socket_path": "/nonexistent"}
+
+    def losses(side: str) -> list[float]:
+        sides = paired_loops.Sides(paired_loops.orders.read(paired_loops.json.dumps(order)), Silent())
+        sides.spent(side, 4)
+        return [sides._work.step() for _ in range(4)]
+
+    bare, harness = losses(paired_loops.BARE), losses(paired_loops.HARNESS)
+    assert bare == pytest.approx(harness, rel=1e-5)
+
+
+class Silent:
+    def stage(self, name: str) -> None: ...
+    def progress(self, step: int, total: int) -> None: ...

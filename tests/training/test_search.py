@@ -1,0 +1,60 @@
+"""Search over hosts, devices, runs and jobs: the page, and the list below the field."""
+
+import re
+
+import pytest
+from django.test import Client
+
+from fleet.models import Role
+from tests.factories import make_gpu_host
+from tests.people import signed_in
+from tests.training.reference_jobs import existing_job
+from tests.training.runs import make_run
+
+pytestmark = pytest.mark.django_db
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def known():
+    host = make_gpu_host("gpu-a01", 8, cluster="atlas", labels={"team": "vision"})
+    make_run("llm-7b", 1, host=host)
+    return existing_job(host)
+
+
+def found(client: Client, text: str, **headers: str) -> list[str]:
+    page = client.get("/search/", {"q": text}, headers=headers).content.decode()
+    return re.findall(r'class="hit" href="([^"]+)"', page)
+
+
+def test_each_kind_is_found_by_what_people_know_of_it(known):
+    client, uuid = signed_in(), known.host.devices.first().uuid
+
+    assert found(client, uuid) == [f"/devices/{uuid}/"]
+    assert found(client, "team vision") == ["/hosts/gpu-a01/"]
+    assert found(client, "llm")[0].startswith("/runs/")
+    assert f"/reference/{known.pk}/" in found(client, str(known.pk))
+
+
+def test_every_word_must_fit(known):
+    assert found(signed_in(), "gpu-a01 borealis") == []
+    assert "Nothing has" in signed_in(Role.OPERATOR).get("/search/?q=borealis").content.decode()
+
+
+def test_below_the_field_stand_the_first_of_each_kind_only(known):
+    client = signed_in()
+
+    assert len(found(client, "H100", **HTMX)) == 5
+    assert len(found(client, "H100")) == 8
+
+
+def test_its_queries_do_not_grow_with_what_is_found(known, django_assert_max_num_queries):
+    client = signed_in()
+    for number in range(2, 8):
+        make_gpu_host(f"gpu-a{number:02}", 8)
+    with django_assert_max_num_queries(6):
+        found(client, "gpu", **HTMX)
+
+
+def test_a_stranger_signs_in_first():
+    assert Client().get("/search/?q=a").status_code == 302

@@ -1,0 +1,135 @@
+"""One training, driven in turns by a bare loop and by the harness: a job's process of its own, under a real agent. No Django.
+
+`python -m training.bench.paired_loops GATE PAIRS --parent PID --events-fd N < order.json`, as the agent starts a job's
+interpreter (training/bench/harness_cost.py puts it there). Before each stretch of steps it says which side comes to the socket
+GATE and waits for the answer; at the end it says what it measured, one line of JSON.
+"""
+
+import argparse
+import json
+import math
+import socket
+import sys
+import time
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from training.reference import order as orders
+from training.reference import parent, surroundings
+from training.reference.events import Events, StepSocket
+from training.reference.harness import Loop
+from training.reference.order import Order
+from training.workloads import find
+
+BARE, HARNESS = "bare", "harness"
+_STRETCH_SECONDS = 1.0
+_FEWEST_STEPS, _MOST_STEPS = 3, 200
+_WARM_UP_STEPS, N_WARM_UP_STRETCHES = 5, 2  # one by each side
+
+
+class Gate:
+    """The way to whoever stops and starts the agent."""
+
+    def __init__(self, path: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(path)
+        self._file = self._socket.makefile("rw")
+
+    def pass_to(self, side: str) -> None:
+        """Return once the machine is as that side is to be measured."""
+        self.tell(side)
+        self._file.readline()
+
+    def tell(self, text: str) -> None:
+        self._file.write(text + "\n")
+        self._file.flush()
+
+
+class Sides:
+    """One model, optimiser and data, and two ways to have it do some steps."""
+
+    def __init__(self, order: Order, events: Events) -> None:
+        workload = find(order.workload)
+        self._device = import_module("training.reference.device").open_device(order)
+        self._work = import_module(f"training.reference.{workload.module}").build(self._device, order.params)
+        self._order, self._events, self._socket = order, events, StepSocket(order.socket_path)
+        self.batch_size: int = self._work.batch_size
+
+    def spent(self, side: str, n_steps: int) -> tuple[float, float]:
+        """Return how long so many steps took, and the CPU time of this process meanwhile."""
+        self._device.synchronise()
+        began, cpu_began = time.perf_counter(), time.process_time()
+        if side == BARE:
+            self._bare(n_steps)
+        else:
+            self._harness(n_steps)
+        return time.perf_counter() - began, time.process_time() - cpu_began
+
+    def _bare(self, n_steps: int) -> None:
+        """Train as plain PyTorch is written: nothing is timed, told or waited for but the last step."""
+        import torch
+
+        work, device = self._work, self._device
+        scaler = device.scaler()
+        for number in range(n_steps):
+            batch = work.batches[number % len(work.batches)]
+            work.optimiser.zero_grad(set_to_none=True)
+            with device.autocast():
+                loss = work.loss(work.network, batch)
+            scaler.scale(loss).backward()
+            if work.clips_gradients:
+                scaler.unscale_(work.optimiser)
+                torch.nn.utils.clip_grad_norm_(work.trained, 1.0)
+            scaler.step(work.optimiser)
+            scaler.update()
+        device.synchronise()
+
+    def _harness(self, n_steps: int) -> None:
+        params = self._order.params | {"warmup_steps": 0, "steps": n_steps}
+        Loop(replace(self._order, params=params), self._work, self._device, self._socket.send, self._events).run()
+
+
+def measure(order: Order, events: Events, gate: Gate, n_pairs: int) -> dict[str, object]:
+    """Return {"seconds": [[bare, harness], …], "cpu_seconds" alike, "n_steps", "batch_size", "foreign_cores"}.
+
+    Which of a pair comes first alternates.
+    """
+    sides, seconds = Sides(order, events), 0.0
+    for side in (BARE, HARNESS):
+        gate.pass_to(side)
+        seconds, _ = sides.spent(side, _WARM_UP_STEPS)
+    n_steps = max(_FEWEST_STEPS, min(_MOST_STEPS, math.ceil(_STRETCH_SECONDS * _WARM_UP_STEPS / seconds)))
+    before, began, pairs = surroundings.now(), time.perf_counter(), []
+    for number in range(n_pairs):
+        spent = {}
+        for side in (BARE, HARNESS) if number % 2 else (HARNESS, BARE):
+            gate.pass_to(side)
+            spent[side] = sides.spent(side, n_steps)
+        pairs.append([spent[BARE], spent[HARNESS]])
+    around = surroundings.between(before, surroundings.now(), time.perf_counter() - began)
+    return {
+        "seconds": [[wall for wall, _ in pair] for pair in pairs],
+        "cpu_seconds": [[cpu for _, cpu in pair] for pair in pairs],
+        "n_steps": n_steps,
+        "batch_size": sides.batch_size,
+        "foreign_cores": around["foreign_cores"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.bench.paired_loops")
+    parser.add_argument("gate", type=Path)
+    parser.add_argument("pairs", type=int)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--events-fd", type=int, required=True)
+    arguments = parser.parse_args()
+    parent.die_with(arguments.parent)
+    events, gate = Events(arguments.events_fd), Gate(str(arguments.gate))
+    order = orders.read(sys.stdin.read())
+    gate.tell(json.dumps(measure(order, events, gate, arguments.pairs)))
+    events.result({})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""When a cron expression is due: minute, hour, day of month, month and day of week, in UTC, of which all must fit."""
+
+from datetime import datetime
+
+from celery.schedules import ParseException, crontab
+
+_FIELDS = 5
+
+
+class CronInvalid(ValueError):
+    """It is no cron expression; the text says why."""
+
+
+def due_at(cron: str, after: datetime) -> datetime:
+    """Return the first moment after `after` (UTC) that the expression names. Raises CronInvalid."""
+    parts = cron.split()
+    if len(parts) != _FIELDS:
+        raise CronInvalid(f"{cron!r}: expected minute, hour, day of month, month and day of week")
+    minute, hour, day, month, weekday = parts
+    try:
+        found = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday, nowfun=lambda: after)
+        start, delta, _ = found.remaining_delta(after)
+        moment: datetime = start + delta
+    except (
+        ParseException,
+        ValueError,
+        RuntimeError,
+    ) as error:  # RuntimeError: a day that never comes, such as 30 February
+        raise CronInvalid(f"{cron!r}: {error}") from error
+    return moment

@@ -1,0 +1,164 @@
+"""How efficient the work of a time was, by run and by group: MFU, goodput, device hours, energy, cost. For the efficiency page.
+
+A group is what a run says of itself, else its Slurm account or Unix group. Figures of groups are sums; MFU and goodput are means
+by device hours of the runs that give them.
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from django.core.cache import cache
+
+from telemetry.accounts import JOULES_PER_KWH, Account, Rates, Scope
+from training import run_energy, run_summaries
+from training.models import Run
+from training.run_members import members
+from training.run_queries import life_ms
+from training.run_summaries import Summary
+
+MOST_RUNS = 100
+_BUDGET_SECONDS = 1.0
+_KEPT_SECONDS = 3600
+_STEP_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one run, or the runs of a group, did in the window. Each figure is None where it is not known.
+
+    `device_hours` are those of their devices while they were there; `joules` of the known part of them, `covered_share`.
+    """
+
+    key: str
+    runs: Sequence[Run]
+    device_hours: float | None = None
+    joules: float | None = None
+    covered_share: float | None = None
+    cost: float | None = None
+    mfu: float | None = None
+    goodput: float | None = None
+    per_joule: float | None = None
+    per_joule_unit: str = ""
+    trend: Sequence[float | None] = ()
+    why: str = ""
+
+    @property
+    def run(self) -> Run:
+        return self.runs[0]
+
+    @property
+    def kwh(self) -> float | None:
+        return None if self.joules is None else self.joules / JOULES_PER_KWH
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`n_runs` had steps in the window, of which the newest stand in `works`; `is_whole`: all figures were worked out in time."""
+
+    works: list[Work]
+    n_runs: int
+    is_whole: bool
+
+    @property
+    def device_hours(self) -> float:
+        return sum(work.device_hours or 0 for work in self.works)
+
+
+def by_run(start_ms: int, end_ms: int, now: datetime, rates: Rates) -> Report:
+    """Return the runs that had steps in the window, newest first; those for which the time did not suffice come next time."""
+    start_ms, end_ms = start_ms // _STEP_MS * _STEP_MS, end_ms // _STEP_MS * _STEP_MS
+    start, end = (datetime.fromtimestamp(at / 1000, UTC) for at in (start_ms, end_ms))
+    found = Run.objects.filter(started_at__lt=end, last_step_at__gt=start).order_by("-last_step_at", "-pk")
+    runs = list(found[:MOST_RUNS])
+    told = run_summaries.summaries(runs, end_ms - start_ms, now)
+    accounts = _accounts(runs, start_ms, end_ms, now, rates)
+    works = [_work(run, accounts.get(run.pk), told.get(run.pk)) for run in runs]
+    return Report(works, found.count(), all(run.pk in told and run.pk in accounts for run in runs))
+
+
+def by_group(report: Report) -> Report:
+    """Return the same work by group, by name."""
+    groups: dict[str, list[Work]] = {}
+    for work in report.works:
+        groups.setdefault(work.run.group or work.run.owner or work.run.user, []).append(work)
+    return Report([_joined(key, groups[key]) for key in sorted(groups)], report.n_runs, report.is_whole)
+
+
+def _accounts(runs: Iterable[Run], start_ms: int, end_ms: int, now: datetime, rates: Rates) -> Mapping[int, Account]:
+    """Return what each run drew in its part of the window, as far as the time suffices; of devices, else of its hosts' meters."""
+    found: dict[int, Account] = {}
+    until = time.monotonic() + _BUDGET_SECONDS
+    for run in runs:
+        began, ended = life_ms(run, now)
+        window = max(start_ms, began), min(end_ms, ended)
+        # A run that is over is asked for its own end, so that its account is made once.
+        key = f"run-account:{sha256(repr((run.pk, window, rates)).encode()).hexdigest()}"
+        kept: Account | None = cache.get(key)
+        if kept is None and window[0] < window[1] and time.monotonic() < until:
+            drawn = run_energy.energy(run, members(run), *window, rates)
+            kept = drawn.account
+            if drawn.scope is Scope.NODE:
+                kept.asked_seconds = 0.0  # hours of meters are no hours of devices
+            cache.set(key, kept, _KEPT_SECONDS)
+        if kept is not None:
+            found[run.pk] = kept
+    return found
+
+
+def _work(run: Run, account: Account | None, summary: Summary | None) -> Work:
+    known = account or Account("")
+    return Work(
+        key=run.name,
+        runs=[run],
+        device_hours=known.asked_seconds / 3600 or None,
+        joules=known.joules,
+        covered_share=known.covered_share,
+        cost=known.cost,
+        mfu=summary.mfu.value if summary else None,
+        goodput=summary.goodput if summary else None,
+        per_joule=summary.per_joule.value if summary else None,
+        per_joule_unit=summary.per_joule.unit if summary else "",
+        trend=summary.trend if summary else (),
+        why=summary.mfu.why if summary else "being worked out",
+    )
+
+
+@dataclass(slots=True)
+class _Mean:
+    above: float = 0.0
+    below: float = field(default=0.0)
+
+    def add(self, value: float | None, weight: float | None) -> None:
+        if value is not None and weight:
+            self.above += value * weight
+            self.below += weight
+
+    @property
+    def value(self) -> float | None:
+        return self.above / self.below if self.below else None
+
+
+def _joined(key: str, works: Sequence[Work]) -> Work:
+    mfu, goodput = _Mean(), _Mean()
+    for work in works:
+        mfu.add(work.mfu, work.device_hours)
+        goodput.add(work.goodput, work.device_hours)
+    return Work(
+        key=key,
+        runs=[work.run for work in works],
+        device_hours=_sum(work.device_hours for work in works),
+        joules=_sum(work.joules for work in works),
+        cost=_sum(work.cost for work in works),
+        mfu=mfu.value,
+        goodput=goodput.value,
+        why=next((work.why for work in works if work.why), "no run gives it"),
+    )
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Return the sum of those that are known; None where none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

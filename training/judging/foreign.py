@@ -1,0 +1,59 @@
+"""Programs of others on a job's device within its measured window, from the driver's lists. Called by the judge. Reads only."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fleet import units
+from telemetry.store import users
+from telemetry.wire import DeviceProcess
+from training.models import ReferenceJob, RunRank
+
+_OUR_COMMAND = "training/reference/start.py"
+
+
+@dataclass(slots=True)
+class Foreign:
+    """One process that was no part of the job: when it was first and last seen on the device, and the most that it used."""
+
+    process: DeviceProcess
+    first_ms: int
+    last_ms: int
+    sm_ratio: float | None
+
+    def __str__(self) -> str:
+        known = self.process
+        share = "" if self.sm_ratio is None else f", up to {self.sm_ratio:.0%} of its SMs"
+        memory = "" if known.memory_bytes is None else f", {units.quantity(known.memory_bytes, 'bytes')}"
+        where = known.container or (f"Slurm job {known.slurm_job}" if known.slurm_job else "")
+        named = (
+            f"{known.command or 'process'} {known.pid} ({known.user or 'unknown user'}{f', {where}' if where else ''})"
+        )
+        return f"{named}{share}{memory}, seen {_time(self.first_ms)} to {_time(self.last_ms)} UTC"
+
+
+def on_device(job: ReferenceJob) -> list[Foreign]:
+    """Return the other processes that the driver listed in the job's window; none where nobody looked, or on a CPU."""
+    start, end = job.result.get("window_start_ms"), job.result.get("window_end_ms")
+    if job.device is None or not job.device.is_accelerator or not isinstance(start, int) or not isinstance(end, int):
+        return []
+    told = RunRank.objects.filter(run=job.run_id).values_list("pid", flat=True) if job.run_id else ()
+    own = {pid for pid in told if pid is not None}
+    found: dict[int, Foreign] = {}
+    for at_ms, processes in users.between(job.device, start, end):
+        for process in _others(processes, own):
+            seen = found.setdefault(process.pid, Foreign(process, at_ms, at_ms, None))
+            seen.last_ms = at_ms
+            seen.sm_ratio = max(
+                (share for share in (seen.sm_ratio, process.sm_ratio) if share is not None), default=None
+            )
+    return list(found.values())
+
+
+def _others(processes: Collection[DeviceProcess], own: Collection[int | None]) -> list[DeviceProcess]:
+    """Leave out the job's own: by number, as the host counts it, or by what it runs."""
+    return [each for each in processes if each.pid not in own and _OUR_COMMAND not in each.command]
+
+
+def _time(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%H:%M:%S}"

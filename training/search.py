@@ -1,0 +1,97 @@
+"""Search over hosts, devices, runs and reference jobs by what people know of them. Asked by the search page."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from django.db.models import Model, Q, QuerySet
+from django.urls import reverse
+from django.utils import timezone
+
+from fleet.models import Device, Host
+from training import queries, run_queries
+from training.models import ReferenceJob, Run
+
+Found = TypeVar("Found", bound=Model)
+_LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """`title` is the link, `about` what tells it from others."""
+
+    title: str
+    about: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What was found of one kind: the first few, and whether there are more."""
+
+    name: str
+    hits: Sequence[Hit]
+    has_more: bool
+
+
+def search(text: str, limit: int) -> list[Section]:
+    """Return what has every word of the text, at most `limit` of each kind; kinds without any are left out."""
+    words = text[:_LONGEST].split()
+    if not words:
+        return []
+    sections = [
+        _section("Hosts", _hosts(words), limit, _of_host),
+        _section("Devices", _devices(words), limit, _of_device),
+        _section("Runs", run_queries.runs(timezone.now(), text=" ".join(words)), limit, _of_run),
+        _section("Reference jobs", _jobs(words), limit, _of_job),
+    ]
+    return [section for section in sections if section.hits]
+
+
+def _section(name: str, found: QuerySet[Found], limit: int, hit: Callable[[Found], Hit]) -> Section:
+    rows = list(found[: limit + 1])
+    return Section(name, [hit(row) for row in rows[:limit]], len(rows) > limit)
+
+
+def _all(words: Iterable[str], *fields: str) -> Q:
+    """Each word must stand in one of the fields."""
+    found = Q()
+    for word in words:
+        any_field = Q()
+        for field in fields:
+            any_field |= Q(**{f"{field}__icontains": word})
+        found &= any_field
+    return found
+
+
+def _hosts(words: Sequence[str]) -> QuerySet[Host]:
+    return Host.objects.filter(_all(words, "name", "cluster", "labels")).order_by("name")
+
+
+def _devices(words: Sequence[str]) -> QuerySet[Device]:
+    found = _all(words, "uuid", "model", "pci_bus_id", "host__name")
+    return Device.objects.filter(found).select_related("host").order_by("host__name", "kind", "index")
+
+
+def _jobs(words: Sequence[str]) -> QuerySet[ReferenceJob]:
+    by_number = Q(pk=int(words[0])) if len(words) == 1 and words[0].isdecimal() and len(words[0]) < 19 else Q(pk=None)
+    return queries.jobs().filter(by_number | _all(words, "workload", "host__name", "requested_by"))
+
+
+def _of_host(host: Host) -> Hit:
+    return Hit(host.name, host.cluster, reverse("host", args=[host.name]))
+
+
+def _of_device(device: Device) -> Hit:
+    about = " · ".join(part for part in (device.model, device.uuid) if part)
+    return Hit(f"{device.host.name} {device.title}", about, reverse("device", args=[device.uuid]))
+
+
+def _of_run(run: Run) -> Hit:
+    about = " · ".join(dict.fromkeys(part for part in (run.owner or run.user, run.group, run.launch) if part))
+    return Hit(run.name, about, reverse("training:run", args=[run.pk]))
+
+
+def _of_job(job: ReferenceJob) -> Hit:
+    about = f"job {job.pk} · {job.get_state_display()}"
+    return Hit(f"{job.workload} on {job.host.name}", about, reverse("training:job", args=[job.pk]))

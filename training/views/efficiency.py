@@ -1,0 +1,149 @@
+"""The efficiency page: who does how much with what, which devices do most with a joule and with money, hosts at both ends.
+
+Each panel is fetched by itself: one that fails or takes long does not take the page.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from fleet import sorting, timerange
+from fleet.csv_answer import csv_answer
+from fleet.models import Host, Origin
+from telemetry import queries
+from telemetry.accounts import Rates
+from telemetry.queries import HostState
+from training import host_columns, results
+from training.efficiency import MOST_RUNS, Work, by_group, by_run
+from training.hardware_efficiency import hardware as compare
+from training.results import Cell
+from training.run_queries import short_name
+
+_VIEWS = {"group": "Groups", "run": "Runs"}
+_AT_EACH_END = 4
+_KEYS: Mapping[str, Callable[[Work], Any]] = {
+    "name": lambda work: work.key,
+    "mfu": lambda work: work.mfu,
+    "goodput": lambda work: work.goodput,
+    "hours": lambda work: work.device_hours,
+    "energy": lambda work: work.joules,
+    "cost": lambda work: work.cost,
+}
+_CSV = (
+    "runs", "mfu_ratio", "goodput_ratio", "device_hours", "joules", "covered_ratio", "cost", "work_per_joule",
+    "work_per_joule_unit",
+)  # fmt: skip
+
+
+@require_safe
+def efficiency(request: HttpRequest) -> HttpResponse:
+    window = timerange.of_query(request.GET, timezone.now(), timerange.OF_SECTIONS["efficiency"])
+    return render(request, "training/efficiency.html", {"views": _VIEWS, "by": _by(request), "window": window})
+
+
+@require_safe
+def work(request: HttpRequest) -> HttpResponse:
+    """Rank groups or runs by what they did in the window."""
+    now, by = timezone.now(), _by(request)
+    window = timerange.of_query(request.GET, now, timerange.OF_SECTIONS["efficiency"])
+    order = sorting.of_query(request.GET, _KEYS, "-hours")
+    report = by_run(window.start_ms, window.end_ms, now, Rates.of_settings())
+    report = by_group(report) if by == "group" else report
+    rows = order.arranged(report.works, _KEYS[order.key])
+    if request.GET.get("format") == "csv":
+        return csv_answer(f"efficiency-by-{by}", (by, *_CSV), map(_csv_row, rows))
+    context = {
+        "rows": rows,
+        "report": report,
+        "by": by,
+        "window": window,
+        "most": MOST_RUNS,
+        "sorting": order,
+        "has_price": settings.STEPWATT_TARIFF is not None,
+        "currency": settings.STEPWATT_CURRENCY or "",
+    }
+    return render(request, "training/_efficiency_work.html", context)
+
+
+def _by(request: HttpRequest) -> str:
+    by = request.GET.get("by", "group")
+    if by not in _VIEWS:
+        raise BadRequest(f"by: expected one of {', '.join(_VIEWS)}")
+    return by
+
+
+def _csv_row(row: Work) -> tuple[object, ...]:
+    return (
+        row.key, len(row.runs), row.mfu, row.goodput, row.device_hours, row.joules, row.covered_share, row.cost,
+        row.per_joule, row.per_joule_unit,
+    )  # fmt: skip
+
+
+@require_safe
+def hardware(request: HttpRequest) -> HttpResponse:
+    """Compare device models by the reference jobs that ran on them."""
+    found = compare(Rates.of_settings(), request.GET.get("workload", ""))
+    if request.GET.get("format") == "csv":
+        columns = ("device_model", "jobs", "samples_per_joule", "samples_per_money", "currency")
+        currency = settings.STEPWATT_CURRENCY or ""
+        rows = ((m.full_name, m.n, m.samples_per_joule, m.samples_per_money, currency) for m in found.models)
+        return csv_answer("efficiency-of-devices", columns, rows)
+    by_money = found.by_money()
+    context = {
+        "found": found,
+        "by_money": by_money,
+        "best_per_joule": max((model.samples_per_joule for model in found.models), default=0),
+        "best_per_money": max((model.samples_per_money or 0 for model in by_money), default=0),
+        "unpriced": [model for model in found.models if model.samples_per_money is None],
+        "has_price": settings.STEPWATT_TARIFF is not None,
+        "currency": settings.STEPWATT_CURRENCY or "money",
+    }
+    return render(request, "training/_efficiency_hardware.html", context)
+
+
+@dataclass(frozen=True, slots=True)
+class HostRow:
+    """A host with its newest deviation from the baseline, and how it stands now."""
+
+    state: HostState
+    cell: Cell
+    job: str
+    job_url: str
+
+    @property
+    def model(self) -> str:
+        return short_name(self.state.counted[0].device.model) if self.state.counted else ""
+
+    @property
+    def tensor(self) -> float | None:
+        values = [d.values["tensor_active_ratio"] for d in self.state.counted if "tensor_active_ratio" in d.values]
+        return sum(values) / len(values) if values else None
+
+
+@require_safe
+def hosts(request: HttpRequest) -> HttpResponse:
+    """Show the hosts furthest above and below the baseline of their model."""
+    ids = list(Host.objects.filter(origin=Origin.REAL).values_list("pk", flat=True))
+    cells = results.slowest_by_host(ids)
+    ordered = sorted(cells, key=lambda pk: -(cells[pk].deviation or 0))
+    shown = ordered if len(ordered) <= 2 * _AT_EACH_END else [*ordered[:_AT_EACH_END], *ordered[-_AT_EACH_END:]]
+    if request.GET.get("format") == "csv":
+        names = Host.objects.in_bulk(ordered)
+        rows = ((names[pk].name, cells[pk].verdict.job.workload, cells[pk].deviation, cells[pk].n) for pk in ordered)
+        return csv_answer("hosts-beside-baseline", ("host", "workload", "deviation", "n"), rows)
+    found = Host.objects.in_bulk(shown)
+    chosen = [found[pk] for pk in shown]
+    own = host_columns.columns(chosen)
+    states = queries.host_states(chosen, timezone.now()) if chosen else []
+    rows_ = [
+        HostRow(state, cells[state.host.pk], own[state.host.pk].job, own[state.host.pk].job_url) for state in states
+    ]
+    context = {"rows": rows_, "n_hosts": len(ids), "n_judged": len(ordered), "at_each_end": _AT_EACH_END}
+    return render(request, "training/_efficiency_hosts.html", context)
