@@ -101,6 +101,9 @@ class Deferred(Mapping[str, Reading]):
     def __len__(self) -> int:
         return len(self._looked_at())
 
+    def __bool__(self) -> bool:  # without a look
+        return bool(self.conversion.metrics or self.kept.names or self.kept.reasons)
+
     def _looked_at(self) -> dict[str, Reading]:
         if self._readings is None:
             readings = {**self.kept.readings}
