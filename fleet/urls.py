@@ -9,11 +9,13 @@ from fleet.views import access
 from fleet.views.hosts import add_host, remove_host
 from fleet.views.login import LoginView
 from fleet.views.probes import healthz, readyz
+from fleet.views.stylesheet import css
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("login/", LoginView.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("static/css/stepwatt-<str:digest>.css", css, name="stylesheet"),
     path("healthz", healthz),
     path("readyz", readyz),
     path("api/v1/", api.urls),

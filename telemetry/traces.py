@@ -8,6 +8,12 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from telemetry.store import read
+
+_FIGURES = 6
 JOURNEY_MS = 20_000  # from the sample to the page: collected, sent, stored
 GROUP_JOURNEY_MS = JOURNEY_MS + 180_000  # of a group's minute: it is over, and two minutes later made at the latest
 
@@ -16,7 +22,7 @@ Trace = dict[str, list[Any]]
 
 
 def line(values: Column) -> Trace:
-    return {"y": [_short(value) for value in values]}
+    return {"y": _shortened(values)}
 
 
 def band(times_ms: Sequence[int], low: Column, high: Column) -> Trace:
@@ -28,7 +34,7 @@ def band(times_ms: Sequence[int], low: Column, high: Column) -> Trace:
             x.append(None)
             y.append(None)
         x += [times_ms[i] for i in run] + [times_ms[i] for i in reversed(run)]
-        y += [_short(high[i]) for i in run] + [_short(low[i]) for i in reversed(run)]
+        y += _shortened([high[i] for i in run]) + _shortened([low[i] for i in reversed(run)])
     return {"x": x, "y": y}
 
 
@@ -57,14 +63,20 @@ def peers(columns: Sequence[Column], chosen: Column) -> list[Trace]:
 
 def means(columns: Sequence[Column]) -> Column:
     """Return the mean across columns per bucket of those that have a value; None where none has."""
-    known = [[value for value in at if value is not None] for at in zip(*columns, strict=True)]
-    return [sum(at) / len(at) if at else None for at in known]
+    known, total = _counted(columns)
+    return read.column(np.where(known > 0, total / np.maximum(known, 1), np.nan))
 
 
 def sums(columns: Sequence[Column]) -> Column:
     """Return the sum across columns per bucket of those that have a value; None where none has."""
-    known = [[value for value in at if value is not None] for at in zip(*columns, strict=True)]
-    return [sum(at) if at else None for at in known]
+    known, total = _counted(columns)
+    return read.column(np.where(known > 0, total, np.nan))
+
+
+def _counted(columns: Sequence[Column]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return how many columns have a value, per bucket, and their sum."""
+    table = np.array(columns, np.float64)  # None becomes NaN
+    return (~np.isnan(table)).sum(axis=0), np.nansum(table, axis=0)
 
 
 def gaps(times_ms: Sequence[int], columns: Sequence[Column], journey_ms: int = JOURNEY_MS) -> dict[str, list[Any]]:
@@ -73,7 +85,8 @@ def gaps(times_ms: Sequence[int], columns: Sequence[Column], journey_ms: int = J
     What is younger than its journey may still be on its way: it is no gap.
     """
     on_its_way = max(2, ceil(journey_ms / (times_ms[1] - times_ms[0]))) if len(times_ms) > 1 else 1
-    is_empty = [all(column[i] is None for column in columns) for i in range(len(times_ms) - on_its_way)]
+    table: NDArray[np.float64] = np.array(columns, np.float64)[:, : len(times_ms) - on_its_way]
+    is_empty = np.all(np.isnan(table), axis=0).tolist()
     spans = [(times_ms[max(0, run[0] - 1)], times_ms[run[-1] + 1]) for run in _runs(is_empty)]
     total = (times_ms[-1] - times_ms[0]) or 1
     shape = {"type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}}
@@ -87,9 +100,14 @@ def gaps(times_ms: Sequence[int], columns: Sequence[Column], journey_ms: int = J
     }
 
 
-def _short(value: float | None) -> float | None:
-    """Six figures are more than a chart shows, and half of what a double takes to write."""
-    return None if value is None else float(f"{value:.6g}")
+def _shortened(values: Column) -> list[float | None]:
+    """Return them to six figures: more than a chart shows, and half of what doubles take to write."""
+    exact = np.array(values, np.float64)  # None becomes NaN
+    size = np.abs(exact)
+    digits = _FIGURES - 1 - np.floor(np.log10(np.where(size > 0, size, 1.0)))
+    scale = 10.0 ** np.abs(digits)  # a power of ten above 1 is exact, one below is not
+    short = np.where(digits >= 0, np.rint(exact * scale) / scale, np.rint(exact / scale) * scale)
+    return read.column(short)
 
 
 def _runs(flags: Sequence[bool]) -> Iterator[list[int]]:

@@ -114,20 +114,24 @@ class LaunchForm:
 
 
 def launch_form(
-    data: QueryDict, asked: Asked, now: datetime, errors: Mapping[str, str], refused: Mapping[str, str] | None = None
-) -> LaunchForm:
-    """Return the form that `data` describes; `refused` are the hosts at which a launch failed. The same queries for any fleet."""
+    data: QueryDict, asked: Asked, now: datetime, errors: Mapping[str, str], refused: Mapping[str, str] | None = None,
+    *, waits: bool = False,
+) -> LaunchForm:  # fmt: skip
+    """Return the form that `data` describes; `refused` are the hosts at which a launch failed. The same queries for any fleet.
+
+    One that `waits` for its hosts, as a schedule does, means those that have a job now, too.
+    """
     workloads = queries.workloads()
     workload = next((each for each in workloads if each.name == data.get("workload")), workloads[0])
     fields = [Field(p, data.get(p.name, str(p.default)), errors.get(p.name, "")) for p in workload.params]
     errors = {**asked.errors, **errors}
     names, left_out = set(asked.names), list[str]()
     if asked.by == "selection":
-        names, left_out, why = _selected(asked)
+        names, left_out, why = _selected(asked, waits=waits)
         errors |= {"selection": why} if why and not asked.errors else {}
     by_hand = Selection(per=asked.selection.per, n_devices=asked.selection.n_devices)
     means = asked.selection if asked.by == "selection" else by_hand
-    hosts = choices(workload, means, names, refused or {}, now)
+    hosts = choices(workload, means, names, refused or {}, now, waits=waits)
     chosen = _with_device([choice for choice in hosts if choice.is_chosen], asked)
     return LaunchForm(
         workloads, workload, fields, hosts, asked, chosen, left_out, _against(chosen, workload, data),
@@ -135,12 +139,12 @@ def launch_form(
     )  # fmt: skip
 
 
-def _selected(asked: Asked) -> tuple[set[str], list[str], str]:
+def _selected(asked: Asked, *, waits: bool) -> tuple[set[str], list[str], str]:
     """Return (names of the hosts that are selected, those that are left out, why none is)."""
     if asked.selection.is_empty:
         return set(), [], ""
     try:
-        found = select(asked.selection)
+        found = select(asked.selection, with_busy=waits)
     except NothingSelected as error:
         return set(), [], str(error)
     return {name for name, _ in found.wanted}, found.busy, ""

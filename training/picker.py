@@ -39,9 +39,18 @@ class HostChoice:
 
 
 def choices(
-    workload: Workload, asked: Selection, chosen: set[str], refused: Mapping[str, str], now: datetime
+    workload: Workload,
+    asked: Selection,
+    chosen: set[str],
+    refused: Mapping[str, str],
+    now: datetime,
+    *,
+    waits: bool = False,
 ) -> list[HostChoice]:
-    """Return all hosts, those that can be chosen first. Four queries, however many there are."""
+    """Return all hosts, those that can be chosen first. Four queries, however many there are.
+
+    Where somebody `waits` for them, those that have a job may be chosen, too.
+    """
     busy = {job.host_id: job for job in queries.jobs(active=True, with_ranks=True)}
     last = _last_runs(workload)
     hosts = list(Host.objects.prefetch_related("devices"))
@@ -60,7 +69,7 @@ def choices(
             why_not=why_not,
             against=against,
             refusal=refused.get(host.name, ""),
-            is_chosen=host.name in chosen and not why_not,
+            is_chosen=host.name in chosen and (waits or not why_not),
             seconds=seconds,
             joules=joules,
         )

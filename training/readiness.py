@@ -69,7 +69,7 @@ def _users(processes: Mapping[str, Mapping[str, Any]], at_ms: int, device: Devic
 
 def _memory(newest: Latest, device: Device, peak_bytes: float | None) -> str:
     state = newest.devices.get(device.uuid)
-    if peak_bytes is None or state is None or not device.is_accelerator:
+    if peak_bytes is None or state is None:
         return ""
     total, used = state.values.get("memory_total_bytes"), state.values.get("memory_used_bytes")
     if total is None or used is None or total - used >= peak_bytes:

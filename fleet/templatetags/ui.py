@@ -10,10 +10,12 @@ from typing import Any, Protocol
 from django import template
 from django.http import QueryDict
 from django.template import Context
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from fleet import sparkline, units
+from fleet import stylesheet as stylesheets
 from fleet.sorting import Sorting
 
 register = template.Library()
@@ -28,6 +30,12 @@ class Readings(Protocol):
     @property
     def values(self) -> Mapping[str, float]: ...
     def why_absent(self, metric: str) -> str: ...
+
+
+@register.simple_tag
+def stylesheet() -> str:
+    """The address of the pages' one stylesheet."""
+    return reverse("stylesheet", args=[stylesheets.stylesheet().digest])
 
 
 @register.simple_tag

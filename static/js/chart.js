@@ -92,8 +92,10 @@ async function fetchMarks() {
     if (!window_) continue;
     try {
       const answers = await Promise.all(box.dataset.marks.split(" ").map((url) => fetchJson(windowed(url, window_))));
-      marks.set(group, answers.flatMap((answer) => answer.marks));
-      membersOf(group).forEach(draw);
+      const found = answers.flatMap((answer) => answer.marks);
+      const isNew = JSON.stringify(found) !== JSON.stringify(marks.get(group) ?? []);
+      marks.set(group, found);
+      if (isNew) membersOf(group).forEach(draw);
     } catch (error) {
       console.warn(error);
     }

@@ -7,6 +7,8 @@ settings and must not touch a database; and asking a process that is there costs
 import json
 import os
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
 import django
 
@@ -14,12 +16,12 @@ _PUBLIC = ("create", "broker_url", "enrol", "let_in", "n_accepted", "newest_ms",
            "table_bytes")  # fmt: skip
 
 
-def run() -> None:
+def serve(module: str, public: Sequence[str]) -> None:
+    """Answer what is asked of these functions of a module, until the input ends."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
     django.setup()
-    from telemetry.bench import own_store  # models can be imported only now
-
-    calls = {name: getattr(own_store, name) for name in _PUBLIC}
+    store = import_module(module)  # models can be imported only now
+    calls = {name: getattr(store, name) for name in public}
 
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever prints must not spoil the answers
     for line in sys.stdin:
@@ -33,4 +35,4 @@ def run() -> None:
 
 
 if __name__ == "__main__":
-    run()
+    serve("telemetry.bench.own_store", _PUBLIC)

@@ -1,4 +1,4 @@
-"""A database as the pages' bench shows it. Its functions run in processes whose data directory is a temporary one (own_calls.py).
+"""A database as the pages' bench shows it. Its functions run in processes whose data directory is temporary (pages_calls.py).
 
 Never call it where somebody's data is. Readings are those of telemetry/bench/signals.py; hosts stand in three clusters, some of
 them ill or silent. Arguments and answers are plain JSON.
@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
-from django.test import RequestFactory
 
 from fleet.models import Device, DeviceKind, Event, EventKind, Host, Origin, Severity
 from telemetry import ingest, rollups, wire
@@ -122,7 +121,7 @@ def samples(n_hosts: int, hours: int, every_seconds: int) -> None:
         values = signals.in_units(found.advance(len(times_ms), every_seconds))
         for n in range(n_hosts):
             _take(n, f"{n:032x}", times_ms, values[:, n * GPUS_PER_HOST : (n + 1) * GPUS_PER_HOST])
-    _maintain()
+    maintain()
 
 
 def fine(n: int, seconds: int) -> None:
@@ -145,7 +144,7 @@ def _take(n: int, epoch: str, times_ms: list[int], values: np.ndarray) -> None:
     ingest.ingest(host, wire.pack(signals.batch(host.name, epoch, sequence, times_ms, values)), datetime.now(UTC))
 
 
-def _maintain() -> None:
+def maintain() -> None:
     rollups.roll_up(_BUDGET_SECONDS)
     rollups.join(_BUDGET_SECONDS)
     compact.compact(datetime.now(UTC), _BUDGET_SECONDS)
@@ -225,13 +224,11 @@ def _devices_by_host() -> dict[int, list[int]]:
     return found
 
 
-def session() -> dict[str, str]:
-    """Make an operator who is signed in; returns the cookie of the session."""
-    user = get_user_model().objects.create_superuser("bench", password=None)
-    request = RequestFactory().get("/")
-    request.session = SessionStore()
-    from django.contrib.auth import login
-
-    login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
-    request.session.save()
-    return {"name": settings.SESSION_COOKIE_NAME, "value": str(request.session.session_key)}
+def session() -> str:
+    """Make an operator who has signed in; returns the session's key."""
+    user = get_user_model().objects.create_superuser("bench")
+    store = SessionStore()
+    store[SESSION_KEY], store[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
+    store[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    store.create()
+    return str(store.session_key)

@@ -64,7 +64,18 @@ def read_rows(
         raise FileUnusable(f"{path}: {error}") from error
     if header.host is None and not host:
         raise FileUnusable(f"{path}: no column host or node; say whose telemetry it is with --host NAME")
-    return header, _good_rows(path, header, rows, host, zone, latest_ms, faults)
+    return header, _good_rows(path, header, _below(path, first, header.time, rows), host, zone, latest_ms, faults)
+
+
+def _below(
+    path: Path, first: list[str], time: int, rows: Iterator[tuple[int, list[str]]]
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows without the header of each further run that was written into the same file. Raises FileUnusable."""
+    for line, cells in rows:
+        if len(cells) <= time or cells[time].strip() != first[time].strip():
+            yield line, cells
+        elif cells != first:
+            raise FileUnusable(f"{path}, line {line}: other columns begin here; split the file before this line")
 
 
 def _good_rows(

@@ -20,7 +20,7 @@ from telemetry.health import is_read
 from telemetry.queries import DeviceState
 from telemetry.store.samples import Floats
 from telemetry.views import device_panels
-from telemetry.views.host import METRICS, marks_of, metric_label, references
+from telemetry.views.host import METRICS, arrays_now, marks_of, metric_label, references
 from telemetry.views.host_panels import User
 
 N_EVENTS = 6
@@ -126,4 +126,10 @@ def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
         "metric": [name for names in offered.values() for name in names],
     }
     arrays = f"{reverse('device-arrays', args=[state.device.uuid])}?{urlencode(wanted, doseq=True)}"
-    return {"range": window, "charts": rows, "arrays": arrays, "marks": marks_of(state.device.host, state.device)}
+    return {
+        "range": window,
+        "charts": rows,
+        "arrays": arrays,
+        "arrays_now": arrays_now(request, arrays) if rows else "",
+        "marks": marks_of(state.device.host, state.device),
+    }

@@ -22,6 +22,7 @@ from telemetry.glance import Glance
 from telemetry.headlines import Headline, headlines
 from telemetry.health import Health
 from telemetry.views.fleet_map import of_request
+from telemetry.views.host import arrays_now
 
 MAX_STACKED_GROUPS = 6
 SHOWN = 8
@@ -134,10 +135,12 @@ def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[st
     gives_power = not drawn.size or bool((drawn == drawn).any())  # noqa: PLR0124  NaN is not itself
     window = timerange.of_query(request.GET, found.now)
     asked = {"range": window.key, **({} if cluster is None else {"cluster": cluster})}
+    arrays = f"{reverse('fleet-arrays')}?{urlencode(asked)}"
     everything = found if cluster is None else glance.of_this_process().look(found.now)
     return {
         "range": window,
-        "arrays": f"{reverse('fleet-arrays')}?{urlencode(asked)}",
+        "arrays": arrays,
+        "arrays_now": arrays_now(request, arrays),
         "utilisation": figures.as_json(figures.mean_with_band("ratio", "mean")),
         "power": figures.as_json(figures.stacked("watts", names)) if gives_power else None,
         "power_absent": "" if gives_power else found.why_absent("power_draw_watts"),

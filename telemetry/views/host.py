@@ -148,7 +148,14 @@ def _charts(request: HttpRequest, state: HostState, chosen: DeviceState | None) 
     ]
     wanted = {"range": window.key, "metric": offered, "device": chosen.device.uuid if chosen else ""}
     arrays = f"{reverse('host-arrays', args=[state.host.name])}?{urlencode(wanted, doseq=True)}"
-    return {"range": window, "charts": charts, "arrays": arrays, "marks": marks_of(state.host)}
+    now = arrays_now(request, arrays)
+    return {"range": window, "charts": charts, "arrays": arrays, "arrays_now": now, "marks": marks_of(state.host)}
+
+
+def arrays_now(request: HttpRequest, arrays: str) -> str:
+    """Return the address that static/js/chart.js will ask first, so that the browser asks before it has read the script."""
+    carried = [(name, request.GET[name]) for name in ("from", "to", "points") if name in request.GET]
+    return f"{arrays}&{urlencode(carried)}" if carried else arrays
 
 
 def marks_of(host: Host, device: Device | None = None) -> str:

@@ -145,6 +145,17 @@ def test_a_bad_row_is_told_by_file_and_line_and_does_not_stop_the_rest(tmp_path)
     assert "log.csv, line 3: time_ms: 'soon'" in faults.shown[0]
 
 
+def test_the_header_of_a_second_run_in_the_same_file_is_no_bad_row(tmp_path):
+    rows, faults = rows_of(tmp_path, 2 * "time_ms,node,watts\n1715960307185,a,5\n")
+    assert (len(rows), faults.count) == (2, 0)
+
+
+def test_a_second_run_with_other_columns_is_not_read_by_the_first_ones(tmp_path):
+    text = "time_ms,node,watts\n1715960307185,a,5\ntime_ms,node,celsius,watts\n1715960307186,a,40,5\n"
+    with pytest.raises(FileUnusable, match="line 3: other columns begin here"):
+        rows_of(tmp_path, text)
+
+
 def test_a_sample_from_the_future_is_a_bad_row(tmp_path):
     rows, faults = rows_of(tmp_path, f"time_ms,node,watts\n{LATEST_MS + 1},a,5\n")
     assert not rows

@@ -6,9 +6,10 @@ import pytest
 from django.utils import timezone
 
 from fleet.audit import Actor
-from fleet.models import AuditEntry, Host
+from fleet.models import AuditEntry, DeviceKind, Host
 from telemetry.models import LatestState
 from tests.training.judging.judged import board, finished
+from tests.training.reference_jobs import ready_host
 from training import admission, launch
 from training.judging.judge import judge
 from training.launch import LaunchRefused
@@ -77,8 +78,9 @@ def test_a_free_device_or_one_of_which_nothing_is_known_is_not_refused(processes
     assert len(start("a")) == 1
 
 
-def test_too_little_free_memory_for_what_an_earlier_run_took_is_refused():
-    host = board("a")
+@pytest.mark.parametrize("kind", [DeviceKind.NVIDIA, DeviceKind.CPU])
+def test_too_little_free_memory_for_what_an_earlier_run_took_is_refused(kind):
+    host = ready_host("a", kind)
     params = validate("gpt-train", {})[1]
     finished(host, params=params, result={"peak_memory_bytes": 40 * 2**30})
     report(host, [], memory_total_bytes=80 * 2**30, memory_used_bytes=50 * 2**30)

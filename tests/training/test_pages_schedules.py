@@ -74,7 +74,7 @@ def test_a_wrong_schedule_comes_back_with_the_reason(operator, change, words):
 
 def test_while_it_is_filled_in_it_tells_what_it_selects_and_when_it_is_due(operator):
     for name in ("a", "b"):
-        ready_host(name, cluster="atlas", labels={"rack": name})
+        existing_job(ready_host(name, cluster="atlas", labels={"rack": name}), JobState.RUNNING)  # it waits for both
 
     shown = text(operator.get(NEW, {"part": "before", "cluster": "atlas", "cron": "0 3 * * *"}))
     assert "Selects 2 hosts , 2 jobs" in shown

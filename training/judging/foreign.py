@@ -37,11 +37,8 @@ def on_device(job: ReferenceJob) -> list[Foreign]:
     start, end = job.result.get("window_start_ms"), job.result.get("window_end_ms")
     if job.device is None or not job.device.is_accelerator or not isinstance(start, int) or not isinstance(end, int):
         return []
-    own = (
-        set(RunRank.objects.filter(run=job.run_id).exclude(pid=None).values_list("pid", flat=True))
-        if job.run_id
-        else set()
-    )
+    told = RunRank.objects.filter(run=job.run_id).values_list("pid", flat=True) if job.run_id else ()
+    own = {pid for pid in told if pid is not None}
     found: dict[int, Foreign] = {}
     for at_ms, processes in users.between(job.device, start, end):
         for process in _others(processes, own):

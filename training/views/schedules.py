@@ -143,7 +143,7 @@ def _form(
     cron = data.get("cron", "").strip()
     context: dict[str, Any] = {
         "schedule": found,
-        "form": launch_form(data, asked, now, errors or {}),
+        "form": launch_form(data, asked, now, errors or {}, waits=True),
         "name": data.get("name", ""),
         "cron": cron,
         "triggers": [(each, each in data.getlist("trigger")) for each in Trigger],

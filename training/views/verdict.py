@@ -10,9 +10,11 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
-from training import verdict_figures
+from telemetry.store import latest
+from training import published, verdict_figures
 from training.judging import acceptance, metrics, suspicion
 from training.judging.baseline import SIDE_WORDS
+from training.mfu import RunDevice
 from training.models import LossAgreement, Outcome, ReferenceJob, Verdict
 from training.verdicts.confirmation import FRESH_RUNS
 
@@ -85,6 +87,7 @@ def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int
         context |= {
             "mark": MARKS[Outcome(found.outcome)],
             "comparisons": [_comparison(found, row) for row in found.screens],
+            **_published(job),
             "not_judged": list(metrics.not_judged(job.workload, job.result)),
             "fresh": list(found.fresh_runs.select_related("job__verdict")),
             "fresh_wanted": FRESH_RUNS,
@@ -97,6 +100,18 @@ def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int
             and fresh_for is None,
         }
     return render(request, "training/_verdict.html", context, status=status)
+
+
+def _published(job: ReferenceJob) -> dict[str, Any]:
+    """Return what others published of the device, or why there is nothing: beside the baselines, and never one."""
+    if job.device is None or not job.device.is_accelerator or not job.result:
+        return {"published": [], "why_not_published": ""}
+    newest = latest.of_hosts([job.host]).get(job.host_id)
+    state = newest.devices.get(job.device.uuid) if newest is not None else None
+    memory = state.values.get("memory_total_bytes") if state is not None else None
+    device = RunDevice(job.device.uuid, job.device.model, memory, job.device.profile)
+    found, why_not = published.beside(job.workload, job.result, device)
+    return {"published": found, "why_not_published": why_not}
 
 
 def losses(job: ReferenceJob) -> dict[str, Any] | None:

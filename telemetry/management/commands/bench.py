@@ -20,6 +20,7 @@ BENCHES = {
     "metrics": "telemetry.bench.metrics.run",
     "ingest": "telemetry.bench.ingest.run",
     "query": "telemetry.bench.query.run",
+    "pages": "telemetry.bench.pages.run",
     "steps": "training.bench.steps.run",
     "reference": "training.bench.reference.run",
 }

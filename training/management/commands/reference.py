@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fleet.audit import Actor
-from training import launch
+from training import command_params, launch
 from training.job_table import result_table
 from training.models import JobState, ReferenceJob
 from training.params import ParamsInvalid
 from training.selection import of_hosts
-from training.workloads import WORKLOADS, read_texts
+from training.workloads import WORKLOADS
 
 POLL_SECONDS = 0.5
 LOST_PATIENCE = timedelta(seconds=30)  # a lost job's host may speak again
@@ -40,7 +40,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, workload: str, host: list[str], param: list[str], wait: bool, **options: Any) -> None:
         try:
-            params = read_texts(workload, dict(_pair(text) for text in param))
+            params = command_params.read(workload, param)
             wanted = of_hosts(host, "device" if options["distributed"] else "host")
             jobs = launch.launch_selected(
                 workload, wanted, params, actor=Actor.of_command(), as_one=options["distributed"]
@@ -105,13 +105,6 @@ def _show(bar: Progress, row: TaskID, job: ReferenceJob) -> None:
     bar.update(row, description=words, completed=job.step, total=job.total_steps or None, steps=steps)
     if job.is_final and job.state != JobState.LOST:
         bar.stop_task(row)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise CommandError(f"--param {text!r} is not written as NAME=VALUE")
-    return name.strip(), value
 
 
 def _how_to_cancel(jobs: list[ReferenceJob]) -> str:

@@ -1,0 +1,182 @@
+"""Reference jobs in a real browser and on a real agent: launched by keys alone, followed, cancelled, compared, scheduled."""
+
+import re
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.e2e.test_main_path import HOST
+from tests.process.traces import wait_until
+from tests.stack import Stack
+
+SOON, LONG = (
+    20_000,
+    120_000,
+)  # milliseconds: for what the page does, and for a job on a machine that has much else to do
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 1000}
+COMPARED = re.compile("no baseline|contaminated")  # by what else the machine does meanwhile
+LAUNCH = f"/reference/?view=launch&host={HOST}"
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> Iterator[httpx.Client]:
+    client = stack.signed_in()
+    yield client
+    client.close()
+
+
+@pytest.fixture(autouse=True)
+def idle(api: httpx.Client) -> Iterator[None]:
+    """Each test finds the host without a job, and leaves it so."""
+
+    def active() -> list[int]:
+        return [job["id"] for job in api.get("/api/v1/reference/jobs?active=true").json()["items"]]
+
+    wait_until(lambda: not active(), 60, "the end of the jobs before")
+    yield
+    for ladder in api.get("/api/v1/reference/ladders").json()["items"]:
+        api.post(f"/api/v1/reference/ladders/{ladder['id']}/cancel")
+    for job in active():
+        api.post(f"/api/v1/reference/jobs/{job}/cancel")
+
+
+def tab_to(page: Page, wanted: Locator) -> None:
+    """Press Tab until it has the focus."""
+    for _ in range(150):
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"no Tab leads to {wanted}")
+
+
+def looks_right(page: Page) -> None:
+    """The page has both themes, and on a phone it does not scroll sideways."""
+    shades = set()
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        shades.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert len(shades) == 2
+    page.set_viewport_size(PHONE)
+    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=PHONE["width"])
+    page.set_viewport_size(DESK)
+
+
+def choose_by_keys(page: Page) -> None:
+    """Fill in the launch form as somebody without a mouse does, and send it."""
+    tab_to(page, page.locator("input[name=workload]:checked"))
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("[data-settings] .sub")).to_have_text("of gpt-train", timeout=SOON)
+    tab_to(page, page.get_by_label("Measured steps"))
+    page.keyboard.press("Control+A")
+    page.keyboard.type("40")
+    tab_to(page, page.get_by_label("Size", exact=True))
+    page.keyboard.type("ci")
+    tab_to(page, page.get_by_role("button", name=f"Run on {HOST}"))
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/reference/\d+/"))
+
+
+def test_a_job_is_launched_by_keys_alone_followed_to_its_end_and_found_in_the_matrix(signed_in: Page):
+    page = signed_in
+    page.goto(LAUNCH)
+    choose_by_keys(page)
+    expect(page.locator(".stages .now")).to_have_count(1)
+    expect(page.locator(".log")).to_contain_text("step 45/45", timeout=LONG)
+    expect(page.locator(".pill").filter(has_text="done").first).to_be_visible(timeout=LONG)
+    expect(page.locator(".stages")).to_contain_text(COMPARED, timeout=LONG)
+    expect(page.locator(".figures")).to_contain_text("sequences/s")
+    expect(page.locator("#job-verdict")).to_contain_text("Verdict", timeout=SOON)
+    looks_right(page)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert "step 45/45" in download.value.path().read_text()
+
+    job = re.findall(r"\d+", page.url)[-1]
+    page.goto("/reference/")
+    expect(page.locator(f"#matrix a[href='/reference/{job}/']")).to_contain_text(COMPARED, timeout=SOON)
+    looks_right(page)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV").first.click()
+    assert f"gpt-train,{job}," in download.value.path().read_text()
+
+
+def test_a_job_is_watched_on_its_launchs_page_and_cancelled_on_its_own(signed_in: Page):
+    page = signed_in
+    page.goto(f"{LAUNCH}&workload=resnet-train&size=ci&steps=90000")
+    page.get_by_role("button", name=f"Run on {HOST}").click()
+    expect(page.locator(".stages .now")).to_contain_text("Measure", timeout=LONG)
+    expect(page.locator(".figures")).to_contain_text("images/s", timeout=LONG)
+    own = page.url
+    launch = page.request.get(f"/api/v1/reference/jobs/{re.findall(r'[0-9]+', own)[-1]}").json()["launch"]
+
+    page.goto(f"/reference/?view=launched&launch={launch}")
+    expect(page.locator("#jobs tbody tr")).to_contain_text("Measuring", timeout=SOON)
+    expect(page.locator("#jobs tbody")).to_contain_text(re.compile(r"\dm?s"), timeout=SOON)
+    looks_right(page)
+    page.goto(own)
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("button", name="Cancel the job").click()
+
+    expect(page.locator(".pill").filter(has_text="cancelled")).to_be_visible(timeout=LONG)
+
+
+def test_a_ladder_is_begun_watched_and_cancelled(signed_in: Page):
+    page = signed_in
+    page.goto(f"{LAUNCH}&workload=gpt-train&size=ci&steps=5")
+    page.get_by_role("button", name="Run the ladder").click()
+    page.wait_for_url(re.compile(r"/reference/ladders/\d+/"))
+
+    expect(page.locator("#ladder")).to_contain_text("fp32 eager")
+    expect(page.locator("#ladder")).to_contain_text("fresh processes in")
+    expect(page.locator("[data-figure=fig-ladder] .main-svg").first).to_be_visible(timeout=SOON)
+    looks_right(page)
+    page.get_by_role("button", name="Cancel the ladder").click()
+
+    expect(page.locator("#ladder .pill")).to_have_text("cancelled")
+    page.goto("/reference/ladders/")
+    expect(page.locator("tbody tr").first).to_contain_text("cancelled")
+
+
+def test_a_schedule_is_made_with_a_live_count_paused_and_deleted(signed_in: Page):
+    page = signed_in
+    page.goto("/reference/schedules/")
+    page.get_by_role("link", name="New schedule").first.click()
+    page.get_by_label("Name", exact=True).fill("each night")
+    page.get_by_label("Cron, in UTC").fill("0 3 * *")
+    expect(page.locator(".before .wrong")).to_contain_text("expected minute, hour", timeout=SOON)
+    page.get_by_label("Cron, in UTC").fill("0 3 * * *")
+    expect(page.locator(".before time")).to_have_count(3, timeout=SOON)
+    model = page.locator("#known-models option").first.get_attribute("value")
+    page.get_by_label("Device model").press_sequentially((model or "")[:8])
+    expect(page.locator("#selected")).to_contain_text("Selects 1 host, 1 job", timeout=SOON)
+    page.get_by_label("host came back").check()
+    looks_right(page)
+    page.get_by_role("button", name="Make the schedule").click()
+
+    page.wait_for_url(re.compile(r"/reference/schedules/\d+/"))
+    expect(page.get_by_label("host came back")).to_be_checked()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator(".pill")).to_have_text("paused")
+    looks_right(page)
+    page.get_by_text("Delete the schedule").click()
+    page.get_by_role("button", name="Delete each night").click()
+    page.wait_for_url("/reference/schedules/")
+    expect(page.get_by_text("No schedule yet")).to_be_visible()
+
+
+def test_a_launch_by_selection_is_counted_while_it_is_typed(signed_in: Page):
+    page = signed_in
+    page.goto(LAUNCH)
+    page.get_by_label("By cluster, labels and model").check()
+    model = page.get_by_label("Device model")
+    model.press_sequentially("no such device")
+    expect(page.locator("#selected")).to_contain_text("no host fits that selection", timeout=SOON)
+    expect(page.locator("#picker")).to_be_hidden()
+    model.fill((page.locator("#known-models option").first.get_attribute("value") or "")[:8])
+
+    expect(page.locator("#selected")).to_contain_text("Selects 1 host, 1 job", timeout=SOON)
+    expect(page.get_by_role("button", name=f"Run on {HOST}")).to_be_visible()
+    looks_right(page)
