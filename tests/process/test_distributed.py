@@ -35,7 +35,10 @@ class Pair:
 
     def endless(self) -> int:
         """Launch a job that would run for long, and wait until both ranks are at it; returns its number."""
-        number = self.launch("--param", "steps=100000")["id"]
+        params = {"size": "ci", "batch_size": 4, "warmup_steps": 2, "steps": 100_000}
+        order = {"workload": "gpt-train", "hosts": [*NAMES], "mode": "distributed", "params": params}
+        launched = self.client.post("/api/v1/reference/jobs", json=order).raise_for_status().json()
+        number = launched["items"][0]["id"]
 
         def is_measuring() -> bool:
             found = self.job(number)
