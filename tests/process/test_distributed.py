@@ -16,7 +16,7 @@ from tests.stack import Stack, command_of, free_port, start_stack
 
 NAMES = ("node-1", "node-2")
 TINY = ("--param", "size=ci", "--param", "batch_size=4", "--param", "warmup_steps=2")
-PATIENCE = 120  # for two processes to load torch and meet, beside whatever else the machine does
+PATIENCE = 180  # for two processes to load torch and meet, beside whatever else the machine does
 
 
 class Pair:
