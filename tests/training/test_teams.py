@@ -234,6 +234,17 @@ def test_a_removed_host_ends_the_job_on_the_others(outbox):
     assert say(head, "cancelled").reason == "a host of it was removed"
 
 
+def test_a_lost_rank_is_asked_for_its_end_although_rank_0s_host_is_gone(outbox):
+    head, other = running("a", "b")
+    head.host.delete()
+    ReferenceJob.objects.filter(pk=other.pk).update(
+        state=JobState.LOST, ended_at=timezone.now(), sent_at=timezone.now()
+    )
+    outbox.taken("b")
+    later(seconds=25)
+    assert sent(outbox, "b")[-1] == (wire.START_TASK, other.pk)
+
+
 def test_one_verdict_is_given_when_all_have_ended_and_only_like_is_compared_with_like(outbox):
     head, other = running("a", "b")
     say(other, "done", result={"samples": 4})
