@@ -107,6 +107,8 @@ class _Hollow:
     model, data, batch_size, flops = "none", "none", 1, Flops(0, "none")
     parameters: int | None = None
     tokens_per_sample: int | None = None
+    compute_seconds: float | None = None
+    is_common = True
 
     def step(self) -> float | None:
         return 1.0
