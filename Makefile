@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: up demo test frameworks soak bench lint
+.PHONY: up demo test frameworks soak bench screenshots lint
 
 up: .venv/installed
 	@exec .venv/bin/python manage.py up
@@ -21,6 +21,10 @@ soak: .venv/installed-for-tests
 
 bench: .venv/installed
 	@exec .venv/bin/python manage.py bench
+
+# Pictures of every page, from a simulated fleet and recorded data; needs Chromium.
+screenshots: .venv/installed-for-tests
+	@exec .venv/bin/python -m tests.screenshots
 
 lint: .venv/installed-for-tests
 	.venv/bin/ruff check .

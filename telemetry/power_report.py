@@ -1,10 +1,9 @@
-"""The figures of the power page: the fleet's power now, its energy over a time and what that cost. Views ask and render.
+"""The figures of the power page: the energy of a time, what it cost, and what idle devices wasted of it. Views ask and render.
 
 The energy is that of the groups' accounts, whose cost does not grow with the fleet; idle waste reads the hosts' quarters of an
 hour, and is kept for some minutes.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 from zoneinfo import ZoneInfo
@@ -14,34 +13,14 @@ from django.core.cache import cache
 
 from fleet.models import Device
 from fleet.timerange import TimeRange
-from telemetry import fleet_accounts, idle_accounts, trends
+from telemetry import fleet_accounts, idle_accounts
 from telemetry.accounts import Account, Accounts, Rates, Scope
 from telemetry.health import thresholds
 from telemetry.idle_accounts import IdleAccounts
 from telemetry.store import idle_rows
-from telemetry.store.read import column
 
-_NOW_MS, _POINTS = 600_000, 40
 _KEPT_SECONDS = 300
 DAYS = 14
-
-
-@dataclass(frozen=True, slots=True)
-class Power:
-    """Watts of all devices that gave a value at that time; None where none did within the last ten minutes."""
-
-    watts: float | None
-    at_ms: int | None
-
-
-def power_now(now: datetime) -> Power:
-    now_ms = round(now.timestamp() * 1000)
-    trend = trends.trend("power_draw_watts", now_ms - _NOW_MS, now_ms, _POINTS)
-    totals = column(trend.total[""]) if "" in trend.total else []
-    known = [(at, watts) for at, watts in zip(trend.times_ms, totals, strict=False) if watts is not None]
-    # The newest bucket may still lack some of the devices.
-    at, watts = known[-2] if len(known) > 1 else known[-1] if known else (None, None)
-    return Power(watts, at)
 
 
 def budget_watts() -> float | None:

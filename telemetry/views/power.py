@@ -18,9 +18,10 @@ from django.views.decorators.http import require_safe
 from fleet import timerange, units
 from fleet.csv_answer import csv_answer
 from fleet.timerange import TimeRange
-from telemetry import figures, power_groups, power_report, traces, trends
+from telemetry import figures, glance, power_groups, power_report, traces, trends
 from telemetry.accounts import Account
 from telemetry.figures import Reference
+from telemetry.glance import Glance
 from telemetry.headlines import Headline
 from telemetry.power_groups import OTHERS
 from telemetry.store.read import column
@@ -35,11 +36,12 @@ _ASKS = "/settings/energy/"
 def power(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     window, by = window_of(request.GET, now), chart_by_of(request.GET)
-    drawn, budget = power_report.power_now(now), power_report.budget_watts()
+    newest = glance.of_this_process().look(now)
+    budget = power_report.budget_watts()
     total = power_report.energy(window, now).total
     before = power_report.energy_before(window, now)
     context = {
-        "tiles": [_now(drawn.watts, budget), _energy(total, before, window), _cost(total), _co2(total), _pue()],
+        "tiles": [_now(newest, budget), _energy(total, before, window), _cost(total), _co2(total), _pue()],
         "window": window,
         "path": request.get_full_path(),
     }
@@ -99,11 +101,14 @@ def _columns(trend: Trend, every: Sequence[str]) -> Mapping[str, traces.Column]:
     return {name: own[name] for name in shown}
 
 
-def _now(watts: float | None, budget: float | None) -> Headline:
-    note = "of all that give it"
+def _now(newest: Glance, budget: float | None) -> Headline:
+    drawn = newest.column("power_draw_watts")
+    n = int((~np.isnan(drawn)).sum())
+    watts = float(np.nansum(drawn)) if n else None
+    note = f"from {n:,} of {newest.n_counted:,} {newest.noun}"
     if watts is not None and budget:
         note = f"{units.quantity(watts / budget, 'ratio')} of the budget of {units.quantity(budget, 'watts')}"
-    return Headline("Power now", watts, "watts", note, "/hosts/?sort=-power", "no device gives its power")
+    return Headline("Power now", watts, "watts", note, "/hosts/?sort=-power", newest.why_absent("power_draw_watts"))
 
 
 def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
