@@ -211,10 +211,7 @@ def _with_own_connection(read: Callable[[], None]) -> None:
 def _marks(hosts: Sequence[HostRow], xids: Mapping[int, Any]) -> dict[int, Mark]:
     """Return what changes whenever a host's readings, or its last hour's XIDs, do."""
     at_ms = dict(LatestState.objects.values_list("host_id", "at_ms"))
-    return {
-        host.pk: (host.created_at, host.heard_at, at_ms.get(host.pk), repr(xids.get(host.pk)), host.has_reported)
-        for host in hosts
-    }
+    return {host.pk: (host.heard_at, at_ms.get(host.pk), repr(xids.get(host.pk)), host.has_reported) for host in hosts}
 
 
 def _glance(now: datetime, hosts: Sequence[HostRow], parts: Sequence[Part], alerts: Gravest) -> Glance:

@@ -39,7 +39,6 @@ class HostRow(NamedTuple):
     name: str
     cluster: str
     origin: str
-    created_at: datetime
     heard_at: datetime | None
     last_seen_at: datetime | None
     public_key: bytes

@@ -90,7 +90,8 @@ def gaps(times_ms: Sequence[int], columns: Sequence[Column], journey_ms: int = J
     spans = [(times_ms[max(0, run[0] - 1)], times_ms[run[-1] + 1]) for run in _runs(is_empty)]
     total = (times_ms[-1] - times_ms[0]) or 1
     shape = {"type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}}
-    words = {"yref": "paper", "y": 1, "yanchor": "top", "showarrow": False, "text": "no data"}
+    # At the foot: limits and marks have their words at the top.
+    words = {"yref": "paper", "y": 0, "yanchor": "bottom", "showarrow": False, "text": "no data"}
     font = {"size": 10.5, "color": "token:text-3"}
     return {
         "shapes": [shape | {"x0": start, "x1": end, "fillcolor": "token:surface-3"} for start, end in spans],

@@ -179,6 +179,8 @@ async function onTick(source) {
     await refresh(source);
   } catch (error) {
     console.warn(error);
+    const empty = source.charts.filter((chart) => !chart.traces);
+    empty.forEach((chart) => chart.element.replaceChildren(waiting("The samples could not be read; it is tried again.")));
   } finally {
     source.isBusy = false;
   }

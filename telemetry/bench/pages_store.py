@@ -7,6 +7,7 @@ them ill or silent. Arguments and answers are plain JSON.
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import numpy as np
 from django.conf import settings
@@ -34,7 +35,6 @@ _SLICE = 48  # buckets of 10,000 devices at once
 _ALERTS = 100
 _ILL, _SILENT = 97, 199  # each so-manieth host
 _THERMAL = 0x20
-_live: dict[str, Signals] = {}
 
 
 def name(n: int) -> str:
@@ -81,8 +81,7 @@ def _alerts(names: list[str]) -> None:
 @transaction.atomic
 def live(n_hosts: int, turn: int, turns: int) -> None:
     """Give each `turns`-th host new readings, as the batches of a second do where one comes each `turns` seconds."""
-    found = _live.setdefault("signals", Signals(n_hosts * GPUS_PER_HOST, seed=21))
-    values = signals.in_units(found.advance(1, 5.0))[:, :, 0]
+    values = signals.in_units(_going_on(n_hosts).advance(1, 5.0))[:, :, 0]
     now = datetime.now(UTC)
     at_ms = int(now.timestamp() * 1000)
     hosts = Host.objects.in_bulk(
@@ -102,6 +101,12 @@ def live(n_hosts: int, turn: int, turns: int) -> None:
         }
         LatestState.objects.filter(host=host).update(at_ms=at_ms, devices=devices)
     Host.objects.filter(pk__in=[host.pk for host in hosts.values()]).update(heard_at=now, last_seen_at=now)
+
+
+@cache
+def _going_on(n_hosts: int) -> Signals:
+    """Return the devices' signals, which go on from call to call."""
+    return Signals(n_hosts * GPUS_PER_HOST, seed=21)
 
 
 def _values(column: np.ndarray, n: int, at: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ import { HostMap } from "../hostmap.js";
 const EVERY_MS = 5000;
 const STANDING_MS = 60_000;
 const box = document.getElementById("hostmap");
+const failed = document.querySelector("[data-map-failed]");
 const map = new HostMap(box);
 const told = { map: { at: -Infinity, isBusy: false }, standing: { at: -Infinity, isBusy: false } };
 
@@ -17,8 +18,10 @@ async function refresh(turn, url, take) {
   try {
     const answer = await fetchChanged(url);
     if (answer) take(answer);
+    if (turn === told.map) failed.hidden = true;
   } catch (error) {
-    console.warn(error); // tried again at the next tick
+    console.warn(error);
+    if (turn === told.map) failed.hidden = false; // what is drawn stays, and the next tick tries again
   } finally {
     turn.isBusy = false;
   }
