@@ -21,6 +21,7 @@ EXAMPLES = {
     "app_label": "auth",
     "content_type_id": "1",
     "url": "x",
+    "digest": "0",
 }
 
 pytestmark = pytest.mark.django_db
