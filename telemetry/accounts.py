@@ -25,7 +25,7 @@ from telemetry.store.energy_rows import EnergyRows, Floats
 from telemetry.store.group_energy import GroupEnergy
 
 JOULES_PER_KWH = 3.6e6
-_PRICES_KEPT = 20_000
+_PRICES_KEPT, _AXES_KEPT = 20_000, 64
 _WITHIN_HOSTS = {"device", "model"}  # groups whose members share a host's meter with others
 
 
@@ -115,17 +115,23 @@ class Rates:
     def of_settings(cls) -> "Rates":
         return cls(settings.STEPWATT_TARIFF, settings.STEPWATT_GRAMS_CO2_PER_KWH, settings.STEPWATT_PUE)
 
-    def cost(self, joules: Floats, starts_ms: Sequence[int], step_ms: int) -> float | None:
+    def cost(self, joules: Floats, starts_ms: NDArray[np.int64], step_ms: int) -> float | None:
         """Return the cost of joules `(n,)` drawn in buckets that begin at `starts_ms (n,)`, PUE on top."""
         if self.tariff is None:
             return None
-        prices = np.array([_price(self.tariff, start, step_ms) for start in starts_ms])
+        prices = _prices(self.tariff, starts_ms.tobytes(), step_ms)
         return float(joules @ prices) / JOULES_PER_KWH * (self.pue or 1.0)
 
     def grams(self, joules: Floats) -> float | None:
         if self.grams_co2_per_kwh is None:
             return None
         return float(joules.sum()) / JOULES_PER_KWH * self.grams_co2_per_kwh * (self.pue or 1.0)
+
+
+@lru_cache(maxsize=_AXES_KEPT)
+def _prices(tariff: Tariff, starts_ms: bytes, step_ms: int) -> Floats:
+    """Return the prices of the buckets `(n,)`: hosts and devices have the same ones again and again."""
+    return np.array([_price(tariff, start, step_ms) for start in np.frombuffer(starts_ms, np.int64).tolist()])
 
 
 @lru_cache(maxsize=_PRICES_KEPT)
@@ -290,7 +296,7 @@ class Book:
         return days
 
     def _charge(self, account: Account, rows: EnergyRows | GroupEnergy, joules: Floats) -> None:
-        cost, grams = self._rates.cost(joules, rows.starts_ms.tolist(), rows.step_ms), self._rates.grams(joules)
+        cost, grams = self._rates.cost(joules, rows.starts_ms, rows.step_ms), self._rates.grams(joules)
         account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
         account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
 

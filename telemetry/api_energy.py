@@ -4,13 +4,13 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import orjson
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 
 from fleet.api_errors import invalid
-from fleet.models import Device
 from telemetry import accounts, fleet_accounts, idle_accounts
 from telemetry.accounts import Account, Rates, Scope
 from telemetry.api_questions import Moment, Span
@@ -90,11 +90,11 @@ class IdleWaste(Schema):
     device_seconds: float | None
     cost: float | None
 
-    @classmethod
-    def of(cls, waste: Waste, *, is_known: bool) -> "IdleWaste":
+    @staticmethod
+    def parts_of(waste: Waste, *, is_known: bool) -> dict[str, float | None]:
         if not is_known:
-            return cls(joules=None, kwh=None, device_seconds=None, cost=None)
-        return cls(joules=waste.joules, kwh=waste.kwh, device_seconds=waste.seconds, cost=waste.cost)
+            return {"joules": None, "kwh": None, "device_seconds": None, "cost": None}
+        return {"joules": waste.joules, "kwh": waste.kwh, "device_seconds": waste.seconds, "cost": waste.cost}
 
 
 class IdleSplit(IdleWaste):
@@ -112,9 +112,9 @@ class IdleSplit(IdleWaste):
     def fields_of(account: IdleAccount) -> dict[str, Any]:
         is_known = account.known_seconds > 0
         return {
-            **IdleWaste.of(account.total, is_known=is_known).dict(),
+            **IdleWaste.parts_of(account.total, is_known=is_known),
             "known_device_seconds": account.known_seconds,
-            **{state.value: IdleWaste.of(account.by_state[state], is_known=is_known) for state in Allocated},
+            **{state.value: IdleWaste.parts_of(account.by_state[state], is_known=is_known) for state in Allocated},
         }
 
 
@@ -132,7 +132,7 @@ class IdleAnswer(Schema):
 
 
 @router.get("/energy", response=EnergyAnswer)
-def energy(request: HttpRequest, asked: Query[EnergyQuestion]) -> EnergyAnswer:
+def energy(request: HttpRequest, asked: Query[EnergyQuestion]) -> HttpResponse:
     """Account for energy: joules, kWh, cost and CO₂, in all and by group."""
     _check(asked.group_by)
     now = timezone.now()
@@ -142,34 +142,40 @@ def energy(request: HttpRequest, asked: Query[EnergyQuestion]) -> EnergyAnswer:
     found = fleet_accounts.fleet_accounts(
         start_ms, end_ms, now, scope=asked.scope, group_by=asked.group_by, rates=rates, zone=zone
     )
-    return EnergyAnswer(
-        start=datetime.fromtimestamp(start_ms / 1000, UTC),
-        end=datetime.fromtimestamp(end_ms / 1000, UTC),
+    return _written(
+        start_ms, end_ms, rates,
         scope=asked.scope,
-        currency=settings.STEPWATT_CURRENCY or None,
-        pue=rates.pue,
-        total=EnergyAccount(**EnergyAccount.fields_of(found.total)),
-        groups=[EnergyGroup(key=group.key, **EnergyAccount.fields_of(group)) for group in found.groups],
-    )
+        total=EnergyAccount.fields_of(found.total),
+        groups=[{"key": group.key, **EnergyAccount.fields_of(group)} for group in found.groups],
+    )  # fmt: skip
 
 
 @router.get("/energy/idle", response=IdleAnswer)
-def idle_energy(request: HttpRequest, asked: Query[IdleQuestion]) -> IdleAnswer:
+def idle_energy(request: HttpRequest, asked: Query[IdleQuestion]) -> HttpResponse:
     """Account for idle waste: joules, kWh, time and cost, in all and by group, and by who had the devices."""
     _check(asked.group_by)
     start_ms, end_ms = idle_rows.whole_quarters(*asked.milliseconds(timezone.now()))
     rates = Rates.of_settings()
     zone = rates.tariff.zone if rates.tariff else ZoneInfo("UTC")
-    devices = list(Device.objects.select_related("host"))
+    devices = fleet_accounts.all_devices()
     found = idle_accounts.idle_accounts(devices, start_ms, end_ms, group_by=asked.group_by, rates=rates, zone=zone)
-    return IdleAnswer(
-        start=datetime.fromtimestamp(start_ms / 1000, UTC),
-        end=datetime.fromtimestamp(end_ms / 1000, UTC),
-        currency=settings.STEPWATT_CURRENCY or None,
-        pue=rates.pue,
-        total=IdleSplit(**IdleSplit.fields_of(found.total)),
-        groups=[IdleGroup(key=group.key, **IdleSplit.fields_of(group)) for group in found.groups],
-    )
+    return _written(
+        start_ms, end_ms, rates,
+        total=IdleSplit.fields_of(found.total),
+        groups=[{"key": group.key, **IdleSplit.fields_of(group)} for group in found.groups],
+    )  # fmt: skip
+
+
+def _written(start_ms: int, end_ms: int, rates: Rates, **answer: Any) -> HttpResponse:
+    """Return the answer as it goes out: of ten thousand groups the schema's own check took longer than all else."""
+    common = {
+        "start": datetime.fromtimestamp(start_ms / 1000, UTC),
+        "end": datetime.fromtimestamp(end_ms / 1000, UTC),
+        "currency": settings.STEPWATT_CURRENCY or None,
+        "pue": rates.pue,
+    }
+    body = orjson.dumps(common | answer, option=orjson.OPT_UTC_Z)
+    return HttpResponse(body, content_type="application/json; charset=utf-8")
 
 
 def _check(group_by: str) -> None:

@@ -4,6 +4,7 @@ The trapezoid never bridges a gap, and its result is marked as estimated. Energy
 is covered by samples.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,17 @@ def energy_between(device: Device, start_ms: int, end_ms: int) -> Energy:
         reason = f"power is known for {covered:.1f} s of {seconds:.1f} s only"
         return Energy(None, seconds, reason=reason, is_partial=True)
     return Energy(joules * seconds / covered, seconds, method="trapezoid", is_estimated=True)
+
+
+def summed(found: Sequence[Energy]) -> Energy:
+    """Return the energy of several devices over the same window, at least one; unknown where one of them is."""
+    unknown = next((each for each in found if each.joules is None), None)
+    if unknown is not None:
+        return unknown
+    methods = sorted({each.method for each in found})
+    joules = sum(each.joules or 0.0 for each in found)
+    is_estimated = any(each.is_estimated for each in found)
+    return Energy(joules, found[0].seconds, method=", ".join(methods), is_estimated=is_estimated)
 
 
 def trapezoid(power: Samples, start_ms: int, end_ms: int) -> tuple[float, float]:

@@ -5,6 +5,7 @@ still to be made of them is read from the hosts', and so is all of it where the 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -24,7 +25,8 @@ class HostRow(NamedTuple):
     labels: Mapping[str, Any]
 
 
-class DeviceRow(NamedTuple):
+@dataclass(slots=True)
+class DeviceRow:
     """A device with what accounts ask of it: there are thousands, and a model takes twenty times as long to make."""
 
     pk: int
@@ -33,6 +35,7 @@ class DeviceRow(NamedTuple):
     model: str
     parent_id: int | None
     profile: str
+    index: int
     host_id: int
     host: HostRow
 
@@ -41,7 +44,7 @@ def fleet_accounts(
     start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo
 ) -> Accounts:
     """Return what accounts.accounts returns of all devices."""
-    devices = _devices()
+    devices = all_devices()
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
     names = _names(group_by) if group_by not in _ALONE and groups.is_followed() else {}
@@ -77,7 +80,10 @@ def _names(group_by: str) -> dict[int, str | None]:
     return {**names, **of_kind} if of_kind else {}
 
 
-def _devices() -> list[DeviceRow]:
+def all_devices() -> list[DeviceRow]:
+    """Return the inventory's devices, in two queries."""
     hosts = {pk: HostRow(*said) for pk, *said in Host.objects.order_by().values_list("pk", *HostRow._fields)}
-    rows = Device.objects.order_by("pk").values_list(*DeviceRow._fields[:-1])
-    return [DeviceRow._make((*said, hosts[said[-1]])) for said in rows if said[-1] in hosts]
+    names = [field.name for field in fields(DeviceRow) if field.name != "host"]
+    rows = Device.objects.order_by("pk").values_list(*names)
+    whole = ((*said, hosts[said[-1]]) for said in rows if said[-1] in hosts)
+    return [DeviceRow(*each) for each in whole]

@@ -4,14 +4,14 @@ Of the devices that figures speak of: a host's accelerators, or its CPUs where i
 own energy, PUE on top: a host's meter does not tell which of its devices idled.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from fleet.models import Device
 from telemetry import accounts
-from telemetry.accounts import JOULES_PER_KWH, Rates
+from telemetry.accounts import JOULES_PER_KWH, AccountDevice, Rates
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
 from telemetry.store import idle_rows
@@ -20,6 +20,13 @@ from telemetry.store.idle_rows import IdleRows
 from telemetry.store.samples import Floats
 
 _STATES = {ALLOCATED: Allocated.ALLOCATED, FREE: Allocated.FREE, UNKNOWN: Allocated.UNKNOWN}
+
+
+class IdleDevice(AccountDevice, Protocol):
+    """What accounts of waste ask of a device: a host's label may name it by its index."""
+
+    @property
+    def index(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -57,7 +64,7 @@ class IdleAccounts:
 
 
 def idle_accounts(
-    devices: Iterable[Device], start_ms: int, end_ms: int, *, group_by: str, rates: Rates, zone: ZoneInfo
+    devices: Iterable[IdleDevice], start_ms: int, end_ms: int, *, group_by: str, rates: Rates, zone: ZoneInfo
 ) -> IdleAccounts:
     """Return the waste over whole quarters of an hour; `group_by` as in accounts.py.
 
@@ -73,7 +80,7 @@ def idle_accounts(
 class _Book:
     """Enters rows of waste into accounts by group."""
 
-    def __init__(self, devices: Mapping[int, Device], group_by: str, rates: Rates, zone: ZoneInfo) -> None:
+    def __init__(self, devices: Mapping[int, IdleDevice], group_by: str, rates: Rates, zone: ZoneInfo) -> None:
         self.total = IdleAccount("")
         self.groups: dict[str, IdleAccount] = {}
         self._devices, self._group_by, self._rates, self._zone = devices, group_by, rates, zone
@@ -92,29 +99,28 @@ class _Book:
             self._enter(rows.of_buckets(places), day)
 
     def _enter(self, rows: IdleRows, day: str) -> None:
-        starts = rows.starts_ms.tolist()
+        known = rows.known_seconds.sum(axis=1).tolist()
+        idle = {argument: rows.seconds[argument].sum(axis=1).tolist() for argument in _STATES}
         for place, pk in enumerate(rows.device_ids.tolist()):
             if pk not in self._devices:
                 continue
             device = self._devices[pk]
             entered = self._accounts(device, day)
             for account in entered:
-                account.known_seconds += float(rows.known_seconds[place].sum())
+                account.known_seconds += known[place]
             for argument, state in _STATES.items():
-                joules, seconds = rows.joules[argument][place], float(rows.seconds[argument][place].sum())
-                if seconds:
-                    self._book(entered, _told(device, state), joules, seconds, starts, rows.step_ms)
+                if seconds := idle[argument][place]:
+                    self._book(entered, _told(device, state), rows.joules[argument][place], seconds, rows)
 
     def _book(
-        self, entered: Iterable[IdleAccount], state: Allocated, joules: Floats, seconds: float,
-        starts: Sequence[int], step_ms: int,
-    ) -> None:  # fmt: skip
-        cost = self._rates.cost(joules, starts, step_ms)
+        self, entered: Iterable[IdleAccount], state: Allocated, joules: Floats, seconds: float, rows: IdleRows
+    ) -> None:
+        cost = self._rates.cost(joules, rows.starts_ms, rows.step_ms)
         for account in entered:
             account.total.add(float(joules.sum()), seconds, cost)
             account.by_state[state].add(float(joules.sum()), seconds, cost)
 
-    def _accounts(self, device: Device, day: str) -> list[IdleAccount]:
+    def _accounts(self, device: IdleDevice, day: str) -> list[IdleAccount]:
         if not self._group_by:
             return [self.total]
         return [self.total, self._group(day or accounts.key_of(device, self._group_by))]
@@ -123,5 +129,5 @@ class _Book:
         return self.groups.setdefault(key, IdleAccount(key))
 
 
-def _told(device: Device, state: Allocated) -> Allocated:
+def _told(device: IdleDevice, state: Allocated) -> Allocated:
     return allocation.by_hand(device.host.labels, device.index).state if state is Allocated.UNKNOWN else state

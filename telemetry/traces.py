@@ -75,7 +75,7 @@ def sums(columns: Sequence[Column]) -> Column:
 
 def _counted(columns: Sequence[Column]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return how many columns have a value, per bucket, and their sum."""
-    table = np.array(columns, np.float64)  # None becomes NaN
+    table = np.array(columns, np.float64).reshape(len(columns), -1 if columns else 0)  # None becomes NaN
     return (~np.isnan(table)).sum(axis=0), np.nansum(table, axis=0)
 
 
@@ -85,8 +85,8 @@ def gaps(times_ms: Sequence[int], columns: Sequence[Column], journey_ms: int = J
     What is younger than its journey may still be on its way: it is no gap.
     """
     on_its_way = max(2, ceil(journey_ms / (times_ms[1] - times_ms[0]))) if len(times_ms) > 1 else 1
-    table: NDArray[np.float64] = np.array(columns, np.float64)[:, : len(times_ms) - on_its_way]
-    is_empty = np.all(np.isnan(table), axis=0).tolist()
+    table: NDArray[np.float64] = np.array(columns, np.float64).reshape(len(columns), len(times_ms))
+    is_empty = np.all(np.isnan(table), axis=0)[: len(times_ms) - on_its_way].tolist()
     spans = [(times_ms[max(0, run[0] - 1)], times_ms[run[-1] + 1]) for run in _runs(is_empty)]
     total = (times_ms[-1] - times_ms[0]) or 1
     shape = {"type": "rect", "layer": "below", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}}

@@ -38,6 +38,7 @@ _AGENT_FILES = (
     "training/flops.py",
     "training/host",
     "training/params.py",
+    "training/rank_order.py",
     "training/reference",
     "training/step_block.py",
     "training/wire.py",

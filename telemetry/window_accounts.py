@@ -80,7 +80,7 @@ def _charge(account: Account, pieces: Pieces, rows: Whole, rates: Rates) -> None
     joules, lengths = pieces.measured[rows] + pieces.estimated[rows], (pieces.ends_ms - pieces.starts_ms)[rows]
     for length in np.unique(lengths).tolist():
         alike = lengths == length
-        cost = rates.cost(joules[alike], pieces.starts_ms[rows][alike].tolist(), length)
+        cost = rates.cost(joules[alike], pieces.starts_ms[rows][alike], length)
         account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
     grams = rates.grams(joules)
     account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams

@@ -44,7 +44,9 @@ def pages(client: httpx.Client) -> dict[str, str]:
     """Return every page of a seeded product by name, once what was seeded stands in it: the client is signed in."""
     found = {
         "fleet": "/", "fleet-table": "/fleet/devices/", "hosts": "/hosts/", "runs": "/runs/", "reference": "/reference/",
-        "launch": "/reference/?view=launch", "ladders": "/reference/ladders/", "power": "/power/?range=1h",
+        "launch": "/reference/?view=launch", "launch-by-selection": "/reference/?view=launch&cluster=atlas",
+        "ladders": "/reference/ladders/", "schedules": "/reference/schedules/",
+        "new-schedule": "/reference/schedules/new/", "power": "/power/?range=1h",
         "power-by-model": "/power/?range=1h&by=model", "efficiency": "/efficiency/?range=1h",
         "efficiency-runs": "/efficiency/?range=1h&by=run", "events": "/events/", "new-silence": "/events/?silence=new",
         "search": "/search/?q=atlas", "settings": "/settings/", "rules": "/settings/rules/?rule=power_budget",
@@ -55,6 +57,9 @@ def pages(client: httpx.Client) -> dict[str, str]:
     found["device"] = _first(client, found["host"], r"/devices/GPU[\w-]+/")
     found["recorded-host"] = _first(client, "/hosts/?q=recorded", r'name" href="(/hosts/[\w-]+/)')
     found["run"] = _first(client, "/runs/?q=gpt3", r"/runs/\d+/")
+    nightly = {"name": "nightly", "workload": "gpt-train", "model": "H100", "cron": "0 3 * * *"}
+    kept = client.post("/api/v1/reference/schedules", json=nightly).json()
+    found["schedule"] = f"/reference/schedules/{kept['id']}/"
     found["simulated-run"] = _first(client, "/runs/?q=atlas", r"/runs/\d+/")
     return found
 

@@ -12,11 +12,12 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from fleet import units
-from fleet.models import Device
+from fleet.models import Device, Host
 from telemetry.store import latest
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 
 ORDER_LIFETIME = timedelta(minutes=10)  # an offline host may come back and still start the job within this
+JOIN_WITHIN = timedelta(seconds=40)  # the ranks of a distributed job wait for each other: less than JOIN_SECONDS there
 HELD_FOR = timedelta(hours=24)  # a job that was not let in by then ends
 _LIMITS = ("power_limit_watts", "power_draw_watts")  # what a device may draw; where it has no limit, what it draws now
 
@@ -38,6 +39,14 @@ class Room:
         self.n_jobs += 1
         self.watts += watts or 0.0
         return ""
+
+    def take_all(self, watts: Sequence[float | None]) -> str:
+        """Take all or none: say why they do not fit together, "" where they do and are counted."""
+        before = self.n_jobs, self.watts
+        why = next(filter(None, (self.take(each) for each in watts)), "")
+        if why:
+            self.n_jobs, self.watts = before
+        return why
 
 
 def room() -> Room:
@@ -67,13 +76,38 @@ def admit(now: datetime) -> list[ReferenceJob]:
         if not waiting:
             return []
         left, watts, admitted = room(), watts_of([job.device for job in waiting if job.device is not None]), []
-        for job in waiting:
-            if left.take(watts.get(job.device.uuid) if job.device else None):
+        for unit in _units(waiting):
+            if unit[0].team_id is not None and waiting_for([job.host for job in unit], now):
+                continue  # it waits for a host, and holds up nobody
+            if left.take_all([watts.get(job.device.uuid) if job.device else None for job in unit]):
                 break  # the oldest first: a smaller one does not overtake
-            job.sent_at, job.expires_at, job.reason = now, now + ORDER_LIFETIME, ""
-            job.save(update_fields=["sent_at", "expires_at", "reason"])
-            admitted.append(job)
+            for job in unit:
+                job.sent_at, job.expires_at, job.reason = now, now + lifetime(job), ""
+                job.save(update_fields=["sent_at", "expires_at", "reason"])
+            admitted += unit
         return admitted
+
+
+def lifetime(job: ReferenceJob) -> timedelta:
+    """Return how long a host may take to start a job whose order is sent."""
+    return ORDER_LIFETIME if job.team_id is None else JOIN_WITHIN
+
+
+def waiting_for(hosts: Sequence[Host], now: datetime) -> str:
+    """Say which hosts a distributed job waits for, "" where all are there."""
+    silent = sorted({host.name for host in hosts if host.is_silent(now)})
+    return (
+        f"waits: {', '.join(silent)} silent, and a distributed job starts on all its hosts or on none" if silent else ""
+    )
+
+
+def _units(waiting: Sequence[ReferenceJob]) -> Iterable[list[ReferenceJob]]:
+    """Return what is let in together: the ranks of a distributed job, or one job; each at its oldest one's place."""
+    units: dict[tuple[str, int], list[ReferenceJob]] = {}
+    for job in waiting:
+        key = ("job", job.pk) if job.team_id is None else ("team", job.team_id)
+        units.setdefault(key, []).append(job)
+    return units.values()
 
 
 def _admitted() -> Iterable[ReferenceJob]:
@@ -81,4 +115,6 @@ def _admitted() -> Iterable[ReferenceJob]:
 
 
 def _held() -> QuerySet[ReferenceJob]:
-    return ReferenceJob.objects.filter(state=JobState.QUEUED, sent_at=None).select_related("host", "device__host")
+    return ReferenceJob.objects.filter(state=JobState.QUEUED, sent_at=None).select_related(
+        "host", "device__host", "team"
+    )

@@ -15,7 +15,7 @@ from fleet.api_errors import ApiError, invalid
 from fleet.api_lists import Listed, Page, page_of, page_of_query
 from fleet.auth import actor_of
 from fleet.models import Host
-from training import launch, queries
+from training import launch, queries, teams
 from training.api_answers import JobItem, ResultItem, StepsAnswer, WorkloadItem
 from training.api_baselines import router as baselines_router
 from training.api_schedules import router as schedules_router
@@ -42,6 +42,7 @@ class LaunchOrder(Schema):
 
     Per device, `n_devices` are taken of each host, its first ones; 0 takes all.
     `device` is a UUID and may be given where one host is named. `force_reason` starts jobs although a device is in use.
+    With `mode` distributed they are the ranks of one job, one on each device of the hosts unless `per` says host.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,7 +52,8 @@ class LaunchOrder(Schema):
     cluster: str = ""
     labels: dict[str, str] = {}
     model: str = ""
-    per: Literal["host", "device"] = "host"
+    per: Literal["host", "device"] | None = None
+    mode: Literal["jobs", "distributed"] = "jobs"
     n_devices: int = Field(0, ge=0, le=MOST_DEVICES)
     force_reason: str = Field("", max_length=500)
     params: dict[str, Any] = {}
@@ -60,22 +62,33 @@ class LaunchOrder(Schema):
 
 @router.post("/reference/jobs", response={201: Listed[JobItem]}, auth=OPERATOR)
 def start(request: HttpRequest, order: LaunchOrder) -> Status[Listed[JobItem]]:
-    """Launch a workload on each host: one job a host, or none at all where anything is wrong."""
+    """Launch a workload on each host: one job a host, or none at all where anything is wrong.
+
+    A distributed job is one item, with its `ranks`.
+    """
+    as_one = order.mode == "distributed"
     try:
         jobs = launch.launch_selected(
-            order.workload, _wanted(order), order.params, actor=actor_of(request), force_reason=order.force_reason
+            order.workload,
+            _wanted(order),
+            order.params,
+            actor=actor_of(request),
+            force_reason=order.force_reason,
+            as_one=as_one,
         )
     except launch.LaunchRefused as error:
         if error.is_busy:
             raise ApiError(409, "host_busy", str(error), error.field) from error
         raise invalid(error.field, str(error)) from error
-    return Status(201, Listed(items=[JobItem.of(job) for job in jobs], count=len(jobs)))
+    items = [JobItem.of(jobs[0], jobs)] if as_one else [JobItem.of(job) for job in jobs]
+    return Status(201, Listed(items=items, count=len(items)))
 
 
 def _wanted(order: LaunchOrder) -> list[Wanted]:
-    asked = Selection(order.cluster, order.model, order.labels, order.per, order.n_devices)
+    per = order.per or ("device" if order.mode == "distributed" else "host")
+    asked = Selection(order.cluster, order.model, order.labels, per, order.n_devices)
     if asked.is_empty:
-        if order.per == "device" and not order.device:
+        if per == "device" and not order.device:
             return of_hosts(order.hosts, "device", order.n_devices)
         return [(host, order.device) for host in order.hosts]
     if order.hosts or order.device:
@@ -105,8 +118,9 @@ def jobs(request: HttpRequest, asked: Query[JobFilter]) -> Listed[JobItem]:
 
 @router.get("/reference/jobs/{int:job_id}", response=JobItem)
 def job(request: HttpRequest, job_id: int) -> JobItem:
-    """Show a job: where it stands, and its result once it is done."""
-    return JobItem.of(_job(job_id))
+    """Show a job: where it stands, and its result once it is done; of a distributed one each rank, too."""
+    found = _job(job_id)
+    return JobItem.of(found, teams.ranks(found), queries.paces(found))
 
 
 @router.get("/reference/jobs/{int:job_id}/log", response=dict[str, str])
@@ -144,7 +158,7 @@ def results(request: HttpRequest, asked: Query[ResultFilter]) -> Listed[ResultIt
 
 
 def _job(job_id: int) -> ReferenceJob:
-    found = ReferenceJob.objects.select_related("host", "device").filter(pk=job_id).first()
+    found = ReferenceJob.objects.select_related("host", "device", "team").filter(pk=job_id).first()
     if found is None:
         raise ApiError(404, "not_found", f"there is no reference job {job_id}", "job_id")
     return found

@@ -1,5 +1,6 @@
 """What training's API answers, made from jobs, results and steps. Called by training/api.py."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ from ninja import Schema
 from training.models import JobState, ReferenceJob
 from training.params import Param
 from training.queries import JobSteps
+from training.rank_steps import Pace
 from training.workload import Workload
 
 
@@ -78,8 +80,46 @@ class Links(Schema):
     page: str
 
 
+class RankItem(Schema):
+    """A rank of a distributed job. The seconds are medians of its latest measured steps, null before the first.
+
+    `compute_seconds` is a step's part before it waits for other ranks.
+    """
+
+    rank: int
+    job: int
+    host: str
+    device: str | None
+    state: JobState
+    reason: str
+    stage: str
+    step: int
+    step_seconds: float | None
+    compute_seconds: float | None
+    log: str
+
+    @classmethod
+    def of(cls, job: ReferenceJob, pace: Pace) -> "RankItem":
+        return cls(
+            rank=job.rank,
+            job=job.pk,
+            host=job.host.name,
+            device=job.device.uuid if job.device else None,
+            state=JobState(job.state),
+            reason=job.reason,
+            stage=job.stage,
+            step=max(job.step, pace.step),
+            step_seconds=pace.step_seconds,
+            compute_seconds=pace.compute_seconds,
+            log=_links(job.pk).log,
+        )
+
+
 class JobItem(Schema):
-    """A job. `progress` is null until the host has said how many steps there are; `result` and `energy` come at the end."""
+    """A job. `progress` is null until the host has said how many steps there are; `result` and `energy` come at the end.
+
+    `world_size` is null for a job that runs alone; `ranks` are told of a distributed job that is asked for by itself.
+    """
 
     id: int
     launch: str
@@ -103,10 +143,16 @@ class JobItem(Schema):
     cancel_requested_at: datetime | None
     expires_at: datetime
     time_limit_seconds: int
+    world_size: int | None
+    rank: int | None
+    ranks: list[RankItem] | None
     links: Links
 
     @classmethod
-    def of(cls, job: ReferenceJob) -> "JobItem":
+    def of(
+        cls, job: ReferenceJob, ranks: Sequence[ReferenceJob] | None = None, paces: Sequence[Pace] | None = None
+    ) -> "JobItem":
+        team = job.team
         return cls(
             id=job.pk,
             launch=job.launch,
@@ -130,8 +176,16 @@ class JobItem(Schema):
             cancel_requested_at=job.cancel_requested_at,
             expires_at=job.expires_at,
             time_limit_seconds=job.time_limit_seconds,
+            world_size=team.world_size if team else None,
+            rank=job.rank if team else None,
+            ranks=_ranks(ranks, paces) if team and ranks is not None else None,
             links=_links(job.pk),
         )
+
+
+def _ranks(jobs: Sequence[ReferenceJob], paces: Sequence[Pace] | None) -> list[RankItem]:
+    """Return the ranks; one whose host was removed is missing."""
+    return [RankItem.of(job, paces[job.rank] if paces else Pace()) for job in jobs]
 
 
 def _links(job_id: int) -> Links:

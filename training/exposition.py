@@ -58,7 +58,7 @@ def _results(hosts: Sequence[Host]) -> list[Family]:
 
 
 def _newest_done(hosts: Sequence[Host]) -> QuerySet[ReferenceJob]:
-    done = ReferenceJob.objects.filter(host__in=hosts, state=JobState.DONE, device__isnull=False)
+    done = ReferenceJob.objects.filter(host__in=hosts, state=JobState.DONE, device__isnull=False, team=None)
     newest = done.order_by().values("host", "device", "workload").annotate(newest=Max("pk")).values("newest")
     jobs = ReferenceJob.objects.filter(pk__in=newest).select_related("host", "device").defer("log")
     return jobs.order_by("host__name", "workload", "device__index")

@@ -50,6 +50,11 @@ class LaunchForm:
     errors: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def may_be_distributed(self) -> bool:
+        """Return True: the jobs of this form may be the ranks of one, which a schedule's may not."""
+        return True
+
+    @property
     def shown(self) -> list[HostChoice]:
         return self.chosen[:_SHOWN]
 

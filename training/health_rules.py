@@ -43,7 +43,7 @@ class VerdictSurvey:
 
 def _newest(since: datetime, which: QuerySet[Verdict]) -> Iterator[Verdict]:
     """Yield the newest of such verdicts for each device and kind of run, newest first."""
-    found = which.filter(ended_at__gte=since).exclude(device_key=None)
+    found = which.filter(ended_at__gte=since, job__team=None).exclude(device_key=None)
     newest = found.order_by().values("device_key", "key").annotate(newest=Max("pk")).values("newest")
     return (
         Verdict.objects.filter(pk__in=newest)

@@ -7,17 +7,18 @@ from django.db.models.functions import Coalesce
 
 from fleet.models import Host
 from telemetry.wire import MessageInvalid
-from training import wire
+from training import teams, wire
 from training.models import FINAL_STATES, JobState, ReferenceJob
 from training.wire import JobReport
 
 CANCEL_TOO_LATE = "the cancel came too late: the job was done before it could be ended"
 # What pages, tables and the exposition calculate with; anything else of a result is only shown.
 _RESULT_NUMBERS = (
-    "achieved_flops_per_second", "batch_size", "first_step_seconds", "flops_per_sample", "foreign_cores",
-    "involuntary_context_switches", "loss_end", "loss_start", "measured_seconds",
-    "measured_steps", "parameters", "peak_memory_bytes", "samples", "samples_per_second", "step_seconds_median",
-    "step_seconds_p95", "threads", "tokens_per_second", "warmup_steps", "window_end_ms", "window_start_ms",
+    "achieved_flops_per_second", "batch_size", "batch_size_of_a_rank", "compute_seconds_median", "first_step_seconds",
+    "flops_per_sample", "foreign_cores", "involuntary_context_switches", "loss_end", "loss_start", "measured_seconds",
+    "measured_steps", "parameters", "peak_memory_bytes", "rank", "ranks", "samples", "samples_per_second",
+    "step_seconds_median", "step_seconds_p95", "threads", "tokens_per_second", "warmup_steps", "window_end_ms",
+    "window_start_ms",
 )  # fmt: skip
 
 
@@ -33,6 +34,13 @@ def ingest_report(host: Host, body: bytes, now: datetime) -> bool:
     """
     report = wire.unpack_report(body)
     _check_sender(host, report.host)
+    is_applied = _apply(host, report, now)
+    if is_applied:
+        teams.heard(report, now)
+    return is_applied
+
+
+def _apply(host: Host, report: JobReport, now: datetime) -> bool:
     fields = _fields(report, now)
     # The order of reports is the host's; what the server only concluded (lost, expired, cancelled in the queue) yields to it.
     candidates = ReferenceJob.objects.filter(

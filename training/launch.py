@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -15,11 +16,12 @@ from django.utils import timezone
 from fleet import audit
 from fleet.audit import Actor
 from fleet.models import Device, Host, Origin
-from training import admission, orders, readiness
-from training.admission import ORDER_LIFETIME
-from training.models import ACTIVE_STATES, JobState, ReferenceJob
+from training import holding, orders, readiness, teams
+from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
 from training.params import ParamsInvalid
-from training.workloads import validate
+from training.rank_order import MAX_RANKS
+from training.workload import Workload
+from training.workloads import WORKLOADS, validate
 
 Wanted = tuple[str, str]
 """A host's name and the UUID of one of its devices, "" for the one that it gets by itself."""
@@ -65,21 +67,37 @@ def launch(
 
 
 def launch_selected(
-    workload: str, wanted: Sequence[Wanted], params: Mapping[str, Any], *, actor: Actor, force_reason: str = ""
+    workload: str,
+    wanted: Sequence[Wanted],
+    params: Mapping[str, Any],
+    *,
+    actor: Actor,
+    force_reason: str = "",
+    as_one: bool = False,
 ) -> list[ReferenceJob]:
-    """Queue `workload` on each of `wanted` as one launch, and send the orders. Raises LaunchRefused."""
+    """Queue `workload` on each of `wanted` as one launch, and send the orders; `as_one`: as ranks of one distributed job.
+
+    Raises LaunchRefused.
+    """
     with transaction.atomic():
-        jobs = prepare(workload, wanted, params, actor=actor, force_reason=force_reason)
+        jobs = prepare(workload, wanted, params, actor=actor, force_reason=force_reason, as_one=as_one)
     send(jobs)
     return jobs
 
 
 def prepare(
-    workload: str, wanted: Sequence[Wanted], params: Mapping[str, Any], *, actor: Actor, force_reason: str = ""
+    workload: str,
+    wanted: Sequence[Wanted],
+    params: Mapping[str, Any],
+    *,
+    actor: Actor,
+    force_reason: str = "",
+    as_one: bool = False,
 ) -> list[ReferenceJob]:
     """Queue `workload` on each of `wanted`, inside the caller's transaction. `send` follows its commit.
 
-    `force_reason` says why it is to run although a device is in use or short of memory. Raises LaunchRefused.
+    `force_reason` says why it is to run although a device is in use or short of memory. Of a distributed job (`as_one`) the
+    first is rank 0, which stands for the whole. Raises LaunchRefused.
     """
     try:
         chosen, complete = validate(workload, params)
@@ -87,10 +105,11 @@ def prepare(
         raise LaunchRefused(error.field, str(error)) from error
     now = timezone.now()
     found = targets(wanted)
+    if as_one:
+        _check_as_one(found, chosen)
     _check_ready(found, chosen.name, complete, force_reason)
-    launch_id, room = secrets.token_hex(8), admission.room()
-    watts = admission.watts_of([target.device for target in found])
-    held = [room.take(watts.get(target.device.uuid)) for target in found]
+    launch_id = secrets.token_hex(8)
+    waits = holding.as_one(found, now) if as_one else holding.each(found, now)
     jobs = [
         ReferenceJob(
             launch=launch_id,
@@ -100,17 +119,19 @@ def prepare(
             params=complete,
             time_limit_seconds=chosen.time_limit_seconds,
             requested_by=actor.name,
-            reason=why or _waiting_reason(host, now),
+            reason=wait.reason,
             forced=force_reason,
             created_at=now,
-            expires_at=now + (admission.HELD_FOR if why else ORDER_LIFETIME),
-            sent_at=None if why else now,
+            expires_at=now + wait.lifetime,
+            sent_at=None if wait.is_held else now,
         )
-        for (host, device), why in zip(found, held, strict=True)
+        for (host, device), wait in zip(found, waits, strict=True)
     ]
+    if as_one:
+        teams.gather(jobs)
     ReferenceJob.objects.bulk_create(jobs)
-    forced = {"forced": force_reason} if force_reason else {}
-    deeds = [(job.host.name, {"job": job.pk, "workload": job.workload, "params": complete, **forced}) for job in jobs]
+    said = ({"forced": force_reason} if force_reason else {}) | ({"ranks": len(jobs)} if as_one else {})
+    deeds = [(job.host.name, {"job": job.pk, "workload": job.workload, "params": complete, **said}) for job in jobs]
     audit.record_each(actor, "reference.launch", deeds)
     return jobs
 
@@ -126,7 +147,12 @@ def send(jobs: Sequence[ReferenceJob]) -> None:
 
 
 def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
-    """Ask for the end of a job; False where it has ended already. A job that no host has taken is cancelled at once."""
+    """Ask for the end of a job; False where it has ended already. A job that no host has taken is cancelled at once.
+
+    Of a distributed job all ranks are ended, whichever is named.
+    """
+    if job.team is not None:
+        return _cancel_team(job, job.team, actor=actor, now=now)
     with transaction.atomic():
         asked = ReferenceJob.objects.filter(pk=job.pk, state__in=ACTIVE_STATES).update(
             cancel_requested_at=now, sent_at=now
@@ -142,6 +168,25 @@ def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
     return True
 
 
+def again(job: ReferenceJob, *, actor: Actor) -> list[ReferenceJob]:
+    """Queue the same once more on the same devices, inside the caller's transaction; the first stands for the whole.
+
+    Raises LaunchRefused.
+    """
+    ranks = teams.ranks(job)
+    wanted = [(rank.host.name, rank.device.uuid if rank.device else "") for rank in ranks]
+    return prepare(job.workload, wanted, job.params, actor=actor, as_one=job.team_id is not None)
+
+
+def _cancel_team(job: ReferenceJob, team: Team, *, actor: Actor, now: datetime) -> bool:
+    if all(rank.is_final for rank in teams.ranks(job)):
+        return False
+    audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
+    teams.cancel(team, actor.name, now)
+    job.refresh_from_db()
+    return True
+
+
 def cancel_all(launch_id: str, *, actor: Actor, now: datetime) -> int:
     """Ask for the end of all jobs of a launch; returns of how many."""
     with transaction.atomic():
@@ -152,9 +197,25 @@ def cancel_all(launch_id: str, *, actor: Actor, now: datetime) -> int:
         asked.filter(state=JobState.QUEUED).update(
             state=JobState.CANCELLED, reason=f"cancelled by {actor.name} before a host took it", ended_at=now
         )
+        together = Team.objects.filter(pk__in={job.team_id for job in jobs}, cancelled_by="", failure="")
+        together.update(cancelled_by=actor.name)
         audit.record_each(actor, "reference.cancel", [(job.host.name, {"job": job.pk}) for job in jobs])
     orders.send_cancels(jobs, now)
     return len(jobs)
+
+
+def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
+    if not workload.is_distributable:
+        able = ", ".join(each.name for each in WORKLOADS.values() if each.is_distributable)
+        raise LaunchRefused("workload", f"{workload.name} does not run as one job over several devices; {able} do")
+    most = min(MAX_RANKS, settings.STEPWATT_JOBS_AT_ONCE)
+    if not 2 <= len(found) <= most:
+        raise LaunchRefused("hosts", f"a distributed job takes 2 to {most} devices; these are {len(found)}")
+    kinds = {target.device.kind for target in found}
+    if len(kinds) > 1:
+        raise LaunchRefused(
+            "hosts", f"the ranks of a distributed job run on one kind of device; these are {', '.join(sorted(kinds))}"
+        )
 
 
 def _check_ready(found: Sequence[Target], workload: str, params: Mapping[str, Any], force_reason: str) -> None:
@@ -217,9 +278,3 @@ def _device(host: Host, device_uuid: str) -> Device:
 def default_device(devices: Sequence[Device]) -> Device:
     """Return the device that a job gets where none is chosen: the first accelerator, else the CPU."""
     return next((device for device in devices if device.is_accelerator), devices[0])
-
-
-def _waiting_reason(host: Host, now: datetime) -> str:
-    if host.is_silent(now):
-        return f"waiting for {host.name}, which is silent; the order expires in {ORDER_LIFETIME.seconds // 60} minutes"
-    return ""

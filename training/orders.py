@@ -11,10 +11,14 @@ from telemetry import host_orders
 from telemetry.host_orders import ForHost
 from training import wire
 from training.models import ReferenceJob
+from training.rank_order import RankOrder
 
 logger = logging.getLogger(__name__)
 _CANCEL_LIFETIME = timedelta(hours=1)
 _QUESTION_LIFETIME = timedelta(minutes=1)
+_CLOCK_SLACK = timedelta(
+    minutes=2
+)  # of a rank's short-lived order: the server ends it by its own clock, and tells the host
 
 
 def send_start(job: ReferenceJob) -> None:
@@ -22,8 +26,16 @@ def send_start(job: ReferenceJob) -> None:
 
 
 def send_starts(jobs: Sequence[ReferenceJob]) -> None:
-    """Send the orders of all of them at once: one click may mean hundreds of hosts."""
-    _send(wire.START_TASK, [ForHost(job.host, _order(job, job.expires_at), job.expires_at) for job in jobs])
+    """Send the orders of all of them at once: one click may mean hundreds of hosts.
+
+    Those of a distributed job's ranks that have nowhere to go yet are left out.
+    """
+    due = [(job, _expiry(job)) for job in jobs if job.can_be_sent]
+    _send(wire.START_TASK, [ForHost(job.host, _order(job, expires_at), expires_at) for job, expires_at in due])
+
+
+def _expiry(job: ReferenceJob) -> datetime:
+    return job.expires_at if job.team is None else job.expires_at + _CLOCK_SLACK
 
 
 def ask_again(job: ReferenceJob, now: datetime) -> None:
@@ -55,8 +67,18 @@ def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
         device_uuid=job.device.uuid if job.device else "",
         expires_ms=int(expires_at.timestamp() * 1000),
         time_limit_seconds=job.time_limit_seconds,
+        ranks=_ranks(job),
     )
     return wire.pack(order)
+
+
+def _ranks(job: ReferenceJob) -> RankOrder | None:
+    team = job.team
+    if team is None:
+        return None
+    head = job.pk if job.rank == 0 else ReferenceJob.objects.values_list("pk", flat=True).get(team=team, rank=0)
+    place = ("", 0) if job.rank == 0 else (team.address, team.port)
+    return RankOrder(head, job.rank, team.world_size, team.token, *place)
 
 
 def _send(task: str, messages: Sequence[ForHost]) -> None:

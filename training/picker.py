@@ -51,7 +51,7 @@ def choices(
 
     Where somebody `waits` for them, those that have a job may be chosen, too.
     """
-    busy = {job.host_id: job for job in queries.jobs(active=True)}
+    busy = {job.host_id: job for job in queries.jobs(active=True, with_ranks=True)}
     last = _last_runs(workload)
     hosts = list(Host.objects.prefetch_related("devices"))
     used = readiness.in_use(hosts)
@@ -102,7 +102,7 @@ def _devices_text(devices: Sequence[Device]) -> str:
 
 def _last_runs(workload: Workload) -> dict[int, tuple[float, float | None]]:
     """Return (seconds, joules of the measured steps) of the newest finished job of the workload, by host id."""
-    done = ReferenceJob.objects.filter(workload=workload.name, state=JobState.DONE)
+    done = ReferenceJob.objects.filter(workload=workload.name, state=JobState.DONE, team=None)
     newest = done.order_by().values("host").annotate(newest=Max("pk")).values("newest")
     return {
         job.host_id: ((job.ended_at - job.started_at).total_seconds(), job.energy.get("joules"))

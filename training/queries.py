@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from django.db.models import QuerySet
 
-from training import step_columns
+from training import rank_steps, step_columns
 from training.models import ACTIVE_STATES, ReferenceJob
+from training.rank_steps import Pace
 from training.step_columns import StepColumns, StepKind
 from training.step_store import read
 from training.workload import Workload
@@ -20,9 +21,12 @@ def workloads() -> list[Workload]:
     return list(WORKLOADS.values())
 
 
-def jobs(*, host: str = "", workload: str = "", active: bool | None = None) -> QuerySet[ReferenceJob]:
-    """Return jobs, newest first, with host and device."""
-    found = ReferenceJob.objects.select_related("host", "device").order_by("-created_at", "-pk").defer("log")
+def jobs(
+    *, host: str = "", workload: str = "", active: bool | None = None, with_ranks: bool = False
+) -> QuerySet[ReferenceJob]:
+    """Return jobs, newest first, with host and device: of a distributed one its rank 0, all ranks of a `host` or `with_ranks`."""
+    found = ReferenceJob.objects.select_related("host", "device", "team").order_by("-created_at", "-pk").defer("log")
+    found = found if host or with_ranks else found.filter(rank=0)
     if host:
         found = found.filter(host__name=host)
     if workload:
@@ -49,8 +53,8 @@ class JobSteps:
 
 
 def steps(job: ReferenceJob) -> JobSteps:
-    """Return the step timings that have arrived for a job so far."""
-    found = step_columns.empty() if job.run_id is None else read.steps(job.run_id, ranks=[0]).of_kind(StepKind.TRAIN)
+    """Return the step timings that have arrived for a job so far; of a distributed one's rank 0 those of the whole."""
+    found = _steps(job)
     found = found.select(np.argsort(found.number, kind="stable"))
     every = max(1, -(-len(found) // MAX_POINTS))
     shown = found.select(slice(None, None, every))
@@ -63,3 +67,24 @@ def steps(job: ReferenceJob) -> JobSteps:
         every=every,
         measured=found.select(~found.is_warmup),
     )
+
+
+def paces(job: ReferenceJob) -> list[Pace]:
+    """Return how each rank of a distributed job steps, by rank."""
+    return [] if job.team is None else rank_steps.paces(_of_all_ranks(job), job.team.world_size)
+
+
+def _steps(job: ReferenceJob) -> StepColumns:
+    if job.team is not None:
+        found = _of_all_ranks(job)
+        return rank_steps.whole(found, job.team.world_size) if job.rank == 0 else found.of_rank(job.rank)
+    if job.run_id is None:
+        return step_columns.empty()
+    return read.steps(job.run_id, ranks=[0]).of_kind(StepKind.TRAIN)
+
+
+def _of_all_ranks(job: ReferenceJob) -> StepColumns:
+    head = job if job.rank == 0 else ReferenceJob.objects.only("run_id").filter(team=job.team, rank=0).first()
+    if head is None or head.run_id is None:
+        return step_columns.empty()
+    return read.steps(head.run_id).of_kind(StepKind.TRAIN)

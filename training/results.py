@@ -120,7 +120,8 @@ def _slowest(verdicts: Iterable[Verdict], subject: Callable[[Verdict], int | Non
 
 def _newest(mode: str, where: Q | None = None) -> QuerySet[Verdict]:
     """Return the newest verdict of each device and workload; a ladder's processes are another story."""
-    found = Verdict.objects.filter(MODES[mode], where or Q(), job__ladder_process=None).exclude(device_key=None)
+    found = Verdict.objects.filter(MODES[mode], where or Q(), job__ladder_process=None, job__team=None)
+    found = found.exclude(device_key=None)
     newest = found.order_by().values("device_key", "job__workload").annotate(newest=Max("pk")).values("newest")
     return (
         Verdict.objects.filter(pk__in=newest)
@@ -172,9 +173,9 @@ def trends(host: Host, workload: str) -> list[Trend]:
     """Return a trend for each device of the host, of the kind of run (parameters, software) that it ran last."""
     found = []
     for device in host.devices.order_by("kind", "index"):
-        runs = Verdict.objects.filter(device_key=device.pk, job__workload=workload, job__ladder_process=None).exclude(
-            key=""
-        )
+        runs = Verdict.objects.filter(
+            device_key=device.pk, job__workload=workload, job__ladder_process=None, job__team=None
+        ).exclude(key="")
         newest = runs.order_by("-ended_at").first()
         if newest is not None:
             found.append(_trend(device, workload, runs.filter(key=newest.key)))

@@ -6,6 +6,7 @@ A message of the release before (`ingest_message`) may come again: steps that ar
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -70,29 +71,44 @@ def _enter(told: Iterable[Told], refused: list[str]) -> int:
     """Store what may be stored, and join reference jobs with their runs; returns the number of steps."""
     allowed: list[Told] = []
     jobs: dict[RunKey, QuerySet[ReferenceJob]] = {}
-    for each in told:
+    for given in told:
+        each = given
         try:
             if each.teller.launch.startswith(wire.REFERENCE_PREFIX):
-                jobs[each.teller.key] = _reference_job(each.host, each.teller.launch)
+                job = _reference_job(each.host, each.teller)
+                each = _of_one_user(each) if job.team_id is not None else each
+                jobs[each.teller.key] = ReferenceJob.objects.filter(pk=job.pk)
         except MessageInvalid as error:
             refused += [str(error)] * len(each.steps)
         else:
             allowed += [each] if len(each.steps) else []
     runs = run_book.enter(allowed) if allowed else {}
-    for key, job in jobs.items():
+    for key, found in jobs.items():
         if key in runs:
-            job.filter(run=None).update(run=runs[key])
+            found.filter(run=None).update(run=runs[key])
     return sum(len(each.steps) for each in allowed)
 
 
-def _reference_job(host: Host, launch: str) -> QuerySet[ReferenceJob]:
-    """Return the job, which is its host's alone. Raises MessageInvalid."""
-    found = _REFERENCE_LAUNCH.fullmatch(launch)
+def _reference_job(host: Host, teller: Teller) -> ReferenceJob:
+    """Return the job, which is its host's alone; of a distributed one its host must have that rank. Raises MessageInvalid."""
+    found = _REFERENCE_LAUNCH.fullmatch(teller.launch)
     if found:
-        jobs = ReferenceJob.objects.filter(pk=int(found[1]), launch=found[2], host=host)
-        if jobs.exists():
-            return jobs
-    raise MessageInvalid(f"launch: {host.name} was given no reference job whose steps are {launch!r}")
+        job = ReferenceJob.objects.only("pk", "host", "team").filter(pk=int(found[1]), launch=found[2]).first()
+        if job is not None and _is_of(host, teller.rank, job):
+            return job
+    raise MessageInvalid(f"launch: {host.name} was given no reference job whose steps are {teller.launch!r}")
+
+
+def _is_of(host: Host, rank: int, job: ReferenceJob) -> bool:
+    if job.team_id is None:
+        return job.host_id == host.pk
+    return ReferenceJob.objects.filter(team=job.team_id, rank=rank, host=host).exists()
+
+
+def _of_one_user(told: Told) -> Told:
+    """Return the steps of a rank whose agent may run as another user than the others' do: they are of one run all the same."""
+    teller = told.teller
+    return replace(told, teller=replace(teller, user="", owner=teller.owner or teller.user))
 
 
 def _by_rank(timings: Sequence[StepTiming]) -> Mapping[tuple[str, str, int], list[StepTiming]]:

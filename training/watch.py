@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q, QuerySet
 
-from telemetry.energy import Energy, energy_between
+from telemetry.energy import Energy, energy_between, summed
 from telemetry.wire import LATEST_MS
-from training import admission, orders
+from training import admission, orders, teams
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 
 RESEND_AFTER = timedelta(seconds=20)
@@ -16,6 +16,7 @@ ASK_FOR = timedelta(hours=1)  # so long is a lost job's host asked how the job e
 CANCEL_SLACK = timedelta(minutes=1)  # a host may take an order at the last moment
 ENERGY_PATIENCE = timedelta(seconds=60)
 _UP_SINCE = datetime.now(UTC)
+_WAITS_FOR_RANK_0 = Q(rank__gt=0, sent_at__isnull=False, team__address="")  # let in, and its order is still to be made
 
 
 def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
@@ -23,6 +24,7 @@ def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
     if now - up_since >= LOST_AFTER:  # after a pause the hosts' reports still lie in the queue: nobody was silent
         _expire_queued(now)
         _declare_lost(now)
+    teams.follow(now)
     _admit(now)
     _send_orders(now)
     _send_cancels(now)
@@ -31,11 +33,13 @@ def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
 
 
 def _expire_queued(now: datetime) -> None:
-    for job in ReferenceJob.objects.select_related("host").filter(state=JobState.QUEUED, expires_at__lt=now):
+    expired = ReferenceJob.objects.select_related("host").filter(state=JobState.QUEUED, expires_at__lt=now)
+    for job in expired.exclude(_WAITS_FOR_RANK_0):
         seen = f"last sample {job.host.last_seen_at:%H:%M:%S} UTC" if job.host.last_seen_at else "it never reported"
         reason = f"{job.host.name} did not take the order before it expired at {job.expires_at:%H:%M:%S} UTC ({seen})"
         if job.sent_at is None:
             reason = "other reference jobs did not end in time to let it start"
+            reason = f"given up: {job.reason}" if job.team_id is not None else reason
         ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
             state=JobState.FAILED, ended_at=now, reason=reason
         )
@@ -48,7 +52,7 @@ def _admit(now: datetime) -> None:
 
 def _send_orders(now: datetime) -> None:
     """Send orders again that a broker may have lost; the host starts nothing twice."""
-    for job in _sent_before(now - RESEND_AFTER, Q(state=JobState.QUEUED)):
+    for job in _sent_before(now - RESEND_AFTER, Q(state=JobState.QUEUED) & ~_WAITS_FOR_RANK_0):
         if not job.host.is_silent(now) and _note_sent(job, now):
             orders.send_start(job)
 
@@ -72,7 +76,7 @@ def _ask_for_ends(now: datetime) -> None:
 
 def _sent_before(moment: datetime, which: Q) -> QuerySet[ReferenceJob]:
     """Return jobs that are still waited for; one whose host has told its end has no `sent_at`."""
-    return ReferenceJob.objects.select_related("host", "device").filter(which, sent_at__lt=moment)
+    return ReferenceJob.objects.select_related("host", "device", "team").filter(which, sent_at__lt=moment)
 
 
 def _note_sent(job: ReferenceJob, now: datetime) -> bool:
@@ -96,7 +100,7 @@ def _declare_lost(now: datetime) -> None:
 
 def _account_energy(now: datetime) -> None:
     """Fill in power and joules of the measured window once its last samples have arrived."""
-    for job in ReferenceJob.objects.select_related("host", "device").filter(state=JobState.DONE, energy={}):
+    for job in ReferenceJob.objects.select_related("host", "device", "team").filter(state=JobState.DONE, energy={}):
         energy = _energy(job, now)
         if energy is not None:
             ReferenceJob.objects.filter(pk=job.pk, energy={}).update(energy=energy)
@@ -109,14 +113,19 @@ def _energy(job: ReferenceJob, now: datetime) -> dict[str, object] | None:
         return {"reason": "the result names no measured window or its device is gone"}
     if not 0 <= start_ms < end_ms <= min(start_ms + job.time_limit_seconds * 1000, LATEST_MS):
         return {"reason": "the result's measured window is not one that such a job can have"}
-    seen = job.host.last_seen_at
     waited = job.ended_at is None or now - job.ended_at > ENERGY_PATIENCE
-    if not waited and (seen is None or seen.timestamp() * 1000 < end_ms + 3000):
+    ranks = teams.ranks(job) if job.rank == 0 else [job]  # rank 0's is the whole job's, another's its own
+    if not waited and any(_is_behind(rank.host.last_seen_at, end_ms) for rank in ranks):
         return None
-    found = energy_between(job.device, start_ms, end_ms)
-    if found.joules is None and not waited and found.is_partial:
+    devices = {rank.device.uuid: rank.device for rank in ranks if rank.device is not None}
+    found = [energy_between(device, start_ms, end_ms) for device in devices.values()]
+    if not waited and any(each.joules is None and each.is_partial for each in found):
         return None
-    return _shown(found, job.result.get("samples"))
+    return _shown(summed(found), job.result.get("samples"))
+
+
+def _is_behind(seen: datetime | None, end_ms: int) -> bool:
+    return seen is None or seen.timestamp() * 1000 < end_ms + 3000
 
 
 def _shown(found: Energy, samples: object) -> dict[str, object]:

@@ -13,8 +13,11 @@ from typing import Any
 import msgpack
 
 from telemetry.wire import HOST_NAME, LATEST_MS, MessageInvalid, integer, mapping, matching, number, read_message, text
+from training import rank_order
+from training.rank_order import RankOrder
 
 VERSION = 1
+VERSION_OF_RANKS = 2  # of an order to a rank: an agent that knows no ranks must not run it as a job of its own
 START_TASK = "host.start_job"
 CANCEL_TASK = "host.cancel_job"
 STEPS_CARGO = "steps"  # the name under which steps go along with telemetry batches
@@ -53,7 +56,8 @@ class StepTiming:
 class JobOrder:
     """Start `workload` with `params` (already validated by the server; the host validates again).
 
-    `job` and `launch` together are the job's identity: numbers begin anew with a new server, launches never repeat.
+    `job` and `launch` together are the job's identity: numbers begin anew with a new server, launches never repeat. `ranks`
+    is None for a job that runs alone.
     """
 
     job: int
@@ -64,6 +68,7 @@ class JobOrder:
     device_uuid: str
     expires_ms: int
     time_limit_seconds: int
+    ranks: RankOrder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,8 @@ class JobReport:
     """What the agent says of the job (`job`, `launch`). `sequence` grows within it; the server applies only what is newer.
 
     `state` is one of starting, running, done, failed, cancelled, lost. `log` is the whole tail kept by the host (the last
-    MAX_LOG_CHARACTERS), None where it has not changed. `result` comes once, with state done.
+    MAX_LOG_CHARACTERS), None where it has not changed. `result` comes once, with state done. `meeting` is where the other ranks
+    find rank 0, "ADDRESS PORT"; "" of any other job.
     """
 
     job: int
@@ -86,6 +92,7 @@ class JobReport:
     total_steps: int = 0
     log: str | None = None
     result: dict[str, Any] = field(default_factory=dict)
+    meeting: str = ""
 
 
 REPORT_STATES = ("starting", "running", "done", "failed", "cancelled", "lost")
@@ -97,7 +104,8 @@ def steps_launch(job: int, launch: str) -> str:
 
 
 def pack(message: JobOrder | JobReport) -> bytes:
-    return bytes(msgpack.packb({"v": VERSION, **asdict(message)}))
+    version = VERSION_OF_RANKS if isinstance(message, JobOrder) and message.ranks is not None else VERSION
+    return bytes(msgpack.packb({"v": version, **asdict(message)}))
 
 
 def pack_steps(host: str, steps: Sequence[StepTiming]) -> bytes:
@@ -142,7 +150,7 @@ def step_from(row: object) -> StepTiming:
 
 
 def unpack_order(payload: bytes) -> JobOrder:
-    message = _versioned(payload)
+    message = _versioned(payload, VERSION, VERSION_OF_RANKS)
     return JobOrder(
         job=integer(message.get("job"), "job"),
         launch=matching(message, "launch", _JOB_LAUNCH),
@@ -152,6 +160,7 @@ def unpack_order(payload: bytes) -> JobOrder:
         device_uuid=text(message.get("device_uuid"), "device_uuid", 96),
         expires_ms=below(LATEST_MS, message.get("expires_ms"), "expires_ms"),
         time_limit_seconds=below(INT_32, message.get("time_limit_seconds"), "time_limit_seconds"),
+        ranks=rank_order.read(mapping(message, "ranks")) if message["v"] == VERSION_OF_RANKS else None,
     )
 
 
@@ -185,6 +194,9 @@ def unpack_report(payload: bytes) -> JobReport:
         total_steps=below(INT_32, message.get("total_steps"), "total_steps"),
         log=None if log is None else text(log, "log", MAX_LOG_CHARACTERS),
         result=fields_of(message.get("result", {}), "result", depth=2),
+        meeting=" ".join(map(str, rank_order.place(text(message["meeting"], "meeting", 80))))
+        if message.get("meeting")
+        else "",
     )
 
 
@@ -206,10 +218,11 @@ def _scalar(value: object, name: str) -> str | int | float | None:
     return value if value is None or isinstance(value, int) else text(value, name, _MAX_RESULT_CHARACTERS)
 
 
-def _versioned(payload: bytes) -> dict[str, Any]:
+def _versioned(payload: bytes, *known: int) -> dict[str, Any]:
     message = read_message(payload, MAX_BYTES)
-    if message.get("v") != VERSION:
-        raise MessageInvalid(f"v: this side reads version {VERSION}, the message has {message.get('v')!r}")
+    if message.get("v") not in (known or (VERSION,)):
+        read = " and ".join(map(str, known or (VERSION,)))
+        raise MessageInvalid(f"v: this side reads version {read}, the message has {message.get('v')!r}")
     return message
 
 

@@ -12,7 +12,8 @@ class Workload:
 
     `sizes` says what runs where: large (an accelerator of 16 GB and more), small (a smaller one), cpu, and ci (anywhere,
     when asked for). `flops` says how FLOPs are counted. A job that `is_training` must end with a lower loss than it began
-    with; the others check their results. `title`, `summary`, `stresses`, `about` and `needs` are for people.
+    with; the others check their results. One that `is_distributable` runs over several devices as ranks of one job. `title`,
+    `summary`, `stresses`, `about` and `needs` are for people.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Workload:
     framework: str = "torch"
     needs: str = "A device of kind nvidia or cpu."
     is_training: bool = True
+    is_distributable: bool = False
 
     def param(self, name: str) -> Param:
         for param in self.params:

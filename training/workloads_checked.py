@@ -114,5 +114,6 @@ CHECKED = (
         needs="Several devices of kind nvidia, or a device of kind cpu.",
         params=common(100, "passes", compiles=False),
         is_training=False,
+        is_distributable=True,
     ),
 )

@@ -33,6 +33,7 @@ TRAININGS = (
         },
         flops=TRAINING_FLOPS,
         params=(*common(60, "images"), LAYOUT),
+        is_distributable=True,
     ),
     Workload(
         name="vit-train",
@@ -70,6 +71,7 @@ TRAININGS = (
         sizes=_GPT_SIZES,
         flops=_GPT_FLOPS,
         params=(*common(40, "sequences"), KERNELS),
+        is_distributable=True,
     ),
     Workload(
         name="gpt-finetune",

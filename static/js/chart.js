@@ -15,6 +15,7 @@
    and `to`, and the `points` of the page's address where it has any. */
 
 import { pushQuery } from "./address.js";
+import { fillTable } from "./charttable.js";
 import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
 import * as fine from "./painters/fine.js";
@@ -206,6 +207,7 @@ function adopt(element) {
   chart.window = () => zooms.get(chart.group) ?? chart.range ?? null;
   chart.traces = source ? null : figure.data.map(({ x, y, customdata }) => ({ x, y, customdata }));
   chart.marks = () => [...chart.told, ...(marks.get(chart.group) ?? [])];
+  chart.title = element.getAttribute("aria-label")?.split(",")[0] ?? "";
   chart.isFirst = !membersOf(chart.group).length;
   const zoom = zoomOfAddress();
   if (chart.isTime && element.dataset.sync && zoom) zooms.set(chart.group, zoom);
@@ -236,6 +238,11 @@ function drawAnew() {
   charts.forEach(draw);
 }
 document.addEventListener("sw:theme", drawAnew);
+document.addEventListener("toggle", ({ target }) => {
+  if (!target.matches("details[data-chart-table]") || !target.open) return;
+  const ids = target.dataset.chartTable.split(" ");
+  fillTable(target.querySelector(".tw"), charts.filter((chart) => ids.includes(chart.id)));
+}, true);
 let width = innerWidth;
 addEventListener("resize", () => {
   if (Math.abs(innerWidth - width) < 40) return;

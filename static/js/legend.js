@@ -44,11 +44,16 @@ export function nearest(xs, at) {
   return at - xs[low] < xs[high] - at ? low : high;
 }
 
+/* The least and the greatest value of an entry's traces at `at` (null: their newest), null where none has any. */
+export function spanAt(chart, entry, at) {
+  const values = entry.traces.map((index) => valueAt(chart, index, at)).filter((value) => value !== null);
+  return values.length ? [Math.min(...values), Math.max(...values)] : null;
+}
+
 export function readout(chart, at) {
   const [size, unit] = chart.unit;
   for (const entry of chart.entries) {
-    const values = entry.traces.map((index) => valueAt(chart, index, at)).filter((value) => value !== null);
-    const shown = [...new Set([Math.min(...values), Math.max(...values)].map((value) => format(value / size)))];
-    entry.value.textContent = values.length ? shown.join("–") + (unit ? `\u202f${unit}` : "") : "—";
+    const span = spanAt(chart, entry, at);
+    entry.value.textContent = span ? [...new Set(span.map((value) => format(value / size)))].join("–") + (unit ? `\u202f${unit}` : "") : "—";
   }
 }

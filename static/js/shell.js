@@ -111,6 +111,8 @@ function clock(moment, now) {
   return moment.getFullYear() === now.getFullYear() ? `${day}, ${time}` : `${day} ${moment.getFullYear()}, ${time}`;
 }
 
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
 export function times(within = document) {
   const now = new Date();
   for (const element of all("time[datetime]", within)) {
@@ -119,7 +121,7 @@ export function times(within = document) {
     const text = element.dataset.f === "ago" ? age(Math.max(0, (now - moment) / 1000)) : clock(moment, now);
     if (element.textContent !== text) element.textContent = text;
   }
-  for (const element of all("[data-zone]", within)) element.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  for (const element of all("[data-zone]", within)) if (element.textContent !== zone) element.textContent = zone;
 }
 
 /* Copying ----------------------------------------------------------------------------------------------------- */

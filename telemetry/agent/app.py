@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
 from celery.platforms import SecurityWarning
@@ -227,6 +228,8 @@ def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
         directory=config.directory,
         socket_path=config.socket_path,
         job_python=config.job_python,
+        job_address=config.job_address,
+        broker_host=urlsplit(config.broker_url).hostname or "",
         submit=parts.sender.submit,
         orders=parts.orders,
         devices=parts.sampler.devices,

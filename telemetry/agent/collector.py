@@ -151,9 +151,12 @@ class Collector:
 
     def _readable(self, tick: Tick, watch: Watch, lane: Lane) -> Sequence[Source]:
         """Return the sources that may be called; put the other devices into the tick, with the reason."""
-        if not lane.is_calm:
+        is_calm = lane.is_calm
+        if is_calm and lane.is_static:
+            return lane.sources
+        if not is_calm:
             lane.settle(watch)
-        if lane.is_calm or lane.is_readable:
+        if is_calm or lane.is_readable:
             lane.look_around(watch)
         if not (lane.is_calm or lane.is_readable):
             reason = lane.why_absent()

@@ -28,7 +28,10 @@ _SOCKET_PATH_LIMIT = 107  # sun_path of a Unix socket address
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """`broker_ca` is a file (PEM) that a rediss:// or amqps:// broker is checked against, "" for the system's authorities."""
+    """`broker_ca` is a file (PEM) that a rediss:// or amqps:// broker is checked against, "" for the system's authorities.
+
+    `job_address` is the address or the interface by which the ranks of distributed jobs reach this host, "" to find it.
+    """
 
     host: str
     broker_url: str
@@ -42,6 +45,7 @@ class AgentConfig:
     spool_bytes: int
     spool_seconds: float
     job_python: str
+    job_address: str
 
 
 def agent_directory(env: Mapping[str, str]) -> Path:
@@ -71,6 +75,7 @@ def read_config(env: Mapping[str, str]) -> AgentConfig:
         spool_seconds=_number(env, "STEPWATT_SPOOL_DAYS", spool.LIMIT_SECONDS / _DAY_SECONDS, 0.01, 365.0)
         * _DAY_SECONDS,
         job_python=env.get("STEPWATT_JOB_PYTHON") or sys.executable,
+        job_address=env.get("STEPWATT_JOB_ADDRESS", ""),
     )
 
 

@@ -37,6 +37,8 @@ class AgentContext:
     directory: Path
     socket_path: Path
     job_python: str
+    job_address: str  # as the setting has it: an address, an interface, or ""
+    broker_host: str
     submit: Submit
     orders: OrderDesk
     devices: Callable[[], list[DeviceInfo]]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol, cast
 
+from telemetry.agent.backends.deferred import Deferred
 from telemetry.agent.backends.protocol import Backend, BackendUnavailable, PowerSource, Reading, Source
 from telemetry.agent.watch import WHOLE, Held, Watch
 from telemetry.catalog import AbsentReason
@@ -19,6 +20,7 @@ UNAVAILABLE_SECONDS = 30.0  # where there is no driver: one may be installed
 # After a fault nobody expected, and where there was a driver; twice as long after the next, up to UNAVAILABLE_SECONDS.
 FAULT_SECONDS = 1.0
 MOST_HELD = 16  # each is a thread that sleeps in the driver: one that hangs in every call is left alone then
+_MAPS = frozenset((dict, Deferred))
 _UNREAD = ("gpu_utilization_ratio",)  # of a device that was never read, what a reason is told of
 
 
@@ -40,7 +42,7 @@ class Lane:
     def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
         self.backend = backend
         self.held = Held(backend.name)
-        self._is_static = getattr(backend, "is_static", False)
+        self.is_static = getattr(backend, "is_static", False)
         self.state = LaneState.CLOSED
         self.is_released = False  # what is wanted; `state` follows with `settle`
         self.devices: dict[str, DeviceInfo] = {}
@@ -107,7 +109,7 @@ class Lane:
 
     def look_around(self, watch: Watch) -> None:
         """Bring the sources up to date, and add what the driver reported to `events`. Raises Relieved."""
-        if not self._is_static:
+        if not self.is_static:
             self._guarded(watch, self._look)
 
     def look_closer(self, watch: Watch) -> None:
@@ -119,7 +121,8 @@ class Lane:
         uuid = source.device.uuid
         try:
             readings = watch.call(self.held, uuid, source.read, now)
-            if not isinstance(readings, Mapping):
+            # What is usual first: to ask what a map is an instance of takes as long as many a reading.
+            if type(readings) not in _MAPS and not isinstance(readings, Mapping):
                 raise TypeError(f"expected a map of readings, found {type(readings).__name__}")  # noqa: TRY301 — one place says it
             self._last[uuid] = readings
         except Exception as error:  # noqa: BLE001 — a backend's fault must not stop the others

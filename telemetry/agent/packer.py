@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from telemetry.wire import Batch, assemble, lay_out
 
 ANEW_BATCHES = 12  # what has come to rest since is found then
+RESTLESS_BATCHES = 60  # what stood still and moved again is not believed to stand for so long
 
 _Block = Sequence[Sequence[float | None]]  # one metric's readings by device
 
@@ -24,26 +25,31 @@ class Packer:
         self._earlier: Mapping[str, _Block] = {}  # the batch before that one
         self._standing: dict[str, _Block] = {}
         self._laid_out = b""
-        self._n_used = 0
+        self._n_packed = self._anew_at = 0
+        self._restless: dict[str, int] = {}  # until which batch
 
     def pack(self, batch: Batch) -> bytes:
         """Return the batch's bytes, as `wire.pack` does: the same readings, perhaps in more blocks. Raises MessageInvalid."""
         columns = batch.columns
-        if not self._still_stands(columns):
-            before, earlier = self._before, self._earlier
-            self._standing = {
-                metric: block
-                for metric, block in columns.items()
-                if before.get(metric) == block and earlier.get(metric) == block
-            }
-            self._laid_out, self._n_used = lay_out(self._standing), 0
-        self._n_used += 1
+        moved = [metric for metric, block in self._standing.items() if columns.get(metric) != block]
+        if moved or self._n_packed >= self._anew_at:
+            self._restless |= dict.fromkeys(moved, self._n_packed + RESTLESS_BATCHES)
+            self._stand(columns)
+        self._n_packed += 1
         self._before, self._earlier = columns, self._before
         standing = self._standing
         moving = {metric: block for metric, block in columns.items() if metric not in standing}
         return assemble(batch, self._laid_out + lay_out(moving))
 
-    def _still_stands(self, columns: Mapping[str, _Block]) -> bool:
-        if not self._standing or self._n_used >= ANEW_BATCHES:
-            return False
-        return all(columns.get(metric) == block for metric, block in self._standing.items())
+    def _stand(self, columns: Mapping[str, _Block]) -> None:
+        """Find out what stands still now."""
+        before, earlier, restless = self._before, self._earlier, self._restless
+        self._standing = {
+            metric: block
+            for metric, block in columns.items()
+            if before.get(metric) == block
+            and earlier.get(metric) == block
+            and restless.get(metric, 0) <= self._n_packed
+        }
+        self._laid_out = lay_out(self._standing)
+        self._anew_at = self._n_packed + (ANEW_BATCHES if self._standing else 1)

@@ -38,7 +38,7 @@ class Tick:
     def add(self, uuid: str, name: str, reading: Reading) -> None:
         """Put one reading beside those of a device that was put already."""
         readings = self.readings[uuid]
-        if isinstance(readings, Deferred):
+        if type(readings) is Deferred:  # asking a map what it is an instance of takes longer than all else here
             readings.add(name, reading)
         else:
             self.readings[uuid] = {**readings, name: reading}

@@ -5,7 +5,7 @@ another window. All ask for steps of the same width. The store answers a fleet's
 hour of one GPU from its samples, and a host's page from rollups (mean, least and most of each step, where its peer is asked
 for the mean alone). VictoriaMetrics is asked without its cache of results, as a first look at a page is.
 
-STEPWATT_BENCH_QUERY_PARTS names the parts that run (fleet, host, month), where not all shall.
+STEPWATT_BENCH_QUERY_PARTS names the parts that run (fleet, host, month, energy), where not all shall.
 """
 
 import json
@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlencode
 
-from telemetry.bench import parts, query_data, victoria
+from telemetry.bench import energy, parts, query_data, victoria
 from telemetry.bench.figure import BenchFailed, Figure
 from telemetry.bench.peer import Peer, answered
 from telemetry.bench.query_data import DAY_MS, HOST, HOUR_MS, MONTH, PAGE_METRICS, UTILISATION
@@ -48,7 +48,7 @@ class Times:
 def run() -> list[Figure]:
     """Return the figures. Raises BenchFailed."""
     end_ms = int((time.time() - _CLOSED_SECONDS) * 1000) // HOUR_MS * HOUR_MS
-    found = {"fleet": _of_fleet, "host": _of_host, "month": _of_month}
+    found = {"fleet": _of_fleet, "host": _of_host, "month": _of_month, "energy": energy.run}
     asked = parts.chosen("STEPWATT_BENCH_QUERY_PARTS", {name: partial(part, end_ms) for name, part in found.items()})
     with tempfile.TemporaryDirectory(prefix="stepwatt-bench-") as directory:
         return [figure for name, part in asked.items() for figure in part(Path(directory) / name)]

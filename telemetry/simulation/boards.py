@@ -29,6 +29,11 @@ class Board:
     slowdown_celsius: float = 87.0
 
     @property
+    def is_divisible(self) -> bool:
+        """Whether it can have MIG instances: of these boards those with NVLink."""
+        return self.n_nvlinks > 0
+
+    @property
     def pcie_bytes_per_second(self) -> float:
         return 16 * 0.985e9 * math.pow(2, self.pcie_generation - 3)
 

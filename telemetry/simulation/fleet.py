@@ -34,13 +34,14 @@ PLANS = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the user asked for. `model` is a key of BOARDS."""
+    """What the user asked for. `model` is a key of BOARDS; `has_instances`: hosts that serve have MIG instances."""
 
     n_hosts: int
     n_gpus: int
     model: str = "h100"
     prefix: str = "sim"
     seed: int = 1
+    has_instances: bool = False
 
     def host_names(self) -> list[str]:
         return [f"{self.prefix}-{number:04}" for number in range(1, self.n_hosts + 1)]
@@ -74,8 +75,7 @@ class Fleet:
         self.runs = _runs(shape, start)
         tasks = _tasks(shape, self.runs)
         self.machines = [
-            Machine(name, BOARDS[shape.model], shape.n_gpus, task, clock, f"{shape.seed}/{name}")
-            for name, task in zip(shape.host_names(), tasks, strict=True)
+            _machine(shape, name, task, clock) for name, task in zip(shape.host_names(), tasks, strict=True)
         ]
         self.hosts = [
             _host(machine, clock, submit, names, partial(cargo, place)) for place, machine in enumerate(self.machines)
@@ -106,6 +106,12 @@ class Fleet:
         """Let every host send what it still has."""
         for host in self.hosts:
             host.send()
+
+
+def _machine(shape: Shape, name: str, task: Task, clock: Callable[[], float]) -> Machine:
+    has_instances = shape.has_instances and isinstance(task, Inference)
+    seed = f"{shape.seed}/{name}"
+    return Machine(name, BOARDS[shape.model], shape.n_gpus, task, clock, seed, has_instances=has_instances)
 
 
 def _host(

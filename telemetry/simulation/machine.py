@@ -14,7 +14,9 @@ from telemetry.catalog import BY_NAME, AbsentReason
 from telemetry.simulation.boards import Board
 from telemetry.simulation.faults import Fault, FaultKind
 from telemetry.simulation.gpu import Condition, Gpu
+from telemetry.simulation.instances import divided
 from telemetry.simulation.load import IDLE, Load, Task
+from telemetry.simulation.source import Source
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 
 DRIVER = "580.105.08"
@@ -38,29 +40,30 @@ _XIDS = ("xid_last", "xid_errors_total")  # heard, not read: known of a device t
 _GPU_METRICS = tuple(name for name in BY_NAME if not name.startswith(("host_", "agent_")))
 
 
-class Source:
-    """One simulated device, as the sampler reads it."""
-
-    def __init__(
-        self,
-        device: DeviceInfo,
-        read: Callable[[], Mapping[str, Reading]],
-        processes: Callable[[], list[DeviceProcess] | None] = lambda: None,
-    ) -> None:
-        self.device = device
-        self.read, self.processes = read, processes
-
-
 class Machine:
-    """Backend of the simulated devices of one host. `clock` gives UTC seconds; `task` is what the GPUs do."""
+    """Backend of the simulated devices of one host. `clock` gives UTC seconds; `task` is what the GPUs do.
+
+    `has_instances`: its last GPU is divided into MIG instances.
+    """
 
     name = "simulated"
     releasable = False
 
-    def __init__(self, host: str, board: Board, n_gpus: int, task: Task, clock: Callable[[], float], seed: str) -> None:
+    def __init__(
+        self,
+        host: str,
+        board: Board,
+        n_gpus: int,
+        task: Task,
+        clock: Callable[[], float],
+        seed: str,
+        *,
+        has_instances: bool = False,
+    ) -> None:
         self.host, self.board, self.task = host, board, task
         self.gpus = [Gpu(board, f"{seed}/{index}") for index in range(n_gpus)]
         self.devices = [_gpu_info(host, board, index) for index in range(n_gpus)]
+        self._has_instances = has_instances
         self.silent_until = 0.0
         self.full_until = self.skewed_until = 0.0
         self.n_batches = self.n_dropped = 0  # counted by its agent
@@ -77,13 +80,12 @@ class Machine:
     # The sampler's protocol -------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        self._sources = [
-            *(
-                Source(device, partial(self._read, i), partial(self._processes, i))
-                for i, device in enumerate(self.devices)
-            ),
-            *self._node.sources(),
+        gpus = [
+            Source(device, partial(self._read, i), partial(self._processes, i)) for i, device in enumerate(self.devices)
         ]
+        if self._has_instances:
+            gpus[-1:] = divided(gpus[-1], self.board)
+        self._sources = [*gpus, *self._node.sources()]
 
     def sources(self) -> Sequence[Source]:
         return self._sources

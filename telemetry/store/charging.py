@@ -19,6 +19,8 @@ def charged(
     `joules` and `covered` (times of which they are known) are `(d, n)`, in any unit; `is_node` and `hosts` `(d,)`, d ≥ 1, say
     what each row is of. A bucket goes by the meter where it covers at least half of the time that the devices do.
     """
+    if (hosts == hosts[0]).all():
+        return _of_one(joules, covered, is_node)
     order = np.argsort(hosts, kind="stable")
     joules, covered, is_node, hosts = joules[order], covered[order], is_node[order], hosts[order]
     begins = np.flatnonzero(np.diff(hosts, prepend=hosts[0] - 1))
@@ -28,3 +30,9 @@ def charged(
     is_metered = (by_meter > 0) & (2 * by_meter >= by_devices)
     drawn = np.add.reduceat(joules * of_devices, begins), np.add.reduceat(joules * of_nodes, begins)
     return (drawn[0] * ~is_metered).sum(axis=0), (drawn[1] * is_metered).sum(axis=0)
+
+
+def _of_one(joules: Amounts, covered: Amounts, is_node: NDArray[np.bool_]) -> tuple[Amounts, Amounts]:
+    by_meter = covered[is_node].sum(axis=0)
+    is_metered = (by_meter > 0) & (2 * by_meter >= covered[~is_node].max(axis=0, initial=0))
+    return joules[~is_node].sum(axis=0) * ~is_metered, joules[is_node].sum(axis=0) * is_metered

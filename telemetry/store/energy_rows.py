@@ -69,7 +69,11 @@ def _energy(found: Table) -> EnergyRows:
     owners = np.unique(found.keys.owners)
     columns = []
     for field in (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS):
-        values, rows = np.zeros((owners.size, found.starts_ms.size)), found.rows(ENERGY, field)
+        rows = found.rows(ENERGY, field)
+        if rows.size == owners.size:  # keys stand in order
+            columns.append(found.values[rows] / 1000)
+            continue
+        values = np.zeros((owners.size, found.starts_ms.size))
         values[np.searchsorted(owners, found.keys.owners[rows])] = found.values[rows] / 1000
         columns.append(values)
     return EnergyRows(owners, found.starts_ms, found.step_ms, *columns)

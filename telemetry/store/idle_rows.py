@@ -59,11 +59,16 @@ def read(host_ids: Sequence[int], start_ms: int, end_ms: int) -> Iterator[IdleRo
 def _rows(table: Table) -> IdleRows:
     keys = table.keys
     owners = np.unique(keys.owners[keys.numbers == ENERGY])
+    is_known = np.isin(keys.owners, owners)
+    none = np.zeros((owners.size, table.starts_ms.size))
 
     def of(number: int, field: Field, argument: int = 0) -> Floats:
-        found = np.zeros((owners.size, table.starts_ms.size))
-        chosen = (keys.numbers == number) & (keys.fields == field) & (keys.arguments == argument)
-        rows = np.flatnonzero(chosen & np.isin(keys.owners, owners))
+        rows = np.flatnonzero(
+            (keys.numbers == number) & (keys.fields == field) & (keys.arguments == argument) & is_known
+        )
+        if not rows.size:
+            return none
+        found = np.zeros_like(none)
         found[np.searchsorted(owners, keys.owners[rows])] = table.values[rows]
         return found
 

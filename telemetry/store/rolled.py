@@ -73,13 +73,15 @@ def _tables(
             except RollupCorrupt as error:
                 logger.warning("the rollup of %s %d from %d cannot be read: %s", owner, owner_id, first_ms, error)
                 continue
-            found.setdefault(owner_id, []).append(each)
-    tables = ((owner_id, stacked(each).between(start_ms, end_ms)) for owner_id, each in found.items())
+            found.setdefault(owner_id, []).append(each.between(start_ms, end_ms))
+    tables = ((owner_id, stacked(each)) for owner_id, each in found.items())
     return {owner_id: table for owner_id, table in tables if table.starts_ms.size}
 
 
 def stacked(found: Sequence[Statistics]) -> Table:
     """Return all buckets on one axis; of those that stand twice the fresh one."""
+    if len(found) == 1:
+        return Table(found[0].keys, found[0].step_ms, found[0].starts_ms, found[0].values)
     keys, rows = union([each.keys for each in found])
     starts = np.unique(np.concatenate([each.starts_ms for each in found]))
     values = np.zeros((keys.numbers.size, starts.size), np.int64)

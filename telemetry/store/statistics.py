@@ -98,6 +98,12 @@ class Statistics(NamedTuple):
     def starts_ms(self) -> Whole:
         return self.start_ms + self.step_ms * np.arange(self.values.shape[1], dtype=np.int64)
 
+    def between(self, start_ms: int, end_ms: int) -> "Statistics":
+        """Return the buckets that begin in start ≤ time < end."""
+        first = max(0, -(-(start_ms - self.start_ms) // self.step_ms))
+        last = max(first, -(-(end_ms - self.start_ms) // self.step_ms))
+        return self._replace(start_ms=self.start_ms + first * self.step_ms, values=self.values[:, first:last])
+
 
 def parts_of_step(number: int) -> int:
     """Return into how many parts a group's sums and percentiles divide a step: means of whole steps are no whole steps."""

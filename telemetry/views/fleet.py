@@ -147,8 +147,8 @@ def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[st
         "range": window,
         "arrays": arrays,
         "arrays_now": arrays_now(request, arrays),
-        "utilisation": figures.as_json(figures.mean_with_band("ratio", "mean")),
-        "power": figures.as_json(figures.stacked("watts", names)) if gives_power else None,
+        "utilisation": figures.as_json(figures.mean_with_band("ratio", "mean", painter="uplot")),
+        "power": figures.as_json(figures.stacked("watts", names, painter="uplot")) if gives_power else None,
         "power_absent": "" if gives_power else found.why_absent("power_draw_watts"),
         "clusters": list(dict.fromkeys(host.cluster for host in everything.hosts)),
     }

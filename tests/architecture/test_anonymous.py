@@ -9,6 +9,7 @@ from tests.factories import make_gpu_host
 OPEN = {"login/", "healthz", "readyz", "dist/", "dist/<str:name>"} | {"api/v1/"}  # the last says 404 to everyone
 EXAMPLES = {
     "ladder_id": "1",
+    "launch_id": "ab",
     "schedule_id": "1",
     "run_id": "1",
     "name": "gpu-a01",

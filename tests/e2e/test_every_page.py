@@ -18,8 +18,8 @@ AXE = Path(__file__).parents[1] / "vendor" / "axe-4.14.1.min.js.xz"
 SETTINGS = {"STEPWATT_CURRENCY": "EUR", "STEPWATT_PRICE_PER_KWH": "0.218", "STEPWATT_PUE": "1.24"}
 PAGES = (
     "fleet", "fleet-table", "hosts", "host", "recorded-host", "device", "runs", "run", "simulated-run", "reference", "launch",
-    "ladders", "power", "power-by-model", "efficiency", "efficiency-runs", "events", "new-silence", "search", "settings", "rules",
-    "notifications", "energy", "access", "add-host",
+    "launch-by-selection", "schedules", "new-schedule", "schedule", "ladders", "power", "power-by-model", "efficiency",
+    "efficiency-runs", "events", "new-silence", "search", "settings", "rules", "notifications", "energy", "access", "add-host",
 )  # fmt: skip
 READY = """() => !document.querySelector('.htmx-request')
     && [...document.querySelectorAll('.chart[data-figure]')].every((chart) => chart.querySelector('svg, canvas'))"""

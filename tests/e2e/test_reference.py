@@ -1,5 +1,6 @@
 """Reference jobs in a real browser and on a real agent: launched by keys alone, followed, cancelled, compared, scheduled."""
 
+import lzma
 import re
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.e2e.test_every_page import AXE, FOUND, said
 from tests.e2e.test_main_path import HOST
 from tests.process.traces import wait_until
 from tests.stack import Stack
@@ -52,11 +54,13 @@ def tab_to(page: Page, wanted: Locator) -> None:
 
 
 def looks_right(page: Page) -> None:
-    """The page has both themes, and on a phone it does not scroll sideways."""
+    """The page has both themes, axe-core finds nothing in either, and on a phone it does not scroll sideways."""
+    page.evaluate(lzma.decompress(AXE.read_bytes()).decode())
     shades = set()
     for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme)
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         shades.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        assert said(page.evaluate(FOUND, None if scheme == "dark" else ["color-contrast"])) == []
     assert len(shades) == 2
     page.set_viewport_size(PHONE)
     page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=PHONE["width"])

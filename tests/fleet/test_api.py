@@ -85,6 +85,10 @@ ENDPOINTS = [
     ("post", "/api/v1/reference/ladders/1/cancel"),
     ("get", "/api/v1/reference/schedules"),
     ("post", "/api/v1/reference/schedules"),
+    ("get", "/api/v1/reference/schedules/1"),
+    ("put", "/api/v1/reference/schedules/1"),
+    ("post", "/api/v1/reference/schedules/1/pause"),
+    ("post", "/api/v1/reference/schedules/1/resume"),
     ("delete", "/api/v1/reference/schedules/1"),
 ]
 

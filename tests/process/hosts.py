@@ -22,6 +22,7 @@ class SecondHost:
     name: str
     directory: Path
     settings: Mapping[str, str]
+    prefix: Sequence[str] = ()  # what each of its commands begins with, such as the way into a network namespace
 
     @property
     def environment(self) -> dict[str, str]:
@@ -30,7 +31,7 @@ class SecondHost:
 
     def agent(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one of the agent's commands to its end."""
-        command = [*AGENT, *arguments]
+        command = [*self.prefix, *AGENT, *arguments]
         return subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=60
         )
@@ -39,7 +40,7 @@ class SecondHost:
     def running(self, command: Sequence[str] = (*AGENT, "run")) -> Iterator[subprocess.Popen[bytes]]:
         """Run its agent. What it says stands in the file `log` in its directory."""
         with (self.directory / "log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+            process = subprocess.Popen([*self.prefix, *command], cwd=ROOT, env=self.environment, stdout=log, stderr=log)
         try:
             yield process
         finally:
@@ -64,10 +65,10 @@ def add_host(stack: Stack, name: str) -> list[str]:
     return found[1].split()
 
 
-def joined(stack: Stack, name: str, directory: Path, **settings: str) -> SecondHost:
+def joined(stack: Stack, name: str, directory: Path, prefix: Sequence[str] = (), **settings: str) -> SecondHost:
     """Return a host that was added and has joined."""
     directory.mkdir(parents=True, exist_ok=True)
-    host = SecondHost(name, directory, settings)
+    host = SecondHost(name, directory, settings, prefix)
     answer = host.agent("join", *add_host(stack, name))
     assert answer.returncode == 0, answer.stderr
     return host

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from telemetry import catalog
+from telemetry.agent.backends.deferred import Deferred
 from telemetry.agent.backends.protocol import BackendUnavailable
 from telemetry.catalog import AbsentReason
 from tests.telemetry.nvml_devices import GPU_IS_LOST, MEMORY, POWER, UTILIZATION, uuid_of
@@ -137,6 +138,19 @@ def test_energy_grows_by_power_times_time(opened):
     watts = after["power_draw_watts"]
     assert 100 <= watts <= 660
     assert after["energy_joules_total"] > before["energy_joules_total"]
+
+
+def test_a_board_that_answers_as_always_is_told_in_the_drivers_own_bytes(opened, nvml_stub):
+    before = opened.read(0)
+    nvml_stub.fail(0, "nvmlDeviceGetTemperature", 10)
+    during = opened.read(0)
+    nvml_stub.clear()
+    after = [opened.read(0) for _ in range(2)][-1]
+
+    assert [type(readings) for readings in (before, during, after)] == [Deferred, dict, Deferred]
+    assert before.keys() == during.keys() == after.keys()
+    assert during["temperature_celsius"] is AbsentReason.TIMEOUT
+    assert isinstance(after["nvlink_bytes_per_second"], float)
 
 
 def test_power_alone_is_read_without_the_other_calls(opened, nvml_stub):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from telemetry.bench import fleet_run, postgresql, query, whole_path
+from telemetry.bench import energy, fleet_run, postgresql, query, whole_path
 from telemetry.bench.content import digest_of
 from telemetry.bench.figure import BenchFailed
 from telemetry.bench.fleet_run import Delays
@@ -160,3 +160,14 @@ def _digest(made, times_ms, gpu):
         np.rint(row / BY_NAME[metric].resolution).astype(np.int64) for metric, row in zip(METRICS, found, strict=True)
     ]
     return digest_of((times, row) for row in steps)
+
+
+def test_a_small_fleets_month_of_energy_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(energy, "N_HOSTS", 2)
+    monkeypatch.setattr(energy, "N_REQUESTS", 1)
+    end_ms = int(time.time() * 1000) // 3_600_000 * 3_600_000
+    figures = {figure.name: figure for figure in energy.run(end_ms, tmp_path)}
+
+    assert figures["energy by host, 16 GPUs over 30 d, p95"].met is not None
+    assert all(figure.value > 0 for figure in figures.values())
+    assert len(figures) == 8

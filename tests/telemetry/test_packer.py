@@ -51,3 +51,14 @@ def test_what_stood_still_and_changes_is_told():
         packer.pack(batch({"memory_used_bytes": [(7, 7), (8, 8)]}))
     changed = {"memory_used_bytes": [(7, 7), (8, 9)]}
     assert read(packer.pack(batch(changed))) == {"memory_used_bytes": [[7, 7], [8, 9]]}
+
+
+def test_what_stood_still_and_moved_again_is_not_laid_out_with_what_stands(monkeypatch):
+    laid_out = []
+    monkeypatch.setattr(
+        "telemetry.agent.packer.lay_out", lambda columns: laid_out.append(list(columns)) or wire.lay_out(columns)
+    )
+    packer = Packer()
+    for limit in (0, 0, 0, 0, 1, 1, 1, 1):
+        packer.pack(batch({"power_draw_watts": [(limit, limit)] * 2, "memory_used_bytes": [(7, 7), (8, 8)]}))
+    assert laid_out[-3:] == [["power_draw_watts"]] * 3

@@ -41,20 +41,24 @@ class StandInAgent:
         *,
         has_broker: bool = True,
         device_wait_seconds: float = 15.0,
+        host: str = HOST,
     ) -> None:
         self.directory = directory
+        self.host = host
         self.reports: list[JobReport] = []
         self.notices: list[Notice] = []
         self._has_broker = has_broker
         self._lock = Lock()
         self.devices = [CPU, GPU]
         self.context = AgentContext(
-            host=HOST,
+            host=host,
             directory=directory,
             socket_path=directory / "steps.sock",
             job_python=job_python,
+            job_address="127.0.0.1",
+            broker_host="127.0.0.1",
             submit=self._submit,
-            orders=OrderDesk(directory, HOST, SERVER_KEY.public_key().public_bytes_raw(), self.notices.append),
+            orders=OrderDesk(directory, host, SERVER_KEY.public_key().public_bytes_raw(), self.notices.append),
             devices=lambda: self.devices,
             on_frames=lambda handler: None,
             on_cargo=lambda name, source: None,
@@ -73,7 +77,7 @@ class StandInAgent:
     def order(self, job: int, **changes) -> bytes:
         fields = {
             "launch": LAUNCH,
-            "host": HOST,
+            "host": self.host,
             "workload": "gpt-train",
             "params": TINY,
             "device_uuid": CPU.uuid,
@@ -85,7 +89,7 @@ class StandInAgent:
         return payload
 
     def cancel(self, job: int, launch: str = LAUNCH) -> None:
-        self.runner.take_cancel(pack_cancel(job, launch, HOST))
+        self.runner.take_cancel(pack_cancel(job, launch, self.host))
 
     def record(self, job: int) -> Record | None:
         return Records(self.directory / "jobs").get(job)

@@ -22,6 +22,7 @@ ORDER = Order("gpt-train", {}, "cpu", "cpu-1", "", "reference gpt-train", "refer
 class CountingWork:
     model, parameters, batch_size, tokens_per_sample = "counter", 1, 4, 10
     flops, data = Flops(100, "by hand"), "none"
+    compute_seconds, is_common = None, False
 
     def __init__(self):
         self.steps = 0

@@ -66,6 +66,7 @@ def live(shape, *, prepare=lambda simulation: None, **options):
         (["--hosts=0", "--gpus=8"], "from 1 to 5000"),
         (["--hosts=5001", "--gpus=8"], "from 1 to 5000"),
         (["--hosts=two", "--gpus=8"], "'two'"),
+        (["--hosts=4", "--gpus=8", "--mig", "--model=l4"], "l4 has no MIG"),
         (["--hosts=2", "--gpus=17"], "from 1 to 16"),
         (["--hosts=2", "--gpus=8", "--model=abacus"], "abacus"),
         (["--hosts=2", "--gpus=8", "--seconds=0"], "from 1 to"),
@@ -89,6 +90,15 @@ def test_a_broker_that_does_not_answer_is_said_and_nothing_changes(settings):
         call_command("simulate", "--hosts=1", "--gpus=1", "--seconds=5")
 
     assert not Host.objects.exists()
+
+
+def test_mig_instances_arrive_as_devices_of_their_gpu():
+    live(Shape(4, 1, has_instances=True), span=12.0, speed=1e6)
+
+    instances = Device.objects.exclude(parent=None).order_by("index")
+    assert [(each.host.name, each.profile, each.parent.index) for each in instances] == 2 * [("sim-0003", "3g.40gb", 0)]
+    newest = LatestState.objects.get(host=instances[0].host).devices[instances[0].uuid]
+    assert newest["values"]["memory_total_bytes"] == 81_559 * 2**20 / 2
 
 
 @pytest.mark.parametrize("origin", [Origin.REAL, Origin.IMPORTED])

@@ -91,13 +91,37 @@ def body_bytes(run_id: int) -> int:
     return int(StepChunk.objects.filter(run=run_id).aggregate(n=Sum(Length("body")))["n"])
 
 
-def session() -> str:
-    """Make a user who has signed in; returns the session's key."""
+def public_key() -> str:
+    """Return the key by which hosts know the server's orders, in hex."""
+    from fleet import server_key
+
+    return server_key.public_bytes().hex()
+
+
+def let_run(names: list[str]) -> None:
+    """Have made-up hosts be taken for real ones, which may run jobs."""
+    from fleet.models import Host, Origin
+
+    Host.objects.filter(name__in=names).update(origin=Origin.REAL)
+
+
+def n_launchable(names: list[str]) -> int:
+    """Return how many of these hosts have told of their devices."""
+    from fleet.models import Host
+
+    return Host.objects.filter(name__in=names, devices__isnull=False).distinct().count()
+
+
+def session(role: str = "") -> str:
+    """Make a user who has signed in, of that role; returns the session's key."""
     from django.conf import settings
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+    from django.contrib.auth.models import Group
     from django.contrib.sessions.backends.db import SessionStore
 
-    user = get_user_model().objects.create_user("reader")
+    user = get_user_model().objects.create_user(role or "reader")
+    if role:
+        user.groups.add(Group.objects.get(name=role))
     store = SessionStore()
     store[SESSION_KEY], store[HASH_SESSION_KEY] = str(user.pk), user.get_session_auth_hash()
     store[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
@@ -116,7 +140,12 @@ def compact_seconds() -> float:
     return time.perf_counter() - began
 
 
-_CALLS = {call.__name__: call for call in (n_steps, make_run, read_seconds, body_bytes, compact_seconds, session)}
+_CALLS = {
+    call.__name__: call
+    for call in (
+        n_steps, make_run, read_seconds, body_bytes, compact_seconds, session, public_key, let_run, n_launchable,
+    )
+}  # fmt: skip
 
 
 def run() -> None:

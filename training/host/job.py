@@ -7,7 +7,8 @@ from threading import Event
 
 from telemetry.agent.context import AgentContext
 from telemetry.wire import DeviceInfo
-from training.host import endings
+from training.host import endings, meeting
+from training.host.meeting import Meeting, NoMeeting
 from training.host.output import JobOutput
 from training.host.process import JobProcess
 from training.host.records import Records
@@ -34,6 +35,7 @@ class Job:
         self._cancel = Event()
         self._told_log_changes = 0
         self._oom_kills: int | None = None
+        self._meeting: Meeting | None = None
 
     def cancel(self) -> None:
         self._cancel.set()
@@ -54,16 +56,44 @@ class Job:
         if self.is_cancelled:
             self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
             return
-        self._reporter.tell("starting", now_ms())
         self._oom_kills = endings.oom_kills()
         try:
-            process = JobProcess(
-                self._context.job_python, self._order_of_process(device, params), self._context.directory
+            self._meeting = self._meet()
+        except NoMeeting as error:
+            self.refuse(str(error))
+            return
+        self._reporter.tell("starting", now_ms(), **self._met)
+        process = self._start(device, params)
+        if process is not None:
+            self._see_through(process)
+
+    def _meet(self) -> Meeting | None:
+        """Return where the ranks meet, None for a job that runs alone. Raises NoMeeting."""
+        if self._order.ranks is None:
+            return None
+        return meeting.prepare(self._order.ranks, self._context.job_address, self._context.broker_host)
+
+    def _start(self, device: DeviceInfo, params: dict[str, int | str]) -> JobProcess | None:
+        """Return the job's process; None where the job was refused, as it has none."""
+        order = self._order_of_process(device, params)
+        place = self._meeting
+        try:
+            return JobProcess(
+                self._context.job_python,
+                order,
+                self._context.directory,
+                handed=place.handed if place else (),
+                extra=place.environment if place else {},
             )
         except OSError as error:
             python = self._context.job_python
             self.refuse(f"the jobs' interpreter {python} cannot be started ({error.strerror}); see STEPWATT_JOB_PYTHON")
-            return
+            return None
+        finally:
+            if place is not None:
+                place.close()  # the process has it: when it ends, nobody listens any more
+
+    def _see_through(self, process: JobProcess) -> None:
         output = JobOutput(process.events, process.output)
         try:
             self._records.update(
@@ -82,6 +112,7 @@ class Job:
 
     def _order_of_process(self, device: DeviceInfo, params: dict[str, int | str]) -> dict[str, object]:
         """Return the fields of training.reference.order.Order."""
+        ranks = self._order.ranks
         return {
             "workload": self._order.workload,
             "params": params,
@@ -89,9 +120,30 @@ class Job:
             "device_uuid": device.uuid,
             "driver_version": device.driver_version,
             "run": f"reference {self._order.workload}",
-            "launch": steps_launch(self._order.job, self._order.launch),
+            "launch": steps_launch(ranks.head if ranks else self._order.job, self._order.launch),
             "socket_path": str(self._context.socket_path),
+            "meeting": self._meeting_of_process(),
         }
+
+    def _meeting_of_process(self) -> dict[str, object] | None:
+        """Return the fields of training.reference.order.Meeting, None for a job that runs alone."""
+        ranks, place = self._order.ranks, self._meeting
+        if ranks is None or place is None:
+            return None
+        return {
+            "rank": ranks.rank,
+            "world_size": ranks.world_size,
+            "token": ranks.token,
+            "address": place.address,
+            "port": place.port,
+            "listener": next(iter(place.handed), None),
+        }
+
+    @property
+    def _met(self) -> dict[str, str]:
+        """Return what each report but the last says of the meeting, as one that waits is replaced by the next."""
+        words = self._meeting.words if self._meeting else ""
+        return {"meeting": words} if words else {}
 
     def _watch(self, process: JobProcess, output: JobOutput) -> bool:
         """Read, report and obey until the process has ended; True where the time limit ended it."""
@@ -123,6 +175,7 @@ class Job:
             step=output.step,
             total_steps=output.total_steps,
             log=output.log if is_log_new else None,
+            **self._met,
         )
 
     def _end(self, output: JobOutput, status: int, *, is_over_limit: bool) -> None:

@@ -8,8 +8,9 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 START = Path(__file__).resolve().parents[1] / "reference" / "start.py"
@@ -31,8 +32,19 @@ _INHERITED = (
 class JobProcess:
     """A started job in a session of its own. `events` and `output` are the reading ends of its pipes, non-blocking."""
 
-    def __init__(self, python: str, order: Mapping[str, Any], directory: Path) -> None:
-        """Start the job on the interpreter `python`. Raises OSError where that cannot be started."""
+    def __init__(
+        self,
+        python: str,
+        order: Mapping[str, Any],
+        directory: Path,
+        *,
+        handed: Sequence[int] = (),
+        extra: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Start the job on the interpreter `python`, with open descriptors `handed` on and `extra` in its environment.
+
+        Raises OSError where it cannot be started.
+        """
         self.events, events_end = os.pipe()
         self.output, output_end = os.pipe()
         # -P: neither the job's directory nor the script's is a place to import from.
@@ -44,8 +56,8 @@ class JobProcess:
                 stdout=output_end,
                 stderr=output_end,
                 cwd=directory,
-                env=environment(order["device_kind"], order["device_uuid"], os.environ),
-                pass_fds=[events_end],
+                env=environment(order["device_kind"], order["device_uuid"], os.environ) | dict(extra),
+                pass_fds=[events_end, *handed],
                 start_new_session=True,
             )
         except OSError:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from django.db.models import F, QuerySet, Window
+from django.db.models import F, Q, QuerySet, Window
 from django.db.models.functions import RowNumber
 
 from training.judging import acceptance, metrics
@@ -46,9 +46,10 @@ class Earlier:
 
     def __init__(self, verdict: Verdict, *, without: Collection[int] = ()) -> None:
         found = history(verdict, without=without)
-        self._own = [row for (row,) in found.filter(device_key=verdict.device_key).values_list("values")[:_OWN_RUNS]]
+        own = same_devices(verdict.job, verdict.device_key)
+        self._own = [row for (row,) in found.filter(own).values_list("values")[:_OWN_RUNS]]
         # The newest runs of each other device.
-        others = found.exclude(device_key=verdict.device_key).exclude(device_key=None)
+        others = found.exclude(own).exclude(device_key=None)
         place = Window(RowNumber(), partition_by=F("device_key"), order_by=F("ended_at").desc())
         rows = others.annotate(place=place).filter(place__lte=_RUNS_A_DEVICE).values_list("device_key", "values")
         self._others = list(rows[:_POPULATION_RUNS])
@@ -67,8 +68,9 @@ def expected(job: ReferenceJob) -> tuple[float, int] | None:
     Of a job that runs, the rest of its key is not known yet. None where there are too few.
     """
     alike = Verdict.objects.filter(
-        device_key=job.device_id, job__workload=job.workload, job__params=job.params, is_clean=True
-    )
+        same_devices(job, job.device_id), job__workload=job.workload, job__params=job.params, is_clean=True,
+        job__team__isnull=job.team is None,
+    )  # fmt: skip
     earlier = acceptance.usable(alike.filter(job__created_at__lt=job.created_at))
     newest = earlier.exclude(key="").order_by("-ended_at").first()
     if newest is None:
@@ -76,6 +78,11 @@ def expected(job: ReferenceJob) -> tuple[float, int] | None:
     rows = earlier.filter(key=newest.key).order_by("-ended_at").values_list("values", flat=True)[:_OWN_RUNS]
     values = _values(rows, metrics.STEP.name)
     return (median(values), len(values)) if len(values) >= FEWEST else None
+
+
+def same_devices(job: ReferenceJob, device_key: int | None) -> Q:
+    """Return what finds the device's verdicts among those of a key; of a distributed job all devices must be the same."""
+    return Q(device_key=device_key) if job.team is None else Q(job__team__members=job.team.members)
 
 
 def _values(rows: Iterable[Mapping[str, float]], metric: str) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
+from training import teams
 from training.judging import baseline, foreign, key, losses, metrics
 from training.judging.baseline import SIDE_WORDS, Earlier
 from training.judging.metrics import Metric
@@ -21,15 +22,18 @@ _PATIENCE = timedelta(minutes=2)  # the last steps and samples of a job come a b
 
 
 def waiting(now: datetime) -> QuerySet[ReferenceJob]:
-    """Return ended jobs without a verdict, oldest end first, as each is a baseline of the next; a person's cancel is none."""
+    """Return ended jobs without a verdict, oldest end first, as each is a baseline of the next; a person's cancel is none.
+
+    A distributed job has one, of all its ranks, when all have ended.
+    """
     told = Q(state=JobState.DONE) & (~Q(energy={}) | Q(ended_at__lt=now - _PATIENCE))
     ended = ReferenceJob.objects.filter(
         told | Q(state=JobState.FAILED) | Q(state=JobState.LOST, ended_at__lt=now - _PATIENCE)
     )
     return (
-        ended.filter(verdict=None)
+        ended.filter(Q(team=None) | Q(team__is_settled=True), verdict=None, rank=0)
         .exclude(ended_at=None)
-        .select_related("host", "device")
+        .select_related("host", "device", "team")
         .defer("log")
         .order_by("ended_at")
     )
@@ -44,17 +48,27 @@ def judge(job: ReferenceJob, now: datetime) -> Verdict:
     verdict.key_parts = key.parts(job)
     verdict.key = key.digest(verdict.key_parts)
     verdict.values = metrics.values(job.workload, job.result)
-    is_on_accelerator = job.device is not None and job.device.is_accelerator
-    around = contamination.of_result(job.result, is_on_accelerator=is_on_accelerator)
-    verdict.markers = contamination.markers(around, [str(each) for each in foreign.on_device(job)])
+    verdict.markers = _markers(job)
     verdict.markers += [f"forced onto a device in use: {job.forced}"] if job.forced else []
     verdict.is_clean = not verdict.markers
     verdict.losses = losses.curve(job)
-    _screen(verdict, ReferenceJob.objects.filter(launch=job.launch).count())
+    _screen(verdict, ReferenceJob.objects.filter(launch=job.launch, rank=0).count())
     losses.compare(verdict)
     kept = _kept(verdict)
     losses.compare_undecided(kept)
     return kept
+
+
+def _markers(job: ReferenceJob) -> list[str]:
+    """Return why the run is contaminated, of a distributed one on any of its ranks."""
+    found: list[str] = []
+    for rank in teams.ranks(job):
+        is_on_accelerator = rank.device is not None and rank.device.is_accelerator
+        around = contamination.of_result(rank.result, is_on_accelerator=is_on_accelerator)
+        where = f"{rank.place}: " if job.team_id is not None else ""
+        there = [str(each) for each in foreign.on_device(rank)]
+        found += [f"{where}{each}" for each in contamination.markers(around, there)]
+    return found
 
 
 def _kept(verdict: Verdict) -> Verdict:
@@ -113,7 +127,8 @@ def _slow_series(verdict: Verdict) -> list[str]:
 
     One run shows little below four times the noise; five show a third of it (docs/verdicts.md). Only fresh runs decide.
     """
-    newest = list(baseline.history(verdict).filter(device_key=verdict.device_key)[: FRESH_RUNS - 1])
+    own = baseline.same_devices(verdict.job, verdict.device_key)
+    newest = list(baseline.history(verdict).filter(own)[: FRESH_RUNS - 1])
     if len(newest) < FRESH_RUNS - 1 or any(hasattr(row.job, "fresh_for") for row in newest):
         return []
     earlier = Earlier(verdict, without=[row.job_id for row in newest])

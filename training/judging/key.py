@@ -1,4 +1,4 @@
-"""What must be equal for two results to be compared: device model, workload, parameters, software. Pure.
+"""What must be equal for two results to be compared: device model, workload, parameters, software; ranks and hosts.
 
 The driver's version is no part of it: a driver that makes a host slower is to be found.
 """
@@ -27,7 +27,16 @@ def parts(job: ReferenceJob) -> dict[str, Any]:
         "chosen": {name: result.get(name) for name in _CHOSEN if result.get(name) is not None},
         "threads": result.get("threads") if is_cpu else None,
         "software": {name: version for name, version in sorted(versions.items()) if name != "driver"},
+        **_of_team(job),
     }
+
+
+def _of_team(job: ReferenceJob) -> dict[str, Any]:
+    """Return what a distributed job adds: how many ranks it had, on how many hosts, of which models."""
+    if job.team is None:
+        return {}
+    models = sorted(job.team.jobs.values_list("device__model", flat=True), key=str)
+    return {"ranks": job.team.world_size, "hosts": job.team.n_hosts, "models": [str(model) for model in models]}
 
 
 def digest(found: Mapping[str, Any]) -> str:

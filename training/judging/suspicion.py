@@ -56,7 +56,9 @@ def ask(verdict: Verdict, now: datetime, actor: Actor) -> None:
 def follow(now: datetime) -> None:
     """Take each open suspicion one step further."""
     for verdict in (
-        Verdict.objects.filter(is_open=True).select_related("job__host", "job__device").order_by("opened_at")
+        Verdict.objects.filter(is_open=True)
+        .select_related("job__host", "job__device", "job__team")
+        .order_by("opened_at")
     ):
         _step(verdict, now)
 
@@ -103,8 +105,8 @@ def _run_again(verdict: Verdict, now: datetime) -> None:
     actor = Actor(f"{verdict.asked_by or 'the verdict'} on job {job.pk}"[:150])
     try:
         with transaction.atomic():
-            (fresh,) = launch.prepare(job.workload, [(job.host.name, job.device.uuid)], job.params, actor=actor)
-            FreshRun.objects.create(verdict=verdict, job=fresh)
+            fresh = launch.again(job, actor=actor)
+            FreshRun.objects.create(verdict=verdict, job=fresh[0])
     except launch.LaunchRefused as refusal:
         if not refusal.is_busy:
             _settle(
@@ -114,7 +116,7 @@ def _run_again(verdict: Verdict, now: datetime) -> None:
                 reason=f"{verdict.reason}; no fresh run could be started: {refusal}",
             )
         return
-    launch.send([fresh])
+    launch.send(fresh)
 
 
 def _conclude(verdict: Verdict, clean: list[ReferenceJob], now: datetime) -> None:

@@ -8,10 +8,11 @@ from training.models.jobs import ACTIVE_STATES, FINAL_STATES, JobState, Referenc
 from training.models.ladders import LadderProcess, LadderRun, LadderState
 from training.models.runs import Run, RunRank, StepChunk
 from training.models.schedules import Schedule, ScheduledVisit, Trigger
+from training.models.teams import Team
 from training.models.verdicts import FreshRun, LossAgreement, Outcome, Verdict
 
 __all__ = [
     "ACTIVE_STATES", "FINAL_STATES", "AcceptedBaseline", "FreshRun", "JobState", "LadderProcess", "LadderRun", "LadderState",
-    "LossAgreement", "Outcome", "ReferenceJob", "Run", "RunRank", "Schedule", "ScheduledVisit", "StepChunk", "Trigger",
+    "LossAgreement", "Outcome", "ReferenceJob", "Run", "RunRank", "Schedule", "ScheduledVisit", "StepChunk", "Team", "Trigger",
     "Verdict", "replaced",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from django.utils import timezone
 
 from fleet.models import Device, Host
 from training.models.runs import Run
+from training.models.teams import Team
 
 
 class JobState(models.TextChoices):
@@ -22,12 +23,17 @@ FINAL_STATES = (JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.LOS
 
 
 class ReferenceJob(models.Model):
-    """One reference workload on one host. A launch on several hosts makes one job each, with one `launch`."""
+    """One reference workload on one device. A launch on several hosts makes one job each, with one `launch`.
+
+    The jobs of a `team` are the ranks of one distributed job: tables, results and verdicts know only its rank 0.
+    """
 
     launch = models.CharField(max_length=32, db_index=True)
     workload = models.CharField(max_length=40)
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="reference_jobs")
     device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="reference_jobs")
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, null=True, blank=True, related_name="jobs")
+    rank = models.PositiveIntegerField(default=0)
     run = models.OneToOneField(Run, on_delete=models.SET_NULL, null=True, blank=True, related_name="reference_job")
     params = models.JSONField(default=dict)
     time_limit_seconds = models.PositiveIntegerField()
@@ -67,6 +73,16 @@ class ReferenceJob(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workload} on {self.host.name}"
+
+    @property
+    def place(self) -> str:
+        """Return which rank it is and where, for people."""
+        return f"rank {self.rank} on {self.host.name}"
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Tell whether its order could say all: the other ranks go to where rank 0 listens."""
+        return self.team is None or self.rank == 0 or bool(self.team.address)
 
     @property
     def is_final(self) -> bool:

@@ -1,7 +1,7 @@
 """Sums over all ranks by message size: what a distributed training does with its gradients. Called by the harness.
 
-Ranks are the launcher's where it set WORLD_SIZE (NCCL on GPUs, gloo on CPUs). Alone on a CPU, a second rank is started on
-the same CPU: that measures gloo over loopback, and the result says so.
+Ranks are those of a distributed job (NCCL on GPUs, gloo on CPUs). Alone on a CPU, a second rank is started on the same CPU:
+that measures gloo over loopback, and the result says so.
 """
 
 import multiprocessing
@@ -36,10 +36,9 @@ def build(device: Device, params: Mapping[str, Any]) -> "AllReduce":
     sums = params["batch_size"] or 1
     sizes = _ELEMENTS[device.tier(params["size"])]
     passes = params["warmup_steps"] + params["steps"]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        backend = "nccl" if device.is_cuda else "gloo"
-        dist.init_process_group(backend, timeout=_PATIENCE)
-        return AllReduce(device, sizes, sums, f"{dist.get_world_size()} ranks, {backend}")
+    if not device.ranks.is_alone:
+        device.ranks.agree(f"messages of {sizes} elements, {sums} passes, {device.dtype}")
+        return AllReduce(device, sizes, sums, f"{device.ranks.world_size} ranks, {device.ranks.backend}")
     if device.is_cuda:
         raise CannotRun("allreduce needs more than one device: launch it over several, one rank each")
     with tempfile.TemporaryDirectory(prefix="stepwatt-allreduce-") as directory:
@@ -107,7 +106,8 @@ class AllReduce(Micro):
             low, high = message.min().item(), message.max().item()
             if (low, high) != (expected, expected):
                 raise CannotRun(f"a sum over the ranks holds {low:g} to {high:g} where {expected:g} is right")
-        dist.destroy_process_group()
+        if self._device.ranks.is_alone:
+            dist.destroy_process_group()  # the second rank on this CPU does so too
         return f"every element of the last sums is {expected:g}, over {self._ranks} ranks"
 
     def figures(self) -> dict[str, Any]:

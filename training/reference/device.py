@@ -9,13 +9,15 @@ import platform
 import resource
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from training.reference import ranks
 from training.reference.order import CannotRun, Order
+from training.reference.ranks import ALONE, Ranks
 
 _LARGE_BYTES = 15e9  # what a "16 GB" accelerator reports at least
 _LOWER = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,6 +39,7 @@ class Device:
     threads: int
     offered: tuple[str, ...] = ("fp32",)
     compiles: bool = False
+    ranks: Ranks = ALONE
 
     @property
     def is_cuda(self) -> bool:
@@ -87,7 +90,17 @@ class Device:
 
 
 def open_device(order: Order) -> Device:
-    """Return the ordered device, or raise CannotRun; another device is never taken in its place. Sets torch's seed."""
+    """Return the ordered device, or raise CannotRun; another device is never taken in its place. Sets torch's seed.
+
+    A rank of a distributed job has met the others then.
+    """
+    device = _open(order)
+    if order.meeting is None:
+        return device
+    return replace(device, ranks=ranks.join(order.meeting, device.torch_device, order.params["seed"]))
+
+
+def _open(order: Order) -> Device:
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     torch.manual_seed(order.params["seed"])

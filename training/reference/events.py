@@ -61,8 +61,8 @@ class StepSocket:
 
     def _datagram(self, frame: dict[str, Any]) -> bytes:
         devices = [frame["device_uuid"]] if frame["device_uuid"] else []
-        head = {
-            **{name: frame[name] for name in ("run", "launch", "rank")},
+        head: dict[str, Any] = {
+            **{name: frame[name] for name in ("run", "launch", "rank", "world_size") if name in frame},
             "process": self._process,
             "pid": os.getpid(),
             "devices": devices,
@@ -71,12 +71,16 @@ class StepSocket:
         flags = WARM_UP if frame["is_warmup"] else 0
         record = Record(
             self._sequence, self.dropped, frame["number"], frame["ended_ns"], max(1, round(frame["seconds"] * 1e9)),
-            UNTOLD_NS, samples, tokens, loss, 0, flags,
+            _nanoseconds(frame.get("compute_seconds")), samples, tokens, loss, 0, flags,
         )  # fmt: skip
         return datagram.put(head, record)
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _nanoseconds(seconds: float | None) -> int:
+    return UNTOLD_NS if seconds is None else max(1, round(seconds * 1e9))
 
 
 def _number(value: float | None) -> float:

@@ -34,6 +34,8 @@ class Generation:
     """Half of the context is prompt, a quarter is generated. A step does both for one batch."""
 
     parameters: int | None
+    compute_seconds: float | None = None
+    is_common = False
 
     def __init__(self, device: Device, shape: GptShape, batch_size: int, seed: int) -> None:
         self._prompt, self._generated = shape.context // 2, shape.context // 4

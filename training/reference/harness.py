@@ -15,7 +15,8 @@ from typing import Any
 from training.reference import surroundings
 from training.reference.events import Events, StepSocket
 from training.reference.order import CannotRun, Order
-from training.reference.work import Device, Work
+from training.reference.work import Device, Ranks, Work
+from training.workload import Workload
 from training.workloads import find
 
 LOG_EVERY_STEPS = 10
@@ -37,12 +38,15 @@ class WallClock:
 class Measurement:
     """What the loop took down: losses of all steps, durations of the measured ones, and their window (perf_counter).
 
+    `compute_seconds` are of all steps, none where there are no other ranks to wait for.
+
     `first_seconds` is the first step's duration, in which a framework chooses or compiles its kernels; `around` tells what else
     ran on the machine in the window.
     """
 
     losses: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    compute_seconds: list[float] = field(default_factory=list)
     window_start: float = 0.0
     window_end: float = 0.0
     first_seconds: float = 0.0
@@ -68,6 +72,8 @@ class Loop:
         self.clock = WallClock()
         self._warmup: int = order.params["warmup_steps"]
         self._total: int = self._warmup + order.params["steps"]
+        self._rank = order.meeting.rank if order.meeting else 0
+        self._about_ranks = {"world_size": order.meeting.world_size} if order.meeting else {}
         self._progress_at = 0.0
 
     def run(self) -> Measurement:
@@ -99,12 +105,15 @@ class Loop:
         ended = time.perf_counter()
         if loss is not None:
             measurement.losses.append(loss)
+        if (own := self._work.compute_seconds) is not None:
+            measurement.compute_seconds.append(own)
         self._tell(number, loss, ended - began, ended)
         return ended - began, ended
 
     def _tell(self, number: int, loss: float | None, seconds: float, ended: float) -> None:
         work, is_warmup = self._work, number <= self._warmup
-        tokens = work.tokens_per_sample
+        tokens, samples = work.tokens_per_sample, work.batch_size
+        is_told = self._rank == 0 or not work.is_common  # what all do together counts once
         self._send(
             {
                 "run": self._order.run,
@@ -112,10 +121,12 @@ class Loop:
                 "number": number,
                 "ended_ns": int(ended * 1e9),
                 "seconds": seconds,
-                "rank": 0,
+                "compute_seconds": work.compute_seconds,
+                "rank": self._rank,
+                **self._about_ranks,
                 "device_uuid": self._order.device_uuid,
-                "samples": work.batch_size,
-                "tokens": None if tokens is None else tokens * work.batch_size,
+                "samples": samples if is_told else None,
+                "tokens": None if tokens is None or not is_told else tokens * samples,
                 "loss": loss if loss is not None and math.isfinite(loss) else None,
                 "is_warmup": is_warmup,
             }
@@ -131,11 +142,19 @@ class Loop:
 
 def run(order: Order, events: Events) -> dict[str, Any]:
     """Do the job and return its result, all in base units. Raises CannotRun with the reason."""
-    events.stage("build")
+    events.stage("join" if order.meeting else "build")
     say(f"{order.workload} on {order.device_kind} device {order.device_uuid}, {_words(order.params)}")
     workload = find(order.workload)
     devices = import_module(_DEVICES[workload.framework])
-    device = devices.open_device(order)
+    device: Device = devices.open_device(order)
+    with device.ranks.together():
+        return _measure(order, workload, device, events)
+
+
+def _measure(order: Order, workload: Workload, device: Device, events: Events) -> dict[str, Any]:
+    if order.meeting:
+        events.stage("build")
+        say(f"rank {device.ranks.rank} of {device.ranks.world_size}, {device.ranks.backend}")
     work: Work = import_module(f"training.reference.{workload.module}").build(device, order.params)
     parameters = "" if work.parameters is None else f", {work.parameters:,} parameters"
     say(f"{work.model}{parameters}, batch {work.batch_size}, {device.precision}, on {device.name}")
@@ -145,11 +164,12 @@ def run(order: Order, events: Events) -> dict[str, Any]:
     measurement = loop.run()
     events.stage("finish")
     socket.close()
-    verdict = work.verify(measurement.losses)
+    verdict = work.verify(device.ranks.means(measurement.losses))
     say(", ".join(f"{name} {value}" for name, value in verdict.items()))
     peak_bytes, peak_method = device.peak_memory()
     return {
-        **figures(measurement, work, loop.clock),
+        **figures(measurement, work, loop.clock, _shares(device.ranks, work)),
+        **_of_ranks(device.ranks, work, measurement),
         **measurement.around,
         **verdict,
         **work.figures(),
@@ -162,21 +182,44 @@ def run(order: Order, events: Events) -> dict[str, Any]:
         "peak_memory_bytes": peak_bytes,
         "peak_memory_method": peak_method,
         "dropped_step_frames": socket.dropped,
-        "versions": devices.versions(order),
+        "versions": import_module(_DEVICES[workload.framework]).versions(order),
     }
 
 
-def figures(measurement: Measurement, work: Work, clock: WallClock) -> dict[str, Any]:
-    """Return the figures of speed: N/Δt over the window from the first measured step's start to the last one's end."""
+def _shares(ranks: Ranks, work: Work) -> int:
+    """Return how many ranks' samples a result counts: rank 0's is the whole job's, another's its own."""
+    return ranks.world_size if ranks.rank == 0 and not work.is_common else 1
+
+
+def _of_ranks(ranks: Ranks, work: Work, measurement: Measurement) -> dict[str, Any]:
+    """Return what the result of a rank of a distributed job says besides."""
+    if ranks.world_size == 1:
+        return {}
+    own = measurement.compute_seconds[-len(measurement.seconds) :]
+    return {
+        "ranks": ranks.world_size,
+        "rank": ranks.rank,
+        "backend": ranks.backend,
+        "batch_size_of_a_rank": work.batch_size,
+        "compute_seconds_median": statistics.median(own) if own else None,
+    }
+
+
+def figures(measurement: Measurement, work: Work, clock: WallClock, shares: int = 1) -> dict[str, Any]:
+    """Return the figures of speed: N/Δt over the window from the first measured step's start to the last one's end.
+
+    `shares` is how many ranks do as much as this one.
+    """
     steps = len(measurement.seconds)
-    samples = steps * work.batch_size
+    batch_size = work.batch_size * shares
+    samples = steps * batch_size
     window_seconds = measurement.window_end - measurement.window_start
     tokens = work.tokens_per_sample
     ordered = sorted(measurement.seconds)
     return {
         "model": work.model,
         "parameters": work.parameters,
-        "batch_size": work.batch_size,
+        "batch_size": batch_size,
         "data": work.data,
         "measured_steps": steps,
         "measured_seconds": window_seconds,

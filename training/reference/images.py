@@ -15,12 +15,14 @@ def batches(device: Device, batch_size: int, side: int) -> list[tuple[Tensor, Te
     where = device.torch_device
     patterns = torch.randn(LABELS, 3, 4, 4, device=where)
     patterns = F.interpolate(patterns, size=side, mode="nearest")
-    made = []
-    for _ in range(BATCHES):
-        labels = torch.randint(LABELS, (batch_size,), device=where)
-        noise = torch.randn(batch_size, 3, side, side, device=where)
-        made.append((noise + patterns[labels], labels))
-    return made
+    with device.ranks.own_share():
+        return [_batch(patterns, batch_size, side) for _ in range(BATCHES)]
+
+
+def _batch(patterns: Tensor, batch_size: int, side: int) -> tuple[Tensor, Tensor]:
+    labels = torch.randint(LABELS, (batch_size,), device=patterns.device)
+    noise = torch.randn(batch_size, 3, side, side, device=patterns.device)
+    return noise + patterns[labels], labels
 
 
 def loss(network: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -14,14 +14,16 @@ def batches(device: Device, batch_size: int, length: int) -> list[Tensor]:
     """Return the batches, `(batch_size, length + 1)` tokens: a walk over a fixed random table of successors."""
     where = device.torch_device
     successors = torch.randint(WORDS, (WORDS, SUCCESSORS), device=where)
-    made = []
-    for _ in range(BATCHES):
-        choices = torch.randint(SUCCESSORS, (batch_size, length), device=where)
-        walk = [torch.randint(WORDS, (batch_size,), device=where)]
-        for position in range(length):
-            walk.append(successors[walk[-1], choices[:, position]])
-        made.append(torch.stack(walk, dim=1))
-    return made
+    with device.ranks.own_share():
+        return [_batch(successors, batch_size, length) for _ in range(BATCHES)]
+
+
+def _batch(successors: Tensor, batch_size: int, length: int) -> Tensor:
+    choices = torch.randint(SUCCESSORS, (batch_size, length), device=successors.device)
+    walk = [torch.randint(WORDS, (batch_size,), device=successors.device)]
+    for position in range(length):
+        walk.append(successors[walk[-1], choices[:, position]])
+    return torch.stack(walk, dim=1)
 
 
 def described(length: int, seed: object) -> str:

@@ -12,6 +12,8 @@ class Micro:
 
     parameters: int | None = None
     tokens_per_sample: int | None = None
+    compute_seconds: float | None = None
+    is_common = True
 
     def __init__(self, model: str, batch_size: int, flops: Flops, data: str) -> None:
         self.model, self.batch_size, self.flops, self.data = model, batch_size, flops, data

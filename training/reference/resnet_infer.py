@@ -32,6 +32,8 @@ class Inference:
     """A network in its evaluating state, with normalisation as its weights say."""
 
     tokens_per_sample: int | None = None
+    compute_seconds: float | None = None
+    is_common = False
 
     def __init__(self, device: Device, shape: ResNetShape, sizes: Sequence[int], seed: int) -> None:
         macs = resnet_forward_macs(shape)

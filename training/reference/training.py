@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from training.flops import Flops
 from training.reference.device import Device
+from training.reference.ranks import Gradients
 from training.reference.work import BATCHES, falling
 
 
@@ -29,6 +30,8 @@ class Training:
     `trained` are the parameters that the optimiser changes.
     """
 
+    is_common = False
+
     def __init__(
         self,
         device: Device,
@@ -45,7 +48,9 @@ class Training:
         self.parameters: int | None = sum(parameter.numel() for parameter in network.parameters())
         self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._device = device
-        self.network = device.compile(network)
+        device.ranks.agree(f"{about.model}, batch {about.batch_size}, {device.precision}")
+        self._gradients = None if device.ranks.is_alone else Gradients(network, device.ranks)
+        self.network = device.compile(self._gradients.network if self._gradients else network)
         self.optimiser = optimiser
         self.batches = batches
         self.loss = loss
@@ -57,6 +62,8 @@ class Training:
         """Train on the next batch and return its loss."""
         batch = self.batches[self._next % BATCHES]
         self._next += 1
+        if self._gradients:
+            self._gradients.begin()
         self.optimiser.zero_grad(set_to_none=True)
         with self._device.autocast():
             loss = self.loss(self.network, batch)
@@ -67,6 +74,10 @@ class Training:
         self._scaler.step(self.optimiser)
         self._scaler.update()
         return loss.item()
+
+    @property
+    def compute_seconds(self) -> float | None:
+        return self._gradients.compute_seconds if self._gradients else None
 
     def begin_measuring(self) -> None:
         pass

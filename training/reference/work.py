@@ -1,6 +1,7 @@
 """What the harness knows of a workload, whatever framework it is built on. No torch: workloads import this."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from training.flops import Flops
@@ -12,7 +13,9 @@ BATCHES = 4  # of synthetic data: made once on the device and used in turn, so t
 class Work(Protocol):
     """A workload built on its device. `parameters` are the model's, None without one.
 
-    `tokens_per_sample` is None where samples are no token sequences. `flops` are a sample's.
+    `tokens_per_sample` is None where samples are no token sequences. `flops` are a sample's. `batch_size` is one rank's.
+    `compute_seconds` tells of the step that has ended how long this rank had to itself before it waited for others; None alone.
+    Where `is_common`, all ranks do each sample together; else each does its own.
     """
 
     model: str
@@ -21,6 +24,10 @@ class Work(Protocol):
     tokens_per_sample: int | None
     flops: Flops
     data: str
+    is_common: bool
+
+    @property
+    def compute_seconds(self) -> float | None: ...
 
     def step(self) -> float | None:
         """Do one step and return its loss, None where it has none."""
@@ -35,12 +42,29 @@ class Work(Protocol):
         """Return the work's own figures over the measured steps, in base units."""
 
 
+class Ranks(Protocol):
+    """The ranks of a distributed job, of which this process is one; alone, rank 0 of 1."""
+
+    rank: int
+    world_size: int
+    backend: str
+
+    def means(self, values: Sequence[float]) -> list[float]:
+        """Return the mean over the ranks of each value."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Part from the others at the end; raise CannotRun that begins with LEFT where they went away before."""
+
+
 class Device(Protocol):
     """The device of a job, opened by its framework."""
 
     name: str
     precision: str
     threads: int
+
+    @property
+    def ranks(self) -> Ranks: ...
 
     def synchronise(self) -> None:
         """Wait for the device's queue, so that a clock read afterwards tells when the work ended."""

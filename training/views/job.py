@@ -17,6 +17,7 @@ from training.models import JobState, ReferenceJob, Verdict
 from training.views import measured
 from training.views.log import tail
 from training.views.progress import progress
+from training.views.rank_rows import rank_rows
 from training.views.verdict import losses
 from training.workloads import WORKLOADS
 
@@ -30,7 +31,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
     now = timezone.now()
     found = _job(job_id)
     is_over = found.is_final and not _may_turn_out_otherwise(found, now)
-    is_compared = found.state != JobState.DONE or bool(_compared(found, now))
+    is_compared = found.state != JobState.DONE or found.rank > 0 or bool(_compared(found, now))
     steps, expected = queries.steps(found), baseline.expected(found)
     context = {
         "job": found,
@@ -39,6 +40,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "sample_unit": measured.sample_unit(found),
         "samples_rate": f"{measured.sample_unit(found)}/s",
         "samples_per_joule_unit": f"{measured.sample_unit(found)}/J",
+        "ranks": rank_rows(found),
         "settings": _settings(found),
         "seconds_taken": _seconds_taken(found),
         "why_no_energy": measured.why_no_energy(found),
@@ -88,7 +90,7 @@ def cancel(request: HttpRequest, job_id: int) -> HttpResponseBase:
 
 
 def _job(job_id: int) -> ReferenceJob:
-    return get_object_or_404(ReferenceJob.objects.select_related("host", "device", "verdict"), pk=job_id)
+    return get_object_or_404(ReferenceJob.objects.select_related("host", "device", "verdict", "team"), pk=job_id)
 
 
 def _compared(found: ReferenceJob, now: datetime) -> str:

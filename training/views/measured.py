@@ -13,10 +13,11 @@ import numpy as np
 
 from fleet import units
 from telemetry import queries as telemetry_queries
-from training import live, live_energy
+from training import live, live_energy, teams
 from training.models import JobState, ReferenceJob
 from training.queries import JobSteps
 from training.step_columns import Floats
+from training.views import rank_readings
 from training.workloads import WORKLOADS
 
 _STILL_TO_COME = "the last samples of the measured window are still arriving"
@@ -154,6 +155,10 @@ def _power(job: ReferenceJob, now: datetime) -> Figure:
     if job.is_final or job.device is None:
         watts = _number(job.energy.get("mean_watts"))
         return Figure("Power, mean", watts, "watts", why_no_energy(job), str(job.energy.get("method", "")))
+    if job.team is not None and job.rank == 0:
+        found = rank_readings.readings(teams.ranks(job), "power_draw_watts", now)
+        watts = rank_readings.total(found)
+        return Figure("Power, now", watts, "watts", "not every device gives its power", f"of {len(found)} devices")
     state = telemetry_queries.device_state(job.device, now)
     watts = state.values.get("power_draw_watts")
     return Figure("Power, now", watts, "watts", state.why_absent("power_draw_watts"), job.device.title)
@@ -175,6 +180,8 @@ def _efficiency(job: ReferenceJob, steps: JobSteps, now: datetime) -> Figure:
         joules = _number(job.energy.get("joules"))
         value = _number(job.energy.get("samples_per_joule"))
         return Figure("Samples per joule", value, unit, why_no_energy(job), "energy", joules, "joules")
+    if job.team is not None and job.rank == 0:
+        return Figure("Samples per joule", None, unit, _AT_THE_END)
     found = live_energy.so_far(job, steps)
     if isinstance(found, str):
         return Figure("Samples per joule", None, unit, _why_no_power(job, now) or found)
@@ -186,6 +193,10 @@ def _hottest(job: ReferenceJob, now: datetime) -> Figure:
     """The device's temperature now, or the highest of the measured steps once they are over; with what held its clock down."""
     if job.device is None:
         return Figure("Hottest device", None, "celsius", "the device is no longer known")
+    if job.team is not None and job.rank == 0 and not job.is_final:
+        found = rank_readings.highest(rank_readings.readings(teams.ranks(job), _TEMPERATURE, now))
+        where = f"{found.job.host.name} {found.job.device.title}" if found and found.job.device else ""
+        return Figure("Hottest device", found.value if found else None, "celsius", _NO_TEMPERATURE, where)
     if not job.is_final:
         state = telemetry_queries.device_state(job.device, now)
         held = live.throttled(state.values.get("clock_event_reasons"))

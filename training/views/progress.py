@@ -11,7 +11,9 @@ from training.models import ACTIVE_STATES, JobState, ReferenceJob
 from training.queries import JobSteps
 
 STAGES = ("claim", "check", "build", "warm up", "measure", "finish")
+_STAGES_OF_RANKS = ("claim", "check", "join", "build", "warm up", "measure", "finish")
 _HEADLINES = {
+    "join": "Meeting the other ranks",
     "build": "Building the model",
     "warm up": "Warming up",
     "measure": "Measuring",
@@ -96,6 +98,8 @@ def headline(job: ReferenceJob) -> str:
 def _reason(job: ReferenceJob) -> str:
     if job.reason or job.state != JobState.QUEUED:
         return job.reason
+    if not job.can_be_sent:
+        return f"{job.host.name} gets its order when rank 0 has said where the ranks meet."
     return f"The order is on its way: {job.host.name} has not taken it yet."
 
 
@@ -110,17 +114,27 @@ def _seconds_left(job: ReferenceJob, steps: JobSteps, steps_left: int) -> float 
 def _stages(job: ReferenceJob, compared: str) -> list[Stage]:
     warm_up, measure = job.params.get("warmup_steps"), job.params.get("steps")
     compare = f"Compare: {compared}" if compared else "Compare"
-    labels = ["Claim host", "Check", "Build", _counted("Warm up", warm_up), _counted("Measure", measure), compare]
+    join = ["Join"] if job.team_id is not None else []
+    labels = [
+        "Claim host",
+        "Check",
+        *join,
+        "Build",
+        _counted("Warm up", warm_up),
+        _counted("Measure", measure),
+        compare,
+    ]
     at = _stage_index(job)
     if job.state == JobState.DONE:
-        at = len(STAGES) if compared else len(STAGES) - 1
+        at = len(labels) if compared or job.rank > 0 else len(labels) - 1
     here = "stopped" if job.is_final and job.state != JobState.DONE else "now"
     return [Stage(label, "done" if i < at else here if i == at else "ahead") for i, label in enumerate(labels)]
 
 
 def _stage_index(job: ReferenceJob) -> int:
-    if job.stage in STAGES:
-        return STAGES.index(job.stage)
+    stages = STAGES if job.team_id is None else _STAGES_OF_RANKS
+    if job.stage in stages:
+        return stages.index(job.stage)
     return 0 if job.started_at is None and job.state != JobState.STARTING else 1
 
 

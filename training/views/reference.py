@@ -110,14 +110,17 @@ def _launch(request: HttpRequest, now: datetime) -> HttpResponseBase:
         if "ladder" in request.POST:
             return _climb(request, workload.name, list(dict.fromkeys(name for name, _ in wanted)), params, now)
         reason = request.POST.get("force_reason", "").strip()[:500]
-        jobs = launch_selected(workload.name, wanted, params, actor=actor_of(request), force_reason=reason)
+        as_one = asked.per == "distributed"
+        jobs = launch_selected(
+            workload.name, wanted, params, actor=actor_of(request), force_reason=reason, as_one=as_one
+        )
     except ParamsInvalid as error:
         return _refuse(request, asked, now, {error.field: error.message}, 400)
     except NothingSelected as error:
         return _refuse(request, asked, now, {} if asked.errors else {"selection": str(error)}, 400)
     except LaunchRefused as error:
         return _refuse(request, asked, now, {error.field: str(error)}, 409 if error.is_busy else 400, error.at)
-    if len(jobs) == 1:
+    if len(jobs) == 1 or as_one:
         return redirect("training:job", jobs[0].pk)
     return redirect(f"{reverse('training:reference')}?view=launched&launch={jobs[0].launch}")
 

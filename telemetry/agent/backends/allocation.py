@@ -61,6 +61,7 @@ class Allocations:
         self._processes: dict[str, tuple[float, Sequence[DeviceProcess]]] = {}
         self._found: dict[str, Reading] = {}
         self._found_of: _Seen | None = None
+        self._found_among: Mapping[str, DeviceInfo] | None = None  # all devices of the tick that was judged last
 
     @classmethod
     def of_this_host(cls, env: Mapping[str, str]) -> "Allocations":
@@ -71,13 +72,17 @@ class Allocations:
 
     def fill(self, tick: Tick) -> None:
         """Put the reading of each accelerator into the tick. Begins to look at the schedulers with the first."""
+        seen = self._seen
+        if tick.devices == self._found_among and seen is self._found_of and not tick.processes:
+            for uuid, reading in self._found.items():
+                tick.add(uuid, METRIC, reading)
+            return
         devices = [device for device in tick.devices.values() if device.kind in _ACCELERATORS]
         if not devices:
             return
         if self._thread is None:
             self._thread = Thread(target=self._run, name="allocation", daemon=True)
             self._thread.start()
-        seen = self._seen
         if seen is None:  # within the first moments
             return
         if tick.processes or seen is not self._found_of or any(device.uuid not in self._found for device in devices):
@@ -119,7 +124,7 @@ class Allocations:
             for device in devices
             if (parts := [own[part.uuid] for part in devices if part.parent == device.uuid])
         }
-        self._found_of = seen
+        self._found_of, self._found_among = seen, tick.devices
 
     def _listed(self, device: DeviceInfo, readings: Mapping[str, Reading]) -> Sequence[DeviceProcess] | AbsentReason:
         listed = self._processes.get(device.uuid)

@@ -21,19 +21,19 @@ Named = list[tuple[str, Numbers, float]]  # metric, numbers of many devices and 
 
 
 class Conversion(Protocol):
-    """What raw numbers mean: by `metrics` in their order, each the number divided by its divisor.
+    """What ticks mean that are still as the driver told them: numbers by `metrics`, each to be divided by its divisor.
 
-    Its values are finite, and the wire can carry them.
+    The readings are finite, and the wire can carry them.
     """
 
     metrics: tuple[str, ...]
     divisors: tuple[float, ...]
 
-    def put(self, raw: Numbers, readings: dict[str, Reading]) -> None:
-        """Put the readings that one tick's numbers mean into `readings`."""
+    def put(self, raw: Any, readings: dict[str, Reading]) -> None:
+        """Put what one tick means into `readings`."""
 
-    def are_believable(self, columns: Sequence[Numbers]) -> bool:
-        """Return whether all these numbers, by metric, mean a reading."""
+    def columns(self, raws: Sequence[Any]) -> Sequence[Numbers] | None:
+        """Return the numbers of many ticks by metric, None where one has no reading of a metric."""
 
 
 class Kept:
@@ -79,11 +79,11 @@ class Kept:
 
 
 class Deferred(Mapping[str, Reading]):
-    """One tick of a device: `raw` are `conversion`'s numbers; `kept` has none of its names."""
+    """One tick of a device: `raw` is what `conversion` understands; `kept` has none of its names."""
 
     __slots__ = ("_readings", "conversion", "kept", "raw")
 
-    def __init__(self, kept: Kept, conversion: Conversion, raw: Numbers) -> None:
+    def __init__(self, kept: Kept, conversion: Conversion, raw: Any) -> None:
         self.kept, self.conversion, self.raw = kept, conversion, raw
         self._readings: dict[str, Reading] | None = None
 
@@ -99,7 +99,7 @@ class Deferred(Mapping[str, Reading]):
         return iter(self._looked_at())
 
     def __len__(self) -> int:
-        return len(self.kept.readings) + len(self.conversion.metrics)
+        return len(self._looked_at())
 
     def _looked_at(self) -> dict[str, Reading]:
         if self._readings is None:
@@ -126,8 +126,10 @@ def together(devices: Sequence[Sequence[Deferred]]) -> Named | None:
     """
     ticks = list(chain.from_iterable(devices))
     conversion, names = ticks[0].conversion, ticks[0].kept.names
-    asked = list(zip(*[tick.raw for tick in ticks], strict=True))
-    if not (conversion.are_believable(asked) and _stand_alike(devices, names)):
+    if not _stand_alike(devices, names):
+        return None
+    asked = conversion.columns([tick.raw for tick in ticks])
+    if asked is None:
         return None
     kept = zip(*[tick.kept.values for tick in ticks], strict=True)
     return [

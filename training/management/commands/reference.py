@@ -15,6 +15,7 @@ from training import command_params, launch
 from training.job_table import result_table
 from training.models import JobState, ReferenceJob
 from training.params import ParamsInvalid
+from training.selection import of_hosts
 from training.workloads import WORKLOADS
 
 POLL_SECONDS = 0.5
@@ -31,13 +32,19 @@ class Command(BaseCommand):
         parser.add_argument("--host", action="append", required=True, help="may be given more than once")
         parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a workload's parameter")
         parser.add_argument(
+            "--distributed", action="store_true", help="one job over all devices of the hosts, instead of one each"
+        )
+        parser.add_argument(
             "--wait", action="store_true", help="show progress; exit status 0 only if every host finished"
         )
 
     def handle(self, *args: Any, workload: str, host: list[str], param: list[str], wait: bool, **options: Any) -> None:
         try:
             params = command_params.read(workload, param)
-            jobs = launch.launch(workload, host, params, actor=Actor.of_command())
+            wanted = of_hosts(host, "device" if options["distributed"] else "host")
+            jobs = launch.launch_selected(
+                workload, wanted, params, actor=Actor.of_command(), as_one=options["distributed"]
+            )
         except (launch.LaunchRefused, ParamsInvalid) as error:
             raise CommandError(f"nothing was started: {error}") from error
         console = Console(

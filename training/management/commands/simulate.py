@@ -47,6 +47,9 @@ class Command(BaseCommand):
         parser.add_argument("--hosts", type=_between(1, MAX_HOSTS), required=True, help=f"1 to {MAX_HOSTS}")
         parser.add_argument("--gpus", type=_between(1, MAX_GPUS), required=True, help=f"GPUs a host, 1 to {MAX_GPUS}")
         parser.add_argument("--model", choices=BOARDS, default="h100", help="what the GPUs are (h100)")
+        parser.add_argument(
+            "--mig", action="store_true", help="the last GPU of each host that serves has two MIG instances"
+        )
         parser.add_argument("--seconds", type=_number(1, _MAX_SPAN_SECONDS), help="make so much, ending now, then stop")
         parser.add_argument(
             "--speed", type=_number(0.01, _MAX_SPEED), default=1.0, help="how much faster than time (1)"
@@ -64,7 +67,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, seconds: float | None, speed: float, **options: Any) -> None:
         if seconds is None and speed != 1:
             raise CommandError("--speed needs --seconds: without an end, time cannot run faster than the clock")
-        shape = Shape(options["hosts"], options["gpus"], options["model"], options["prefix"], options["seed"])
+        if options["mig"] and not BOARDS[options["model"]].is_divisible:
+            raise CommandError(f"--mig: a {options['model']} has no MIG instances")
+        named = (options[name] for name in ("hosts", "gpus", "model", "prefix", "seed", "mig"))
+        shape = Shape(*named)
         try:
             startup.check_broker(settings.CELERY_BROKER_URL)
             keys = enrol(shape, options["cluster"])

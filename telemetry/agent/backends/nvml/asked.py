@@ -1,40 +1,46 @@
-"""All that a board is asked each tick, and its answers as one row of raw numbers. Made and used by board.py alone.
+"""All that a board is asked each tick, and its answers as the bytes that the driver wrote. Made and used by board.py alone.
 
-Where everything answers as it did, the row is all that a tick costs: what it means is found out when a batch is made.
+Where everything answers as it did, those bytes are all that a tick costs: what they mean is found out when a batch is made
+(answers.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from telemetry.agent.backends.deferred import Deferred, Kept
+from telemetry.agent.backends.nvml.answers import Answers, Snapshot, answers
 from telemetry.agent.backends.nvml.calls import Ask, CallBatch
-from telemetry.agent.backends.nvml.conversion import conversion, picker
-from telemetry.agent.backends.nvml.fields import FieldBatch
-from telemetry.agent.backends.nvml.gpm import GpmReader
-from telemetry.agent.backends.nvml.nvlink import RATE, NvlinkRate
+from telemetry.agent.backends.nvml.conversion import unpacker
+from telemetry.agent.backends.nvml.fields import FieldBatch, status_layout, values_layout
+from telemetry.agent.backends.nvml.gpm import STATUS_LAYOUT, VALUES_LAYOUT, GpmReader
+from telemetry.agent.backends.nvml.nvlink import RATE, Counted, NvlinkRate
 from telemetry.agent.backends.nvml.readings import GPM_LINES, NVLINK_RECEIVED, NVLINK_SENT
 from telemetry.agent.backends.protocol import Reading
 
+_COUNTERS = (NVLINK_SENT, NVLINK_RECEIVED)
+
 
 class Asked:
-    """`gpm` is None where the board has no such metrics, `rate` where the fields have no counters of NVLink."""
+    """`gpm` is None where the board has no such metrics, `rate` where nobody asks for NVLink's."""
 
     def __init__(self, calls: CallBatch, fields: FieldBatch, gpm: GpmReader | None, rate: NvlinkRate | None) -> None:
         self.gpm = gpm
         self._calls, self._fields, self._rate = calls, fields, rate
         self._asks: list[Ask] = [*calls.asks, *([fields.call] if fields.lines else [])]
         pairs = gpm.pairs if gpm else ()
-        self._in_step: list[list[Ask]] = [[*self._asks, pair.take, pair.evaluate] for pair in pairs]
-        lines = [*calls.lines, *fields.lines, *(GPM_LINES if gpm else ())]
-        metrics = [line.metric for line in lines]
-        counters = (NVLINK_SENT, NVLINK_RECEIVED)  # of one alone there is no rate
-        has_rate = all(counter in metrics for counter in counters)
-        self._counters = picker(tuple(map(metrics.index, counters))) if has_rate else None
-        places = tuple(place for place, metric in enumerate(metrics) if metric not in counters)
-        self._pick = picker(places)
-        made = ((RATE,), (1,)) if has_rate else ((), ())
-        self._conversion = conversion(
-            (*(metrics[place] for place in places), *made[0]), (*(lines[place].divisor for place in places), *made[1])
-        )
+        # By the pair whose turn it is: what is asked, and where it is answered.
+        self._in_step: list[list[Ask]] = [[*self._asks, pair.take, pair.evaluate] for pair in pairs] or [self._asks]
+        rooms = (calls.room, fields.room)
+        self._rooms: list[tuple[Any, ...]] = [(*rooms, pair.room) for pair in pairs] or [rooms]
+        layout = f"={len(calls.room)}x" + status_layout(len(fields.lines)) + (STATUS_LAYOUT if gpm else "")
+        self._statuses = unpacker(layout)
+        self._as_usual: tuple[int, ...] | None = None  # the statuses of a tick that `_answers` understands
+        self._answers: Answers | None = None
+        self._last: tuple[float, bytes] | Counted | None = None
+        self._lines = [*calls.lines, *fields.lines, *(GPM_LINES if gpm else ())]
+        metrics = {line.metric for line in self._lines}
+        has_rate = metrics.issuperset(_COUNTERS)  # of one alone there is no rate
+        self._metrics = metrics.difference(_COUNTERS) | ({RATE} if has_rate else set())
         self._kept = Kept.of({})
         self._n_known = 0
 
@@ -47,34 +53,27 @@ class Asked:
         if len(known) == self._n_known:
             self._kept = self._kept.again(known)
         else:
-            self._n_known, asked = len(known), {*self._conversion.metrics}
-            self._kept = Kept.of({name: reading for name, reading in known.items() if name not in asked})
+            self._n_known = len(known)
+            self._kept = Kept.of({name: reading for name, reading in known.items() if name not in self._metrics})
 
     def ask(self, now: float) -> Deferred | None:
         """Ask everything. Return the tick; None where `put` is to tell what there is."""
-        gpm = self.gpm
-        of_gpm: Sequence[float] | None
-        if gpm is not None and gpm.is_in_step(now):
-            *codes, sampled, code = [ask() for ask in self._in_step[gpm.next_turn()]]
-            of_gpm = gpm.took(now, sampled, code)
-        else:
-            codes, of_gpm = [ask() for ask in self._asks], gpm.ask(now) if gpm else ()
-        of_fields = self._fields.took(codes.pop()) if self._fields.lines else ()
-        of_calls = self._calls.took(codes)
-        if of_calls is None or of_fields is None or of_gpm is None:
+        gpm, turn = self.gpm, 0
+        if gpm is not None:
+            if not gpm.is_in_step(now):
+                self._ask_apart(gpm, now)
+                return None
+            turn = gpm.next_turn()
+        codes = [ask() for ask in self._in_step[turn]]
+        raw = b"".join(self._rooms[turn])
+        known = self._answers
+        if known is None or any(codes) or self._statuses(raw) != self._as_usual:
+            self._note(codes, now)
             return None
-        raw = (*of_calls, *of_fields, *of_gpm)
-        if not (self._rate and self._counters):
-            return Deferred(self._kept, self._conversion, self._pick(raw))
-        rate = self._rate.follow(now, *self._counters(raw))
-        return None if rate is None else Deferred(self._kept, self._conversion, (*self._pick(raw), rate))
-
-    def ask_alone(self) -> Deferred | None:
-        """As `ask`, of what has neither GPM metrics nor rates: in fewer steps, since it is done ten times a second."""
-        if self._calls.asks:
-            return self.ask(0.0)
-        raw = self._fields.took(self._fields.call()) if self._fields.lines else None
-        return None if raw is None else Deferred(self._kept, self._conversion, tuple(raw))
+        if gpm is not None:
+            gpm.is_well(now)
+        before, self._last = self._last, (now, raw)
+        return Deferred(self._kept, known, Snapshot(now, raw, before))
 
     def put(self, readings: dict[str, Reading], now: float) -> bool:
         """Put the answers of the last `ask` into `readings`. Return False where the device answers strangely.
@@ -85,4 +84,46 @@ class Asked:
         is_well = self._fields.put(readings) and is_well
         if self._rate:
             self._rate.derive(readings, now)
-        return (self.gpm is None or self.gpm.put(readings)) and is_well
+            self._last = self._rate.before
+        is_well = (self.gpm is None or self.gpm.put(readings)) and is_well
+        self._learn()
+        return is_well
+
+    def _ask_apart(self, gpm: GpmReader, now: float) -> None:
+        """Ask where the GPM sample of now cannot be compared with one before."""
+        codes = [ask() for ask in self._asks]
+        gpm.ask(now)
+        self._note(codes, now)
+
+    def _note(self, codes: list[int], now: float) -> None:
+        """Have each reader know what it was answered, so that `put` can tell what it means."""
+        n = len(self._calls.asks)
+        self._calls.took(codes[:n])
+        if self._fields.lines:
+            self._fields.took(codes[n])
+        if self.gpm is not None and len(codes) > len(self._asks):
+            self.gpm.took(now, *codes[-2:])
+        last = self._last
+        if self._rate and self._answers and last is not None:
+            self._rate.before = (
+                self._answers.counted(last[0], last[1]) if isinstance(last[1], bytes) else (last[0], last[1])
+            )
+        self._answers = None
+
+    def _learn(self) -> None:
+        """Where all was answered by numbers, have the next ticks taken as they come, as long as it is."""
+        kinds, gpm = self._fields.kinds, self.gpm
+        if kinds is None or not self._calls.is_plain or not (gpm is None or gpm.is_plain):
+            return
+        lines, metrics = self._lines, [line.metric for line in self._lines]
+        n = self._calls.n_numbers
+        places = (*self._calls.positions, *range(n, n + len(lines) - len(self._calls.positions)))
+        named = [at for at, metric in enumerate(metrics) if metric in self._metrics]
+        self._answers = answers(
+            "=" + self._calls.layout + values_layout(kinds) + (VALUES_LAYOUT if gpm else ""),
+            tuple([places[at] for at in named]),
+            tuple([metrics[at] for at in named]),
+            tuple([lines[at].divisor for at in named]),
+            tuple([places[metrics.index(counter)] for counter in _COUNTERS]) if RATE in self._metrics else None,
+        )
+        self._as_usual = (*[each for kind in kinds for each in (kind, 0)], *((0,) * len(GPM_LINES) if gpm else ()))

@@ -108,7 +108,7 @@ class Board(NvmlSource):
         if not session.enter():
             return self._absent(POWER_METRICS, AbsentReason.RELEASED)
         try:
-            deferred = power.ask_alone()
+            deferred = power.ask(0.0)  # no rate hangs on the time
         finally:
             session.leave()
         return self._guarded(self._told_power, POWER_METRICS) if deferred is None else deferred

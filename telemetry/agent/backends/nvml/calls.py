@@ -97,19 +97,29 @@ class CallBatch:
     def _prepare(self, lines: list[CallLine]) -> None:
         self.lines = lines
         rooms = [_Answers(call) for call in self.calls]
-        self._buffer = (ctypes.c_uint64 * (sum(room.n_words for room in rooms) or 1))()
-        self._unpack = unpacker("=" + "".join(room.layout for room in rooms))
+        n_words = sum(room.n_words for room in rooms)
+        self.room = bytearray(8 * n_words)  # where the driver writes
+        self._buffer = (ctypes.c_uint64 * n_words).from_buffer(self.room)
+        self.layout = "".join(room.layout for room in rooms)
+        self.n_numbers = sum(room.n_members for room in rooms)
+        self._unpack = unpacker("=" + self.layout)
         self.asks: list[Ask] = []
-        positions: list[int] = []  # of the readings among all numbers
+        positions: list[int] = []  # of the lines' numbers among all
         word = member = 0
         for call, room in zip(self.calls, rooms, strict=True):
             self.asks.append(room.prepare(call, self._handle, self._buffer, word))
             positions.extend(member + line.member for line in lines if line.call is call)
             word += room.n_words
             member += room.n_members
-        self._pick = picker(tuple(positions))
+        self.positions = tuple(positions)
+        self._pick = picker(self.positions)
         self._conversion = conversion(tuple(line.metric for line in lines), tuple(line.divisor for line in lines))
         self._metrics_of = [[line.metric for line in lines if line.call is call] for call in self.calls]
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether all calls gave numbers the last time."""
+        return not (self._reasons or any(self._codes))
 
     def read(self, readings: dict[str, Reading]) -> bool:
         """Ask everything anew and put it into `readings`. Return False where the device answers strangely.

@@ -37,13 +37,17 @@ class Conversion:
         for metric, value, number, low, high in zip(self.metrics, values, raw, self._lows, self._highs, strict=True):
             readings[metric] = value if low <= number <= high else AbsentReason.UNKNOWN
 
-    def are_believable(self, columns: Sequence[Sequence[float]]) -> bool:
-        """Return whether the numbers of many ticks or devices, by metric, can all be believed."""
+    def columns(self, raws: Sequence[Sequence[float]]) -> Sequence[Sequence[float]] | None:
+        """Return by metric the numbers of many ticks; None where one cannot be believed."""
+        return self.believed(list(zip(*raws, strict=True)))
+
+    def believed(self, columns: Sequence[Sequence[float]]) -> Sequence[Sequence[float]] | None:
+        """Return these numbers by metric; None where one cannot be believed."""
         for numbers, low, high in zip(columns, self._lows, self._highs, strict=True):
             # NaN, which `min` and `max` may pass over, makes the sum one too.
             if not (low <= min(numbers) and max(numbers) <= high and not isnan(sum(numbers))):
-                return False
-        return True
+                return None
+        return columns
 
     def _is_believable(self, raw: Sequence[float]) -> bool:
         # NaN, which `min` may pass over, compares false with every ceiling.

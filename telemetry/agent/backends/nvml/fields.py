@@ -3,6 +3,7 @@
 Read by device.py each tick. Each value states its own return code and type.
 """
 
+import ctypes
 import struct
 from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
@@ -40,6 +41,13 @@ def _reinterpret(layout: str) -> Callable[[int], float]:
     return decode
 
 
+# How a value is read by its type.
+_LAYOUTS = {
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_SHORT: "H6x",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_INT: "I4x",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG: "Q",
+    pynvml.NVML_VALUE_TYPE_UNSIGNED_LONG_LONG: "Q",
+}
 _DECODERS: dict[int, Callable[[int], float]] = {
     pynvml.NVML_VALUE_TYPE_DOUBLE: _reinterpret("d"),
     pynvml.NVML_VALUE_TYPE_SIGNED_LONG_LONG: _reinterpret("q"),
@@ -52,6 +60,16 @@ def _decode(kind: int, bits: int) -> float:
     if kind in _MASKS:
         return bits & _MASKS[kind]
     return _DECODERS[kind](bits) if kind in _DECODERS else nan
+
+
+def values_layout(kinds: Sequence[int]) -> str:
+    """Return how the values of these types, whole numbers, are read out of what the driver has written."""
+    return "".join(f"32x{_LAYOUTS[kind]}" for kind in kinds)
+
+
+def status_layout(n: int) -> str:
+    """Return how each value's type and return code are read."""
+    return "24xii8x" * n
 
 
 class FieldBatch:
@@ -67,7 +85,8 @@ class FieldBatch:
 
     def _prepare(self, lines: Sequence[FieldLine]) -> None:
         self.lines = lines
-        self._values = (pynvml.c_nvmlFieldValue_t * len(lines))()
+        self.room = bytearray(ctypes.sizeof(pynvml.c_nvmlFieldValue_t) * len(lines))  # where the driver writes
+        self._values = (pynvml.c_nvmlFieldValue_t * len(lines)).from_buffer(self.room)
         for value, line in zip(self._values, lines, strict=True):
             value.fieldId, value.scopeId = line.field_id, line.scope
         self.call = partial(function("nvmlDeviceGetFieldValues"), self._handle, len(lines), self._values)
@@ -95,6 +114,13 @@ class FieldBatch:
                 reason_of(own_code)
                 offered.setdefault(line.metric, line)
         return list(offered.values())
+
+    @property
+    def kinds(self) -> tuple[int, ...] | None:
+        """Return the types of the values, None where one gave no whole number the last time, or nothing."""
+        if not self.lines:
+            return ()
+        return None if self._reasons or self._code or self._masks is None else self._kinds
 
     def read(self, readings: dict[str, Reading]) -> bool:
         """Ask everything anew and put it into `readings`. Return False where the device answers strangely.

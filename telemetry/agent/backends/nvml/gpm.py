@@ -27,7 +27,9 @@ _MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that th
 GPM_METRICS = tuple(line.metric for line in GPM_LINES)
 _CONVERSION = Conversion(GPM_METRICS, [line.divisor for line in GPM_LINES])
 # nvmlGpmMetric_t: the id is passed over; then return code, value; the names are passed over.
-_ANSWER = struct.Struct(f"={pynvml.c_nvmlGpmMetricsGet_t.metrics.offset}x" + len(GPM_LINES) * "4xid24x")
+_HEAD = f"{pynvml.c_nvmlGpmMetricsGet_t.metrics.offset}x"
+VALUES_LAYOUT, STATUS_LAYOUT = _HEAD + len(GPM_LINES) * "8xd24x", _HEAD + len(GPM_LINES) * "4xi32x"
+_ANSWER = struct.Struct("=" + _HEAD + len(GPM_LINES) * "4xid24x")
 
 
 def open_gpm(board: Any, instance_id: int | None = None) -> "GpmReader | AbsentReason":
@@ -64,7 +66,10 @@ class _Pair:
     def __init__(self, take: Callable[..., int], older: Any, newer: Any) -> None:
         self.sample = newer
         self.take = partial(take, newer)
-        self.get = pynvml.c_nvmlGpmMetricsGet_t(version=pynvml.NVML_GPM_METRICS_GET_VERSION, numMetrics=len(GPM_LINES))
+        room = bytearray(ctypes.sizeof(pynvml.c_nvmlGpmMetricsGet_t))
+        self.room = memoryview(room)[: _ANSWER.size]  # where the driver writes
+        self.get = pynvml.c_nvmlGpmMetricsGet_t.from_buffer(room)
+        self.get.version, self.get.numMetrics = pynvml.NVML_GPM_METRICS_GET_VERSION, len(GPM_LINES)
         self.get.sample1, self.get.sample2 = older, newer
         self.evaluate = partial(function("nvmlGpmMetricsGet"), ctypes.byref(self.get))
         for metric, line in zip(self.get.metrics, GPM_LINES, strict=False):
@@ -129,6 +134,15 @@ class GpmReader:
                 return None
             code = self.pairs[self._turn].evaluate()
         return self._took(code)
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether there was a number for each metric the last time."""
+        return not (self._is_empty or self._now or any(self._answers[::2]))
+
+    def is_well(self, now: float) -> None:
+        """Take note that a pair has sampled and evaluated in step, and that all is as it should."""
+        self._is_empty, self._sampled_at, self._now = False, now, pynvml.NVML_SUCCESS
 
     def took(self, now: float, sampled: int, code: int) -> Sequence[float] | None:
         """As `ask`, where a pair has sampled and evaluated in step; these are the codes that it was answered."""

@@ -25,46 +25,53 @@ _AGAIN_SECONDS = 60.0  # after a failure that is no refusal
 _MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
 
 
+Counted = tuple[float, float]  # seconds, and KiB in both directions until then
+
+_LOW, _HIGH = believable(RATE)
+_MOST_COUNTED = believable(NVLINK_SENT)[1]
+
+
+def counted(now: float, sent: float, received: float) -> Counted | None:
+    """Return what both directions have counted, None where no counter can say that."""
+    return None if sent > _MOST_COUNTED or received > _MOST_COUNTED else (now, float(sent) + float(received))
+
+
+def rate_between(before: Counted | None, found: Counted | None) -> Reading | None:
+    """Return bytes in both directions per second; None where no earlier counters lead to those that were found."""
+    if found is None:
+        return AbsentReason.UNKNOWN
+    # Counters that fell began anew: no rate leads over that.
+    if before is None or found[1] < before[1] or not 0 < found[0] - before[0] <= _MAX_SECONDS:
+        return None
+    rate = (found[1] - before[1]) * _KIB / (found[0] - before[0])
+    return rate if _LOW <= rate <= _HIGH else AbsentReason.UNKNOWN
+
+
 class NvlinkRate:
-    """Bytes in both directions per second, from two readings of the counters; nothing at the first one."""
+    """The rate from one tick to the next; `before` is what was `counted` in the one before, None at first."""
 
     def __init__(self) -> None:
-        self._low, self._high = believable(RATE)
-        self._most = believable(NVLINK_SENT)[1]
-        self._before: tuple[float, float] | None = None
-
-    def follow(self, now: float, sent: int, received: int) -> float | None:
-        """Return the rate since the reading before; None, and nothing noted, where `derive` is to say why there is none."""
-        if self._before is None or sent > self._most or received > self._most:
-            return None
-        since, counted = now - self._before[0], float(sent) + float(received)
-        if counted < self._before[1] or not 0 < since <= _MAX_SECONDS:
-            return None
-        rate = (counted - self._before[1]) * _KIB / since
-        if not self._low <= rate <= self._high:
-            return None
-        self._before = (now, counted)
-        return rate
+        self.before: Counted | None = None
 
     def derive(self, readings: dict[str, Reading], now: float) -> None:
         """Put the rate in the place of the two counters."""
         sent, received = readings.pop(NVLINK_SENT, None), readings.pop(NVLINK_RECEIVED, None)
-        before, self._before = self._before, None
-        for counter in (sent, received):
-            if isinstance(counter, AbsentReason):
-                readings[RATE] = counter
-                return
+        before, self.before = self.before, None
+        if isinstance(sent, AbsentReason):
+            readings[RATE] = sent
+            return
+        if isinstance(received, AbsentReason):
+            readings[RATE] = received
+            return
         if sent is None or received is None:
             readings[RATE] = AbsentReason.NOT_SUPPORTED
             return
-        counted = float(sent) + float(received)
-        self._before = (now, counted)
-        # Counters that fell began anew: no rate leads over that.
-        if before is not None and counted >= before[1] and 0 < now - before[0] <= _MAX_SECONDS:
-            rate = (counted - before[1]) * _KIB / (now - before[0])
-            readings[RATE] = rate if self._low <= rate <= self._high else AbsentReason.UNKNOWN
-        else:
+        self.before = counted(now, sent, received)
+        rate = rate_between(before, self.before)
+        if rate is None:
             readings.pop(RATE, None)
+        else:
+            readings[RATE] = rate
 
 
 class NvlinkErrors:

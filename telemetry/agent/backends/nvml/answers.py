@@ -1,0 +1,101 @@
+"""What a board answered in one tick, as the bytes that the driver wrote: their numbers are taken out when somebody looks.
+
+A batch looks at all of its ticks at once, which is cheaper than at each alone. Made by asked.py.
+"""
+
+import struct
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+from telemetry.agent.backends.nvml.conversion import conversion
+from telemetry.agent.backends.nvml.nvlink import RATE, Counted, counted, rate_between
+from telemetry.agent.backends.protocol import Reading
+from telemetry.catalog import AbsentReason
+
+
+class Snapshot(NamedTuple):
+    """`before` is `now` and `numbers` of the tick before, or what NVLink had counted then, where there is either."""
+
+    now: float
+    numbers: bytes
+    before: "tuple[float, bytes] | Counted | None"
+
+
+class Answers:
+    """Takes snapshots of one layout apart; a conversion as the batch maker wants one.
+
+    `places` are those of the metrics' numbers among all, `counters` those of NVLink's two counters, where there are both.
+    """
+
+    def __init__(
+        self,
+        layout: str,
+        places: tuple[int, ...],
+        metrics: tuple[str, ...],
+        divisors: tuple[float, ...],
+        counters: tuple[int, int] | None,
+    ) -> None:
+        self._unpack = struct.Struct(layout).unpack
+        self._places = places
+        self._conversion = conversion(metrics, divisors)
+        self._counters = counters
+        self.metrics = metrics if counters is None else (*metrics, RATE)
+        self.divisors = divisors if counters is None else (*divisors, 1)
+
+    def put(self, raw: Snapshot, readings: dict[str, Reading]) -> None:
+        """Put one tick's readings into `readings`; the rate is left out where no earlier counters lead to it."""
+        row = self._unpack(raw.numbers)
+        self._conversion.put([row[place] for place in self._places], readings)
+        if self._counters is not None:
+            rate = rate_between(self._before(raw), self.counted(raw.now, raw.numbers))
+            if rate is not None:
+                readings[RATE] = rate
+
+    def columns(self, raws: Sequence[Snapshot]) -> Sequence[Sequence[float]] | None:
+        """Return the numbers of many snapshots by metric; None where one has no reading of a metric."""
+        numbers = list(zip(*map(self._unpack, [raw.numbers for raw in raws]), strict=True))
+        columns = self._conversion.believed([numbers[place] for place in self._places])
+        if columns is None or self._counters is None:
+            return columns
+        sent, received = self._counters
+        rates = self._rates(raws, numbers[sent], numbers[received])
+        return None if rates is None else [*columns, rates]
+
+    def counted(self, now: float, numbers: bytes) -> Counted | None:
+        """Return what NVLink had counted in a snapshot, None where that cannot be."""
+        if self._counters is None:
+            return None
+        row = self._unpack(numbers)
+        return counted(now, *[row[place] for place in self._counters])
+
+    def _before(self, raw: Snapshot) -> Counted | None:
+        if raw.before is None:
+            return None
+        now, known = raw.before
+        return self.counted(now, known) if isinstance(known, bytes) else (now, known)
+
+    def _rates(self, raws: Sequence[Snapshot], sent: Sequence[int], received: Sequence[int]) -> list[float] | None:
+        rates: list[float] = []
+        found, last = None, None
+        for raw, n_sent, n_received in zip(raws, sent, received, strict=True):
+            # A device's snapshots come in a row: mostly the one before is at hand.
+            before = found if raw.before is not None and raw.before[1] is last else self._before(raw)
+            found, last = counted(raw.now, n_sent, n_received), raw.numbers
+            rate = rate_between(before, found)
+            if rate is None or isinstance(rate, AbsentReason):
+                return None
+            rates.append(rate)
+        return rates
+
+
+@cache
+def answers(
+    layout: str,
+    places: tuple[int, ...],
+    metrics: tuple[str, ...],
+    divisors: tuple[float, ...],
+    counters: tuple[int, int] | None,
+) -> Answers:
+    """Return what all devices with the same offer share."""
+    return Answers(layout, places, metrics, divisors, counters)
