@@ -22,7 +22,7 @@ from tests.stack import ROOT, Stack, start_stack
 
 PICTURES = ROOT / "docs" / "screenshots"
 _LOOKS = {"dark": ("dark", 1440, 1000), "light": ("light", 1440, 1000), "390": ("dark", 390, 844)}
-_QUALITY = 70  # of WebP: text stays sharp
+_QUALITY = 50  # of WebP: text stays sharp
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def _n_silent(stack: Stack) -> int:
         items = client.get("/api/v1/hosts", params={"limit": 100}).json()["items"]
     finally:
         client.close()
-    return sum(item["state"] == "silent" for item in items)
+    return sum(item["health"] == "silent" for item in items)
 
 
 def _picture_all(stack: Stack) -> None:
