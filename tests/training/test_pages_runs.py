@@ -176,4 +176,4 @@ def test_a_host_without_a_run_says_so(viewer):
 def test_the_navigation_leads_to_the_runs(viewer):
     make_run()
 
-    assert '<a class="item" href="/runs/" aria-current="page">' in viewer.get("/runs/").content.decode()
+    assert '<a class="item" href="/runs/" data-go="r" aria-current="page">' in viewer.get("/runs/").content.decode()
