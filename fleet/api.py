@@ -132,8 +132,8 @@ def _failed(request: HttpRequest, error: Exception) -> HttpResponse:
 
 
 api.add_router("", "fleet.api_join.router", tags=["fleet"])
-api.add_router("", "telemetry.api_prometheus.router", tags=["telemetry"])
-api.add_router("", "telemetry.api.router", tags=["telemetry"])
-api.add_router("", "training.api.router", tags=["training"])
-api.add_router("", "training.api_runs.router", tags=["training"])
-api.add_router("", "training.api_run_energy.router", tags=["training"])
+api.add_router("", "telemetry.api.prometheus.router", tags=["telemetry"])
+api.add_router("", "telemetry.api.router.router", tags=["telemetry"])
+api.add_router("", "training.api.jobs.router", tags=["training"])
+api.add_router("", "training.api.runs.router", tags=["training"])
+api.add_router("", "training.api.run_energy.router", tags=["training"])

@@ -13,7 +13,7 @@ from telemetry.wire import Batch
 
 Taker = Callable[[Sequence[tuple[Host, Sequence[bytes]]], datetime], None]
 
-CARGO_TAKERS = {"steps": "training.step_ingest.take"}
+CARGO_TAKERS = {"steps": "training.runs.ingest.take"}
 
 
 def hand_over(batches: Sequence[tuple[Host, Batch]], now: datetime) -> None:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from fleet.models import DeviceKind, Host
 from telemetry import queries
+from telemetry.exposition.presence import ordered
 from telemetry.glance_parts import CODE, METRICS, Codes, Flags, HostRow, Part, of_host
 from telemetry.health import Health, gravest
 from telemetry.health.gravest import Gravest
 from telemetry.models import LatestState
-from telemetry.presence import ordered
 from telemetry.store import newest
 from telemetry.store.newest import Identity
 from telemetry.store.samples import Floats

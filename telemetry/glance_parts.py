@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fleet.models import ACCELERATORS, DeviceKind, Origin
 from telemetry import queries
 from telemetry.catalog import AbsentReason
+from telemetry.exposition.presence import STALE_MS, is_part
 from telemetry.health import Health, is_read, judge
-from telemetry.presence import STALE_MS, is_part
 from telemetry.store.newest import Identity
 from telemetry.store.samples import Floats
 

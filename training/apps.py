@@ -11,5 +11,5 @@ class TrainingConfig(AppConfig):
     def ready(self) -> None:
         import_module("training.removal")
         import_module("training.health_rules")
-        import_module("telemetry.health.rules").register(import_module("training.straggler_rule").RULE)
+        import_module("telemetry.health.rules").register(import_module("training.runs.straggler_rule").RULE)
         import_module("telemetry.host_columns").provide(import_module("training.host_columns").columns)

@@ -12,12 +12,12 @@ from hashlib import sha256
 
 from django.core.cache import cache
 
-from telemetry.accounts import JOULES_PER_KWH, Account, Rates, Scope
-from training import run_energy, run_summaries
+from telemetry.accounts.accounts import JOULES_PER_KWH, Account, Rates, Scope
 from training.models import Run
-from training.run_members import members
-from training.run_queries import life_ms
-from training.run_summaries import Summary
+from training.runs import energy, summaries
+from training.runs.members import members
+from training.runs.queries import life_ms
+from training.runs.summaries import Summary
 
 MOST_RUNS = 100
 _BUDGET_SECONDS = 1.0
@@ -73,7 +73,7 @@ def by_run(start_ms: int, end_ms: int, now: datetime, rates: Rates) -> Report:
     start, end = (datetime.fromtimestamp(at / 1000, UTC) for at in (start_ms, end_ms))
     found = Run.objects.filter(started_at__lt=end, last_step_at__gt=start).order_by("-last_step_at", "-pk")
     runs = list(found[:MOST_RUNS])
-    told = run_summaries.summaries(runs, end_ms - start_ms, now)
+    told = summaries.summaries(runs, end_ms - start_ms, now)
     accounts = _accounts(runs, start_ms, end_ms, now, rates)
     works = [_work(run, accounts.get(run.pk), told.get(run.pk)) for run in runs]
     return Report(works, found.count(), all(run.pk in told and run.pk in accounts for run in runs))
@@ -98,7 +98,7 @@ def _accounts(runs: Iterable[Run], start_ms: int, end_ms: int, now: datetime, ra
         key = f"run-account:{sha256(repr((run.pk, window, rates)).encode()).hexdigest()}"
         kept: Account | None = cache.get(key)
         if kept is None and window[0] < window[1] and time.monotonic() < until:
-            drawn = run_energy.energy(run, members(run), *window, rates)
+            drawn = energy.energy(run, members(run), *window, rates)
             kept = drawn.account
             if drawn.scope is Scope.NODE:
                 kept.asked_seconds = 0.0  # hours of meters are no hours of devices

@@ -9,10 +9,10 @@ from datetime import datetime
 from django.db.models import Count, Max, QuerySet
 
 from fleet.models import Host
-from telemetry.exposition import DEVICE_LABELS, HOST_LABELS
-from telemetry.textformat import Family, Type, label_text, number_text
-from training.exposition_runs import runs
+from telemetry.exposition.own_names import DEVICE_LABELS, HOST_LABELS
+from telemetry.exposition.textformat import Family, Type, label_text, number_text
 from training.models import JobState, ReferenceJob
+from training.runs.exposition import runs
 
 
 def families(hosts: Sequence[Host], now: datetime) -> list[Family]:

@@ -10,10 +10,10 @@ from statistics import median
 from typing import Any
 
 from fleet.models import Origin
-from telemetry.accounts import JOULES_PER_KWH, Rates
+from telemetry.accounts.accounts import JOULES_PER_KWH, Rates
 from telemetry.models import DevicePrice
 from training.models import JobState, ReferenceJob
-from training.run_queries import short_name
+from training.runs.queries import short_name
 
 _NEWEST = 2000
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from fleet.models import Host
 from telemetry.host_columns import HostColumns
-from training import results
+from training.judging import results
 from training.models import JobState, ReferenceJob, Run, RunRank
 
 

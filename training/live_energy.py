@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet.models import Device
-from telemetry.energy import energy_between
+from telemetry.accounts.energy import energy_between
 from telemetry.store import samples
+from training.jobs.queries import JobSteps
 from training.models import ReferenceJob
-from training.queries import JobSteps
 
 _FEWEST_SECONDS = 2.0  # below that a device's second or two of samples says nothing
 _NO_STEP_YET = "no measured step yet"

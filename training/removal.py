@@ -11,7 +11,7 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from fleet.models import Host
-from training import orders
+from training.jobs import orders
 from training.models import ACTIVE_STATES, ReferenceJob, Run, RunRank
 
 

@@ -9,8 +9,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from fleet.models import Device, Host
-from training import queries, run_queries
+from training.jobs import queries
 from training.models import ReferenceJob, Run
+from training.runs import queries as run_queries
 
 Found = TypeVar("Found", bound=Model)
 _LONGEST = 200

@@ -12,10 +12,10 @@ from telemetry.agent.steps import Frame, Moment
 from telemetry.simulation.fleet import Fleet, RunPlace
 from telemetry.simulation.training import Plan, SimulatedStep
 from telemetry.wire import MAX_CARGO_BYTES, Cargo
-from training import datagram
-from training.datagram import UNTOLD_NS, WARM_UP, Record
 from training.host.steps import StepHold
-from training.step_columns import StepKind
+from training.steps import datagram
+from training.steps.columns import StepKind
+from training.steps.datagram import UNTOLD_NS, WARM_UP, Record
 from training.wire import STEPS_CARGO
 
 _RANK_JITTER = 0.003

@@ -12,9 +12,12 @@ from telemetry.grouped import GroupTask
 from telemetry.tasks import UNTIL_STORED
 from telemetry.upkeep import noted
 from telemetry.wire import MessageInvalid
-from training import ingest, ladder_runs, run_measures, run_retention, step_ingest, visits, watch, wire
+from training import wire
+from training.jobs import ingest, ladder_runs, visits, watch
 from training.judging import judge, suspicion
-from training.step_store import compact
+from training.runs import ingest as step_ingest
+from training.runs import measures, retention
+from training.steps.store import compact
 
 logger = logging.getLogger(__name__)
 _TURN_SECONDS = 5.0  # of judge_jobs: what is not judged by then is asked for again
@@ -82,11 +85,11 @@ def compact_steps() -> None:
 
 @shared_task(name="training.measure_runs")
 def measure_runs() -> None:
-    run_measures.measure(datetime.now(UTC), budget_seconds=10)
+    measures.measure(datetime.now(UTC), budget_seconds=10)
 
 
 @shared_task(name="training.retire_runs")
 def retire_runs() -> None:
     now = datetime.now(UTC)
     with noted("runs retired", now) as done:
-        done.done = run_retention.retire(now, budget_seconds=30)
+        done.done = retention.retire(now, budget_seconds=30)

@@ -16,10 +16,10 @@ from prometheus_client.registry import Collector
 from telemetry.bench import gpu_fleet, scraping
 from telemetry.bench.figure import Figure
 from telemetry.catalog import Kind
-from telemetry.exposition import DEVICE_LABELS, Names
-from telemetry.fragments import HostFragments
-from telemetry.presence import HostNow
-from telemetry.scrape import Fleet, Wanted
+from telemetry.exposition.fragments import HostFragments
+from telemetry.exposition.own_names import DEVICE_LABELS, Names
+from telemetry.exposition.presence import HostNow
+from telemetry.exposition.scrape import Fleet, Wanted
 
 MOST_MS, TIMES_ALL, TIMES_TENTH = 300, 8, 15
 _ROUNDS = 5

@@ -13,8 +13,8 @@ from django.utils import timezone
 from fleet.auth import create_token
 from fleet.models import Device, Host, Role
 from telemetry.bench import gpu_fleet
+from telemetry.exposition.scrape import Fleet
 from telemetry.models import LatestState
-from telemetry.scrape import Fleet
 from telemetry.store.newest import Identity
 
 

@@ -1,6 +1,6 @@
 """What the exposition reads of the store at each scrape: who is there, what has changed, and the changed rows.
 
-Called by telemetry/scrape.py from its own thread. Plain rows instead of models where there are thousands of them.
+Called by telemetry/exposition/scrape.py from its own thread. Plain rows instead of models where there are thousands of them.
 """
 
 from collections.abc import Iterator, Sequence

@@ -17,8 +17,9 @@ from django.views.decorators.http import conditional_page, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from fleet import timerange, units
-from telemetry import figures, fleet_accounts, glance, queries, trends
-from telemetry.accounts import Account, Rates, Scope
+from telemetry import figures, glance, queries, trends
+from telemetry.accounts import fleet as fleet_accounts
+from telemetry.accounts.accounts import Account, Rates, Scope
 from telemetry.glance import Glance
 from telemetry.headlines import Headline, headlines
 from telemetry.health import Health

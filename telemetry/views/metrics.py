@@ -15,10 +15,10 @@ from django.views.decorators.http import require_safe
 from fleet.api_errors import ApiError, invalid
 from fleet.auth import check_role
 from fleet.models import Role
-from telemetry import renderer
-from telemetry.exposition import Names
-from telemetry.scrape import UnknownHost, Wanted
-from telemetry.textformat import OPENMETRICS, TEXT
+from telemetry.exposition import renderer
+from telemetry.exposition.own_names import Names
+from telemetry.exposition.scrape import UnknownHost, Wanted
+from telemetry.exposition.textformat import OPENMETRICS, TEXT
 
 _OPENMETRICS_TYPE, _OPENMETRICS_VERSION = "application/openmetrics-text", "1.0.0"
 _CODING = re.compile(r"\s*([^\s;,]+)\s*(?:;\s*q\s*=\s*([01](?:\.\d*)?))?\s*(?:,|$)", re.IGNORECASE)

@@ -18,12 +18,13 @@ from django.views.decorators.http import require_safe
 from fleet import timerange, units
 from fleet.csv_answer import csv_answer
 from fleet.timerange import TimeRange
-from telemetry import figures, glance, power_groups, power_report, traces, trends
-from telemetry.accounts import Account
+from telemetry import figures, glance, traces, trends
+from telemetry.accounts import power_groups, power_report
+from telemetry.accounts.accounts import Account
+from telemetry.accounts.power_groups import OTHERS
 from telemetry.figures import Reference
 from telemetry.glance import Glance
 from telemetry.headlines import Headline
-from telemetry.power_groups import OTHERS
 from telemetry.store.read import column
 from telemetry.store.samples import Floats
 from telemetry.trends import Trend

@@ -13,10 +13,10 @@ from django.views.decorators.http import require_safe
 
 from fleet import sorting
 from fleet.csv_answer import csv_answer
-from telemetry import power_report
-from telemetry.accounts import Account
+from telemetry.accounts import power_report
+from telemetry.accounts.accounts import Account
+from telemetry.accounts.idle import IdleAccount
 from telemetry.health.allocation import Allocated
-from telemetry.idle_accounts import IdleAccount
 from telemetry.views.power import by_of, window_of
 
 PAGE_SIZE = 50

@@ -36,7 +36,7 @@ assert "host.start_job" in app.tasks
 CLIENT_OF_TORCH = """
 from importlib import import_module
 import training.reference.harness
-from training.workloads import WORKLOADS
+from training.workloads.catalog import WORKLOADS
 for workload in WORKLOADS.values():
     import_module(f"training.reference.{workload.module}")
 """

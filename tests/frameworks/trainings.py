@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.frameworks import venvs
-from training import datagram
-from training.step_columns import StepKind
+from training.steps import datagram
+from training.steps.columns import StepKind
 
 _END = b"end"
 _ENV = {

@@ -16,7 +16,7 @@ from telemetry import envelope, received, wire
 from tests.process.test_agent_alone import agent, broker
 from tests.process.traces import wait_until
 from tests.stack import ROOT, free_port
-from training import step_blocks
+from training.steps import blocks as step_blocks
 
 LOOP = """
 import sys, time

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from fleet.models import Device, DeviceKind, Host, Origin
-from telemetry.exposition import Names
+from telemetry.exposition.own_names import Names
+from telemetry.exposition.scrape import Fleet, Wanted
 from telemetry.models import LatestState
-from telemetry.scrape import Fleet, Wanted
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 UUID = "GPU-c2f76b33-7953-256e-8f33-1343419b1a1c"

@@ -8,8 +8,8 @@ import pytest
 
 from fleet.models import Device, DeviceKind
 from fleet.tariff import Band, Tariff
-from telemetry import accounts
-from telemetry.accounts import Rates, Scope
+from telemetry.accounts import accounts
+from telemetry.accounts.accounts import Rates, Scope
 from telemetry.models import DirtyRollup, Rollup
 from telemetry.store import statistics
 from telemetry.store.statistics import ENERGY, Field

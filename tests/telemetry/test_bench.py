@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from telemetry.bench import gpu_fleet, metrics
 from telemetry.bench.figure import BenchFailed, Figure
-from telemetry.exposition import Names
+from telemetry.exposition.own_names import Names
 from telemetry.management.commands import bench
 
 SLOWER = Figure("scrape", 30.0, "ms", peer="other", peer_value=15.0, target="faster than its peer", met=False)

@@ -8,9 +8,9 @@ from django.conf import LazySettings
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from fleet.models import DeviceKind
-from telemetry import dcgm
 from telemetry.catalog import BY_NAME, METRICS
-from telemetry.exposition import Names
+from telemetry.exposition import dcgm
+from telemetry.exposition.own_names import Names
 from tests.telemetry.exposed import UUID, add_device, expose, make_host
 from tests.telemetry.test_exposition import add_mig, lints
 

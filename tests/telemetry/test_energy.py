@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet.models import Device
-from telemetry.energy import energy_between, trapezoid
+from telemetry.accounts.energy import energy_between, trapezoid
 from telemetry.store import read
 from telemetry.store.samples import Samples
 from tests.telemetry.batches import payload, take

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from fleet.models import Device, DeviceKind, Host, Origin
 from telemetry.catalog import BY_NAME
-from telemetry.exposition import Names
+from telemetry.exposition.own_names import Names
 from telemetry.models import LatestState
 from tests.programs import require
 from tests.telemetry.exposed import AGENT, NOW, READINGS, add_device, expose, make_host, sample_names, samples, tell

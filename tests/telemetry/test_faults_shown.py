@@ -8,9 +8,10 @@ import pytest
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from telemetry import catalog, renderer
+from telemetry import catalog
 from telemetry.catalog import AbsentReason
-from telemetry.renderer import Renderer
+from telemetry.exposition import renderer
+from telemetry.exposition.renderer import Renderer
 from telemetry.wire import DeviceEvent, EventKind
 from tests.people import signed_in
 from tests.telemetry.batches import GPU, MIG, NODE, payload, take

@@ -10,9 +10,10 @@ from django.test.utils import CaptureQueriesContext
 
 from fleet.models import Device, Host
 from fleet.tariff import Band, Tariff
-from telemetry import accounts, rollups
-from telemetry.accounts import Rates, Scope
-from telemetry.fleet_accounts import fleet_accounts
+from telemetry import rollups
+from telemetry.accounts import accounts
+from telemetry.accounts.accounts import Rates, Scope
+from telemetry.accounts.fleet import fleet_accounts
 from telemetry.models import DirtyGroup, DirtyRollup
 from telemetry.wire import DeviceInfo, DeviceKind
 from tests.telemetry.batches import enrolled, payload, take

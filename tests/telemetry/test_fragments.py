@@ -8,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from fleet.models import Host
 from telemetry.catalog import METRICS
-from telemetry.exposition import Names
-from telemetry.fragments import HostFragments
-from telemetry.presence import DeviceNow, HostNow
+from telemetry.exposition.fragments import HostFragments
+from telemetry.exposition.own_names import Names
+from telemetry.exposition.presence import DeviceNow, HostNow
 from telemetry.store.newest import Identity
 from tests.telemetry.exposed import NOW, READINGS
 

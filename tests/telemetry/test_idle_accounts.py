@@ -8,8 +8,9 @@ import pytest
 
 from fleet.models import Device, DeviceKind
 from fleet.tariff import Tariff
-from telemetry import catalog, idle_accounts
-from telemetry.accounts import Rates
+from telemetry import catalog
+from telemetry.accounts import idle
+from telemetry.accounts.accounts import Rates
 from telemetry.health.allocation import Allocated
 from telemetry.models import Rollup
 from telemetry.store import statistics
@@ -42,7 +43,7 @@ def roll_up(device, wasted, *, start_ms=T0, step_seconds=3600, n_read=3600):
 
 def account(*, group_by="", rates=NO_PRICE, start_ms=T0, hours=1.0):
     devices, end_ms = Device.objects.select_related("host"), start_ms + round(hours * HOUR_MS)
-    return idle_accounts.idle_accounts(
+    return idle.idle_accounts(
         devices, start_ms, end_ms, group_by=group_by, rates=rates, zone=ZoneInfo("UTC")
     )  # fmt: skip
 

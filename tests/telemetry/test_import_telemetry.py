@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 
 from fleet.models import Device, Host, Origin
 from telemetry import rollups
-from telemetry.energy import trapezoid
+from telemetry.accounts.energy import trapezoid
 from telemetry.models import Chunk, DirtyRollup, StoredBatch
 from telemetry.queries import fleet_state
 from telemetry.retention import retire

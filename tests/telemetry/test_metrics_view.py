@@ -8,9 +8,9 @@ from django.test import Client
 from django.utils import timezone
 
 from fleet.models import Host, Origin
-from telemetry import renderer
-from telemetry.renderer import Renderer
-from telemetry.textformat import OPENMETRICS, TEXT
+from telemetry.exposition import renderer
+from telemetry.exposition.renderer import Renderer
+from telemetry.exposition.textformat import OPENMETRICS, TEXT
 from tests.people import script, signed_in
 from tests.telemetry.exposed import at_once, make_host, samples
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry.pieces import gzip_of, piece_of
+from telemetry.exposition.pieces import gzip_of, piece_of
 
 texts = st.lists(
     st.binary(max_size=200) | st.integers(0, 200_000).map(lambda n: b"a line of text\n" * (n // 15)), max_size=5

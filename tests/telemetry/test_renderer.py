@@ -5,10 +5,10 @@ from threading import Barrier, current_thread, main_thread
 
 import pytest
 
-from telemetry import renderer
-from telemetry.exposition import Names
-from telemetry.renderer import Renderer
-from telemetry.scrape import Fleet, UnknownHost, Wanted
+from telemetry.exposition import renderer
+from telemetry.exposition.own_names import Names
+from telemetry.exposition.renderer import Renderer
+from telemetry.exposition.scrape import Fleet, UnknownHost, Wanted
 
 # The process's one thread may hold a connection from a test before, which it looks after when its work is done.
 pytestmark = pytest.mark.django_db

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from fleet.models import Device, DeviceKind
 from fleet.tariff import Band, Tariff
-from telemetry import rollups, window_accounts, wire
-from telemetry.accounts import Rates, Scope
+from telemetry import rollups, wire
+from telemetry.accounts import windows
+from telemetry.accounts.accounts import Rates, Scope
+from telemetry.accounts.windows import of_window, of_windows
 from telemetry.models import Rollup, StoredBatch
-from telemetry.window_accounts import of_window, of_windows
 from telemetry.wire import DeviceInfo
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import payload, take
@@ -128,7 +129,7 @@ def test_devices_of_many_hosts_are_summed_and_told_apart():
     first, second = store(T0, 600, counted()), store(T0, 600, drawn(), host="gpu-b01", device=OTHER)
     window = (T0 + 500, T0 + 100_500)
 
-    both, each = of_window([second, first], *window), window_accounts.by_device([second, first], *window)
+    both, each = of_window([second, first], *window), windows.by_device([second, first], *window)
 
     assert (both.measured, both.estimated, both.asked_seconds) == (pytest.approx(40_000), pytest.approx(30_000), 200)
     assert [each[device.uuid].joules for device in (first, second)] == pytest.approx([40_000, 30_000])

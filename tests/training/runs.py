@@ -10,10 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from fleet.models import Host
 from tests.factories import make_chunks, make_device, make_host
 from tests.training.stored_steps import TELLER
-from training import run_book, step_columns
 from training.models import Run
-from training.run_book import Told
-from training.step_columns import StepColumns
+from training.runs import book
+from training.runs.book import Told
+from training.steps import columns as step_columns
+from training.steps.columns import StepColumns
 
 START = 1_700_000_000_000
 PHASES = {"data": 0.05, "forward": 0.3, "backward": 0.5}
@@ -53,11 +54,11 @@ def make_run(name: str = "llm-7b", n_ranks: int = 2, *, host: Host | None = None
     for rank, device in enumerate(devices):
         steps = rank_steps(rank, n_steps, slow=(slow or {}).get(rank, 1.0))
         about = {"owner": "ada", "group": "nlp", "world_size": n_ranks, "description": DESCRIPTION} | teller
-        who = run_book.Teller(
+        who = book.Teller(
             name, f"launch-{name}", rank, user=TELLER.user, process=f"{name}-{rank}", devices=(device.uuid,), **about
         )
         told.append(Told(host, who, steps, n_steps - 1 + n_lost, n_lost // 2))
-    return run_book.enter(told)[told[0].teller.key]
+    return book.enter(told)[told[0].teller.key]
 
 
 def goes_on(run: Run) -> Run:

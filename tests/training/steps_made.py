@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from training.step_columns import StepColumns, StepKind, of_arrays
+from training.steps.columns import StepColumns, StepKind, of_arrays
 
 START_MS = 1_700_000_000_000.0
 

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from fleet.models import Host
-from training import run_book, step_columns
 from training.models import Run
-from training.run_book import Told
-from training.step_columns import StepColumns
-from training.step_store import write
-from training.teller import Teller
+from training.runs import book
+from training.runs.book import Told
+from training.steps import columns as step_columns
+from training.steps.columns import StepColumns
+from training.steps.store import write
+from training.steps.teller import Teller
 
 TELLER = Teller("llm", "l1", 0, user="ada", process="p0")
 
@@ -26,7 +27,7 @@ def columns(*seconds: float, first_ms: float = 1_700_000_000_000, phases=None, *
 def enter(host: Host, steps: StepColumns, *, newest_sequence: int = -1, n_dropped: int = 0, **teller) -> Run:
     """Store the steps as the ingest does; returns their run."""
     told = Told(host, replace(TELLER, **teller), steps, newest_sequence, n_dropped)
-    return run_book.enter([told])[told.teller.key]
+    return book.enter([told])[told.teller.key]
 
 
 def put(run: Run, steps: StepColumns) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training import rank_matrix, stragglers
+from training.runs import rank_matrix, stragglers
 
 DATA = Path(__file__).parent.parent / "data"
 BLOCK = 24

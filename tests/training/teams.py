@@ -8,7 +8,8 @@ from django.utils import timezone
 from fleet.audit import Actor
 from fleet.models import DeviceKind, Host
 from tests.training.reference_jobs import ready_host
-from training import ingest, launch, wire
+from training import wire
+from training.jobs import ingest, launch
 from training.models import ReferenceJob
 
 ADA = Actor("ada")

@@ -10,8 +10,8 @@ from tests.factories import make_device, make_host
 from tests.people import script
 from tests.training.runs import START, goes_on, make_run, queries_of, rank_steps, with_power
 from tests.training.stored_steps import enter, put
-from training import api_runs
-from training.run_members import members
+from training.api import runs
+from training.runs.members import members
 from training.views import run_facts
 
 pytestmark = pytest.mark.django_db
@@ -190,7 +190,7 @@ def test_an_empty_window_is_refused(api, path):
 
 @pytest.mark.parametrize("path", ["", "/steps", "/ranks"])
 def test_a_window_of_too_many_steps_is_refused(api, monkeypatch, path):
-    monkeypatch.setattr(api_runs, "_MOST_STEPS", 50)
+    monkeypatch.setattr(runs, "_MOST_STEPS", 50)
     run = make_run()
 
     assert error(api(f"/{run.pk}{path}")) == (400, "invalid", "start")

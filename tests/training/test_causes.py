@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from training.causes import HARDWARE_HEAT, POWER_CAP, SOFTWARE_HEAT, Evidence, Reading, causes
+from training.runs.causes import HARDWARE_HEAT, POWER_CAP, SOFTWARE_HEAT, Evidence, Reading, causes
 
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 USUAL = Evidence(

@@ -16,10 +16,10 @@ import stepwatt
 from stepwatt import agent_socket, wire
 
 from telemetry.agent.steps import StepListener
-from training import datagram, step_blocks
-from training.datagram import UNTOLD_NS, WARM_UP
 from training.host.steps import StepHold
-from training.step_columns import StepKind
+from training.steps import blocks, datagram
+from training.steps.columns import StepKind
+from training.steps.datagram import UNTOLD_NS, WARM_UP
 
 SOURCES = sorted(Path(stepwatt.__file__).parent.glob("*.py"))
 
@@ -70,7 +70,7 @@ def test_steps_reach_the_server_by_way_of_the_agent(tmp_path, monkeypatch):
         step.log(loss=2.5, compute_seconds=0.001)
     listener.stop()
 
-    (block,) = [step_blocks.read(piece) for piece in hold.take(10_000)]
+    (block,) = [blocks.read(piece) for piece in hold.take(10_000)]
     teller, steps = block.teller, block.steps
     assert (teller.run, teller.launch, teller.rank, teller.devices, teller.pid) == (
         "llm",

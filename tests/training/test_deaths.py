@@ -16,9 +16,9 @@ from tests.training.reference_jobs import existing_job, ready_host
 from training.host import endings
 from training.host.records import Record, Records
 from training.host.reports import now_ms
-from training.ingest import ingest_report
+from training.jobs.ingest import ingest_report
+from training.jobs.watch import LOST_AFTER, watch
 from training.models import JobState, ReferenceJob
-from training.watch import LOST_AFTER, watch
 from training.wire import JobReport, pack
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.energy_shares import Tenant, shares
-from training.intervals import Intervals
+from training.runs.energy_shares import Tenant, shares
+from training.steps.intervals import Intervals
 
 
 def steps(*spans):

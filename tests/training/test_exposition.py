@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from fleet.models import Device
-from telemetry.textformat import render
+from telemetry.exposition.textformat import render
 from tests.telemetry.exposed import NOW, make_host
 from tests.telemetry.test_exposition import lints
 from tests.training.stored_steps import columns, enter

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from training import step_columns
-from training.figures import step_arrays, step_times
+from training.jobs.figures import step_arrays, step_times
+from training.jobs.queries import JobSteps
 from training.models import ReferenceJob
-from training.queries import JobSteps
+from training.steps import columns as step_columns
 
 START = 1_700_000_000_000
 JOB = ReferenceJob(created_at=datetime.fromtimestamp(START / 1000, UTC))

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.steps_made import START_MS, any_steps, lockstep
-from training.goodput import Spent, goodput
-from training.step_columns import StepKind, joined, of_arrays
+from training.runs.goodput import Spent, goodput
+from training.steps.columns import StepKind, joined, of_arrays
 
 
 def at(seconds):

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from telemetry.agent.steps import Frame, Moment
 from telemetry.wire import MAX_CARGO_BYTES
-from training import datagram, step_blocks
-from training.datagram import UNTOLD_NS, WARM_UP, Record
 from training.host import steps
 from training.host.steps import StepHold
+from training.steps import blocks as step_blocks
+from training.steps import datagram
+from training.steps.datagram import UNTOLD_NS, WARM_UP, Record
 
 SECOND = 10**9
 NOW = Moment(1_000 * SECOND, 1_700_000_000 * SECOND)

@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 from fleet.models import Host, Origin
 from tests.factories import make_host
 from training.models import Run, StepChunk
-from training.step_columns import StepKind
-from training.step_store import read
+from training.steps.columns import StepKind
+from training.steps.store import read
 
 DATA = Path(__file__).parent.parent / "data"
 MLPERF = DATA / "mlperf_gpt3_64xh100" / "step_times.csv"

@@ -11,10 +11,10 @@ from fleet.models import Host
 from telemetry import envelope
 from telemetry.wire import MessageInvalid
 from training import wire
-from training.ingest import ingest_report, ingest_reports, reference_launch
+from training.jobs.ingest import ingest_report, ingest_reports, reference_launch
 from training.models import JobState, ReferenceJob, Run
-from training.step_ingest import ingest_message
-from training.step_store import read
+from training.runs.ingest import ingest_message
+from training.steps.store import read
 from training.wire import JobReport, StepTiming
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

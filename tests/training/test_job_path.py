@@ -58,7 +58,15 @@ def test_the_planted_module_would_be_seen_otherwise(bare_python, tmp_path):
 
 
 def test_it_sees_the_reference_jobs_and_no_package_of_the_agents_venv(bare_python, tmp_path):
-    beside = ["celery", "msgpack", "psutil", "telemetry", "fleet", "training.reference.gpt", "training.workloads"]
+    beside = [
+        "celery",
+        "msgpack",
+        "psutil",
+        "telemetry",
+        "fleet",
+        "training.reference.gpt",
+        "training.workloads.catalog",
+    ]
     code = f"import importlib.util, runpy; runpy.run_path({str(START)!r})['offer_package']();"
     code += f"print([name for name in {beside!r} if importlib.util.find_spec(name)])"
 
@@ -66,4 +74,4 @@ def test_it_sees_the_reference_jobs_and_no_package_of_the_agents_venv(bare_pytho
         [bare_python, "-P", "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=True
     )
 
-    assert seen.stdout.strip() == "['training.reference.gpt', 'training.workloads']"
+    assert seen.stdout.strip() == "['training.reference.gpt', 'training.workloads.catalog']"

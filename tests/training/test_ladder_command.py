@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from fleet.models import Host
 from tests.training.judging.judged import NOW, board
 from tests.training.test_ladder_runs import end
-from training import ladder_runs
+from training.jobs import ladder_runs
 from training.management.commands import ladder
 from training.models import LadderRun, ReferenceJob
 

@@ -7,8 +7,8 @@ import pytest
 from fleet.audit import Actor
 from fleet.models import AuditEntry, Host
 from tests.training.judging.judged import NOW, board, result
-from training import ladder_runs, orders
-from training.launch import LaunchRefused
+from training.jobs import ladder_runs, orders
+from training.jobs.launch import LaunchRefused
 from training.models import JobState, LadderProcess, LadderRun, LadderState, ReferenceJob
 
 pytestmark = pytest.mark.django_db

@@ -13,8 +13,8 @@ from fleet.audit import Actor
 from fleet.models import AuditEntry, DeviceKind, Origin
 from tests.training.reference_jobs import existing_job, ready_host
 from training import wire
-from training.admission import ORDER_LIFETIME
-from training.launch import LaunchRefused, cancel, launch
+from training.jobs.admission import ORDER_LIFETIME
+from training.jobs.launch import LaunchRefused, cancel, launch
 from training.models import FINAL_STATES, JobState, ReferenceJob
 
 pytestmark = pytest.mark.django_db

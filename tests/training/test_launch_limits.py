@@ -10,12 +10,12 @@ from fleet.models import AuditEntry, DeviceKind, Host
 from telemetry.models import LatestState
 from tests.training.judging.judged import board, finished
 from tests.training.reference_jobs import ready_host
-from training import admission, launch
+from training.jobs import admission, launch
+from training.jobs.launch import LaunchRefused
+from training.jobs.watch import watch
 from training.judging.judge import judge
-from training.launch import LaunchRefused
 from training.models import JobState, Outcome, ReferenceJob
-from training.watch import watch
-from training.workloads import validate
+from training.workloads.catalog import validate
 
 pytestmark = pytest.mark.django_db
 ADA = Actor("ada")

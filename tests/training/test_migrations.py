@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.telemetry.test_migrations import migrate, model_of
-from training import step_body
-from training.step_columns import StepKind
+from training.steps import body
+from training.steps.columns import StepKind
 
 BEFORE, AFTER = ("training", "0002_step_kinds_and_phases"), ("training", "0005_no_step_rows")
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -33,7 +33,7 @@ def test_rows_of_steps_become_columns_and_ranks(run):
     migrate(*AFTER)
 
     chunk = model_of(*AFTER, "StepChunk").objects.get()
-    steps = step_body.decode(bytes(chunk.body))
+    steps = body.decode(bytes(chunk.body))
     assert steps.seconds.tolist() == [0.5, 0.25, 0.3, 1.5]
     assert steps.kind.tolist() == [StepKind.TRAIN] * 3 + [StepKind.VALIDATION]
     assert steps.phases["data"][1] == 0.1

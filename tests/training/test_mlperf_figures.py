@@ -8,9 +8,9 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from telemetry import rollups
-from training.goodput import Spent
 from training.models import Run
-from training.run_figures import figures
+from training.runs.figures import figures
+from training.runs.goodput import Spent
 
 DATA = Path(__file__).parent.parent / "data" / "mlperf_gpt3_64xh100"
 PUBLISHED_KWH = 415.22

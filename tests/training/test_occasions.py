@@ -7,10 +7,10 @@ import pytest
 from fleet.audit import Actor
 from fleet.models import Device, DeviceKind, Event, EventKind, Host, Severity
 from tests.training.reference_jobs import ready_host
+from training.jobs.schedules import Plan, keep, pause, resume
+from training.jobs.selection import Selection
+from training.jobs.visits import follow
 from training.models import JobState, ReferenceJob, Schedule, ScheduledVisit, Trigger
-from training.schedules import Plan, keep, pause, resume
-from training.selection import Selection
-from training.visits import follow
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)

@@ -7,7 +7,7 @@ from fleet.models import Role
 from tests.people import signed_in
 from tests.training.judging.judged import NOW, board, judged, result, with_history
 from tests.training.pages import form, text
-from training import ladder_runs
+from training.jobs import ladder_runs
 from training.models import JobState, LadderProcess, LadderRun, LadderState, Outcome, ReferenceJob, Verdict
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]

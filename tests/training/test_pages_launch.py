@@ -9,7 +9,7 @@ from telemetry.models import LatestState
 from tests.training.pages import LAUNCH, PARAMS, finished, form, job_in, queries_of, text
 from tests.training.reference_jobs import existing_job, ready_host
 from training.models import JobState, ReferenceJob
-from training.workloads import WORKLOADS
+from training.workloads.catalog import WORKLOADS
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]
 

@@ -17,8 +17,8 @@ from tests.training.pages import text
 from tests.training.runs import START, goes_on, make_run, queries_of, rank_steps, with_power
 from tests.training.stored_steps import put
 from training.models import Run
-from training.step_columns import StepKind
-from training.step_store import read
+from training.steps.columns import StepKind
+from training.steps.store import read
 from training.views import run as run_view
 from training.views import run_window
 

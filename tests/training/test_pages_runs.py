@@ -10,7 +10,7 @@ from django.test import Client
 from tests.factories import make_host
 from tests.training.pages import text
 from tests.training.runs import goes_on, make_run, queries_of, with_power
-from training import run_summaries
+from training.runs import summaries
 
 pytestmark = pytest.mark.django_db
 
@@ -109,7 +109,7 @@ def test_the_refresh_is_the_table_alone(viewer):
 def test_figures_for_which_the_time_did_not_suffice_come_with_the_next_refresh(viewer, monkeypatch):
     make_run("a")
     make_run("b")
-    monkeypatch.setattr(run_summaries, "_BUDGET_SECONDS", 1e-9)
+    monkeypatch.setattr(summaries, "_BUDGET_SECONDS", 1e-9)
     none_yet = viewer.get("/runs/")
     monkeypatch.undo()
 
@@ -120,7 +120,7 @@ def test_figures_for_which_the_time_did_not_suffice_come_with_the_next_refresh(v
 
 def test_the_window_is_cut_where_a_row_would_read_too_many_steps(viewer, monkeypatch):
     make_run()
-    monkeypatch.setattr(run_summaries, "_MOST_STEPS", 20)
+    monkeypatch.setattr(summaries, "_MOST_STEPS", 20)
     [row] = viewer.get("/runs/").context["rows"]
 
     assert row.summary.window_ms == pytest.approx(10_000, rel=0.01)
@@ -137,7 +137,7 @@ def test_the_list_comes_as_csv_in_base_units(viewer):
 
 
 def test_a_list_whose_figures_are_kept_costs_the_same_number_of_queries_whatever_its_length(viewer, monkeypatch):
-    monkeypatch.setattr(run_summaries, "_BUDGET_SECONDS", 600)
+    monkeypatch.setattr(summaries, "_BUDGET_SECONDS", 600)
     make_run("a")
     viewer.get("/runs/")
     one = queries_of(viewer, "/runs/")

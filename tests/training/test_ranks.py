@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from tests.training.agents import LAUNCH, SLEEPS, StandInAgent, interpreter, is_alive, until
-from training import datagram
 from training.rank_order import RankOrder, place
 from training.reference import device as devices
 from training.reference import gpt_train, language
@@ -18,8 +17,9 @@ from training.reference.gpt import SHAPES, Gpt
 from training.reference.order import LEFT, Order
 from training.reference.ranks import Ranks
 from training.reference.training import About, Training
+from training.steps import datagram
 from training.wire import JobReport
-from training.workloads import validate
+from training.workloads.catalog import validate
 
 STEPS, WARM_UP = 8, 2
 PARAMS = {"steps": STEPS, "warmup_steps": WARM_UP, "batch_size": 4, "size": "ci"}

@@ -12,7 +12,7 @@ from training.reference.gpt import GPT_CI, Gpt
 from training.reference.gpt_cache import Generator
 from training.reference.order import CannotRun
 from training.reference.timings import Timings
-from training.workloads import WORKLOADS, validate
+from training.workloads.catalog import WORKLOADS, validate
 
 CPU = Device(torch.device("cpu"), "a processor", None, "fp32", 1)
 BUILDERS = {

@@ -9,9 +9,9 @@ import pytest
 
 from tests import programs
 from tests.training.agents import CPU, GPU, LAUNCH, TINY, StandInAgent, interpreter
-from training import datagram
 from training.judging import metrics
-from training.workloads import WORKLOADS
+from training.steps import datagram
+from training.workloads.catalog import WORKLOADS
 
 SPEED = re.compile(r"_(seconds|per_second)(_|$)")
 

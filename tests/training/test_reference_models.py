@@ -16,7 +16,7 @@ from training.reference.device import Device
 from training.reference.gpt import GPT_CI, Gpt
 from training.reference.resnet import ResNet
 from training.reference.vit import Vit
-from training.workloads import WORKLOADS, validate
+from training.workloads.catalog import WORKLOADS, validate
 
 CPU = Device(torch.device("cpu"), "a processor", None, "fp32", 1)
 

@@ -11,7 +11,7 @@ from fleet.models import Host
 from tests.databases import connection_with, default_database
 from tests.training.stored_steps import columns, enter
 from training.models import Run, RunRank
-from training.step_store import read
+from training.steps.store import read
 
 pytestmark = pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
 

@@ -15,10 +15,10 @@ from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import batch, take
 from tests.training.stored_steps import columns, enter
-from training.causes import HARDWARE_HEAT
-from training.run_causes import run_slow_steps, run_stragglers
-from training.run_members import members
-from training.step_store import read
+from training.runs.causes import HARDWARE_HEAT
+from training.runs.members import members
+from training.runs.why_slow import run_slow_steps, run_stragglers
+from training.steps.store import read
 
 START_MS = 1_700_000_040_000
 N_STEPS, SLOW_FROM, N_RANKS = 600, 480, 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.training.test_step_grid import START, steps
-from training.run_charts import (
+from training.runs.charts import (
     LOSS,
     MFU,
     REST,
@@ -18,8 +18,8 @@ from training.run_charts import (
     step_arrays,
     step_figure,
 )
-from training.step_grid import grid
-from training.step_spans import Span
+from training.steps.grid import grid
+from training.steps.spans import Span
 
 PHASES = {"forward": [0.4, 0.4, 0.4], "data": [0.1, 0.1, 0.1], "sync_weights": [0.2, 0.2, 0.2]}
 

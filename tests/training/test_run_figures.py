@@ -12,11 +12,11 @@ from telemetry.wire import DeviceInfo
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import payload, take
 from tests.training.stored_steps import columns, enter
-from training.goodput import Spent
 from training.models import Run, RunRank
-from training.run_energy import by_run, energy
-from training.run_figures import figures
-from training.run_members import members
+from training.runs.energy import by_run, energy
+from training.runs.figures import figures
+from training.runs.goodput import Spent
+from training.runs.members import members
 
 START_MS = 1_700_000_040_000  # the beginning of a minute
 MINUTES = 10

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 import pytest
 
-from telemetry.textformat import render
+from telemetry.exposition.textformat import render
 from tests.training.test_exposition import values
 from tests.training.test_run_figures import a_run
 from training.exposition import families
 from training.models import Run
-from training.run_measures import measure
+from training.runs.measures import measure
 
 pytestmark = pytest.mark.django_db
 

@@ -9,9 +9,9 @@ from fleet.models import DeviceKind
 from tests.factories import make_chunks, make_device, make_host
 from tests.training.runs import START, make_run, rank_steps, with_power
 from tests.training.stored_steps import enter
-from training import run_telemetry
-from training.run_members import members
-from training.run_telemetry import Power
+from training.runs import device_readings
+from training.runs.device_readings import Power
+from training.runs.members import members
 
 END = START + 40_000
 
@@ -51,7 +51,7 @@ def test_any_split_of_a_time_has_the_same_energy():
 def test_a_run_shows_what_its_devices_read():
     who = members(with_power(make_run()))
 
-    assert [source.name for source in run_telemetry.offered(who, START, END)] == [
+    assert [source.name for source in device_readings.offered(who, START, END)] == [
         "power_draw_watts", "gpu_utilization_ratio", "temperature_celsius", "sm_clock_hertz"
     ]  # fmt: skip
 
@@ -62,14 +62,14 @@ def test_where_no_device_reads_power_its_hosts_meter_stands_for_them():
     node = make_device(run.ranks.first().host, 0, kind=DeviceKind.NODE)
     times = [START + 1000 * second for second in range(41)]
     make_chunks(node.host, [node], times, {"power_draw_watts": [[5000.0] * 41]}, ticks=41)
-    [source] = run_telemetry.offered(members(run), START, END)
+    [source] = device_readings.offered(members(run), START, END)
 
     assert (source.name, source.label, source.noun) == ("node.power_draw_watts", "Power at the wall", "node")
 
 
 @pytest.mark.django_db
 def test_a_run_whose_devices_read_nothing_shows_nothing():
-    assert run_telemetry.offered(members(make_run()), START, END) == []
+    assert device_readings.offered(members(make_run()), START, END) == []
 
 
 @pytest.mark.django_db
@@ -77,9 +77,9 @@ def test_power_of_several_devices_is_unknown_where_one_of_them_is():
     run = with_power(make_run())
     late = make_device(make_host("gpu-a09"), 0)
     who = members(run)
-    [source] = run_telemetry.named(["power_draw_watts"], who)
-    [with_late] = run_telemetry.named(["power_draw_watts"], replace(who, devices=[*who.devices, late]))
-    block = run_telemetry.series([source], START, END, 40)["power_draw_watts"]
+    [source] = device_readings.named(["power_draw_watts"], who)
+    [with_late] = device_readings.named(["power_draw_watts"], replace(who, devices=[*who.devices, late]))
+    block = device_readings.series([source], START, END, 40)["power_draw_watts"]
 
     assert np.nanmedian(Power.of(block, source).watts) == pytest.approx(1200)
     assert np.isnan(Power.of(block, with_late).watts).all()
@@ -94,8 +94,8 @@ def test_a_run_that_went_on_elsewhere_shows_each_device_while_it_was_on_it():
     times = [START + 1000 * second for second in range(81)]
     for device, watts in ((first, 100.0), (other, 700.0)):
         make_chunks(device.host, [device], times, {"power_draw_watts": [[watts] * 81]}, ticks=81)
-    [source] = run_telemetry.offered(members(run), START, START + 80_000)
-    block = run_telemetry.series([source], START, START + 80_000, 80)[source.name]
+    [source] = device_readings.offered(members(run), START, START + 80_000)
+    block = device_readings.series([source], START, START + 80_000, 80)[source.name]
     shown = {each.uuid: block.of(each.uuid, "power_draw_watts").mean for each in source.devices}
 
     is_first = np.array(block.times_ms) < START + 60_000
@@ -108,7 +108,7 @@ def test_a_run_that_went_on_elsewhere_shows_each_device_while_it_was_on_it():
 @pytest.mark.django_db
 def test_few_series_are_read_from_samples_over_a_longer_time_than_a_page_of_many():
     run = with_power(make_run(n_ranks=1))
-    sources = run_telemetry.named(["power_draw_watts"], members(run))
+    sources = device_readings.named(["power_draw_watts"], members(run))
     day = START + 3 * 3_600_000
 
-    assert run_telemetry.series(sources, START, day, 3000)["power_draw_watts"].is_raw
+    assert device_readings.series(sources, START, day, 3000)["power_draw_watts"].is_raw

@@ -8,12 +8,12 @@ from fleet.audit import Actor
 from fleet.models import AuditEntry, Device, DeviceKind, Event, EventKind, Host, Role, Severity
 from tests.people import script
 from tests.training.reference_jobs import existing_job, ready_host
-from training import schedules
-from training.cron import CronInvalid, due_at
+from training.jobs import schedules
+from training.jobs.cron import CronInvalid, due_at
+from training.jobs.schedules import Plan, ScheduleInvalid, keep
+from training.jobs.selection import Selection
+from training.jobs.visits import PATIENCE, follow
 from training.models import JobState, ReferenceJob, Schedule, ScheduledVisit, Trigger
-from training.schedules import Plan, ScheduleInvalid, keep
-from training.selection import Selection
-from training.visits import PATIENCE, follow
 
 pytestmark = pytest.mark.django_db
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)  # a Friday

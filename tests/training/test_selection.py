@@ -9,9 +9,9 @@ from fleet.models import Device, DeviceKind, Host, Origin, Role
 from tests.people import script, signed_in
 from tests.training.pages import form, text
 from tests.training.reference_jobs import existing_job, ready_host
-from training.launch import launch
+from training.jobs.launch import launch
+from training.jobs.selection import NothingSelected, Selection, select
 from training.models import ReferenceJob
-from training.selection import NothingSelected, Selection, select
 
 pytestmark = pytest.mark.django_db
 JOBS = "/api/v1/reference/jobs"

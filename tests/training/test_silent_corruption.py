@@ -6,7 +6,7 @@ import torch
 from training.reference import gpt_train, resnet_train
 from training.reference.device import Device
 from training.verdicts.corruption import Agreement, compare
-from training.workloads import validate
+from training.workloads.catalog import validate
 
 CPU = Device(torch.device("cpu"), "a processor", None, "fp32", 1)
 BUILD = {"gpt-train": gpt_train, "resnet-train": resnet_train}

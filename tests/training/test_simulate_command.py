@@ -22,8 +22,8 @@ from tests.factories import make_host
 from tests.soak.load import digest_of
 from training.models import Run
 from training.simulation import NameTaken, Simulation, enrol, report
-from training.step_columns import StepKind
-from training.step_store import read
+from training.steps.columns import StepKind
+from training.steps.store import read
 from training.wire import STEPS_CARGO
 
 pytestmark = pytest.mark.django_db

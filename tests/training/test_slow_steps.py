@@ -3,8 +3,8 @@ import pytest
 
 from tests.training.straggler_noise import gpt_3
 from tests.training.test_stragglers import steps_of
-from training.slow_steps import slow_steps
-from training.step_columns import of_arrays
+from training.runs.slow_steps import slow_steps
+from training.steps.columns import of_arrays
 
 
 def made(n_steps=100, n_ranks=4, seed=1):

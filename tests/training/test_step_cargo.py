@@ -16,11 +16,11 @@ from tests.factories import make_device
 from tests.telemetry.batches import GPU as DEVICE
 from tests.telemetry.batches import batch, enrolled, take
 from tests.telemetry.test_authentic import KEY, NOW
-from training import datagram
-from training.datagram import UNTOLD_NS, Record
 from training.host.steps import StepHold
 from training.models import Run, RunRank
-from training.step_store import read
+from training.steps import datagram
+from training.steps.datagram import UNTOLD_NS, Record
+from training.steps.store import read
 
 NOW_MS = int(NOW.timestamp() * 1000)
 SECOND = 10**9

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.step_columns import StepKind, of_arrays
-from training.step_grid import grid
+from training.steps.columns import StepKind, of_arrays
+from training.steps.grid import grid
 
 START = 1_700_000_000_000.0
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from training.step_columns import StepKind, of_arrays
-from training.step_spans import spans
+from training.steps.columns import StepKind, of_arrays
+from training.steps.spans import spans
 
 START = 1_700_000_000_000.0
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.steps_made import START_MS, any_steps, lockstep
-from training import step_statistics as statistics
-from training.step_columns import StepKind, joined, of_arrays
+from training.steps import statistics
+from training.steps.columns import StepKind, joined, of_arrays
 
 MLPERF = Path(__file__).parent.parent / "data" / "mlperf_gpt3_64xh100" / "step_times.csv"
 END_MS = START_MS + 1_000_000.0

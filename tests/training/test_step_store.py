@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from tests.factories import make_host
 from tests.training.stored_steps import columns, put
-from training import step_body, step_columns
 from training.models import Run, StepChunk
-from training.step_columns import NAMES, StepColumns
-from training.step_store import read
+from training.steps import body
+from training.steps import columns as step_columns
+from training.steps.columns import NAMES, StepColumns
+from training.steps.store import read
 
 OFTEN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 UNKNOWN_OR = st.one_of(st.just(float("nan")), st.floats(-1e12, 1e12))
@@ -52,7 +53,7 @@ def same(one: StepColumns, other: StepColumns) -> None:
 @given(ROWS)
 def test_what_is_encoded_comes_back(rows):
     steps = of_rows(rows)
-    same(step_body.decode(step_body.encode(steps)), steps)
+    same(body.decode(body.encode(steps)), steps)
 
 
 @OFTEN
@@ -72,8 +73,8 @@ def test_steps_in_parts_and_any_order_join_to_the_same(rows, data):
 
 @given(st.binary(max_size=200))
 def test_foreign_bytes_are_no_body(foreign):
-    with pytest.raises(step_body.BodyCorrupt):
-        step_body.decode(foreign)
+    with pytest.raises(body.BodyCorrupt):
+        body.decode(foreign)
 
 
 @pytest.fixture

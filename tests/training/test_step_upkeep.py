@@ -8,9 +8,9 @@ from fleet.models import Host, Origin
 from tests.factories import make_host
 from tests.training.stored_steps import columns, enter, put
 from tests.training.test_step_store import same
-from training import run_retention
 from training.models import Run, RunRank, StepChunk
-from training.step_store import compact, read
+from training.runs import retention
+from training.steps.store import compact, read
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 NOW_MS = NOW.timestamp() * 1000
@@ -83,7 +83,7 @@ def test_a_run_goes_so_long_after_its_last_step(settings):
     for name, of, days in (("old", host, 2), ("new", host, 0.5), ("history", imported, 900)):
         enter(of, columns(1.0, first_ms=NOW_MS - days * 86_400_000), run=name)
 
-    assert run_retention.retire(NOW, budget_seconds=60) == 1
+    assert retention.retire(NOW, budget_seconds=60) == 1
 
     assert set(Run.objects.values_list("name", flat=True)) == {"new", "history"}
     assert StepChunk.objects.count() == RunRank.objects.count() == 2

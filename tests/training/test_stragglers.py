@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from tests.training import straggler_noise as noise
 from tests.training.steps_made import START_MS
-from training import rank_matrix, stragglers
-from training.step_columns import of_arrays
-from training.stragglers import episodes, judge
+from training.runs import rank_matrix, stragglers
+from training.runs.stragglers import episodes, judge
+from training.steps.columns import of_arrays
 
 RECORDED = (noise.gpt_3(), noise.nanogpt())
 

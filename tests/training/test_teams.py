@@ -7,18 +7,19 @@ import pytest
 from django.utils import timezone
 
 from fleet.models import Device, DeviceKind, Host
-from telemetry.energy import Energy, summed
+from telemetry.accounts.energy import Energy, summed
 from telemetry.wire import MessageInvalid
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.teams import ADA, MEETING, distributed, now_of, running, say
-from training import launch, rank_order, wire
-from training.admission import JOIN_WITHIN, ORDER_LIFETIME
+from training import rank_order, wire
+from training.jobs import launch
+from training.jobs.admission import JOIN_WITHIN, ORDER_LIFETIME
+from training.jobs.launch import LaunchRefused
+from training.jobs.watch import watch
 from training.judging.judge import judge, waiting
 from training.judging.key import parts
-from training.launch import LaunchRefused
 from training.models import JobState, ReferenceJob, Team
 from training.reference.order import LEFT
-from training.watch import watch
 
 pytestmark = pytest.mark.django_db
 

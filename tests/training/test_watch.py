@@ -7,10 +7,11 @@ import pytest
 from fleet.models import Device, Host
 from telemetry.ingest import ingest
 from tests.telemetry.batches import GPU, payload
-from training import orders, wire
-from training.ingest import ingest_report
+from training import wire
+from training.jobs import orders
+from training.jobs.ingest import ingest_report
+from training.jobs.watch import watch
 from training.models import JobState, ReferenceJob
-from training.watch import watch
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)

@@ -1,8 +1,8 @@
 import pytest
 
-from training import workloads
-from training.params import ParamsInvalid
-from training.workloads import WORKLOADS, validate
+from training.workloads import catalog
+from training.workloads.catalog import WORKLOADS, validate
+from training.workloads.params import ParamsInvalid
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -46,9 +46,9 @@ def test_it_refuses_what_does_not_fit_and_names_the_field(workload, params, fiel
 
 def test_it_reads_what_a_person_typed_and_leaves_out_what_is_empty():
     texts = {"steps": " 50 ", "precision": "fp32", "seed": ""}
-    assert workloads.read_texts("gpt-train", texts) == {"steps": 50, "precision": "fp32"}
+    assert catalog.read_texts("gpt-train", texts) == {"steps": 50, "precision": "fp32"}
 
 
 def test_it_refuses_typed_text_that_is_no_number():
     with pytest.raises(ParamsInvalid, match="steps: 'many' is not a whole number"):
-        workloads.read_texts("gpt-train", {"steps": "many"})
+        catalog.read_texts("gpt-train", {"steps": "many"})

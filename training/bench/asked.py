@@ -34,9 +34,9 @@ def make_run(n_total: int, n_ranks: int) -> int:
     import numpy as np
 
     from fleet.models import Host, Origin
-    from training import step_columns
     from training.models import Run, RunRank
-    from training.step_store import write
+    from training.steps import columns as step_columns
+    from training.steps.store import write
 
     random, seconds = np.random.default_rng(1), 0.02
     number = np.arange(n_total) // n_ranks
@@ -72,7 +72,7 @@ def make_run(n_total: int, n_ranks: int) -> int:
 
 def read_seconds(run_id: int, columns: list[str] | None) -> list[float]:
     """Return how long it takes to read the run's steps, five times over."""
-    from training.step_store import read
+    from training.steps.store import read
 
     taken = []
     for _ in range(5):
@@ -133,7 +133,7 @@ def compact_seconds() -> float:
     """Return how long it takes to join all small chunks."""
     from datetime import UTC, datetime, timedelta
 
-    from training.step_store import compact
+    from training.steps.store import compact
 
     began = time.perf_counter()
     compact.compact(datetime.now(UTC) + timedelta(days=1), budget_seconds=600)

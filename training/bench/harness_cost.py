@@ -33,7 +33,7 @@ from telemetry.wire import INGEST_QUEUE, DeviceInfo, DeviceKind, host_queue
 from training import wire
 from training.bench.paired_loops import BARE, N_WARM_UP_STRETCHES
 from training.ladder.speedup import Speedup, speedup
-from training.workloads import WORKLOADS, validate
+from training.workloads.catalog import WORKLOADS, validate
 
 PAIRS = 30
 LEAST_SHARE = 0.99

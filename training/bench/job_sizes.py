@@ -11,7 +11,7 @@ from typing import Any
 
 from telemetry.bench.figure import BenchFailed, Figure
 from training.bench.product import Product, product
-from training.workloads import WORKLOADS
+from training.workloads.catalog import WORKLOADS
 
 MOST_SECONDS, FEWEST_STEPS = 90.0, 30
 _PATIENCE_SECONDS = 900.0

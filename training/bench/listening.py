@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 from telemetry.agent.steps import StepListener
-from training import step_blocks
 from training.host.steps import StepHold
+from training.steps import blocks
 
 BATCH_SECONDS, _MOST_BYTES = 5.0, 1_000_000
 
@@ -27,7 +27,7 @@ def run(path: Path) -> None:
     while taken := hold.take(_MOST_BYTES):
         pieces += taken
     seconds: dict[int, float] = {}
-    for block in map(step_blocks.read, pieces):
+    for block in map(blocks.read, pieces):
         seconds.update(zip(block.steps.number.tolist(), block.steps.seconds.tolist(), strict=True))
     sys.stdout.write(json.dumps({"seconds": seconds}) + "\n")
 

@@ -23,7 +23,7 @@ from training.reference import parent, surroundings
 from training.reference.events import Events, StepSocket
 from training.reference.harness import Loop
 from training.reference.order import Order
-from training.workloads import find
+from training.workloads.catalog import find
 
 BARE, HARNESS = "bare", "harness"
 _STRETCH_SECONDS = 1.0

@@ -16,9 +16,9 @@ from telemetry.agent.steps import Frame, Moment
 from telemetry.bench.publishing import publishing
 from telemetry.bench.signals import GPUS_PER_HOST, Signals, batch, devices, in_units
 from telemetry.wire import MAX_CARGO_BYTES, pack
-from training import datagram
-from training.datagram import Record
 from training.host.steps import StepHold
+from training.steps import datagram
+from training.steps.datagram import Record
 from training.wire import STEPS_CARGO
 
 STEPS_A_SECOND, BATCH_TICKS = 10, 5

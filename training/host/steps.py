@@ -14,9 +14,10 @@ from functools import lru_cache
 from threading import Lock
 
 from telemetry.agent.steps import Frame, Moment
-from training import datagram, step_block
-from training.datagram import MAX_PHASES, DatagramInvalid, Record
-from training.step_block import TICK_NS, UNTOLD
+from training.steps import block as step_block
+from training.steps import datagram
+from training.steps.block import TICK_NS, UNTOLD
+from training.steps.datagram import MAX_PHASES, DatagramInvalid, Record
 
 logger = logging.getLogger(__name__)
 

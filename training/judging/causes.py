@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fleet.models import Device, DeviceKind
-from training import causes
-from training.cause_evidence import Window, evidence
-from training.causes import Evidence, Reading
 from training.judging.baseline import history
 from training.models import ReferenceJob, Verdict
+from training.runs import causes
+from training.runs.cause_evidence import Window, evidence
+from training.runs.causes import Evidence, Reading
 
 
 class Span(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
 
-from training import teams
+from training.jobs import teams
 from training.judging import baseline, foreign, key, losses, metrics
 from training.judging.baseline import SIDE_WORDS, Earlier
 from training.judging.metrics import Metric

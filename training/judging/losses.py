@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from django.db.models import Max
 
-from training import queries
+from training.jobs import queries
 from training.models import LossAgreement, ReferenceJob, Verdict
 from training.verdicts import corruption
 from training.verdicts.corruption import Agreement

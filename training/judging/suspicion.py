@@ -10,7 +10,7 @@ from django.db import transaction
 
 from fleet import audit
 from fleet.audit import Actor
-from training import launch
+from training.jobs import launch
 from training.judging import causes, metrics
 from training.judging.baseline import SIDE_WORDS, Earlier
 from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict, replaced

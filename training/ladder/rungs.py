@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from training.workload import Workload
+from training.workloads.workload import Workload
 
 Value = int | str
 

@@ -5,7 +5,9 @@ from datetime import timedelta
 import numpy as np
 from django.db import migrations
 
-from training import histogram, step_body, step_columns
+from training.steps import histogram
+from training.steps import body
+from training.steps import columns as step_columns
 
 KINDS = {"train": 0, "validation": 1}
 MOST = 50_000
@@ -21,7 +23,7 @@ def join(apps, schema_editor):
             steps = _columns(list(rows[first : first + MOST]))
             StepChunk.objects.create(
                 run=run, first_ms=int(steps.ended_ms[0]), last_ms=int(steps.ended_ms[-1]), n_steps=len(steps),
-                lowest_rank=int(steps.rank.min()), highest_rank=int(steps.rank.max()), body=step_body.encode(steps),
+                lowest_rank=int(steps.rank.min()), highest_rank=int(steps.rank.max()), body=body.encode(steps),
             )
             for rank in np.unique(steps.rank).tolist():
                 _add(totals.setdefault(rank, {}), steps.of_rank(rank))
@@ -60,7 +62,7 @@ def part(apps, schema_editor):
     RunRank, Step, StepChunk = (apps.get_model("training", name) for name in ("RunRank", "Step", "StepChunk"))
     kinds = {number: name for name, number in KINDS.items()}
     for chunk in StepChunk.objects.order_by("pk").iterator():
-        steps = step_body.decode(bytes(chunk.body))
+        steps = body.decode(bytes(chunk.body))
         steps = steps.select(np.isin(steps.kind, list(kinds)))
         rows = []
         for place in range(len(steps)):

@@ -1,6 +1,6 @@
 """Ladders: one workload, rung by rung, in randomised blocks of fresh processes on one device.
 
-Driven by training/ladder_runs.py.
+Driven by training/jobs/ladder_runs.py.
 """
 
 from django.db import models

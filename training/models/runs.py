@@ -57,7 +57,7 @@ class RunRank(models.Model):
     """One process of a run: a rank in one of its starts, which `attempt` counts from 0.
 
     The client numbers its frames from 0: those below `newest_sequence` that are not among the `n_frames` were lost. The sums
-    and the histogram (training/histogram.py) are those of its training steps, warm-up apart; they outlive the steps.
+    and the histogram (training/steps/histogram.py) are those of its training steps, warm-up apart; they outlive the steps.
     """
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="ranks")
@@ -107,7 +107,7 @@ TELLS = ~models.Q(process="") | models.Q(n_steps__gt=0)  # RunRank.tells, for qu
 
 
 class StepChunk(models.Model):
-    """Steps of a run, some of one moment or many of a long time (training/step_body.py). Any two may overlap in time."""
+    """Steps of a run, some of one moment or many of a long time (training/steps/body.py). Any two may overlap in time."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_index=False)
     first_ms = models.BigIntegerField(help_text="When the first of them ended, UTC milliseconds.")

@@ -18,8 +18,8 @@ class Trigger(models.TextChoices):
 class Schedule(models.Model):
     """One workload on the hosts of a selection, when `cron` (minute hour day month weekday, UTC) or a trigger says.
 
-    `selection` holds the fields of training.selection.Selection. `seen_until` and `seen_event` are up to when time, and up to
-    which event, it was looked at; what was before `active_since` and `first_event` is not its business.
+    `selection` holds the fields of training.jobs.selection.Selection. `seen_until` and `seen_event` are up to when time,
+    and up to which event, it was looked at; what was before `active_since` and `first_event` is not its business.
     """
 
     name = models.CharField(max_length=100, unique=True)
@@ -46,7 +46,7 @@ class Schedule(models.Model):
 class ScheduledVisit(models.Model):
     """A host that a due schedule is to run on, as soon as it is idle; `job` once it has, `ended_at` when nothing more follows.
 
-    `causes` name what happened (training/occasions.py), so that it is followed once.
+    `causes` name what happened (training/jobs/occasions.py), so that it is followed once.
     """
 
     schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, related_name="visits")

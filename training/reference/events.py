@@ -9,8 +9,8 @@ import socket
 import uuid
 from typing import Any
 
-from training import datagram
-from training.datagram import UNTOLD_NS, WARM_UP, Record
+from training.steps import datagram
+from training.steps.datagram import UNTOLD_NS, WARM_UP, Record
 
 
 class Events:

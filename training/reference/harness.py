@@ -16,8 +16,8 @@ from training.reference import surroundings
 from training.reference.events import Events, StepSocket
 from training.reference.order import CannotRun, Order
 from training.reference.work import Device, Ranks, Work
-from training.workload import Workload
-from training.workloads import find
+from training.workloads.catalog import find
+from training.workloads.workload import Workload
 
 LOG_EVERY_STEPS = 10
 PROGRESS_SECONDS = 0.2

@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from training.params import ParamsInvalid
-from training.workloads import validate
+from training.workloads.catalog import validate
+from training.workloads.params import ParamsInvalid
 
 LEFT = "lost the other ranks: "  # how a reason begins where the cause is likely to be found at another rank
 

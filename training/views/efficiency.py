@@ -18,13 +18,14 @@ from fleet import sorting, timerange
 from fleet.csv_answer import csv_answer
 from fleet.models import Host, Origin
 from telemetry import queries
-from telemetry.accounts import Rates
+from telemetry.accounts.accounts import Rates
 from telemetry.queries import HostState
-from training import host_columns, results
+from training import host_columns
 from training.efficiency import MOST_RUNS, Work, by_group, by_run
 from training.hardware_efficiency import hardware as compare
-from training.results import Cell
-from training.run_queries import short_name
+from training.judging import results
+from training.judging.results import Cell
+from training.runs.queries import short_name
 
 _VIEWS = {"group": "Groups", "run": "Runs"}
 _AT_EACH_END = 4

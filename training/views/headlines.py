@@ -9,8 +9,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from telemetry.headlines import Headline
-from training import run_summaries
 from training.models import Run
+from training.runs import summaries
 
 _WINDOW_MS = 3_600_000
 _NONE = "no training run reports now"
@@ -45,7 +45,7 @@ def _mfu(runs: Sequence[tuple[int, Run]]) -> Headline:
 
 def _per_joule(runs: Sequence[Run]) -> Headline:
     """Return the work per joule of the run with most ranks: that of different work cannot be added."""
-    found = run_summaries.summaries(runs[:1], _WINDOW_MS, timezone.now()).get(runs[0].pk) if runs else None
+    found = summaries.summaries(runs[:1], _WINDOW_MS, timezone.now()).get(runs[0].pk) if runs else None
     unit = found.per_joule.unit if found else "samples_per_joule"
     return Headline(
         label="Tokens per joule" if unit == "tokens_per_joule" else "Samples per joule",

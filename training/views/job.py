@@ -11,7 +11,7 @@ from fleet import units
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
 from telemetry.figures import Reference
-from training import figures, launch, queries
+from training.jobs import figures, launch, queries
 from training.judging import baseline
 from training.models import JobState, ReferenceJob, Verdict
 from training.views import measured
@@ -19,7 +19,7 @@ from training.views.log import tail
 from training.views.progress import progress
 from training.views.rank_rows import rank_rows
 from training.views.verdict import losses
-from training.workloads import WORKLOADS
+from training.workloads.catalog import WORKLOADS
 
 LOST_PATIENCE = timedelta(minutes=10)
 COMPARE_PATIENCE = timedelta(minutes=1)  # beat has each job judged within seconds

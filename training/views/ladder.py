@@ -7,7 +7,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
-from training import ladder_figures, ladder_runs
+from training.jobs import ladder_figures, ladder_runs
 from training.models import LadderRun, LadderState
 
 MARKS: dict[LadderState, str] = {

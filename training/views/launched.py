@@ -13,7 +13,8 @@ from django.views.decorators.http import require_POST
 
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
-from training import launch, live, queries
+from training import live
+from training.jobs import launch, queries
 from training.live import Now, Pace
 from training.models import JobState, ReferenceJob
 from training.views.measured import sample_unit, why_no_energy

@@ -9,8 +9,8 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from fleet.models import Host
-from training import results, verdict_figures
-from training.workloads import WORKLOADS
+from training.judging import figures, results
+from training.workloads.catalog import WORKLOADS
 
 _FORMULA = re.compile(r"^[=+\-@\t\r]")  # a text that a spreadsheet would carry out
 
@@ -52,7 +52,7 @@ def trend(request: HttpRequest, name: str) -> HttpResponse:
         "host": host,
         "workload": workload,
         "workloads": list(WORKLOADS),
-        "trends": [(each, verdict_figures.trend(each)) for each in trends],
+        "trends": [(each, figures.trend(each)) for each in trends],
     }
     return render(request, "training/trend.html", context)
 

@@ -13,12 +13,13 @@ import numpy as np
 
 from fleet import units
 from telemetry import queries as telemetry_queries
-from training import live, live_energy, teams
+from training import live, live_energy
+from training.jobs import teams
+from training.jobs.queries import JobSteps
 from training.models import JobState, ReferenceJob
-from training.queries import JobSteps
-from training.step_columns import Floats
+from training.steps.columns import Floats
 from training.views import rank_readings
-from training.workloads import WORKLOADS
+from training.workloads.catalog import WORKLOADS
 
 _STILL_TO_COME = "the last samples of the measured window are still arriving"
 _AT_THE_END = "counted when the job is done"

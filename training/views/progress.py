@@ -7,8 +7,8 @@ check of order, device and interpreter; after them the comparison, which is the 
 from dataclasses import dataclass
 from statistics import median
 
+from training.jobs.queries import JobSteps
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
-from training.queries import JobSteps
 
 STAGES = ("claim", "check", "build", "warm up", "measure", "finish")
 _STAGES_OF_RANKS = ("claim", "check", "join", "build", "warm up", "measure", "finish")

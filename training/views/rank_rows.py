@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training import queries, teams
+from training.jobs import queries, teams
+from training.jobs.rank_steps import Pace
 from training.models import ReferenceJob
-from training.rank_steps import Pace
 from training.views.progress import mark, percent
 
 

@@ -5,7 +5,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from fleet.models import Host, Origin
-from training import queries
+from training.jobs import queries
 from training.views.rows import rows
 
 SHOWN = 6

@@ -14,18 +14,18 @@ from django.views.decorators.http import require_http_methods
 
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Host, Role
-from training import ladder_runs, queries
-from training.asked import Asked, read_asked
-from training.forms import LaunchForm, launch_form
+from training.jobs import ladder_runs, queries
+from training.jobs.asked import Asked, read_asked
+from training.jobs.forms import LaunchForm, launch_form
+from training.jobs.launch import LaunchRefused, launch_selected
+from training.jobs.selection import NothingSelected
 from training.ladder.speedup import BLOCKS
-from training.launch import LaunchRefused, launch_selected
 from training.models import JobState
-from training.params import ParamsInvalid
-from training.selection import NothingSelected
 from training.views.launched import launched
 from training.views.progress import MARKS
 from training.views.rows import rows
-from training.workloads import find, read_texts
+from training.workloads.catalog import find, read_texts
+from training.workloads.params import ParamsInvalid
 
 ROWS_A_PAGE = 50
 _PARTS = {"settings": "training/_settings.html", "before": "training/_before_refresh.html"}

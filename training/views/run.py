@@ -16,15 +16,17 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from training import run_comparison, run_figures, run_queries, run_stack, run_telemetry, stragglers
 from training.models import Run
-from training.run_comparison import Difference
-from training.run_figures import RunFigures
-from training.run_members import Members, members
-from training.run_stack import Stack
-from training.run_telemetry import POWER, Source
-from training.step_store import read
-from training.stragglers import Judgement
+from training.runs import comparison, device_readings, queries, stragglers
+from training.runs import figures as run_figures
+from training.runs import stack as run_stack
+from training.runs.comparison import Difference
+from training.runs.device_readings import POWER, Source
+from training.runs.figures import RunFigures
+from training.runs.members import Members, members
+from training.runs.stack import Stack
+from training.runs.stragglers import Judgement
+from training.steps.store import read
 from training.views import run_facts, run_panels, run_ranks, run_tiles, run_window
 from training.views.kept import kept
 from training.views.run_data import found_run, other_run
@@ -76,7 +78,7 @@ def _page(request: HttpRequest, found: Run, window: RunWindow, now: datetime) ->
         "path": request.get_full_path(),
         "why": f"{reverse('training:run-why', args=[found.pk])}?range={window.key}",
         "csv": f"{reverse('training:run-steps', args=[found.pk])}?range={window.key}",
-        "others": run_queries.runs(now).exclude(pk=found.pk)[:_OTHERS],
+        "others": queries.runs(now).exclude(pk=found.pk)[:_OTHERS],
         "origins": sorted({host.origin for host in who.hosts}),
         **_charts(found, figures, judged, who, window),
         **(_context(found, figures, judged, who, window, now) if is_whole else _about(found, who, now)),
@@ -117,7 +119,7 @@ def _judged(figures: RunFigures) -> Judgement:
 def _charts(
     found: Run, figures: RunFigures, judged: Judgement, who: Members, window: RunWindow
 ) -> dict[str, Any]:  # fmt: skip
-    sources = run_telemetry.offered(who, window.start_ms, window.end_ms)
+    sources = device_readings.offered(who, window.start_ms, window.end_ms)
     slowest = who.of_rank(judged.stragglers[0].rank) if judged.stragglers else None
     device = slowest.device if slowest is not None else None
     mfu_of, mfu_per_rate = _mfu_per_rate(figures)
@@ -171,12 +173,12 @@ def _tells_loss(found: Run, figures: RunFigures) -> bool:
 
 def _compared(found: Run, other: Run, window: RunWindow, now: datetime) -> dict[str, Any]:
     """Return both runs side by side, each over the newest part of its own window that can be read at once."""
-    shown = run_comparison.CHARTS
+    shown = comparison.CHARTS
     charts = [
         {
             "id": chart.id,
             "label": chart.label,
-            "figure": run_comparison.compare_figure(chart, found.name, other.name, shows_ticks=chart is shown[-1]),
+            "figure": comparison.compare_figure(chart, found.name, other.name, shows_ticks=chart is shown[-1]),
         }
         for chart in shown
     ]

@@ -11,12 +11,14 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from training import run_comparison, run_queries, run_stack, step_grid, step_spans, steps_csv, stragglers
 from training.models import Run
-from training.run_members import members
-from training.run_stack import Content, Stack
-from training.step_columns import StepColumns
-from training.step_store import read
+from training.runs import comparison, queries, stragglers
+from training.runs import stack as run_stack
+from training.runs.members import members
+from training.runs.stack import Content, Stack
+from training.steps import canonical_csv, grid, spans
+from training.steps.columns import StepColumns
+from training.steps.store import read
 from training.views import run_ranks, run_window
 from training.views.kept import kept
 from training.views.run_window import RunWindow
@@ -27,7 +29,7 @@ _MERGED_SHARE = 0.004  # of the window: what is closer than that, in a pixel or 
 
 
 def found_run(run_id: int) -> Run:
-    found = run_queries.find(run_id)
+    found = queries.find(run_id)
     if found is None:
         raise Http404(f"There is no run {run_id}.")
     return found
@@ -50,7 +52,7 @@ def _filled(run: Run, stack: Stack, window: RunWindow) -> bytes:
         who=who,
         start_ms=window.start_ms,
         end_ms=window.end_ms,
-        spans=step_spans.spans(steps, (window.end_ms - window.start_ms) * _MERGED_SHARE),
+        spans=spans.spans(steps, (window.end_ms - window.start_ms) * _MERGED_SHARE),
     )
     charts = run_stack.arrays(stack, content)
     return orjson.dumps({"range": [window.start_ms, window.end_ms], "charts": charts})
@@ -67,7 +69,7 @@ def compare_arrays(request: HttpRequest, run_id: int) -> HttpResponse:
     if other is None:
         raise BadRequest("with: expected the number of a run")
     own, its = (_of_window(request, each, now) for each in (run, other))
-    return _json(orjson.dumps(run_comparison.compare_arrays(own, its)))
+    return _json(orjson.dumps(comparison.compare_arrays(own, its)))
 
 
 def other_run(request: HttpRequest) -> Run | None:
@@ -93,7 +95,7 @@ def ranks(request: HttpRequest, run_id: int) -> HttpResponse:
     window = run_window.readable(run_window.of_query(request.GET, run, timezone.now()), who)
     steps = read.steps(run, window.start_ms, window.end_ms, columns=run_ranks.COLUMNS)
     rows = run_ranks.rows(steps, who, stragglers.judge(run_ranks.newest(steps)))
-    body = run_ranks.as_csv(rows, step_grid.median_by_rank(steps, "compute_seconds"))
+    body = run_ranks.as_csv(rows, grid.median_by_rank(steps, "compute_seconds"))
     return HttpResponse(body, content_type="text/csv; charset=utf-8", headers=attachment(run, "ranks"))
 
 
@@ -107,7 +109,7 @@ def steps(request: HttpRequest, run_id: int) -> StreamingHttpResponse:
         raise BadRequest(
             f"about {n_steps:,} steps, at most {run_window.MOST_STEPS:,} in one file: choose a shorter window"
         )
-    pieces = steps_csv.pieces(read.steps(run, window.start_ms, window.end_ms))
+    pieces = canonical_csv.pieces(read.steps(run, window.start_ms, window.end_ms))
     content = _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
     return StreamingHttpResponse(content, content_type="text/csv; charset=utf-8", headers=attachment(run, "steps"))
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fleet import units
-from training import run_queries
 from training.models import Run
-from training.run_figures import RunFigures
-from training.run_members import Members
+from training.runs import queries
+from training.runs.figures import RunFigures
+from training.runs.members import Members
 from training.views.run_tiles import money
 
 _SILENT_SECONDS, _SILENT_STEPS = 30.0, 3.0  # an agent sends what it was told each few seconds
@@ -79,7 +79,7 @@ def _facts(run: Run, who: Members, now: datetime, figures: RunFigures | None) ->
 
 def _hardware(who: Members) -> str:
     models = Counter(device.model or device.get_kind_display() for device in who.devices)
-    return ", ".join(f"{n} × {run_queries.short_name(model)}" for model, n in models.items())
+    return ", ".join(f"{n} × {queries.short_name(model)}" for model, n in models.items())
 
 
 def _hosts(who: Members) -> str:

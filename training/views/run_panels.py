@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from django.urls import reverse
 
 from fleet import units
-from training import run_charts
-from training.causes import Causes
-from training.goodput import Goodput, Spent
-from training.run_causes import NamedSlowStep
-from training.slow_steps import TIMES
-from training.step_statistics import Phases
+from training.runs import charts
+from training.runs.causes import Causes
+from training.runs.goodput import Goodput, Spent
+from training.runs.slow_steps import TIMES
+from training.runs.why_slow import NamedSlowStep
+from training.steps.statistics import Phases
 
 _SHOWN_CAUSES = 3
 _LEAST_REST = 0.001  # of the step time: below that the phases tell all of it
@@ -85,9 +85,9 @@ def phase_rows(found: Phases, median_seconds: float | None) -> list[PhaseRow]:
     """Return the phases in the order of the chart's stack, and last what none of them tells."""
     if not found.shares:
         return []
-    colors = run_charts.phase_colors(stacked_phases(found))
-    shares = {**found.shares, run_charts.REST: found.untold_share or 0.0}
-    classes = {name: name for name in run_charts.PHASES} | {run_charts.REST: "rest"}
+    colors = charts.phase_colors(stacked_phases(found))
+    shares = {**found.shares, charts.REST: found.untold_share or 0.0}
+    classes = {name: name for name in charts.PHASES} | {charts.REST: "rest"}
     return [
         PhaseRow(
             name=name,
@@ -101,7 +101,7 @@ def phase_rows(found: Phases, median_seconds: float | None) -> list[PhaseRow]:
 
 def stacked_phases(found: Phases) -> list[str]:
     """Return the phases that the loop tells, and REST where they leave more of its steps than rounding."""
-    return [*found.shares, *([run_charts.REST] if found.shares and (found.untold_share or 0.0) >= _LEAST_REST else [])]
+    return [*found.shares, *([charts.REST] if found.shares and (found.untold_share or 0.0) >= _LEAST_REST else [])]
 
 
 def wall_time(found: Goodput) -> WallTime:
@@ -155,4 +155,4 @@ def _evidence(causes: Causes) -> list[str]:
 
 def phase_names(one: Phases, other: Phases) -> list[str]:
     """Return the phases of either, in the order of the stack."""
-    return list(run_charts.phase_colors(list(dict.fromkeys([*one.shares, *other.shares]))))
+    return list(charts.phase_colors(list(dict.fromkeys([*one.shares, *other.shares]))))

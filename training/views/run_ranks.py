@@ -8,12 +8,12 @@ import numpy as np
 from django.urls import reverse
 
 from fleet import units
-from training import step_grid
 from training.models import RunRank
-from training.run_causes import NamedStraggler
-from training.run_members import Members
-from training.step_columns import StepColumns
-from training.stragglers import WINDOW, Judgement
+from training.runs.members import Members
+from training.runs.stragglers import WINDOW, Judgement
+from training.runs.why_slow import NamedStraggler
+from training.steps import grid
+from training.steps.columns import StepColumns
 from training.views.run_tiles import money
 
 COLUMNS = ("seconds", "compute_seconds", "number", "attempt", "kind", "is_warmup")  # of the steps, that all this needs
@@ -100,7 +100,7 @@ def rows(steps: StepColumns, who: Members, judged: Judgement) -> list[Row]:
     """Return every rank that has a step here, by rank."""
     slow = {each.rank for each in judged.stragglers}
     found = []
-    for rank, seconds in step_grid.median_by_rank(steps).items():
+    for rank, seconds in grid.median_by_rank(steps).items():
         member = who.of_rank(rank)
         found.append(
             Row(

@@ -7,8 +7,8 @@ from django.conf import settings
 
 from fleet import units
 from training.figure import Figure
-from training.goodput import Spent
-from training.run_figures import RunFigures
+from training.runs.figures import RunFigures
+from training.runs.goodput import Spent
 from training.views.run_panels import LABELS
 
 Parts = list[tuple[str, str]]

@@ -9,10 +9,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from training import run_causes
 from training.models import Run
-from training.run_members import members
-from training.step_store import read
+from training.runs import why_slow
+from training.runs.members import members
+from training.steps.store import read
 from training.views import run_panels, run_ranks, run_window
 from training.views.kept import kept
 from training.views.run_data import found_run
@@ -40,8 +40,8 @@ def _why(found: Run, window: RunWindow, now: datetime) -> dict[str, Any]:
     who = members(found)
     window = run_window.readable(window, who)
     steps = read.steps(found, window.start_ms, window.end_ms, columns=_WHY_COLUMNS)
-    held_up = run_causes.run_stragglers(found, who, run_ranks.newest(steps), now, limit=_SHOWN_STRAGGLERS)
-    slow = run_causes.run_slow_steps(found, who, steps, now, limit=_SHOWN_SLOW)
+    held_up = why_slow.run_stragglers(found, who, run_ranks.newest(steps), now, limit=_SHOWN_STRAGGLERS)
+    slow = why_slow.run_slow_steps(found, who, steps, now, limit=_SHOWN_SLOW)
     judged = held_up.judgement
     return {
         "run": found,

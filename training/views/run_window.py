@@ -10,9 +10,9 @@ from django.core.exceptions import BadRequest
 from django.http import QueryDict
 
 from fleet import timerange, units
-from training import run_queries
 from training.models import Run
-from training.run_members import Members
+from training.runs import queries
+from training.runs.members import Members
 
 WHOLE = "run"
 KEYS = (WHOLE, *timerange.RANGES)
@@ -56,7 +56,7 @@ def of_query(query: QueryDict, run: Run, now: datetime) -> RunWindow:
 
 def of_key(key: str, run: Run, now: datetime) -> RunWindow:
     """Return the window of a key in KEYS."""
-    began, ended = run_queries.life_ms(run, now)
+    began, ended = queries.life_ms(run, now)
     start = began if key == WHOLE else max(began, ended - timerange.RANGES[key] * 1000)
     return RunWindow(key, min(start, ended - _LEAST_MS), ended)
 

@@ -17,10 +17,10 @@ from django.views.decorators.http import require_safe
 from fleet import timerange
 from fleet.models import Device, Host
 from telemetry import wheels
-from training import run_queries, run_summaries
 from training.models import Run
-from training.run_queries import Part, RunState
-from training.run_summaries import Summary
+from training.runs import queries, summaries
+from training.runs.queries import Part, RunState
+from training.runs.summaries import Summary
 
 ROWS_A_PAGE = 50
 _IN_PANEL = 6
@@ -87,13 +87,13 @@ class Row:
 def rows(found: Iterable[Run], now: datetime, window_ms: int = 0) -> list[Row]:
     """Return the rows of these runs; with their figures over the last `window_ms` of each where that is asked for."""
     runs_ = list(found)
-    parts = run_queries.parts(runs_)
-    told = run_summaries.summaries(runs_, window_ms, now) if window_ms else {}
+    parts = queries.parts(runs_)
+    told = summaries.summaries(runs_, window_ms, now) if window_ms else {}
     return [_row(run, parts[run.pk], now, told.get(run.pk)) for run in runs_]
 
 
 def _row(run: Run, part: Part, now: datetime, summary: Summary | None) -> Row:
-    began, ended = run_queries.life_ms(run, now)
+    began, ended = queries.life_ms(run, now)
     return Row(run, part, run.is_running(now), (ended - began) / 1000, summary)
 
 
@@ -105,7 +105,7 @@ def runs(request: HttpRequest) -> HttpResponse:
     if state and state not in set(RunState):
         raise BadRequest(f"state: expected one of {', '.join(RunState)}")
     window = timerange.of_query(request.GET, now)
-    found = run_queries.runs(now, state=RunState(state) if state else None, text=text)
+    found = queries.runs(now, state=RunState(state) if state else None, text=text)
     page = Paginator(found, ROWS_A_PAGE).get_page(request.GET.get("page"))
     shown = rows(page.object_list, now, timerange.RANGES[window.key] * 1000)
     if request.GET.get("format") == "csv":
@@ -159,8 +159,8 @@ def _as_csv(shown: Iterable[Row]) -> HttpResponse:
 
 
 def _counts(now: datetime, text: str) -> dict[str, int]:
-    every = run_queries.runs(now, text=text).count()
-    running = run_queries.runs(now, text=text, state=RunState.RUNNING).count()
+    every = queries.runs(now, text=text).count()
+    running = queries.runs(now, text=text, state=RunState.RUNNING).count()
     return {"all": every, "running": running, "ended": every - running}
 
 
@@ -172,5 +172,5 @@ def running(request: HttpRequest) -> HttpResponse:
         get_object_or_404(Host, name=host)
     if device:
         get_object_or_404(Device, uuid=device)
-    found = run_queries.runs(now, host=host, device=device)[:_IN_PANEL]
+    found = queries.runs(now, host=host, device=device)[:_IN_PANEL]
     return render(request, "training/_running.html", {"rows": rows(found, now), "path": request.get_full_path()})

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from telemetry.health import thresholds
-from training.cron import CronInvalid, due_at
+from training.jobs.cron import CronInvalid, due_at
+from training.jobs.occasions import RULE_OF_SILENCE
 from training.models import JobState, Schedule, ScheduledVisit
-from training.occasions import RULE_OF_SILENCE
 from training.views.progress import MARKS
 
 _LEFT_OUT, _WAITING = "left out", "waiting"

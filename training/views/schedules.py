@@ -13,16 +13,16 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
-from training import schedules
-from training.asked import Asked, read_asked
-from training.cron import CronInvalid, due_at
-from training.forms import launch_form
+from training.jobs import schedules
+from training.jobs.asked import Asked, read_asked
+from training.jobs.cron import CronInvalid, due_at
+from training.jobs.forms import launch_form
+from training.jobs.schedules import Plan, ScheduleInvalid
 from training.models import JobState, Schedule, ScheduledVisit, Trigger
-from training.params import ParamsInvalid
-from training.schedules import Plan, ScheduleInvalid
 from training.views.progress import MARKS
 from training.views.schedule_words import Outcome, next_at, outcome, watches_silence, where
-from training.workloads import find, read_texts
+from training.workloads.catalog import find, read_texts
+from training.workloads.params import ParamsInvalid
 
 _VISITS_SHOWN = 50
 _NEXT_SHOWN = 3

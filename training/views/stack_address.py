@@ -7,9 +7,9 @@ from django.core.exceptions import BadRequest
 from django.http import QueryDict
 from django.urls import reverse
 
-from training import run_telemetry
 from training.models import Run
-from training.run_stack import ROWS, Stack
+from training.runs import device_readings
+from training.runs.stack import ROWS, Stack
 
 _MOST_PHASES = 40
 _MOST_DIGITS = 10
@@ -31,8 +31,8 @@ def of_query(query: QueryDict) -> Stack:
     rows, metrics, phases = query.getlist("row"), query.getlist("metric"), query.getlist("phase")
     if unknown := [row for row in rows if row not in ROWS]:
         raise BadRequest(f"row: {unknown[0]} is not one of {', '.join(ROWS)}")
-    if unknown := [name for name in metrics if name not in run_telemetry.NAMES]:
-        raise BadRequest(f"metric: {unknown[0]} is not one of {', '.join(run_telemetry.NAMES)}")
+    if unknown := [name for name in metrics if name not in device_readings.NAMES]:
+        raise BadRequest(f"metric: {unknown[0]} is not one of {', '.join(device_readings.NAMES)}")
     if len(phases) > _MOST_PHASES:
         raise BadRequest(f"phase: at most {_MOST_PHASES}")
     mfu_of = "tokens" if f"{_MFU}tokens" in query else "samples"

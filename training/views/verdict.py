@@ -11,8 +11,8 @@ from django.views.decorators.http import require_POST, require_safe
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
 from telemetry.store import latest
-from training import published, verdict_figures
-from training.judging import acceptance, metrics, suspicion
+from training.jobs import published
+from training.judging import acceptance, figures, metrics, suspicion
 from training.judging.baseline import SIDE_WORDS
 from training.mfu import RunDevice
 from training.models import LossAgreement, Outcome, ReferenceJob, Verdict
@@ -119,7 +119,7 @@ def _published(job: ReferenceJob) -> dict[str, Any]:
 def losses(job: ReferenceJob) -> dict[str, Any] | None:
     """Return the chart of both curves where the job's losses differ from its peers'."""
     found = Verdict.objects.filter(job=job, agreement=LossAgreement.DIFFERS).first()
-    return None if found is None else verdict_figures.losses(found)
+    return None if found is None else figures.losses(found)
 
 
 def _comparison(verdict: Verdict, row: dict[str, Any]) -> Comparison:

@@ -7,9 +7,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils import timezone
 
-from telemetry import dcgm, exposition
 from telemetry.catalog import METRICS, AbsentReason, Metric
-from telemetry.textformat import Family, Type
+from telemetry.exposition import dcgm, own_names
+from telemetry.exposition.textformat import Family, Type
 
 FILE = settings.BASE_DIR / "docs" / "metrics.md"
 
@@ -87,10 +87,10 @@ class Command(BaseCommand):
 
 def document() -> str:
     """Return the page."""
-    readings = {exposition.own_family(metric).name for metric in METRICS}
-    families = [*exposition.FAMILIES, *exposition.others([], timezone.now())]
+    readings = {own_names.own_family(metric).name for metric in METRICS}
+    families = [*own_names.FAMILIES, *own_names.others([], timezone.now())]
     others = [family for family in families if family.name not in readings]
-    labels = ", ".join(f"`{name}`" for name in exposition.DEVICE_LABELS)
+    labels = ", ".join(f"`{name}`" for name in own_names.DEVICE_LABELS)
     return "\n".join(
         (
             _INTRODUCTION,
@@ -105,7 +105,7 @@ def document() -> str:
 
 
 def _reading(metric: Metric) -> Sequence[str]:
-    family = exposition.own_family(metric)
+    family = own_names.own_family(metric)
     foreign = [f"`{name}`" if name else "–" for name in (metric.otel_name, metric.dcgm_name)]
     dcgm_unit = dcgm.unit(metric) if metric.dcgm_name else ""
     return (

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
 from fleet.models import Host
-from telemetry.api_questions import moment
+from telemetry.api.questions import moment
 from telemetry.ingest import CLOCK_AHEAD, take_back
 from telemetry.models import SetAside
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from fleet.models import Host
-from telemetry.api_questions import moment
+from telemetry.api.questions import moment
 from telemetry.models import MaintenanceRun
 from telemetry.store import verify, verify_groups
 from telemetry.store.chunks import HOUR_MS

@@ -8,7 +8,7 @@ from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.stored_steps import columns, put
 from training.judging.judge import judge
 from training.models import JobState, ReferenceJob, Run, Verdict
-from training.workloads import validate
+from training.workloads.catalog import validate
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 MODEL = "A board"

@@ -8,7 +8,7 @@ from tests.training.judging.judged import NOW, SPREAD, board, judged
 from tests.training.pages import text
 from training.judging import metrics, suspicion
 from training.models import FreshRun, Outcome, Verdict
-from training.workloads import validate
+from training.workloads.catalog import validate
 
 pytestmark = pytest.mark.django_db
 SQUARE, THIN = "gemm_flops_per_second/fp32 1024 × 1024 × 1024", "gemm_flops_per_second/fp32 16 × 2048 × 2048"

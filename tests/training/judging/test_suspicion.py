@@ -8,7 +8,7 @@ import pytest
 from fleet.audit import Actor
 from fleet.models import AuditEntry, Host
 from tests.training.judging.judged import NOW, SPREAD, board, finished, judged, result, with_history
-from training import orders
+from training.jobs import orders
 from training.judging.judge import judge
 from training.judging.suspicion import MOST_RUNS, PATIENCE, NotConfirmable, ask, follow, open_suspicion
 from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.ladder.rungs import NoLadder, blocks, rungs, without_precision
-from training.workloads import WORKLOADS, validate
+from training.workloads.catalog import WORKLOADS, validate
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The form of what goes to the agent: a header, the same bytes each time, a line feed, and a record. Called by the run.
 
-The server's training/datagram.py has the same form; a test compares the two.
+The server's training/steps/datagram.py has the same form; a test compares the two.
 """
 
 from __future__ import annotations

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from fleet.audit import Actor
-from training import command_params, ladder_runs
-from training.api_verdicts import LadderItem
+from training.api.verdicts import LadderItem
+from training.jobs import command_params, ladder_runs
+from training.jobs.ladder_table import ladder_table
+from training.jobs.launch import LaunchRefused
 from training.ladder.speedup import BLOCKS
-from training.ladder_table import ladder_table
-from training.launch import LaunchRefused
 from training.models import LadderRun, LadderState
-from training.params import ParamsInvalid
-from training.workloads import WORKLOADS
+from training.workloads.catalog import WORKLOADS
+from training.workloads.params import ParamsInvalid
 
 POLL_SECONDS = 1.0
 

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from fleet.audit import Actor
-from training import command_params, launch
-from training.job_table import result_table
+from training.jobs import command_params, launch
+from training.jobs.selection import of_hosts
+from training.jobs.table import result_table
 from training.models import JobState, ReferenceJob
-from training.params import ParamsInvalid
-from training.selection import of_hosts
-from training.workloads import WORKLOADS
+from training.workloads.catalog import WORKLOADS
+from training.workloads.params import ParamsInvalid
 
 POLL_SECONDS = 0.5
 LOST_PATIENCE = timedelta(seconds=30)  # a lost job's host may speak again

@@ -1,0 +1,89 @@
+"""Energy accounts of the whole fleet, at a cost that does not grow with it where no host or device stands alone. For the API.
+
+The groups' rollups hold what their devices used and what their hosts are charged for (store/group_statistics.py). What is
+still to be made of them is read from the hosts', and so is all of it where the inventory has just changed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from fleet.models import Device, Host
+from telemetry.accounts import accounts
+from telemetry.accounts.accounts import Accounts, Book, Rates, Scope
+from telemetry.models import GroupKind, RollupGroup
+from telemetry.store import energy_rows, group_energy, groups
+
+_ALONE = {"host", "device"}
+
+
+class HostRow(NamedTuple):
+    name: str
+    cluster: str
+    labels: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class DeviceRow:
+    """A device with what accounts ask of it: there are thousands, and a model takes twenty times as long to make."""
+
+    pk: int
+    uuid: str
+    kind: str
+    model: str
+    parent_id: int | None
+    profile: str
+    index: int
+    host_id: int
+    host: HostRow
+
+
+def fleet_accounts(
+    start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo
+) -> Accounts:
+    """Return what accounts.accounts returns of all devices."""
+    devices = all_devices()
+    start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
+    quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
+    names = _names(group_by) if group_by not in _ALONE and groups.is_followed() else {}
+    stretches = group_energy.stretches(names, start_ms, end_ms, quarters_from_ms=quarters_ms) if names else None
+    if stretches is None:
+        return accounts.accounts(
+            devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=zone
+        )  # fmt: skip
+    book = Book(devices, scope, group_by, rates, zone)
+    book.expect(start_ms, end_ms)
+    hosts = sorted({device.host_id for device in devices})
+    for stretch in stretches:
+        if not stretch.is_of_groups:
+            for rows in energy_rows.of_step(hosts, *stretch[:3]):
+                book.enter(rows)
+            continue
+        for group, found in group_energy.of_groups(names, stretch, is_of_nodes=scope is Scope.NODE).items():
+            if names[group] is None:
+                book.enter_fleet(found)
+            else:
+                book.enter_group(names[group] or "", found)
+    return book.closed()
+
+
+def _names(group_by: str) -> dict[int, str | None]:
+    """Return the groups by id with their keys in the accounts; None is the fleet's. Nothing where the store has none of these."""
+    kept = RollupGroup.objects.filter(devices=groups.ACCOUNT)
+    names: dict[int, str | None] = dict.fromkeys(kept.filter(kind=GroupKind.FLEET).values_list("pk", flat=True))
+    if group_by in {"", "day"} or not names:
+        return names
+    kind, _, key = group_by.partition(":")
+    of_kind = dict(kept.filter(kind=kind, key=key).values_list("pk", "value"))
+    return {**names, **of_kind} if of_kind else {}
+
+
+def all_devices() -> list[DeviceRow]:
+    """Return the inventory's devices, in two queries."""
+    hosts = {pk: HostRow(*said) for pk, *said in Host.objects.order_by().values_list("pk", *HostRow._fields)}
+    names = [field.name for field in fields(DeviceRow) if field.name != "host"]
+    rows = Device.objects.order_by("pk").values_list(*names)
+    whole = ((*said, hosts[said[-1]]) for said in rows if said[-1] in hosts)
+    return [DeviceRow(*each) for each in whole]

@@ -1,0 +1,87 @@
+"""Energy accounts of given devices over given windows, to the sample: what a run drew, and each stretch of it. For the runs.
+
+Unlike accounts.py, which asks whole hosts over whole minutes, it takes the devices as they are told, and any moment as an edge.
+The cost is that of the devices' own energy, PUE on top: a host's meter does not tell what one run drew.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from fleet.models import Device, DeviceKind
+from telemetry.accounts.accounts import Account, Rates, Scope
+from telemetry.store import energy_pieces
+from telemetry.store.energy_pieces import Pieces, Whole
+
+
+def of_window(devices: Sequence[Device], start_ms: int, end_ms: int, *, rates: Rates | None = None) -> Account:
+    """Return the account of the devices together over start ≤ time < end; `joules` None where nothing is covered.
+
+    Accounts of windows that adjoin add up to that of the whole. What a counter told is measured, what was made of power is
+    estimated, and so is what had to be shared out by time: where an edge lies in a minute whose samples are gone. `rates`
+    None leaves cost and CO₂ out. Raises ValueError where the window is empty, or where devices are told whose meters
+    hold one another: a node beside its devices, a device beside its part.
+    """
+    (account,) = of_windows(devices, [start_ms, end_ms], rates=rates)
+    return account
+
+
+def of_windows(devices: Sequence[Device], edges_ms: Sequence[int], *, rates: Rates | None = None) -> list[Account]:
+    """Return the same for each of the n windows between the edges `(n + 1,)`, strictly ascending; keys are their places."""
+    found = [Account(str(place)) for place in range(len(edges_ms) - 1)]
+    for pieces in _pieces(devices, edges_ms, rates):
+        _enter(found, pieces.windows, pieces, rates)
+    for account, start_ms, end_ms in zip(found, edges_ms, edges_ms[1:], strict=False):
+        account.asked_seconds = len(devices) * (end_ms - start_ms) / 1000
+    return found
+
+
+def by_device(
+    devices: Sequence[Device], start_ms: int, end_ms: int, *, rates: Rates | None = None
+) -> dict[str, Account]:
+    """Return the same of one window for each device for itself, by its UUID."""
+    ordered = sorted(devices, key=lambda device: device.pk)
+    ids = np.array([device.pk for device in ordered], np.int64)
+    found = [Account(device.uuid, asked_seconds=(end_ms - start_ms) / 1000) for device in ordered]
+    for pieces in _pieces(ordered, [start_ms, end_ms], rates):
+        _enter(found, np.searchsorted(ids, pieces.device_ids), pieces, rates)
+    return {account.key: account for account in found}
+
+
+def _pieces(devices: Sequence[Device], edges_ms: Sequence[int], rates: Rates | None) -> Iterable[Pieces]:
+    edges = np.array(edges_ms, np.int64)
+    if edges.size < 2 or (np.diff(edges) <= 0).any():
+        raise ValueError("a window ends after it begins")
+    if len({device.kind == DeviceKind.NODE for device in devices}) == 2:
+        raise ValueError("a node's meter holds its devices already: they are never added")
+    ids = {device.pk for device in devices}
+    if any(device.parent_id in ids for device in devices):
+        raise ValueError("a device holds its parts already: they are never added")
+    has_bands = rates is not None and rates.tariff is not None and bool(rates.tariff.bands)
+    return energy_pieces.read(devices, edges, by_quarters=has_bands)
+
+
+def _enter(accounts: Sequence[Account], places: Whole, pieces: Pieces, rates: Rates | None) -> None:
+    """Enter the pieces into the accounts at `places (p,)`."""
+    sums = [
+        np.bincount(places, values, minlength=len(accounts)).tolist()
+        for values in (pieces.measured, pieces.estimated, pieces.covered_seconds)
+    ]
+    for account, measured, estimated, covered in zip(accounts, *sums, strict=True):
+        account.measured += measured
+        account.estimated += estimated
+        account.covered_seconds += covered
+    if rates is not None:
+        for place in np.unique(places).tolist():
+            _charge(accounts[place], pieces, np.flatnonzero(places == place), rates)
+
+
+def _charge(account: Account, pieces: Pieces, rows: Whole, rates: Rates) -> None:
+    joules, lengths = pieces.measured[rows] + pieces.estimated[rows], (pieces.ends_ms - pieces.starts_ms)[rows]
+    for length in np.unique(lengths).tolist():
+        alike = lengths == length
+        cost = rates.cost(joules[alike], pieces.starts_ms[rows][alike], length)
+        account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
+    grams = rates.grams(joules)
+    account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
+    account.priced_by = {Scope.DEVICE} if account.cost is not None else set()

@@ -1,0 +1,72 @@
+"""Export of a device's or a host's series as a file that comes piece by piece. Registered by telemetry/api/router.py."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, StreamingHttpResponse
+from django.utils import timezone
+from ninja import Field, Query, Schema
+
+from fleet.api_errors import ApiError, invalid
+from fleet.models import Device, Host
+from telemetry import export
+from telemetry.api.questions import Moment, known_metric
+from telemetry.export import Resolution
+from telemetry.export_formats import Format, stream
+
+
+class ExportQuestion(Schema):
+    metric: list[str] = Field(min_length=1, description="May be given more than once.")
+    start: Moment
+    end: Moment | None = None
+    format: Format = Format.CSV
+    resolution: Resolution = Resolution.RAW
+
+    def milliseconds(self, now: datetime) -> tuple[int, int]:
+        """Return (start, end) in ms UTC. Raises ApiError where the range is empty."""
+        end = self.end or now
+        if self.start >= end:
+            raise invalid("start", f"start ({self.start.isoformat()}) is not before end ({end.isoformat()})")
+        return int(self.start.timestamp() * 1000), int(end.timestamp() * 1000)
+
+
+def of_device(request: HttpRequest, uuid: str, asked: Query[ExportQuestion]) -> StreamingHttpResponse:
+    """Export metrics of a device, as they were sampled or as rollups."""
+    found = Device.objects.select_related("host").filter(uuid=uuid).first()
+    if found is None:
+        raise ApiError(404, "not_found", f"there is no device {uuid}", "uuid")
+    return _answer(request, [found], asked, found.uuid)
+
+
+def of_host(request: HttpRequest, name: str, asked: Query[ExportQuestion]) -> StreamingHttpResponse:
+    """Export metrics of all devices of a host."""
+    found = Host.objects.filter(name=name).first()
+    if found is None:
+        raise ApiError(404, "not_found", f"there is no host named {name!r}", "name")
+    return _answer(request, list(found.devices.select_related("host")), asked, found.name)
+
+
+def _answer(request: HttpRequest, devices: Sequence[Device], asked: ExportQuestion, name: str) -> StreamingHttpResponse:
+    metrics = [known_metric(each) for each in dict.fromkeys(asked.metric)]
+    start_ms, end_ms = asked.milliseconds(timezone.now())
+    pieces = export.pieces(devices, metrics, start_ms, end_ms, asked.resolution)
+    parts = stream(asked.format, pieces, export.column_names(metrics, asked.resolution))
+    content = _in_thread(parts) if isinstance(request, ASGIRequest) else parts
+    safe = "".join(each if each.isalnum() or each in "-_." else "_" for each in name)
+    return StreamingHttpResponse(
+        content,
+        content_type=asked.format.content_type,
+        headers={"Content-Disposition": f'attachment; filename="{safe}.{asked.format}"'},
+    )
+
+
+async def _in_thread(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Make each part in the request's own thread, which has its connection to the database: the loop serves others."""
+    while (part := await sync_to_async(_following)(parts)) is not None:
+        yield part
+
+
+def _following(parts: Iterator[bytes]) -> bytes | None:
+    return next(parts, None)

@@ -1,0 +1,168 @@
+"""The launch form as it stands in a query string or a POST: workload, its parameters as text, hosts, and what is wrong.
+
+Called by the reference page. It offers and explains; what may start is decided by training/jobs/launch.py alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from django.http import QueryDict
+
+from fleet.models import Device, Host, Origin
+from training.jobs import queries, readiness
+from training.jobs.asked import Asked
+from training.jobs.picker import HostChoice, choices
+from training.jobs.readiness import Hindrance
+from training.jobs.selection import NothingSelected, Selection, select
+from training.workloads.catalog import read_texts, validate
+from training.workloads.params import Param, ParamsInvalid
+from training.workloads.workload import Workload
+
+_SHOWN = 12  # of hosts that are named beside the form
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One parameter with the text that stands in its input."""
+
+    param: Param
+    text: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchForm:
+    """`errors` by field: workload, hosts, selection, labels, n_devices, or a parameter's name.
+
+    `left_out` are hosts that a selection fits and that have a job; `against` what would refuse the launch without a force.
+    """
+
+    workloads: list[Workload]
+    workload: Workload
+    fields: list[Field]
+    hosts: list[HostChoice]
+    asked: Asked
+    chosen: list[HostChoice]
+    left_out: list[str]
+    against: list[Hindrance]
+    force_reason: str = ""
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def may_be_distributed(self) -> bool:
+        """Return True: the jobs of this form may be the ranks of one, which a schedule's may not."""
+        return True
+
+    @property
+    def shown(self) -> list[HostChoice]:
+        return self.chosen[:_SHOWN]
+
+    @property
+    def n_more(self) -> int:
+        return max(0, len(self.chosen) - _SHOWN)
+
+    @property
+    def devices(self) -> list[Device]:
+        """Return the device of each job."""
+        return [device for choice in self.chosen for device in choice.devices]
+
+    @property
+    def models(self) -> list[tuple[str, int]]:
+        """Return (model, how many devices of it get a job)."""
+        counts: dict[str, int] = {}
+        for device in self.devices:
+            name = device.model or device.get_kind_display()
+            counts[name] = counts.get(name, 0) + 1
+        return list(counts.items())
+
+    @property
+    def can_choose_device(self) -> list[Device]:
+        """Return what may be chosen from where one host is to run one job."""
+        if self.asked.by == "selection" or len(self.chosen) != 1 or self.asked.selection.per == "device":
+            return []
+        whole = [each for each in self.chosen[0].host.devices.all() if each.parent_id is None and not each.profile]
+        return (
+            sorted(whole, key=lambda each: (not each.is_accelerator, each.kind, each.index)) if len(whole) > 1 else []
+        )
+
+    @property
+    def unknown_duration(self) -> list[str]:
+        return [choice.host.name for choice in self.chosen if choice.seconds is None]
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the slowest of the chosen hosts took last time; None where one has never run the workload."""
+        known = [choice.seconds for choice in self.chosen if choice.seconds is not None]
+        return max(known) if known and len(known) == len(self.chosen) else None
+
+    @property
+    def joules(self) -> float | None:
+        """What the measured steps of the chosen hosts' last runs took together; None where one is not known."""
+        known = [choice.joules for choice in self.chosen if choice.joules is not None]
+        return sum(known) if known and len(known) == len(self.chosen) else None
+
+    @property
+    def clusters(self) -> list[str]:
+        real = {choice.host.cluster for choice in self.hosts if choice.host.origin == Origin.REAL}
+        return sorted(real - {""})
+
+    @property
+    def known_models(self) -> list[str]:
+        hosts = [choice.host for choice in self.hosts if choice.host.origin == Origin.REAL]
+        return sorted({device.model for host in hosts for device in host.devices.all() if device.model})
+
+
+def launch_form(
+    data: QueryDict, asked: Asked, now: datetime, errors: Mapping[str, str], refused: Mapping[str, str] | None = None,
+    *, waits: bool = False,
+) -> LaunchForm:  # fmt: skip
+    """Return the form that `data` describes; `refused` are the hosts at which a launch failed. The same queries for any fleet.
+
+    One that `waits` for its hosts, as a schedule does, means those that have a job now, too.
+    """
+    workloads = queries.workloads()
+    workload = next((each for each in workloads if each.name == data.get("workload")), workloads[0])
+    fields = [Field(p, data.get(p.name, str(p.default)), errors.get(p.name, "")) for p in workload.params]
+    errors = {**asked.errors, **errors}
+    names, left_out = set(asked.names), list[str]()
+    if asked.by == "selection":
+        names, left_out, why = _selected(asked, waits=waits)
+        errors |= {"selection": why} if why and not asked.errors else {}
+    by_hand = Selection(per=asked.selection.per, n_devices=asked.selection.n_devices)
+    means = asked.selection if asked.by == "selection" else by_hand
+    hosts = choices(workload, means, names, refused or {}, now, waits=waits)
+    chosen = _with_device([choice for choice in hosts if choice.is_chosen], asked)
+    return LaunchForm(
+        workloads, workload, fields, hosts, asked, chosen, left_out, _against(chosen, workload, data),
+        data.get("force_reason", ""), errors,
+    )  # fmt: skip
+
+
+def _selected(asked: Asked, *, waits: bool) -> tuple[set[str], list[str], str]:
+    """Return (names of the hosts that are selected, those that are left out, why none is)."""
+    if asked.selection.is_empty:
+        return set(), [], ""
+    try:
+        found = select(asked.selection, with_busy=waits)
+    except NothingSelected as error:
+        return set(), [], str(error)
+    return {name for name, _ in found.wanted}, found.busy, ""
+
+
+def _with_device(chosen: list[HostChoice], asked: Asked) -> list[HostChoice]:
+    if asked.by == "selection" or len(chosen) != 1 or asked.selection.per == "device" or not asked.device:
+        return chosen
+    named = [device for device in chosen[0].host.devices.all() if device.uuid == asked.device]
+    return [replace(chosen[0], devices=named or chosen[0].devices)]
+
+
+def _against(chosen: Sequence[HostChoice], workload: Workload, data: QueryDict) -> list[Hindrance]:
+    """Return what speaks against the launch as it stands; with parameters that cannot be read, by the workload's own."""
+    texts = {param.name: data.get(param.name, "") for param in workload.params}
+    try:
+        params = validate(workload.name, read_texts(workload.name, texts))[1]
+    except ParamsInvalid:
+        params = validate(workload.name, {})[1]
+    targets: list[tuple[Host, Device]] = [(choice.host, device) for choice in chosen for device in choice.devices]
+    return readiness.hindrances(targets, workload.name, params) if targets else []

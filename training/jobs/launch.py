@@ -1,0 +1,280 @@
+"""Launching and cancelling reference jobs: the one service behind the button, the API and `manage.py reference`.
+
+A launch is validated whole before anything is written: one bad host or parameter refuses all of it, with the field named.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from fleet import audit
+from fleet.audit import Actor
+from fleet.models import Device, Host, Origin
+from training.jobs import holding, orders, readiness, teams
+from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
+from training.rank_order import MAX_RANKS
+from training.workloads.catalog import WORKLOADS, validate
+from training.workloads.params import ParamsInvalid
+from training.workloads.workload import Workload
+
+Wanted = tuple[str, str]
+"""A host's name and the UUID of one of its devices, "" for the one that it gets by itself."""
+
+
+class Target(NamedTuple):
+    """Where one job runs."""
+
+    host: Host
+    device: Device
+
+
+class LaunchRefused(Exception):
+    """Nothing was started. `field` is one of workload, hosts, device, or the parameter's name.
+
+    `is_busy` tells a host that runs a job already, where the same launch may succeed later, from a launch that is wrong.
+    `at` says of each host that speaks against the launch why.
+    """
+
+    def __init__(self, field: str, message: str, *, is_busy: bool = False, at: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.is_busy = is_busy
+        self.at = at or {}
+
+
+def launch(
+    workload: str,
+    hosts: Sequence[str],
+    params: Mapping[str, Any],
+    *,
+    actor: Actor,
+    device_uuid: str = "",
+    force_reason: str = "",
+) -> list[ReferenceJob]:
+    """Queue `workload` on each host and send the orders. Returns one job per host, in the order given.
+
+    `device_uuid` chooses the device where one host is named; else each host's first accelerator, or its CPU.
+    Raises LaunchRefused.
+    """
+    wanted = [(host, device_uuid) for host in hosts]
+    return launch_selected(workload, wanted, params, actor=actor, force_reason=force_reason)
+
+
+def launch_selected(
+    workload: str,
+    wanted: Sequence[Wanted],
+    params: Mapping[str, Any],
+    *,
+    actor: Actor,
+    force_reason: str = "",
+    as_one: bool = False,
+) -> list[ReferenceJob]:
+    """Queue `workload` on each of `wanted` as one launch, and send the orders; `as_one`: as ranks of one distributed job.
+
+    Raises LaunchRefused.
+    """
+    with transaction.atomic():
+        jobs = prepare(workload, wanted, params, actor=actor, force_reason=force_reason, as_one=as_one)
+    send(jobs)
+    return jobs
+
+
+def prepare(
+    workload: str,
+    wanted: Sequence[Wanted],
+    params: Mapping[str, Any],
+    *,
+    actor: Actor,
+    force_reason: str = "",
+    as_one: bool = False,
+) -> list[ReferenceJob]:
+    """Queue `workload` on each of `wanted`, inside the caller's transaction. `send` follows its commit.
+
+    `force_reason` says why it is to run although a device is in use or short of memory. Of a distributed job (`as_one`) the
+    first is rank 0, which stands for the whole. Raises LaunchRefused.
+    """
+    try:
+        chosen, complete = validate(workload, params)
+    except ParamsInvalid as error:
+        raise LaunchRefused(error.field, str(error)) from error
+    now = timezone.now()
+    found = targets(wanted)
+    if as_one:
+        _check_as_one(found, chosen)
+    _check_ready(found, chosen.name, complete, force_reason)
+    launch_id = secrets.token_hex(8)
+    waits = holding.as_one(found, now) if as_one else holding.each(found, now)
+    jobs = [
+        ReferenceJob(
+            launch=launch_id,
+            workload=chosen.name,
+            host=host,
+            device=device,
+            params=complete,
+            time_limit_seconds=chosen.time_limit_seconds,
+            requested_by=actor.name,
+            reason=wait.reason,
+            forced=force_reason,
+            created_at=now,
+            expires_at=now + wait.lifetime,
+            sent_at=None if wait.is_held else now,
+        )
+        for (host, device), wait in zip(found, waits, strict=True)
+    ]
+    if as_one:
+        teams.gather(jobs)
+    ReferenceJob.objects.bulk_create(jobs)
+    said = ({"forced": force_reason} if force_reason else {}) | ({"ranks": len(jobs)} if as_one else {})
+    deeds = [(job.host.name, {"job": job.pk, "workload": job.workload, "params": complete, **said}) for job in jobs]
+    audit.record_each(actor, "reference.launch", deeds)
+    return jobs
+
+
+def targets(wanted: Sequence[Wanted]) -> list[Target]:
+    """Return hosts, locked by the caller's transaction, and devices that could run something now. Raises LaunchRefused."""
+    return [Target(host, _device(host, uuid)) for host, (_, uuid) in zip(_hosts(wanted), wanted, strict=True)]
+
+
+def send(jobs: Sequence[ReferenceJob]) -> None:
+    """Send the orders of jobs that are committed: a host never hears of a launch that was not."""
+    orders.send_starts([job for job in jobs if job.sent_at is not None])
+
+
+def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
+    """Ask for the end of a job; False where it has ended already. A job that no host has taken is cancelled at once.
+
+    Of a distributed job all ranks are ended, whichever is named.
+    """
+    if job.team is not None:
+        return _cancel_team(job, job.team, actor=actor, now=now)
+    with transaction.atomic():
+        asked = ReferenceJob.objects.filter(pk=job.pk, state__in=ACTIVE_STATES).update(
+            cancel_requested_at=now, sent_at=now
+        )
+        if not asked:
+            return False
+        ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
+            state=JobState.CANCELLED, reason=f"cancelled by {actor.name} before a host took it", ended_at=now
+        )
+        audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
+    orders.send_cancel(job, now)
+    job.refresh_from_db()
+    return True
+
+
+def again(job: ReferenceJob, *, actor: Actor) -> list[ReferenceJob]:
+    """Queue the same once more on the same devices, inside the caller's transaction; the first stands for the whole.
+
+    Raises LaunchRefused.
+    """
+    ranks = teams.ranks(job)
+    wanted = [(rank.host.name, rank.device.uuid if rank.device else "") for rank in ranks]
+    return prepare(job.workload, wanted, job.params, actor=actor, as_one=job.team_id is not None)
+
+
+def _cancel_team(job: ReferenceJob, team: Team, *, actor: Actor, now: datetime) -> bool:
+    if all(rank.is_final for rank in teams.ranks(job)):
+        return False
+    audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
+    teams.cancel(team, actor.name, now)
+    job.refresh_from_db()
+    return True
+
+
+def cancel_all(launch_id: str, *, actor: Actor, now: datetime) -> int:
+    """Ask for the end of all jobs of a launch; returns of how many."""
+    with transaction.atomic():
+        found = ReferenceJob.objects.select_for_update(of=("self",)).select_related("host", "device")
+        jobs = list(found.filter(launch=launch_id, state__in=ACTIVE_STATES).order_by("pk"))
+        asked = ReferenceJob.objects.filter(pk__in=[job.pk for job in jobs])
+        asked.update(cancel_requested_at=now, sent_at=now)
+        asked.filter(state=JobState.QUEUED).update(
+            state=JobState.CANCELLED, reason=f"cancelled by {actor.name} before a host took it", ended_at=now
+        )
+        together = Team.objects.filter(pk__in={job.team_id for job in jobs}, cancelled_by="", failure="")
+        together.update(cancelled_by=actor.name)
+        audit.record_each(actor, "reference.cancel", [(job.host.name, {"job": job.pk}) for job in jobs])
+    orders.send_cancels(jobs, now)
+    return len(jobs)
+
+
+def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
+    if not workload.is_distributable:
+        able = ", ".join(each.name for each in WORKLOADS.values() if each.is_distributable)
+        raise LaunchRefused("workload", f"{workload.name} does not run as one job over several devices; {able} do")
+    most = min(MAX_RANKS, settings.STEPWATT_JOBS_AT_ONCE)
+    if not 2 <= len(found) <= most:
+        raise LaunchRefused("hosts", f"a distributed job takes 2 to {most} devices; these are {len(found)}")
+    kinds = {target.device.kind for target in found}
+    if len(kinds) > 1:
+        raise LaunchRefused(
+            "hosts", f"the ranks of a distributed job run on one kind of device; these are {', '.join(sorted(kinds))}"
+        )
+
+
+def _check_ready(found: Sequence[Target], workload: str, params: Mapping[str, Any], force_reason: str) -> None:
+    against: dict[str, list[str]] = {}
+    for each in [] if force_reason else readiness.hindrances(found, workload, params):
+        against.setdefault(each.host, []).append(str(each))
+    if against:
+        at = {host: "; ".join(words) for host, words in against.items()}
+        raise LaunchRefused("hosts", f"{_several(at)}; wait, or force it with a reason", is_busy=True, at=at)
+
+
+def _several(at: Mapping[str, str]) -> str:
+    more = f"; and {len(at) - 1} more" if len(at) > 1 else ""
+    return f"{next(iter(at.values()))}{more}"
+
+
+def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
+    """Return the host of each, locked, each able to run something now."""
+    names = [name for name, _ in wanted]
+    if not names:
+        raise LaunchRefused("hosts", "choose at least one host")
+    if len(set(wanted)) != len(wanted):
+        raise LaunchRefused("hosts", "a host is named twice")
+    found = {host.name: host for host in _locked(names)}
+    if wrong := {name: why for name in names if (why := _why_never(name, found.get(name)))}:
+        raise LaunchRefused("hosts", _several(wrong), at=wrong)
+    running = ReferenceJob.objects.filter(host__name__in=names, state__in=ACTIVE_STATES).select_related("host")
+    busy = {
+        job.host.name: f"{job.host.name} is busy with reference job {job.pk} ({job.workload}); wait or cancel it first"
+        for job in running.only("host__name", "workload").order_by("pk")
+    }
+    if busy:
+        raise LaunchRefused("hosts", _several(busy), is_busy=True, at=busy)
+    return [found[name] for name in names]
+
+
+def _why_never(name: str, host: Host | None) -> str:
+    if host is None:
+        return f"there is no host named {name!r}"
+    if host.origin != Origin.REAL:
+        return f"{name} is {host.get_origin_display()}: it cannot run anything"
+    return ""
+
+
+def _locked(names: Sequence[str]) -> QuerySet[Host]:
+    return Host.objects.select_for_update().filter(name__in=names).prefetch_related("devices")
+
+
+def _device(host: Host, device_uuid: str) -> Device:
+    devices = sorted(host.devices.all(), key=lambda device: (device.kind, device.index))
+    if device_uuid:
+        devices = [device for device in devices if device.uuid == device_uuid]
+        if not devices:
+            raise LaunchRefused("device", f"{host.name} has no device {device_uuid}")
+    if not devices:
+        raise LaunchRefused("hosts", f"{host.name} has not reported any device yet")
+    return default_device(devices)
+
+
+def default_device(devices: Sequence[Device]) -> Device:
+    """Return the device that a job gets where none is chosen: the first accelerator, else the CPU."""
+    return next((device for device in devices if device.is_accelerator), devices[0])

@@ -1,0 +1,88 @@
+"""Sending job orders and cancels to a host, signed by the server.
+
+A broker that is away is no failure of the launch: the job stays as it is, and `watch` (training/jobs/watch.py) sends again.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from telemetry import host_orders
+from telemetry.host_orders import ForHost
+from training import wire
+from training.models import ReferenceJob
+from training.rank_order import RankOrder
+
+logger = logging.getLogger(__name__)
+_CANCEL_LIFETIME = timedelta(hours=1)
+_QUESTION_LIFETIME = timedelta(minutes=1)
+_CLOCK_SLACK = timedelta(
+    minutes=2
+)  # of a rank's short-lived order: the server ends it by its own clock, and tells the host
+
+
+def send_start(job: ReferenceJob) -> None:
+    send_starts([job])
+
+
+def send_starts(jobs: Sequence[ReferenceJob]) -> None:
+    """Send the orders of all of them at once: one click may mean hundreds of hosts.
+
+    Those of a distributed job's ranks that have nowhere to go yet are left out.
+    """
+    due = [(job, _expiry(job)) for job in jobs if job.can_be_sent]
+    _send(wire.START_TASK, [ForHost(job.host, _order(job, expires_at), expires_at) for job, expires_at in due])
+
+
+def _expiry(job: ReferenceJob) -> datetime:
+    return job.expires_at if job.team is None else job.expires_at + _CLOCK_SLACK
+
+
+def ask_again(job: ReferenceJob, now: datetime) -> None:
+    """Have the host say once more how a job that it took has ended, by an order that can start nothing.
+
+    Such an order has expired when the host was last heard of it: whoever knows the job answers, whoever does not refuses.
+    """
+    order = _order(job, job.heard_at or job.created_at)
+    _send(wire.START_TASK, [ForHost(job.host, order, now + _QUESTION_LIFETIME)])
+
+
+def send_cancel(job: ReferenceJob, now: datetime) -> None:
+    send_cancels([job], now)
+
+
+def send_cancels(jobs: Sequence[ReferenceJob], now: datetime) -> None:
+    expires = now + _CANCEL_LIFETIME
+    each = [ForHost(job.host, wire.pack_cancel(job.pk, job.launch, job.host.name), expires) for job in jobs]
+    _send(wire.CANCEL_TASK, each)
+
+
+def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
+    order = wire.JobOrder(
+        job=job.pk,
+        launch=job.launch,
+        host=job.host.name,
+        workload=job.workload,
+        params=job.params,
+        device_uuid=job.device.uuid if job.device else "",
+        expires_ms=int(expires_at.timestamp() * 1000),
+        time_limit_seconds=job.time_limit_seconds,
+        ranks=_ranks(job),
+    )
+    return wire.pack(order)
+
+
+def _ranks(job: ReferenceJob) -> RankOrder | None:
+    team = job.team
+    if team is None:
+        return None
+    if job.rank == 0:
+        return RankOrder(job.pk, 0, team.world_size, team.token)
+    head = ReferenceJob.objects.values_list("pk", flat=True).filter(team=team, rank=0).first()
+    # Without rank 0, whose host was removed, it starts nothing: such an order only asks how the rank ended.
+    return RankOrder(head or job.pk, job.rank, team.world_size, team.token, team.address, team.port)
+
+
+def _send(task: str, messages: Sequence[ForHost]) -> None:
+    if messages and not host_orders.send_each(task, messages):
+        logger.warning("%s is sent again later", task)

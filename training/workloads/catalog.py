@@ -1,0 +1,35 @@
+"""The catalogue of reference workloads as data: what the form, the API, the command and the host all read.
+
+A host runs only what stands here, with parameters that `validate` has passed. Imports no Django and no torch; runs on the
+job's interpreter too, so nothing outside the standard library.
+"""
+
+from collections.abc import Mapping
+
+from training.workloads.checked import CHECKED
+from training.workloads.params import ParamsInvalid
+from training.workloads.trained import TRAININGS
+from training.workloads.workload import Workload
+
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (*TRAININGS, *CHECKED)}
+
+
+def find(workload_name: object) -> Workload:
+    """Return the workload. Raises ParamsInvalid with the field `workload` where there is none of that name."""
+    workload = WORKLOADS.get(workload_name) if isinstance(workload_name, str) else None
+    if workload is None:
+        raise ParamsInvalid("workload", f"{workload_name!r} is not one of {', '.join(WORKLOADS)}")
+    return workload
+
+
+def validate(workload_name: object, params: Mapping[str, object]) -> tuple[Workload, dict[str, int | str]]:
+    """Return (workload, every parameter with its value or default). Raises ParamsInvalid."""
+    workload = find(workload_name)
+    given = {name: workload.param(str(name)).check(value) for name, value in params.items()}
+    return workload, {param.name: given.get(param.name, param.default) for param in workload.params}
+
+
+def read_texts(workload_name: object, texts: Mapping[str, str]) -> dict[str, int | str]:
+    """Return the parameters that a form or a command line gave as text; empty ones are left out. Raises ParamsInvalid."""
+    workload = find(workload_name)
+    return {name: workload.param(name).read(text.strip()) for name, text in texts.items() if text.strip()}
