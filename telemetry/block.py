@@ -4,7 +4,7 @@ Made by the agent's batching and laid out by the wire, which takes many devices 
 columns that a batch's metric is, and its readings are made when somebody looks. No Django, no numpy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import chain, repeat
 from operator import truediv
@@ -74,19 +74,20 @@ class Block(Sequence[Column]):
 
     __hash__ = None  # type: ignore[assignment]  # it grows part by part
 
-    def runs(self, resolution: float) -> Iterator[tuple[int, Ticks, Sequence[int]]]:
-        """Yield (a bit for each device, ticks, readings in steps of the resolution, device after device)."""
+    def runs(self, resolution: float) -> list[tuple[int, Ticks, Sequence[int]]]:
+        """Return (a bit for each device, ticks, readings in steps of the resolution, device after device)."""
         if len(self.parts) == 1:
             part = self.parts[0]
-            yield _bits(part.places), part.ticks, part.steps(resolution)
-            return
+            return [(_bits(part.places), part.ticks, part.steps(resolution))]
+        runs: list[tuple[int, Ticks, Sequence[int]]] = []
         alike: dict[Ticks, list[Part]] = {}
         for part in self.parts:
             alike.setdefault(part.ticks, []).append(part)
         for ticks, parts in alike.items():
             by_place = sorted(chain.from_iterable([_cut(part, part.steps(resolution)) for part in parts]))
             places = tuple([place for place, _ in by_place])
-            yield _bits(places), ticks, list(chain.from_iterable([steps for _, steps in by_place]))
+            runs.append((_bits(places), ticks, list(chain.from_iterable([steps for _, steps in by_place]))))
+        return runs
 
     def _column(self, place: int) -> Column:
         column: list[float | None] = [None] * self.n_ticks

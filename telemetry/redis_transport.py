@@ -105,12 +105,12 @@ class Channel(redis.Channel):
         self.qos.rests_until = time.monotonic() + seconds
 
     def take_waiting(self) -> None:
-        """Deliver what waits. Raises one of `connection_errors`."""
-        self.qos.rests_until = 0.0
+        """Deliver what waits; a rest ends where there may be more. Raises one of `connection_errors`."""
         for queue in self.active_queues:
             room = self.qos.can_consume_max_estimate()
-            if room := _MOST_AT_ONCE if room is None else min(room, _MOST_AT_ONCE):
-                self._take(queue, room)
+            room = _MOST_AT_ONCE if room is None else min(room, _MOST_AT_ONCE)
+            if room and self._take(queue, room) == room:
+                self.qos.rests_until = 0.0
 
     def _brpop_read(self, **options: Any) -> bool:
         with refusals_as_lost():
@@ -121,7 +121,8 @@ class Channel(redis.Channel):
             self.take_waiting()
         return True
 
-    def _take(self, queue: str, n: int) -> None:
+    def _take(self, queue: str, n: int) -> int:
+        """Deliver up to `n` messages; returns how many there were."""
         found = self._taking(keys=[queue, self.unacked_index_key, self.unacked_key], args=[n, time.time()])
         self.qos.is_noted = True
         try:
@@ -132,6 +133,7 @@ class Channel(redis.Channel):
                     logger.warning("what stood in the queue %s was dropped: %s: %r", queue, error, raw[:100])
         finally:
             self.qos.is_noted = False
+        return len(found)
 
     @cached_property
     def _taking(self) -> Any:

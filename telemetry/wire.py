@@ -78,7 +78,8 @@ def lay_out(columns: Mapping[str, Sequence[Sequence[float | None]]]) -> bytes:
     for metric in sorted(filter(None, map(catalog.BY_NAME.get, columns)), key=_number_of):
         block = columns[metric.name]
         if type(block) is Block:
-            rows += [codec.Row(metric.number, *run) for run in block.runs(metric.resolution)]
+            for devices, ticks, steps in block.runs(metric.resolution):
+                rows.append(codec.Row(metric.number, devices, ticks, steps))
         else:
             rows += codec.rows(metric.number, _steps(block, metric.resolution))
     block = next(iter(columns.values()))

@@ -16,12 +16,13 @@ from playwright.sync_api import Page, sync_playwright
 from tests import seeded
 from tests.e2e.conftest import FLAGS
 from tests.e2e.test_every_page import READY, SETTINGS
+from tests.process.traces import wait_until
 from tests.programs import require
 from tests.stack import ROOT, Stack, start_stack
 
 PICTURES = ROOT / "docs" / "screenshots"
 _LOOKS = {"dark": ("dark", 1440, 1000), "light": ("light", 1440, 1000), "390": ("dark", 390, 844)}
-_QUALITY = 70  # of WebP: text stays sharp
+_QUALITY = 50  # of WebP: text stays sharp
 
 
 def main() -> None:
@@ -30,17 +31,14 @@ def main() -> None:
         ran = stack.manage("reference", "gpt-train", "--host", seeded.own_host(stack), "--param", "steps=40", "--wait")
         print(ran.stdout[-300:])
         with _living(stack):
+            wait_until(lambda: _n_silent(stack) == 0, 180, "all simulated hosts to report")
             _picture_all(stack)
 
 
 @contextmanager
 def _living(stack: Stack) -> Iterator[None]:
     """Let the simulated hosts go on while the pictures are taken: a silent fleet is none to show."""
-    commands = [
-        [sys.executable, "manage.py", "simulate", "--hosts", str(hosts), "--gpus", "8", "--model", model, "--cluster", cluster,
-         "--prefix", cluster, "--seed", str(number + 1)]
-        for number, (cluster, model, hosts) in enumerate(seeded.LARGE)
-    ]  # fmt: skip
+    commands = [[sys.executable, "manage.py", *seeded.simulation(*asked)] for asked in enumerate(seeded.LARGE)]
     children = [
         subprocess.Popen(command, cwd=ROOT, env=stack.environment, stdout=subprocess.DEVNULL) for command in commands
     ]
@@ -51,6 +49,15 @@ def _living(stack: Stack) -> Iterator[None]:
             child.terminate()
         for child in children:
             child.wait(timeout=60)
+
+
+def _n_silent(stack: Stack) -> int:
+    client = stack.signed_in()
+    try:
+        items = client.get("/api/v1/hosts", params={"limit": 100}).json()["items"]
+    finally:
+        client.close()
+    return sum(item["health"] == "silent" for item in items)
 
 
 def _picture_all(stack: Stack) -> None:

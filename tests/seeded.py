@@ -3,6 +3,7 @@
 import lzma
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -20,9 +21,9 @@ def seed(
     stack: Stack, fleets: Sequence[tuple[str, str, int]] = SMALL, *, seconds: int = 240, recorded_nodes: int = 3
 ) -> None:
     """Fill a running product: hosts of 8 GPUs, (cluster, model, number), that train, serve and idle; a recorded run."""
-    for number, (cluster, model, hosts) in enumerate(fleets):
-        _ran(stack, "simulate", "--hosts", str(hosts), "--gpus", "8", "--model", model, "--cluster", cluster,
-             "--prefix", cluster, "--seed", str(number + 1), "--seconds", str(seconds), "--speed", "200")  # fmt: skip
+    past = ("--seconds", str(seconds), "--speed", "200")
+    with ThreadPoolExecutor() as at_once:  # so that their pasts are the same
+        list(at_once.map(lambda asked: _ran(stack, *simulation(*asked), *past), enumerate(fleets)))
     power = stack.directory / "node_power.csv"
     with lzma.open(DATA / "node_power_ac.csv.xz", "rt") as packed:
         head, *rows = islice(packed, _RECORDED_ROWS)
@@ -30,6 +31,13 @@ def seed(
     _ran(stack, "import_telemetry", str(power), "--cluster", "recorded")
     _ran(stack, "import_steps", str(DATA / "step_times.csv"), "--run", "gpt3-175b", "--cluster", "recorded",
          "--column", "tokens_done=tokens:cumulative")  # fmt: skip
+
+
+def simulation(number: int, fleet: tuple[str, str, int]) -> tuple[str, ...]:
+    """Return the command that simulates a fleet, again the same each time."""
+    cluster, model, hosts = fleet
+    return ("simulate", "--hosts", str(hosts), "--gpus", "8", "--model", model, "--cluster", cluster, "--prefix", cluster,
+            "--seed", str(number + 1))  # fmt: skip
 
 
 def pages(client: httpx.Client) -> dict[str, str]:

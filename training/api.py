@@ -153,7 +153,7 @@ class ResultFilter(Page):
 def results(request: HttpRequest, asked: Query[ResultFilter]) -> Listed[ResultItem]:
     """List the results of jobs that are done, newest first."""
     _check_host_and_workload(asked.host, asked.workload)
-    found = queries.jobs(host=asked.host, workload=asked.workload).filter(state=JobState.DONE)
+    found = queries.jobs(host=asked.host, workload=asked.workload).filter(state=JobState.DONE, rank=0)
     return page_of_query(found, asked, ResultItem.of)
 
 

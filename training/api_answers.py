@@ -194,6 +194,8 @@ def _links(job_id: int) -> Links:
 
 
 class ResultItem(Schema):
+    """A result; of a distributed job, whose `world_size` is not null, that of all ranks, with rank 0's host and device."""
+
     job: int
     workload: str
     host: str
@@ -203,6 +205,7 @@ class ResultItem(Schema):
     params: dict[str, Any]
     result: dict[str, Any]
     energy: dict[str, Any] | None
+    world_size: int | None
 
     @classmethod
     def of(cls, job: ReferenceJob) -> "ResultItem":
@@ -216,6 +219,7 @@ class ResultItem(Schema):
             params=job.params,
             result=job.result,
             energy=job.energy or None,
+            world_size=job.team.world_size if job.team else None,
         )
 
 

@@ -11,6 +11,7 @@ from training.launch import Wanted
 from training.selection import NothingSelected, Selection, of_hosts, select
 
 MOST_DEVICES = 64  # of one host
+_PER = ("host", "device", "distributed")
 _LABEL = re.compile(r"([^\s=,]+)=([^\s,]*)")
 _BETWEEN = re.compile(r"[\s,]+")
 
@@ -53,6 +54,8 @@ def read_asked(data: QueryDict, names: Sequence[str] | None = None) -> Asked:
         per="device" if per in {"device", "distributed"} else "host",
         n_devices=_n_devices(n_devices, errors),
     )
+    if per and per not in _PER:
+        errors["per"] = f"{per!r} is not one of {', '.join(_PER)}"
     by = data.get("by", "hand" if selection.is_empty else "selection")
     if by == "selection" and selection.is_empty and not errors:
         errors["selection"] = "give a cluster, labels or a part of the device model"

@@ -1,15 +1,21 @@
 """From the agents' reports to the states of jobs. Repeating a message changes nothing. No HTTP, no Celery."""
 
+import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from django.db import transaction
 from django.db.models import Value
 from django.db.models.functions import Coalesce
 
 from fleet.models import Host
+from telemetry import authentic
 from telemetry.wire import MessageInvalid
 from training import teams, wire
 from training.models import FINAL_STATES, JobState, ReferenceJob
 from training.wire import JobReport
+
+logger = logging.getLogger(__name__)
 
 CANCEL_TOO_LATE = "the cancel came too late: the job was done before it could be ended"
 # What pages, tables and the exposition calculate with; anything else of a result is only shown.
@@ -25,6 +31,16 @@ _RESULT_NUMBERS = (
 def reference_launch(job: ReferenceJob) -> str:
     """Return the launch id under which a reference job's steps arrive."""
     return wire.steps_launch(job.pk, job.launch)
+
+
+@transaction.atomic
+def ingest_reports(payloads: Sequence[bytes], now: datetime) -> None:
+    """Apply reports in their order, in one transaction: of a launch on many hosts one comes from each every second."""
+    for host, body in authentic.admit_all(payloads, wire.REPORT_TASK, now):
+        try:
+            ingest_report(host, body, now)
+        except MessageInvalid as error:
+            logger.warning("a job report was refused: %s", error)
 
 
 def ingest_report(host: Host, body: bytes, now: datetime) -> bool:

@@ -76,9 +76,11 @@ def _ranks(job: ReferenceJob) -> RankOrder | None:
     team = job.team
     if team is None:
         return None
-    head = job.pk if job.rank == 0 else ReferenceJob.objects.values_list("pk", flat=True).get(team=team, rank=0)
-    place = ("", 0) if job.rank == 0 else (team.address, team.port)
-    return RankOrder(head, job.rank, team.world_size, team.token, *place)
+    if job.rank == 0:
+        return RankOrder(job.pk, 0, team.world_size, team.token)
+    head = ReferenceJob.objects.values_list("pk", flat=True).filter(team=team, rank=0).first()
+    # Without rank 0, whose host was removed, it starts nothing: such an order only asks how the rank ended.
+    return RankOrder(head or job.pk, job.rank, team.world_size, team.token, team.address, team.port)
 
 
 def _send(task: str, messages: Sequence[ForHost]) -> None:

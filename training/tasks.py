@@ -1,11 +1,14 @@
 """Training's Celery tasks: a few lines each, idempotent."""
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from celery import shared_task
+from django.db import InterfaceError, OperationalError, connection
 
 from telemetry import authentic
+from telemetry.grouped import GroupTask
 from telemetry.tasks import UNTIL_STORED
 from telemetry.upkeep import noted
 from telemetry.wire import MessageInvalid
@@ -26,13 +29,24 @@ def ingest_steps(payload: bytes) -> None:
         logger.warning("step timings were refused: %s", error)
 
 
-@shared_task(name=wire.REPORT_TASK, **UNTIL_STORED)
-def ingest_report(payload: bytes) -> None:
-    now = datetime.now(UTC)
-    try:
-        ingest.ingest_report(*authentic.admit(payload, wire.REPORT_TASK, now), now)
-    except MessageInvalid as error:
-        logger.warning("a job report was refused: %s", error)
+class ReportTask(GroupTask):
+    """Applies job reports in groups; a database that is away or busy is waited for."""
+
+    abstract = True
+    longest_wait_seconds = 0.1  # somebody looks at the job
+    not_now = (OperationalError, InterfaceError)
+
+    def handle(self, payloads: Sequence[bytes]) -> None:
+        try:
+            ingest.ingest_reports(payloads, datetime.now(UTC))
+        except self.not_now:
+            connection.close()  # the next try makes a new one
+            raise
+
+
+@shared_task(name=wire.REPORT_TASK, base=ReportTask, bind=True)
+def ingest_report(self: ReportTask, payload: bytes) -> None:
+    self.handle([payload])
 
 
 @shared_task(name="training.watch_jobs")

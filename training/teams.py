@@ -66,7 +66,8 @@ def cancel(team: Team, by: str, now: datetime) -> None:
 
 def follow(now: datetime) -> None:
     """Look after each distributed job that has not ended, or of which a rank that was given up speaks again."""
-    for team in Team.objects.filter(Q(is_settled=False) | Q(jobs__state__in=ACTIVE_STATES)).distinct():
+    active = ReferenceJob.objects.filter(state__in=ACTIVE_STATES).exclude(team=None).values_list("team", flat=True)
+    for team in Team.objects.filter(Q(is_settled=False) | Q(pk__in=set(active))):
         step(team, now)
 
 

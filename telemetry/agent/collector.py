@@ -188,23 +188,23 @@ class Collector:
             self._slow[device.uuid] = self._n_full
         elif self._slow:
             self._slow.pop(device.uuid, None)
-        tick.put(device, readings)
+        tick.devices[device.uuid], tick.readings[device.uuid] = device, readings
         return ended
 
     def _fill_power(self, tick: Tick, watch: Watch) -> None:
         latest = tick.boot_seconds + self._power_period / 2
         for lane in self.lanes:
-            if not (lane.power_sources and lane.is_readable):
+            if not (lane.power_sources and (lane.is_calm or lane.is_readable)):
                 continue
-            now = self._clock()
+            now, avoided = self._clock(), lane.held or self._slow
             for source in lane.power_sources:
                 device = source.device
-                if device.uuid in lane.held or device.uuid in self._slow:
+                if avoided and (device.uuid in lane.held or device.uuid in self._slow):
                     continue
                 readings = lane.read_power(watch, source, now)
                 now = self._clock()
                 if readings and now <= latest:
-                    tick.put(device, readings)
+                    tick.devices[device.uuid], tick.readings[device.uuid] = device, readings
 
     def _look_closer(self, tick: Tick, watch: Watch) -> None:
         for lane in self.lanes:

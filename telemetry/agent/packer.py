@@ -6,6 +6,7 @@ body (codec.py), which are the same bytes again until one of its readings change
 
 from collections.abc import Mapping, Sequence
 
+from telemetry.block import Block
 from telemetry.wire import Batch, assemble, lay_out
 
 ANEW_BATCHES = 12  # what has come to rest since is found then
@@ -31,25 +32,35 @@ class Packer:
     def pack(self, batch: Batch) -> bytes:
         """Return the batch's bytes, as `wire.pack` does: the same readings, perhaps in more blocks. Raises MessageInvalid."""
         columns = batch.columns
-        moved = [metric for metric, block in self._standing.items() if columns.get(metric) != block]
+        moved = [metric for metric, block in self._standing.items() if not _is_same(columns.get(metric), block)]
         if moved or self._n_packed >= self._anew_at:
-            self._restless |= dict.fromkeys(moved, self._n_packed + RESTLESS_BATCHES)
-            self._stand(columns)
+            if len(moved) < len(self._standing):  # else it is the ticks that are more or fewer
+                self._restless |= dict.fromkeys(moved, self._n_packed + RESTLESS_BATCHES)
+            self._stand(columns, is_new=bool(moved))
         self._n_packed += 1
         self._before, self._earlier = columns, self._before
         standing = self._standing
         moving = {metric: block for metric, block in columns.items() if metric not in standing}
         return assemble(batch, self._laid_out + lay_out(moving))
 
-    def _stand(self, columns: Mapping[str, _Block]) -> None:
-        """Find out what stands still now."""
+    def _stand(self, columns: Mapping[str, _Block], *, is_new: bool) -> None:
+        """Find out what stands still now; `is_new` where that is not what stood still before, and perhaps more."""
         before, earlier, restless = self._before, self._earlier, self._restless
-        self._standing = {
+        standing = {
             metric: block
             for metric, block in columns.items()
-            if before.get(metric) == block
-            and earlier.get(metric) == block
+            if _is_same(before.get(metric), block)
+            and _is_same(earlier.get(metric), block)
             and restless.get(metric, 0) <= self._n_packed
         }
-        self._laid_out = lay_out(self._standing)
+        if is_new or standing.keys() != self._standing.keys():
+            self._laid_out = lay_out(standing)
+        self._standing = standing
         self._anew_at = self._n_packed + (ANEW_BATCHES if self._standing else 1)
+
+
+def _is_same(before: _Block | None, now: _Block) -> bool:
+    # Blocks say whether they are equal in more steps than their parts do.
+    if type(before) is type(now) is Block and before.n_ticks == now.n_ticks:
+        return before.parts == now.parts
+    return before == now

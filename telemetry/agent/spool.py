@@ -131,6 +131,7 @@ class Spool:
             self._tended = steady
             too_old_ms = int((now - self._limit_seconds) * 1000)
             self._note_dropped(self._trying(lambda: self._store.drop_before(too_old_ms)) or 0, "age")
+            self._trying(lambda: self._store.forget_pages())  # noqa: PLW0108 — as in `_note_bytes`
         if self.is_failed and steady - self._tried >= HEAL_SECONDS:
             self._heal()
 

@@ -162,6 +162,11 @@ class SpoolFile:
         self._shrink()
         return dropped
 
+    def forget_pages(self) -> None:
+        """Free the pages that are kept in memory: an outage reads and writes more of them than all days after it."""
+        with _translated():
+            self._db.execute("PRAGMA shrink_memory")
+
     def after(self, number: int, most: int) -> list[Kept]:
         """Return what was added after that one, in this order."""
         with _translated():

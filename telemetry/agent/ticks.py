@@ -1,17 +1,17 @@
 """A tick: what was read at one point of the sampling grid. Made by the collector, turned into batches by batching.py."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from telemetry.agent.backends.deferred import Deferred
 from telemetry.agent.backends.protocol import Reading
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess
 
-
-def boot_seconds() -> float:
-    """Return the time of the grid: it runs on through suspend and knows no steps of the wall clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+# The time of the grid: it runs on through suspend and knows no steps of the wall clock. Not a function of Python's, since
+# it is asked around each reading.
+boot_seconds: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 @dataclass(slots=True)

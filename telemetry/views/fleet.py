@@ -121,16 +121,22 @@ def _waiting(request: HttpRequest) -> HttpResponse:
 
 
 def power_groups() -> list[str]:
-    """Return the clusters by which power is stacked; one group for the whole fleet where they are too many to tell apart.
+    """Return the clusters by which power is stacked."""
+    return shown(trends.clusters())
 
-    Those of the devices that the trends count: a CPU host beside GPU hosts has no part in the stack.
-    """
-    clusters = trends.clusters()
+
+def shown(clusters: list[str]) -> list[str]:
+    """Return these clusters; one group for the whole fleet where they are too many to tell apart."""
     return clusters if len(clusters) <= MAX_STACKED_GROUPS else [""]
 
 
+def _counted_clusters(found: Glance) -> list[str]:
+    """Return what trends.clusters() does: a CPU host beside GPU hosts has no part in the stack."""
+    return sorted({found.hosts[at].cluster for at in found.host[found.counted].tolist()})
+
+
 def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[str, Any]:
-    groups = [cluster] if cluster else power_groups()
+    groups = [cluster] if cluster else shown(_counted_clusters(found))
     names = ["fleet"] if groups == [""] else [group or "no cluster" for group in groups]
     drawn = found.column("power_draw_watts")
     gives_power = not drawn.size or bool((drawn == drawn).any())  # noqa: PLR0124  NaN is not itself

@@ -3,6 +3,7 @@
 Filter, order and page stand in the address and are applied here, so that a fleet of a thousand hosts is as quick as one of ten.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from telemetry.health.judgement import GRAVITY
 from telemetry.queries import DeviceState, HostState
 
 PAGE_SIZE = 100
+_MODEL = re.compile(r"\b([A-Z]{1,3}\d{2,4}[A-Z]?)\b")
 _IDLE, _IDLE_BELOW = "idle", 0.05
 _SHAPES = {Health.WARN.value: "Warning", Health.CRIT.value: "Critical", Health.SILENT.value: "Silent", _IDLE: "Idle"}
 
@@ -45,8 +47,8 @@ class Row:
 
     @property
     def short(self) -> str:
-        """What the devices are, without the maker's name: the column is narrow, and its title has the whole."""
-        return self.devices.replace("NVIDIA ", "").replace("AMD Instinct ", "")
+        """What the devices are, by the model's own word, such as "8 × H100": the column is narrow, its title has the whole."""
+        return ", ".join(_shorter(part) for part in self.devices.split(", "))
 
     @property
     def is_idle(self) -> bool:
@@ -130,6 +132,12 @@ def _row(state: HostState) -> Row:
 def _mean(state: HostState, metric: str) -> float | None:
     values = [d.values[metric] for d in state.counted if metric in d.values]
     return sum(values) / len(values) if values else None
+
+
+def _shorter(words: str) -> str:
+    number, _, model = words.partition(" × ")
+    found = _MODEL.search(model)
+    return f"{number} × {found[1] if found else model}" if model else words
 
 
 def device_words(state: HostState) -> str:

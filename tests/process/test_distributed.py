@@ -16,7 +16,7 @@ from tests.stack import Stack, command_of, free_port, start_stack
 
 NAMES = ("node-1", "node-2")
 TINY = ("--param", "size=ci", "--param", "batch_size=4", "--param", "warmup_steps=2")
-PATIENCE = 120  # for two processes to load torch and meet, beside whatever else the machine does
+PATIENCE = 180  # for two processes to load torch and meet, beside whatever else the machine does
 
 
 class Pair:
@@ -35,7 +35,10 @@ class Pair:
 
     def endless(self) -> int:
         """Launch a job that would run for long, and wait until both ranks are at it; returns its number."""
-        number = self.launch("--param", "steps=100000")["id"]
+        params = {"size": "ci", "batch_size": 4, "warmup_steps": 2, "steps": 100_000}
+        order = {"workload": "gpt-train", "hosts": [*NAMES], "mode": "distributed", "params": params}
+        launched = self.client.post("/api/v1/reference/jobs", json=order).raise_for_status().json()
+        number = launched["items"][0]["id"]
 
         def is_measuring() -> bool:
             found = self.job(number)

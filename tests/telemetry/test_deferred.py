@@ -45,6 +45,16 @@ def test_it_is_a_map_of_all_readings_in_base_units():
     }  # fmt: skip
 
 
+def test_whether_there_are_readings_is_told_without_converting_them():
+    class Untouched(Conversion):
+        def put(self, raw, readings):
+            pytest.fail("nobody has looked")
+
+    readings = Deferred(Kept.of({}), Untouched(("power_draw_watts",), (1000,)), (300_000,))
+    assert readings
+    assert not Deferred(Kept.of({}), Untouched((), ()), ())
+
+
 def test_a_reading_that_is_added_after_a_look_is_seen():
     readings = deferred()
     assert "allocation" not in readings

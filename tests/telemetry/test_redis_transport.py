@@ -105,3 +105,28 @@ def test_orders_of_many_hosts_go_to_redis_in_one_step(url, monkeypatch):
 def _reads(client):
     """Return how often the server has read from a socket."""
     return client.info("stats")["total_reads_processed"]
+
+
+def test_what_comes_during_a_rest_waits_until_it_is_asked_for(url):
+    with Connection(url, transport="telemetry.redis_transport:Transport", transport_options=OPTIONS) as connection:
+        worker = Consuming(connection, "resting", 10)
+        worker._consumer.callbacks.append(lambda *_: worker.channel.rest(60))
+        worker.publish(0)
+        worker.take(1)
+        worker.publish(1, 2)
+        with pytest.raises(TimeoutError):
+            connection.drain_events(timeout=0.2)
+        worker.channel.take_waiting()
+
+        assert worker.take(3) == [0, 1, 2]
+
+
+def test_a_rest_ends_where_more_waits_than_could_be_taken(url):
+    with Connection(url, transport="telemetry.redis_transport:Transport", transport_options=OPTIONS) as connection:
+        worker = Consuming(connection, "busy", 3)
+        worker._consumer.callbacks.append(lambda *_: worker.channel.rest(60))
+        worker.publish(*range(5))
+        worker.take(3)
+        grouped.acknowledge(worker.taken, connection.connection_errors)
+
+        assert worker.take(5) == [0, 1, 2, 3, 4]

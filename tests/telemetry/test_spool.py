@@ -1,5 +1,6 @@
 """The spool and the outbox: what a host made is sent, kept until it is acknowledged, and never named twice."""
 
+import ctypes
 import logging
 import sqlite3
 import tempfile
@@ -78,6 +79,14 @@ def named(parcel):
 
 def waiting(spool):
     return [each.parcel for each in spool.after(0, 10_000)]
+
+
+def used_bytes():
+    """Return what the process has of the C library's heap (mallinfo2(3): ten sizes, the eighth is what is in use)."""
+    sizes = type("Sizes", (ctypes.Structure,), {"_fields_": [("sizes", ctypes.c_size_t * 10)]})
+    ask = ctypes.CDLL(None).mallinfo2
+    ask.restype = sizes
+    return ask().sizes[7]
 
 
 def test_what_is_not_acknowledged_is_there_after_a_restart_and_sequences_go_on(opened):
@@ -238,6 +247,18 @@ def test_the_file_is_small_again_when_it_is_empty(opened, tmp_path):
     spool.close()
 
     assert (tmp_path / FILE).stat().st_size < before / 5
+
+
+def test_the_memory_that_an_outage_took_is_free_a_minute_later(opened, clock):
+    spool = opened()
+    names = spool.names(HOST, MACHINE)
+    spool.add([parcel(names, body=bytes(8_000)) for _ in range(500)])
+    before = used_bytes()
+
+    clock.now += TEND_SECONDS
+    spool.tend()
+
+    assert used_bytes() < before - 1e6
 
 
 def test_an_acknowledgement_leaves_the_holes(opened):

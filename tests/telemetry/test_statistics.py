@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.store import statistics
+from telemetry.store.charging import charged
 from telemetry.store.statistics import ENERGY, Field, RollupCorrupt
 
 T0 = 1_800_000_000_000
@@ -75,3 +76,30 @@ def test_bytes_that_were_changed_are_told(encode):
 def test_a_version_that_is_not_known_is_told():
     with pytest.raises(RollupCorrupt, match="version 9"):
         statistics.decode(b"\x09" + bytes(20), T0, 60_000)
+
+
+@pytest.mark.parametrize("start_ms", range(-90_000, 400_000, 30_000))
+@pytest.mark.parametrize("length_ms", [0, 30_000, 60_000, 150_000, 600_000])
+def test_a_part_holds_the_buckets_that_begin_in_its_time(start_ms, length_ms):
+    whole = statistics.ordered(np.array([[1, Field.COUNT, 0, 7]]), np.arange(5).reshape(1, 5), 0, 60_000)
+    part = whole.between(start_ms, start_ms + length_ms)
+    inside = (start_ms <= whole.starts_ms) & (whole.starts_ms < start_ms + length_ms)
+
+    assert part.values.tolist() == whole.values[:, inside].tolist()
+    assert part.starts_ms.tolist() == whole.starts_ms[inside].tolist()
+
+
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(0, 2))
+def test_what_a_host_is_charged_for_is_the_same_alone_and_among_others(seed, n_devices, n_meters):
+    random = np.random.default_rng(seed)
+    n = n_devices + n_meters
+    joules, covered = random.integers(0, 1000, (n, 6)), random.integers(0, 3, (n, 6)) * 1800
+    is_node = np.arange(n) >= n_devices
+    alone = charged(joules, covered, is_node, np.zeros(n, np.int64))
+    nothing = np.zeros((1, 6), np.int64)
+    among = charged(
+        np.concatenate((joules, nothing)), np.concatenate((covered, nothing)), np.arange(n + 1) >= n_devices,
+        np.append(np.zeros(n, np.int64), 1),
+    )  # fmt: skip
+
+    assert [each.tolist() for each in alone] == [each.tolist() for each in among]

@@ -51,7 +51,8 @@ def test_two_builds_are_the_same_bytes(wheel, monkeypatch):
 AGENT_ROOMS = """
 telemetry: __init__ acknowledgement agent batch block catalog codec envelope fields frames full_broker header notices
 telemetry: transport wire
-training: __init__ datagram flops host params reference step_block wire workload workloads workloads_checked workloads_training
+training: __init__ datagram flops host params rank_order reference step_block wire
+training: workload workloads workloads_checked workloads_training
 """
 
 

@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleet.models import Host
+from telemetry import envelope
 from telemetry.wire import MessageInvalid
 from training import wire
-from training.ingest import ingest_report, reference_launch
+from training.ingest import ingest_report, ingest_reports, reference_launch
 from training.models import JobState, ReferenceJob, Run
 from training.step_ingest import ingest_message
 from training.step_store import read
@@ -310,3 +312,23 @@ def test_a_host_speaks_under_its_own_name_only(job):
 def test_a_report_that_does_not_fit_is_refused(job, fields):
     with pytest.raises(MessageInvalid):
         take_report(job, **fields)
+
+
+def enrolled(name: str) -> tuple[Host, Ed25519PrivateKey]:
+    key = Ed25519PrivateKey.generate()
+    return Host.objects.create(name=name, public_key=key.public_key().public_bytes_raw()), key
+
+
+def test_reports_of_many_hosts_are_applied_together_and_a_bad_one_keeps_back_no_other():
+    jobs, sealed = [], []
+    for name in ("a", "b", "c"):
+        host, key = enrolled(name)
+        fields = {"launch": "ab", "workload": "gpt-train", "time_limit_seconds": 600, "requested_by": "admin"}
+        jobs.append(ReferenceJob.objects.create(host=host, expires_at=NOW + timedelta(minutes=10), **fields))
+        body = b"no report" if name == "b" else report(jobs[-1])
+        sealed.append(envelope.seal(key, wire.REPORT_TASK, name, body))
+    forged = envelope.seal(Ed25519PrivateKey.generate(), wire.REPORT_TASK, "b", report(jobs[1], state="done"))
+
+    ingest_reports([*sealed, forged, b"junk"], NOW)
+
+    assert list(ReferenceJob.objects.order_by("pk").values_list("state", flat=True)) == ["running", "queued", "running"]

@@ -9,6 +9,7 @@ from telemetry.models import LatestState
 from tests.training.pages import LAUNCH, PARAMS, finished, form, job_in, queries_of, text
 from tests.training.reference_jobs import existing_job, ready_host
 from training.models import JobState, ReferenceJob
+from training.workloads import WORKLOADS
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]
 
@@ -54,6 +55,14 @@ def test_a_wrong_launch_comes_back_with_the_reason(operator, change, words):
     assert response.status_code == 400
     assert words in text(response)
     assert not ReferenceJob.objects.exists()
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_the_form_says_what_runs_on_which_size_of_device(operator, workload):
+    page = text(operator.get(f"{LAUNCH}&part=settings&workload={workload}"))
+
+    assert all(words in page for words in WORKLOADS[workload].sizes.values())
+    assert f"{WORKLOADS[workload].sizes['cpu']} on a CPU" in page
 
 
 def test_a_refused_launch_keeps_what_was_typed(operator):

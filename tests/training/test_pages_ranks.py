@@ -38,6 +38,7 @@ def test_the_page_shows_each_rank_and_whom_the_others_wait_for(viewer):
     seen = text(viewer.get(f"/reference/{head.pk}/"))
 
     assert "2 ranks on 2 hosts" in seen
+    assert "gpt-train on 2 ranks" in seen
     assert "Join" in seen
     assert f"/reference/{other.pk}/log/" in viewer.get(f"/reference/{head.pk}/").content.decode()
     assert "100 ms 60 %" in seen

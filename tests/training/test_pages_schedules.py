@@ -62,6 +62,8 @@ def test_its_page_fills_in_what_it_says_and_changes_it(operator, kept):
         ({"workload": "mine-coins"}, "is not one of resnet-train"),
         ({"trigger": ["full_moon"]}, "is not one of host_back"),
         ({"per": "device", "n_devices": "many"}, "is not between 1 and 64"),
+        ({"per": "distributed"}, "a schedule starts jobs of one device each"),
+        ({"per": "rack"}, "is not one of host, device, distributed"),
     ],
 )
 def test_a_wrong_schedule_comes_back_with_the_reason(operator, change, words):

@@ -23,7 +23,7 @@ def around(work) -> dict[str, float | None]:
 def test_own_work_is_not_foreign():
     found = between(Moment(100.0, 5.0, 10), Moment(104.0, 9.0, 12), 2.0)
 
-    assert found == {"foreign_cores": 0.0, "involuntary_context_switches": 2}
+    assert found == {"foreign_cores": 0.0, "own_cores": 2.0, "involuntary_context_switches": 2}
 
 
 def test_others_work_is_told_in_cores():

@@ -2,15 +2,18 @@
 
 from datetime import timedelta
 
+import msgpack
 import pytest
 from django.utils import timezone
 
-from fleet.models import DeviceKind, Host
+from fleet.models import Device, DeviceKind, Host
+from telemetry.energy import Energy, summed
+from telemetry.wire import MessageInvalid
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.teams import ADA, MEETING, distributed, now_of, running, say
-from training import launch, wire
+from training import launch, rank_order, wire
 from training.admission import JOIN_WITHIN, ORDER_LIFETIME
-from training.judging.judge import waiting
+from training.judging.judge import judge, waiting
 from training.judging.key import parts
 from training.launch import LaunchRefused
 from training.models import JobState, ReferenceJob, Team
@@ -231,6 +234,17 @@ def test_a_removed_host_ends_the_job_on_the_others(outbox):
     assert say(head, "cancelled").reason == "a host of it was removed"
 
 
+def test_a_lost_rank_is_asked_for_its_end_although_rank_0s_host_is_gone(outbox):
+    head, other = running("a", "b")
+    head.host.delete()
+    ReferenceJob.objects.filter(pk=other.pk).update(
+        state=JobState.LOST, ended_at=timezone.now(), sent_at=timezone.now()
+    )
+    outbox.taken("b")
+    later(seconds=25)
+    assert sent(outbox, "b")[-1] == (wire.START_TASK, other.pk)
+
+
 def test_one_verdict_is_given_when_all_have_ended_and_only_like_is_compared_with_like(outbox):
     head, other = running("a", "b")
     say(other, "done", result={"samples": 4})
@@ -249,3 +263,49 @@ def test_the_same_can_be_run_again(outbox):
     fresh = launch.again(now_of(head), actor=ADA)
     assert [(job.rank, job.host.name) for job in fresh] == [(0, "a"), (1, "b")]
     assert fresh[0].team.members == now_of(head).team.members
+
+
+def test_ranks_beside_each_other_are_no_strangers_but_others_are(outbox):
+    for name, cores in (("a", 0.5), ("b", 0.9)):
+        host = ready_host(name, DeviceKind.CPU)
+        Device.objects.create(host=host, uuid=f"second-{name}", kind=DeviceKind.CPU, index=1, model="model cpu")
+        jobs = launch.launch_selected("gpt-train", [(name, ""), (name, f"second-{name}")], {}, actor=ADA, as_one=True)
+        say(jobs[1], "done", result={"own_cores": 0.5})
+        say(jobs[0], "done", result={"foreign_cores": cores, "measured_seconds": 9.0})
+        ReferenceJob.objects.filter(pk=jobs[0].pk).update(energy={"reason": "none"})
+
+    first, second = (judge(job, timezone.now()) for job in waiting(timezone.now()))
+
+    assert first.markers == []
+    assert second.markers == ["rank 0 on b: others kept 0.4 of its cores busy (more than 0.25)"]
+
+
+def test_energy_is_that_of_all_devices_or_unknown():
+    one, other = Energy(10.0, 2.0, "counter"), Energy(4.0, 2.0, "trapezoid", is_estimated=True)
+    both = summed([one, other])
+    assert (both.joules, both.mean_watts, both.method, both.is_estimated) == (14.0, 7.0, "counter, trapezoid", True)
+    assert summed([one, Energy(None, 2.0, reason="no reading")]).reason == "no reading"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rank": 2},
+        {"world_size": 5000},
+        {"token": "../x"},
+        {"address": "somewhere"},
+        {"port": 0},
+        {"address": "224.0.0.1"},
+    ],
+)
+def test_an_order_with_ranks_that_cannot_be_is_refused(changes):
+    ranks = {"head": 1, "rank": 1, "world_size": 2, "token": "c0ffee", "address": "10.0.0.1", "port": 4567}
+    assert rank_order.read(ranks).port == 4567
+    with pytest.raises(MessageInvalid):
+        rank_order.read(ranks | changes)
+
+
+def test_an_agent_that_knows_no_ranks_refuses_their_order(outbox):
+    distributed("a", "b")
+    ((_, body),) = outbox.taken("a")
+    assert msgpack.unpackb(body)["v"] == wire.VERSION_OF_RANKS != wire.VERSION

@@ -70,6 +70,7 @@ def _figures(name: str, told: Mapping[str, Any]) -> list[Figure]:
         _share(f"{name}, batch {told['batch_size']}: throughput over the bare loop's, {stretches}", bare, harness),
         Figure("the same: samples per second", rates[0], "per second", "bare loop", rates[1]),
         _share("the same by CPU time of the job's process", bare_cpu, harness_cpu),
+        Figure("the same: the harness for itself, CPU time of a step", told["own_seconds_a_step"] * 1e6, "µs"),
         Figure("the same: the agent beside the harness", told["agent_cpu_seconds"] / sum(harness), "cores"),
         *([] if others is None else [Figure("the same: others, the agent among them, kept busy", others, "cores")]),
     ]

@@ -11,10 +11,13 @@ import math
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+from training.flops import Flops
 from training.reference import order as orders
 from training.reference import parent, surroundings
 from training.reference.events import Events, StepSocket
@@ -25,6 +28,7 @@ from training.workloads import find
 BARE, HARNESS = "bare", "harness"
 _STRETCH_SECONDS = 1.0
 _FEWEST_STEPS, _MOST_STEPS = 3, 200
+_HOLLOW_STEPS = 1_000
 _WARM_UP_STEPS, N_WARM_UP_STRETCHES = 5, 2  # one by each side
 
 
@@ -66,6 +70,13 @@ class Sides:
             self._harness(n_steps)
         return time.perf_counter() - began, time.process_time() - cpu_began
 
+    def own_seconds_a_step(self) -> float:
+        """Return the CPU time that the harness takes for itself: of steps that do nothing, told as all are."""
+        params = self._order.params | {"warmup_steps": 1, "steps": _HOLLOW_STEPS}
+        order, began = replace(self._order, params=params), time.thread_time()
+        Loop(order, _Hollow(), self._device, self._socket.send, self._events).run()
+        return (time.thread_time() - began) / _HOLLOW_STEPS
+
     def _bare(self, n_steps: int) -> None:
         """Train as plain PyTorch is written: nothing is timed, told or waited for but the last step."""
         import torch
@@ -90,10 +101,32 @@ class Sides:
         Loop(replace(self._order, params=params), self._work, self._device, self._socket.send, self._events).run()
 
 
-def measure(order: Order, events: Events, gate: Gate, n_pairs: int) -> dict[str, object]:
-    """Return {"seconds": [[bare, harness], …], "cpu_seconds" alike, "n_steps", "batch_size", "foreign_cores"}.
+class _Hollow:
+    """A workload that does nothing."""
 
-    Which of a pair comes first alternates.
+    model, data, batch_size, flops = "none", "none", 1, Flops(0, "none")
+    parameters: int | None = None
+    tokens_per_sample: int | None = None
+    compute_seconds: float | None = None
+    is_common = True
+
+    def step(self) -> float | None:
+        return 1.0
+
+    def begin_measuring(self) -> None:
+        """Nothing is kept."""
+
+    def verify(self, losses: Sequence[float]) -> dict[str, Any]:
+        return {}
+
+    def figures(self) -> dict[str, Any]:
+        return {}
+
+
+def measure(order: Order, events: Events, gate: Gate, n_pairs: int) -> dict[str, object]:
+    """Return what was measured, in pairs of which the first alternates.
+
+    {"seconds": [[bare, harness], …], "cpu_seconds" alike, "n_steps", "batch_size", "own_seconds_a_step", "foreign_cores"}.
     """
     sides, seconds = Sides(order, events), 0.0
     for side in (BARE, HARNESS):
@@ -113,6 +146,7 @@ def measure(order: Order, events: Events, gate: Gate, n_pairs: int) -> dict[str,
         "cpu_seconds": [[cpu for _, cpu in pair] for pair in pairs],
         "n_steps": n_steps,
         "batch_size": sides.batch_size,
+        "own_seconds_a_step": sides.own_seconds_a_step(),
         "foreign_cores": around["foreign_cores"],
     }
 

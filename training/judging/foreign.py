@@ -37,7 +37,7 @@ def on_device(job: ReferenceJob) -> list[Foreign]:
     start, end = job.result.get("window_start_ms"), job.result.get("window_end_ms")
     if job.device is None or not job.device.is_accelerator or not isinstance(start, int) or not isinstance(end, int):
         return []
-    told = RunRank.objects.filter(run=job.run_id).values_list("pid", flat=True) if job.run_id else ()
+    told = RunRank.objects.filter(run=job.run_id, host=job.host_id).values_list("pid", flat=True) if job.run_id else ()
     own = {pid for pid in told if pid is not None}
     found: dict[int, Foreign] = {}
     for at_ms, processes in users.between(job.device, start, end):

@@ -3,8 +3,10 @@
 `judge` writes the verdict and launches nothing; what a suspicion leads to is training/judging/suspicion.py's.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet
@@ -62,13 +64,25 @@ def judge(job: ReferenceJob, now: datetime) -> Verdict:
 def _markers(job: ReferenceJob) -> list[str]:
     """Return why the run is contaminated, of a distributed one on any of its ranks."""
     found: list[str] = []
-    for rank in teams.ranks(job):
+    ranks = teams.ranks(job)
+    for rank in ranks:
         is_on_accelerator = rank.device is not None and rank.device.is_accelerator
-        around = contamination.of_result(rank.result, is_on_accelerator=is_on_accelerator)
+        beside = [each for each in ranks if each.host_id == rank.host_id and each.pk != rank.pk]
+        around = contamination.of_result(_without(rank, beside), is_on_accelerator=is_on_accelerator)
         where = f"{rank.place}: " if job.team_id is not None else ""
         there = [str(each) for each in foreign.on_device(rank)]
         found += [f"{where}{each}" for each in contamination.markers(around, there)]
     return found
+
+
+def _without(rank: ReferenceJob, beside: Sequence[ReferenceJob]) -> Mapping[str, Any]:
+    """Return the rank's result, with the cores that its job's other ranks on the host were busy on not counted as others'."""
+    result: Mapping[str, Any] = rank.result
+    foreign, own = result.get("foreign_cores"), [each.result.get("own_cores") for each in beside]
+    if not isinstance(foreign, int | float):
+        return result
+    theirs = sum(cores for cores in own if isinstance(cores, int | float))
+    return {**result, "foreign_cores": max(0.0, foreign - theirs)}
 
 
 def _kept(verdict: Verdict) -> Verdict:

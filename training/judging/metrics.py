@@ -52,6 +52,7 @@ _OF_ALL: dict[str, str] = {
     "tokens_per_second": _FOLLOWS,
     "achieved_flops_per_second": _FOLLOWS,
     "step_seconds_p95": "a few disturbed steps decide it",
+    "compute_seconds_median": "a rank's part of the step: stragglers are found among the ranks",
     "first_step_seconds": "compiling, choosing kernels and cold caches",
     "peak_memory_bytes": "no speed",
 }

@@ -29,11 +29,13 @@ def now() -> Moment:
 def between(before: Moment, after: Moment, seconds: float) -> dict[str, float | None]:
     """Return the fields of a result; a figure that cannot be told is None."""
     foreign = None
+    own_seconds = after.own_seconds - before.own_seconds
     if before.busy_seconds is not None and after.busy_seconds is not None and seconds > 0:
-        others = after.busy_seconds - before.busy_seconds - (after.own_seconds - before.own_seconds)
+        others = after.busy_seconds - before.busy_seconds - own_seconds
         foreign = max(0.0, others) / seconds
     return {
         "foreign_cores": foreign,
+        "own_cores": own_seconds / seconds if seconds > 0 else None,
         "involuntary_context_switches": after.involuntary_switches - before.involuntary_switches,
     }
 

@@ -41,6 +41,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "samples_rate": f"{measured.sample_unit(found)}/s",
         "samples_per_joule_unit": f"{measured.sample_unit(found)}/J",
         "ranks": rank_rows(found),
+        "where": _where(found),
         "settings": _settings(found),
         "seconds_taken": _seconds_taken(found),
         "why_no_energy": measured.why_no_energy(found),
@@ -87,6 +88,13 @@ def cancel(request: HttpRequest, job_id: int) -> HttpResponseBase:
     """Ask the host to end the job; a job that has ended stays as it is."""
     launch.cancel(_job(job_id), actor=actor_of(request), now=timezone.now())
     return redirect("training:job", job_id)
+
+
+def _where(found: ReferenceJob) -> str:
+    """Return what the page's name says of where it runs."""
+    if found.team is None:
+        return found.host.name
+    return found.place if found.rank else f"{found.team.world_size} ranks"
 
 
 def _job(job_id: int) -> ReferenceJob:

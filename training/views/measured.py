@@ -196,7 +196,9 @@ def _hottest(job: ReferenceJob, now: datetime) -> Figure:
     if job.team is not None and job.rank == 0 and not job.is_final:
         found = rank_readings.highest(rank_readings.readings(teams.ranks(job), _TEMPERATURE, now))
         where = f"{found.job.host.name} {found.job.device.title}" if found and found.job.device else ""
-        return Figure("Hottest device", found.value if found else None, "celsius", _NO_TEMPERATURE, where)
+        return Figure(
+            "Hottest device", found.value if found else None, "celsius", "no device gives its temperature", where
+        )
     if not job.is_final:
         state = telemetry_queries.device_state(job.device, now)
         held = live.throttled(state.values.get("clock_event_reasons"))

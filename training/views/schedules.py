@@ -160,7 +160,10 @@ def _form(
 def _asked(data: QueryDict) -> Asked:
     filled = data.copy()
     filled["by"] = "selection"
-    return read_asked(filled)
+    asked = read_asked(filled)
+    if asked.per == "distributed":
+        asked.errors["per"] = "a schedule starts jobs of one device each"
+    return asked
 
 
 def _as_form(found: Schedule) -> QueryDict:

@@ -88,7 +88,9 @@ def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int
             "mark": MARKS[Outcome(found.outcome)],
             "comparisons": [_comparison(found, row) for row in found.screens],
             **_published(job),
-            "not_judged": list(metrics.not_judged(job.workload, job.result)),
+            "not_judged": [
+                (field.replace("_", " "), why) for field, why in metrics.not_judged(job.workload, job.result)
+            ],
             "fresh": list(found.fresh_runs.select_related("job__verdict")),
             "fresh_wanted": FRESH_RUNS,
             "accepted": acceptance.newest(found),

@@ -5,6 +5,7 @@ with its reason. No Django, no torch.
 """
 
 import platform
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
 # Labels of the sensor that speaks for the package, by driver; the first that exists counts.
 _SENSOR_LABELS = {"coretemp": ("Package id",), "k10temp": ("Tdie", "Tctl")}
 
+_CPUINFO_CLOCK = re.compile(rb"^cpu MHz[^:\n]*:([^\n]*)\n", re.MULTILINE)
 _MOST_CLOCKS = 8  # of many cores these speak for all: asking each of hundreds costs more than the rest of the agent
 
 
@@ -158,7 +160,6 @@ def _model(path: Path) -> str:
 
 
 def _mean_clock_of_cpuinfo(text: bytes) -> Reading:
-    """Return the mean of the cores that stand in what was read of the file."""
-    lines = text.split(b"\n")[:-1]  # the last one may be cut
-    megahertz = [float(line.partition(b":")[2]) for line in lines if line.startswith(b"cpu MHz")]
+    """Return the mean of the cores that stand in what was read of the file, whose last line may be cut."""
+    megahertz = [float(value) for value in _CPUINFO_CLOCK.findall(text)]
     return sum(megahertz) * 1e6 / len(megahertz) if megahertz else AbsentReason.NOT_SUPPORTED

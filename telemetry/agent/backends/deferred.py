@@ -68,7 +68,7 @@ class Kept:
     def beside(self, name: str, reading: Reading) -> "Kept":
         """Return it with one reading more: the same object each time, as long as the reading is the same."""
         known = self._beside
-        if known is None or known[:2] != (name, reading):
+        if known is None or known[0] != name or known[1] != reading:
             known = self._beside = (name, reading, self._joined(name, reading))
         return known[2]
 
@@ -100,6 +100,9 @@ class Deferred(Mapping[str, Reading]):
 
     def __len__(self) -> int:
         return len(self._looked_at())
+
+    def __bool__(self) -> bool:  # without a look
+        return bool(self.conversion.metrics or self.kept.names or self.kept.reasons)
 
     def _looked_at(self) -> dict[str, Reading]:
         if self._readings is None:

@@ -81,7 +81,7 @@ def test_the_page_says_of_each_figure_what_was_found_and_which_are_not_judged(vi
     assert "matrix product, fp32 16 × 2048 × 2048" in shown
     assert shown.count("no baseline") == 6  # of the other devices, standing and verdict of three figures
     assert "Figures that are not judged" in shown
-    assert "samples_per_second follows from the steps" in shown
+    assert "samples per second follows from the steps" in shown
 
 
 def test_what_is_no_positive_number_is_no_value():

@@ -6,20 +6,15 @@ A batch looks at all of its ticks at once, which is cheaper than at each alone. 
 import struct
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from operator import add
 
 from telemetry.agent.backends.nvml.conversion import conversion
-from telemetry.agent.backends.nvml.nvlink import RATE, Counted, counted, rate_between
+from telemetry.agent.backends.nvml.nvlink import MOST_COUNTED, RATE, Counted, counted, rate_between
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
 
-
-class Snapshot(NamedTuple):
-    """`before` is `now` and `numbers` of the tick before, or what NVLink had counted then, where there is either."""
-
-    now: float
-    numbers: bytes
-    before: "tuple[float, bytes] | Counted | None"
+# Seconds, what the driver wrote, and both of the tick before, or what NVLink had counted then, where there is either.
+Snapshot = tuple[float, bytes, tuple[float, bytes] | Counted | None]
 
 
 class Answers:
@@ -45,16 +40,17 @@ class Answers:
 
     def put(self, raw: Snapshot, readings: dict[str, Reading]) -> None:
         """Put one tick's readings into `readings`; the rate is left out where no earlier counters lead to it."""
-        row = self._unpack(raw.numbers)
+        now, numbers, _ = raw
+        row = self._unpack(numbers)
         self._conversion.put([row[place] for place in self._places], readings)
         if self._counters is not None:
-            rate = rate_between(self._before(raw), self.counted(raw.now, raw.numbers))
+            rate = rate_between(self._before(raw), self.counted(now, numbers))
             if rate is not None:
                 readings[RATE] = rate
 
     def columns(self, raws: Sequence[Snapshot]) -> Sequence[Sequence[float]] | None:
         """Return the numbers of many snapshots by metric; None where one has no reading of a metric."""
-        numbers = list(zip(*map(self._unpack, [raw.numbers for raw in raws]), strict=True))
+        numbers = list(zip(*map(self._unpack, [numbers for _, numbers, _ in raws]), strict=True))
         columns = self._conversion.believed([numbers[place] for place in self._places])
         if columns is None or self._counters is None:
             return columns
@@ -70,18 +66,22 @@ class Answers:
         return counted(now, *[row[place] for place in self._counters])
 
     def _before(self, raw: Snapshot) -> Counted | None:
-        if raw.before is None:
+        if raw[2] is None:
             return None
-        now, known = raw.before
+        now, known = raw[2]
         return self.counted(now, known) if isinstance(known, bytes) else (now, known)
 
     def _rates(self, raws: Sequence[Snapshot], sent: Sequence[int], received: Sequence[int]) -> list[float] | None:
+        """Return each snapshot's rate, None where one has none."""
+        if max(*sent, *received) > MOST_COUNTED:
+            return None
         rates: list[float] = []
         found, last = None, None
-        for raw, n_sent, n_received in zip(raws, sent, received, strict=True):
+        for raw, total in zip(raws, map(add, sent, received), strict=True):
+            now, numbers, earlier = raw
             # A device's snapshots come in a row: mostly the one before is at hand.
-            before = found if raw.before is not None and raw.before[1] is last else self._before(raw)
-            found, last = counted(raw.now, n_sent, n_received), raw.numbers
+            before = found if earlier is not None and earlier[1] is last else self._before(raw)
+            found, last = (now, float(total)), numbers
             rate = rate_between(before, found)
             if rate is None or isinstance(rate, AbsentReason):
                 return None

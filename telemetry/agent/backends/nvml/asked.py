@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from telemetry.agent.backends.deferred import Deferred, Kept
-from telemetry.agent.backends.nvml.answers import Answers, Snapshot, answers
+from telemetry.agent.backends.nvml.answers import Answers, answers
 from telemetry.agent.backends.nvml.calls import Ask, CallBatch
 from telemetry.agent.backends.nvml.conversion import unpacker
 from telemetry.agent.backends.nvml.fields import FieldBatch, status_layout, values_layout
-from telemetry.agent.backends.nvml.gpm import STATUS_LAYOUT, VALUES_LAYOUT, GpmReader
+from telemetry.agent.backends.nvml.gpm import MAX_SECONDS, MIN_SECONDS, STATUS_LAYOUT, VALUES_LAYOUT, GpmReader
 from telemetry.agent.backends.nvml.nvlink import RATE, Counted, NvlinkRate
 from telemetry.agent.backends.nvml.readings import GPM_LINES, NVLINK_RECEIVED, NVLINK_SENT
 from telemetry.agent.backends.protocol import Reading
@@ -60,10 +60,10 @@ class Asked:
         """Ask everything. Return the tick; None where `put` is to tell what there is."""
         gpm, turn = self.gpm, 0
         if gpm is not None:
-            if not gpm.is_in_step(now):
+            if not MIN_SECONDS <= now - gpm.sampled_at <= MAX_SECONDS:
                 self._ask_apart(gpm, now)
                 return None
-            turn = gpm.next_turn()
+            gpm.turn = turn = 1 - gpm.turn
         codes = [ask() for ask in self._in_step[turn]]
         raw = b"".join(self._rooms[turn])
         known = self._answers
@@ -71,9 +71,9 @@ class Asked:
             self._note(codes, now)
             return None
         if gpm is not None:
-            gpm.is_well(now)
+            gpm.sampled_at = now
         before, self._last = self._last, (now, raw)
-        return Deferred(self._kept, known, Snapshot(now, raw, before))
+        return Deferred(self._kept, known, (now, raw, before))
 
     def put(self, readings: dict[str, Reading], now: float) -> bool:
         """Put the answers of the last `ask` into `readings`. Return False where the device answers strangely.

@@ -45,7 +45,7 @@ class Conversion:
         """Return these numbers by metric; None where one cannot be believed."""
         for numbers, low, high in zip(columns, self._lows, self._highs, strict=True):
             # NaN, which `min` and `max` may pass over, makes the sum one too.
-            if not (low <= min(numbers) and max(numbers) <= high and not isnan(sum(numbers))):
+            if not (low <= min(numbers) and max(numbers) <= high) or isnan(sum(numbers)):
                 return None
         return columns
 

@@ -5,6 +5,7 @@ Read by device.py and mig.py each tick. Two samples are allocated once per devic
 
 import ctypes
 import logging
+import math
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,8 +22,8 @@ from telemetry.catalog import AbsentReason
 
 _log = logging.getLogger(__name__)
 
-_MIN_SECONDS = 0.1  # nvml.h: "should be greater than 100ms due to the internal sample refresh rate"
-_MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
+MIN_SECONDS = 0.1  # nvml.h: "should be greater than 100ms due to the internal sample refresh rate"
+MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
 
 GPM_METRICS = tuple(line.metric for line in GPM_LINES)
 _CONVERSION = Conversion(GPM_METRICS, [line.divisor for line in GPM_LINES])
@@ -77,15 +78,19 @@ class _Pair:
 
 
 class GpmReader:
-    """The GPM metrics of a board, or of one GPU instance of it under MIG."""
+    """The GPM metrics of a board, or of one GPU instance of it under MIG.
+
+    Where a sample can be compared with the one before, MIN_SECONDS to MAX_SECONDS after it, others may have the pair whose
+    `turn` it is asked themselves; then `sampled_at` is theirs to set, or `took` is told the codes.
+    """
 
     def __init__(self, board: Any, instance_id: int | None = None) -> None:
         """Allocate the two samples. Raises NVMLError where the driver has no memory for them."""
         one, other = pynvml.nvmlGpmSampleAlloc(), pynvml.nvmlGpmSampleAlloc()
         take = self._sampling(board, instance_id)
         self.pairs = (_Pair(take, older=other, newer=one), _Pair(take, older=one, newer=other))
-        self._turn = 0  # the pair whose newer sample is the latest
-        self._sampled_at: float | None = None
+        self.turn = 0  # which of `pairs` has taken the latest sample
+        self.sampled_at = -math.inf  # when the latest sample was taken, where that was well
         self._code = self._now = pynvml.NVML_SUCCESS  # as it was noted, and as of the last `ask`
         self._is_empty = True  # whether the last `ask` had no two samples to compare
         self._answers: tuple[Any, ...] = ()
@@ -98,16 +103,8 @@ class GpmReader:
 
     def sample(self) -> int:
         """Take a sample in the place of the older one; return the driver's code."""
-        return self.pairs[self.next_turn()].take()
-
-    def next_turn(self) -> int:
-        """Return which of `pairs` takes a sample now and compares it with the one before: to be called for each sample."""
-        self._turn = 1 - self._turn
-        return self._turn
-
-    def is_in_step(self, now: float) -> bool:
-        """Return whether a sample of now can be compared with the one before."""
-        return self._sampled_at is not None and _MIN_SECONDS <= now - self._sampled_at <= _MAX_SECONDS
+        self.turn = 1 - self.turn
+        return self.pairs[self.turn].take()
 
     def read(self, readings: dict[str, Reading], now: float) -> bool:
         """Put what happened since the sample before into `readings`; take it out where there is no such sample yet.
@@ -122,17 +119,17 @@ class GpmReader:
 
         None where one was not given: then `put` says what there is.
         """
-        since = None if self._sampled_at is None else now - self._sampled_at
-        self._is_empty = since is not None and since < _MIN_SECONDS
+        since = now - self.sampled_at
+        self._is_empty = since < MIN_SECONDS
         if self._is_empty:
             return None
         code = self.sample()
-        self._sampled_at = now if code == pynvml.NVML_SUCCESS else None
+        self.sampled_at = now if code == pynvml.NVML_SUCCESS else -math.inf
         if code == pynvml.NVML_SUCCESS:
-            self._is_empty = since is None or since > _MAX_SECONDS
+            self._is_empty = since > MAX_SECONDS
             if self._is_empty:
                 return None
-            code = self.pairs[self._turn].evaluate()
+            code = self.pairs[self.turn].evaluate()
         return self._took(code)
 
     @property
@@ -140,21 +137,17 @@ class GpmReader:
         """Return whether there was a number for each metric the last time."""
         return not (self._is_empty or self._now or any(self._answers[::2]))
 
-    def is_well(self, now: float) -> None:
-        """Take note that a pair has sampled and evaluated in step, and that all is as it should."""
-        self._is_empty, self._sampled_at, self._now = False, now, pynvml.NVML_SUCCESS
-
     def took(self, now: float, sampled: int, code: int) -> Sequence[float] | None:
         """As `ask`, where a pair has sampled and evaluated in step; these are the codes that it was answered."""
         self._is_empty = False
-        self._sampled_at = now if sampled == pynvml.NVML_SUCCESS else None
+        self.sampled_at = now if sampled == pynvml.NVML_SUCCESS else -math.inf
         return self._took(sampled or code)
 
     def _took(self, code: int) -> Sequence[float] | None:
         self._now = code
         if code != pynvml.NVML_SUCCESS:
             return None
-        self._answers = answers = _ANSWER.unpack_from(self.pairs[self._turn].get)
+        self._answers = answers = _ANSWER.unpack_from(self.pairs[self.turn].get)
         return None if any(answers[::2]) else answers[1::2]
 
     def put(self, readings: dict[str, Reading]) -> bool:

@@ -28,12 +28,12 @@ _MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that th
 Counted = tuple[float, float]  # seconds, and KiB in both directions until then
 
 _LOW, _HIGH = believable(RATE)
-_MOST_COUNTED = believable(NVLINK_SENT)[1]
+MOST_COUNTED = believable(NVLINK_SENT)[1]
 
 
 def counted(now: float, sent: float, received: float) -> Counted | None:
     """Return what both directions have counted, None where no counter can say that."""
-    return None if sent > _MOST_COUNTED or received > _MOST_COUNTED else (now, float(sent) + float(received))
+    return None if sent > MOST_COUNTED or received > MOST_COUNTED else (now, float(sent) + float(received))
 
 
 def rate_between(before: Counted | None, found: Counted | None) -> Reading | None:
