@@ -124,7 +124,6 @@ def _run(config: AgentConfig) -> None:
             parts.batcher,
             parts.drivers,
             parts.sampler,
-            parts.listener,
             parts.control,
             parts.software,
             heap.Tidying(),
@@ -134,6 +133,8 @@ def _run(config: AgentConfig) -> None:
         if state.should_stop is not None:
             return
         _attach_extensions(config, parts)
+        parts.listener.start()  # not before somebody handles what it hears
+        ending.callback(parts.listener.stop)
         worker = create_worker(app, config)
         _rest_collector()
         worker.start()

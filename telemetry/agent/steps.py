@@ -86,10 +86,10 @@ class StepListener:
 
     def stop(self) -> None:
         """Take no more, and hand on what has come."""
-        self._ending.set()
         self._path.unlink(missing_ok=True)
         if self._thread.is_alive():
-            self._socket.shutdown(socket.SHUT_RD)  # the thread may be waiting for the next
+            self._socket.shutdown(socket.SHUT_RD)  # nothing comes after it, so the thread, which ends next, takes all
+            self._ending.set()
             self._thread.join(timeout=2)
         self._socket.close()
 

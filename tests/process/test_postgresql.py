@@ -60,7 +60,7 @@ def test_batches_go_into_the_partition_of_their_day(stack, database):
 
 def test_both_ingest_workers_take_batches(stack, database):
     """Of two workers one is stopped: the other goes on alone, whichever it is."""
-    newest = "SELECT max(sequence) FROM telemetry_storedbatch"
+    newest = "SELECT coalesce(max(sequence), 0) FROM telemetry_storedbatch"
     for words in ("ingest@", "ingest-2@"):
         worker = stack.child(words)
         worker.suspend()

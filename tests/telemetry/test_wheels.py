@@ -52,7 +52,6 @@ AGENT_ROOMS = """
 telemetry: __init__ acknowledgement agent batch block catalog codec envelope fields frames full_broker header notices
 telemetry: transport wire
 training: __init__ flops host rank_order reference steps wire workloads
-training: workload workloads workloads_checked workloads_training
 """
 
 
