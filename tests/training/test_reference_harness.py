@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import pytest
@@ -135,7 +137,19 @@ def test_a_listener_that_is_behind_never_blocks_the_loop(tmp_path):
         step_socket = StepSocket(path)
         for _ in range(2_000):
             step_socket.send(FRAME)
-    assert 0 < step_socket.dropped < 2_000
+        assert 0 < step_socket.dropped < 2_000
+        before, told = step_socket.dropped, 0
+        listener.setblocking(False)
+        with ThreadPoolExecutor() as reader:
+            ended = reader.submit(step_socket.close)
+            while not ended.done():
+                with suppress(BlockingIOError):
+                    told += len(listener.recv(9_000)) > 0
+        with suppress(BlockingIOError):
+            while listener.recv(9_000):
+                told += 1
+    assert step_socket.dropped == before, "what waited went out at the end"
+    assert told == 2_000 - before
 
 
 def test_an_order_comes_back_whole_from_its_json():

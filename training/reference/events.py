@@ -6,11 +6,16 @@ The pipe is the job's own and is always read, so its writes may wait; the step s
 import json
 import os
 import socket
+import time
 import uuid
+from collections import deque
 from typing import Any
 
 from training.steps import datagram
 from training.steps.datagram import UNTOLD_NS, WARM_UP, Record
+
+_MOST_WAITING = 256
+_FAREWELL_SECONDS = 2.0  # once nothing is measured any more, a listener that is behind is waited for
 
 
 class Events:
@@ -40,6 +45,8 @@ class Events:
 class StepSocket:
     """Sends steps to `path` without ever waiting or failing; `dropped` counts what did not go out.
 
+    What finds the listener behind goes out with the next step, or at the end.
+
     A datagram names its receiver each time, so that a listener that starts again is found again.
     """
 
@@ -49,15 +56,27 @@ class StepSocket:
         self._socket.setblocking(False)
         self._process = uuid.uuid4().hex
         self._sequence = 0
+        self._waiting: deque[bytes] = deque()
         self.dropped = 0
 
     def send(self, frame: dict[str, Any]) -> None:
         """Tell of a step; it ended at `ended_ns` of time.perf_counter_ns, which is CLOCK_MONOTONIC on Linux."""
-        try:
-            self._socket.sendto(self._datagram(frame), self._path)
-        except OSError:  # no listener, or one that is behind: the loop goes on, the result says how many
+        if len(self._waiting) < _MOST_WAITING:
+            self._waiting.append(self._datagram(frame))
+        else:
             self.dropped += 1
         self._sequence += 1
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        while self._waiting:
+            try:
+                self._socket.sendto(self._waiting[0], self._path)
+            except BlockingIOError:  # the listener is behind
+                return
+            except OSError:  # there is none: the loop goes on, the result says how many
+                self.dropped += 1
+            self._waiting.popleft()
 
     def _datagram(self, frame: dict[str, Any]) -> bytes:
         devices = [frame["device_uuid"]] if frame["device_uuid"] else []
@@ -76,6 +95,13 @@ class StepSocket:
         return datagram.put(head, record)
 
     def close(self) -> None:
+        """Send what waits still; takes up to two seconds."""
+        deadline = time.monotonic() + _FAREWELL_SECONDS
+        while self._waiting and time.monotonic() < deadline:
+            self._send_waiting()
+            time.sleep(0.01)
+        self.dropped += len(self._waiting)
+        self._waiting.clear()
         self._socket.close()
 
 

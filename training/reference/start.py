@@ -5,6 +5,7 @@ so that it sees neither what is installed beside the agent nor what lies in the 
 """
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -27,4 +28,7 @@ if __name__ == "__main__":
     offer_package()
     from training.reference.__main__ import main
 
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # all is told: in the interpreter's clean-up gloo's threads may abort a process that has done well
