@@ -64,6 +64,7 @@ class Report:
 
     @property
     def device_hours(self) -> float:
+        """Those that are known; a work whose devices are not known adds none."""
         return sum(work.device_hours or 0 for work in self.works)
 
 
