@@ -83,6 +83,29 @@ def test_the_form_says_why_it_cannot_be_one_job(operator):
     assert "takes 2 to" in text(answer)
 
 
+@pytest.mark.parametrize(("workload", "is_offered"), [("vit-train", True), ("gemm-sweep", False)])
+def test_the_form_offers_one_job_only_for_workloads_that_can_be_one(operator, workload, is_offered):
+    ready_host("a", DeviceKind.CPU)
+    for part in ("", "&part=settings"):
+        seen = operator.get(f"{LAUNCH}&workload={workload}{part}").content.decode()
+        assert ('value="distributed"' in seen) == is_offered
+
+
+def test_a_workload_that_cannot_be_one_job_says_so_where_that_was_chosen_already(operator):
+    ready_host("a", DeviceKind.CPU)
+    seen = operator.get(f"{LAUNCH}&workload=gemm-sweep&per=distributed&part=settings").content.decode()
+    assert 'hx-swap-oob="true"' in seen
+    assert 'value="distributed" selected' in seen
+    assert "gemm-sweep does not run as one job over several devices; resnet-train, vit-train" in seen
+
+
+def test_the_catalogue_tells_which_workloads_may_be_one_job(operator):
+    items = operator.get("/api/v1/reference/workloads").json()["items"]
+    assert {item["name"] for item in items if not item["is_distributable"]} == {
+        "gpt-generate", "resnet-infer", "gemm-sweep", "memory-bandwidth",
+    }  # fmt: skip
+
+
 def launch_by_api(operator, **order):
     body = {"workload": "gpt-train", "hosts": ["a", "b"], "mode": "distributed"} | order
     return operator.post("/api/v1/reference/jobs", body, content_type="application/json")
@@ -104,7 +127,7 @@ def test_the_api_launches_one_job_with_its_ranks(operator):
     assert steps["loss"] == [4.5] * 4
 
 
-@pytest.mark.parametrize(("order", "field"), [({"hosts": ["a"]}, "hosts"), ({"workload": "vit-train"}, "workload")])
+@pytest.mark.parametrize(("order", "field"), [({"hosts": ["a"]}, "hosts"), ({"workload": "resnet-infer"}, "workload")])
 def test_the_api_refuses_what_cannot_be_one_job(operator, order, field):
     for name in "ab":
         ready_host(name, DeviceKind.CPU)

@@ -39,6 +39,14 @@ def read_texts(workload_name: object, texts: Mapping[str, str]) -> dict[str, int
     return {name: workload.param(name).read(text.strip()) for name, text in texts.items() if text.strip()}
 
 
+def why_not_as_one(workload: Workload) -> str:
+    """Return why the workload is no distributed job, with those that are; "" where it is one."""
+    if workload.is_distributable:
+        return ""
+    able = ", ".join(each.name for each in WORKLOADS.values() if each.is_distributable)
+    return f"{workload.name} does not run as one job over several devices; {able} do"
+
+
 def as_before(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters without later ones that say nothing new: agents and results of earlier releases know none."""
     return {name: value for name, value in params.items() if name not in _LATER or value != _LATER[name]}
