@@ -15,15 +15,13 @@
    and `to`, and the `points` of the page's address where it has any. */
 
 import { pushQuery } from "./address.js";
-import { fillTable } from "./charttable.js";
 import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
-import * as fine from "./painters/fine.js";
-import * as plotted from "./painters/plotted.js";
 import { fetchJson, query } from "./shell.js";
 import { ask, leave, takeTurns } from "./turns.js";
 
 const MARKS_SECONDS = 60;
+const PAINTERS = { uplot: () => import("./painters/fine.js"), plotly: () => import("./painters/plotted.js") };
 const charts = [];
 const sources = new Map();
 const zooms = new Map(); // group → [start, end] in the values of the axis; milliseconds in UTC where it is a time axis
@@ -205,15 +203,16 @@ const resizing = new ResizeObserver((entries) => {
   }
 });
 
-function adopt(element, size) {
-  const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
+const painterOf = ({ layout: { meta } }) => meta?.painter ?? "plotly";
+
+function adopt({ element, figure, ...size }) {
   const cursor = document.createElement("div");
   cursor.className = "xh";
   cursor.hidden = true;
   cursor.append(document.createElement("span"));
   const source = sourceOf(element);
   const chart = { element, ...size, figure, cursor, source, id: element.dataset.figure, isTime: figure.layout.xaxis?.type === "date", extra: {}, told: [], unit: [1, ""] };
-  chart.painter = figure.layout.meta?.painter === "uplot" ? fine : plotted;
+  chart.painter = painters.get(painterOf(figure));
   chart.group = element.dataset.sync ?? chart.id;
   chart.window = () => zooms.get(chart.group) ?? chart.range ?? null;
   chart.traces = source ? null : figure.data.map(({ x, y, customdata }) => ({ x, y, customdata }));
@@ -230,9 +229,11 @@ function adopt(element, size) {
   resizing.observe(element);
 }
 
-const elements = [...document.querySelectorAll(".chart[data-figure]")];
-const sizes = elements.map(sizeOf);
-elements.forEach((element, place) => adopt(element, sizes[place]));
+const figureOf = (element) => JSON.parse(document.getElementById(element.dataset.figure).textContent);
+const found = [...document.querySelectorAll(".chart[data-figure]")].map((element) => ({ element, figure: figureOf(element), ...sizeOf(element) }));
+const painters = new Map();
+for (const name of new Set(found.map(({ figure }) => painterOf(figure)))) painters.set(name, await PAINTERS[name]());
+found.forEach(adopt);
 showZoom();
 const marking = takeTurns(() => MARKS_SECONDS, fetchMarks);
 Promise.all([...sources.values()].map(({ turn }) => ask(turn))).then(() => ask(marking));
@@ -246,8 +247,9 @@ function drawAnew() {
   charts.forEach(draw);
 }
 document.addEventListener("sw:theme", drawAnew);
-document.addEventListener("toggle", ({ target }) => {
+document.addEventListener("toggle", async ({ target }) => {
   if (!target.matches("details[data-chart-table]") || !target.open) return;
+  const { fillTable } = await import("./charttable.js");
   const ids = target.dataset.chartTable.split(" ");
   fillTable(target.querySelector(".tw"), charts.filter((chart) => ids.includes(chart.id)));
 }, true);
