@@ -21,7 +21,7 @@ PAGES = (
     "launch-by-selection", "schedules", "new-schedule", "schedule", "ladders", "power", "power-by-model", "efficiency",
     "efficiency-runs", "events", "new-silence", "search", "settings", "rules", "notifications", "energy", "access", "add-host",
 )  # fmt: skip
-READY = """() => !document.querySelector('.htmx-request')
+READY = """() => !document.querySelector('.htmx-request, [aria-busy]')
     && [...document.querySelectorAll('.chart[data-figure]')].every((chart) => chart.querySelector('svg, canvas'))"""
 NARROW = "() => document.documentElement.scrollWidth <= 390"
 FOUND = "(rules) => axe.run(document, rules ? {runOnly: rules} : {}).then((found) => found.violations)"

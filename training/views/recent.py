@@ -17,5 +17,11 @@ def recent(request: HttpRequest) -> HttpResponse:
     host = request.GET.get("host", "")
     can_run = not host or get_object_or_404(Host, name=host).origin == Origin.REAL
     found = rows(queries.jobs(host=host)[:SHOWN])
-    context = {"rows": found, "host": host, "can_run": can_run, "path": request.get_full_path()}
+    context = {
+        "rows": found,
+        "host": host,
+        "can_run": can_run,
+        "path": request.get_full_path(),
+        "runs": any(not row.job.is_final for row in found),
+    }
     return render(request, "training/_recent.html", context)
