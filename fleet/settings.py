@@ -118,6 +118,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_ALLOW_ALL_ORIGINS = False  # nobody else's page needs them
 WHITENOISE_USE_FINDERS = True  # a checkout serves its files as they are: no collect step before the first page
 
 # Everything comes from the own origin; nothing inline. Plotly keeps to it by way of its own style sheet (base.html).

@@ -225,7 +225,7 @@ def sparkline_tag(
     high: float | None = None,
     key: str = "",
 ) -> SafeString:
-    """A sparkline; with a `key` its paths are filled by the page's chart data (static/js/chart.js)."""
+    """A sparkline; with a `key` its paths are filled, and kept, by the page's chart data (static/js/chart.js)."""
     line, area = sparkline.paths(values, low, high)
     return format_html(
         '<svg class="spark c-{}" viewBox="0 0 {} {}" preserveAspectRatio="none" aria-hidden="true"{}>'
@@ -233,7 +233,7 @@ def sparkline_tag(
         series,
         sparkline.WIDTH,
         sparkline.HEIGHT,
-        format_html(' data-spark="{}"', key) if key else "",
+        format_html(' data-spark="{}" data-kept', key) if key else "",
         area,
         line,
     )

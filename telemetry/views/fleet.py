@@ -81,7 +81,7 @@ def energy(request: HttpRequest) -> HttpResponse:
     if tile is None:
         tile = _energy(cluster, rates)
         cache.set(key, tile, _KEPT_SECONDS)
-    return render(request, "telemetry/_tiles.html", {"headlines": [tile]})
+    return render(request, "telemetry/_energy_tile.html", {"headlines": [tile]})
 
 
 def _energy(cluster: str | None, rates: Rates) -> Headline:

@@ -23,7 +23,7 @@ PAGES = (
     "launch-by-selection", "schedules", "new-schedule", "schedule", "ladders", "power", "power-by-model", "efficiency",
     "efficiency-runs", "events", "new-silence", "search", "settings", "rules", "notifications", "energy", "access", "add-host",
 )  # fmt: skip
-READY = """() => !document.querySelector('.htmx-request')
+READY = """() => !document.querySelector('.htmx-request, [aria-busy]')
     && [...document.querySelectorAll('.chart[data-figure]')].every((chart) => chart.querySelector('svg, canvas'))"""
 NARROW = "() => document.documentElement.scrollWidth <= 390"
 # Each table and chart with the file that its panel offers (else the page's), its rows, and whether they are but a part.

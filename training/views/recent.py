@@ -20,5 +20,11 @@ def recent(request: HttpRequest) -> HttpResponse:
     if request.GET.get("format") == "csv":
         return table_files.jobs("reference-jobs", queries.jobs(host=host))
     found = rows(queries.jobs(host=host)[:SHOWN])
-    context = {"rows": found, "host": host, "can_run": can_run, "path": request.get_full_path()}
+    context = {
+        "rows": found,
+        "host": host,
+        "can_run": can_run,
+        "path": request.get_full_path(),
+        "runs": any(not row.job.is_final for row in found),
+    }
     return render(request, "training/_recent.html", context)
