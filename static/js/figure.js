@@ -1,5 +1,5 @@
 /* What a figure is made of, for either painter: tokens become colours, marks become shapes, an axis gets its unit and range.
-   A chart is {figure, traces, extra, unit, isTime, element, window(), marks()}; called by the painters. */
+   A chart is {figure, traces, extra, unit, isTime, element, width, height, window(), marks()}; called by the painters. */
 
 import { format } from "./legend.js";
 import { withMarks } from "./marks.js";

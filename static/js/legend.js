@@ -54,6 +54,7 @@ export function readout(chart, at) {
   const [size, unit] = chart.unit;
   for (const entry of chart.entries) {
     const span = spanAt(chart, entry, at);
-    entry.value.textContent = span ? [...new Set(span.map((value) => format(value / size)))].join("–") + (unit ? `\u202f${unit}` : "") : "—";
+    const words = span ? [...new Set(span.map((value) => format(value / size)))].join("–") + (unit ? `\u202f${unit}` : "") : "—";
+    if (entry.value.textContent !== words) entry.value.textContent = words;
   }
 }

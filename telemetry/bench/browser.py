@@ -21,6 +21,8 @@ _SETTLE_SECONDS = 2.0
 _PAINT = """() => new Promise((resolve) => new PerformanceObserver((list) => resolve(list.getEntries().at(-1).startTime))
     .observe({type: "largest-contentful-paint", buffered: true}))"""
 _MARK = "() => performance.getEntriesByName('charts-painted')[0]?.startTime ?? null"
+_BETWEEN_TICKS = """(ms) => new Promise((resolve) =>
+    document.body.addEventListener("sw:tick", () => setTimeout(resolve, ms), {once: true}))"""
 # Reading a pixel back makes the browser finish what it has put off.
 _REDRAWS = """(metrics) => metrics.map((metric) => {
     const context = document.querySelector("#hostmap canvas").getContext("2d");
@@ -85,7 +87,7 @@ class Chromium:
             return [ms for _ in range(rounds) for ms in page.evaluate(_REDRAWS, metrics)]
 
     def live_ms(self, path: str, ticks: int, tick_seconds: float) -> list[float]:
-        """Return the main thread's work in each tick of a page that stays open."""
+        """Return the main thread's work from each tick of a page that stays open to the next one."""
         with self.page() as page:
             page.goto(self.origin + path, wait_until="load")
             page.wait_for_timeout(5000 * _SETTLE_SECONDS)
@@ -93,9 +95,9 @@ class Chromium:
             link.send(
                 "Performance.enable", {"timeDomain": "threadTicks"}
             )  # what it works, not what it waits for a core
-            busy = [_task_seconds(link)]
-            for _ in range(ticks):
-                page.wait_for_timeout(1000 * tick_seconds)
+            busy = []
+            for _ in range(ticks + 1):
+                page.evaluate(_BETWEEN_TICKS, 500 * tick_seconds)
                 busy.append(_task_seconds(link))
         return [1000 * (after - before) for before, after in pairwise(busy)]
 

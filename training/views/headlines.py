@@ -25,7 +25,9 @@ def headlines(request: HttpRequest) -> HttpResponse:
     if "cluster" in request.GET:
         running = running.filter(host__cluster=request.GET["cluster"])
     runs = sorted(((run.n_ranks, run) for run in running), key=lambda each: (-each[0], each[1].pk))
-    return render(request, "telemetry/_tiles.html", {"headlines": [_mfu(runs), _per_joule([run for _, run in runs])]})
+    return render(
+        request, "training/_headlines.html", {"headlines": [_mfu(runs), _per_joule([run for _, run in runs])]}
+    )
 
 
 def _mfu(runs: Sequence[tuple[int, Run]]) -> Headline:

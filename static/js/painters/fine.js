@@ -27,7 +27,7 @@ function fromZero(chart) {
 /* Round values of the axis' unit, few of them. */
 function ySplits(chart, low, high) {
   const [size] = chart.unit;
-  const least = (high - low) / size / (chart.element.clientHeight <= LOW ? STEPS_LOW : STEPS);
+  const least = (high - low) / size / (chart.height <= LOW ? STEPS_LOW : STEPS);
   const power = 10 ** Math.floor(Math.log10(least));
   const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= least) * size;
   const splits = [];
@@ -37,7 +37,7 @@ function ySplits(chart, low, high) {
 
 /* Moments on round local times. */
 function xSplits(chart, start, end) {
-  const { dtick, tick0 } = timeTicks([start, end], chart.element.clientWidth);
+  const { dtick, tick0 } = timeTicks([start, end], chart.width);
   const shift = new Date(start).getTimezoneOffset() * 60_000;
   const splits = [];
   for (let at = tick0 + Math.ceil((start - tick0) / dtick) * dtick; at <= end; at += dtick) splits.push(at - shift + new Date(at).getTimezoneOffset() * 60_000);
@@ -53,7 +53,7 @@ function timeWords(at, dtick) {
 function axes(chart) {
   const { margin, xaxis } = chart.figure.layout;
   const [stroke, grid, line] = ["text-2", "chart-grid", "chart-axis"].map(token);
-  const dtick = () => timeTicks(chart.window(), chart.element.clientWidth).dtick;
+  const dtick = () => timeTicks(chart.window(), chart.width).dtick;
   const common = { stroke, font: `11px ${FONT}`, border: { show: false } };
   return [
     {
@@ -192,8 +192,8 @@ function loneOf(y) {
 
 function options(chart) {
   return {
-    width: chart.element.clientWidth,
-    height: chart.element.clientHeight,
+    width: chart.width,
+    height: chart.height,
     padding: [chart.figure.layout.margin.t, chart.figure.layout.margin.r, 0, 0],
     ms: 1,
     legend: { show: false },
@@ -209,7 +209,7 @@ export async function paint(chart) {
   const lines = chart.traces.filter((_, i) => !isOutline(chart.figure.data[i]));
   const data = [lines[0].x, ...lines.map(({ y }) => y)];
   chart.furniture = furniture(chart);
-  const size = `${chart.element.clientWidth}x${chart.element.clientHeight} ${chart.unit}`;
+  const size = `${chart.width}x${chart.height} ${chart.unit}`;
   if (chart.plot && chart.plotSize === size) {
     const [min, max] = chart.window();
     chart.plot.batch(() => {
