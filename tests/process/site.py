@@ -16,7 +16,7 @@ from tests.process.traces import wait_until
 from tests.programs import require
 from tests.stack import command_of
 
-INSTALL_SECONDS, START_SECONDS, STOP_SECONDS = 600, 180, 60
+INSTALL_SECONDS, START_SECONDS, STOP_SECONDS = 1200, 180, 60
 _HOME = Path.home()
 
 
