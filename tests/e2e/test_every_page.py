@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests import seeded
-from tests.e2e.conftest import Watched
+from tests.e2e.conftest import PATIENCE, Watched
+from tests.e2e.test_main_path import NARROW
 from tests.stack import Stack, start_stack
 
 AXE = Path(__file__).parents[1] / "vendor" / "axe-4.14.1.min.js.xz"
@@ -25,7 +26,6 @@ PAGES = (
 )  # fmt: skip
 READY = """() => !document.querySelector('.htmx-request, [aria-busy]')
     && [...document.querySelectorAll('.chart[data-figure]')].every((chart) => chart.querySelector('svg, canvas'))"""
-NARROW = "() => document.documentElement.scrollWidth <= 390"
 # Each table and chart with the file that its panel offers (else the page's), its rows, and whether they are but a part.
 SHOWN = """() => {
     const parts = 'runs jobs hosts groups training-runs recent-jobs run-ranks visits events'.split(' ');
@@ -72,6 +72,7 @@ def paths(fleet: Stack) -> dict[str, str]:
 def visitor(browser: Browser, fleet: Stack) -> Iterator[tuple[Page, Watched]]:
     """Return a page in which the admin is signed in, and what it complained about."""
     context = browser.new_context(base_url=fleet.url, color_scheme="dark", reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE)
     page, watched = context.new_page(), Watched()
     watched.follow(page, fleet.url)
     page.goto("/login/")
@@ -109,7 +110,7 @@ def test_a_page_has_no_fault_in_either_theme_nor_on_a_phone(
     page.emulate_media(color_scheme="light")
     faults += said(page.evaluate(FOUND, ["color-contrast"]))
     page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_function(NARROW, timeout=30_000)  # charts follow the width in their own time
+    page.wait_for_function(NARROW, timeout=60_000)  # charts follow the width in their own time
 
     assert faults == []
     assert (watched.complaints, watched.strangers) == ([], [])
@@ -148,11 +149,11 @@ def test_slash_searches_and_arrows_lead_to_what_is_found(visitor: tuple[Page, Wa
     page.goto("/settings/energy/")
     page.locator("body").press("/")
     page.keyboard.type("atlas-0001 GPU")
-    page.locator("#found a.hit").first.wait_for(timeout=30_000)
+    page.locator("#found a.hit").first.wait_for(timeout=60_000)
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
 
-    page.wait_for_url("**/devices/**", timeout=30_000)
+    page.wait_for_url("**/devices/**", timeout=60_000)
 
 
 def test_the_keys_are_listed_lead_to_pages_and_can_be_turned_off(visitor: tuple[Page, Watched]):
@@ -163,7 +164,7 @@ def test_the_keys_are_listed_lead_to_pages_and_can_be_turned_off(visitor: tuple[
     page.keyboard.press("Escape")
     page.locator("body").press("g")
     page.keyboard.press("e")
-    page.wait_for_url("**/events/", timeout=30_000)
+    page.wait_for_url("**/events/", timeout=60_000)
 
     page.locator("body").press("?")
     page.get_by_label("Keys work without a modifier").uncheck()
@@ -183,10 +184,10 @@ def test_a_panel_that_fails_says_so_and_leaves_the_page_in_place(
     page.goto("/power/?range=1h&live=0")
 
     failed = page.locator("#idle")
-    expect(failed.get_by_text("This panel could not be read: the server answered 500")).to_be_visible(timeout=30_000)
-    expect(page.locator("#groups table")).to_be_visible(timeout=30_000)
+    expect(failed.get_by_text("This panel could not be read: the server answered 500")).to_be_visible(timeout=60_000)
+    expect(page.locator("#groups table")).to_be_visible(timeout=60_000)
     fails[0] = False
     failed.get_by_role("button", name="Try again").click()
-    expect(page.locator("#idle .unread")).to_have_count(0, timeout=30_000)
-    expect(page.locator("#idle")).to_contain_text("Idle waste by cluster", timeout=30_000)
+    expect(page.locator("#idle .unread")).to_have_count(0, timeout=60_000)
+    expect(page.locator("#idle")).to_contain_text("Idle waste by cluster", timeout=60_000)
     context.close()

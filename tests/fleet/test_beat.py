@@ -55,7 +55,7 @@ def test_a_database_lock_whose_session_ended_is_taken_over(on_postgresql):
     first, second = DatabaseLock(), DatabaseLock()
     first.is_held()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [first._session.info.backend_pid])
+        cursor.execute("SELECT pg_terminate_backend(%s, 60000)", [first._session.info.backend_pid])
     try:
         assert second.is_held()
         assert not first.is_held()  # its session is gone, which it finds out here
