@@ -12,14 +12,17 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from fleet import sparkline, timerange
+from fleet.csv_answer import asked_table
 from fleet.models import Device, Host
 from fleet.timerange import TimeRange
 from telemetry import catalog, chart_groups, event_marks, queries, traces, trends
 from telemetry.store.read import Bucketed, column
 from telemetry.trends import Trend
+from telemetry.views.chart_files import columns_file, devices_file
 from telemetry.views.fleet import power_groups
 
 POINTS, _LEAST_POINTS = 241, 10
+_BAND = tuple(f"gpu_utilization_ratio_{part}" for part in ("mean", "p10", "p90"))
 
 
 @require_safe
@@ -35,6 +38,15 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
     mean, low, high = (column(of.get("", gap)) for of in (used.mean, used.p10, used.p90))
     gap = np.full(len(power.times_ms), np.nan)
     totals = [column(power.total.get(group, gap)) for group in groups]
+    watts = {_watts_of(group): total for group, total in zip(groups, totals, strict=True)}
+    files = {
+        "utilisation": lambda: columns_file(
+            "utilisation", used.times_ms, dict(zip(_BAND, (mean, low, high), strict=True))
+        ),
+        "power": lambda: columns_file("power", power.times_ms, watts),
+    }
+    if (file := asked_table(request.GET, files)) is not None:
+        return file
     charts = {
         "fig-utilisation": {
             "traces": traces.mean_with_band(used.times_ms, mean, low, high),
@@ -47,6 +59,10 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
     }
     sparks = {"utilisation": _spark(mean, 0, 1), "power": _spark(traces.sums(totals), 0)}
     return _answer(window, used.times_ms, charts, sparks)
+
+
+def _watts_of(group: str) -> str:
+    return f"{group}_watts" if group else "power_draw_watts"
 
 
 def _journey_ms(trend: Trend) -> int:
@@ -64,6 +80,8 @@ def host_arrays(request: HttpRequest, name: str) -> HttpResponse:
     throttled = [device for device in devices if device.uuid == chosen or len(devices) == 1]
     asked = [*metrics, event_marks.REASONS] if throttled else metrics
     block = trends.device_series(devices, asked, window.start_ms, window.end_ms, _points(request))
+    if request.GET.get("format") == "csv":
+        return devices_file(name, block, devices, metrics)
     charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
     sparks = {
         device.uuid: _spark(column(block.of(device.uuid, "gpu_utilization_ratio").mean), 0, 1) for device in devices
@@ -82,6 +100,8 @@ def device_arrays(request: HttpRequest, uuid: str) -> HttpResponse:
         raise BadRequest(f"chart: {unknown[0]} is not known")
     asked = [*metrics, event_marks.REASONS]
     block = trends.device_series([device], asked, window.start_ms, window.end_ms, _points(request))
+    if request.GET.get("format") == "csv":
+        return devices_file(f"{device.host.name}-{device.index}", block, [device], metrics)
     groups = [chart_groups.BY_KEY[key] for key in keys]
     charts = {g.id: chart_groups.arrays(block, device.uuid, g.offered(metrics)) for g in groups if g.offered(metrics)}
     return _answer(window, block.times_ms, charts, {}, event_marks.throttling(block, device, list(charts)))

@@ -3,6 +3,8 @@
 One visit a page: looked at dark, then light, then as narrow as a phone. New pages belong into tests/seeded.py.
 """
 
+import csv
+import io
 import lzma
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,28 @@ PAGES = (
 READY = """() => !document.querySelector('.htmx-request, [aria-busy]')
     && [...document.querySelectorAll('.chart[data-figure]')].every((chart) => chart.querySelector('svg, canvas'))"""
 NARROW = "() => document.documentElement.scrollWidth <= 390"
+# Each table and chart with the file that its panel offers (else the page's), its rows, and whether they are but a part.
+SHOWN = """() => {
+    const parts = 'runs jobs hosts groups training-runs recent-jobs run-ranks visits events'.split(' ');
+    const links = (box) => [...box.querySelectorAll('a[download]')].filter((link) => link.textContent.trim() === 'CSV');
+    const rows = (table) => table.matches('.results')
+        ? table.querySelectorAll('tbody a.m')
+        : [...table.querySelectorAll('tbody tr')].filter((row) => row.cells.length > 1);
+    return [...document.querySelectorAll('main table, main .chart[data-figure]')]
+        .filter((each) => !each.closest('.chart-table') && !each.parentElement.closest('.chart'))
+        .map((each) => {
+            const isTable = each.tagName === 'TABLE', panel = each.closest('.panel'), files = links(panel);
+            const before = isTable && each.closest('.tw').previousElementSibling;
+            const own = before && before.matches('.foot') && links(before)[0];
+            const file = own || (isTable ? files[0] : files.at(-1)) || links(document.querySelector('.toolbar') ?? panel)[0];
+            return {
+                what: panel.id || panel.querySelector('h2')?.textContent,
+                file: file?.href,
+                rows: isTable ? rows(each).length : 1,
+                isPart: !isTable || parts.includes(panel.id) || !!panel.querySelector('[rel=next]'),
+            };
+        });
+}"""
 FOUND = "(rules) => axe.run(document, rules ? {runOnly: rules} : {}).then((found) => found.violations)"
 
 
@@ -89,6 +113,26 @@ def test_a_page_has_no_fault_in_either_theme_nor_on_a_phone(
 
     assert faults == []
     assert (watched.complaints, watched.strangers) == ([], [])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_table_and_every_chart_of_a_page_can_be_had_as_csv(
+    name: str, paths: dict[str, str], visitor: tuple[Page, Watched]
+):
+    page, _ = visitor
+    path = paths[name]
+    page.set_viewport_size({"width": 1366, "height": 900})
+    page.goto(f"{path}{'&' if '?' in path else '?'}live=0")
+    page.wait_for_function(READY, timeout=60_000)
+
+    for each in page.evaluate(SHOWN):
+        assert each["file"], f"{each['what']} has no link to its CSV"
+        answer = page.request.get(each["file"])
+        assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, "text/csv"), each
+        head, *rows = csv.reader(io.StringIO(answer.text()))
+        assert all(head), each
+        assert all(len(row) == len(head) for row in rows), each
+        assert len(rows) >= each["rows"] if each["isPart"] else len(rows) == each["rows"], each
 
 
 def said(violations: list[dict]) -> list[str]:

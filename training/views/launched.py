@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from fleet.auth import actor_of, has_role, require_role
+from fleet.csv_answer import csv_answer
 from fleet.models import Role
 from training import live
 from training.jobs import launch, queries
@@ -22,6 +23,10 @@ from training.views.progress import MARKS, headline, mark, percent
 
 _EXPECTED_KEPT_SECONDS = 600  # what was measured before the launch does not change with it
 _NO_STEP = "no measured step yet"
+_CSV = (
+    "job", "host", "state", "progress_percent", "seconds_left", "step_seconds", "deviation_ratio", "samples_per_second", "watts",
+    "samples_per_joule", "celsius", "throttled", "device", "device_model",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ def launched(request: HttpRequest) -> HttpResponseBase:
     if jobs[0].team_id is not None:
         return redirect("training:job", jobs[0].pk)
     rows = _rows(jobs)
+    if request.GET.get("format") == "csv":
+        return csv_answer("launch", _CSV, map(_csv_row, rows))
     context = {
         "rows": rows,
         "together": _together(rows),
@@ -89,6 +96,15 @@ def launched(request: HttpRequest) -> HttpResponseBase:
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "training/_launched.html", context)
     return render(request, "training/launched.html", context | {"running_count": queries.jobs(active=True).count()})
+
+
+def _csv_row(row: Row) -> tuple[object, ...]:
+    job = row.job
+    device = (job.device.title, job.device.model) if job.device else ("", "")
+    return (
+        job.pk, job.host.name, job.state, row.percent, row.seconds_left, row.seconds, row.deviation, row.samples_per_second,
+        row.watts, row.samples_per_joule, row.celsius, row.throttled, *device,
+    )  # fmt: skip
 
 
 @require_POST
