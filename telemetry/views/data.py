@@ -57,8 +57,19 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
             **traces.gaps(power.times_ms, totals, _journey_ms(power)),
         },
     }
-    sparks = {"utilisation": _spark(mean, 0, 1), "power": _spark(traces.sums(totals), 0)}
+    sparks = {
+        "reporting": _spark(_devices(used), 0),
+        "utilisation": _spark(mean, 0, 1),
+        "power": _spark(traces.sums(totals), 0),
+    }
     return _answer(window, used.times_ms, charts, sparks)
+
+
+def _devices(trend: Trend) -> Sequence[float | None]:
+    """Return how many devices gave a value, per bucket: what they gave together over what one gave; unknown where that is 0."""
+    gap = np.full(len(trend.times_ms), np.nan)
+    total, mean = trend.total.get("", gap), trend.mean.get("", gap)
+    return column(np.divide(total, mean, out=gap.copy(), where=mean > 0))
 
 
 def _watts_of(group: str) -> str:
