@@ -12,7 +12,8 @@ from hashlib import sha256
 
 from django.core.cache import cache
 
-from telemetry.accounts.accounts import JOULES_PER_KWH, Account, Rates, Scope
+from telemetry.accounts.accounts import Account, Scope
+from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from training.models import Run
 from training.runs import energy, summaries
 from training.runs.members import members

@@ -11,7 +11,8 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from telemetry.accounts import accounts
-from telemetry.accounts.accounts import JOULES_PER_KWH, AccountDevice, Rates
+from telemetry.accounts.accounts import AccountDevice
+from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
 from telemetry.store import idle_rows

@@ -1,11 +1,10 @@
 """The first page: headline figures, host map, trends, attention. One view answers as page and as its live fragment."""
 
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -19,7 +18,8 @@ from django_htmx.http import HttpResponseClientRefresh
 from fleet import timerange, units
 from telemetry import figures, glance, queries, trends
 from telemetry.accounts import fleet as fleet_accounts
-from telemetry.accounts.accounts import Account, Rates, Scope
+from telemetry.accounts.accounts import Account, Scope
+from telemetry.energy_rates import Rates
 from telemetry.glance import Glance
 from telemetry.headlines import Headline, headlines
 from telemetry.health import Health
@@ -75,20 +75,21 @@ def agents(request: HttpRequest) -> HttpResponse:
 def energy(request: HttpRequest) -> HttpResponse:
     """The tile of the energy of the last day; accounted anew twice a minute at most."""
     cluster = request.GET.get("cluster")
-    key = f"energy-tile-{cluster}"
+    rates = Rates.in_force()
+    key = f"energy-tile-{sha256(repr((cluster, rates)).encode()).hexdigest()}"
     tile = cache.get(key)
     if tile is None:
-        tile = _energy(cluster)
+        tile = _energy(cluster, rates)
         cache.set(key, tile, _KEPT_SECONDS)
     return render(request, "telemetry/_energy_tile.html", {"headlines": [tile]})
 
 
-def _energy(cluster: str | None) -> Headline:
-    now, rates = timezone.now(), Rates.of_settings()
+def _energy(cluster: str | None, rates: Rates) -> Headline:
+    now = timezone.now()
     end_ms = int(now.timestamp() * 1000)
     found = fleet_accounts.fleet_accounts(
         end_ms - _DAY_MS, end_ms, now, scope=Scope.DEVICE, group_by="" if cluster is None else "cluster", rates=rates,
-        zone=rates.tariff.zone if rates.tariff else ZoneInfo("UTC"),
+        zone=rates.zone,
     )  # fmt: skip
     account = found.total
     if cluster is not None:
@@ -97,18 +98,18 @@ def _energy(cluster: str | None) -> Headline:
         label="Energy, 24 h",
         value=account.joules,
         unit="joules",
-        note=_price(account),
+        note=_price(account, rates.currency),
         href="/power/",
         why_unknown="no energy of the last day is known",
         series="s2",
     )
 
 
-def _price(account: Account) -> str:
+def _price(account: Account, currency: str) -> str:
     """Return what the energy cost, and its CO₂, where the settings tell a price of either; else how much is known."""
     words = []
     if account.cost is not None:
-        words.append(f"{settings.STEPWATT_CURRENCY} {units.number(round(account.cost, 2))}".strip())
+        words.append(f"{currency} {units.number(round(account.cost, 2))}".strip())
     if account.grams_co2 is not None:
         words.append(f"{units.quantity(account.grams_co2, 'grams')} CO₂")
     return " · ".join(words) or "set a price per kWh to see its cost"

@@ -4,6 +4,7 @@ Every page's console and requests are watched: an error, or a request to a stran
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -26,8 +27,15 @@ FLAGS = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Not for the whole session: its event loop would run on, and Django refuses its database to whoever is within one."""
+    with launched() as running:
+        yield running
+
+
+@contextmanager
+def launched(*flags: str) -> Iterator[Browser]:
+    """Run Chromium, with further flags."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=require("chromium"), args=[*FLAGS, *flags])
         yield browser
         browser.close()
 

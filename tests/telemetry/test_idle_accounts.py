@@ -10,7 +10,7 @@ from fleet.models import Device, DeviceKind
 from fleet.tariff import Tariff
 from telemetry import catalog
 from telemetry.accounts import idle
-from telemetry.accounts.accounts import Rates
+from telemetry.energy_rates import Rates
 from telemetry.health.allocation import Allocated
 from telemetry.models import Rollup
 from telemetry.store import statistics

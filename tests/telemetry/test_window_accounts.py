@@ -12,8 +12,9 @@ from fleet.models import Device, DeviceKind
 from fleet.tariff import Band, Tariff
 from telemetry import rollups, wire
 from telemetry.accounts import windows
-from telemetry.accounts.accounts import Rates, Scope
+from telemetry.accounts.accounts import Scope
 from telemetry.accounts.windows import of_window, of_windows
+from telemetry.energy_rates import Rates
 from telemetry.models import Rollup, StoredBatch
 from telemetry.wire import DeviceInfo
 from tests.factories import make_device, make_host

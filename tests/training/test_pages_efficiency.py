@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from fleet.models import DeviceKind, Origin
 from fleet.tariff import Tariff
-from telemetry.accounts.accounts import Rates
+from telemetry.energy_rates import Rates
 from telemetry.models import DevicePrice
 from tests.people import signed_in
 from tests.training.judging.judged import board, judged, with_history

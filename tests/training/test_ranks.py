@@ -19,7 +19,7 @@ from training.reference.ranks import Ranks
 from training.reference.training import About, Training
 from training.steps import datagram
 from training.wire import JobReport
-from training.workloads.catalog import validate
+from training.workloads.catalog import WORKLOADS, validate
 
 STEPS, WARM_UP = 8, 2
 PARAMS = {"steps": STEPS, "warmup_steps": WARM_UP, "batch_size": 4, "size": "ci"}
@@ -141,7 +141,9 @@ def test_the_port_is_held_from_the_report_on_and_free_after_the_end(tmp_path):
         socket.create_connection(address, timeout=5)
 
 
-@pytest.mark.parametrize("workload", ["resnet-train", "allreduce"])
+@pytest.mark.parametrize(
+    "workload", sorted({name for name, each in WORKLOADS.items() if each.is_distributable} - {"gpt-train"})
+)
 def test_other_workloads_run_over_two_ranks(pair, workload):
     pair.start(workload=workload, params={**PARAMS, "batch_size": 2})
     whole, part = pair.ends()

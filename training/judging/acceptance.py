@@ -23,6 +23,10 @@ def accept(verdict: Verdict, reason: str, *, is_for_all: bool, actor: Actor, now
     reason = reason.strip()
     if verdict.device_key is None:
         raise NotAcceptable(_NO_DEVICE)
+    if is_for_all and verdict.job.team_id is not None:
+        raise NotAcceptable(
+            "a distributed job says nothing of its devices' other workloads: no single device is its subject"
+        )
     if against := refusal(verdict) or _refusal_of(reason):
         raise NotAcceptable(against)
     detail = {"job": verdict.job_id, "workload": verdict.job.workload, "reason": reason, "all_workloads": is_for_all}

@@ -18,6 +18,7 @@ from training.views import measured
 from training.views.log import tail
 from training.views.progress import progress
 from training.views.rank_rows import rank_rows
+from training.views.repeats import repeats
 from training.views.verdict import losses
 from training.workloads.catalog import WORKLOADS
 
@@ -41,6 +42,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
         "samples_rate": f"{measured.sample_unit(found)}/s",
         "samples_per_joule_unit": f"{measured.sample_unit(found)}/J",
         "ranks": rank_rows(found),
+        "repeats": repeats(found, steps),
         "where": _where(found),
         "settings": _settings(found),
         "seconds_taken": _seconds_taken(found),

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 
 from fleet.models import Host
 from training.judging import figures, results
+from training.judging import matrix as matrices
 from training.workloads.catalog import WORKLOADS
 
 _FORMULA = re.compile(r"^[=+\-@\t\r]")  # a text that a spreadsheet would carry out
@@ -20,7 +21,7 @@ def matrix(request: HttpRequest) -> HttpResponse:
     """Show the matrix, which the results page pulls."""
     mode = _mode(request)
     context = {
-        "matrix": results.matrix(mode, request.GET.get("cluster", "")),
+        "matrix": matrices.matrix(mode, request.GET.get("cluster", "")),
         "mode": mode,
         "modes": {"all": "Newest", "eager": "Eager", "compile": "Compiled"},
         "path": request.get_full_path(),
@@ -30,12 +31,12 @@ def matrix(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def matrix_csv(request: HttpRequest) -> HttpResponse:
-    """Return the matrix as a file, one row a host and workload."""
+    """Return the matrix as a file, one row a host, or set of hosts of distributed jobs, and workload."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(results.CSV_COLUMNS)
-    found = results.matrix(_mode(request), request.GET.get("cluster", ""))
-    writer.writerows([_safe(each) for each in row] for row in results.csv_rows(found))
+    writer.writerow(matrices.CSV_COLUMNS)
+    found = matrices.matrix(_mode(request), request.GET.get("cluster", ""))
+    writer.writerows([_safe(each) for each in row] for row in matrices.csv_rows(found))
     disposition = {"Content-Disposition": 'attachment; filename="reference-results.csv"'}
     return HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8", headers=disposition)
 
