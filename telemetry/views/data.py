@@ -69,7 +69,7 @@ def _devices(trend: Trend) -> Floats:
     """Return how many devices gave a value, per bucket: what they gave together over what one gave; unknown where that is 0."""
     gap = np.full(len(trend.times_ms), np.nan)
     total, mean = trend.total.get("", gap), trend.mean.get("", gap)
-    return np.divide(total, mean, out=gap.copy(), where=mean > 0)
+    return np.where(mean > 0, total / np.where(mean > 0, mean, 1), np.nan)
 
 
 def _watts_of(group: str) -> str:
