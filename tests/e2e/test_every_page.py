@@ -150,17 +150,25 @@ def test_every_table_and_every_chart_of_a_page_can_be_had_as_csv(
     page, _ = visitor
     path = paths[name]
     page.set_viewport_size({"width": 1366, "height": 900})
-    page.goto(f"{path}{'&' if '?' in path else '?'}live=0")
-    page.wait_for_function(READY, timeout=60_000)
+    differing: list[dict] = []
+    for _ in range(3):  # readings go on between a page and its files, and may leave one of them in between
+        page.goto(f"{path}{'&' if '?' in path else '?'}live=0")
+        page.wait_for_function(READY, timeout=60_000)
+        if not (differing := [each for each in page.evaluate(SHOWN) if not is_whole(each, page)]):
+            break
 
-    for each in page.evaluate(SHOWN):
-        assert each["file"], f"{each['what']} has no link to its CSV"
-        answer = page.request.get(each["file"])
-        assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, "text/csv"), each
-        head, *rows = csv.reader(io.StringIO(answer.text()))
-        assert all(head), each
-        assert all(len(row) == len(head) for row in rows), each
-        assert len(rows) >= each["rows"] if each["isPart"] else len(rows) == each["rows"], each
+    assert differing == []
+
+
+def is_whole(shown: dict, page: Page) -> bool:
+    """Tell whether the file of a table or chart has all its rows; fails where there is no such file."""
+    assert shown["file"], f"{shown['what']} has no link to its CSV"
+    answer = page.request.get(shown["file"])
+    assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, "text/csv"), shown
+    head, *rows = csv.reader(io.StringIO(answer.text()))
+    assert all(head), shown
+    assert all(len(row) == len(head) for row in rows), shown
+    return len(rows) >= shown["rows"] if shown["isPart"] else len(rows) == shown["rows"]
 
 
 def said(violations: list[dict]) -> list[str]:
