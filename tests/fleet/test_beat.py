@@ -19,7 +19,7 @@ def scheduler(tmp_path, settings, monkeypatch):
     """A scheduler that notes its turns in `turns` instead of sending."""
     settings.STEPWATT_DATA_DIR, turns = tmp_path, []
     monkeypatch.setattr(PersistentScheduler, "tick", lambda self: turns.append(self) or 0.5)
-    made = Scheduler(Celery(), schedule_filename=str(tmp_path / "beat-schedule"), lazy=True)
+    made = Scheduler(Celery(set_as_current=False), schedule_filename=str(tmp_path / "beat-schedule"), lazy=True)
     made.turns = turns
     return made
 

@@ -84,7 +84,7 @@ def two_machines(temporary: pytest.TempPathFactory) -> Iterator[Pair]:
         def are_there() -> bool:
             return all(client.get(f"/api/v1/hosts/{name}").json()["devices"] for name in NAMES)
 
-        wait_until(are_there, 120, "both machines' devices")
+        wait_until(are_there, PATIENCE, "both machines' devices")
         yield Pair(stack, client, agents)
 
 

@@ -59,7 +59,7 @@ def make_host(environment):
 
 
 def publish(url):
-    app = Celery(broker=url, fixups=[])
+    app = Celery(broker=url, set_as_current=False, fixups=[])
     app.conf.update(CELERY_OPTIONS)
     at_ms = int(time.time() * 1000) - 60_000
     for n in range(N_BATCHES):
