@@ -5,9 +5,12 @@ from typing import Any
 import hypothesis
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 from xdist.scheduler import LoadScopeScheduling
 
 from telemetry import glance
+from training import efficiency
+from training.runs import summaries
 
 _WHOLE_PROGRAMS = ("tests/process/", "tests/e2e/", "tests/soak/", "tests/frameworks/")
 
@@ -48,6 +51,14 @@ def _quick_passwords() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_glance_of_before() -> None:
-    """Tests write over each other's rows, and what a process knows of the fleet it knows by their keys."""
+def _nothing_kept_of_before() -> None:
+    """Tests write over each other's rows, and what a process knows of the fleet or has worked out it keeps by their keys."""
     glance.of_this_process.cache_clear()
+    cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page leaves for the next time what it has no time for: on a busy machine that is anything."""
+    for place in (efficiency, summaries):
+        monkeypatch.setattr(place, "_BUDGET_SECONDS", 600.0)
