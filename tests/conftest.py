@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings
 from xdist.scheduler import LoadScopeScheduling
@@ -11,6 +12,16 @@ from telemetry import glance
 _WHOLE_PROGRAMS = ("tests/process/", "tests/e2e/", "tests/soak/", "tests/frameworks/")
 
 pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack", "tests.databases"]
+
+# How quick an example is depends on what else the machine does. Where CI is set, hypothesis itself has the examples be the same
+# each time, which this keeps.
+hypothesis.settings.register_profile(
+    "any machine",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("any machine")
 
 
 class Grouping(LoadScopeScheduling):

@@ -220,7 +220,9 @@ UPKEEP = {
 }
 
 
-@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(recordings(), st.data())
 def test_any_order_split_repetition_and_interleaving_gives_the_same_rollups(bodies, data):
     with transaction.atomic():

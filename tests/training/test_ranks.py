@@ -125,7 +125,7 @@ def test_rank_0_whose_others_are_cancelled_leaves_nothing_behind(pair):
     for job, agent in enumerate(pair.agents, 1):
         agent.cancel(job)
     pair.ends()
-    until(lambda: not any(map(is_alive, pids)), seconds=10)
+    until(lambda: not any(map(is_alive, pids)), seconds=60)
 
 
 def test_the_port_is_held_from_the_report_on_and_free_after_the_end(tmp_path):
@@ -134,11 +134,11 @@ def test_the_port_is_held_from_the_report_on_and_free_after_the_end(tmp_path):
     agent.order(1, ranks=RankOrder(1, 0, 2, TOKEN))
     agent.running(1)
     address = place(next(report.meeting for report in agent.reports_of(1)))
-    socket.create_connection(address, timeout=5).close()
+    socket.create_connection(address, timeout=60).close()
     agent.cancel(1, LAUNCH)
     agent.end_of(1)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address, timeout=5)
+        socket.create_connection(address, timeout=60)
 
 
 @pytest.mark.parametrize(
