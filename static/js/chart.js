@@ -2,11 +2,11 @@
    in Python (telemetry/figures.py). With data-arrays="url" its traces' values come from there and are fetched again on
    `sw:tick`; charts with the same URL share one answer:
 
-     {"range": [start_ms, end_ms], "x": […], "sparks": {"key": {"line": "M…", "area": "M…"}},
-      "charts": {"id": {"traces": [{"y": […]}, {"x": […], "y": […]}, …], "shapes": […], "annotations": […]}}}
+     {"range": [start_ms, end_ms], "x": [… or a grid], "sparks": {"key": {"line": "M…", "area": "M…"}},
+      "charts": {"id": {"traces": [{"y": […]}, {"x": […], "y": […]}, …, or packed], "shapes": […], "annotations": […]}}}
 
-   or, for one chart alone, its "traces" (and shapes, annotations) beside "range". A trace without "x" stands on its chart's,
-   else on the answer's. A chart's "scale" [low, high] is its y axis, in base units.
+   (packed: unpack.js), or, for one chart alone, its "traces" (and shapes, annotations) beside "range". A trace without "x" stands
+   on its chart's, else on the answer's. A chart's "scale" [low, high] is its y axis, in base units.
    Values are in base units; null is a gap.
    layout.meta: {"units": [[size, "W"], …] (one is picked for the axis), "legend": [{"label", "color", "shape", "traces"}],
    "painter": "uplot" (else plotly)}. An answer's "marks" (marks.js) stand on all its charts, and so do those of the addresses
@@ -17,8 +17,10 @@
 import { pushQuery } from "./address.js";
 import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
+import { read, tell } from "./panels.js";
 import { fetchJson, query } from "./shell.js";
 import { ask, leave, takeTurns } from "./turns.js";
+import { grid, measured, unpacked } from "./unpack.js";
 
 const MARKS_SECONDS = 60;
 const PAINTERS = { uplot: () => import("./painters/fine.js"), plotly: () => import("./painters/plotted.js") };
@@ -135,14 +137,14 @@ function waiting(text) {
   return note;
 }
 
-function accept(chart, answer) {
+function accept(chart, answer, x) {
   const own = answer.charts ? answer.charts[chart.id] : answer;
   if (own.traces.length !== chart.figure.data.length) {
     // A device or cluster has come or gone since the page was made: the figure itself is out of date.
     if (chart.traces) location.reload();
     return;
   }
-  chart.traces = own.traces.map((trace) => ({ x: own.x ?? answer.x, ...trace }));
+  chart.traces = own.traces.map((trace) => measured({ x: own.x ?? x, ...unpacked(trace) }));
   chart.extra = own;
   chart.range = answer.range;
   chart.told = answer.marks ?? [];
@@ -155,7 +157,8 @@ async function refresh(source) {
   if (source.fetchesWindow && query().has("points")) url.searchParams.set("points", query().get("points"));
   const answer = await fetchJson(url);
   if (source.fetchesWindow && zoom !== zooms.get(source.charts[0].group)) return; // of a zoom that holds no more
-  source.charts.forEach((chart) => accept(chart, answer));
+  const x = grid(answer.x);
+  source.charts.forEach((chart) => accept(chart, answer, x));
   for (const [key, spark] of Object.entries(answer.sparks ?? {})) {
     for (const svg of document.querySelectorAll(`[data-spark="${CSS.escape(key)}"]`)) {
       svg.querySelector("path.l").setAttribute("d", spark.line);
@@ -172,9 +175,13 @@ async function onTurn(source) {
   if (!source.charts.length) return leave(source.turn);
   try {
     await refresh(source);
+    source.charts.forEach(({ element }) => read(element));
   } catch (error) {
-    const empty = source.charts.filter((chart) => !chart.traces);
-    empty.forEach((chart) => chart.element.replaceChildren(waiting("The samples could not be read; it is tried again.")));
+    const why = error.status ? `the server answered ${error.status}` : "the server was not reached";
+    for (const { element, traces } of source.charts) {
+      if (traces) tell(element, false, why);
+      else element.replaceChildren(waiting("The samples could not be read; it is tried again."));
+    }
     throw error;
   }
 }
@@ -215,7 +222,7 @@ function adopt({ element, figure, ...size }) {
   chart.painter = painters.get(painterOf(figure));
   chart.group = element.dataset.sync ?? chart.id;
   chart.window = () => zooms.get(chart.group) ?? chart.range ?? null;
-  chart.traces = source ? null : figure.data.map(({ x, y, customdata }) => ({ x, y, customdata }));
+  chart.traces = source ? null : figure.data.map(({ x, y, customdata }) => measured({ x, y: y ?? [], customdata }));
   chart.marks = () => [...chart.told, ...(marks.get(chart.group) ?? [])];
   chart.title = element.getAttribute("aria-label")?.split(",")[0] ?? "";
   chart.isFirst = !membersOf(chart.group).length;

@@ -150,7 +150,7 @@ async function copy(button) {
 export async function fetchJson(url) {
   const answer = await fetch(url, { headers: { Accept: "application/json" } });
   if (answer.redirected) location.reload();
-  if (!answer.ok) throw new Error(`${url}: status ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(`${url}: status ${answer.status}`), { status: answer.status });
   return answer.json();
 }
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,7 +18,9 @@ from fleet import timerange
 from fleet.csv_answer import asked_table, csv_answer
 from fleet.models import Device, DeviceKind
 from telemetry import catalog, chart_groups, event_log, queries, trends
+from telemetry.chart_groups import Group
 from telemetry.event_log import Question
+from telemetry.figures import Reference
 from telemetry.health import is_read
 from telemetry.queries import DeviceState, HostState
 from telemetry.store.samples import Floats
@@ -139,8 +142,8 @@ def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
     rows = []
     for group in shown:
         metrics, is_last = offered[group.key], group is shown[-1]
-        limits = references([state], metrics[0]) if len(metrics) == 1 else []
-        figure = chart_groups.figure(group, metrics, shows_ticks=is_last, references=limits, painter="uplot")
+        limits = references([state], metrics[0]) if len(metrics) == 1 else ()
+        figure = _described(group, tuple(metrics), limits, is_last=is_last)
         is_whole = len(metrics) > 1 or len(group.metrics) == 1
         rows.append(Row(group.id, group.label if is_whole else metric_label(metrics[0], [state]), figure))
     wanted = {
@@ -156,3 +159,11 @@ def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
         "arrays_now": arrays_now(request, arrays) if rows else "",
         "marks": marks_of(state.device.host, state.device),
     }
+
+
+@lru_cache(maxsize=256)
+def _described(
+    group: Group, metrics: tuple[str, ...], limits: tuple[Reference, ...], *, is_last: bool
+) -> dict[str, Any]:
+    """Return what plotly takes longer to make than all else of the page."""
+    return chart_groups.figure(group, metrics, shows_ticks=is_last, references=limits, painter="uplot")

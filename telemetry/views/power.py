@@ -105,7 +105,7 @@ def _columns(trend: Trend, every: Sequence[str]) -> Mapping[str, traces.Column]:
     gap: Floats = np.full(len(trend.times_ms), np.nan)
     own: dict[str, traces.Column] = {name: column(trend.total.get(name, gap)) for name in shown if name in every}
     if OTHERS in shown and OTHERS not in every:
-        own[OTHERS] = traces.sums([column(trend.total.get(name, gap)) for name in every if name not in own])
+        own[OTHERS] = column(traces.sums([column(trend.total.get(name, gap)) for name in every if name not in own]))
     return {name: own[name] for name in shown}
 
 

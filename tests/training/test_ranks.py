@@ -150,3 +150,15 @@ def test_other_workloads_run_over_two_ranks(pair, workload):
     assert (whole.state, part.state) == ("done", "done"), whole.reason + part.reason + (whole.log or "")
     shares = 1 if workload == "allreduce" else 2
     assert (whole.result["ranks"], whole.result["samples"]) == (2, STEPS * 2 * shares)
+
+
+def test_ranks_repeat_their_steps_together(pair):
+    pair.start(workload="resnet-train", params={**PARAMS, "batch_size": 2, "repeats": 3})
+    whole, part = pair.ends()
+    assert (whole.state, part.state) == ("done", "done"), whole.reason + part.reason + (whole.log or "")
+    assert (whole.total_steps, whole.result["samples"]) == (WARM_UP + 3 * STEPS, 3 * STEPS * 2 * 2)
+    for end in (whole, part):
+        rates = end.result["repeat_samples_per_second"]
+        assert list(rates) == ["1", "2", "3"]
+        assert end.result["samples_per_second"] <= max(rates.values())
+    assert whole.result["samples_per_second"] == pytest.approx(2 * part.result["samples_per_second"], rel=0.5)

@@ -34,6 +34,7 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
     found = _job(job_id)
     files = {
         "ranks": lambda: table_files.ranks(found, rank_rows(found)),
+        "repeats": lambda: table_files.repeats(found, repeats(found, queries.steps(found))),
         "losses": lambda: table_files.curves(
             f"job-{job_id}-losses", ("step", "loss", "peers_median"), loss_columns(found)
         ),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from django.core.cache import cache
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -68,11 +68,13 @@ class Together:
     n_throttled: int
 
 
-def launched(request: HttpRequest) -> HttpResponse:
-    """Show the jobs of the launch that the query string names. Raises Http404."""
+def launched(request: HttpRequest) -> HttpResponseBase:
+    """Show the jobs of the launch that the query string names; a distributed job has a page of all its ranks. Raises Http404."""
     jobs = list(queries.jobs().filter(launch=request.GET.get("launch", "")).order_by("host__name", "pk"))
     if not jobs:
         raise Http404("There is no such launch.")
+    if jobs[0].team_id is not None:
+        return redirect("training:job", jobs[0].pk)
     rows = _rows(jobs)
     if request.GET.get("format") == "csv":
         return csv_answer("launch", _CSV, map(_csv_row, rows))

@@ -10,6 +10,7 @@ from training.ladder.climb import Climbed
 from training.models import LadderRun, ReferenceJob, ScheduledVisit
 from training.runs.comparison import Difference
 from training.views.rank_rows import RankRow
+from training.views.repeats import Repeats
 from training.views.run_panels import PhaseRow, SlowRow
 
 _JOBS = (
@@ -60,6 +61,13 @@ def ranks(job: ReferenceJob, found: Iterable[RankRow]) -> HttpResponse:
         for r in found
     )  # fmt: skip
     return csv_answer(f"job-{job.pk}-ranks", _RANKS, rows)
+
+
+def repeats(job: ReferenceJob, found: Repeats | None) -> HttpResponse:
+    rows = ((r.number, r.rate, r.deviation, r.step_seconds) for r in (found.rows if found else ()))
+    return csv_answer(
+        f"job-{job.pk}-repeats", ("repeat", "samples_per_second", "deviation_ratio", "step_seconds_median"), rows
+    )
 
 
 def published(job: ReferenceJob, found: Iterable[Published]) -> HttpResponse:

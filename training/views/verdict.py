@@ -92,7 +92,7 @@ def accept(request: HttpRequest, job_id: int) -> HttpResponse:
 
 
 def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int = 200) -> HttpResponse:
-    found = Verdict.objects.filter(job=job).first()
+    found = Verdict.objects.filter(job=job).select_related("job__team").defer("job__log").first()
     context: dict[str, Any] = {"job": job, "verdict": found, "wrong": wrong, "path": request.get_full_path()}
     fresh_for = Verdict.objects.filter(fresh_runs__job=job).first()
     context["fresh_for"] = fresh_for

@@ -1,7 +1,7 @@
 /* Paints lines over time with uPlot, which takes a quarter of plotly's time: hosts and devices, whose charts hold many points.
    The figures are the same (telemetry/figures.py); bands and stacks are outlines, shapes and words are drawn around the lines. */
 
-import { furniture, hasValues, isLone, resolved, tickWords, timeTicks, yRange } from "../figure.js";
+import { furniture, hasValues, isLone, resolved, spans, tickWords, timeTicks, yRange } from "../figure.js";
 import { token } from "../shell.js";
 
 const FONT = "Inter, system-ui, sans-serif";
@@ -18,8 +18,7 @@ const isOutline = (trace) => trace.fill === "toself";
 
 /* The y axis from 0 to a little above all that is drawn. */
 function fromZero(chart) {
-  let top = 0;
-  for (const { y } of chart.traces) for (const value of y) if (value > top) top = value;
+  let top = Math.max(0, ...spans(chart).map(([, high]) => high));
   for (const { y0, yref } of chart.figure.layout.shapes ?? []) if (yref !== "paper" && y0 > top) top = y0;
   return [0, top * HEADROOM || chart.unit[0]];
 }
@@ -44,16 +43,19 @@ function xSplits(chart, start, end) {
   return splits;
 }
 
-function timeWords(at, dtick) {
-  const moment = new Date(at);
-  if (dtick >= 86_400_000) return moment.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
-  return moment.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(dtick < 60_000 ? { second: "2-digit" } : {}) });
-}
+const DAYS = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const MINUTES = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const SECONDS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clockOf = (dtick) => (dtick >= 86_400_000 ? DAYS : dtick < 60_000 ? SECONDS : MINUTES);
 
 function axes(chart) {
   const { margin, xaxis } = chart.figure.layout;
   const [stroke, grid, line] = ["text-2", "chart-grid", "chart-axis"].map(token);
-  const dtick = () => timeTicks(chart.window(), chart.width).dtick;
+  const words = (splits) => {
+    if (xaxis.showticklabels === false) return splits.map(() => "");
+    const clock = clockOf(timeTicks(chart.window(), chart.width).dtick);
+    return splits.map((at) => clock.format(at));
+  };
   const common = { stroke, font: `11px ${FONT}`, border: { show: false } };
   return [
     {
@@ -64,7 +66,7 @@ function axes(chart) {
       border: { show: true, stroke: line, width: 1 },
       ticks: { show: true, stroke: line, width: 1, size: 3 },
       splits: (_, __, start, end) => xSplits(chart, start, end),
-      values: (_, splits) => splits.map((at) => (xaxis.showticklabels === false ? "" : timeWords(at, dtick()))),
+      values: (_, splits) => words(splits),
     },
     {
       ...common,

@@ -179,3 +179,40 @@ def test_a_distributed_result_is_accepted_for_its_kind_of_run_alone():
         acceptance.accept(verdict, "a new switch", is_for_all=True, actor=ADA, now=NOW)
 
     assert acceptance.accept(verdict, "a new switch", is_for_all=False, actor=ADA, now=NOW).key == verdict.key
+
+
+def test_what_is_accepted_of_one_set_changes_nothing_for_another_with_the_same_rank_0():
+    a, b, c = (board(name) for name in "abc")
+    for minute in range(10):
+        together([a, b], SPREAD[minute], minute - 100)
+        together([a, c], SPREAD[minute], minute - 100)
+    accepted = together([b, a], 1.3, -1)
+    acceptance.accept(accepted, "a new switch", is_for_all=False, actor=ADA, now=NOW)
+
+    same, other = together([a, b], 1.3), together([a, c], 1.3)
+
+    assert [row["n"] for row in same.screens if row["side"] == "own"] == [1]
+    assert [row["n"] for row in other.screens if row["side"] == "own"] == [10]
+    assert other.outcome == Outcome.SUSPECT
+
+
+def test_what_is_accepted_of_a_device_changes_nothing_for_the_distributed_jobs_that_it_leads():
+    pair = [board("a"), board("b")]
+    for minute in range(10):
+        together(pair, SPREAD[minute], minute - 100)
+    acceptance.accept(judged(pair[0], minutes=-1), "repaired", is_for_all=True, actor=ADA, now=NOW)
+
+    verdict = together(pair, 1.3)
+
+    assert [row["n"] for row in verdict.screens if row["side"] == "own"] == [10]
+
+
+def test_a_set_that_is_known_as_slow_is_not_proved_again_and_another_is():
+    a, b, c = (board(name) for name in "abc")
+    for minute in range(10):
+        together([a, b], SPREAD[minute], minute - 100)
+        together([a, c], SPREAD[minute], minute - 100)
+    slow(together([a, b], 1.3, -1), settled_at=NOW)
+
+    assert not suspicion.open_suspicion(together([b, a], 1.3), NOW + timedelta(minutes=1))
+    assert suspicion.open_suspicion(together([a, c], 1.3), NOW + timedelta(minutes=1))
