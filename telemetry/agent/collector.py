@@ -155,7 +155,7 @@ class Collector:
     def _readable(self, tick: Tick, watch: Watch, lane: Lane) -> Sequence[Source]:
         """Return the sources that may be called; put the other devices into the tick, with the reason."""
         is_calm = lane.is_calm
-        if is_calm and lane.is_static:
+        if is_calm and not (lane.has_news() or lane.events):
             return lane.sources
         if not is_calm:
             lane.settle(watch)
