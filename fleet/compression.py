@@ -1,19 +1,23 @@
 """Compresses what is sent to browsers: pages, fragments and data each time, static files once for the process's life.
 
-A middleware, named in the settings before WhiteNoise, which has no compressed files to serve from a checkout.
+The pages' own scripts lose their comments and line ends on the way, a quarter of what they are. A middleware, named in the
+settings before WhiteNoise, which has no compressed files to serve from a checkout.
 """
 
 import gzip
 import re
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 from django.utils.text import compress_string
+from rjsmin import jsmin
 
 _TYPES = ("text/", "application/javascript", "application/json", "image/svg+xml")
 _TAKES_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
+_OWN_SCRIPTS = f"{settings.STATIC_URL}js/"  # of others some come without comments, and some must keep theirs
 _LEAST_BYTES = 500  # below this a header's worth is all that is won
 _DATA_LEVEL, _STATIC_LEVEL = 4, 9
 _RANDOM_BYTES = (
@@ -53,7 +57,10 @@ class CompressionMiddleware:
         key = (path, answer.headers["Last-Modified"])
         body = self._kept.get(key)
         if body is None:
-            body = self._kept[key] = _gzip(b"".join(answer), _STATIC_LEVEL)
+            whole = b"".join(answer)
+            if path.startswith(_OWN_SCRIPTS):
+                whole = jsmin(whole)
+            body = self._kept[key] = _gzip(whole, _STATIC_LEVEL)
         answer.close()
         compressed = HttpResponse(body, headers=dict(answer.headers))
         _tell(compressed, len(body))

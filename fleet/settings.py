@@ -32,7 +32,8 @@ STEPWATT_DISK_LIMIT = env.size("STEPWATT_DISK_LIMIT")  # bytes; None: there is n
 STEPWATT_JOBS_AT_ONCE = env.whole_number("STEPWATT_JOBS_AT_ONCE", 100_000, minimum=1, maximum=100_000)
 STEPWATT_JOBS_POWER_WATTS = env.optional_number("STEPWATT_JOBS_POWER_WATTS", minimum=1.0)
 STEPWATT_CURRENCY = env.text("STEPWATT_CURRENCY")
-STEPWATT_TARIFF = tariff.read(env)  # None: no price is set, and no cost is shown
+STEPWATT_TARIFF = tariff.read(env)  # None: the price is that of the settings page
+STEPWATT_TARIFF_TEXT = env.text("STEPWATT_TARIFF")
 STEPWATT_GRAMS_CO2_PER_KWH = env.optional_number("STEPWATT_GRAMS_CO2_PER_KWH")
 STEPWATT_PUE = env.optional_number("STEPWATT_PUE", minimum=1.0)
 STEPWATT_METRICS_ANONYMOUS = env.boolean("STEPWATT_METRICS_ANONYMOUS", default=False)
@@ -117,6 +118,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_ALLOW_ALL_ORIGINS = False  # nobody else's page needs them
 WHITENOISE_USE_FINDERS = True  # a checkout serves its files as they are: no collect step before the first page
 
 # Everything comes from the own origin; nothing inline. Plotly keeps to it by way of its own style sheet (base.html).

@@ -1,4 +1,4 @@
-"""The pages' one stylesheet: the components' files in their order, joined once, under a name that changes with them.
+"""The pages' one stylesheet: the components' files in their order, joined without their comments, under a name that changes.
 
 A page asks once instead of two dozen times, and what a browser has it need not ask for again. Named in base.html by the tag
 `stylesheet`.
@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from django.conf import settings
+from rcssmin import cssmin
 
 # What comes later overrides what comes before.
 FILES = (
@@ -26,5 +27,5 @@ class Stylesheet(NamedTuple):
 def stylesheet() -> Stylesheet:
     """Return all components' rules, and a name for this state of theirs."""
     folder = settings.BASE_DIR / "static" / "css"
-    text = "\n".join((folder / f"{name}.css").read_text() for name in FILES)
+    text: str = cssmin("\n".join((folder / f"{name}.css").read_text() for name in FILES))
     return Stylesheet(text, sha256(text.encode()).hexdigest()[:12])

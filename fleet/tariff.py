@@ -14,7 +14,7 @@ from fleet.env import Environment, EnvironmentInvalid
 QUARTER_MS = 900_000  # prices are looked up by the quarter of an hour: no market's bands are finer
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _BAND = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))?\s+)?(\d\d):(\d\d)-(\d\d):(\d\d)\s+(\d+(?:\.\d+)?)")
-_FORM = 'expected a time zone and bands, such as "Europe/Berlin mon-fri 06:00-22:00 0.31, sat 08:00-12:00 0.28"'
+FORM = 'expected a time zone and bands, such as "Europe/Berlin mon-fri 06:00-22:00 0.31, sat 08:00-12:00 0.28"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,21 @@ def read(env: Environment) -> Tariff | None:
         return None if price is None else Tariff(price)
     if price is None:
         raise EnvironmentInvalid("STEPWATT_TARIFF is set, STEPWATT_PRICE_PER_KWH is not: it holds where no band does")
+    try:
+        return of_text(price, text)
+    except ValueError as error:
+        raise EnvironmentInvalid(f"STEPWATT_TARIFF={text!r}: {error}") from error
+
+
+def of_text(price: float, text: str) -> Tariff:
+    """Return the tariff of a price and of what the text says of other times: zone and bands, or nothing. Raises ValueError."""
     zone, _, bands = text.strip().partition(" ")
+    if not zone:
+        return Tariff(price)
     try:
         return Tariff(price, ZoneInfo(zone), tuple(_bands(bands.split(","))))
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise EnvironmentInvalid(f"STEPWATT_TARIFF={text!r}: {error}; {_FORM}") from error
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"{error}; {FORM}") from error
 
 
 def _bands(texts: Iterable[str]) -> Iterable[Band]:

@@ -56,6 +56,7 @@ urlpatterns = [
     path("settings/notifications/<int:pk>/test/", settings_notifications.test_target, name="target-test"),
     path("settings/notifications/<int:pk>/delete/", settings_notifications.delete_target, name="target-delete"),
     path("settings/energy/", settings_energy.energy, name="settings-energy"),
+    path("settings/energy/rates/", settings_energy.set_rates, name="energy-rates"),
     path("settings/energy/price/", settings_energy.set_price, name="device-price"),
     path("dist/", dist.index, name="dist"),
     path("dist/<str:name>", dist.file, name="dist-file"),

@@ -1,20 +1,47 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and how `make test` divides these among its processes."""
 
+from typing import Any
+
+import hypothesis
 import pytest
 from django.conf import settings
+from django.core.cache import cache
+from xdist.scheduler import LoadScopeScheduling
 
 from telemetry import glance
+from training import efficiency
+from training.runs import summaries
 
-_WHOLE_PRODUCT = ("tests.process", "tests.e2e", "tests.soak", "tests.frameworks")
+_WHOLE_PROGRAMS = ("tests/process/", "tests/e2e/", "tests/soak/", "tests/frameworks/")
 
 pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack", "tests.databases"]
 
+# How quick an example is depends on what else the machine does. Where CI is set, hypothesis itself has the examples be the same
+# each time, which this keeps.
+hypothesis.settings.register_profile(
+    "any machine",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("any machine")
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `make test`, which uses two processes: what starts whole programs runs in one of them, in order; else by files."""
-    for item in items:
-        module = item.module.__name__
-        item.add_marker(pytest.mark.xdist_group("whole product" if module.startswith(_WHOLE_PRODUCT) else module))
+
+class Grouping(LoadScopeScheduling):
+    """Not by marks: xdist 3.8 writes its groups where pytest 9.2 does not read them, and then each test goes anywhere."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+def group_of(nodeid: str) -> str:
+    """Return what runs in one process, in its order: all that starts whole programs, else a file's tests."""
+    return "whole programs" if nodeid.startswith(_WHOLE_PROGRAMS) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Grouping:
+    return Grouping(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,6 +51,14 @@ def _quick_passwords() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_glance_of_before() -> None:
-    """Tests write over each other's rows, and what a process knows of the fleet it knows by their keys."""
+def _nothing_kept_of_before() -> None:
+    """Tests write over each other's rows, and what a process knows of the fleet or has worked out it keeps by their keys."""
     glance.of_this_process.cache_clear()
+    cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page leaves for the next time what it has no time for: on a busy machine that is anything."""
+    for place in (efficiency, summaries):
+        monkeypatch.setattr(place, "_BUDGET_SECONDS", 600.0)

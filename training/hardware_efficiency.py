@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from fleet.models import Origin
-from telemetry.accounts.accounts import JOULES_PER_KWH, Rates
+from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.models import DevicePrice
 from training.models import JobState, ReferenceJob
 from training.runs.queries import short_name

@@ -1,11 +1,14 @@
 """The health rules that reference jobs give: below baseline, and possible silent corruption. Registered when Django starts.
 
-Each looks at the newest verdict of a device for each kind of run that was settled; a later one that passes ends the alert.
+Each looks at the newest verdict of a device for each kind of run that was settled; a later one that passes ends the alert. The
+subject of a distributed job is the set of its hosts ("hosts:node-1,node-2"): which of them is slow it cannot say.
 """
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 from django.db.models import Max, QuerySet
 
@@ -13,10 +16,15 @@ from fleet.models import Severity
 from telemetry.health.rule import Limits, Rule, Scope, Sign, Threshold, raised
 from telemetry.health.rules import register
 from telemetry.health.seen import HostSeen, Subject
-from training.models import LossAgreement, Outcome, Verdict, replaced
+from training.models import LossAgreement, Outcome, Team, Verdict, ranks_with_hosts, replaced
 
 _DAYS = Threshold("days", "looks back", "days", 30, 1, 3650)
 _CONCLUSIVE = (Outcome.PASS, Outcome.SLOW)
+_MOST_NAMES = 150  # characters of a subject that hosts' names may take
+_ADVICE_ON_RANKS = (
+    "see on the job's page which rank the others wait for, and the likely cause; run the workload on each of the hosts alone, "
+    "and allreduce over them, to tell a slow device from a slow link"
+)
 
 
 @dataclass(slots=True)
@@ -25,7 +33,7 @@ class VerdictSurvey:
 
     limits: Limits
     now: datetime
-    rows: Callable[[datetime], Iterator[Verdict]]
+    rows: Callable[[datetime], Iterable[Verdict]]
     sign: Callable[[Verdict], Sign | None]
 
     def see(self, host: HostSeen) -> None:
@@ -34,32 +42,52 @@ class VerdictSurvey:
     def signs(self) -> Iterator[tuple[Subject, Sign]]:
         told = set()
         for verdict in self.rows(self.now - timedelta(days=self.limits["days"])):
-            device, sign = verdict.job.device, self.sign(verdict)
-            if device is not None and sign is not None and device.pk not in told:
-                told.add(device.pk)
-                host = verdict.job.host
-                yield Subject(f"device:{device.uuid}", host.pk, device.pk, f"host:{host.name}"), sign
+            subject, sign = _subject(verdict), self.sign(verdict)
+            if subject is not None and sign is not None and subject.name not in told:
+                told.add(subject.name)
+                yield subject, sign
 
 
-def _newest(since: datetime, which: QuerySet[Verdict]) -> Iterator[Verdict]:
-    """Yield the newest of such verdicts for each device and kind of run, newest first."""
-    found = which.filter(ended_at__gte=since, job__team=None).exclude(device_key=None)
-    newest = found.order_by().values("device_key", "key").annotate(newest=Max("pk")).values("newest")
-    return (
-        Verdict.objects.filter(pk__in=newest)
-        .select_related("job__host", "job__device")
-        .order_by("-ended_at")
-        .iterator()
-    )
+def _subject(verdict: Verdict) -> Subject | None:
+    """Return whom the verdict is about; None where the device, or a rank of a distributed job, is no longer known."""
+    job, device, team = verdict.job, verdict.job.device, verdict.job.team
+    if team is not None:
+        return Subject(f"hosts:{_names(team)}") if team.is_whole else None
+    if device is None:
+        return None
+    return Subject(f"device:{device.uuid}", job.host_id, device.pk, f"host:{job.host.name}")
 
 
-def _conclusive(since: datetime) -> Iterator[Verdict]:
+def _names(team: Team) -> str:
+    """Return the hosts' names; of many the first and the last, with what tells such a set from others."""
+    names = ",".join(host.name for host in team.hosts)
+    if len(names) <= _MOST_NAMES:
+        return names
+    digest = hashlib.sha256(names.encode()).hexdigest()[:8]
+    return f"{team.hosts[0].name} to {team.hosts[-1].name}, {len(team.hosts)} of them, {digest}"
+
+
+def _newest(since: datetime, which: QuerySet[Verdict]) -> Iterable[Verdict]:
+    """Return the newest of such verdicts for each device, or devices of a distributed job, and kind of run, newest first."""
+    found = which.filter(ended_at__gte=since)
+    of_devices = _newest_by("device_key", found.filter(job__team=None).exclude(device_key=None))
+    of_teams = _newest_by("job__team__members", found.filter(job__team__isnull=False))
+    return chain(of_devices.iterator(), of_teams.select_related("job__team").prefetch_related(ranks_with_hosts()))
+
+
+def _newest_by(subject: str, which: QuerySet[Verdict]) -> QuerySet[Verdict]:
+    newest = which.order_by().values(subject, "key").annotate(newest=Max("pk")).values("newest")
+    rows = Verdict.objects.filter(pk__in=newest).select_related("job__host", "job__device")
+    return rows.defer("losses", "job__log").order_by("-ended_at")
+
+
+def _conclusive(since: datetime) -> Iterable[Verdict]:
     """A speed that a person accepted is no alarm any more, and what was before it neither."""
     found = Verdict.objects.filter(outcome__in=_CONCLUSIVE, job__accepted=None).exclude(replaced())
     return _newest(since, found)
 
 
-def _compared(since: datetime) -> Iterator[Verdict]:
+def _compared(since: datetime) -> Iterable[Verdict]:
     return _newest(since, Verdict.objects.filter(agreement__in=(LossAgreement.SAME, LossAgreement.DIFFERS)))
 
 
@@ -67,9 +95,15 @@ def _of_speed(verdict: Verdict) -> Sign | None:
     if verdict.outcome != Outcome.SLOW:
         return None
     slowest = max((each["slowdown"] for each in verdict.confirmation.values() if each["is_slow"]), default=None)
-    text = f"{verdict.job.workload}, {verdict.reason}"
     cause = str(verdict.cause.get("words", ""))
-    return raised(text, {"slowdown_ratio": slowest, "job": float(verdict.job_id), "likely_cause": cause or None})
+    proof = {"slowdown_ratio": slowest, "job": float(verdict.job_id), "likely_cause": cause or None}
+    advice = "" if verdict.job.team is None else _ADVICE_ON_RANKS
+    return raised(f"{_work(verdict)}, {verdict.reason}", proof, advice)
+
+
+def _work(verdict: Verdict) -> str:
+    team = verdict.job.team
+    return verdict.job.workload if team is None else f"{verdict.job.workload} over {team.world_size} ranks"
 
 
 def _of_losses(verdict: Verdict) -> Sign | None:
@@ -77,7 +111,7 @@ def _of_losses(verdict: Verdict) -> Sign | None:
         return None
     detail = verdict.agreement_detail
     proof = {"job": float(verdict.job_id), "difference": detail.get("difference"), "tolerance": detail.get("tolerance")}
-    return raised(f"{verdict.job.workload}: {verdict.agreement_reason}", proof)
+    return raised(f"{_work(verdict)}: {verdict.agreement_reason}", proof)
 
 
 register(

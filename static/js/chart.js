@@ -2,11 +2,11 @@
    in Python (telemetry/figures.py). With data-arrays="url" its traces' values come from there and are fetched again on
    `sw:tick`; charts with the same URL share one answer:
 
-     {"range": [start_ms, end_ms], "x": […], "sparks": {"key": {"line": "M…", "area": "M…"}},
-      "charts": {"id": {"traces": [{"y": […]}, {"x": […], "y": […]}, …], "shapes": […], "annotations": […]}}}
+     {"range": [start_ms, end_ms], "x": [… or a grid], "sparks": {"key": {"line": "M…", "area": "M…"}},
+      "charts": {"id": {"traces": [{"y": […]}, {"x": […], "y": […]}, …, or packed], "shapes": […], "annotations": […]}}}
 
-   or, for one chart alone, its "traces" (and shapes, annotations) beside "range". A trace without "x" stands on its chart's,
-   else on the answer's. A chart's "scale" [low, high] is its y axis, in base units.
+   (packed: unpack.js), or, for one chart alone, its "traces" (and shapes, annotations) beside "range". A trace without "x" stands
+   on its chart's, else on the answer's. A chart's "scale" [low, high] is its y axis, in base units.
    Values are in base units; null is a gap.
    layout.meta: {"units": [[size, "W"], …] (one is picked for the axis), "legend": [{"label", "color", "shape", "traces"}],
    "painter": "uplot" (else plotly)}. An answer's "marks" (marks.js) stand on all its charts, and so do those of the addresses
@@ -15,14 +15,15 @@
    and `to`, and the `points` of the page's address where it has any. */
 
 import { pushQuery } from "./address.js";
-import { fillTable } from "./charttable.js";
 import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
-import * as fine from "./painters/fine.js";
-import * as plotted from "./painters/plotted.js";
+import { read, tell } from "./panels.js";
 import { fetchJson, query } from "./shell.js";
+import { ask, leave, takeTurns } from "./turns.js";
+import { grid, measured, unpacked } from "./unpack.js";
 
-const MARKS_MS = 60_000;
+const MARKS_SECONDS = 60;
+const PAINTERS = { uplot: () => import("./painters/fine.js"), plotly: () => import("./painters/plotted.js") };
 const charts = [];
 const sources = new Map();
 const zooms = new Map(); // group → [start, end] in the values of the axis; milliseconds in UTC where it is a time axis
@@ -126,7 +127,7 @@ async function draw(chart) {
     listen(chart);
     if (charts.every((other) => other.isDrawn)) requestAnimationFrame(() => setTimeout(() => performance.mark("charts-painted")));
   }
-  chart.element.append(chart.cursor);
+  if (chart.cursor.parentNode !== chart.element) chart.element.append(chart.cursor);
 }
 
 function waiting(text) {
@@ -136,14 +137,14 @@ function waiting(text) {
   return note;
 }
 
-function accept(chart, answer) {
+function accept(chart, answer, x) {
   const own = answer.charts ? answer.charts[chart.id] : answer;
   if (own.traces.length !== chart.figure.data.length) {
     // A device or cluster has come or gone since the page was made: the figure itself is out of date.
     if (chart.traces) location.reload();
     return;
   }
-  chart.traces = own.traces.map((trace) => ({ x: own.x ?? answer.x, ...trace }));
+  chart.traces = own.traces.map((trace) => measured({ x: own.x ?? x, ...unpacked(trace) }));
   chart.extra = own;
   chart.range = answer.range;
   chart.told = answer.marks ?? [];
@@ -156,7 +157,8 @@ async function refresh(source) {
   if (source.fetchesWindow && query().has("points")) url.searchParams.set("points", query().get("points"));
   const answer = await fetchJson(url);
   if (source.fetchesWindow && zoom !== zooms.get(source.charts[0].group)) return; // of a zoom that holds no more
-  source.charts.forEach((chart) => accept(chart, answer));
+  const x = grid(answer.x);
+  source.charts.forEach((chart) => accept(chart, answer, x));
   for (const [key, spark] of Object.entries(answer.sparks ?? {})) {
     for (const svg of document.querySelectorAll(`[data-spark="${CSS.escape(key)}"]`)) {
       svg.querySelector("path.l").setAttribute("d", spark.line);
@@ -167,22 +169,20 @@ async function refresh(source) {
 }
 
 /* One fetch at a time for each source; one that fails is tried again when its time comes. */
-async function onTick(source) {
+async function onTurn(source) {
   // A page whose subject has ended takes `data-arrays` away: nothing more will come.
   source.charts = source.charts.filter(({ element }) => element.dataset.arrays);
-  if (!source.charts.length) return;
-  const now = performance.now();
-  if (source.isBusy || now - source.at < source.every * 1000 - 500) return;
-  source.isBusy = true;
-  source.at = now;
+  if (!source.charts.length) return leave(source.turn);
   try {
     await refresh(source);
+    source.charts.forEach(({ element }) => read(element));
   } catch (error) {
-    console.warn(error);
-    const empty = source.charts.filter((chart) => !chart.traces);
-    empty.forEach((chart) => chart.element.replaceChildren(waiting("The samples could not be read; it is tried again.")));
-  } finally {
-    source.isBusy = false;
+    const why = error.status ? `the server answered ${error.status}` : "the server was not reached";
+    for (const { element, traces } of source.charts) {
+      if (traces) tell(element, false, why);
+      else element.replaceChildren(waiting("The samples could not be read; it is tried again."));
+    }
+    throw error;
   }
 }
 
@@ -191,23 +191,38 @@ function sourceOf(element) {
   if (!url) return null;
   if (!sources.has(url)) {
     const seconds = every ? Number(every) : null;
-    sources.set(url, { url, seconds, every: seconds ?? 5, fetchesWindow: "window" in element.dataset, charts: [], at: -Infinity, isBusy: false });
+    const source = { url, seconds, every: seconds ?? 5, fetchesWindow: "window" in element.dataset, charts: [] };
+    source.turn = takeTurns(() => source.every, () => onTurn(source));
+    sources.set(url, source);
   }
   return sources.get(url);
 }
 
-function adopt(element) {
-  const figure = JSON.parse(document.getElementById(element.dataset.figure).textContent);
+/* The size of a chart is kept: to read it after a change of the page would lay the page out at once. */
+const sizeOf = ({ clientWidth: width, clientHeight: height }) => ({ width, height });
+const resizing = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const chart = charts.find(({ element }) => element === target);
+    const { width, height } = sizeOf(target);
+    if (chart.width === width && chart.height === height) continue;
+    Object.assign(chart, { width, height });
+    draw(chart);
+  }
+});
+
+const painterOf = ({ layout: { meta } }) => meta?.painter ?? "plotly";
+
+function adopt({ element, figure, ...size }) {
   const cursor = document.createElement("div");
   cursor.className = "xh";
   cursor.hidden = true;
   cursor.append(document.createElement("span"));
   const source = sourceOf(element);
-  const chart = { element, figure, cursor, source, id: element.dataset.figure, isTime: figure.layout.xaxis?.type === "date", extra: {}, told: [], unit: [1, ""] };
-  chart.painter = figure.layout.meta?.painter === "uplot" ? fine : plotted;
+  const chart = { element, ...size, figure, cursor, source, id: element.dataset.figure, isTime: figure.layout.xaxis?.type === "date", extra: {}, told: [], unit: [1, ""] };
+  chart.painter = painters.get(painterOf(figure));
   chart.group = element.dataset.sync ?? chart.id;
   chart.window = () => zooms.get(chart.group) ?? chart.range ?? null;
-  chart.traces = source ? null : figure.data.map(({ x, y, customdata }) => ({ x, y, customdata }));
+  chart.traces = source ? null : figure.data.map(({ x, y, customdata }) => measured({ x, y: y ?? [], customdata }));
   chart.marks = () => [...chart.told, ...(marks.get(chart.group) ?? [])];
   chart.title = element.getAttribute("aria-label")?.split(",")[0] ?? "";
   chart.isFirst = !membersOf(chart.group).length;
@@ -218,18 +233,17 @@ function adopt(element) {
   buildLegend(chart);
   if (source) element.replaceChildren(waiting("Reading the samples"));
   else draw(chart);
+  resizing.observe(element);
 }
 
-document.querySelectorAll(".chart[data-figure]").forEach(adopt);
+const figureOf = (element) => JSON.parse(document.getElementById(element.dataset.figure).textContent);
+const found = [...document.querySelectorAll(".chart[data-figure]")].map((element) => ({ element, figure: figureOf(element), ...sizeOf(element) }));
+const painters = new Map();
+for (const name of new Set(found.map(({ figure }) => painterOf(figure)))) painters.set(name, await PAINTERS[name]());
+found.forEach(adopt);
 showZoom();
-Promise.all([...sources.values()].map(onTick)).then(fetchMarks);
-let markedAt = performance.now();
-document.body.addEventListener("sw:tick", () => {
-  sources.forEach(onTick);
-  if (performance.now() - markedAt < MARKS_MS) return;
-  markedAt = performance.now();
-  fetchMarks();
-});
+const marking = takeTurns(() => MARKS_SECONDS, fetchMarks);
+Promise.all([...sources.values()].map(({ turn }) => ask(turn))).then(() => ask(marking));
 document.addEventListener("sw:query", ({ detail }) => {
   if (!("from" in detail || "to" in detail)) return;
   const groups = new Set(charts.filter((chart) => chart.isTime && chart.element.dataset.sync).map((chart) => chart.group));
@@ -240,14 +254,9 @@ function drawAnew() {
   charts.forEach(draw);
 }
 document.addEventListener("sw:theme", drawAnew);
-document.addEventListener("toggle", ({ target }) => {
+document.addEventListener("toggle", async ({ target }) => {
   if (!target.matches("details[data-chart-table]") || !target.open) return;
+  const { fillTable } = await import("./charttable.js");
   const ids = target.dataset.chartTable.split(" ");
   fillTable(target.querySelector(".tw"), charts.filter((chart) => ids.includes(chart.id)));
 }, true);
-let width = innerWidth;
-addEventListener("resize", () => {
-  if (Math.abs(innerWidth - width) < 40) return;
-  width = innerWidth;
-  charts.forEach(draw);
-});

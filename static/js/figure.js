@@ -1,5 +1,5 @@
 /* What a figure is made of, for either painter: tokens become colours, marks become shapes, an axis gets its unit and range.
-   A chart is {figure, traces, extra, unit, isTime, element, window(), marks()}; called by the painters. */
+   A chart is {figure, traces, extra, unit, isTime, element, width, height, window(), marks()}; called by the painters. */
 
 import { format } from "./legend.js";
 import { withMarks } from "./marks.js";
@@ -26,8 +26,7 @@ export function resolved(value) {
 
 export function pickUnit(chart) {
   const units = chart.figure.layout.meta?.units ?? [[1, ""]];
-  let greatest = 0;
-  for (const trace of chart.traces) for (const y of trace.y ?? []) if (y !== null) greatest = Math.max(greatest, Math.abs(y));
+  const greatest = Math.max(0, ...spans(chart).flat().map(Math.abs));
   const fitting = units.filter(([size]) => greatest >= 2 * size);
   return fitting.at(-1) ?? units[0];
 }
@@ -47,7 +46,9 @@ export function yRange(chart) {
   return chart.extra.scale ?? range ?? (rangemode === "tozero" ? undefined : spread(chart));
 }
 
-export const hasValues = (chart) => chart.traces.some(({ y }) => y.some((value) => value !== null));
+/* [least, greatest] of each trace that has values. */
+export const spans = (chart) => chart.traces.map(({ span }) => span).filter(Boolean);
+export const hasValues = (chart) => chart.traces.some(({ span }) => span);
 
 /* A tick's words: the unit stands once, on the top one. */
 export function tickWords(chart, value, isTop) {
@@ -63,7 +64,7 @@ function spread(chart) {
     if (value < low) low = value;
     if (value > high) high = value;
   };
-  for (const { y } of chart.traces) y.forEach(see);
+  spans(chart).flat().forEach(see);
   const lines = [...(chart.figure.layout.shapes ?? []), ...(chart.extra.shapes ?? [])].filter((shape) => shape.yref !== "paper");
   for (const { y0, y1 } of lines) [y0, y1].forEach(see);
   const missing = Math.max(0, 0.12 * Math.abs(high) - (high - low)) / 2;

@@ -91,7 +91,7 @@ export class HostMap {
     if (plan.label) this.drawLabels();
     paintMarks(view);
     this.drawRamp(metric);
-    this.canvas.dataset.drawn = metric.label; // for whoever waits for it
+    if (this.canvas.dataset.drawn !== metric.label) this.canvas.dataset.drawn = metric.label; // for whoever waits for it
   }
 
   drawHeadings(metric) {
@@ -107,7 +107,7 @@ export class HostMap {
       ctx.font = `400 12px ${FONT}`;
       ctx.fillStyle = colors["text-3"];
       const [whole, short] = this.headingWords(cluster, metric);
-      ctx.fillText(ctx.measureText(whole).width + indent <= this.canvas.clientWidth ? whole : short, indent, y + 12);
+      ctx.fillText(ctx.measureText(whole).width + indent <= this.plan.width ? whole : short, indent, y + 12);
     }
   }
 
@@ -134,6 +134,8 @@ export class HostMap {
   }
 
   drawRamp(metric) {
+    if (this.drawnRamp === metric.label + metric.highLabel) return;
+    this.drawnRamp = metric.label + metric.highLabel;
     this.ramp.hidden = !metric.scale;
     if (!metric.scale) return;
     this.ramp.querySelectorAll("rect").forEach((step, i) => step.setAttribute("fill", `var(--${metric.scale}-${i})`));

@@ -2,10 +2,11 @@
 
 const RECENT = 4; // buckets; the last two may still be on their way
 
+const SMALL = new Intl.NumberFormat("en-GB", { maximumSignificantDigits: 3 });
+const LARGE = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 0 });
+
 export function format(value) {
-  const small = Math.abs(value) < 1000;
-  const digits = small ? { maximumSignificantDigits: 3 } : { maximumFractionDigits: 0 };
-  return value.toLocaleString("en-GB", digits).replace("-", "\u2212");
+  return (Math.abs(value) < 1000 ? SMALL : LARGE).format(value).replace("-", "\u2212");
 }
 
 export function buildLegend(chart) {
@@ -54,6 +55,7 @@ export function readout(chart, at) {
   const [size, unit] = chart.unit;
   for (const entry of chart.entries) {
     const span = spanAt(chart, entry, at);
-    entry.value.textContent = span ? [...new Set(span.map((value) => format(value / size)))].join("–") + (unit ? `\u202f${unit}` : "") : "—";
+    const words = span ? [...new Set(span.map((value) => format(value / size)))].join("–") + (unit ? `\u202f${unit}` : "") : "—";
+    if (entry.value.textContent !== words) entry.value.textContent = words;
   }
 }

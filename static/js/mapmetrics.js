@@ -14,9 +14,11 @@ export const METRICS = {
   health: { key: null, label: "Health" },
 };
 
+const NUMBER = new Intl.NumberFormat("en-GB", { maximumSignificantDigits: 3 });
+
 export function figure(value, { size, unit, isSigned }) {
   if (value === null || Number.isNaN(value)) return "—";
-  const shown = (value / size).toLocaleString("en-GB", { maximumSignificantDigits: 3 }).replace("-", MINUS);
+  const shown = NUMBER.format(value / size).replace("-", MINUS);
   return `${isSigned && value > 0 ? "+" : ""}${shown}${GAP}${unit}`;
 }
 

@@ -48,7 +48,7 @@ function plan(clusters, width, cell, cellHeight, labelWidth) {
     }
     y += tallest + label + (label ? 7 : between) + GAP;
   }
-  return { cell, cellHeight, gap, label, blocks, height: y - GAP };
+  return { width, cell, cellHeight, gap, label, blocks, height: y - GAP };
 }
 
 export function layout(clusters, width, labelWidth) {

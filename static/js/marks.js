@@ -36,7 +36,7 @@ export function withMarks(chart, { shapes, annotations }) {
   for (const mark of seen.filter(({ charts }) => charts || chart.isFirst).sort((a, b) => a.at - b.at)) {
     const at = Math.max(start, mark.at);
     const share = (at - start) / (end - start);
-    const pixel = share * chart.element.clientWidth;
+    const pixel = share * chart.width;
     if (pixel - last < LABEL_PIXELS) continue;
     last = pixel;
     labels.push(label({ ...mark, at }, share > LATE));

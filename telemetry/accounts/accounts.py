@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -18,14 +17,12 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from fleet.models import ACCELERATORS, DeviceKind
-from fleet.tariff import Tariff
+from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.store import energy_rows
 from telemetry.store.charging import charged
 from telemetry.store.energy_rows import EnergyRows, Floats
 from telemetry.store.group_energy import GroupEnergy
 
-JOULES_PER_KWH = 3.6e6
-_PRICES_KEPT, _AXES_KEPT = 20_000, 64
 _WITHIN_HOSTS = {"device", "model"}  # groups whose members share a host's meter with others
 
 
@@ -101,42 +98,6 @@ class Account:
     @property
     def covered_share(self) -> float | None:
         return self.covered_seconds / self.asked_seconds if self.asked_seconds else None
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """What a kWh costs and emits; what is not set is None, and PUE then 1."""
-
-    tariff: Tariff | None
-    grams_co2_per_kwh: float | None
-    pue: float | None
-
-    @classmethod
-    def of_settings(cls) -> "Rates":
-        return cls(settings.STEPWATT_TARIFF, settings.STEPWATT_GRAMS_CO2_PER_KWH, settings.STEPWATT_PUE)
-
-    def cost(self, joules: Floats, starts_ms: NDArray[np.int64], step_ms: int) -> float | None:
-        """Return the cost of joules `(n,)` drawn in buckets that begin at `starts_ms (n,)`, PUE on top."""
-        if self.tariff is None:
-            return None
-        prices = _prices(self.tariff, starts_ms.tobytes(), step_ms)
-        return float(joules @ prices) / JOULES_PER_KWH * (self.pue or 1.0)
-
-    def grams(self, joules: Floats) -> float | None:
-        if self.grams_co2_per_kwh is None:
-            return None
-        return float(joules.sum()) / JOULES_PER_KWH * self.grams_co2_per_kwh * (self.pue or 1.0)
-
-
-@lru_cache(maxsize=_AXES_KEPT)
-def _prices(tariff: Tariff, starts_ms: bytes, step_ms: int) -> Floats:
-    """Return the prices of the buckets `(n,)`: hosts and devices have the same ones again and again."""
-    return np.array([_price(tariff, start, step_ms) for start in np.frombuffer(starts_ms, np.int64).tolist()])
-
-
-@lru_cache(maxsize=_PRICES_KEPT)
-def _price(tariff: Tariff, start_ms: int, step_ms: int) -> float:
-    return tariff.price_of_bucket(start_ms, step_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 
 from fleet.models import Device, Host
 from telemetry.accounts import accounts
-from telemetry.accounts.accounts import Accounts, Book, Rates, Scope
+from telemetry.accounts.accounts import Accounts, Book, Scope
+from telemetry.energy_rates import Rates
 from telemetry.models import GroupKind, RollupGroup
 from telemetry.store import energy_rows, group_energy, groups
 

@@ -6,17 +6,16 @@ hour, and is kept for some minutes.
 
 from datetime import datetime, timedelta
 from hashlib import sha256
-from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.core.cache import cache
 
 from fleet.models import Device
-from fleet.timerange import TimeRange
+from fleet.timerange import TimeRange, midnight
 from telemetry.accounts import fleet
 from telemetry.accounts import idle as idle_accounts
-from telemetry.accounts.accounts import Account, Accounts, Rates, Scope
+from telemetry.accounts.accounts import Account, Accounts, Scope
 from telemetry.accounts.idle import IdleAccounts
+from telemetry.energy_rates import Rates
 from telemetry.health import thresholds
 from telemetry.store import idle_rows
 
@@ -29,46 +28,39 @@ def budget_watts() -> float | None:
     return thresholds.in_force().get("power_budget", {}).get("watts")
 
 
-def energy(window: TimeRange, now: datetime, group_by: str = "", scope: Scope = Scope.DEVICE) -> Accounts:
-    return _accounts(window.start_ms, window.end_ms, now, group_by, scope)
+def energy(window: TimeRange, now: datetime, rates: Rates, group_by: str = "") -> Accounts:
+    return _accounts(window.start_ms, window.end_ms, now, rates, group_by)
 
 
-def energy_before(window: TimeRange, now: datetime) -> Account:
+def energy_before(window: TimeRange, now: datetime, rates: Rates) -> Account:
     """Return the account of the time of the same length before the window."""
     length = window.end_ms - window.start_ms
-    return _accounts(window.start_ms - length, window.start_ms, now, "", Scope.DEVICE).total
+    return _accounts(window.start_ms - length, window.start_ms, now, rates).total
 
 
-def energy_by_day(now: datetime) -> Accounts:
+def energy_by_day(now: datetime, rates: Rates) -> Accounts:
     """Return the accounts of the last days, today's so far among them."""
-    return _accounts(first_day_ms(now), round(now.timestamp() * 1000), now, "day", Scope.DEVICE)
+    return _accounts(first_day_ms(now, rates), round(now.timestamp() * 1000), now, rates, "day")
 
 
-def first_day_ms(now: datetime) -> int:
+def first_day_ms(now: datetime, rates: Rates) -> int:
     """Return the midnight at which the last days begin, in the zone of the tariff."""
-    local = now.astimezone(zone())
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS - 1)
-    return round(midnight.timestamp() * 1000)
+    return round((midnight(now, rates.zone) - timedelta(days=DAYS - 1)).timestamp() * 1000)
 
 
-def idle(start_ms: int, end_ms: int, group_by: str) -> IdleAccounts:
+def idle(start_ms: int, end_ms: int, rates: Rates, group_by: str) -> IdleAccounts:
     """Return the idle waste of whole quarters of an hour, as it was some minutes ago at the latest."""
     start_ms, end_ms = idle_rows.whole_quarters(start_ms, end_ms)
-    rates = Rates.of_settings()
     key = f"power-idle:{sha256(repr((start_ms, end_ms, group_by, rates)).encode()).hexdigest()}"
     found: IdleAccounts | None = cache.get(key)
     if found is None:
         devices = list(Device.objects.select_related("host"))
-        found = idle_accounts.idle_accounts(devices, start_ms, end_ms, group_by=group_by, rates=rates, zone=zone())
+        found = idle_accounts.idle_accounts(devices, start_ms, end_ms, group_by=group_by, rates=rates, zone=rates.zone)
         cache.set(key, found, _KEPT_SECONDS)
     return found
 
 
-def zone() -> ZoneInfo:
-    return settings.STEPWATT_TARIFF.zone if settings.STEPWATT_TARIFF else ZoneInfo("UTC")
-
-
-def _accounts(start_ms: int, end_ms: int, now: datetime, group_by: str, scope: Scope) -> Accounts:
+def _accounts(start_ms: int, end_ms: int, now: datetime, rates: Rates, group_by: str = "") -> Accounts:
     return fleet.fleet_accounts(
-        start_ms, end_ms, now, scope=scope, group_by=group_by, rates=Rates.of_settings(), zone=zone()
+        start_ms, end_ms, now, scope=Scope.DEVICE, group_by=group_by, rates=rates, zone=rates.zone
     )

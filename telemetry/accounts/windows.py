@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fleet.models import Device, DeviceKind
-from telemetry.accounts.accounts import Account, Rates, Scope
+from telemetry.accounts.accounts import Account, Scope
+from telemetry.energy_rates import Rates
 from telemetry.store import energy_pieces
 from telemetry.store.energy_pieces import Pieces, Whole
 

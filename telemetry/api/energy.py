@@ -2,19 +2,18 @@
 
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import orjson
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 
 from fleet.api_errors import invalid
 from telemetry.accounts import accounts, fleet, idle
-from telemetry.accounts.accounts import Account, Rates, Scope
+from telemetry.accounts.accounts import Account, Scope
 from telemetry.accounts.idle import IdleAccount, Waste
 from telemetry.api.questions import Moment, Span
+from telemetry.energy_rates import Rates
 from telemetry.health.allocation import Allocated
 from telemetry.store import idle_rows
 
@@ -137,10 +136,9 @@ def energy(request: HttpRequest, asked: Query[EnergyQuestion]) -> HttpResponse:
     _check(asked.group_by)
     now = timezone.now()
     start_ms, end_ms = accounts.whole_minutes(*asked.milliseconds(now))
-    rates = Rates.of_settings()
-    zone = rates.tariff.zone if rates.tariff else ZoneInfo("UTC")
+    rates = Rates.in_force()
     found = fleet.fleet_accounts(
-        start_ms, end_ms, now, scope=asked.scope, group_by=asked.group_by, rates=rates, zone=zone
+        start_ms, end_ms, now, scope=asked.scope, group_by=asked.group_by, rates=rates, zone=rates.zone
     )
     return _written(
         start_ms, end_ms, rates,
@@ -155,10 +153,9 @@ def idle_energy(request: HttpRequest, asked: Query[IdleQuestion]) -> HttpRespons
     """Account for idle waste: joules, kWh, time and cost, in all and by group, and by who had the devices."""
     _check(asked.group_by)
     start_ms, end_ms = idle_rows.whole_quarters(*asked.milliseconds(timezone.now()))
-    rates = Rates.of_settings()
-    zone = rates.tariff.zone if rates.tariff else ZoneInfo("UTC")
+    rates = Rates.in_force()
     devices = fleet.all_devices()
-    found = idle.idle_accounts(devices, start_ms, end_ms, group_by=asked.group_by, rates=rates, zone=zone)
+    found = idle.idle_accounts(devices, start_ms, end_ms, group_by=asked.group_by, rates=rates, zone=rates.zone)
     return _written(
         start_ms, end_ms, rates,
         total=IdleSplit.fields_of(found.total),
@@ -171,7 +168,7 @@ def _written(start_ms: int, end_ms: int, rates: Rates, **answer: Any) -> HttpRes
     common = {
         "start": datetime.fromtimestamp(start_ms / 1000, UTC),
         "end": datetime.fromtimestamp(end_ms / 1000, UTC),
-        "currency": settings.STEPWATT_CURRENCY or None,
+        "currency": rates.currency or None,
         "pue": rates.pue,
     }
     body = orjson.dumps(common | answer, option=orjson.OPT_UTC_Z)

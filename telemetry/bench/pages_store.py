@@ -41,8 +41,8 @@ def name(n: int) -> str:
     return f"gpu-{CLUSTERS[n % 3][0][0]}{n:04}"
 
 
-def seed(n_hosts: int) -> None:
-    """Make hosts and devices with their newest readings."""
+def seed(n_hosts: int, without: Sequence[str] = ()) -> None:
+    """Make hosts and devices with their newest readings, `without` these metrics."""
     create()
     names = [name(n) for n in range(n_hosts)]
     enrol(names)
@@ -57,7 +57,7 @@ def seed(n_hosts: int) -> None:
             for info in signals.devices(host)
         )
     LatestState.objects.bulk_create(LatestState(host_id=pk, at_ms=0, devices={}) for pk in hosts.values())
-    live(n_hosts, 0, 1)
+    live(n_hosts, 0, 1, without)
     _alerts(names[:: n_hosts // min(n_hosts, _ALERTS)])
     silent = [name(n) for n in range(n_hosts) if n % _SILENT == 7]
     Host.objects.filter(name__in=silent).update(
@@ -79,7 +79,7 @@ def _alerts(names: list[str]) -> None:
 
 
 @transaction.atomic
-def live(n_hosts: int, turn: int, turns: int) -> None:
+def live(n_hosts: int, turn: int, turns: int, without: Sequence[str] = ()) -> None:
     """Give each `turns`-th host new readings, as the batches of a second do where one comes each `turns` seconds."""
     values = signals.in_units(_going_on(n_hosts).advance(1, 5.0))[:, :, 0]
     now = datetime.now(UTC)
@@ -94,7 +94,11 @@ def live(n_hosts: int, turn: int, turns: int) -> None:
             info.uuid: {
                 "at_ms": at_ms,
                 "read_ms": at_ms,
-                "values": _values(values[:, n * GPUS_PER_HOST + at], n, at),
+                "values": {
+                    metric: value
+                    for metric, value in _values(values[:, n * GPUS_PER_HOST + at], n, at).items()
+                    if metric not in without
+                },
                 "absent": {},
             }
             for at, info in enumerate(signals.devices(host.name))

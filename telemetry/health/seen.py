@@ -14,7 +14,10 @@ ENOUGH_HOSTS = 3  # that fall silent together: fewer may well do so by themselve
 
 
 class Subject(NamedTuple):
-    """Whom an alert is about. `name` is "device:<uuid>", "host:<name>", "cluster:<name>", "fleet" or "server"."""
+    """Whom an alert is about.
+
+    `name` is "device:<uuid>", "host:<name>", "hosts:<name>,<name>", "cluster:<name>", "fleet" or "server".
+    """
 
     name: str
     host_id: int | None = None

@@ -9,7 +9,7 @@ from telemetry.models.alerts import (
     Silence,
     TargetKind,
 )
-from telemetry.models.prices import DevicePrice
+from telemetry.models.prices import DevicePrice, EnergyPrice
 from telemetry.models.rolled import DirtyGroup, DirtyRollup, GroupKind, GroupMembers, GroupRollup, Rollup, RollupGroup
 from telemetry.models.stored import (
     AcceptedSequences,
@@ -23,7 +23,7 @@ from telemetry.models.stored import (
 )
 
 __all__ = [
-    "AcceptedSequences", "Chunk", "Delivery", "DeliveryReason", "DevicePrice", "DirtyGroup", "DirtyRollup", "GroupKind",
-    "GroupMembers", "GroupRollup", "HealthMemory", "LatestState", "MaintenanceRun", "NotificationTarget", "Rollup",
+    "AcceptedSequences", "Chunk", "Delivery", "DeliveryReason", "DevicePrice", "DirtyGroup", "DirtyRollup", "EnergyPrice",
+    "GroupKind", "GroupMembers", "GroupRollup", "HealthMemory", "LatestState", "MaintenanceRun", "NotificationTarget", "Rollup",
     "RollupGroup", "RuleThreshold", "SetAside", "Shortened", "Silence", "StoredBatch", "TableFigures", "TargetKind",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """What the pages' scripts fetch to fill their charts: arrays, as columnar JSON. For the host map see fleet_map.py."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,18 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from fleet import sparkline, timerange
+from fleet.csv_answer import asked_table
 from fleet.models import Device, Host
 from fleet.timerange import TimeRange
 from telemetry import catalog, chart_groups, event_marks, queries, traces, trends
 from telemetry.store.read import Bucketed, column
+from telemetry.store.samples import Floats
 from telemetry.trends import Trend
+from telemetry.views.chart_files import columns_file, devices_file
 from telemetry.views.fleet import power_groups
 
-POINTS, _LEAST_POINTS = 241, 10
+POINTS, _LEAST_POINTS, _SPARK_POINTS = 241, 10, 121
+_BAND = tuple(f"gpu_utilization_ratio_{part}" for part in ("mean", "p10", "p90"))
 
 
 @require_safe
@@ -31,10 +35,18 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
     group_by = "" if groups == [""] else "cluster"
     used = trends.trend("gpu_utilization_ratio", window.start_ms, window.end_ms, POINTS, cluster=cluster)
     power = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, cluster=cluster, group_by=group_by)
-    gap = np.full(len(used.times_ms), np.nan)
-    mean, low, high = (column(of.get("", gap)) for of in (used.mean, used.p10, used.p90))
-    gap = np.full(len(power.times_ms), np.nan)
-    totals = [column(power.total.get(group, gap)) for group in groups]
+    no_use, no_power = (np.full(len(trend.times_ms), np.nan) for trend in (used, power))
+    mean, low, high = (column(of.get("", no_use)) for of in (used.mean, used.p10, used.p90))
+    totals = [column(power.total.get(group, no_power)) for group in groups]
+    watts = {_watts_of(group): total for group, total in zip(groups, totals, strict=True)}
+    files = {
+        "utilisation": lambda: columns_file(
+            "utilisation", used.times_ms, dict(zip(_BAND, (mean, low, high), strict=True))
+        ),
+        "power": lambda: columns_file("power", power.times_ms, watts),
+    }
+    if (file := asked_table(request.GET, files)) is not None:
+        return file
     charts = {
         "fig-utilisation": {
             "traces": traces.mean_with_band(used.times_ms, mean, low, high),
@@ -45,8 +57,23 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
             **traces.gaps(power.times_ms, totals, _journey_ms(power)),
         },
     }
-    sparks = {"utilisation": _spark(mean, 0, 1), "power": _spark(traces.sums(totals), 0)}
+    sparks = {
+        "reporting": _spark(_devices(used), 0),
+        "utilisation": _spark(used.mean.get("", no_use), 0, 1),
+        "power": _spark(traces.sums(totals), 0),
+    }
     return _answer(window, used.times_ms, charts, sparks)
+
+
+def _devices(trend: Trend) -> Floats:
+    """Return how many devices gave a value, per bucket: what they gave together over what one gave; unknown where that is 0."""
+    gap = np.full(len(trend.times_ms), np.nan)
+    total, mean = trend.total.get("", gap), trend.mean.get("", gap)
+    return np.where(mean > 0, total / np.where(mean > 0, mean, 1), np.nan)
+
+
+def _watts_of(group: str) -> str:
+    return f"{group}_watts" if group else "power_draw_watts"
 
 
 def _journey_ms(trend: Trend) -> int:
@@ -64,10 +91,10 @@ def host_arrays(request: HttpRequest, name: str) -> HttpResponse:
     throttled = [device for device in devices if device.uuid == chosen or len(devices) == 1]
     asked = [*metrics, event_marks.REASONS] if throttled else metrics
     block = trends.device_series(devices, asked, window.start_ms, window.end_ms, _points(request))
+    if request.GET.get("format") == "csv":
+        return devices_file(name, block, devices, metrics)
     charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
-    sparks = {
-        device.uuid: _spark(column(block.of(device.uuid, "gpu_utilization_ratio").mean), 0, 1) for device in devices
-    }
+    sparks = {device.uuid: _spark(block.of(device.uuid, "gpu_utilization_ratio").mean, 0, 1) for device in devices}
     marks = [mark for device in throttled for mark in event_marks.throttling(block, device, list(charts))]
     return _answer(window, block.times_ms, charts, sparks, marks)
 
@@ -82,6 +109,8 @@ def device_arrays(request: HttpRequest, uuid: str) -> HttpResponse:
         raise BadRequest(f"chart: {unknown[0]} is not known")
     asked = [*metrics, event_marks.REASONS]
     block = trends.device_series([device], asked, window.start_ms, window.end_ms, _points(request))
+    if request.GET.get("format") == "csv":
+        return devices_file(f"{device.host.name}-{device.index}", block, [device], metrics)
     groups = [chart_groups.BY_KEY[key] for key in keys]
     charts = {g.id: chart_groups.arrays(block, device.uuid, g.offered(metrics)) for g in groups if g.offered(metrics)}
     return _answer(window, block.times_ms, charts, {}, event_marks.throttling(block, device, list(charts)))
@@ -116,22 +145,35 @@ def _answer(
     window: TimeRange, times_ms: list[int], charts: dict[str, Any], sparks: dict[str, Any], told: Sequence[Any] = ()
 ) -> HttpResponse:  # fmt: skip
     span = [window.start_ms, window.end_ms]
-    answer = {"range": span, "x": times_ms, "charts": charts, "sparks": sparks, "marks": told}
+    answer = {"range": span, "x": _grid(times_ms), "charts": charts, "sparks": sparks, "marks": told}
     return HttpResponse(orjson.dumps(answer), content_type="application/json")
 
 
+def _grid(times_ms: list[int]) -> dict[str, int] | list[int]:
+    """Return the moments as a grid: they are evenly spaced."""
+    if len(times_ms) < 2:
+        return times_ms
+    return {"first": times_ms[0], "step": times_ms[1] - times_ms[0], "n": len(times_ms)}
+
+
 def _chart(block: Bucketed, uuids: Sequence[str], metric: str, chosen: str) -> dict[str, Any]:
-    columns = {uuid: column(block.of(uuid, metric).mean) for uuid in uuids}
+    columns = {uuid: block.of(uuid, metric).mean for uuid in uuids}
     means = list(columns.values())
+    lines: Sequence[Mapping[str, Any]]
     if len(uuids) == 1:
         only = block.of(uuids[0], metric)
-        lines = traces.mean_with_band(block.times_ms, means[0], column(only.minimum), column(only.maximum))
+        ends = (column(each) for each in (only.mean, only.minimum, only.maximum))
+        lines = traces.mean_with_band(block.times_ms, *ends)
     else:
-        front = columns.pop(chosen, None) or traces.means(means)
-        lines = traces.peers(list(columns.values()), front)
+        front = columns.pop(chosen, None)
+        lines = traces.peers(list(columns.values()), traces.means(means) if front is None else front)
     return {"traces": lines, **traces.gaps(block.times_ms, means)}
 
 
-def _spark(values: Sequence[float | None], low: float, high: float | None = None) -> dict[str, str]:
-    line, area = sparkline.paths(values, low, high)
+def _spark(values: Floats, low: float, high: float | None = None) -> dict[str, str]:
+    """Return the paths over as many points as it has room for, each the mean of what is known there."""
+    width = -(-len(values) // _SPARK_POINTS) or 1
+    table = np.full(-(-len(values) // width) * width, np.nan)
+    table[: len(values)] = values
+    line, area = sparkline.paths(column(traces.means(list(table.reshape(-1, width).T))), low, high)
     return {"line": line, "area": area}

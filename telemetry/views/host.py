@@ -1,6 +1,8 @@
 """One host: facts, its devices, their charts on one time axis. Answers as page and as its live fragment."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet import timerange, units
 from fleet.auth import actor_of, has_role, require_role
+from fleet.csv_answer import asked_table
 from fleet.models import Device, Host, Role
 from telemetry import catalog, driver, event_log, figures, queries
 from telemetry.catalog import AbsentReason
@@ -22,7 +25,7 @@ from telemetry.figures import Reference
 from telemetry.headlines import has_sms
 from telemetry.health import Health, is_read
 from telemetry.queries import DeviceState, FleetState, HostState
-from telemetry.views import host_panels
+from telemetry.views import host_panels, table_files
 from telemetry.views.hosts import device_words
 
 METRICS = (
@@ -61,6 +64,8 @@ class Chart:
 def host(request: HttpRequest, name: str) -> HttpResponse:
     found, now = _host(name), timezone.now()
     state = queries.host_state(found, now)
+    if (file := asked_table(request.GET, _files(state))) is not None:
+        return file
     chosen = _chosen(state, request.GET.get("device", ""))
     context = {
         "state": state,
@@ -89,6 +94,15 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
         "driver_most_minutes": driver.MOST_MINUTES,
     }
     return render(request, "telemetry/host.html", context | still | _charts(request, state, chosen))
+
+
+def _files(state: HostState) -> Mapping[str, Callable[[], HttpResponse]]:
+    name = state.host.name
+    return {
+        "users": lambda: table_files.users(name, host_panels.users(state)),
+        "parts": lambda: table_files.parts(name, state.parts),
+        "topology": lambda: table_files.topology(name, host_panels.topology(state)),
+    }
 
 
 @require_safe
@@ -139,9 +153,7 @@ def _charts(request: HttpRequest, state: HostState, chosen: DeviceState | None) 
         Chart(
             catalog.BY_NAME[metric],
             metric_label(metric, state.counted),
-            figures.as_json(_figure(state, chosen, metric, is_last=metric == offered[-1]))
-            if metric in offered
-            else None,
+            _figure(state, chosen, metric, is_last=metric == offered[-1]) if metric in offered else None,
             why_absent(state.counted, metric),
         )
         for metric in METRICS
@@ -186,23 +198,34 @@ def _may_have_given(state: DeviceState, metric: str) -> bool:
 
 
 def _figure(state: HostState, chosen: DeviceState | None, metric: str, *, is_last: bool) -> Any:
+    limits, noun = references(state.counted, metric), queries.noun(state.counted)
+    if len(state.counted) == 1:
+        return _described(metric, 0, noun, state.counted[0].device.title, limits, is_last=is_last)
+    n_peers = len(state.counted) - (chosen is not None)
+    return _described(metric, n_peers, noun, chosen.device.title if chosen else "", limits, is_last=is_last)
+
+
+@lru_cache(maxsize=256)
+def _described(
+    metric: str, n_peers: int, noun: str, title: str, limits: tuple[Reference, ...], *, is_last: bool
+) -> dict[str, Any]:  # fmt: skip
+    """Return what plotly takes longer to make than all else of the page."""
     unit = catalog.BY_NAME[metric].unit
     options = {
         "from_zero": figures.starts_at_zero(metric),
         "is_stacked": True,
         "shows_ticks": is_last,
-        "references": references(state.counted, metric),
+        "references": limits,
         "painter": "uplot",
     }
-    if len(state.counted) == 1:
-        return figures.mean_with_band(unit, state.counted[0].device.title, **options)
-    n_peers = len(state.counted) - (chosen is not None)
-    return figures.peers(unit, n_peers, queries.noun(state.counted), chosen.device.title if chosen else "", **options)
+    if not n_peers:
+        return figures.as_json(figures.mean_with_band(unit, title, **options))
+    return figures.as_json(figures.peers(unit, n_peers, noun, title, **options))
 
 
-def references(devices: list[DeviceState], metric: str) -> list[Reference]:
+def references(devices: list[DeviceState], metric: str) -> tuple[Reference, ...]:
     """Return the limit of a metric, where all devices that report have the same."""
     limit, words = LIMITS.get(metric, ("", ""))
     values = {d.values.get(limit) for d in devices if is_read(d.values)}
     value = values.pop() if len(values) == 1 else None
-    return [] if value is None else [Reference(value, f"{words} {units.quantity(value, catalog.BY_NAME[limit].unit)}")]
+    return () if value is None else (Reference(value, f"{words} {units.quantity(value, catalog.BY_NAME[limit].unit)}"),)

@@ -4,8 +4,9 @@ Filter, order and page stand in the address and are applied here, so that a flee
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import BadRequest
@@ -20,6 +21,7 @@ from fleet.csv_answer import csv_answer
 from telemetry import host_columns, queries
 from telemetry.health import Health
 from telemetry.health.judgement import GRAVITY
+from telemetry.host_columns import HostColumns
 from telemetry.queries import DeviceState, HostState
 
 PAGE_SIZE = 100
@@ -76,25 +78,34 @@ _KEYS: Mapping[str, Callable[[Row], Any]] = {
     "temperature": lambda row: row.temperature,
     "seen": lambda row: row.state.host.last_seen_at,
 }
+_OF_COLUMNS: Mapping[str, Callable[[HostColumns], Any]] = {
+    "job": lambda own: own.job,
+    "baseline": lambda own: own.deviation,
+}
+_NOTHING = HostColumns()
 _CSV = ("host", "cluster", "state", "note", "devices", "gpu_utilization_ratio", "tensor_active_ratio", "memory_used_ratio",
-        "power_draw_watts", "temperature_celsius", "last_sample")  # fmt: skip
+        "power_draw_watts", "temperature_celsius", "last_sample", "job", "job_owner",
+        "baseline_deviation_ratio")  # fmt: skip
 
 
 @require_safe
 def hosts(request: HttpRequest) -> HttpResponse:
-    order = sorting.of_query(request.GET, _KEYS, "host")
+    order = sorting.of_query(request.GET, [*_KEYS, *_OF_COLUMNS], "host")
     words, state = request.GET.get("q", "").lower().split(), request.GET.get("state", "")
     if state and state not in _SHAPES:
         raise BadRequest(f"state: expected one of {', '.join(_SHAPES)}")
     every = [_row(host) for host in queries.fleet_state(timezone.now()).hosts]
     named = [row for row in every if row.holds(words)]
-    found = order.arranged((row for row in named if row.is_in(state)), _KEYS[order.key])
-    if request.GET.get("format") == "csv":
-        return csv_answer("hosts", _CSV, map(_csv_row, found))
+    shown = [row for row in named if row.is_in(state)]
+    is_csv = request.GET.get("format") == "csv"
+    columns = _columns(shown) if is_csv or order.key in _OF_COLUMNS else {}
+    found = order.arranged(shown, partial(_value, order.key, columns))
+    if is_csv:
+        return csv_answer("hosts", _CSV, (_csv_row(row, columns.get(row.state.host.pk, _NOTHING)) for row in found))
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
         "rows": list(page),
-        "columns": host_columns.of_hosts([row.state.host for row in page]),
+        "columns": columns or _columns(page),
         "page": page,
         "sorting": order,
         "path": request.get_full_path(),
@@ -111,6 +122,16 @@ def hosts(request: HttpRequest) -> HttpResponse:
         "state": state,
     }
     return render(request, "telemetry/hosts.html", context | still)
+
+
+def _columns(rows: Iterable[Row]) -> Mapping[int, HostColumns]:
+    """Return what upper apps say of the rows' hosts; of those of a page alone, unless the order needs all."""
+    return host_columns.of_hosts([row.state.host for row in rows])
+
+
+def _value(key: str, columns: Mapping[int, HostColumns], row: Row) -> Any:
+    of_column = _OF_COLUMNS.get(key)
+    return _KEYS[key](row) if of_column is None else of_column(columns.get(row.state.host.pk, _NOTHING))
 
 
 def _row(state: HostState) -> Row:
@@ -152,7 +173,7 @@ def _why_unknown(state: HostState) -> str:
     return "a device does not give it"
 
 
-def _csv_row(row: Row) -> tuple[object, ...]:
+def _csv_row(row: Row, own: HostColumns) -> tuple[object, ...]:
     host = row.state.host
     return (host.name, host.cluster, row.state.health.value, row.state.note, row.devices, row.utilisation, row.tensor, row.memory,
-            row.power, row.temperature, host.last_seen_at)  # fmt: skip
+            row.power, row.temperature, host.last_seen_at, own.job, own.owner, own.deviation)  # fmt: skip

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import orjson
-from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
@@ -22,6 +21,7 @@ from telemetry import figures, glance, traces, trends
 from telemetry.accounts import power_groups, power_report
 from telemetry.accounts.accounts import Account
 from telemetry.accounts.power_groups import OTHERS
+from telemetry.energy_rates import Rates
 from telemetry.figures import Reference
 from telemetry.glance import Glance
 from telemetry.headlines import Headline
@@ -39,10 +39,17 @@ def power(request: HttpRequest) -> HttpResponse:
     window, by = window_of(request.GET, now), chart_by_of(request.GET)
     newest = glance.of_this_process().look(now)
     budget = power_report.budget_watts()
-    total = power_report.energy(window, now).total
-    before = power_report.energy_before(window, now)
+    rates = Rates.in_force()
+    total = power_report.energy(window, now, rates).total
+    before = power_report.energy_before(window, now, rates)
     context = {
-        "tiles": [_now(newest, budget), _energy(total, before, window), _cost(total), _co2(total), _pue()],
+        "tiles": [
+            _now(newest, budget),
+            _energy(total, before, window),
+            _cost(total, rates),
+            _co2(total, rates),
+            _pue(rates),
+        ],
         "window": window,
         "path": request.get_full_path(),
     }
@@ -98,7 +105,7 @@ def _columns(trend: Trend, every: Sequence[str]) -> Mapping[str, traces.Column]:
     gap: Floats = np.full(len(trend.times_ms), np.nan)
     own: dict[str, traces.Column] = {name: column(trend.total.get(name, gap)) for name in shown if name in every}
     if OTHERS in shown and OTHERS not in every:
-        own[OTHERS] = traces.sums([column(trend.total.get(name, gap)) for name in every if name not in own])
+        own[OTHERS] = column(traces.sums([column(trend.total.get(name, gap)) for name in every if name not in own]))
     return {name: own[name] for name in shown}
 
 
@@ -123,20 +130,20 @@ def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
     )
 
 
-def _cost(total: Account) -> Headline:
-    if settings.STEPWATT_TARIFF is None:
+def _cost(total: Account, rates: Rates) -> Headline:
+    if rates.tariff is None:
         return Headline("Cost", None, "", "", _ASKS, "set a price per kWh")
     words = " and ".join(sorted(f"{scope.value} meters" for scope in total.priced_by))
-    return Headline("Cost", total.cost, settings.STEPWATT_CURRENCY or "", words, _ASKS, "nothing was measured")
+    return Headline("Cost", total.cost, rates.currency, words, _ASKS, "nothing was measured")
 
 
-def _co2(total: Account) -> Headline:
-    grams = settings.STEPWATT_GRAMS_CO2_PER_KWH
+def _co2(total: Account, rates: Rates) -> Headline:
+    grams = rates.grams_co2_per_kwh
     if grams is None:
         return Headline("CO₂", None, "", "", _ASKS, "set the grams per kWh")
     return Headline("CO₂", total.grams_co2, "grams", f"{grams:g} g/kWh", _ASKS, "nothing was measured")
 
 
-def _pue() -> Headline:
+def _pue(rates: Rates) -> Headline:
     note = "as set; on cost and CO₂ once"
-    return Headline("PUE", settings.STEPWATT_PUE, "", note, _ASKS, "set it, if the building is metered")
+    return Headline("PUE", rates.pue, "", note, _ASKS, "set it, if the building is metered")

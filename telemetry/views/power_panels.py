@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -16,6 +15,7 @@ from fleet.csv_answer import csv_answer
 from telemetry.accounts import power_report
 from telemetry.accounts.accounts import Account
 from telemetry.accounts.idle import IdleAccount
+from telemetry.energy_rates import Rates
 from telemetry.health.allocation import Allocated
 from telemetry.views.power import by_of, window_of
 
@@ -60,16 +60,16 @@ class Day:
 @require_safe
 def days(request: HttpRequest) -> HttpResponse:
     """Energy of each of the last days, and which part of it was idle waste."""
-    now = timezone.now()
-    by_day = power_report.energy_by_day(now)
-    wasted = power_report.idle(power_report.first_day_ms(now), round(now.timestamp() * 1000), "day")
+    now, rates = timezone.now(), Rates.in_force()
+    by_day = power_report.energy_by_day(now, rates)
+    wasted = power_report.idle(power_report.first_day_ms(now, rates), round(now.timestamp() * 1000), rates, "day")
     idle = {group.key: group for group in wasted.groups}
     most = max((group.joules or 0 for group in by_day.groups), default=0) or 1
     found = [_day(account, idle.get(account.key), most, account is by_day.groups[-1]) for account in by_day.groups]
     if request.GET.get("format") == "csv":
         rows = ((*_of_account(day.account), day.idle, day.idle_share) for day in found)
         return csv_answer("energy-by-day", ("day", *_ACCOUNT, "idle_joules", "idle_ratio"), rows)
-    return render(request, "telemetry/_power_days.html", {"days": found, "zone": power_report.zone(), **_money()})
+    return render(request, "telemetry/_power_days.html", {"days": found, "zone": rates.zone, **_money(rates)})
 
 
 def _day(account: Account, idle: IdleAccount | None, most: float, is_today: bool) -> Day:
@@ -95,13 +95,13 @@ def _of_account(account: Account) -> tuple[object, ...]:
 @require_safe
 def groups(request: HttpRequest) -> HttpResponse:
     """Energy, cost and CO₂ of each group over the time of the page."""
-    now, by = timezone.now(), by_of(request.GET)
+    now, by, rates = timezone.now(), by_of(request.GET), Rates.in_force()
     order = sorting.of_query(request.GET, _KEYS, "-energy")
-    found = order.arranged(power_report.energy(window_of(request.GET, now), now, by).groups, _KEYS[order.key])
+    found = order.arranged(power_report.energy(window_of(request.GET, now), now, rates, by).groups, _KEYS[order.key])
     if request.GET.get("format") == "csv":
         return csv_answer("energy-by-group", (by, *_ACCOUNT), map(_of_account, found))
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
-    context = {"rows": page, "page": page, "by": by, "sorting": order, "path": request.get_full_path(), **_money()}
+    context = {"rows": page, "page": page, "by": by, "sorting": order, "path": request.get_full_path(), **_money(rates)}
     return render(request, "telemetry/_power_groups.html", context)
 
 
@@ -109,7 +109,8 @@ def groups(request: HttpRequest) -> HttpResponse:
 def idle(request: HttpRequest) -> HttpResponse:
     """What devices drew while they did nothing, by group, and out of band the tile of the whole."""
     window, by = window_of(request.GET, timezone.now()), by_of(request.GET)
-    found = power_report.idle(window.start_ms, window.end_ms, by)
+    rates = Rates.in_force()
+    found = power_report.idle(window.start_ms, window.end_ms, rates, by)
     ordered = sorted(found.groups, key=lambda group: -group.total.joules)
     if request.GET.get("format") == "csv":
         return csv_answer("idle-waste", (by, *_IDLE), map(_of_idle, ordered))
@@ -120,7 +121,7 @@ def idle(request: HttpRequest) -> HttpResponse:
         "window": window,
         "by": by,
         "states": [(state.value, found.total.by_state[state]) for state in Allocated],
-        **_money(),
+        **_money(rates),
     }
     return render(request, "telemetry/_power_idle.html", context)
 
@@ -151,10 +152,10 @@ def _of_idle(group: IdleAccount) -> tuple[object, ...]:
     return (group.key, group.known_seconds, total.joules, total.seconds, total.cost, *parts)
 
 
-def _money() -> dict[str, object]:
+def _money(rates: Rates) -> dict[str, object]:
     """Return what is paid in, and whether a price and a figure for CO₂ are set."""
     return {
-        "currency": settings.STEPWATT_CURRENCY or "",
-        "has_price": settings.STEPWATT_TARIFF is not None,
-        "has_co2": settings.STEPWATT_GRAMS_CO2_PER_KWH is not None,
+        "currency": rates.currency,
+        "has_price": rates.tariff is not None,
+        "has_co2": rates.grams_co2_per_kwh is not None,
     }

@@ -4,10 +4,11 @@ Every page's console and requests are watched: an error, or a request to a stran
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.programs import require
 from tests.stack import Stack
@@ -22,12 +23,22 @@ FLAGS = [
     "--disable-sync",
 ]
 
+PATIENCE = 60_000  # milliseconds: what is waited for comes late where the machine has much else to do
+expect.set_options(timeout=PATIENCE)
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Not for the whole session: its event loop would run on, and Django refuses its database to whoever is within one."""
+    with launched() as running:
+        yield running
+
+
+@contextmanager
+def launched(*flags: str) -> Iterator[Browser]:
+    """Run Chromium, with further flags."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=require("chromium"), args=[*FLAGS, *flags])
         yield browser
         browser.close()
 
@@ -58,6 +69,7 @@ def page(browser: Browser, stack: Stack, request: pytest.FixtureRequest) -> Iter
     """Return a page at the product's origin, not signed in. Its clean record is asserted at the end."""
     options = getattr(request, "param", {})
     context = browser.new_context(base_url=stack.url, **options)
+    context.set_default_timeout(PATIENCE)
     page, watched = context.new_page(), Watched()
     watched.follow(page, stack.url)
     yield page

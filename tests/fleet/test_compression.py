@@ -35,8 +35,15 @@ def test_a_static_file_is_the_same_when_unpacked_and_its_etag_weak():
     assert body(Client().get(SCRIPT)) == whole
 
 
+def test_the_pages_own_scripts_lose_their_comments_where_they_are_compressed():
+    whole = body(Client().get("/static/js/turns.js"))
+    packed = gzip.decompress(body(Client().get("/static/js/turns.js", headers=GZIP)))
+    assert (b"/*" in whole, b"/*" in packed) == (True, False)
+    assert b"export function takeTurns(seconds,ask){" in packed
+
+
 def test_what_is_compressed_already_or_tiny_stays_as_it_is():
-    assert "Content-Encoding" not in Client().get("/static/fonts/inter-latin-wght-normal.woff2", headers=GZIP).headers
+    assert "Content-Encoding" not in Client().get("/static/fonts/inter-latin-400-650.woff2", headers=GZIP).headers
     assert "Content-Encoding" not in Client().get("/healthz", headers=GZIP).headers
 
 

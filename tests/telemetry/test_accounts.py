@@ -9,7 +9,8 @@ import pytest
 from fleet.models import Device, DeviceKind
 from fleet.tariff import Band, Tariff
 from telemetry.accounts import accounts
-from telemetry.accounts.accounts import Rates, Scope
+from telemetry.accounts.accounts import Scope
+from telemetry.energy_rates import Rates
 from telemetry.models import DirtyRollup, Rollup
 from telemetry.store import statistics
 from telemetry.store.statistics import ENERGY, Field

@@ -2,6 +2,12 @@
 
 import json
 
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
 from telemetry import figures, traces
 from telemetry.figures import Reference
 
@@ -71,7 +77,22 @@ def test_a_group_in_a_gap_leaves_the_others_standing():
 
 
 def test_a_mean_is_of_what_is_known():
-    assert traces.means([[1.0, None, None], [3.0, 5.0, None]]) == [2.0, 5.0, None]
+    np.testing.assert_equal(traces.means([[1.0, None, None], [3.0, 5.0, None]]), [2.0, 5.0, np.nan])
+
+
+@given(arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e13, 1e13) | st.just(np.nan)))
+def test_a_packed_line_gives_its_values_to_six_figures_and_its_gaps(values: NDArray[np.float64]):
+    made = traces.packed(values)
+    is_gap = np.isnan(values)
+    assert [rise is None for rise in made["rises"]] == is_gap.tolist()
+    found = np.cumsum([rise for rise in made["rises"] if rise is not None]) * made["step"]
+    greatest = np.abs(values[~is_gap]).max(initial=0)
+    np.testing.assert_allclose(found, values[~is_gap], rtol=0, atol=max(1e-5 * greatest, 1e-9))
+
+
+def test_a_packed_line_is_told_in_the_largest_steps_that_hold_it():
+    assert traces.packed(np.array([0.96, 0.98, np.nan, 0.9])) == {"step": 0.02, "rises": [48, 1, None, -4]}
+    assert traces.packed(np.array([1.98e9, 3.45e8]))["step"] == 15e6
 
 
 def test_a_gap_spans_from_the_last_known_bucket_to_the_next():

@@ -12,8 +12,9 @@ from fleet.models import Device, Host
 from fleet.tariff import Band, Tariff
 from telemetry import rollups
 from telemetry.accounts import accounts
-from telemetry.accounts.accounts import Rates, Scope
+from telemetry.accounts.accounts import Scope
 from telemetry.accounts.fleet import fleet_accounts
+from telemetry.energy_rates import Rates
 from telemetry.models import DirtyGroup, DirtyRollup
 from telemetry.wire import DeviceInfo, DeviceKind
 from tests.telemetry.batches import enrolled, payload, take

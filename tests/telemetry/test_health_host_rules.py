@@ -5,9 +5,10 @@ from typing import NamedTuple
 import pytest
 
 from fleet.models import Event, Host, Origin
-from telemetry.health import fleet_rules, thresholds
+from telemetry.health import fleet_rules, look, thresholds
 from telemetry.health.watch import watch
 from telemetry.simulation.faults import FaultKind
+from tests.telemetry.batches import enrolled, payload, take
 from tests.telemetry.watched import WatchedHost, firing, rules_firing
 
 pytestmark = pytest.mark.django_db
@@ -87,6 +88,22 @@ def test_a_host_that_was_only_added_is_not_silent(host):
     Host.objects.create(name="new")
     host.run(60)
 
+    assert not firing()
+
+
+def test_a_host_whose_first_batch_comes_in_the_middle_of_a_pass_is_not_silent(host, monkeypatch):
+    enrolled("new")
+    read_hosts = look.known
+
+    def then_a_batch_comes(now, xid_seconds):
+        found = read_hosts(now, xid_seconds)
+        take(payload([int(host.now * 1000)], {"power_draw_watts": [300]}, host="new"), host.moment)
+        return found
+
+    monkeypatch.setattr(look, "known", then_a_batch_comes)
+    watch(host.moment)
+
+    assert Host.objects.get(name="new").has_reported
     assert not firing()
 
 

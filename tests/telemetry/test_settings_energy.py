@@ -1,24 +1,121 @@
-"""The settings of energy: what is set is shown, what is missing is asked for; purchase prices by device model."""
+"""The settings of energy: a form for what the environment does not fix, which all figures follow; purchase prices by model."""
+
+import re
+from datetime import UTC, datetime
 
 import pytest
+from django.core.cache import cache
 
 from fleet.models import AuditEntry, Role
 from fleet.tariff import Tariff
-from telemetry.models import DevicePrice
+from telemetry.energy_rates import Rates
+from telemetry.models import DevicePrice, EnergyPrice
 from tests.factories import make_gpu_host
 from tests.people import signed_in
+from tests.telemetry.test_pages_power import drawing_host, text
 
 pytestmark = pytest.mark.django_db
 PATH, MODEL = "/settings/energy/", "NVIDIA H100 80GB HBM3"
+SENT = {"price_per_kwh": "0.22", "currency": "EUR", "bands": "", "grams_co2_per_kwh": "380", "pue": "1.25"}
 
 
-def test_a_price_is_shown_where_it_is_set_and_asked_for_where_not(settings):
-    settings.STEPWATT_TARIFF = Tariff(0.31)
+def send(client, **change):
+    return client.post(f"{PATH}rates/", SENT | change)
 
-    shown = signed_in().get(PATH).content.decode()
 
-    assert "0.31" in shown
-    assert "STEPWATT_PUE is not set" in shown
+def test_what_is_set_is_stored_audited_and_shown():
+    client = signed_in(Role.ADMIN)
+    answer = send(client, bands="Europe/Berlin mon-fri 06:00-22:00 0.31")
+
+    assert answer.status_code == 302
+    rates = Rates.in_force()
+    assert (rates.currency, rates.grams_co2_per_kwh, rates.pue) == ("EUR", 380, 1.25)
+    assert (rates.tariff.base_price, rates.tariff.bands[0].price, str(rates.zone)) == (0.22, 0.31, "Europe/Berlin")
+    assert AuditEntry.objects.get(action="energy-price.set").detail["price_per_kwh"] == 0.22
+    assert 'value="0.22"' in client.get(PATH).content.decode()
+
+
+def test_an_empty_field_is_not_known_again():
+    client = signed_in(Role.ADMIN)
+    send(client)
+    send(client, **dict.fromkeys(SENT, ""))
+
+    assert Rates.in_force() == Rates(None, None, None, "")
+    assert EnergyPrice.objects.count() == 1
+
+
+def test_what_does_not_change_is_not_audited():
+    client = signed_in(Role.ADMIN)
+    send(client)
+    send(client)
+
+    assert AuditEntry.objects.filter(action="energy-price.set").count() == 1
+
+
+def test_a_variable_of_the_environment_is_fixed_and_named(settings):
+    settings.STEPWATT_TARIFF, settings.STEPWATT_PUE = Tariff(0.31), 1.4
+    client = signed_in(Role.ADMIN)
+    send(client)
+
+    rates, shown = Rates.in_force(), client.get(PATH).content.decode()
+    assert (rates.tariff, rates.pue, rates.grams_co2_per_kwh) == (Tariff(0.31), 1.4, 380)
+    assert EnergyPrice.objects.get().price_per_kwh is None
+    assert re.search(r'id="f-price_per_kwh" value="0.31" readonly', shown)
+    assert "STEPWATT_PRICE_PER_KWH" in shown
+    assert "STEPWATT_GRAMS_CO2_PER_KWH" not in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"price_per_kwh": "cheap"}, "expected a number"),
+        ({"price_per_kwh": "-1"}, "expected 0 to 1,000,000"),
+        ({"price_per_kwh": "nan"}, "expected 0 to"),
+        ({"pue": "0.9"}, "expected 1 to 10"),
+        ({"price_per_kwh": "", "bands": "UTC 06:00-07:00 0.3"}, "a price is needed"),
+        ({"bands": "Mars/Base 06:00-07:00 0.3"}, "expected a time zone and bands"),
+        ({"bands": "UTC 07:00-06:00 0.3"}, "does not end after it begins"),
+        ({"currency": "many euros and more"}, "12 characters at most"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_its_field_and_kept_to_be_mended(change, words):
+    answer = send(signed_in(Role.ADMIN), **change)
+    page = answer.content.decode()
+
+    assert answer.status_code == 400
+    assert words in page
+    assert 'aria-invalid="true"' in page
+    assert f'value="{next(iter(change.values()))}"' in page
+    assert not EnergyPrice.objects.exists()
+
+
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
+def test_only_admins_set_prices(role):
+    client = signed_in(role)
+
+    assert send(client).status_code == 403
+    assert 'id="save-rates"' not in client.get(PATH).content.decode()
+
+
+def where_it_is_noon() -> str:
+    """Return a zone in which today has hours behind it, whenever the test runs."""
+    return f"Etc/GMT{datetime.now(UTC).hour - 12:+d}"
+
+
+def test_every_figure_follows_a_change_at_once():
+    cache.clear()
+    drawing_host("a", "atlas")
+    client, paths = signed_in(Role.ADMIN), ("/fleet/energy/", "/power/?range=1h")
+    before = [text(client.get(path)) for path in paths]
+    send(client, bands=f"{where_it_is_noon()} 00:00-00:15 0.3")
+
+    tile, power = (text(client.get(path)) for path in paths)
+    assert "EUR" not in before[0]
+    assert "EUR" in tile
+    assert "CO₂" in tile
+    assert "Cost — set a price per kWh" in before[1]
+    assert re.search(r"Cost [\d.]+ EUR", power)
+    assert client.get("/api/v1/energy").json()["currency"] == "EUR"
 
 
 def test_a_purchase_price_is_set_and_forgotten_by_admins():

@@ -16,6 +16,7 @@ LAUNCH = "/reference/?view=launch"
 PARAMS = {
     "steps": 60,
     "warmup_steps": 5,
+    "repeats": 1,
     "batch_size": 0,
     "precision": "auto",
     "compile": "off",

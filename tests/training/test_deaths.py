@@ -24,7 +24,7 @@ from training.wire import JobReport, pack
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]
 ROOT = Path(__file__).parents[2]
 SECONDS = 60
-PATIENCE = 300  # with a machine on which torch's start alone takes a minute
+PATIENCE = 300  # where torch must be loaded first, on a machine on which that alone takes a minute
 CUDA_WITHOUT_MEMORY = """
 import sys, torch
 from training.reference.training import Training
@@ -59,7 +59,7 @@ def test_torch_is_missing(viewer, job, tmp_path):
     agent = StandInAgent(tmp_path, interpreter(tmp_path, f'exec {shlex.quote(sys.executable)} -S "$@"'))
     agent.order(1)
 
-    page = shown(viewer, job, agent.end_of(1, PATIENCE))
+    page = shown(viewer, job, agent.end_of(1, SECONDS))
 
     assert "failed" in page
     assert "torch is not installed for" in page
@@ -98,7 +98,7 @@ def test_its_process_is_killed_or_the_kernel_takes_its_memory_back(viewer, job, 
     agent.order(1)
     os.kill(agent.running(1).pid, signal.SIGKILL)
 
-    page = shown(viewer, job, agent.end_of(1, PATIENCE))
+    page = shown(viewer, job, agent.end_of(1, SECONDS))
 
     assert "failed" in page
     assert words in page
@@ -117,7 +117,7 @@ def test_it_takes_longer_than_its_limit(viewer, job, tmp_path):
     agent = StandInAgent(tmp_path, interpreter(tmp_path, STUBBORN))
     agent.order(1, time_limit_seconds=1)
 
-    page = shown(viewer, job, agent.end_of(1, PATIENCE))
+    page = shown(viewer, job, agent.end_of(1, SECONDS))
 
     assert "failed" in page
     assert "took longer than its limit of 1 s" in page
@@ -131,7 +131,7 @@ def test_it_is_cancelled_twice(viewer, operator, job, tmp_path):
         assert operator.post(f"/reference/{job.pk}/cancel/").status_code == 302
         agent.cancel(1)
 
-    page = shown(viewer, job, agent.end_of(1, PATIENCE))
+    page = shown(viewer, job, agent.end_of(1, SECONDS))
 
     assert "cancelled while it ran" in page
     assert operator.post(f"/api/v1/reference/jobs/{job.pk}/cancel").status_code == 409
@@ -147,7 +147,7 @@ def test_it_is_cancelled_twice(viewer, operator, job, tmp_path):
 def test_its_agent_is_killed_or_its_host_started_anew(viewer, job, tmp_path, boot_id, words):
     Records(tmp_path / "jobs").claim(Record(1, LAUNCH, "running", now_ms(), boot_id=boot_id))
 
-    page = shown(viewer, job, StandInAgent(tmp_path).end_of(1, PATIENCE))
+    page = shown(viewer, job, StandInAgent(tmp_path).end_of(1, SECONDS))
 
     assert "lost" in page
     assert words in page
@@ -168,13 +168,13 @@ def test_the_server_is_away_when_it_ends(viewer, job, tmp_path):
     """The agent keeps the report of the end until the broker has it, and a server that starts is in no haste to say lost."""
     agent = StandInAgent(tmp_path, interpreter(tmp_path, "exit 7"), has_broker=False)
     agent.order(1)
-    agent.end_of(1, PATIENCE)
+    agent.end_of(1, SECONDS)
     back = datetime.now(UTC) + timedelta(seconds=SECONDS)
     watch(back, up_since=back - timedelta(seconds=1))
     job.refresh_from_db()
     assert job.state == JobState.RUNNING
 
-    page = shown(viewer, job, StandInAgent(tmp_path).end_of(1, PATIENCE))
+    page = shown(viewer, job, StandInAgent(tmp_path).end_of(1, SECONDS))
 
     assert "failed" in page
     assert "exit status 7 and no result" in page

@@ -16,6 +16,7 @@ from training import wire
 from training.jobs.admission import ORDER_LIFETIME
 from training.jobs.launch import LaunchRefused, cancel, launch
 from training.models import FINAL_STATES, JobState, ReferenceJob
+from training.workloads.catalog import validate
 
 pytestmark = pytest.mark.django_db
 
@@ -65,7 +66,7 @@ def test_the_order_waits_on_the_hosts_own_queue(start, outbox):
     assert task == wire.START_TASK
     assert (order.job, order.launch, order.host, order.workload) == (job.pk, job.launch, "b", "gpt-train")
     assert order.device_uuid == "nvidia-b"
-    assert order.params == job.params
+    assert validate("gpt-train", order.params)[1] == job.params
     assert outbox.taken("a") == []
 
 

@@ -14,7 +14,7 @@ from training.flops import Flops
 from training.reference import __main__ as program
 from training.reference import harness, order
 from training.reference.events import Events, StepSocket
-from training.reference.harness import Measurement, WallClock
+from training.reference.measurement import Measurement, Repeat, WallClock, figures, of_repeats
 from training.reference.order import CannotRun, Order
 from training.reference.work import falling
 
@@ -56,7 +56,9 @@ def run_loop(params, compiles_in=()):
     work, frames = CountingWork(), []
     device = CountingDevice(work, compiles_in)
     with os.fdopen(reading) as pipe, os.fdopen(writing, "w"):
-        loop = harness.Loop(replace(ORDER, params=params), work, device, frames.append, Events(writing))
+        loop = harness.Loop(
+            replace(ORDER, params={"repeats": 1} | params), work, device, frames.append, Events(writing)
+        )
         measurement = loop.run()
         os.set_blocking(reading, False)
         return measurement, frames, device, [json.loads(line) for line in pipe]
@@ -92,19 +94,51 @@ def test_progress_ends_with_the_last_step_and_stages_come_in_order():
 
 
 def test_throughput_is_samples_over_the_window_not_over_the_sum_of_steps():
-    measurement = Measurement([2.0, 1.0], seconds=[0.1, 0.3], window_start=100.0, window_end=100.5)
-    figures = harness.figures(measurement, CountingWork(), WallClock())
-    assert figures["samples_per_second"] == pytest.approx(8 / 0.5)
-    assert figures["tokens_per_second"] == pytest.approx(80 / 0.5)
-    assert figures["achieved_flops_per_second"] == pytest.approx(800 / 0.5)
-    assert figures["window_end_ms"] - figures["window_start_ms"] == 500
+    found = figures(Measurement([2.0, 1.0], [Repeat(100.0, 100.5, [0.1, 0.3])]), CountingWork(), WallClock())
+    assert found["samples_per_second"] == pytest.approx(8 / 0.5)
+    assert found["tokens_per_second"] == pytest.approx(80 / 0.5)
+    assert found["achieved_flops_per_second"] == pytest.approx(800 / 0.5)
+    assert found["window_end_ms"] - found["window_start_ms"] == 500
 
 
 def test_median_and_p95_are_those_of_the_measured_steps():
     seconds = [float(n) for n in range(1, 21)]
-    figures = harness.figures(Measurement([], seconds, 0.0, 210.0), CountingWork(), WallClock())
-    assert figures["step_seconds_median"] == 10.5
-    assert figures["step_seconds_p95"] == 19.0
+    found = figures(Measurement([], [Repeat(0.0, 210.0, seconds)]), CountingWork(), WallClock())
+    assert found["step_seconds_median"] == 10.5
+    assert found["step_seconds_p95"] == 19.0
+
+
+def test_a_block_is_measured_again_after_one_warm_up_and_told_which():
+    measurement, frames, device, events = run_loop({"steps": 5, "warmup_steps": 2, "repeats": 3})
+    assert [len(repeat.seconds) for repeat in measurement.repeats] == [5, 5, 5]
+    assert [frame["is_warmup"] for frame in frames] == [True] * 2 + [False] * 15
+    assert device.work.measured_from == 2
+    stages = [event["name"] for event in events if event["event"] == "stage"]
+    assert stages == ["warm up", "measure 1 of 3", "measure 2 of 3", "measure 3 of 3"]
+    assert events[-1] == {"event": "progress", "step": 17, "total": 17}
+
+
+def test_repeats_follow_each_other_without_a_gap_that_is_in_none():
+    measurement, *_ = run_loop({"steps": 5, "warmup_steps": 1, "repeats": 3})
+    first, second, third = measurement.repeats
+    assert first.start < first.end <= second.start < second.end <= third.start < third.end
+    assert measurement.window_seconds == third.end - first.start
+
+
+def test_the_result_of_repeats_is_their_median_and_one_that_was_disturbed_decides_nothing():
+    repeats = [Repeat(0.0, 4.0, [1.0] * 4), Repeat(4.0, 44.0, [10.0] * 4), Repeat(44.0, 49.0, [1.1] * 4)]
+    measurement = Measurement([], repeats)
+    found, of_each = figures(measurement, CountingWork(), WallClock(), 2), of_repeats(measurement, CountingWork(), 2)
+    assert found["step_seconds_median"] == 1.1
+    assert (found["samples"], found["measured_seconds"]) == (3 * 4 * 8, 49.0)
+    assert of_each["repeat_samples_per_second"] == {"1": 8.0, "2": 0.8, "3": 6.4}
+    assert of_each["repeat_step_seconds_median"] == {"1": 1.0, "2": 10.0, "3": 1.1}
+    assert (of_each["repeats"], of_each["repeat_samples_per_second_median"]) == (3, 6.4)
+    assert of_each["repeat_spread_ratio"] == pytest.approx((8.0 - 0.8) / 6.4)
+
+
+def test_one_repeat_says_nothing_of_repeats():
+    assert of_repeats(Measurement([], [Repeat(0.0, 1.0, [1.0])]), CountingWork()) == {}
 
 
 def test_start_and_end_loss_are_means_over_the_same_batches():

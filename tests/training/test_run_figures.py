@@ -121,7 +121,7 @@ def test_cost_and_co2_stand_only_where_they_are_set():
     host, devices, run = a_run()
     powered(host, devices)
     without = of(run)
-    assert (without.cost.value, without.cost.why) == (None, "no price is set (STEPWATT_PRICE_PER_KWH)")
+    assert (without.cost.value, without.cost.why) == (None, "no price per kWh is set")
     assert without.grams_co2.value is None
     with override_settings(STEPWATT_TARIFF=Tariff(0.30), STEPWATT_GRAMS_CO2_PER_KWH=400.0, STEPWATT_PUE=None):
         found = of(run)

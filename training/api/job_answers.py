@@ -41,6 +41,8 @@ class ParamItem(Schema):
 
 
 class WorkloadItem(Schema):
+    """One that `is_distributable` may be launched with `mode` distributed."""
+
     name: str
     title: str
     summary: str
@@ -48,6 +50,7 @@ class WorkloadItem(Schema):
     about: str
     needs: str
     is_training: bool
+    is_distributable: bool
     sizes: dict[str, str]
     flops: str
     sample_unit: str
@@ -64,6 +67,7 @@ class WorkloadItem(Schema):
             about=workload.about,
             needs=workload.needs,
             is_training=workload.is_training,
+            is_distributable=workload.is_distributable,
             sizes=dict(workload.sizes),
             flops=workload.flops,
             sample_unit=workload.sample_unit,

@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime
 
-from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 
-from telemetry.accounts.accounts import Rates, Scope
+from telemetry.accounts.accounts import Scope
 from telemetry.api.questions import Moment, Span
+from telemetry.energy_rates import Rates
 from training.models import Run
 from training.runs.energy import RunEnergy, by_run
 from training.runs.members import members
@@ -73,12 +73,12 @@ def runs_energy(request: HttpRequest, asked: Query[RunEnergyQuestion]) -> RunEne
     start, end = (datetime.fromtimestamp(at / 1000, UTC) for at in (start_ms, end_ms))
     found = Run.objects.filter(started_at__lt=end, last_step_at__gt=start).order_by("-last_step_at", "-pk")
     shown = list(found[asked.offset : asked.offset + asked.limit])
-    rates = Rates.of_settings()
+    rates = Rates.in_force()
     energies = by_run({run: members(run) for run in shown}, start_ms, end_ms, rates)
     return RunEnergyAnswer(
         start=start,
         end=end,
-        currency=settings.STEPWATT_CURRENCY or None,
+        currency=rates.currency or None,
         pue=rates.pue,
         items=[RunEnergyItem.of(run, energies[run]) for run in shown if run in energies],
         count=found.count(),

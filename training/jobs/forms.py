@@ -15,7 +15,7 @@ from training.jobs.asked import Asked
 from training.jobs.picker import HostChoice, choices
 from training.jobs.readiness import Hindrance
 from training.jobs.selection import NothingSelected, Selection, select
-from training.workloads.catalog import read_texts, validate
+from training.workloads.catalog import read_texts, validate, why_not_as_one
 from training.workloads.params import Param, ParamsInvalid
 from training.workloads.workload import Workload
 
@@ -51,8 +51,8 @@ class LaunchForm:
 
     @property
     def may_be_distributed(self) -> bool:
-        """Return True: the jobs of this form may be the ranks of one, which a schedule's may not."""
-        return True
+        """Tell whether the jobs may be the ranks of one; one that was chosen already stays to be seen, with what is wrong."""
+        return self.workload.is_distributable or self.asked.per == "distributed"
 
     @property
     def shown(self) -> list[HostChoice]:
@@ -125,6 +125,8 @@ def launch_form(
     workload = next((each for each in workloads if each.name == data.get("workload")), workloads[0])
     fields = [Field(p, data.get(p.name, str(p.default)), errors.get(p.name, "")) for p in workload.params]
     errors = {**asked.errors, **errors}
+    if asked.per == "distributed" and "workload" not in errors and (why_not := why_not_as_one(workload)):
+        errors["per"] = why_not
     names, left_out = set(asked.names), list[str]()
     if asked.by == "selection":
         names, left_out, why = _selected(asked, waits=waits)

@@ -19,7 +19,7 @@ from fleet.models import Device, Host, Origin
 from training.jobs import holding, orders, readiness, teams
 from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
 from training.rank_order import MAX_RANKS
-from training.workloads.catalog import WORKLOADS, validate
+from training.workloads.catalog import validate, why_not_as_one
 from training.workloads.params import ParamsInvalid
 from training.workloads.workload import Workload
 
@@ -205,9 +205,8 @@ def cancel_all(launch_id: str, *, actor: Actor, now: datetime) -> int:
 
 
 def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
-    if not workload.is_distributable:
-        able = ", ".join(each.name for each in WORKLOADS.values() if each.is_distributable)
-        raise LaunchRefused("workload", f"{workload.name} does not run as one job over several devices; {able} do")
+    if why_not := why_not_as_one(workload):
+        raise LaunchRefused("workload", why_not)
     most = min(MAX_RANKS, settings.STEPWATT_JOBS_AT_ONCE)
     if not 2 <= len(found) <= most:
         raise LaunchRefused("hosts", f"a distributed job takes 2 to {most} devices; these are {len(found)}")

@@ -12,6 +12,7 @@ from telemetry.host_orders import ForHost
 from training import wire
 from training.models import ReferenceJob
 from training.rank_order import RankOrder
+from training.workloads.catalog import as_before
 
 logger = logging.getLogger(__name__)
 _CANCEL_LIFETIME = timedelta(hours=1)
@@ -63,7 +64,7 @@ def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
         launch=job.launch,
         host=job.host.name,
         workload=job.workload,
-        params=job.params,
+        params=as_before(job.params),
         device_uuid=job.device.uuid if job.device else "",
         expires_ms=int(expires_at.timestamp() * 1000),
         time_limit_seconds=job.time_limit_seconds,

@@ -1,6 +1,6 @@
 """The results of a launch as a table for the terminal. Called by `manage.py reference`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -37,9 +37,18 @@ def _figure(value: float | None, factor: float = 1, unit: str = "") -> str:
     return "—" if value is None else f"{value * factor:.4g}{unit}"
 
 
+def _repeats(result: Mapping[str, Any]) -> str:
+    """Return the rates of a job's repeats, their median and their range over it, in words."""
+    told = result.get("repeat_samples_per_second")
+    rates = ", ".join(map(_figure, told.values())) if isinstance(told, Mapping) else "—"
+    spread = _figure(result.get("repeat_spread_ratio"), 100, " %")
+    return f"samples/s by repeat {rates}; median {_figure(result.get('repeat_samples_per_second_median'))}, spread {spread}"
+
+
 def _notes(jobs: Sequence[ReferenceJob]) -> list[str]:
     """Say why a job did not finish, and why its power is not known."""
     notes = [f"{job.host.name}: {job.reason}" for job in jobs if job.reason]
+    notes += [f"{job.host.name}: {_repeats(job.result)}" for job in jobs if job.result.get("repeats")]
     return notes + [
         f"{job.host.name}: no power: {job.energy.get('reason', 'its last samples have not arrived yet')}"
         for job in jobs

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.models import ReferenceJob
+from training.workloads.catalog import as_before
 
 # What the device chose by itself counts as a parameter: it decides how much work a step is.
 _CHOSEN = ("model", "batch_size", "precision", "size", "compile", "data")
@@ -23,7 +24,7 @@ def parts(job: ReferenceJob) -> dict[str, Any]:
     return {
         "device_model": str(result.get("device_name") or (job.device.model if job.device else "")),
         "workload": job.workload,
-        "params": dict(sorted(job.params.items())),
+        "params": dict(sorted(as_before(job.params).items())),
         "chosen": {name: result.get(name) for name in _CHOSEN if result.get(name) is not None},
         "threads": result.get("threads") if is_cpu else None,
         "software": {name: version for name, version in sorted(versions.items()) if name != "driver"},

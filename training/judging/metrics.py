@@ -47,12 +47,16 @@ _FAMILIES: dict[str, tuple[Family, ...]] = {
     "allreduce": (Family("bus_bytes_per_second", "bus", "bytes_per_second", is_lower_better=False),),
 }
 _FOLLOWS = "follows from the steps"
+_REPEATS = "repeats of one process are one run: the median of their median steps is judged"
 _OF_ALL: dict[str, str] = {
     "samples_per_second": _FOLLOWS,
     "tokens_per_second": _FOLLOWS,
     "achieved_flops_per_second": _FOLLOWS,
     "step_seconds_p95": "a few disturbed steps decide it",
     "compute_seconds_median": "a rank's part of the step: stragglers are found among the ranks",
+    "repeat_samples_per_second": _REPEATS,
+    "repeat_samples_per_second_median": _REPEATS,
+    "repeat_step_seconds_median": _REPEATS,
     "first_step_seconds": "compiling, choosing kernels and cold caches",
     "peak_memory_bytes": "no speed",
 }

@@ -1,19 +1,18 @@
-"""Results of reference jobs laid side by side: hosts × workloads, and one device's runs over time. Reads only."""
+"""The newest result of each device, or of the devices of a distributed job, and one device's runs over time. Reads only."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Max, Q, QuerySet, Value
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Device, Host
 from training.judging import metrics
 from training.judging.baseline import OWN, POPULATION
 from training.judging.metrics import Metric
-from training.models import AcceptedBaseline, LossAgreement, Outcome, Verdict
+from training.models import LossAgreement, Outcome, Verdict, accepted_of, ranks_with_hosts
 from training.verdicts import history
-from training.workloads.catalog import WORKLOADS
 
 MODES: Mapping[str, Q] = {
     "all": Q(),
@@ -49,88 +48,58 @@ class Cell:
         return slow or self.verdict.agreement == LossAgreement.DIFFERS
 
     @property
+    def place(self) -> float:
+        """Return what cells are ordered by: the slowest first, what has no deviation after all that have one."""
+        return 1e9 if self.deviation is None else self.deviation
+
+    @property
     def note(self) -> str:
         """Return what stands under the deviation's place where there is none."""
         return self.verdict.get_outcome_display() if self.deviation is None else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    host: Host
-    cells: list[Cell | None]
+def newest(mode: str = "all", where: Q | None = None) -> QuerySet[Verdict]:
+    """Return the newest verdict of each device and workload; a ladder's processes are another story."""
+    found = Verdict.objects.filter(MODES[mode], where or Q(), job__ladder_process=None, job__team=None)
+    return _newest(found.exclude(device_key=None), "device_key")
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Hosts of one cluster whose first accelerators are of one model."""
-
-    cluster: str
-    model: str
-    rows: list[Row]
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    columns: list[str]
-    groups: list[Group]
-
-    @property
-    def cells(self) -> Iterable[tuple[Host, Cell]]:
-        return (
-            (row.host, cell) for group in self.groups for row in group.rows for cell in row.cells if cell is not None
-        )
-
-
-def matrix(mode: str = "all", cluster: str = "") -> Matrix:
-    """Return the matrix: workloads that any host has run, and every host that can run something. Four queries."""
-    hosts = Host.objects.filter(origin=Origin.REAL).prefetch_related("devices")
-    hosts = hosts.filter(cluster=cluster) if cluster else hosts
-    cells: dict[tuple[int, str], Cell] = {}
-    for verdict in _newest(mode):
-        place = (verdict.job.host_id, verdict.job.workload)
-        cell = _cell(verdict)
-        if place not in cells or _order(cell) < _order(cells[place]):
-            cells[place] = cell
-    columns = [name for name in WORKLOADS if any(workload == name for _, workload in cells)]
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for host in hosts.order_by("cluster", "name"):
-        row = Row(host, [cells.get((host.pk, name)) for name in columns])
-        groups.setdefault((host.cluster, _model(host.devices.all())), []).append(row)
-    return Matrix(columns, [Group(cluster, model, rows) for (cluster, model), rows in groups.items()])
+def newest_of_teams(mode: str = "all") -> QuerySet[Verdict]:
+    """Return the newest verdict of each set of devices and workload, with the hosts of its ranks."""
+    found = Verdict.objects.filter(MODES[mode], job__team__isnull=False)
+    return _newest(found, "job__team__members").select_related("job__team").prefetch_related(ranks_with_hosts())
 
 
 def slowest_by_device() -> dict[int, Cell]:
     """Return each device's slowest among its newest results that have a deviation, by device id. One query."""
-    return _slowest(_newest("all"), lambda verdict: verdict.job.device_id)
+    return _slowest(newest(), lambda verdict: verdict.job.device_id)
 
 
 def slowest_by_host(host_ids: Sequence[int]) -> dict[int, Cell]:
     """Return of each of the hosts the newest verdict that lies furthest below its baseline; hosts without one are missing."""
-    return _slowest(_newest("all", Q(job__host__in=host_ids)), lambda verdict: verdict.job.host_id)
+    return _slowest(newest(where=Q(job__host__in=host_ids)), lambda verdict: verdict.job.host_id)
 
 
 def _slowest(verdicts: Iterable[Verdict], subject: Callable[[Verdict], int | None]) -> dict[int, Cell]:
     found: dict[int, Cell] = {}
     for verdict in verdicts:
-        cell, key = _cell(verdict), subject(verdict)
-        if key is not None and cell.deviation is not None and (key not in found or _order(cell) < _order(found[key])):
+        cell, key = cell_of(verdict), subject(verdict)
+        if key is not None and cell.deviation is not None and (key not in found or cell.place < found[key].place):
             found[key] = cell
     return found
 
 
-def _newest(mode: str, where: Q | None = None) -> QuerySet[Verdict]:
-    """Return the newest verdict of each device and workload; a ladder's processes are another story."""
-    found = Verdict.objects.filter(MODES[mode], where or Q(), job__ladder_process=None, job__team=None)
-    found = found.exclude(device_key=None)
-    newest = found.order_by().values("device_key", "job__workload").annotate(newest=Max("pk")).values("newest")
+def _newest(found: QuerySet[Verdict], subject: str) -> QuerySet[Verdict]:
+    pks = found.order_by().values(subject, "job__workload").annotate(newest=Max("pk")).values("newest")
     return (
-        Verdict.objects.filter(pk__in=newest)
+        Verdict.objects.filter(pk__in=pks)
         .select_related("job__host", "job__device")
         .defer("losses", "agreement_detail", "job__log")
     )
 
 
-def _cell(verdict: Verdict) -> Cell:
+def cell_of(verdict: Verdict) -> Cell:
+    """Return what a table shows of the verdict."""
     metric = metrics.of_workload(verdict.job.workload)[0]
     screens = {row["side"]: row for row in verdict.screens if row["metric"] == metric.name}
     side = next((side for side in (POPULATION, OWN) if screens.get(side, {}).get("z") is not None), "")
@@ -138,16 +107,6 @@ def _cell(verdict: Verdict) -> Cell:
     z = found.get("z")
     value = verdict.values.get(metric.name)
     return Cell(verdict, metric, value, found.get("deviation"), found.get("n", 0), None if z is None else -z, side)
-
-
-def _order(cell: Cell) -> float:
-    """The slowest first; what has no deviation comes after all that have one."""
-    return 1e9 if cell.deviation is None else cell.deviation
-
-
-def _model(devices: Iterable[Device]) -> str:
-    ordered = sorted(devices, key=lambda device: (not device.is_accelerator, device.kind, device.index))
-    return ordered[0].model if ordered else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +135,9 @@ def trends(host: Host, workload: str) -> list[Trend]:
         runs = Verdict.objects.filter(
             device_key=device.pk, job__workload=workload, job__ladder_process=None, job__team=None
         ).exclude(key="")
-        newest = runs.order_by("-ended_at").first()
-        if newest is not None:
-            found.append(_trend(device, workload, runs.filter(key=newest.key)))
+        last = runs.order_by("-ended_at").first()
+        if last is not None:
+            found.append(_trend(device, workload, runs.filter(key=last.key)))
     return found
 
 
@@ -194,26 +153,5 @@ def _trend(device: Device, workload: str, runs: QuerySet[Verdict]) -> Trend:
     changes = history.changes([row.values[metric.name] for row in clean])
     at = [(clean[change.index].ended_at, change.ratio) for change in changes]
     alike = Q(key="") | Q(key=rows[0].key if rows else "")
-    accepted = AcceptedBaseline.objects.filter(alike, device_key=device.pk).order_by("since")
+    accepted = accepted_of(device.pk, Value("")).filter(alike).order_by("since")
     return Trend(device, workload, metric, rows, at, list(accepted.values_list("since", flat=True)))
-
-
-CSV_COLUMNS = (
-    "cluster", "host", "device", "device_model", "workload", "job", "ended_at", "outcome", "metric", "value", "unit", "deviation",
-    "z", "n", "compared_with", "reason", "losses",
-)  # fmt: skip
-
-
-def csv_rows(found: Matrix) -> Iterable[Sequence[object]]:
-    """Return the matrix as rows of CSV_COLUMNS, "" where something is unknown."""
-    for host, cell in found.cells:
-        verdict, device = cell.verdict, cell.verdict.job.device
-        yield (
-            host.cluster, host.name, device.uuid if device else "", device.model if device else "", verdict.job.workload,
-            verdict.job_id, verdict.ended_at.isoformat(), verdict.outcome, cell.metric.name, _blank(cell.value), cell.metric.unit,
-            _blank(cell.deviation), _blank(cell.z), cell.n, cell.side, verdict.reason, verdict.agreement,
-        )  # fmt: skip
-
-
-def _blank(value: float | None) -> object:
-    return "" if value is None else value

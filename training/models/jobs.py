@@ -87,3 +87,9 @@ class ReferenceJob(models.Model):
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_STATES
+
+
+def ranks_with_hosts() -> "models.Prefetch[str]":
+    """Return what reads the hosts of many verdicts' teams by one query, for Team.hosts."""
+    rows = ReferenceJob.objects.select_related("host").defer("log", "result", "params", "energy")
+    return models.Prefetch("job__team__jobs", rows)

@@ -2,6 +2,8 @@
 
 from django.db import models
 
+from fleet.models import Host
+
 
 class Team(models.Model):
     """The ranks of one distributed job, the rows of `jobs`. Nothing of it is known before `address`, where rank 0 listens.
@@ -25,3 +27,13 @@ class Team(models.Model):
 
     def __str__(self) -> str:
         return f"{self.world_size} ranks on {self.n_hosts} hosts"
+
+    @property
+    def hosts(self) -> list[Host]:
+        """Return the hosts of its ranks, by name; one that was removed is not among them."""
+        return sorted({job.host for job in self.jobs.all()}, key=lambda host: host.name)
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether all its ranks are known still: those of a removed host are gone with it."""
+        return len(self.jobs.all()) == self.world_size

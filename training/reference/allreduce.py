@@ -35,7 +35,7 @@ _PATIENCE = timedelta(seconds=60)  # with a rank that died
 def build(device: Device, params: Mapping[str, Any]) -> "AllReduce":
     sums = params["batch_size"] or 1
     sizes = _ELEMENTS[device.tier(params["size"])]
-    passes = params["warmup_steps"] + params["steps"]
+    passes = params["warmup_steps"] + params["repeats"] * params["steps"]
     if not device.ranks.is_alone:
         device.ranks.agree(f"messages of {sizes} elements, {sums} passes, {device.dtype}")
         return AllReduce(device, sizes, sums, f"{device.ranks.world_size} ranks, {device.ranks.backend}")

@@ -57,7 +57,8 @@ def build(device: Device, params: Mapping[str, Any]) -> Training:
         f"tone of the class in noise, made on the device with seed {params['seed']} and used in turn"
     )
     about = About(shape.name, trained(wave_forward_macs(shape), shape.name, "the layers"), data, batch_size)
-    batches = _waves(shape, batch_size, device.torch_device)
+    with device.ranks.own_share():
+        batches = _waves(shape, batch_size, device.torch_device)
     network = Wave(shape).to(device.torch_device)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-4)
     return Training(device, about, network, optimiser, batches, loss)

@@ -7,13 +7,13 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
 from training.reference import surroundings
 from training.reference.events import Events, StepSocket
+from training.reference.measurement import Measurement, Repeat, WallClock, figures, of_repeats
 from training.reference.order import CannotRun, Order
 from training.reference.work import Device, Ranks, Work
 from training.workloads.catalog import find
@@ -22,35 +22,6 @@ from training.workloads.workload import Workload
 LOG_EVERY_STEPS = 10
 PROGRESS_SECONDS = 0.2
 _DEVICES = {"torch": "training.reference.device"}  # which module opens a device for a framework
-
-
-class WallClock:
-    """UTC for readings of the monotonic clock, anchored once: a wall clock that is set during a job moves nothing."""
-
-    def __init__(self) -> None:
-        self._offset_seconds = time.time() - time.perf_counter()
-
-    def utc_ms(self, monotonic_seconds: float) -> int:
-        return round((monotonic_seconds + self._offset_seconds) * 1000)
-
-
-@dataclass
-class Measurement:
-    """What the loop took down: losses of all steps, durations of the measured ones, and their window (perf_counter).
-
-    `compute_seconds` are of all steps, none where there are no other ranks to wait for.
-
-    `first_seconds` is the first step's duration, in which a framework chooses or compiles its kernels; `around` tells what else
-    ran on the machine in the window.
-    """
-
-    losses: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    compute_seconds: list[float] = field(default_factory=list)
-    window_start: float = 0.0
-    window_end: float = 0.0
-    first_seconds: float = 0.0
-    around: dict[str, float | None] = field(default_factory=dict)
 
 
 class Loop:
@@ -71,7 +42,9 @@ class Loop:
         self._events = events
         self.clock = WallClock()
         self._warmup: int = order.params["warmup_steps"]
-        self._total: int = self._warmup + order.params["steps"]
+        self._steps: int = order.params["steps"]
+        self._repeats: int = order.params["repeats"]
+        self._total = self._warmup + self._repeats * self._steps
         self._rank = order.meeting.rank if order.meeting else 0
         self._about_ranks = {"world_size": order.meeting.world_size} if order.meeting else {}
         self._progress_at = 0.0
@@ -82,20 +55,26 @@ class Loop:
         for number in range(1, self._warmup + 1):
             seconds, _ = self._step(number, measurement)
             measurement.first_seconds = measurement.first_seconds or seconds
-        self._events.stage("measure")
         self._work.begin_measuring()
         compiled = self._device.compilations()
-        self._device.synchronise()
         before = surroundings.now()
-        measurement.window_start = measurement.window_end = time.perf_counter()
-        for number in range(self._warmup + 1, self._total + 1):
-            seconds, measurement.window_end = self._step(number, measurement)
-            measurement.seconds.append(seconds)
-        window_seconds = measurement.window_end - measurement.window_start
-        measurement.around = surroundings.between(before, surroundings.now(), window_seconds)
+        for repeat in range(self._repeats):
+            measurement.repeats.append(self._measure(repeat, measurement))
+        measurement.around = surroundings.between(before, surroundings.now(), measurement.window_seconds)
         if self._device.compilations() != compiled:
             raise CannotRun("something was compiled within the measured time; more warm-up steps keep that out")
         return measurement
+
+    def _measure(self, repeat: int, measurement: Measurement) -> Repeat:
+        """Run the block of measured steps once; all repeats follow the one warm-up."""
+        self._events.stage("measure" if self._repeats == 1 else f"measure {repeat + 1} of {self._repeats}")
+        self._device.synchronise()
+        found = Repeat(time.perf_counter())
+        first = self._warmup + repeat * self._steps + 1
+        for number in range(first, first + self._steps):
+            seconds, found.end = self._step(number, measurement)
+            found.seconds.append(seconds)
+        return found
 
     def _step(self, number: int, measurement: Measurement) -> tuple[float, float]:
         """Return (seconds of the step, perf_counter at its end)."""
@@ -167,8 +146,10 @@ def _measure(order: Order, workload: Workload, device: Device, events: Events) -
     verdict = work.verify(device.ranks.means(measurement.losses))
     say(", ".join(f"{name} {value}" for name, value in verdict.items()))
     peak_bytes, peak_method = device.peak_memory()
+    shares = _shares(device.ranks, work)
     return {
-        **figures(measurement, work, loop.clock, _shares(device.ranks, work)),
+        **figures(measurement, work, loop.clock, shares),
+        **of_repeats(measurement, work, shares),
         **_of_ranks(device.ranks, work, measurement),
         **measurement.around,
         **verdict,
@@ -202,37 +183,6 @@ def _of_ranks(ranks: Ranks, work: Work, measurement: Measurement) -> dict[str, A
         "backend": ranks.backend,
         "batch_size_of_a_rank": work.batch_size,
         "compute_seconds_median": statistics.median(own) if own else None,
-    }
-
-
-def figures(measurement: Measurement, work: Work, clock: WallClock, shares: int = 1) -> dict[str, Any]:
-    """Return the figures of speed: N/Δt over the window from the first measured step's start to the last one's end.
-
-    `shares` is how many ranks do as much as this one.
-    """
-    steps = len(measurement.seconds)
-    batch_size = work.batch_size * shares
-    samples = steps * batch_size
-    window_seconds = measurement.window_end - measurement.window_start
-    tokens = work.tokens_per_sample
-    ordered = sorted(measurement.seconds)
-    return {
-        "model": work.model,
-        "parameters": work.parameters,
-        "batch_size": batch_size,
-        "data": work.data,
-        "measured_steps": steps,
-        "measured_seconds": window_seconds,
-        "samples": samples,
-        "window_start_ms": clock.utc_ms(measurement.window_start),
-        "window_end_ms": clock.utc_ms(measurement.window_end),
-        "samples_per_second": samples / window_seconds,
-        "tokens_per_second": None if tokens is None else samples * tokens / window_seconds,
-        "step_seconds_median": statistics.median(ordered),
-        "step_seconds_p95": ordered[math.ceil(0.95 * steps) - 1],
-        "flops_per_sample": work.flops.count,
-        "flops_method": work.flops.method,
-        "achieved_flops_per_second": work.flops.count * samples / window_seconds,
     }
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from fleet.models import Device
 from telemetry.accounts import windows
-from telemetry.accounts.accounts import Account, Rates, Scope
+from telemetry.accounts.accounts import Account, Scope
+from telemetry.energy_rates import Rates
 from training.models import Run, RunRank
 from training.runs import energy_shares
 from training.runs.energy_shares import Tenant
@@ -61,7 +62,7 @@ class RunEnergy:
 
 def energy(run: Run, who: Members, start_ms: int, end_ms: int, rates: Rates | None = None) -> RunEnergy:
     """Return the run's energy over start ≤ time < end, which must not be empty: at each time of the devices it was on then."""
-    rates = rates or Rates.of_settings()
+    rates = rates or Rates.in_force()
     first, *later = (_energy(run, each, since, until, rates) for each, since, until in who.by_time(start_ms, end_ms))
     for each in later:
         first = _joined(first, each)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from telemetry import trends
-from telemetry.accounts.accounts import Rates
+from telemetry.energy_rates import NO_CO2, NO_PRICE, Rates
 from training.figure import Figure, ratio
 from training.mfu import Mfu, mfu
 from training.models import Run
@@ -73,7 +73,7 @@ def figures(
     run: Run, start_ms: int, end_ms: int, *, who: Members | None = None, rates: Rates | None = None
 ) -> RunFigures:
     """Return the figures of start ≤ time < end."""
-    who = who or members(run)
+    who, rates = who or members(run), rates or Rates.in_force()
     life = _life(run)
     counted = max(start_ms, life[0]), min(end_ms, life[1])
     reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * 1000 * who.step_seconds)
@@ -109,7 +109,7 @@ def _attempts_from(run: Run, steps: StepColumns) -> Mapping[int, int] | None:
 
 def _figures(
     run: Run, who: Members, asked: tuple[int, int], counted: tuple[int, int] | None, steps: StepColumns, spent: Goodput,
-    rates: Rates | None,
+    rates: Rates,
 ) -> RunFigures:  # fmt: skip
     window, inside = counted or (0, 0), steps.between(*asked)
     across = statistics.global_steps(steps)
@@ -130,7 +130,7 @@ def _figures(
         energy=drawn,
         n_lost=who.n_lost,
         **_of_flops(run, there, samples, tokens),
-        **_of_energy(drawn, n_steps, samples, tokens),
+        **_of_energy(drawn, n_steps, samples, tokens, rates.currency),
     )
 
 
@@ -188,7 +188,9 @@ def _ofu(there: Members | None, counted: tuple[int, int] | None) -> Figure:
     return Figure(found.ratio, "ratio", found.reason, METHOD + part if found.ratio is not None else "")
 
 
-def _of_energy(drawn: RunEnergy | None, n_steps: float, samples: Rate, tokens: Rate) -> dict[str, Figure]:
+def _of_energy(
+    drawn: RunEnergy | None, n_steps: float, samples: Rate, tokens: Rate, currency: str
+) -> dict[str, Figure]:
     account = drawn.account if drawn else None
     joules = account.joules if account else None
     why = drawn.why if drawn else "no step in this window"
@@ -205,13 +207,12 @@ def _of_energy(drawn: RunEnergy | None, n_steps: float, samples: Rate, tokens: R
         remark = "; ".join(filter(None, [words, reason]))
         return ratio(above, below, unit, why or reason, remark) if not short else Figure(None, unit, short)
 
-    none = {"cost": "no price is set (STEPWATT_PRICE_PER_KWH)", "co2": "no figure is set (STEPWATT_GRAMS_CO2_PER_KWH)"}
     return {
         "joules": Figure(joules, "joules", why, words),
         "joules_per_step": of(joules, n_steps, "joules", "" if n_steps else "no training step in this window"),
         "joules_per_token": of(joules, tokens.amount, "joules", tokens.reason),
         "samples_per_joule": of(samples.amount, joules, "samples_per_joule", samples.reason),
         "tokens_per_joule": of(tokens.amount, joules, "tokens_per_joule", tokens.reason),
-        "cost": Figure(account.cost if account else None, "currency", why or none["cost"], words),
-        "grams_co2": Figure(account.grams_co2 if account else None, "grams", why or none["co2"], words),
+        "cost": Figure(account.cost if account else None, currency, why or NO_PRICE, words),
+        "grams_co2": Figure(account.grams_co2 if account else None, "grams", why or NO_CO2, words),
     }

@@ -12,7 +12,7 @@ import numpy as np
 from fleet import units
 from fleet.models import Device
 from telemetry.accounts import windows
-from telemetry.accounts.accounts import Rates
+from telemetry.energy_rates import NO_PRICE, Rates
 from training.figure import Figure
 from training.models import Run
 from training.runs import causes, slow_steps, stragglers
@@ -107,7 +107,7 @@ def _named(
     device = member.device if member else None
     others = [each for each in who.devices if device is None or each.pk != device.pk]
     n_gpus = max(len(others) if device else 0, found.n_waiting, (run.world_size or 0) - 1)
-    joules, cost = _waited(found, others if device else [], n_gpus, rates or Rates.of_settings())
+    joules, cost = _waited(found, others if device else [], n_gpus, rates or Rates.in_force())
     return NamedStraggler(
         straggler=found,
         host=member.host.name if member and member.host else "",
@@ -125,15 +125,15 @@ def _waited(found: Straggler, others: Sequence[Device], n_gpus: int, rates: Rate
     start, end = int(found.since_ms), int(found.until_ms)
     why = "the devices that waited are not known" if not others else "their energy in this time is not known"
     if not others or start >= end:
-        return Figure(None, "joules", why), Figure(None, "currency", why)
+        return Figure(None, "joules", why), Figure(None, rates.currency, why)
     drawn = windows.of_window(others, start, end, rates=rates)
     if not drawn.covered_seconds or drawn.joules is None:
-        return Figure(None, "joules", why), Figure(None, "currency", why)
+        return Figure(None, "joules", why), Figure(None, rates.currency, why)
     part = found.wait_seconds * n_gpus / drawn.covered_seconds
     remark = "estimated: the mean power of the devices that waited, in that time, times how long they waited"
     cost = None if drawn.cost is None else drawn.cost * part
-    no_price = "no price is set (STEPWATT_PRICE_PER_KWH)" if cost is None else ""
-    return Figure(drawn.joules * part, "joules", "", remark), Figure(cost, "currency", no_price, remark)
+    no_price = NO_PRICE if cost is None else ""
+    return Figure(drawn.joules * part, "joules", "", remark), Figure(cost, rates.currency, no_price, remark)
 
 
 def _why_behind(who: Members, steps: StepColumns, found: Straggler, device: Device | None, now: datetime) -> Causes:

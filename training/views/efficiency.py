@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -18,7 +17,7 @@ from fleet import sorting, timerange
 from fleet.csv_answer import csv_answer
 from fleet.models import Host, Origin
 from telemetry import queries
-from telemetry.accounts.accounts import Rates
+from telemetry.energy_rates import Rates
 from telemetry.queries import HostState
 from training import host_columns
 from training.efficiency import MOST_RUNS, Work, by_group, by_run
@@ -33,13 +32,15 @@ _KEYS: Mapping[str, Callable[[Work], Any]] = {
     "name": lambda work: work.key,
     "mfu": lambda work: work.mfu,
     "goodput": lambda work: work.goodput,
+    "busy": lambda work: work.busy,
+    "idle": lambda work: work.idle,
     "hours": lambda work: work.device_hours,
     "energy": lambda work: work.joules,
     "cost": lambda work: work.cost,
 }
 _CSV = (
-    "runs", "mfu_ratio", "goodput_ratio", "device_hours", "joules", "covered_ratio", "cost", "work_per_joule",
-    "work_per_joule_unit",
+    "runs", "mfu_ratio", "goodput_ratio", "busy_ratio", "idle_energy_ratio", "device_hours", "joules", "covered_ratio", "cost",
+    "work_per_joule", "work_per_joule_unit",
 )  # fmt: skip
 
 
@@ -55,7 +56,8 @@ def work(request: HttpRequest) -> HttpResponse:
     now, by = timezone.now(), _by(request)
     window = timerange.of_query(request.GET, now, timerange.OF_SECTIONS["efficiency"])
     order = sorting.of_query(request.GET, _KEYS, "-hours")
-    report = by_run(window.start_ms, window.end_ms, now, Rates.of_settings())
+    rates = Rates.in_force()
+    report = by_run(window.start_ms, window.end_ms, now, rates)
     report = by_group(report) if by == "group" else report
     rows = order.arranged(report.works, _KEYS[order.key])
     if request.GET.get("format") == "csv":
@@ -67,8 +69,8 @@ def work(request: HttpRequest) -> HttpResponse:
         "window": window,
         "most": MOST_RUNS,
         "sorting": order,
-        "has_price": settings.STEPWATT_TARIFF is not None,
-        "currency": settings.STEPWATT_CURRENCY or "",
+        "has_price": rates.tariff is not None,
+        "currency": rates.currency,
     }
     return render(request, "training/_efficiency_work.html", context)
 
@@ -82,19 +84,19 @@ def _by(request: HttpRequest) -> str:
 
 def _csv_row(row: Work) -> tuple[object, ...]:
     return (
-        row.key, len(row.runs), row.mfu, row.goodput, row.device_hours, row.joules, row.covered_share, row.cost,
-        row.per_joule, row.per_joule_unit,
+        row.key, len(row.runs), row.mfu, row.goodput, row.busy, row.idle, row.device_hours, row.joules, row.covered_share,
+        row.cost, row.per_joule, row.per_joule_unit,
     )  # fmt: skip
 
 
 @require_safe
 def hardware(request: HttpRequest) -> HttpResponse:
     """Compare device models by the reference jobs that ran on them."""
-    found = compare(Rates.of_settings(), request.GET.get("workload", ""))
+    rates = Rates.in_force()
+    found = compare(rates, request.GET.get("workload", ""))
     if request.GET.get("format") == "csv":
         columns = ("device_model", "jobs", "samples_per_joule", "samples_per_money", "currency")
-        currency = settings.STEPWATT_CURRENCY or ""
-        rows = ((m.full_name, m.n, m.samples_per_joule, m.samples_per_money, currency) for m in found.models)
+        rows = ((m.full_name, m.n, m.samples_per_joule, m.samples_per_money, rates.currency) for m in found.models)
         return csv_answer("efficiency-of-devices", columns, rows)
     by_money = found.by_money()
     context = {
@@ -103,8 +105,8 @@ def hardware(request: HttpRequest) -> HttpResponse:
         "best_per_joule": max((model.samples_per_joule for model in found.models), default=0),
         "best_per_money": max((model.samples_per_money or 0 for model in by_money), default=0),
         "unpriced": [model for model in found.models if model.samples_per_money is None],
-        "has_price": settings.STEPWATT_TARIFF is not None,
-        "currency": settings.STEPWATT_CURRENCY or "money",
+        "has_price": rates.tariff is not None,
+        "currency": rates.currency or "money",
     }
     return render(request, "training/_efficiency_hardware.html", context)
 

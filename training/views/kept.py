@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from django.core.cache import cache
 
+from telemetry.energy_rates import Rates
 from training.models import Run
 
 _SETTLED = timedelta(minutes=15)  # after the last step: by then its telemetry has come, too
@@ -20,7 +21,8 @@ def kept(run: Run, now: datetime, address: str, make: Callable[[], Answer]) -> A
     last = run.last_step_at
     if last is None or run.is_running(now) or now - last < _SETTLED:
         return make()
-    key = f"run-answer:{run.pk}:{last.timestamp()}:{blake2b(address.encode(), digest_size=12).hexdigest()}"
+    asked = repr((address, Rates.in_force())).encode()  # an answer holds what the run cost
+    key = f"run-answer:{run.pk}:{last.timestamp()}:{blake2b(asked, digest_size=12).hexdigest()}"
     found: Answer | None = cache.get(key)
     if found is None:
         found = make()

@@ -3,13 +3,17 @@
 import csv
 import io
 import re
+from functools import partial
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
+from fleet.csv_answer import asked_table, csv_answer
 from fleet.models import Host
 from training.judging import figures, results
+from training.judging import matrix as matrices
+from training.judging.results import Trend
 from training.workloads.catalog import WORKLOADS
 
 _FORMULA = re.compile(r"^[=+\-@\t\r]")  # a text that a spreadsheet would carry out
@@ -20,7 +24,7 @@ def matrix(request: HttpRequest) -> HttpResponse:
     """Show the matrix, which the results page pulls."""
     mode = _mode(request)
     context = {
-        "matrix": results.matrix(mode, request.GET.get("cluster", "")),
+        "matrix": matrices.matrix(mode, request.GET.get("cluster", "")),
         "mode": mode,
         "modes": {"all": "Newest", "eager": "Eager", "compile": "Compiled"},
         "path": request.get_full_path(),
@@ -30,12 +34,12 @@ def matrix(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def matrix_csv(request: HttpRequest) -> HttpResponse:
-    """Return the matrix as a file, one row a host and workload."""
+    """Return the matrix as a file, one row a host, or set of hosts of distributed jobs, and workload."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(results.CSV_COLUMNS)
-    found = results.matrix(_mode(request), request.GET.get("cluster", ""))
-    writer.writerows([_safe(each) for each in row] for row in results.csv_rows(found))
+    writer.writerow(matrices.CSV_COLUMNS)
+    found = matrices.matrix(_mode(request), request.GET.get("cluster", ""))
+    writer.writerows([_safe(each) for each in row] for row in matrices.csv_rows(found))
     disposition = {"Content-Disposition": 'attachment; filename="reference-results.csv"'}
     return HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8", headers=disposition)
 
@@ -48,6 +52,9 @@ def trend(request: HttpRequest, name: str) -> HttpResponse:
     if workload not in WORKLOADS:
         raise Http404(f"There is no workload {workload!r}.")
     trends = results.trends(host, workload)
+    files = {each.device.uuid: partial(_trend_file, each) for each in trends}
+    if (file := asked_table(request.GET, files)) is not None:
+        return file
     context = {
         "host": host,
         "workload": workload,
@@ -55,6 +62,15 @@ def trend(request: HttpRequest, name: str) -> HttpResponse:
         "trends": [(each, figures.trend(each)) for each in trends],
     }
     return render(request, "training/trend.html", context)
+
+
+def _trend_file(found: Trend) -> HttpResponse:
+    head = ("ended_at", "job", found.metric.name, "unit", "outcome", "is_clean")
+    rows = (
+        (verdict.ended_at, verdict.job_id, value, found.metric.unit, verdict.outcome, verdict.is_clean)
+        for verdict, value in zip(found.verdicts, found.values, strict=True)
+    )
+    return csv_answer(f"{found.workload}-trend", head, rows)
 
 
 def _mode(request: HttpRequest) -> str:

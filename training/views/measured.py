@@ -23,7 +23,7 @@ from training.workloads.catalog import WORKLOADS
 
 _STILL_TO_COME = "the last samples of the measured window are still arriving"
 _AT_THE_END = "counted when the job is done"
-_TEMPERATURE = "temperature_celsius"
+_POWER, _TEMPERATURE = "power_draw_watts", "temperature_celsius"
 _NO_TEMPERATURE = "no temperature of the measured steps is stored"
 _NO_STEP_YET = "no measured step yet"
 _NO_RESULT = "no result: the job did not finish"
@@ -157,21 +157,17 @@ def _power(job: ReferenceJob, now: datetime) -> Figure:
         watts = _number(job.energy.get("mean_watts"))
         return Figure("Power, mean", watts, "watts", why_no_energy(job), str(job.energy.get("method", "")))
     if job.team is not None and job.rank == 0:
-        found = rank_readings.readings(teams.ranks(job), "power_draw_watts", now)
-        watts = rank_readings.total(found)
-        return Figure("Power, now", watts, "watts", "not every device gives its power", f"of {len(found)} devices")
+        ranks = teams.ranks(job)
+        found, why = rank_readings.readings(ranks, _POWER, now), rank_readings.why_none(ranks, [_POWER], now)
+        watts = None if why else rank_readings.total(found)
+        return Figure("Power, now", watts, "watts", why, f"of {len(found)} devices")
     state = telemetry_queries.device_state(job.device, now)
-    watts = state.values.get("power_draw_watts")
-    return Figure("Power, now", watts, "watts", state.why_absent("power_draw_watts"), job.device.title)
+    return Figure("Power, now", state.values.get(_POWER), "watts", state.why_absent(_POWER), job.device.title)
 
 
-def _why_no_power(job: ReferenceJob, now: datetime) -> str:
-    """Return why the device gives neither power nor energy, "" where it gives one of them."""
-    if job.device is None:
-        return "the device is no longer known"
-    state = telemetry_queries.device_state(job.device, now)
-    gives = any(name in state.values for name in ("power_draw_watts", "energy_joules_total"))
-    return "" if gives else state.why_absent("power_draw_watts")
+def _working(job: ReferenceJob) -> list[ReferenceJob]:
+    """Return the jobs whose devices do what its page tells of: all ranks of a distributed one's rank 0, else itself."""
+    return teams.ranks(job) if job.rank == 0 else [job]
 
 
 def _efficiency(job: ReferenceJob, steps: JobSteps, now: datetime) -> Figure:
@@ -181,11 +177,12 @@ def _efficiency(job: ReferenceJob, steps: JobSteps, now: datetime) -> Figure:
         joules = _number(job.energy.get("joules"))
         value = _number(job.energy.get("samples_per_joule"))
         return Figure("Samples per joule", value, unit, why_no_energy(job), "energy", joules, "joules")
-    if job.team is not None and job.rank == 0:
-        return Figure("Samples per joule", None, unit, _AT_THE_END)
-    found = live_energy.so_far(job, steps)
+    ranks = _working(job)
+    devices = rank_readings.devices(ranks)
+    found = live_energy.so_far(devices, steps) if devices else _NO_STEP_YET
     if isinstance(found, str):
-        return Figure("Samples per joule", None, unit, _why_no_power(job, now) or found)
+        why = rank_readings.why_none(ranks, [_POWER, "energy_joules_total"], now)
+        return Figure("Samples per joule", None, unit, why or found)
     so_far = "so far, estimated," if found.is_estimated else "so far,"
     return Figure("Samples per joule", found.samples / found.joules, unit, "", so_far, found.joules, "joules")
 

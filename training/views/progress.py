@@ -11,12 +11,13 @@ from training.jobs.queries import JobSteps
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 
 STAGES = ("claim", "check", "build", "warm up", "measure", "finish")
+_MEASURE = "measure"  # of a job with repeats "measure 2 of 3"
 _STAGES_OF_RANKS = ("claim", "check", "join", "build", "warm up", "measure", "finish")
 _HEADLINES = {
     "join": "Meeting the other ranks",
     "build": "Building the model",
     "warm up": "Warming up",
-    "measure": "Measuring",
+    _MEASURE: "Measuring",
     "finish": "Writing the result",
 }
 MARKS: dict[JobState, str] = {
@@ -68,7 +69,7 @@ def progress(job: ReferenceJob, steps: JobSteps, compared: str = "") -> Progress
     `compared` is the outcome of the comparison with earlier runs, "" while there is none.
     """
     step = max(job.step, steps.number[-1] if steps.number else 0)
-    total = job.total_steps or sum(job.params.get(name, 0) for name in ("warmup_steps", "steps"))
+    total = job.total_steps or job.params.get("warmup_steps", 0) + _n_repeats(job) * job.params.get("steps", 0)
     return Progress(
         mark=mark(job),
         headline=headline(job),
@@ -92,7 +93,20 @@ def headline(job: ReferenceJob) -> str:
             return f"Queued for {job.host.name}"
         case JobState.STARTING:
             return f"{job.host.name} checks order and device"
+    if repeat := _repeat(job):
+        return f"{_HEADLINES[_MEASURE]}, repeat {repeat}"
     return _HEADLINES.get(job.stage, "Running")
+
+
+def _repeat(job: ReferenceJob) -> str:
+    """Return which repeat is measured, as "2 of 3"; "" in other stages and where there is one alone."""
+    name, _, repeat = job.stage.partition(" ")
+    return repeat if name == _MEASURE else ""
+
+
+def _n_repeats(job: ReferenceJob) -> int:
+    found: int = job.params.get("repeats", 1)
+    return found
 
 
 def _reason(job: ReferenceJob) -> str:
@@ -112,7 +126,6 @@ def _seconds_left(job: ReferenceJob, steps: JobSteps, steps_left: int) -> float 
 
 
 def _stages(job: ReferenceJob, compared: str) -> list[Stage]:
-    warm_up, measure = job.params.get("warmup_steps"), job.params.get("steps")
     compare = f"Compare: {compared}" if compared else "Compare"
     join = ["Join"] if job.team_id is not None else []
     labels = [
@@ -120,8 +133,8 @@ def _stages(job: ReferenceJob, compared: str) -> list[Stage]:
         "Check",
         *join,
         "Build",
-        _counted("Warm up", warm_up),
-        _counted("Measure", measure),
+        _counted("Warm up", job.params.get("warmup_steps")),
+        _measured(job),
         compare,
     ]
     at = _stage_index(job)
@@ -133,9 +146,18 @@ def _stages(job: ReferenceJob, compared: str) -> list[Stage]:
 
 def _stage_index(job: ReferenceJob) -> int:
     stages = STAGES if job.team_id is None else _STAGES_OF_RANKS
-    if job.stage in stages:
-        return stages.index(job.stage)
+    stage = _MEASURE if _repeat(job) else job.stage
+    if stage in stages:
+        return stages.index(stage)
     return 0 if job.started_at is None and job.state != JobState.STARTING else 1
+
+
+def _measured(job: ReferenceJob) -> str:
+    n_steps, n_repeats = job.params.get("steps"), _n_repeats(job)
+    if n_repeats > 1 and n_steps is not None:
+        repeat = _repeat(job)
+        return _counted(f"Measure {repeat}" if repeat else f"Measure {n_repeats} times", n_steps)
+    return _counted("Measure", n_steps)
 
 
 def _counted(label: str, n_steps: int | None) -> str:

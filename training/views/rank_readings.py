@@ -1,9 +1,11 @@
-"""What the devices of a distributed job read now, together. Called by the job page. One query, however many ranks."""
+"""What the devices of a job read now, together: its one, or those of all ranks. Called by the job page."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from fleet.models import Device
+from telemetry import queries as telemetry_queries
 from telemetry.store import latest
 from training.models import ReferenceJob
 
@@ -13,6 +15,29 @@ class Reading(NamedTuple):
 
     job: ReferenceJob
     value: float | None
+
+
+def devices(ranks: Sequence[ReferenceJob]) -> list[Device] | None:
+    """Return the devices of the ranks, each once; None where one is no longer known."""
+    known = [job.device for job in ranks if job.device is not None]
+    return list({device.uuid: device for device in known}.values()) if len(known) == len(ranks) else None
+
+
+def why_none(ranks: Sequence[ReferenceJob], names: Sequence[str], now: datetime) -> str:
+    """Return of whose device none of these readings is known, and why; "" where each device gives one of them."""
+    lacking = next((job for job in ranks if job.device is None), None)
+    if lacking is not None:
+        return f"{_place(lacking)}the device is no longer known"
+    by_name = [readings(ranks, name, now) for name in names]
+    for of_device in zip(*by_name, strict=True):
+        job, device = of_device[0].job, of_device[0].job.device
+        if device is not None and all(each.value is None for each in of_device):
+            return f"{_place(job)}{telemetry_queries.device_state(device, now).why_absent(names[0])}"
+    return ""
+
+
+def _place(job: ReferenceJob) -> str:
+    return f"{job.place}: " if job.team_id is not None else ""
 
 
 def readings(ranks: Sequence[ReferenceJob], name: str, now: datetime) -> list[Reading]:

@@ -69,7 +69,7 @@ def _facts(run: Run, who: Members, now: datetime, figures: RunFigures | None) ->
         yield Fact(
             "Energy",
             str(units.quantity(figures.joules.value, "joules")),
-            "" if cost is None else money(cost),
+            "" if cost is None else money(cost, figures.cost.unit),
             figures.joules.remark,
         )
     if who.n_lost:

@@ -174,7 +174,7 @@ def _verdict(found: NamedStraggler) -> Iterator[Said]:
     yield Said("Waiting on it", f"{found.n_gpus} GPUs × {units.quantity(each, 'seconds')} per step")
     yield Said("GPU time lost", units.duration(found.gpu_seconds), title=found.words)
     if found.joules.value is not None:
-        cost = "" if found.cost.value is None else f", {money(found.cost.value)}"
+        cost = "" if found.cost.value is None else f", {money(found.cost.value, found.cost.unit)}"
         yield Said(
             "Drawn while waiting", f"{units.quantity(found.joules.value, 'joules')}{cost}", title=found.joules.remark
         )

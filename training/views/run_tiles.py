@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from django.conf import settings
-
 from fleet import units
 from training.figure import Figure
 from training.runs.figures import RunFigures
@@ -51,9 +49,8 @@ def per_joule(found: RunFigures) -> Figure:
     return found.samples_per_joule if found.tokens_per_second.value is None else found.tokens_per_joule
 
 
-def money(amount: float) -> str:
-    """Return an amount in the currency of the settings, without one where none is set."""
-    currency = settings.STEPWATT_CURRENCY
+def money(amount: float, currency: str) -> str:
+    """Return an amount in its currency, without one where none is set."""
     return str(units.Quantity(units.number(round(amount, 2)), currency)) if currency else units.number(round(amount, 2))
 
 
@@ -136,7 +133,7 @@ def _energy_per_step(found: RunFigures) -> Tile:
         parts = [
             ("Energy of the window", str(units.quantity(whole.value, "joules"))),
             ("From", f"{n_meters} meter{'' if n_meters == 1 else 's'} {whole.remark}"),
-            ("Cost", found.cost.why if found.cost.value is None else money(found.cost.value)),
+            ("Cost", found.cost.why if found.cost.value is None else money(found.cost.value, found.cost.unit)),
             (
                 "CO₂",
                 found.grams_co2.why

@@ -5,12 +5,16 @@ job's interpreter too, so nothing outside the standard library.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from training.workloads.checked import CHECKED
 from training.workloads.params import ParamsInvalid
 from training.workloads.trained import TRAININGS
 from training.workloads.workload import Workload
 
+_LATER = {
+    "repeats": 1
+}  # parameters that came when others were in use already, with the value that is meant without them
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (*TRAININGS, *CHECKED)}
 
 
@@ -33,3 +37,16 @@ def read_texts(workload_name: object, texts: Mapping[str, str]) -> dict[str, int
     """Return the parameters that a form or a command line gave as text; empty ones are left out. Raises ParamsInvalid."""
     workload = find(workload_name)
     return {name: workload.param(name).read(text.strip()) for name, text in texts.items() if text.strip()}
+
+
+def why_not_as_one(workload: Workload) -> str:
+    """Return why the workload is no distributed job, with those that are; "" where it is one."""
+    if workload.is_distributable:
+        return ""
+    able = ", ".join(each.name for each in WORKLOADS.values() if each.is_distributable)
+    return f"{workload.name} does not run as one job over several devices; {able} do"
+
+
+def as_before(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters without later ones that say nothing new: agents and results of earlier releases know none."""
+    return {name: value for name, value in params.items() if name not in _LATER or value != _LATER[name]}

@@ -65,6 +65,11 @@ def common(steps: int, unit: str, *, compiles: bool = True, warmup_steps: int = 
             minimum=1, maximum=1_000,
         ),
         Param(
+            "repeats", "Repeats", "integer", 1,
+            "How often the measured steps are run, one block after the other, after the one warm-up. The result is their median: "
+            "all of them are one run, as they share a process.", minimum=1, maximum=20,
+        ),
+        Param(
             "batch_size", "Batch size", "integer", 0,
             f"How many {unit} a step takes; 0 chooses by the device and its memory.", minimum=0, maximum=4_096,
         ),

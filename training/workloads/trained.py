@@ -55,6 +55,7 @@ TRAININGS = (
         },
         flops=TRAINING_FLOPS,
         params=(*common(30, "images"), KERNELS),
+        is_distributable=True,
     ),
     Workload(
         name="gpt-train",
@@ -88,6 +89,7 @@ TRAININGS = (
         sizes=_GPT_SIZES,
         flops=_GPT_FLOPS,
         params=common(30, "sequences"),
+        is_distributable=True,
     ),
     Workload(
         name="gpt-lora",
@@ -104,6 +106,7 @@ TRAININGS = (
         sizes=_GPT_SIZES,
         flops="(4N + 6A + 12·L·H·Q·T) a token: N frozen parameters without position embeddings, A of the adapters",
         params=common(30, "sequences"),
+        is_distributable=True,
     ),
     Workload(
         name="conv1d-train",
@@ -124,5 +127,6 @@ TRAININGS = (
         },
         flops=TRAINING_FLOPS,
         params=common(30, "waveforms"),
+        is_distributable=True,
     ),
 )

@@ -1,7 +1,7 @@
 /* Paints lines over time with uPlot, which takes a quarter of plotly's time: hosts and devices, whose charts hold many points.
    The figures are the same (telemetry/figures.py); bands and stacks are outlines, shapes and words are drawn around the lines. */
 
-import { furniture, hasValues, isLone, resolved, tickWords, timeTicks, yRange } from "../figure.js";
+import { furniture, hasValues, isLone, resolved, spans, tickWords, timeTicks, yRange } from "../figure.js";
 import { token } from "../shell.js";
 
 const FONT = "Inter, system-ui, sans-serif";
@@ -18,8 +18,7 @@ const isOutline = (trace) => trace.fill === "toself";
 
 /* The y axis from 0 to a little above all that is drawn. */
 function fromZero(chart) {
-  let top = 0;
-  for (const { y } of chart.traces) for (const value of y) if (value > top) top = value;
+  let top = Math.max(0, ...spans(chart).map(([, high]) => high));
   for (const { y0, yref } of chart.figure.layout.shapes ?? []) if (yref !== "paper" && y0 > top) top = y0;
   return [0, top * HEADROOM || chart.unit[0]];
 }
@@ -27,7 +26,7 @@ function fromZero(chart) {
 /* Round values of the axis' unit, few of them. */
 function ySplits(chart, low, high) {
   const [size] = chart.unit;
-  const least = (high - low) / size / (chart.element.clientHeight <= LOW ? STEPS_LOW : STEPS);
+  const least = (high - low) / size / (chart.height <= LOW ? STEPS_LOW : STEPS);
   const power = 10 ** Math.floor(Math.log10(least));
   const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= least) * size;
   const splits = [];
@@ -37,23 +36,26 @@ function ySplits(chart, low, high) {
 
 /* Moments on round local times. */
 function xSplits(chart, start, end) {
-  const { dtick, tick0 } = timeTicks([start, end], chart.element.clientWidth);
+  const { dtick, tick0 } = timeTicks([start, end], chart.width);
   const shift = new Date(start).getTimezoneOffset() * 60_000;
   const splits = [];
   for (let at = tick0 + Math.ceil((start - tick0) / dtick) * dtick; at <= end; at += dtick) splits.push(at - shift + new Date(at).getTimezoneOffset() * 60_000);
   return splits;
 }
 
-function timeWords(at, dtick) {
-  const moment = new Date(at);
-  if (dtick >= 86_400_000) return moment.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
-  return moment.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(dtick < 60_000 ? { second: "2-digit" } : {}) });
-}
+const DAYS = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+const MINUTES = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const SECONDS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clockOf = (dtick) => (dtick >= 86_400_000 ? DAYS : dtick < 60_000 ? SECONDS : MINUTES);
 
 function axes(chart) {
   const { margin, xaxis } = chart.figure.layout;
   const [stroke, grid, line] = ["text-2", "chart-grid", "chart-axis"].map(token);
-  const dtick = () => timeTicks(chart.window(), chart.element.clientWidth).dtick;
+  const words = (splits) => {
+    if (xaxis.showticklabels === false) return splits.map(() => "");
+    const clock = clockOf(timeTicks(chart.window(), chart.width).dtick);
+    return splits.map((at) => clock.format(at));
+  };
   const common = { stroke, font: `11px ${FONT}`, border: { show: false } };
   return [
     {
@@ -64,7 +66,7 @@ function axes(chart) {
       border: { show: true, stroke: line, width: 1 },
       ticks: { show: true, stroke: line, width: 1, size: 3 },
       splits: (_, __, start, end) => xSplits(chart, start, end),
-      values: (_, splits) => splits.map((at) => (xaxis.showticklabels === false ? "" : timeWords(at, dtick()))),
+      values: (_, splits) => words(splits),
     },
     {
       ...common,
@@ -192,8 +194,8 @@ function loneOf(y) {
 
 function options(chart) {
   return {
-    width: chart.element.clientWidth,
-    height: chart.element.clientHeight,
+    width: chart.width,
+    height: chart.height,
     padding: [chart.figure.layout.margin.t, chart.figure.layout.margin.r, 0, 0],
     ms: 1,
     legend: { show: false },
@@ -209,7 +211,7 @@ export async function paint(chart) {
   const lines = chart.traces.filter((_, i) => !isOutline(chart.figure.data[i]));
   const data = [lines[0].x, ...lines.map(({ y }) => y)];
   chart.furniture = furniture(chart);
-  const size = `${chart.element.clientWidth}x${chart.element.clientHeight} ${chart.unit}`;
+  const size = `${chart.width}x${chart.height} ${chart.unit}`;
   if (chart.plot && chart.plotSize === size) {
     const [min, max] = chart.window();
     chart.plot.batch(() => {

@@ -44,14 +44,14 @@ function layoutOf(chart, zoom) {
   const layout = resolved(described);
   const window_ = chart.window();
   const { shapes, annotations } = furniture(chart);
-  layout.height = chart.element.clientHeight;
+  layout.height = chart.height;
   layout.shapes = shapes.map((item) => placed(chart, item));
   layout.annotations = annotations.map((item) => placed(chart, item));
   layout.uirevision = "live";
   layout.xaxis = { ...layout.xaxis, uirevision: String(zoom ?? "live") };
   layout.yaxis = { ...layout.yaxis };
   if (window_) layout.xaxis.range = window_;
-  if (window_ && chart.isTime) Object.assign(layout.xaxis, timeTicks(window_, chart.element.clientWidth));
+  if (window_ && chart.isTime) Object.assign(layout.xaxis, timeTicks(window_, chart.width));
   const range = yRange(chart);
   if (range) layout.yaxis.range = range.map((y) => y / chart.unit[0]);
   layout.yaxis.showticklabels = hasValues(chart); // no scale without values

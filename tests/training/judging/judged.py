@@ -1,13 +1,15 @@
 """Finished jobs of comparable devices, judged in the order in which they ended."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from fleet.models import Device, DeviceKind, Host
 from tests.training.pages import RESULT
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.stored_steps import columns, put
+from training.jobs.teams import gather
 from training.judging.judge import judge
-from training.models import JobState, ReferenceJob, Run, Verdict
+from training.models import JobState, ReferenceJob, Run, Team, Verdict
 from training.workloads.catalog import validate
 
 NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
@@ -50,6 +52,16 @@ def finished(host: Host, seconds: float = 1.0, minutes: float = 0.0, **fields) -
 
 def judged(host: Host, seconds: float = 1.0, minutes: float = 0.0, **fields) -> Verdict:
     return judge(finished(host, seconds, minutes, **fields), NOW + timedelta(minutes=minutes))
+
+
+def together(hosts: Sequence[Host], seconds: float = 1.0, minutes: float = 0.0, **fields) -> Verdict:
+    """Return the verdict of a distributed job of one rank on each host."""
+    jobs = [finished(host, seconds, minutes, **fields) for host in hosts]
+    Team.objects.filter(pk=gather(jobs).pk).update(is_settled=True)
+    for job in jobs:
+        job.launch = jobs[0].launch
+        job.save()
+    return judge(jobs[0], NOW + timedelta(minutes=minutes))
 
 
 def with_history(host: Host, n: int = 10, level: float = 1.0, start: float = -1000.0) -> Host:

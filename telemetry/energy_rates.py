@@ -1,0 +1,82 @@
+"""What a kWh costs and emits: the one place that says it, of the server's environment or of what an admin set here.
+
+A variable of the environment is fixed; where there is none, what was set under Settings holds; else it is not known.
+Asked by whatever shows cost or CO₂, each time anew: a change holds at once, in every process.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from django.conf import settings
+from numpy.typing import NDArray
+
+from fleet import tariff as tariffs
+from fleet.tariff import Tariff
+from telemetry.models import EnergyPrice
+
+JOULES_PER_KWH = 3.6e6
+NO_PRICE, NO_CO2 = "no price per kWh is set", "no figure for CO₂ is set"
+_PRICES_KEPT, _AXES_KEPT = 20_000, 64
+_UTC = ZoneInfo("UTC")
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a kWh costs and emits; what is not set is None, and PUE then 1. `currency` may be "" beside a price."""
+
+    tariff: Tariff | None
+    grams_co2_per_kwh: float | None
+    pue: float | None
+    currency: str = ""
+
+    @classmethod
+    def in_force(cls) -> "Rates":
+        """Return what holds now, in one query."""
+        stored = EnergyPrice.objects.first() or EnergyPrice()
+        tariff = settings.STEPWATT_TARIFF
+        if tariff is None and stored.price_per_kwh is not None:
+            tariff = _tariff(stored.price_per_kwh, stored.bands)
+        grams, pue = settings.STEPWATT_GRAMS_CO2_PER_KWH, settings.STEPWATT_PUE
+        return cls(
+            tariff=tariff,
+            grams_co2_per_kwh=stored.grams_co2_per_kwh if grams is None else grams,
+            pue=stored.pue if pue is None else pue,
+            currency=settings.STEPWATT_CURRENCY or stored.currency,
+        )
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Return the zone of days: the tariff's, UTC without one."""
+        return self.tariff.zone if self.tariff else _UTC
+
+    def cost(self, joules: Floats, starts_ms: NDArray[np.int64], step_ms: int) -> float | None:
+        """Return the cost of joules `(n,)` drawn in buckets that begin at `starts_ms (n,)`, PUE on top."""
+        if self.tariff is None:
+            return None
+        prices = _prices(self.tariff, starts_ms.tobytes(), step_ms)
+        return float(joules @ prices) / JOULES_PER_KWH * (self.pue or 1.0)
+
+    def grams(self, joules: Floats) -> float | None:
+        if self.grams_co2_per_kwh is None:
+            return None
+        return float(joules.sum()) / JOULES_PER_KWH * self.grams_co2_per_kwh * (self.pue or 1.0)
+
+
+@lru_cache(maxsize=4)
+def _tariff(price: float, bands: str) -> Tariff:
+    return tariffs.of_text(price, bands)
+
+
+@lru_cache(maxsize=_AXES_KEPT)
+def _prices(tariff: Tariff, starts_ms: bytes, step_ms: int) -> Floats:
+    """Return the prices of the buckets `(n,)`: hosts and devices have the same ones again and again."""
+    return np.array([_price(tariff, start, step_ms) for start in np.frombuffer(starts_ms, np.int64).tolist()])
+
+
+@lru_cache(maxsize=_PRICES_KEPT)
+def _price(tariff: Tariff, start_ms: int, step_ms: int) -> float:
+    return tariff.price_of_bucket(start_ms, step_ms)
