@@ -68,8 +68,9 @@ class Collector:
         is_closer = self._n_full % self._closer_every == 0
         self._n_full += 1
         self._fill_readings(tick, watch)
-        powered = [] if self._slow else [lane for lane in self.lanes if lane.power_sources]
-        self.powered = powered[0] if len(powered) == 1 else None
+        if self._power_period < self._period:
+            powered = [] if self._slow else [lane for lane in self.lanes if lane.power_sources]
+            self.powered = powered[0] if len(powered) == 1 else None
         if is_closer:
             self._look_closer(tick, watch)
         if self._allocations is not None:
