@@ -68,8 +68,9 @@ class Collector:
         is_closer = self._n_full % self._closer_every == 0
         self._n_full += 1
         self._fill_readings(tick, watch)
-        powered = [] if self._slow else [lane for lane in self.lanes if lane.power_sources]
-        self.powered = powered[0] if len(powered) == 1 else None
+        if self._power_period < self._period:
+            powered = [] if self._slow else [lane for lane in self.lanes if lane.power_sources]
+            self.powered = powered[0] if len(powered) == 1 else None
         if is_closer:
             self._look_closer(tick, watch)
         if self._allocations is not None:
@@ -155,7 +156,7 @@ class Collector:
     def _readable(self, tick: Tick, watch: Watch, lane: Lane) -> Sequence[Source]:
         """Return the sources that may be called; put the other devices into the tick, with the reason."""
         is_calm = lane.is_calm
-        if is_calm and lane.is_static:
+        if is_calm and not (lane.has_news() or lane.events):
             return lane.sources
         if not is_calm:
             lane.settle(watch)

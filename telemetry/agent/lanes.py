@@ -44,6 +44,8 @@ class Lane:
         self.backend = backend
         self.held = Held(backend.name)
         self.is_static = getattr(backend, "is_static", False)
+        # Whether the backend is to be asked for its sources and events: each step that a tick does without counts.
+        self.has_news: Callable[[], bool] = getattr(backend, "has_news", bool if self.is_static else _always)
         self._rounds: Rounds | None = getattr(backend, "rounds", None)
         self.state = LaneState.CLOSED
         self.is_released = False  # what is wanted; `state` follows with `settle`
@@ -264,3 +266,7 @@ class Lane:
         """Return the level for a text: what repeats each second is written once."""
         is_news, self._said = text != self._said, text
         return logging.WARNING if is_news else logging.DEBUG
+
+
+def _always() -> bool:
+    return True

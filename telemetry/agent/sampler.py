@@ -146,7 +146,8 @@ class Sampler:
         try:
             while (tick := self._await_tick(watch, alarm)) is not None:
                 self._read(tick, watch)
-                self._walk(tick.number, watch)
+                if self._each > 1:
+                    self._walk(tick.number, watch)
         except Relieved:
             logger.info("a driver call that hung has come back")
         with self._turn:

@@ -253,3 +253,20 @@ def test_whatever_a_source_answers_nothing_is_invented(given_answers):
                 if value is not None:
                     assert isinstance(raw[metric], (int, float))
                     assert value == pytest.approx(float(raw[metric]), rel=1e-9, abs=BY_NAME[metric].resolution)
+
+
+def test_a_backend_that_has_no_news_is_not_asked_for_its_sources_and_events():
+    backend = SteeredBackend("a")
+    news = [False]
+    backend.has_news = lambda: news[0]
+    host = Host(backend)
+    host.tick()
+    backend.events = [DeviceEvent("GPU-a", EventKind.XID, 79, 1, 1)]
+    backend.found = [*backend.found, SteeredSource("GPU-b")]
+
+    assert (host.tick().readings.keys(), host.tick().events) == ({"GPU-a"}, [])
+
+    news[0] = True
+    tick = host.tick()
+    assert tick.readings.keys() == {"GPU-a", "GPU-b"}
+    assert [event.uuid for event in tick.events] == ["GPU-a"]

@@ -45,6 +45,7 @@ class Backend(Protocol):
     """Lives on the sampler's thread. `open` may be called again after BackendUnavailable or `close`.
 
     One that has `is_static` true keeps its sources from `open` on and reports no events: it is not asked for either again.
+    One that has a method `has_news` is asked for both only where that returns true; it makes no driver call.
     While one of its sources hangs, the others are read on another thread, one at a time all the same.
     """
 

@@ -87,6 +87,16 @@ class NvmlBackend:
             self._look_around(session, roster)
         return self._sources
 
+    def has_news(self) -> bool:
+        session = self._session
+        return (
+            session is None
+            or session.is_broken
+            or session.is_changed
+            or self._clock() - self._listed_at >= _RELIST_SECONDS
+            or self._listener.has_news
+        )
+
     def topology(self) -> Topology | None:
         return self._topology
 

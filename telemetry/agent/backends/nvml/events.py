@@ -83,9 +83,14 @@ class EventListener:
             _log.error("the NVIDIA driver does not come back from its wait for events: it cannot be let go of")
         return not self._threads
 
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was heard since the last `take`. What comes in this moment is the next one's."""
+        return bool(self._kept or self._n_not_kept)
+
     def take(self) -> list[DeviceEvent]:
         """Return what was heard since the last call, equal events as one, in the order of their first."""
-        if not self._kept and not self._n_not_kept:  # the usual case: what comes in this moment is the next call's
+        if not self.has_news:
             return []
         with self._lock:
             kept, self._kept = self._kept, {}
