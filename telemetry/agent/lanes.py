@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 UNAVAILABLE_SECONDS = 30.0  # where there is no driver: one may be installed
 # After a fault nobody expected, and where there was a driver; twice as long after the next, up to UNAVAILABLE_SECONDS.
 FAULT_SECONDS = 1.0
+MOST_LATE = 3  # rounds of power in a row: one may be the machine's fault
+APART_SECONDS = 60.0  # before a round is tried again
 MOST_HELD = 16  # each is a thread that sleeps in the driver: one that hangs in every call is left alone then
 _MAPS = frozenset((dict, Deferred))
 _UNREAD = ("gpu_utilization_ratio",)  # of a device that was never read, what a reason is told of
@@ -64,6 +66,8 @@ class Lane:
         self._n_failed = 0  # in a row
         self._was_open = False
         self._said = ""
+        self._n_late = 0  # rounds of power in a row
+        self._apart_until = float("-inf")  # no round before
 
     @property
     def is_calm(self) -> bool:
@@ -148,23 +152,33 @@ class Lane:
         None where each is to be read by itself. Raises Relieved.
         """
         rounds, held = self._rounds, self.held
-        if rounds is None or held or self.is_released:
+        if rounds is None or held or self.is_released or now < self._apart_until:
             return None
-        power = rounds.power
-        if power is None or power.n_changes != power.gate.n_changes:
-            power = rounds.make_power()
-            if power is None:
-                return None
         try:
+            power = rounds.power
+            if power is None or power.n_changes != power.gate.n_changes:
+                power = rounds.make_power()
+                if power is None:
+                    return None
             codes, ended = watch.go_round(held, power, now, latest)
+            if ended > latest:
+                return self._note_late(ended)
+            self._n_late = 0
+            raw = b"".join(power.rooms)
+            is_usual = codes and not any(codes) and power.statuses(raw) == power.usual
         except Exception as error:  # noqa: BLE001 — as in `read`
             self._complain("power cannot be read", error)
             return None
-        if ended > latest:
-            return ()
-        raw = b"".join(power.rooms)
-        is_usual = codes and not any(codes) and power.statuses(raw) == power.usual
         return (power.devices, power.conversion, raw) if is_usual else None
+
+    def _note_late(self, now: float) -> tuple[()]:
+        """Take note of a round that brought nothing: after some in a row the devices that answer in time are to be kept."""
+        self._n_late += 1
+        if self._n_late >= MOST_LATE:
+            self._n_late, self._apart_until = 0, now + APART_SECONDS
+            text = "all devices together are too slow for the power's pace: it is kept of those that answer in time"
+            logger.log(self._level(text), "%s: %s", self.backend.name, text)
+        return ()
 
     def processes(self, watch: Watch, source: Source) -> Sequence[DeviceProcess] | None:
         """Return who uses the device, None where that cannot be told. Raises Relieved."""

@@ -189,7 +189,11 @@ class Sampler:
                     continue
                 self._begun, self._reading = number, (watch, None)
             powered = self._collector.powered
-            joint = powered.read_power_together(watch, now, due + self._step / 2) if powered else None
+            try:
+                joint = powered.read_power_together(watch, now, due + self._step / 2) if powered else None
+            except Exception:  # as in `_read`: the next tick is tried
+                logger.exception("the power of tick %d could not be read", number)
+                joint = ()
             if joint is None:
                 tick = Tick(number, due, offset, is_full=False)
                 with self._turn:

@@ -78,13 +78,14 @@ class Watch:
         Raises Relieved as `call` does. All in one function, as each call within a tick is dearer than the driver's.
         """
         gate, calls, clock, codes = power.gate, self._calls, self._clock, list[int]()
-        self._number = number = self._number + 1
         with gate.lock:
             if gate.is_closing:
                 return codes, now
             gate.under_way += 1
         try:
             for uuid, asks in power.turns:
+                # One for each turn: who relieves the device before must not take this one's entry away.
+                self._number = number = self._number + 1
                 calls[number] = (held, uuid, now)
                 try:
                     for ask in asks:

@@ -1,10 +1,12 @@
 """Power of all boards asked in one round, over the real bindings and the stubbed driver; and what a batch makes of it."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from telemetry import received, wire
+from telemetry.agent import lanes
 from telemetry.agent.backends.nvml.backend import NvmlBackend
 from telemetry.agent.backends.nvml.events import EventListener
 from telemetry.agent.batching import BatchMaker
@@ -130,6 +132,44 @@ def test_a_round_that_takes_too_long_brings_nothing(walk, nvml_stub):
     assert walk.round(latest=0.05) == ()
 
     assert nvml_stub.calls(POWER, 7) == asked
+
+
+def test_where_rounds_are_too_slow_each_board_is_asked_and_those_in_time_are_kept(walk, nvml_stub, caplog):
+    nvml_stub.slow("*", "nvmlDeviceGetFieldValues", 12)
+
+    assert [walk.round(latest=0.05) for _ in range(4)] == [(), (), (), None]
+    found = walk.apart()
+
+    assert 1 <= len(found) < 8
+    assert [record.levelname for record in caplog.records if "too slow" in record.message] == ["WARNING"]
+
+
+def test_a_round_in_time_makes_up_for_late_ones(walk, nvml_stub):
+    for _ in range(3):
+        assert [walk.round(latest=0.0), walk.round(latest=0.0)] == [(), ()]
+        assert len(walk.round()) == 8
+
+
+def test_a_round_is_tried_again_after_a_while(walk, monkeypatch):
+    monkeypatch.setattr(lanes, "APART_SECONDS", 0.0)
+    assert [walk.round(latest=0.0) for _ in range(3)] == [(), (), ()]
+
+    assert len(walk.round()) == 8
+
+
+@pytest.mark.parametrize("step", ["make_power", "statuses"])
+def test_what_goes_wrong_in_a_round_leaves_each_board_to_be_read_by_itself(walk, monkeypatch, step):
+    rounds = walk.collector.powered.backend.rounds
+    made = rounds.make_power()
+    monkeypatch.setattr(rounds, "power", replace(made, statuses=fail) if step == "statuses" else None)
+    monkeypatch.setattr(rounds, "make_power", fail)
+
+    assert walk.round() is None
+    assert len(walk.apart()) == 8
+
+
+def fail(*_):
+    raise LookupError("nobody thought of it")
 
 
 def test_no_round_begins_once_the_driver_is_let_go_of(walk):
