@@ -21,7 +21,7 @@ RATE = "nvlink_bytes_per_second"
 ERRORS = "nvlink_errors_total"
 ERROR_METRICS = (*NVLINK_ERROR_COUNTERS, ERRORS)
 _KIB = 1024
-_SLOW_SECONDS = 30.0  # as often as dcgm-exporter collects anything
+_SLOW_SECONDS = 60.0  # the rule on them is about an hour's growth
 _AGAIN_SECONDS = 60.0  # after a failure that is no refusal
 _MAX_SECONDS = 30.0  # over a longer gap the mean would stand for a time that the tick does not mean
 
@@ -78,7 +78,7 @@ class NvlinkRate:
 class NvlinkErrors:
     """A board's error counters, summed over its links.
 
-    A call per link and counter, 72 on an H100: they are asked every 30 s, and the sums stand until then, which is right
+    A call per link and counter, 72 on an H100: they are asked each minute, and the sums stand until then, which is right
     for counters alone. Where one link does not answer there is no sum: without it the counter would seem to begin anew.
     """
 
