@@ -4,8 +4,9 @@ Filter, order and page stand in the address and are applied here, so that a flee
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import BadRequest
@@ -17,14 +18,16 @@ from django.views.decorators.http import require_safe
 
 from fleet import sorting
 from fleet.csv_answer import csv_answer
-from telemetry import host_columns, queries
+from fleet.models import Host
+from telemetry import glance, host_columns, host_lines, queries
 from telemetry.health import Health
 from telemetry.health.judgement import GRAVITY
+from telemetry.host_lines import Line
 from telemetry.queries import DeviceState, HostState
 
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 _MODEL = re.compile(r"\b([A-Z]{1,3}\d{2,4}[A-Z]?)\b")
-_IDLE, _IDLE_BELOW = "idle", 0.05
+_IDLE = "idle"
 _SHAPES = {Health.WARN.value: "Warning", Health.CRIT.value: "Critical", Health.SILENT.value: "Silent", _IDLE: "Idle"}
 
 
@@ -50,31 +53,18 @@ class Row:
         """What the devices are, by the model's own word, such as "8 × H100": the column is narrow, its title has the whole."""
         return ", ".join(_shorter(part) for part in self.devices.split(", "))
 
-    @property
-    def is_idle(self) -> bool:
-        return self.utilisation is not None and self.utilisation < _IDLE_BELOW
 
-    def is_in(self, state: str) -> bool:
-        return not state or (self.is_idle if state == _IDLE else self.state.health.value == state)
-
-    def holds(self, words: list[str]) -> bool:
-        host = self.state.host
-        labels = " ".join(f"{key}={value}" for key, value in host.labels.items())
-        text = f"{host.name} {host.cluster} {self.devices} {labels} {self.state.note}".lower()
-        return all(word in text for word in words)
-
-
-_KEYS: Mapping[str, Callable[[Row], Any]] = {
-    "host": lambda row: row.state.host.name,
-    "state": lambda row: GRAVITY[row.state.health],
-    "cluster": lambda row: row.state.host.cluster,
-    "devices": lambda row: row.devices,
-    "utilisation": lambda row: row.utilisation,
-    "tensor": lambda row: row.tensor,
-    "memory": lambda row: row.memory,
-    "power": lambda row: row.power,
-    "temperature": lambda row: row.temperature,
-    "seen": lambda row: row.state.host.last_seen_at,
+_KEYS: Mapping[str, Callable[[Line], Any]] = {
+    "host": lambda line: line.host.name,
+    "state": lambda line: GRAVITY[line.health],
+    "cluster": lambda line: line.host.cluster,
+    "devices": lambda line: line.devices,
+    "utilisation": lambda line: line.utilisation,
+    "tensor": lambda line: line.tensor,
+    "memory": lambda line: line.memory,
+    "power": lambda line: line.power,
+    "temperature": lambda line: line.temperature,
+    "seen": lambda line: line.seen,
 }
 _CSV = ("host", "cluster", "state", "note", "devices", "gpu_utilization_ratio", "tensor_active_ratio", "memory_used_ratio",
         "power_draw_watts", "temperature_celsius", "last_sample")  # fmt: skip
@@ -86,15 +76,18 @@ def hosts(request: HttpRequest) -> HttpResponse:
     words, state = request.GET.get("q", "").lower().split(), request.GET.get("state", "")
     if state and state not in _SHAPES:
         raise BadRequest(f"state: expected one of {', '.join(_SHAPES)}")
-    every = [_row(host) for host in queries.fleet_state(timezone.now()).hosts]
-    named = [row for row in every if row.holds(words)]
-    found = order.arranged((row for row in named if row.is_in(state)), _KEYS[order.key])
+    now = timezone.now()
+    every = host_lines.lines(glance.of_this_process().look(now))
+    labels = dict(Host.objects.values_list("pk", "labels")) if words else {}
+    named = [line for line in every if line.holds(words, labels.get(line.host.pk, {}))]
+    found = order.arranged((line for line in named if _is_in(line, state)), _KEYS[order.key])
     if request.GET.get("format") == "csv":
-        return csv_answer("hosts", _CSV, map(_csv_row, found))
+        return csv_answer("hosts", _CSV, map(_csv_row, _rows(found, now)))
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
+    rows = _rows(list(page), now)
     context = {
-        "rows": list(page),
-        "columns": host_columns.of_hosts([row.state.host for row in page]),
+        "rows": rows,
+        "columns": host_columns.of_hosts([row.state.host for row in rows]),
         "page": page,
         "sorting": order,
         "path": request.get_full_path(),
@@ -102,7 +95,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_hosts.html", context)
-    chips = [(key, label, sum(row.is_in(key) for row in named)) for key, label in _SHAPES.items()]
+    chips = [(key, label, sum(_is_in(line, key) for line in named)) for key, label in _SHAPES.items()]
     still = {
         "chips": chips,
         "n_named": len(named),
@@ -111,6 +104,17 @@ def hosts(request: HttpRequest) -> HttpResponse:
         "state": state,
     }
     return render(request, "telemetry/hosts.html", context | still)
+
+
+def _is_in(line: Line, state: str) -> bool:
+    return not state or (line.is_idle if state == _IDLE else line.health.value == state)
+
+
+def _rows(lines: Sequence[Line], now: datetime) -> list[Row]:
+    """Return these hosts' rows, read anew; one that was removed meanwhile is left out."""
+    hosts = Host.objects.in_bulk([line.host.pk for line in lines])
+    there = [hosts[line.host.pk] for line in lines if line.host.pk in hosts]
+    return [_row(state) for state in queries.host_states(there, now)]
 
 
 def _row(state: HostState) -> Row:
@@ -142,8 +146,7 @@ def _shorter(words: str) -> str:
 
 def device_words(state: HostState) -> str:
     """Return what a host's counted devices are, such as "8 × NVIDIA H100 80GB HBM3"."""
-    models = [d.device.model or d.device.get_kind_display() for d in state.counted]
-    return ", ".join(f"{models.count(model)} × {model}" for model in dict.fromkeys(models))
+    return host_lines.words_of([d.device.model or str(d.device.get_kind_display()) for d in state.counted])
 
 
 def _why_unknown(state: HostState) -> str:
