@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.core.cache import cache
 from xdist.scheduler import LoadScopeScheduling
 
+from fleet import shared_answer
 from telemetry import glance
 
 _WHOLE_PROGRAMS = ("tests/process/", "tests/e2e/", "tests/soak/", "tests/frameworks/")
@@ -40,3 +42,5 @@ def _quick_passwords() -> None:
 def _no_glance_of_before() -> None:
     """Tests write over each other's rows, and what a process knows of the fleet it knows by their keys."""
     glance.of_this_process.cache_clear()
+    shared_answer.forget()
+    cache.clear()

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from fleet import sparkline, timerange
 from fleet.models import Device, Host
+from fleet.shared_answer import shared
 from fleet.timerange import TimeRange
 from telemetry import catalog, chart_groups, event_marks, queries, traces, trends
 from telemetry.store.read import Bucketed, column
@@ -24,6 +25,7 @@ POINTS, _LEAST_POINTS, _SPARK_POINTS = 241, 10, 121
 
 
 @require_safe
+@shared(seconds=2)
 def fleet_arrays(request: HttpRequest) -> HttpResponse:
     """Utilisation (mean, p10–p90) and power (sum by cluster) of the counted devices; what it costs does not grow with them."""
     window = timerange.of_query(request.GET, timezone.now())

@@ -14,6 +14,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
 
 from fleet.models import Device
+from fleet.shared_answer import shared
 from telemetry import catalog, glance
 from telemetry.glance import Glance
 from telemetry.glance_parts import HEALTHS, METRICS
@@ -52,6 +53,7 @@ class Row:
 @require_safe
 @cache_control(private=True, no_cache=True)
 @conditional_page
+@shared(seconds=1)
 def fleet_map(request: HttpRequest) -> HttpResponse:
     """Every counted device of each host once, by cluster and host. Columns over devices; null where absent.
 
