@@ -1,10 +1,11 @@
 """A table as a CSV file to download: base units, times in ISO 8601 (UTC), what is unknown empty. Called by the views."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from django.http import HttpResponse
+from django.core.exceptions import BadRequest
+from django.http import HttpResponse, QueryDict
 
 _BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -29,3 +30,16 @@ def _cell(value: object) -> object:
     if isinstance(value, str) and value.startswith(_BEGINS_A_FORMULA):
         return f"'{value}"
     return value
+
+
+def asked_table(query: QueryDict, tables: Mapping[str, Callable[[], HttpResponse]]) -> HttpResponse | None:
+    """Return the file that `?format=csv&table=…` asks of a page with several tables; None where the page itself is asked for.
+
+    Raises BadRequest for a table that the page does not have.
+    """
+    if query.get("format") != "csv":
+        return None
+    make = tables.get(query.get("table", ""))
+    if make is None:
+        raise BadRequest(f"table: expected one of {', '.join(tables)}")
+    return make()

@@ -5,6 +5,7 @@ Called by the views that show series. Imports no app.
 
 from dataclasses import dataclass
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from django.core.exceptions import BadRequest
 from django.http import QueryDict
@@ -27,6 +28,11 @@ class TimeRange:
     @property
     def words(self) -> str:
         return WORDS[self.key]
+
+
+def midnight(now: datetime, zone: ZoneInfo) -> datetime:
+    """Return the midnight at which the day of a moment began."""
+    return now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def of_query(query: QueryDict, now: datetime, default: str = DEFAULT) -> TimeRange:

@@ -77,7 +77,7 @@ def figure(group: Group, metrics: Sequence[str], **options: Any) -> dict[str, An
 
 def arrays(block: Bucketed, uuid: str, metrics: Sequence[str]) -> dict[str, Any]:
     """Return the values for `figure`, in the order of its traces."""
-    found = [_levels(block, uuid, name) for name in metrics]
+    found = [levels(block, uuid, name) for name in metrics]
     means = [column(series.mean) for series in found]
     if len(found) == 1:
         low, high = column(found[0].minimum), column(found[0].maximum)
@@ -87,7 +87,8 @@ def arrays(block: Bucketed, uuid: str, metrics: Sequence[str]) -> dict[str, Any]
     return {"traces": lines, **traces.gaps(block.times_ms, means)}
 
 
-def _levels(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:
+def levels(block: Bucketed, uuid: str, metric: str) -> BucketedMetric:
+    """Return what is drawn of a metric: its values, or the growth of a counter per second."""
     found = block.of(uuid, metric)
     if catalog.BY_NAME[metric].kind is not Kind.COUNTER:
         return found

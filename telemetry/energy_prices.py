@@ -19,9 +19,9 @@ _LONGEST = {"currency": 12, "bands": 2000}
 _VARIABLES = {
     "price_per_kwh": "STEPWATT_PRICE_PER_KWH",
     "currency": "STEPWATT_CURRENCY",
-    "bands": "STEPWATT_TARIFF",
     "grams_co2_per_kwh": "STEPWATT_GRAMS_CO2_PER_KWH",
     "pue": "STEPWATT_PUE",
+    "bands": "STEPWATT_TARIFF",
 }
 FIELDS = tuple(_VARIABLES)
 

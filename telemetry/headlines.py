@@ -11,6 +11,7 @@ import numpy as np
 
 from fleet import units
 from fleet.models import DeviceKind
+from telemetry.day_before import NOT_KNOWN, DayBefore
 from telemetry.glance import Glance
 from telemetry.health import Health
 from telemetry.queries import DeviceState
@@ -21,7 +22,7 @@ BUSY_RATIO = 0.05  # a device that is used more than this has work; beneath it l
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """`value` is in base unit `unit`; `of` is what it is a part of; `spark` names the sparkline of the chart data."""
+    """`value` is in base unit `unit`, a part of `of`; `spark` names the sparkline of the chart data, `trend` is one."""
 
     label: str
     value: float | None
@@ -32,6 +33,7 @@ class Headline:
     of: str = ""
     spark: str = ""
     series: str = "s1"
+    trend: Sequence[float | None] = ()
 
     @property
     def words(self) -> str:
@@ -39,9 +41,16 @@ class Headline:
         return self.why_unknown if self.value is None else self.note
 
 
-def headlines(glance: Glance) -> list[Headline]:
+def headlines(glance: Glance, before: DayBefore = NOT_KNOWN) -> list[Headline]:
     """Return what comes before training's figures, and the fleet's power, which comes behind them."""
-    return [_reporting(glance), _utilisation(glance), _power(glance)]
+    return [_reporting(glance), _busy(glance, before), _power(glance, before)]
+
+
+def arrow(change: float | None, words: str) -> str:
+    """Return "↑ 2.4 % on the day before" of a change in percent (or points); "" where it is not known."""
+    if change is None:
+        return ""
+    return f"{'↑' if change > 0 else '↓' if change < 0 else '='} {abs(change):.1f} {words} on the day before"
 
 
 def _reporting(glance: Glance) -> Headline:
@@ -69,32 +78,35 @@ def _of_hosts(glance: Glance) -> str:
     return ", ".join(wrong) or "all healthy"
 
 
-def _utilisation(glance: Glance) -> Headline:
+def _busy(glance: Glance, before: DayBefore) -> Headline:
+    """Return which share of the devices is at work; below it how much they are used, and how that grew in a day."""
     values = _known(glance.column("gpu_utilization_ratio"))
-    busy = f"{int((values >= BUSY_RATIO).sum()):,} of {len(values):,} busy"
+    grown = None if before.utilisation is None else before.utilisation * 100
+    mean = f"mean {units.quantity(float(values.mean()), 'ratio')}" if values.size else ""
     return Headline(
-        label="Mean utilisation",
-        value=float(values.mean()) if values.size else None,
+        label="Busy share",
+        value=float((values >= BUSY_RATIO).mean()) if values.size else None,
         unit="ratio",
-        note=busy if glance.n_counted > 1 else "",
+        note=" · ".join(filter(None, (mean, arrow(grown, "pp")))),
         href="/hosts/?sort=-utilisation",
         why_unknown=glance.why_absent("gpu_utilization_ratio"),
         spark="utilisation",
     )
 
 
-def _power(glance: Glance) -> Headline:
+def _power(glance: Glance, before: DayBefore) -> Headline:
     drawn, limits = glance.column("power_draw_watts"), glance.column("power_limit_watts")
     giving = ~np.isnan(drawn)
     n, has_limits = int(giving.sum()), bool((~np.isnan(limits[giving])).all())
     note = "" if n == glance.n_counted == 1 else f"from {n:,} of {glance.n_counted:,} {glance.noun}"
     if n == glance.n_counted and has_limits:
         note = f"limit {units.quantity(float(limits.sum()), 'watts')}"
+    grown = None if before.power is None else before.power * 100
     return Headline(
         label="Fleet power",
         value=float(drawn[giving].sum()) if n else None,
         unit="watts",
-        note=note,
+        note=" · ".join(filter(None, (arrow(grown, "%"), note))),
         href="/power/",
         why_unknown=glance.why_absent("power_draw_watts"),
         spark="power",

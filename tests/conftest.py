@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings
 from django.core.cache import cache
@@ -9,10 +10,22 @@ from xdist.scheduler import LoadScopeScheduling
 
 from fleet import shared_answer
 from telemetry import glance
+from training import efficiency
+from training.runs import summaries
 
 _WHOLE_PROGRAMS = ("tests/process/", "tests/e2e/", "tests/soak/", "tests/frameworks/")
 
 pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack", "tests.databases"]
+
+# How quick an example is depends on what else the machine does. Where CI is set, hypothesis itself has the examples be the same
+# each time, which this keeps.
+hypothesis.settings.register_profile(
+    "any machine",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("any machine")
 
 
 class Grouping(LoadScopeScheduling):
@@ -39,8 +52,15 @@ def _quick_passwords() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_glance_of_before() -> None:
-    """Tests write over each other's rows, and what a process knows of the fleet it knows by their keys."""
+def _nothing_kept_of_before() -> None:
+    """Tests write over each other's rows, and what a process knows of the fleet or has worked out it keeps by their keys."""
     glance.of_this_process.cache_clear()
     shared_answer.forget()
     cache.clear()
+
+
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page leaves for the next time what it has no time for: on a busy machine that is anything."""
+    for place in (efficiency, summaries):
+        monkeypatch.setattr(place, "_BUDGET_SECONDS", 600.0)

@@ -64,7 +64,10 @@ def _judged(url: str, name: str, port: int, directory: Path) -> list[float]:
         f"--port={port}", "--preset=desktop", "--disable-storage-reset", f"--only-categories={','.join(CATEGORIES)}",
         "--output=json", f"--output-path={report}", "--quiet",
     ]  # fmt: skip
-    subprocess.run([*program, url, *options], check=True, timeout=_MOST_SECONDS)
+    ended = subprocess.run([*program, url, *options], check=False, timeout=_MOST_SECONDS)
+    if not report.exists():
+        print(f"{name:10} no report: Lighthouse ended with {ended.returncode}")
+        return [0.0]
     found: dict[str, Any] = json.loads(report.read_text())
     scores = [found["categories"][category]["score"] or 0.0 for category in CATEGORIES]
     times = [f"{key} {found['audits'][key].get('displayValue', '—')}" for key in _TIMES]

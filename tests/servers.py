@@ -13,11 +13,11 @@ import psutil
 import psycopg
 
 from tests.certificates import ServerFiles
+from tests.ports import free_port
 from tests.process.traces import wait_until
 from tests.programs import require
-from tests.stack import free_port
 
-START_SECONDS, STOP_SECONDS = 20, 20
+START_SECONDS, STOP_SECONDS = 90, 60
 
 
 class PostgreSQL:
@@ -70,7 +70,7 @@ class PostgreSQL:
         with self._directory:
             self.check()
             subprocess.run([*self._as_user, *stop], check=True, cwd="/", stdout=subprocess.DEVNULL)
-            self._server.wait(timeout=10)
+            self._server.wait(timeout=STOP_SECONDS)
 
     @property
     def postmaster(self) -> psutil.Process:
@@ -83,7 +83,7 @@ class PostgreSQL:
             with suppress(psutil.NoSuchProcess):  # a backend whose client has just left
                 process.kill()
         psutil.wait_procs(family, timeout=STOP_SECONDS)
-        self._server.wait(timeout=10)
+        self._server.wait(timeout=STOP_SECONDS)
         self.start()
 
 
@@ -132,12 +132,12 @@ class RedisServer:
 
     def stop(self) -> None:
         self._server.terminate()
-        self._server.wait(timeout=10)
+        self._server.wait(timeout=STOP_SECONDS)
 
     def kill(self) -> None:
         """End it at once, with all that it held, and start it again."""
         self._server.kill()
-        self._server.wait(timeout=10)
+        self._server.wait(timeout=STOP_SECONDS)
         self.start()
 
 

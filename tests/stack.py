@@ -6,7 +6,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,10 +16,11 @@ import httpx
 import psutil
 import pytest
 
+from tests.ports import free_port
 from tests.process.traces import wait_until
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS, STOP_SECONDS = 90, 20
+START_SECONDS, STOP_SECONDS = 180, 60
 _PASSWORD = re.compile(r"one-time password (\S+)")
 
 
@@ -83,18 +83,16 @@ class Stack:
         """Run a management command against this stack's data."""
         command = [sys.executable, "manage.py", *arguments]
         return subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=240
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=480
         )
 
     def child(self, words: str) -> psutil.Process:
         """Return the one process of this stack whose command holds the words."""
-        children = psutil.Process(self.pid).children(recursive=True)
-        (found,) = (process for process in children if words in command_of(process))
-        return found
+        return the_one(psutil.Process(self.pid), words)
 
     def signed_in(self) -> httpx.Client:
         """Return a client in which the admin is signed in, and whose unsafe requests carry the CSRF token."""
-        client = httpx.Client(base_url=self.url, timeout=20, follow_redirects=True)
+        client = httpx.Client(base_url=self.url, timeout=60, follow_redirects=True)
         client.get("/login/")
         form = {"username": "admin", "password": self.password, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
         answer = client.post("/login/", data=form, headers={"Referer": f"{self.url}/login/"})
@@ -104,18 +102,27 @@ class Stack:
         return client
 
 
+def the_one(parent: psutil.Process, words: str) -> psutil.Process:
+    """Return the one process below `parent` whose command holds the words; one that it starts itself has, at first, the same."""
+    found = [process for process in parent.children(recursive=True) if words in command_of(process)]
+    copies = {copy.pid for process in found for copy in _children_of(process)}
+    (one,) = (process for process in found if process.pid not in copies)
+    return one
+
+
+def _children_of(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def command_of(process: psutil.Process) -> str:
     """Return its command line, "" where it has ended meanwhile."""
     try:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import NamedTuple
 
 from django.core.cache import cache
 
+from telemetry.accounts import idle
 from telemetry.accounts.accounts import Account, Scope
+from telemetry.accounts.idle import IdleAccount
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from training.models import Run
 from training.runs import energy, summaries
-from training.runs.members import members
+from training.runs.members import Members, members
 from training.runs.queries import life_ms
 from training.runs.summaries import Summary
 
@@ -31,6 +34,7 @@ class Work:
     """What one run, or the runs of a group, did in the window. Each figure is None where it is not known.
 
     `device_hours` are those of their devices while they were there; `joules` of the known part of them, `covered_share`.
+    `busy` is the share of their time that is no idle waste, `idle` that of their energy which is: of whole quarters of an hour.
     """
 
     key: str
@@ -39,6 +43,8 @@ class Work:
     joules: float | None = None
     covered_share: float | None = None
     cost: float | None = None
+    busy: float | None = None
+    idle: float | None = None
     mfu: float | None = None
     goodput: float | None = None
     per_joule: float | None = None
@@ -89,29 +95,46 @@ def by_group(report: Report) -> Report:
     return Report([_joined(key, groups[key]) for key in sorted(groups)], report.n_runs, report.is_whole)
 
 
-def _accounts(runs: Iterable[Run], start_ms: int, end_ms: int, now: datetime, rates: Rates) -> Mapping[int, Account]:
+class _Drawn(NamedTuple):
+    account: Account
+    idle: IdleAccount
+
+
+def _accounts(runs: Iterable[Run], start_ms: int, end_ms: int, now: datetime, rates: Rates) -> Mapping[int, _Drawn]:
     """Return what each run drew in its part of the window, as far as the time suffices; of devices, else of its hosts' meters."""
-    found: dict[int, Account] = {}
+    found: dict[int, _Drawn] = {}
     until = time.monotonic() + _BUDGET_SECONDS
     for run in runs:
         began, ended = life_ms(run, now)
         window = max(start_ms, began), min(end_ms, ended)
         # A run that is over is asked for its own end, so that its account is made once.
-        key = f"run-account:{sha256(repr((run.pk, window, rates)).encode()).hexdigest()}"
-        kept: Account | None = cache.get(key)
+        key = f"run-drawn:{sha256(repr((run.pk, window, rates)).encode()).hexdigest()}"
+        kept: _Drawn | None = cache.get(key)
         if kept is None and window[0] < window[1] and time.monotonic() < until:
-            drawn = energy.energy(run, members(run), *window, rates)
-            kept = drawn.account
+            who = members(run)
+            drawn = energy.energy(run, who, *window, rates)
             if drawn.scope is Scope.NODE:
-                kept.asked_seconds = 0.0  # hours of meters are no hours of devices
+                drawn.account.asked_seconds = 0.0  # hours of meters are no hours of devices
+            kept = _Drawn(drawn.account, _idle(who, *window))
             cache.set(key, kept, _KEPT_SECONDS)
         if kept is not None:
             found[run.pk] = kept
     return found
 
 
-def _work(run: Run, account: Account | None, summary: Summary | None) -> Work:
-    known = account or Account("")
+def _idle(who: Members, start_ms: int, end_ms: int) -> IdleAccount:
+    """Return the waste of the devices, at each time of those on which the run was then."""
+    whole = IdleAccount("")
+    for part, since, until in who.by_time(start_ms, end_ms):
+        found = idle.of_devices(part.devices, since, until)
+        whole.known_seconds += found.known_seconds
+        whole.total.add(found.total.joules, found.total.seconds, None)
+    return whole
+
+
+def _work(run: Run, drawn: _Drawn | None, summary: Summary | None) -> Work:
+    known, waste = drawn or _Drawn(Account(""), IdleAccount(""))
+    is_told = waste.known_seconds > 0
     return Work(
         key=run.name,
         runs=[run],
@@ -119,6 +142,8 @@ def _work(run: Run, account: Account | None, summary: Summary | None) -> Work:
         joules=known.joules,
         covered_share=known.covered_share,
         cost=known.cost,
+        busy=1 - min(1.0, waste.total.seconds / waste.known_seconds) if is_told else None,
+        idle=min(1.0, waste.total.joules / known.joules) if is_told and known.joules else None,
         mfu=summary.mfu.value if summary else None,
         goodput=summary.goodput if summary else None,
         per_joule=summary.per_joule.value if summary else None,
@@ -144,16 +169,20 @@ class _Mean:
 
 
 def _joined(key: str, works: Sequence[Work]) -> Work:
-    mfu, goodput = _Mean(), _Mean()
+    mfu, goodput, busy, wasted = _Mean(), _Mean(), _Mean(), _Mean()
     for work in works:
         mfu.add(work.mfu, work.device_hours)
         goodput.add(work.goodput, work.device_hours)
+        busy.add(work.busy, work.device_hours)
+        wasted.add(work.idle, work.joules)
     return Work(
         key=key,
         runs=[work.run for work in works],
         device_hours=_sum(work.device_hours for work in works),
         joules=_sum(work.joules for work in works),
         cost=_sum(work.cost for work in works),
+        busy=busy.value,
+        idle=wasted.value,
         mfu=mfu.value,
         goodput=goodput.value,
         why=next((work.why for work in works if work.why), "no run gives it"),

@@ -69,6 +69,7 @@ class SimulatedLoops:
             "process": UUID(int=random.Random(f"{run.launch}/{run.plan.name}/{rank}").getrandbits(128)).hex,  # noqa: S311
             "devices": [fleet.machines[host].devices[gpu].uuid],
             "owner": "simulation",
+            "group": run.plan.group,
             "phases": _ASIDES if step.phase else _PHASES,
             "about": _about(run.plan, n_ranks),
         }

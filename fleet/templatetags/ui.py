@@ -196,6 +196,27 @@ def heading(context: Context, key: str, words: str, *, num: bool = False, flips:
     )
 
 
+@register.simple_tag(takes_context=True)
+def csv(context: Context, of: str, address: str = "", *, table: str = "", window: bool = False) -> SafeString:
+    """The link to the file of a table or chart: of the address that answers with it, else of this one's `table`.
+
+    `of` says of what, for screen readers. With `window` the file is of the part of the time that is zoomed to (shell.js).
+    """
+    path, _, text = (address or context["request"].get_full_path()).partition("?")
+    query = QueryDict(text, mutable=True)
+    query["format"] = "csv"
+    if table:
+        query["table"] = table
+    query.pop("page", None)
+    return format_html(
+        '<a class="btn tiny" href="{}?{}" aria-label="CSV: {}"{} download>CSV</a>',
+        path,
+        query.urlencode(),
+        of,
+        SafeString(" data-window-link") if window else "",
+    )
+
+
 @register.simple_tag(name="sparkline")
 def sparkline_tag(
     values: Sequence[float | None] = (),

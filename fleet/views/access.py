@@ -1,7 +1,10 @@
 """Who may get in: API tokens (for admins) and sessions, seen and revoked. Called by fleet/urls.py."""
 
+from collections.abc import Iterable
+
 from django.contrib import messages
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -10,13 +13,37 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet import audit, sessions
 from fleet.auth import TokenRefused, actor_of, create_token, has_role, require_role
+from fleet.csv_answer import asked_table, csv_answer
 from fleet.models import ApiToken, Role
+from fleet.sessions import SignedIn
 
 
 @require_safe
 @never_cache
 def access(request: HttpRequest) -> HttpResponseBase:
-    return _page(request)
+    files = {"sessions": lambda: _sessions_file(_sessions(request))}
+    if has_role(request, Role.ADMIN):
+        files["tokens"] = _tokens_file
+    return asked_table(request.GET, files) or _page(request)
+
+
+def _tokens_file() -> HttpResponse:
+    rows = ((t.name, t.role, t.created_at, t.last_used_at, t.revoked_at) for t in _tokens())
+    return csv_answer("tokens", ("name", "role", "created_at", "last_used_at", "revoked_at"), rows)
+
+
+def _sessions_file(found: Iterable[SignedIn]) -> HttpResponse:
+    rows = ((s.user, s.at, s.address, s.browser, s.ends_at, s.is_this) for s in found)
+    return csv_answer("sessions", ("user", "signed_in_at", "from", "browser", "ends_at", "is_this_browser"), rows)
+
+
+def _tokens() -> QuerySet[ApiToken]:
+    return ApiToken.objects.order_by("revoked_at", "name")
+
+
+def _sessions(request: HttpRequest) -> list[SignedIn]:
+    of_user = None if has_role(request, Role.ADMIN) else request.user.pk
+    return sessions.signed_in(request.session, timezone.now(), of_user=of_user)
 
 
 @require_POST
@@ -71,8 +98,8 @@ def _role(name: str) -> Role:
 def _page(request: HttpRequest, more: dict[str, object] | None = None, status: int = 200) -> HttpResponse:
     is_admin = has_role(request, Role.ADMIN)
     context: dict[str, object] = {
-        "tokens": ApiToken.objects.order_by("revoked_at", "name") if is_admin else None,
+        "tokens": _tokens() if is_admin else None,
         "roles": Role.choices,
-        "sessions": sessions.signed_in(request.session, timezone.now(), of_user=None if is_admin else request.user.pk),
+        "sessions": _sessions(request),
     }
     return render(request, "fleet/access.html", context | (more or {}), status=status)

@@ -20,6 +20,15 @@ function tell(values) {
   document.dispatchEvent(new CustomEvent("sw:query", { detail: values }));
 }
 
+/* What is asked for carries the zoomed window along, and how finely it is asked for; without a zoom the range of the page holds. */
+export function carryWindow(params) {
+  const now = query();
+  for (const name of ["from", "to", "points"]) {
+    if (now.has(name)) params.set(name, now.get(name));
+    else params.delete(name);
+  }
+}
+
 export function setQuery(values) {
   history.replaceState(null, "", changed(values, query()));
   tell(values);

@@ -17,6 +17,7 @@
 import { pushQuery } from "./address.js";
 import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
+import { read, tell } from "./panels.js";
 import { fetchJson, query } from "./shell.js";
 import { ask, leave, takeTurns } from "./turns.js";
 import { grid, measured, unpacked } from "./unpack.js";
@@ -174,9 +175,13 @@ async function onTurn(source) {
   if (!source.charts.length) return leave(source.turn);
   try {
     await refresh(source);
+    source.charts.forEach(({ element }) => read(element));
   } catch (error) {
-    const empty = source.charts.filter((chart) => !chart.traces);
-    empty.forEach((chart) => chart.element.replaceChildren(waiting("The samples could not be read; it is tried again.")));
+    const why = error.status ? `the server answered ${error.status}` : "the server was not reached";
+    for (const { element, traces } of source.charts) {
+      if (traces) tell(element, false, why);
+      else element.replaceChildren(waiting("The samples could not be read; it is tried again."));
+    }
     throw error;
   }
 }

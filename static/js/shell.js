@@ -3,7 +3,7 @@
    `sw:tick` goes to document.body every 2 s while the page is live and in sight; htmx fragments and charts refresh on it.
    `sw:theme` goes to document when the colours change, `sw:query` when a control writes the query string. */
 
-import { query, reflect, setQuery } from "./address.js";
+import { carryWindow, query, reflect, setQuery } from "./address.js";
 import { applySort, filterRows, sortByHeading } from "./table.js";
 
 export { query, setQuery };
@@ -28,6 +28,13 @@ function openRange(event, link) {
   params.delete("from");
   params.delete("to");
   link.href = `?${params}`;
+}
+
+/* A file of what the charts show is of the same part of the time. */
+function linkWindow(link) {
+  const url = new URL(link.href, location.href);
+  carryWindow(url.searchParams);
+  link.href = url.pathname + url.search;
 }
 
 /* Live and paused --------------------------------------------------------------------------------------------- */
@@ -143,7 +150,7 @@ async function copy(button) {
 export async function fetchJson(url) {
   const answer = await fetch(url, { headers: { Accept: "application/json" } });
   if (answer.redirected) location.reload();
-  if (!answer.ok) throw new Error(`${url}: status ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(`${url}: status ${answer.status}`), { status: answer.status });
   return answer.json();
 }
 
@@ -169,6 +176,7 @@ function onClick(event) {
   for (const menu of all("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   if (hit("[data-q]")) choose(hit("[data-q]"));
   else if (hit("[data-range]")) openRange(event, hit("[data-range]"));
+  else if (hit("[data-window-link]")) linkWindow(hit("[data-window-link]"));
   else if (hit("[data-live]")) setLive(!live);
   else if (hit("[data-theme-toggle]")) toggleTheme();
   else if (hit("[data-copy]")) copy(hit("[data-copy]"));

@@ -10,13 +10,15 @@ from datetime import datetime
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import AccountDevice
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
 from telemetry.store import idle_rows
-from telemetry.store.idle_quarters import ALLOCATED, FREE, UNKNOWN
+from telemetry.store.idle_quarters import ALLOCATED, FREE, QUARTER_MS, UNKNOWN
 from telemetry.store.idle_rows import IdleRows
 from telemetry.store.samples import Floats
 
@@ -76,6 +78,18 @@ def idle_accounts(
     for rows in idle_rows.read(sorted({device.host_id for device in counted.values()}), start_ms, end_ms):
         book.enter(rows)
     return IdleAccounts(book.total, [book.groups[key] for key in sorted(book.groups)])
+
+
+def of_devices(devices: Iterable[AccountDevice], start_ms: int, end_ms: int) -> IdleAccount:
+    """Return the waste of these devices together, whoever had them, over the whole quarters of an hour within the window."""
+    start_ms, end_ms = -(-start_ms // QUARTER_MS) * QUARTER_MS, end_ms // QUARTER_MS * QUARTER_MS
+    found, hosts = IdleAccount(""), {device.pk: device.host_id for device in devices}
+    for rows in idle_rows.read(sorted(set(hosts.values())), start_ms, end_ms) if start_ms < end_ms else ():
+        own = np.isin(rows.device_ids, list(hosts))
+        found.known_seconds += float(rows.known_seconds[own].sum())
+        for argument in _STATES:
+            found.total.add(float(rows.joules[argument][own].sum()), float(rows.seconds[argument][own].sum()), None)
+    return found
 
 
 class _Book:

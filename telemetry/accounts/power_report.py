@@ -10,7 +10,7 @@ from hashlib import sha256
 from django.core.cache import cache
 
 from fleet.models import Device
-from fleet.timerange import TimeRange
+from fleet.timerange import TimeRange, midnight
 from telemetry.accounts import accounts, fleet
 from telemetry.accounts import idle as idle_accounts
 from telemetry.accounts.accounts import Account, Accounts, Scope
@@ -45,9 +45,7 @@ def energy_by_day(now: datetime, rates: Rates) -> Accounts:
 
 def first_day_ms(now: datetime, rates: Rates) -> int:
     """Return the midnight at which the last days begin, in the zone of the tariff."""
-    local = now.astimezone(rates.zone)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS - 1)
-    return round(midnight.timestamp() * 1000)
+    return round((midnight(now, rates.zone) - timedelta(days=DAYS - 1)).timestamp() * 1000)
 
 
 def idle(start_ms: int, end_ms: int, rates: Rates, group_by: str) -> IdleAccounts:

@@ -102,7 +102,7 @@ class BatchMaker:
 
     def _batch(self, ticks: list[Tick], software: Mapping[str, str], topology: Topology | None, sent_ms: int) -> Batch:
         offset = ticks[0].wall_offset_seconds  # one offset a batch: its times ascend as the ticks do
-        devices = {uuid: device for tick in ticks for uuid, device in tick.devices.items()}
+        devices = _devices(ticks)
         columns, absent = _columns(ticks, list(devices))
         self._forget_told(ticks[0].boot_seconds)
         epoch, sequence = self._names.claim()
@@ -140,6 +140,17 @@ class BatchMaker:
         return [event for event in events if event.uuid in devices][-MAX_EVENTS:]
 
 
+def _devices(ticks: Sequence[Tick]) -> dict[str, DeviceInfo]:
+    found: dict[str, DeviceInfo] = {}
+    joint: Sequence[DeviceInfo] = ()
+    for tick in ticks:
+        found.update(tick.devices)
+        if tick.joint is not None and tick.joint[0] is not joint:
+            joint = tick.joint[0]
+            found.update({device.uuid: device for device in joint})
+    return found
+
+
 def _columns(
     ticks: Sequence[Tick], uuids: Sequence[str]
 ) -> tuple[Mapping[str, Sequence[Column]], dict[str, dict[str, AbsentReason]]]:
@@ -160,6 +171,8 @@ def _columns(
 def _read(ticks: Sequence[Tick], uuids: Sequence[str]) -> tuple[dict[str, Any], dict[str, dict[str, AbsentReason]]]:
     """Return what these ticks have, of one kind all of them, and why the last has not."""
     found = _Found(len(uuids), len(ticks))
+    if found.put_joint(ticks, uuids):
+        return found.columns, {}
     all_maps = [[tick.readings.get(uuid, _NOTHING) for tick in ticks] for uuid in uuids]
     groups: dict[tuple[int, tuple[str, ...]], dict[int, list[Deferred]]] = {}
     plain = []
@@ -185,6 +198,26 @@ class _Found:
         self.absent: dict[int, dict[str, AbsentReason]] = {}
         self._n_devices, self._n_ticks = n_devices, n_ticks
         self._nothing: list[Column] = [(None,) * n_ticks] * n_devices
+
+    def put_joint(self, ticks: Sequence[Tick], uuids: Sequence[str]) -> bool:
+        """Put in what rounds alone brought, of the same devices in each tick.
+
+        Return False, and put nothing, where that is not all; what rounds brought stands among the readings then.
+        """
+        joints = [tick.joint for tick in ticks if tick.joint is not None and not tick.readings]
+        devices, conversion, _ = joints[0] if joints else ((), None, None)
+        places = tuple([uuids.index(device.uuid) for device in devices])
+        columns = None
+        is_one = all(joint[0] == devices and joint[1] is conversion for joint in joints)
+        if conversion and is_one and len(joints) == len(ticks) and [*places] == sorted(places):
+            columns = conversion.columns([raw for _, _, raw in joints])
+        if conversion is None or columns is None:
+            for tick in ticks:
+                tick.take_apart()
+            return False
+        for metric, numbers, divisor in zip(conversion.metrics, columns, conversion.divisors, strict=True):
+            self._put(metric, Part(places, None, numbers, divisor))
+        return True
 
     def put_deferred(self, group: Mapping[int, list[Deferred]]) -> bool:
         """Put devices with one conversion in, all of them at once. Return False, and put nothing, where one lacks a reading."""

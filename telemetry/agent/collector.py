@@ -51,6 +51,7 @@ class Collector:
         self._clock = clock
         self._closer_every = max(1, round(CLOSER_SECONDS / period))
         self._n_full = 0
+        self.powered: Lane | None = None  # all devices that tell their power alone, where a round may ask them
         self._slow: dict[str, int] = {}  # uuid → the full tick in which it was last read in time
 
     def sample(self, number: int, boot_seconds: float, wall_offset_seconds: float, *, is_full: bool = True) -> Tick:
@@ -67,6 +68,8 @@ class Collector:
         is_closer = self._n_full % self._closer_every == 0
         self._n_full += 1
         self._fill_readings(tick, watch)
+        powered = [] if self._slow else [lane for lane in self.lanes if lane.power_sources]
+        self.powered = powered[0] if len(powered) == 1 else None
         if is_closer:
             self._look_closer(tick, watch)
         if self._allocations is not None:

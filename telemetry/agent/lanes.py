@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 from telemetry.agent.backends.deferred import Deferred
 from telemetry.agent.backends.protocol import Backend, BackendUnavailable, PowerSource, Reading, Source
+from telemetry.agent.backends.rounds import Joint, Rounds
 from telemetry.agent.watch import WHOLE, Held, Watch
 from telemetry.catalog import AbsentReason
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess, Topology
@@ -43,6 +44,7 @@ class Lane:
         self.backend = backend
         self.held = Held(backend.name)
         self.is_static = getattr(backend, "is_static", False)
+        self._rounds: Rounds | None = getattr(backend, "rounds", None)
         self.state = LaneState.CLOSED
         self.is_released = False  # what is wanted; `state` follows with `settle`
         self.devices: dict[str, DeviceInfo] = {}
@@ -137,6 +139,30 @@ class Lane:
         except Exception as error:  # noqa: BLE001 — as in `read`
             self._complain(f"the power of device {source.device.uuid} cannot be read", error)
             return {}
+
+    def read_power_together(self, watch: Watch, now: float, latest: float) -> Joint | tuple[()] | None:
+        """Return power alone of all devices, () where that took longer than until `latest`.
+
+        None where each is to be read by itself. Raises Relieved.
+        """
+        rounds, held = self._rounds, self.held
+        if rounds is None or held or self.is_released:
+            return None
+        power = rounds.power
+        if power is None or power.n_changes != power.gate.n_changes:
+            power = rounds.make_power()
+            if power is None:
+                return None
+        try:
+            codes, ended = watch.go_round(held, power, now, latest)
+        except Exception as error:  # noqa: BLE001 — as in `read`
+            self._complain("power cannot be read", error)
+            return None
+        if ended > latest:
+            return ()
+        raw = b"".join(power.rooms)
+        is_usual = codes and not any(codes) and power.statuses(raw) == power.usual
+        return (power.devices, power.conversion, raw) if is_usual else None
 
     def processes(self, watch: Watch, source: Source) -> Sequence[DeviceProcess] | None:
         """Return who uses the device, None where that cannot be told. Raises Relieved."""

@@ -1,7 +1,8 @@
-"""The sampler: two threads that take turns, one tick each. Called by the agent's process; the batcher takes the ticks away.
+"""The sampler: two threads that take turns. Called by the agent's process; the batcher takes the ticks away.
 
-The one that wakes for a tick sees whether the other still is in its own. If that one's driver call hangs, it is left there,
-its device is held, another thread takes its place, and sampling goes on: a watchdog that costs no wake of its own.
+A turn is a full tick, and the ticks of power until the next one. The thread that wakes for a full tick sees whether the
+other still is in its own. If that one's driver call hangs, it is left there, its device is held, another thread takes its
+place, and sampling goes on: a watchdog that costs no wake of its own.
 
 Ticks lie on a grid of CLOCK_BOOTTIME. Each carries the offset to the wall clock that was read beside it.
 """
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from telemetry.agent.backends.rounds import Joint
 from telemetry.agent.collector import Collector, Driver
 from telemetry.agent.ticks import Tick, boot_seconds
 from telemetry.agent.watch import Relieved, Watch
@@ -21,6 +23,10 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 0.75  # a call that lasts longer is said to hang
 FAREWELL_SECONDS = 1.0
 _THREADS = 2
+
+_Between = tuple[
+    int, float, float, Joint | tuple[()]
+]  # a tick of power, which costs less than a Tick: its first members
 
 
 class Sampler:
@@ -46,6 +52,7 @@ class Sampler:
         self._begun = 0  # the number of the last tick whose reading began
         self._reading: tuple[Watch, Tick | None] | None = None  # whose turn it is, and what it reads into
         self._ticks: list[Tick] = []
+        self._between: list[_Between] = []
         self._lateness = 0.0
         self._after_full_tick: Callable[[], None] = _nothing
         self._is_stopping = False
@@ -91,6 +98,11 @@ class Sampler:
     def take(self) -> list[Tick]:
         """Return the ticks up to the last full one, oldest first, and forget them."""
         with self._turn:
+            self._ticks += [
+                Tick(number, due, offset, is_full=False, joint=joint or None)
+                for number, due, offset, joint in self._between
+            ]
+            self._between.clear()
             self._ticks.sort(key=lambda tick: tick.number)
             n = next((n for n in range(len(self._ticks), 0, -1) if self._ticks[n - 1].is_full), 0)
             taken, self._ticks = self._ticks[:n], self._ticks[n:]
@@ -134,6 +146,7 @@ class Sampler:
         try:
             while (tick := self._await_tick(watch, alarm)) is not None:
                 self._read(tick, watch)
+                self._walk(tick.number, watch)
         except Relieved:
             logger.info("a driver call that hung has come back")
         with self._turn:
@@ -153,11 +166,49 @@ class Sampler:
         if tick.is_full:
             self._after_full_tick()
 
+    def _walk(self, number: int, watch: Watch) -> None:
+        """Read the ticks of power between that one and the next full one, for which another thread is there. Raises Relieved.
+
+        In few steps, as nothing of them is left in the processor's caches since the tick before. Nothing wakes it early: what
+        is asked for meanwhile is the other's to do.
+        """
+        full = number + self._each - number % self._each
+        while (number := number + 1) < full:
+            due = self._started + number * self._step
+            left = due - boot_seconds()
+            if left > 0:
+                time.sleep(left)  # costs half of what waiting for a lock does
+            with self._turn:
+                if self._is_stopping or self._is_change_asked:
+                    return
+                now = boot_seconds()
+                late, offset = now - due, time.time() - now
+                self._lateness = max(self._lateness, late)
+                if self._reading is not None or number <= self._begun or late > self._step / 2:
+                    continue
+                self._begun, self._reading = number, (watch, None)
+            powered = self._collector.powered
+            joint = powered.read_power_together(watch, now, due + self._step / 2) if powered else None
+            if joint is None:
+                tick = Tick(number, due, offset, is_full=False)
+                with self._turn:
+                    self._reading = (watch, tick)
+                self._read(tick, watch)
+                continue
+            with self._turn:
+                self._reading = None
+                self._between.append((number, due, offset, joint))
+
     def _await_tick(self, watch: Watch, alarm: threading.Lock) -> Tick | None:
-        """Sleep until the next tick that nobody has claimed, and return it; None where sampling ends. Raises Relieved."""
+        """Sleep until the next full tick that nobody has claimed, and return it; None where sampling ends. Raises Relieved.
+
+        While the other thread is in a call for long, until the next tick of any kind.
+        """
+        every = self._each
         with self._turn:
             while not self._is_stopping:
                 number = max(self._claimed, int((boot_seconds() - self._started) / self._step)) + 1
+                number += -number % every
                 self._claimed = number
                 due = self._started + number * self._step
                 if not self._sleep(due, watch, alarm):
@@ -167,6 +218,7 @@ class Sampler:
                 # Where the other thread is still in its tick, but not for too long, this one is lost.
                 if self._reading is None or self._relieve(*self._reading):
                     return self._begin(number, due, watch)
+                every = 1
         return None
 
     def _is_in_time(self, number: int, due: float) -> bool:

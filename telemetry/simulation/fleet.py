@@ -25,10 +25,20 @@ _TRAINING_SHARE, _INFERENCE_SHARE = 0.6, 0.25
 
 # The first takes half of the training hosts, the next half of the rest, and so on.
 PLANS = (
-    Plan("llm-70b-pretrain", 10.64, 2048, 4096),
-    Plan("moe-47b-pretrain", 6.3, 1024, 4096, loss_end=2.0),
-    Plan("llm-8b-finetune", 2.4, 128, 8192, loss_start=2.6, loss_end=1.3),
-    Plan("vit-g-distill", 0.9, 4096, 257, loss_start=6.9, loss_end=1.1, validation_every=200, checkpoint_every=500),
+    Plan("llm-70b-pretrain", 10.64, 2048, 4096, "language"),
+    Plan("moe-47b-pretrain", 6.3, 1024, 4096, "language", loss_end=2.0),
+    Plan("llm-8b-finetune", 2.4, 128, 8192, "assistants", loss_start=2.6, loss_end=1.3),
+    Plan(
+        "vit-g-distill",
+        0.9,
+        4096,
+        257,
+        "vision",
+        loss_start=6.9,
+        loss_end=1.1,
+        validation_every=200,
+        checkpoint_every=500,
+    ),
 )
 
 

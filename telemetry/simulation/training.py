@@ -29,6 +29,7 @@ class Plan:
     step_seconds: float
     samples_per_step: float
     tokens_per_sample: float
+    group: str = "research"  # whose run it is said to be
     loss_start: float = 10.9
     loss_end: float = 2.2
     validation_every: int = 12

@@ -65,7 +65,7 @@ def _tables(
         **{f"{owner}__in": owners}, step_seconds=step_seconds,
         start_ms__gt=start_ms - period_ms, start_ms__lt=end_ms,
     )  # fmt: skip
-    found: dict[int, list[Statistics]] = {}
+    found: dict[int, list[tuple[int, Statistics]]] = {}
     for owner_id, first_ms, n_buckets, body in rows.values_list(f"{owner}_id", "start_ms", "n_buckets", "body"):
         if first_ms + n_buckets * step_ms > start_ms:
             try:
@@ -73,13 +73,18 @@ def _tables(
             except RollupCorrupt as error:
                 logger.warning("the rollup of %s %d from %d cannot be read: %s", owner, owner_id, first_ms, error)
                 continue
-            found.setdefault(owner_id, []).append(each.between(start_ms, end_ms))
-    tables = ((owner_id, stacked(each)) for owner_id, each in found.items())
+            found.setdefault(owner_id, []).append((n_buckets, each.between(start_ms, end_ms)))
+    tables = ((owner_id, stacked(_joined_first(each))) for owner_id, each in found.items())
     return {owner_id: table for owner_id, table in tables if table.starts_ms.size}
 
 
+def _joined_first(found: Sequence[tuple[int, Statistics]]) -> list[Statistics]:
+    """By how many buckets each row has, not the part of it that is read: of a joined row this may be one, as of a fresh one."""
+    return [each for _, each in sorted(found, key=lambda pair: -pair[0])]
+
+
 def stacked(found: Sequence[Statistics]) -> Table:
-    """Return all buckets on one axis; of those that stand twice the fresh one."""
+    """Return all buckets on one axis; of those that stand twice the fresh one, which of equally long ones comes last."""
     if len(found) == 1:
         return Table(found[0].keys, found[0].step_ms, found[0].starts_ms, found[0].values)
     keys, rows = union([each.keys for each in found])

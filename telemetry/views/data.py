@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from fleet import sparkline, timerange
+from fleet.csv_answer import asked_table
 from fleet.models import Device, Host
 from fleet.shared_answer import shared
 from fleet.timerange import TimeRange
@@ -19,9 +20,11 @@ from telemetry import catalog, chart_groups, event_marks, queries, traces, trend
 from telemetry.store.read import Bucketed, column
 from telemetry.store.samples import Floats
 from telemetry.trends import Trend
+from telemetry.views.chart_files import columns_file, devices_file
 from telemetry.views.fleet import power_groups
 
 POINTS, _LEAST_POINTS, _SPARK_POINTS = 241, 10, 121
+_BAND = tuple(f"gpu_utilization_ratio_{part}" for part in ("mean", "p10", "p90"))
 
 
 @require_safe
@@ -37,6 +40,15 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
     no_use, no_power = (np.full(len(trend.times_ms), np.nan) for trend in (used, power))
     mean, low, high = (column(of.get("", no_use)) for of in (used.mean, used.p10, used.p90))
     totals = [column(power.total.get(group, no_power)) for group in groups]
+    watts = {_watts_of(group): total for group, total in zip(groups, totals, strict=True)}
+    files = {
+        "utilisation": lambda: columns_file(
+            "utilisation", used.times_ms, dict(zip(_BAND, (mean, low, high), strict=True))
+        ),
+        "power": lambda: columns_file("power", power.times_ms, watts),
+    }
+    if (file := asked_table(request.GET, files)) is not None:
+        return file
     charts = {
         "fig-utilisation": {
             "traces": traces.mean_with_band(used.times_ms, mean, low, high),
@@ -47,8 +59,23 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
             **traces.gaps(power.times_ms, totals, _journey_ms(power)),
         },
     }
-    sparks = {"utilisation": _spark(used.mean.get("", no_use), 0, 1), "power": _spark(traces.sums(totals), 0)}
+    sparks = {
+        "reporting": _spark(_devices(used), 0),
+        "utilisation": _spark(used.mean.get("", no_use), 0, 1),
+        "power": _spark(traces.sums(totals), 0),
+    }
     return _answer(window, used.times_ms, charts, sparks)
+
+
+def _devices(trend: Trend) -> Floats:
+    """Return how many devices gave a value, per bucket: what they gave together over what one gave; unknown where that is 0."""
+    gap = np.full(len(trend.times_ms), np.nan)
+    total, mean = trend.total.get("", gap), trend.mean.get("", gap)
+    return np.where(mean > 0, total / np.where(mean > 0, mean, 1), np.nan)
+
+
+def _watts_of(group: str) -> str:
+    return f"{group}_watts" if group else "power_draw_watts"
 
 
 def _journey_ms(trend: Trend) -> int:
@@ -66,6 +93,8 @@ def host_arrays(request: HttpRequest, name: str) -> HttpResponse:
     throttled = [device for device in devices if device.uuid == chosen or len(devices) == 1]
     asked = [*metrics, event_marks.REASONS] if throttled else metrics
     block = trends.device_series(devices, asked, window.start_ms, window.end_ms, _points(request))
+    if request.GET.get("format") == "csv":
+        return devices_file(name, block, devices, metrics)
     charts = {f"fig-{metric}": _chart(block, [d.uuid for d in devices], metric, chosen) for metric in metrics}
     sparks = {device.uuid: _spark(block.of(device.uuid, "gpu_utilization_ratio").mean, 0, 1) for device in devices}
     marks = [mark for device in throttled for mark in event_marks.throttling(block, device, list(charts))]
@@ -82,6 +111,8 @@ def device_arrays(request: HttpRequest, uuid: str) -> HttpResponse:
         raise BadRequest(f"chart: {unknown[0]} is not known")
     asked = [*metrics, event_marks.REASONS]
     block = trends.device_series([device], asked, window.start_ms, window.end_ms, _points(request))
+    if request.GET.get("format") == "csv":
+        return devices_file(f"{device.host.name}-{device.index}", block, [device], metrics)
     groups = [chart_groups.BY_KEY[key] for key in keys]
     charts = {g.id: chart_groups.arrays(block, device.uuid, g.offered(metrics)) for g in groups if g.offered(metrics)}
     return _answer(window, block.times_ms, charts, {}, event_marks.throttling(block, device, list(charts)))

@@ -1,5 +1,6 @@
 """One device: facts, tiles, charts, health, processes, parts, every reading. Answers as page and as its live fragment."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -14,15 +15,17 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from fleet import timerange
+from fleet.csv_answer import asked_table, csv_answer
 from fleet.models import Device, DeviceKind
 from telemetry import catalog, chart_groups, event_log, queries, trends
 from telemetry.chart_groups import Group
 from telemetry.event_log import Question
 from telemetry.figures import Reference
 from telemetry.health import is_read
-from telemetry.queries import DeviceState
+from telemetry.queries import DeviceState, HostState
 from telemetry.store.samples import Floats
-from telemetry.views import device_panels
+from telemetry.views import device_panels, table_files
+from telemetry.views.device_panels import Readings
 from telemetry.views.host import METRICS, arrays_now, marks_of, metric_label, references
 from telemetry.views.host_panels import User
 
@@ -63,6 +66,8 @@ def device(request: HttpRequest, uuid: str) -> HttpResponse:
     found, now = _device(uuid), timezone.now()
     host = queries.host_state(found.host, now)
     state = host.of(found)
+    if (file := asked_table(request.GET, _files(state, host))) is not None:
+        return file
     context = {
         "state": state,
         "whole": host.whole_of(found),
@@ -73,13 +78,31 @@ def device(request: HttpRequest, uuid: str) -> HttpResponse:
         "readings": device_panels.readings(state),
         "parts": host.parts_of(found),
         "is_node": found.kind == DeviceKind.NODE,
-        "own_users": [User(state, process) for process in state.users.processes] if state.users else [],
+        "own_users": _users(state),
         "events": event_log.newest(Question(device=found), N_EVENTS),
         "events_query": urlencode({"device": found.uuid}),
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_device.html", context)
     return render(request, "telemetry/device.html", context | _charts(request, state))
+
+
+def _files(state: DeviceState, host: HostState) -> Mapping[str, Callable[[], HttpResponse]]:
+    name = f"{host.host.name}-{state.device.title.lower().replace(' ', '-')}"
+    return {
+        "users": lambda: table_files.users(name, _users(state)),
+        "parts": lambda: table_files.parts(name, host.parts_of(state.device)),
+        "readings": lambda: _readings_file(name, device_panels.readings(state)),
+    }
+
+
+def _readings_file(name: str, found: Readings) -> HttpResponse:
+    rows = ((r.metric.name, r.value, r.metric.unit, r.words, r.absent) for r in (*found.known, *found.absent))
+    return csv_answer(f"{name}-readings", ("metric", "value", "unit", "words", "why_absent"), rows)
+
+
+def _users(state: DeviceState) -> list[User]:
+    return [User(state, process) for process in state.users.processes] if state.users else []
 
 
 @require_safe

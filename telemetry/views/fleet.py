@@ -1,5 +1,6 @@
 """The first page: headline figures, host map, trends, attention. One view answers as page and as its live fragment."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any
@@ -17,19 +18,18 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from fleet import timerange, units
 from fleet.shared_answer import shared
-from telemetry import figures, glance, queries, trends
-from telemetry.accounts import fleet as fleet_accounts
-from telemetry.accounts.accounts import Account, Scope
+from telemetry import day_before, figures, glance, queries, trends
+from telemetry.accounts.accounts import Account
 from telemetry.energy_rates import Rates
 from telemetry.glance import Glance
-from telemetry.headlines import Headline, headlines
+from telemetry.headlines import Headline, arrow, headlines
 from telemetry.health import Health
+from telemetry.today import Today, today
 from telemetry.views.fleet_map import of_request
 from telemetry.views.host import arrays_now
 
 MAX_STACKED_GROUPS = 6
 SHOWN = 8
-_DAY_MS = 86_400_000
 _KEPT_SECONDS = 30  # accounts of a day change little in it, and many look at once
 _MARKS = {"crit": Health.CRIT, "warn": Health.WARN, "stale": Health.SILENT}
 
@@ -68,7 +68,7 @@ def _newest(request: HttpRequest, found: Glance) -> dict[str, Any]:
     attention = queries.attention_of(None) if cluster is None else queries.attention_of_cluster(cluster)
     return {
         "glance": found,
-        "headlines": headlines(found),
+        "headlines": headlines(found, day_before.known(cluster)),
         "attention": attention[:SHOWN],
         "n_attention": len(attention),
         "counts": {mark: found.count(health) for mark, health in _MARKS.items()},
@@ -85,46 +85,39 @@ def agents(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def energy(request: HttpRequest) -> HttpResponse:
-    """The tile of the energy of the last day; accounted anew twice a minute at most."""
-    cluster = request.GET.get("cluster")
-    rates = Rates.in_force()
+    """The tile of today's energy; accounted anew twice a minute at most, and with it how the fleet stands to the day before."""
+    cluster, rates = request.GET.get("cluster"), Rates.in_force()
     key = f"energy-tile-{sha256(repr((cluster, rates)).encode()).hexdigest()}"
     tile = cache.get(key)
     if tile is None:
-        tile = _energy(cluster, rates)
+        now = timezone.now()
+        day_before.measure(cluster, int(now.timestamp() * 1000))
+        tile = _energy(today(now, rates, cluster), rates)
         cache.set(key, tile, _KEPT_SECONDS)
     return render(request, "telemetry/_energy_tile.html", {"headlines": [tile]})
 
 
-def _energy(cluster: str | None, rates: Rates) -> Headline:
-    now = timezone.now()
-    end_ms = int(now.timestamp() * 1000)
-    found = fleet_accounts.fleet_accounts(
-        end_ms - _DAY_MS, end_ms, now, scope=Scope.DEVICE, group_by="" if cluster is None else "cluster", rates=rates,
-        zone=rates.zone,
-    )  # fmt: skip
-    account = found.total
-    if cluster is not None:
-        account = next((group for group in found.groups if group.key == cluster), Account(cluster))
+def _energy(found: Today, rates: Rates) -> Headline:
+    grown = None if found.growth is None else found.growth * 100
+    words = [*_price(found.account, rates.currency), arrow(grown, "%")]
     return Headline(
-        label="Energy, 24 h",
-        value=account.joules,
+        label="Energy today",
+        value=found.account.joules,
         unit="joules",
-        note=_price(account, rates.currency),
+        note=" · ".join(filter(None, words)) or "set a price per kWh to see its cost",
         href="/power/",
-        why_unknown="no energy of the last day is known",
+        why_unknown=f"no energy since midnight ({rates.zone}) is known",
         series="s2",
+        trend=found.trend,
     )
 
 
-def _price(account: Account, currency: str) -> str:
-    """Return what the energy cost, and its CO₂, where the settings tell a price of either; else how much is known."""
-    words = []
+def _price(account: Account, currency: str) -> Iterator[str]:
+    """Yield what the energy cost, and its CO₂, where a price of either is known."""
     if account.cost is not None:
-        words.append(f"{currency} {units.number(round(account.cost, 2))}".strip())
+        yield f"{currency} {units.number(round(account.cost, 2))}".strip()
     if account.grams_co2 is not None:
-        words.append(f"{units.quantity(account.grams_co2, 'grams')} CO₂")
-    return " · ".join(words) or "set a price per kWh to see its cost"
+        yield f"{units.quantity(account.grams_co2, 'grams')} CO₂"
 
 
 def _waiting(request: HttpRequest) -> HttpResponse:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
 
+from fleet.csv_answer import csv_answer
 from fleet.models import Device
 from fleet.shared_answer import shared
 from telemetry import catalog, glance
@@ -25,6 +26,7 @@ _STEPS = {
     "gpu_utilization_ratio": 1000, "tensor_active_ratio": 1000, SHARE: 1000, "power_draw_watts": 1, "temperature_celsius": 10,
 }  # fmt: skip
 PAGE = 200
+_CSV = ("host", "device", "cluster", "model", "state", "note")
 _SORTS = ("health", *_STEPS)
 
 
@@ -131,11 +133,17 @@ def devices(request: HttpRequest) -> HttpResponse:
         raise BadRequest(f"sort: expected one of {', '.join(_SORTS)}, with - before it for the greatest first")
     values = {metric: values_of(found, metric) for metric in _STEPS}
     order = _order(found.health.astype(np.float64) if key == "health" else values[key], sort.startswith("-"))
+    if request.GET.get("format") == "csv":
+        return csv_answer("devices", (*_CSV, *_STEPS), (_csv_row(_row(found, values, at)) for at in order.tolist()))
     page = _page(request, len(order))
     rows = [_row(found, values, at) for at in order[page.first : page.last].tolist()]
     columns = [(metric, catalog.BY_NAME[metric].label) for metric in _STEPS]
     context = {"rows": rows, "page": page, "sort": sort, "key": key, "columns": columns, "noun": found.noun}
     return render(request, "telemetry/devices.html", context)
+
+
+def _csv_row(row: Row) -> tuple[object, ...]:
+    return (row.host, row.title, row.cluster, row.model, row.health, row.note, *(value for value, _ in row.values))
 
 
 def _order(values: Floats, is_descending: bool) -> Any:

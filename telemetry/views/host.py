@@ -1,5 +1,6 @@
 """One host: facts, its devices, their charts on one time axis. Answers as page and as its live fragment."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet import timerange, units
 from fleet.auth import actor_of, has_role, require_role
+from fleet.csv_answer import asked_table
 from fleet.models import Device, Host, Role
 from telemetry import catalog, driver, event_log, figures, queries
 from telemetry.catalog import AbsentReason
@@ -23,7 +25,7 @@ from telemetry.figures import Reference
 from telemetry.headlines import has_sms
 from telemetry.health import Health, is_read
 from telemetry.queries import DeviceState, FleetState, HostState
-from telemetry.views import host_panels
+from telemetry.views import host_panels, table_files
 from telemetry.views.hosts import device_words
 
 METRICS = (
@@ -62,6 +64,8 @@ class Chart:
 def host(request: HttpRequest, name: str) -> HttpResponse:
     found, now = _host(name), timezone.now()
     state = queries.host_state(found, now)
+    if (file := asked_table(request.GET, _files(state))) is not None:
+        return file
     chosen = _chosen(state, request.GET.get("device", ""))
     context = {
         "state": state,
@@ -90,6 +94,15 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
         "driver_most_minutes": driver.MOST_MINUTES,
     }
     return render(request, "telemetry/host.html", context | still | _charts(request, state, chosen))
+
+
+def _files(state: HostState) -> Mapping[str, Callable[[], HttpResponse]]:
+    name = state.host.name
+    return {
+        "users": lambda: table_files.users(name, host_panels.users(state)),
+        "parts": lambda: table_files.parts(name, state.parts),
+        "topology": lambda: table_files.topology(name, host_panels.topology(state)),
+    }
 
 
 @require_safe

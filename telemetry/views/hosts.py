@@ -4,9 +4,10 @@ Filter, order and page stand in the address and are applied here, so that a flee
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import BadRequest
@@ -22,6 +23,7 @@ from fleet.models import Host
 from telemetry import glance, host_columns, host_lines, queries
 from telemetry.health import Health
 from telemetry.health.judgement import GRAVITY
+from telemetry.host_columns import HostColumns
 from telemetry.host_lines import Line
 from telemetry.queries import DeviceState, HostState
 
@@ -66,13 +68,19 @@ _KEYS: Mapping[str, Callable[[Line], Any]] = {
     "temperature": lambda line: line.temperature,
     "seen": lambda line: line.seen,
 }
+_OF_COLUMNS: Mapping[str, Callable[[HostColumns], Any]] = {
+    "job": lambda own: own.job,
+    "baseline": lambda own: own.deviation,
+}
+_NOTHING = HostColumns()
 _CSV = ("host", "cluster", "state", "note", "devices", "gpu_utilization_ratio", "tensor_active_ratio", "memory_used_ratio",
-        "power_draw_watts", "temperature_celsius", "last_sample")  # fmt: skip
+        "power_draw_watts", "temperature_celsius", "last_sample", "job", "job_owner",
+        "baseline_deviation_ratio")  # fmt: skip
 
 
 @require_safe
 def hosts(request: HttpRequest) -> HttpResponse:
-    order = sorting.of_query(request.GET, _KEYS, "host")
+    order = sorting.of_query(request.GET, [*_KEYS, *_OF_COLUMNS], "host")
     words, state = request.GET.get("q", "").lower().split(), request.GET.get("state", "")
     if state and state not in _SHAPES:
         raise BadRequest(f"state: expected one of {', '.join(_SHAPES)}")
@@ -80,14 +88,18 @@ def hosts(request: HttpRequest) -> HttpResponse:
     every = host_lines.lines(glance.of_this_process().look(now))
     labels = dict(Host.objects.values_list("pk", "labels")) if words else {}
     named = [line for line in every if line.holds(words, labels.get(line.host.pk, {}))]
-    found = order.arranged((line for line in named if _is_in(line, state)), _KEYS[order.key])
-    if request.GET.get("format") == "csv":
-        return csv_answer("hosts", _CSV, map(_csv_row, _rows(found, now)))
+    shown = [line for line in named if _is_in(line, state)]
+    is_csv = request.GET.get("format") == "csv"
+    columns = _columns(shown) if is_csv or order.key in _OF_COLUMNS else {}
+    found = order.arranged(shown, partial(_value, order.key, columns))
+    if is_csv:
+        rows = _rows(found, now)
+        return csv_answer("hosts", _CSV, (_csv_row(row, columns.get(row.state.host.pk, _NOTHING)) for row in rows))
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
     rows = _rows(list(page), now)
     context = {
         "rows": rows,
-        "columns": host_columns.of_hosts([row.state.host for row in rows]),
+        "columns": columns or host_columns.of_hosts([row.state.host for row in rows]),
         "page": page,
         "sorting": order,
         "path": request.get_full_path(),
@@ -115,6 +127,16 @@ def _rows(lines: Sequence[Line], now: datetime) -> list[Row]:
     hosts = Host.objects.in_bulk([line.host.pk for line in lines])
     there = [hosts[line.host.pk] for line in lines if line.host.pk in hosts]
     return [_row(state) for state in queries.host_states(there, now)]
+
+
+def _columns(lines: Iterable[Line]) -> Mapping[int, HostColumns]:
+    """Return what upper apps say of the lines' hosts, where the order or the file needs all of them."""
+    return host_columns.of_hosts(list(Host.objects.in_bulk([line.host.pk for line in lines]).values()))
+
+
+def _value(key: str, columns: Mapping[int, HostColumns], line: Line) -> Any:
+    of_column = _OF_COLUMNS.get(key)
+    return _KEYS[key](line) if of_column is None else of_column(columns.get(line.host.pk, _NOTHING))
 
 
 def _row(state: HostState) -> Row:
@@ -155,7 +177,7 @@ def _why_unknown(state: HostState) -> str:
     return "a device does not give it"
 
 
-def _csv_row(row: Row) -> tuple[object, ...]:
+def _csv_row(row: Row, own: HostColumns) -> tuple[object, ...]:
     host = row.state.host
     return (host.name, host.cluster, row.state.health.value, row.state.note, row.devices, row.utilisation, row.tensor, row.memory,
-            row.power, row.temperature, host.last_seen_at)  # fmt: skip
+            row.power, row.temperature, host.last_seen_at, own.job, own.owner, own.deviation)  # fmt: skip

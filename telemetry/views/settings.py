@@ -5,9 +5,18 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from fleet.csv_answer import asked_table
 from telemetry.store_report import report
+from telemetry.views import table_files
 
 
 @require_safe
 def settings_page(request: HttpRequest) -> HttpResponse:
-    return render(request, "telemetry/settings.html", {"store": report(timezone.now())})
+    store = report(timezone.now())
+    files = {
+        "store": lambda: table_files.store(store),
+        "upkeep": lambda: table_files.upkeep(store),
+        "aside": lambda: table_files.aside(store),
+    }
+    file = asked_table(request.GET, files)
+    return render(request, "telemetry/settings.html", {"store": store}) if file is None else file

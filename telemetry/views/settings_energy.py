@@ -12,6 +12,8 @@ from fleet.models import Role
 from telemetry import device_prices, energy_prices
 from telemetry.device_prices import PriceInvalid
 from telemetry.energy_prices import Field, PricesInvalid
+from telemetry.energy_rates import Rates
+from telemetry.views import table_files
 
 _LABELS = {
     "price_per_kwh": ("Price per kWh", "what the supplier bills, without PUE"),
@@ -24,6 +26,8 @@ _LABELS = {
 
 @require_safe
 def energy(request: HttpRequest) -> HttpResponse:
+    if request.GET.get("format") == "csv":
+        return table_files.device_prices(device_prices.wanted(), Rates.in_force().currency)
     return _page(request, energy_prices.fields())
 
 

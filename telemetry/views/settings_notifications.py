@@ -9,15 +9,20 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from fleet.auth import actor_of, has_role, require_role
+from fleet.csv_answer import asked_table
 from fleet.models import Role, Severity
 from telemetry.models import NotificationTarget, TargetKind
 from telemetry.notify import silences, targets
 from telemetry.notify.send import SendFailed
+from telemetry.views import table_files
 
 
 @require_safe
 def notifications(request: HttpRequest) -> HttpResponse:
-    return _page(request)
+    files = {"silences": lambda: table_files.silences(silences.active(timezone.now()))}
+    if has_role(request, Role.ADMIN):
+        files["targets"] = lambda: table_files.targets(targets.with_last())
+    return asked_table(request.GET, files) or _page(request)
 
 
 @require_POST

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from fleet.auth import actor_of, has_role, require_role
+from fleet.csv_answer import csv_answer
 from fleet.models import Host, Role
 from telemetry.health import rules, thresholds
 from telemetry.health.rule import Rule, Threshold
@@ -53,6 +54,8 @@ class Row:
 @require_safe
 def rules_page(request: HttpRequest) -> HttpResponse:
     chosen = request.GET.get("rule", "")
+    if request.GET.get("format") == "csv":
+        return _as_csv(_rows())
     is_admin = has_role(request, Role.ADMIN)
     context = {"rows": _rows(), "chosen": chosen, "may_change": is_admin}
     return render(request, "telemetry/settings_rules.html", context)
@@ -77,6 +80,15 @@ def change(request: HttpRequest, name: str) -> HttpResponse:
             else f"{rule.words}: nothing was changed.",
         )
     return redirect(f"{reverse('settings-rules')}?rule={name}#rule-{name}")
+
+
+def _as_csv(rows: list[Row]) -> HttpResponse:
+    columns = ("rule", "words", "severity", "is_on", "threshold", "unit", "value", "own_value", "low", "high")
+    return csv_answer("health-rules", columns, (
+        (row.rule.name, row.rule.words, row.rule.severity.value, row.is_on, field.name, field.threshold.unit,
+         field.own if field.value is None else field.value, field.own, field.threshold.low, field.threshold.high)
+        for row in rows for field in row.fields
+    ))  # fmt: skip
 
 
 def _sent(rule: Rule, post: QueryDict) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.programs import require
 from tests.stack import Stack
@@ -22,6 +22,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+PATIENCE = 60_000  # milliseconds: what is waited for comes late where the machine has much else to do
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,7 @@ def page(browser: Browser, stack: Stack, request: pytest.FixtureRequest) -> Iter
     """Return a page at the product's origin, not signed in. Its clean record is asserted at the end."""
     options = getattr(request, "param", {})
     context = browser.new_context(base_url=stack.url, **options)
+    context.set_default_timeout(PATIENCE)
     page, watched = context.new_page(), Watched()
     watched.follow(page, stack.url)
     yield page

@@ -6,6 +6,7 @@ import socket
 import pytest
 from playwright.sync_api import Page, expect
 
+NARROW = "() => document.documentElement.scrollWidth <= 390"
 HOST = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())
 
 
@@ -18,13 +19,13 @@ def test_a_wrong_password_is_refused_in_words(page: Page):
     expect(page.get_by_text("User name or password is wrong")).to_be_visible()
 
 
-def test_the_fleet_page_shows_this_machine_and_its_values_change(signed_in: Page):
+def test_the_fleet_page_shows_this_machine_and_its_values_are_read_again(signed_in: Page):
     page = signed_in
-    expect(page.locator(".tiles .tile").first).to_be_visible(timeout=20_000)
+    expect(page.locator(".tiles .tile").first).to_be_visible(timeout=60_000)
     utilisation = page.locator(".tile", has_text=re.compile("utilisation", re.IGNORECASE)).first.locator(".v")
-    seen = utilisation.inner_text()
+    utilisation.evaluate("value => { value.textContent = 'of before' }")  # a busy machine's is the same each time
 
-    expect(utilisation).not_to_have_text(seen, timeout=20_000)
+    expect(utilisation).to_contain_text("%")
     expect(page.locator("#hostmap canvas")).to_be_visible()
 
 
@@ -34,7 +35,7 @@ def test_the_host_page_shows_readings_and_the_reason_for_a_missing_one(signed_in
 
     expect(page.get_by_role("heading", level=1)).to_have_text(HOST)
     expect(page.locator(".cards .gpu").first).to_contain_text("CPU 0")
-    expect(page.locator(".chart canvas").first).to_be_visible(timeout=15_000)
+    expect(page.locator(".chart canvas").first).to_be_visible(timeout=60_000)
     missing = page.locator(".cards abbr[title]", has_text="—").first
     expect(missing).to_have_attribute("title", re.compile("not offered|no permission"))
 
@@ -46,7 +47,7 @@ def test_no_page_scrolls_sideways_on_a_phone(signed_in: Page, path: str):
     page.goto(path)
     page.wait_for_load_state("load")
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_function(NARROW)  # charts follow the width in their own time
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from tests.process.traces import wait_until
 from tests.stack import Stack
 
 SOON, LONG = (
-    20_000,
-    120_000,
+    60_000,
+    240_000,
 )  # milliseconds: for what the page does, and for a job on a machine that has much else to do
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 1000}
 COMPARED = re.compile("no baseline|contaminated")  # by what else the machine does meanwhile
@@ -36,7 +36,7 @@ def idle(api: httpx.Client) -> Iterator[None]:
     def active() -> list[int]:
         return [job["id"] for job in api.get("/api/v1/reference/jobs?active=true").json()["items"]]
 
-    wait_until(lambda: not active(), 60, "the end of the jobs before")
+    wait_until(lambda: not active(), 120, "the end of the jobs before")
     yield
     for ladder in api.get("/api/v1/reference/ladders").json()["items"]:
         api.post(f"/api/v1/reference/ladders/{ladder['id']}/cancel")

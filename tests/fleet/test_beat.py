@@ -19,7 +19,7 @@ def scheduler(tmp_path, settings, monkeypatch):
     """A scheduler that notes its turns in `turns` instead of sending."""
     settings.STEPWATT_DATA_DIR, turns = tmp_path, []
     monkeypatch.setattr(PersistentScheduler, "tick", lambda self: turns.append(self) or 0.5)
-    made = Scheduler(Celery(), schedule_filename=str(tmp_path / "beat-schedule"), lazy=True)
+    made = Scheduler(Celery(set_as_current=False), schedule_filename=str(tmp_path / "beat-schedule"), lazy=True)
     made.turns = turns
     return made
 
@@ -55,7 +55,7 @@ def test_a_database_lock_whose_session_ended_is_taken_over(on_postgresql):
     first, second = DatabaseLock(), DatabaseLock()
     first.is_held()
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [first._session.info.backend_pid])
+        cursor.execute("SELECT pg_terminate_backend(%s, 60000)", [first._session.info.backend_pid])
     try:
         assert second.is_held()
         assert not first.is_held()  # its session is gone, which it finds out here

@@ -30,7 +30,7 @@ class Place:
     def start(self) -> Process:
         process = Process(broker.embedded_broker(self.directory, self.port_file, PASSWORD))
         self.processes.append(process)
-        wait_until(lambda: broker.answers(self.port_file, PASSWORD), 10, "the broker's answer")
+        wait_until(lambda: broker.answers(self.port_file, PASSWORD), 60, "the broker's answer")
         return process
 
     def kill(self, process: Process) -> None:

@@ -72,7 +72,7 @@ def test_a_connection_that_broke_meanwhile_is_replaced(postgresql_url, tmp_path,
         before = asked(wrapper, PID)
         wrapper.close()
         with psycopg.connect(postgresql_url) as other:
-            other.execute("SELECT pg_terminate_backend(%s, 5000)", [before])
+            other.execute("SELECT pg_terminate_backend(%s, 60000)", [before])
 
         assert asked(wrapper, PID) != before
 

@@ -47,11 +47,11 @@ class Running:
         return (self.directory / "output").read_text()
 
     def wait_ready(self) -> None:
-        wait_until(lambda: self.output.count("| ready") >= self._children, 10, "every child's 'ready'")
+        wait_until(lambda: self.output.count("| ready") >= self._children, 60, "every child's 'ready'")
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(10)
+        return self.process.wait(60)
 
 
 def _start(directory: Path, children: list[dict], stop_seconds: float, output: IO | int) -> subprocess.Popen:
@@ -102,17 +102,18 @@ def test_a_child_that_ran_well_starts_again_quickly():
 
 
 def test_it_starts_an_ended_child_again_after_growing_delays(supervise, tmp_path):
-    supervise({"brief": "import time; open('starts', 'a').write(f'{time.monotonic()}\\n')"})
+    running = supervise({"brief": "import time; open('starts', 'a').write(f'{time.monotonic()}\\n')"})
     starts = tmp_path / "starts"
-    wait_until(lambda: starts.exists() and starts.read_text().count("\n") >= 3, 10, "a third start")
+    wait_until(lambda: starts.exists() and starts.read_text().count("\n") >= 3, 60, "a third start")
     first, second, third = map(float, starts.read_text().split()[:3])
-    assert 0.5 <= second - first < third - second
+    assert second - first >= 0.5
     assert third - second >= 1.0
+    assert re.findall(r"starts again in (\S+) s", running.output)[:2] == ["0.5", "1"]
 
 
 def test_it_says_how_a_child_ended(supervise):
     running = supervise({"bad": "import sys; sys.exit(3)", "shot": "import os; os.kill(os.getpid(), 9)"})
-    wait_until(lambda: running.output.count("starts again") >= 2, 10)
+    wait_until(lambda: running.output.count("starts again") >= 2, 60)
     assert "bad ended with status 3; it starts again in 0.5 s" in running.output
     assert "shot ended by SIGKILL; it starts again in 0.5 s" in running.output
 
@@ -134,7 +135,7 @@ def test_ctrl_c_is_one_sigterm_to_each_child_and_the_last_one_waits(supervise, t
     running = supervise(codes, last="broker")
     running.wait_ready()
     os.killpg(running.process.pid, signal.SIGINT)  # as a terminal does
-    assert running.process.wait(10) == 0
+    assert running.process.wait(60) == 0
     assert (tmp_path / "signals").read_text().splitlines()[-1] == "broker SIGTERM"
     assert sorted((tmp_path / "signals").read_text().splitlines()) == [f"{name} SIGTERM" for name in sorted(codes)]
 
@@ -151,7 +152,7 @@ def test_kill_9_of_the_supervisor_ends_every_child(supervise, tmp_path):
     running = supervise({"one": SLEEPER, "stubborn": f"import signal; signal.signal(15, signal.SIG_IGN); {SLEEPER}"})
     running.wait_ready()
     assert running.stop(signal.SIGKILL) == -signal.SIGKILL
-    wait_until(lambda: processes_of(tmp_path) == [], 3, "the end of every child")
+    wait_until(lambda: processes_of(tmp_path) == [], 60, "the end of every child")
 
 
 def test_a_child_that_ignores_sigterm_is_killed_in_time(supervise, tmp_path):
@@ -167,7 +168,7 @@ def test_it_kills_what_a_child_left_in_another_session(supervise, tmp_path):
     command = f"[sys.executable, '-uc', {grandchild!r}]"
     parent = f"import subprocess, sys; subprocess.Popen({command}, start_new_session=True)"
     running = supervise({"parent": f"{parent}; {SLEEPER}"})
-    wait_until(lambda: running.output.count("| ready") == 2, 10, "parent and grandchild")
+    wait_until(lambda: running.output.count("| ready") == 2, 60, "parent and grandchild")
     assert running.stop() == 0
     assert processes_of(tmp_path) == []
 
@@ -179,10 +180,10 @@ def test_each_line_is_whole_and_carries_its_speakers_name(supervise):
             "bcd": "print('one'); print('two', end='')",
         }
     )
-    wait_until(lambda: "half" in running.output and "starts again" in running.output, 10)
+    wait_until(lambda: "half" in running.output and "starts again" in running.output, 60)
     said = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in running.output.splitlines()]
     assert "a   | first half" in said
-    assert said.index("bcd | one") + 1 == said.index("bcd | two")
+    assert [line for line in said if line.startswith("bcd |")][:2] == ["bcd | one", "bcd | two"]
 
 
 def test_it_stops_when_nobody_reads_its_output(tmp_path):
@@ -191,7 +192,7 @@ def test_it_stops_when_nobody_reads_its_output(tmp_path):
     process = _start(tmp_path, children, 5, subprocess.PIPE)
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert processes_of(tmp_path) == []
 
 
@@ -199,9 +200,13 @@ def test_it_uses_no_processor_time_at_rest(supervise):
     running = supervise({"one": SLEEPER})
     running.wait_ready()
     supervisor = psutil.Process(running.process.pid)
-    before = supervisor.num_ctx_switches().voluntary
-    assert supervisor.cpu_percent(interval=1.0) <= 1.0
-    assert supervisor.num_ctx_switches().voluntary - before <= 2  # it sleeps until something happens
+
+    def rests() -> bool:
+        before = supervisor.num_ctx_switches().voluntary
+        is_idle = supervisor.cpu_percent(interval=1.0) <= 1.0
+        return is_idle and supervisor.num_ctx_switches().voluntary - before <= 2  # it sleeps until something happens
+
+    wait_until(rests, 60, "its rest, once the start is over")
 
 
 def test_it_spares_children_that_were_there_before():

@@ -41,12 +41,13 @@ def test_the_loss_is_the_one_that_the_trainer_logs(trainer):
 
 
 def test_evaluations_between_steps_are_told_and_are_in_no_step(trainer):
-    told = [validation["seconds"] for validation in trainer.of_kind("plain", "validation")]
+    told, steps = trainer.of_kind("plain", "validation"), trainer.steps("plain")
 
     assert len(told) == 3
-    assert all(0 <= each - own < 0.5 for each, own in zip(told, trainer.known["evaluations"], strict=True))
-    for after in (2, 4):  # the steps that follow one
-        assert trainer.steps("plain")[after]["phases"]["data"] < min(told) / 2
+    more = [each["seconds"] - own for each, own in zip(told, trainer.known["evaluations"], strict=True)]
+    assert 0 <= min(more) < 0.5
+    for validation, after in ((told[0], steps[2]), (told[1], steps[4])):
+        assert trainer.begins_after(after, validation)
 
 
 def test_checkpoints_are_told_when_they_are_written(trainer):

@@ -36,6 +36,10 @@ class Trained:
     def steps(self, run: str) -> list[dict[str, Any]]:
         return self.of_kind(run, "train")
 
+    def begins_after(self, step: dict[str, Any], aside: dict[str, Any]) -> bool:
+        """Tell whether a step's time holds nothing of what lies before it, but for what half of that took."""
+        return step["ended_seconds"] - step["seconds"] >= aside["ended_seconds"] - aside["seconds"] / 2
+
     def column(self, run: str, name: str) -> list[Any]:
         return [step[name] for step in self.steps(run)]
 
@@ -54,7 +58,7 @@ def trained(script: str, environment: str, directory: Path, *arguments: str) -> 
         reader = threading.Thread(target=_read, args=(agent, frames))
         reader.start()
         try:
-            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=600)
         finally:
             own.sendto(_END, str(path))
             reader.join()

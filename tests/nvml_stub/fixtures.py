@@ -181,7 +181,7 @@ def nvml_stub(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def _wait_for_threads() -> None:
     """A thread that a test left behind would go on calling the driver, and count in the tests that follow."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while left := [thread.name for thread in threading.enumerate() if thread.name in _THREADS]:
         assert time.monotonic() < deadline, f"the test left threads that call the driver: {left}"
         time.sleep(0.02)

@@ -33,7 +33,7 @@ class SecondHost:
         """Run one of the agent's commands to its end."""
         command = [*self.prefix, *AGENT, *arguments]
         return subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False, timeout=120
         )
 
     @contextmanager
@@ -46,7 +46,7 @@ class SecondHost:
         finally:
             process.terminate()
             try:
-                process.wait(timeout=15)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -9,10 +9,11 @@ import psutil
 import pytest
 
 from tests.namespaces import network
+from tests.ports import free_port
 from tests.process.hosts import joined
 from tests.process.traces import wait_until
 from tests.servers import redis
-from tests.stack import Stack, command_of, free_port, start_stack
+from tests.stack import Stack, start_stack, the_one
 
 NAMES = ("node-1", "node-2")
 TINY = ("--param", "size=ci", "--param", "batch_size=4", "--param", "warmup_steps=2")
@@ -49,10 +50,10 @@ class Pair:
         return number
 
     def ended(self, number: int) -> dict:
-        """Wait until no rank of the job runs any more, a minute at most."""
+        """Wait until no rank of the job runs any more."""
         active = {"queued", "starting", "running"}
         wait_until(
-            lambda: not active & {rank["state"] for rank in self.job(number)["ranks"]}, 60, "the end of all ranks"
+            lambda: not active & {rank["state"] for rank in self.job(number)["ranks"]}, PATIENCE, "the end of all ranks"
         )
         return self.job(number)
 
@@ -61,9 +62,7 @@ class Pair:
 
     def process(self, name: str) -> psutil.Process:
         """Return the process of the reference job that a machine's agent runs."""
-        children = psutil.Process(self._agents[name]).children(recursive=True)
-        (found,) = (each for each in children if "reference/start.py" in command_of(each))
-        return found
+        return the_one(psutil.Process(self._agents[name]), "reference/start.py")
 
 
 @contextmanager
@@ -85,7 +84,7 @@ def two_machines(temporary: pytest.TempPathFactory) -> Iterator[Pair]:
         def are_there() -> bool:
             return all(client.get(f"/api/v1/hosts/{name}").json()["devices"] for name in NAMES)
 
-        wait_until(are_there, 60, "both machines' devices")
+        wait_until(are_there, PATIENCE, "both machines' devices")
         yield Pair(stack, client, agents)
 
 

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -12,10 +11,12 @@ import httpx
 import psutil
 from django.conf import settings
 
+from tests.ports import free_port
 from tests.process.traces import wait_until
 from tests.programs import require
+from tests.stack import command_of
 
-INSTALL_SECONDS, START_SECONDS = 300, 60
+INSTALL_SECONDS, START_SECONDS, STOP_SECONDS = 600, 180, 60
 _HOME = Path.home()
 
 
@@ -26,8 +27,7 @@ class Site:
         self.clone, home = directory / "clone", directory / "home"
         home.mkdir()
         _copy_tree(self.clone)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("STEPWATT_", "DJANGO_"))},
             "HOME": str(home),
@@ -35,7 +35,7 @@ class Site:
             "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(_HOME / ".cache" / "pip")),
             **_pip_settings(),
         }
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
         self.password = ""
 
     def start(self, within_seconds: float) -> None:
@@ -45,20 +45,26 @@ class Site:
             [require("make"), "up"], cwd=self.clone, env=self.environment, stdout=self._log, stderr=self._log
         )
         wait_until(self._serves, within_seconds, "`make up` serving /healthz")
-        wait_until(lambda: "Ctrl-C stops everything" in self.output, 5, "the welcome")
+        wait_until(lambda: "Ctrl-C stops everything" in self.output, 60, "the welcome")
 
     @property
     def output(self) -> str:
         return (self.clone.parent / "output").read_text()
 
     @property
-    def pids(self) -> set[int]:
-        return {process.pid for process in self.make.children(recursive=True)}
+    def processes(self) -> list[psutil.Process]:
+        return self.make.children(recursive=True)
+
+    @property
+    def supervisor(self) -> psutil.Process:
+        """Not the lowest number among them: numbers begin anew."""
+        (found,) = (process for process in self.make.children() if "up" in command_of(process).split())
+        return found
 
     def stop(self) -> None:
         """Stop it as a person would who has no terminal: one SIGTERM to `make`."""
         self.make.send_signal(signal.SIGTERM)
-        self.make.wait(15)
+        self.make.wait(STOP_SECONDS)
         self._log.close()
 
     def sign_in(self) -> httpx.Response:

@@ -6,22 +6,23 @@ import sys
 
 from redis import RedisError
 
+from tests.ports import free_port
 from tests.process.test_agent_alone import agent, broker, taken
 from tests.process.traces import wait_until
-from tests.stack import ROOT, free_port
+from tests.stack import ROOT
 
 
 def command(directory, *arguments):
     environment = os.environ | {"STEPWATT_DATA_DIR": str(directory)}
     return subprocess.run(
         [sys.executable, "-m", "telemetry.agent", *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
 def test_a_running_agent_lets_go_and_takes_up_again(tmp_path, nvml_stub):
     with agent(tmp_path, port := free_port(), **nvml_stub.environment()), broker(tmp_path, port):
-        wait_until(lambda: has_gpus(port), 30, "a batch with the GPUs")
+        wait_until(lambda: has_gpus(port), 60, "a batch with the GPUs")
 
         released, resumed = command(tmp_path, "release", "--minutes", "5"), command(tmp_path, "resume")
 

@@ -38,7 +38,7 @@ def app(url: str, ca_file: Path | str) -> Celery:
 
 def reach(broker: Celery) -> None:
     with broker.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=60)
 
 
 def test_a_message_gets_through_under_a_certificate_of_the_named_authority(broker_url, authority):
@@ -54,7 +54,7 @@ def test_a_message_gets_through_under_a_certificate_of_the_named_authority(broke
 def taken_from(connection, queue: str):
     with connection.SimpleQueue(queue) as simple:
         simple.consumer.accept = {"application/x-msgpack"}
-        message = simple.get(timeout=10)
+        message = simple.get(timeout=60)
         message.ack()
         return message
 
@@ -90,7 +90,7 @@ def test_telemetry_and_orders_get_through_the_whole_product(broker_url, authorit
     settings = {"STEPWATT_BROKER_URL": broker_url, "STEPWATT_BROKER_CA": str(authority.file)}
     with start_stack(tmp_path, **settings) as stack:
         client = stack.signed_in()
-        wait_until(lambda: client.get("/api/v1/devices").json()["count"] > 0, 30, "the first samples")
+        wait_until(lambda: client.get("/api/v1/devices").json()["count"] > 0, 60, "the first samples")
         name = client.get("/api/v1/hosts").json()["items"][0]["name"]
         client.close()
 

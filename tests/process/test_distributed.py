@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.process.pair import NAMES, Pair, said, two_machines
+from tests.process.pair import NAMES, PATIENCE, Pair, said, two_machines
 from tests.process.traces import wait_until
 
 
@@ -23,8 +23,12 @@ def test_two_agents_train_one_model_over_gloo(pair):
     assert (result["ranks"], result["batch_size"], result["samples"]) == (2, 8, 20 * 8)
     assert result["loss_end"] < result["loss_start"]
     whole = f"/api/v1/reference/jobs/{found['id']}/steps"
-    wait_until(lambda: None not in pair.client.get(whole).json()["loss"], 30, "both ranks' steps")
-    assert pair.client.get(whole).json()["step"] == list(range(1, 23))
+
+    def are_told() -> bool:
+        steps = pair.client.get(whole).json()
+        return steps["step"] == list(range(1, 23)) and None not in steps["loss"]
+
+    wait_until(are_told, PATIENCE, "both ranks' steps")
     assert all(rank["compute_seconds"] > 0 for rank in pair.job(found["id"])["ranks"])
 
 

@@ -20,7 +20,7 @@ def test_two_first_batches_of_a_host_are_both_stored(tmp_path_factory):
         }
         program = [sys.executable, "-m", "tests.process.ingest_at_once"]
         done = subprocess.run(
-            program, check=False, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True, timeout=90
+            program, check=False, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True, timeout=300
         )
 
     assert (done.stdout.split(), done.stderr) == (["2", "1", "1"], "")

@@ -33,7 +33,7 @@ def new_store(request, tmp_path):
 
 def run(environment, seed, times):
     program = [sys.executable, "-m", "tests.process.killed_upkeep", str(seed), str(times)]
-    done = subprocess.run(program, check=False, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(program, check=False, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

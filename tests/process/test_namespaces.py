@@ -16,9 +16,10 @@ import pytest
 
 from tests.certificates import Authority
 from tests.namespaces import Machine, Network, network
+from tests.ports import free_port
 from tests.process.traces import wait_until
 from tests.servers import redis
-from tests.stack import Stack, free_port, start_stack
+from tests.stack import Stack, start_stack
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ class BareHost:
     def paste(self, command: str) -> subprocess.CompletedProcess[str]:
         shell = self.machine.command("sh", "-c", command)
         return subprocess.run(
-            shell, cwd=self.home, env=self.environment, capture_output=True, text=True, check=False, timeout=240
+            shell, cwd=self.home, env=self.environment, capture_output=True, text=True, check=False, timeout=480
         )
 
     def run(self) -> subprocess.Popen[bytes]:
@@ -91,7 +92,7 @@ def hosts(stack, net, authority, tmp_path_factory) -> Iterator[dict[str, BareHos
             pasted = host.paste(added.stdout)
             assert pasted.returncode == 0, added.stderr + pasted.stderr
             agent = host.run()
-            running.callback(agent.wait, timeout=15)
+            running.callback(agent.wait, timeout=60)
             running.callback(agent.terminate)
         yield hosts
 
@@ -108,7 +109,7 @@ def test_both_show_up_live(client, hosts):
         items = client.get("/api/v1/hosts?cluster=namespaces").json()["items"]
         return {item["name"] for item in items if item["health"] in {"ok", "warn"} and item["device_count"]}
 
-    wait_until(lambda: live() == set(hosts), 40, "both hosts' samples")
+    wait_until(lambda: live() == set(hosts), 120, "both hosts' samples")
 
 
 def test_the_agent_on_them_is_the_wheels(hosts):
@@ -127,7 +128,7 @@ def test_machines_with_ids_of_their_own_are_no_clones(client, hosts):
 
 
 def test_an_order_reaches_a_machine_that_only_sees_the_broker(stack, client, hosts):
-    wait_until(lambda: client.get("/api/v1/hosts/node-1").json()["devices"], 40, "the device")
+    wait_until(lambda: client.get("/api/v1/hosts/node-1").json()["devices"], 120, "the device")
 
     launched = stack.manage("reference", "gpt-train", "--host", "node-1", "--param", "steps=5", "--wait")
 
@@ -142,7 +143,7 @@ def test_without_the_brokers_authority_nothing_gets_through(stack, net, authorit
 
     agent = host.run()
     try:
-        wait_until(lambda: "certificate verify failed" in (host.home / "log").read_text(), 30, "the refusal")
+        wait_until(lambda: "certificate verify failed" in (host.home / "log").read_text(), 60, "the refusal")
     finally:
         agent.terminate()
-        agent.wait(timeout=15)
+        agent.wait(timeout=60)

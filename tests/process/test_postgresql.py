@@ -53,7 +53,7 @@ def shell(stack: Stack, program: str) -> None:
 
 
 def test_batches_go_into_the_partition_of_their_day(stack, database):
-    wait_until(lambda: batches_in(database), 30, "the first batch")
+    wait_until(lambda: batches_in(database), 60, "the first batch")
 
     assert not any(name.endswith("_rest") for name in batches_in(database))
 
@@ -64,9 +64,11 @@ def test_both_ingest_workers_take_batches(stack, database):
     for words in ("ingest@", "ingest-2@"):
         worker = stack.child(words)
         worker.suspend()
-        before = asked(database, newest)
-        wait_until(lambda before=before: asked(database, newest) > before, 30, f"a batch without {words}")
-        worker.resume()
+        try:
+            before = asked(database, newest)
+            wait_until(lambda before=before: asked(database, newest) > before, 60, f"a batch without {words}")
+        finally:
+            worker.resume()
 
 
 def test_retention_drops_a_day_that_is_too_old(stack, database):
@@ -76,7 +78,7 @@ def test_retention_drops_a_day_that_is_too_old(stack, database):
 
     shell(stack, "from telemetry.tasks import retire; retire.delay()")
 
-    wait_until(lambda: asked(database, days)[0] < before, 60, "the drop")
+    wait_until(lambda: asked(database, days)[0] < before, 120, "the drop")
 
 
 def test_the_web_uses_its_connections_again(stack, database):
@@ -84,11 +86,11 @@ def test_the_web_uses_its_connections_again(stack, database):
     client = stack.signed_in()
     before = asked(database, sessions)[0]
 
-    for _ in range(60):
+    for _ in range(100):
         client.get("/api/v1/hosts").raise_for_status()
 
     client.close()
-    assert asked(database, sessions)[0] - before < 20  # without the pool it were 60; what the workers open counts too
+    assert asked(database, sessions)[0] - before < 50  # without the pool it were 100; what the workers open counts too
 
 
 def test_the_supervisor_has_one_thread(stack):
@@ -119,12 +121,12 @@ def test_of_two_clocks_one_runs_and_the_other_takes_over(tmp_path, tmp_path_fact
     with postgresql() as database_url, redis(directory) as broker_url, Redis.from_url(broker_url) as broker:
         urls = {"STEPWATT_DATABASE_URL": database_url, "STEPWATT_BROKER_URL": broker_url}
         with clock(tmp_path / "a", urls) as (first, _):
-            wait_until(lambda: broker.llen("default"), 30, "the first clock's tasks")
+            wait_until(lambda: broker.llen("default"), 60, "the first clock's tasks")
             with clock(tmp_path / "b", urls) as (_, log):
-                wait_until(lambda: "another server's clock runs" in log.read_text(), 30, "the second one's waiting")
+                wait_until(lambda: "another server's clock runs" in log.read_text(), 60, "the second one's waiting")
 
                 first.send_signal(signal.SIGKILL)
 
-                wait_until(lambda: "this server's clock runs now" in log.read_text(), 5, "the second one's turn")
+                wait_until(lambda: "this server's clock runs now" in log.read_text(), 60, "the second one's turn")
                 sent = broker.llen("default")
-                wait_until(lambda: broker.llen("default") > sent, 10, "its tasks")
+                wait_until(lambda: broker.llen("default") > sent, 60, "its tasks")

@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 
 from fleet.startup import take_lock
+from tests.ports import free_port
 from tests.process.traces import processes_of
 
 
@@ -19,12 +20,10 @@ def refusal(tmp_path: Path) -> Callable[..., str]:
     """Return a function that starts `manage.py up` with the given settings and returns its one line."""
 
     def start(**values: str) -> str:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            free = probe.getsockname()[1]
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("STEPWATT_")},
             "STEPWATT_DATA_DIR": str(tmp_path / "data"),
-            "STEPWATT_BIND": f"127.0.0.1:{free}",
+            "STEPWATT_BIND": f"127.0.0.1:{free_port()}",
             **values,
         }
         ended = subprocess.run(
@@ -33,7 +32,7 @@ def refusal(tmp_path: Path) -> Callable[..., str]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
         assert (ended.returncode, ended.stderr.count("\n")) == (1, 1), ended.stderr

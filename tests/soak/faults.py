@@ -16,7 +16,7 @@ from tests.process.traces import wait_until
 from tests.soak.relay import Relay
 from tests.stack import Stack, command_of
 
-BACK_SECONDS = 60
+BACK_SECONDS = 120
 SOCKET_SECONDS: float = CELERY_OPTIONS["broker_transport_options"]["socket_timeout"]
 
 
@@ -67,6 +67,7 @@ def fill_disk(site: Site, rng: random.Random) -> None:
 
     What waits in its memory meanwhile is lost with its process: that were two faults at a time.
     """
+    met = _n_full(site.stack.log)
     with site.ballast.open("wb", buffering=0) as file:
         block = bytes(65_536)
         try:
@@ -75,8 +76,13 @@ def fill_disk(site: Site, rng: random.Random) -> None:
         except OSError as error:
             assert error.errno == errno.ENOSPC  # noqa: PT017 — anything else is the test's own fault
     time.sleep(site.away_seconds)
+    wait_until(lambda: _n_full(site.stack.log) > met, BACK_SECONDS, "somebody to meet the full disk")
     site.ballast.unlink()
     wait_until(lambda: _spools_on_disk(site.stack.log), BACK_SECONDS, "the agent's spool on the disk again")
+
+
+def _n_full(log: str) -> int:
+    return log.lower().count("disk is full")
 
 
 def _spools_on_disk(log: str) -> bool:
@@ -85,16 +91,23 @@ def _spools_on_disk(log: str) -> bool:
 
 def fill_broker(site: Site, rng: random.Random) -> None:
     """Give the broker no memory for anything new, for a while."""
+    refused = _n_refused(site.broker)
     site.broker.config_set("maxmemory", "1mb")
     time.sleep(site.away_seconds)
+    wait_until(lambda: _n_refused(site.broker) > refused, BACK_SECONDS, "somebody to meet the full broker")
     site.broker.config_set("maxmemory", "0")
+
+
+def _n_refused(broker: Redis) -> int:
+    """Return how often the broker had no memory for what came, since it was started."""
+    return int(broker.info("errorstats").get("errorstat_OOM", {"count": 0})["count"])
 
 
 def cut_network(site: Site, rng: random.Random) -> None:
     """Pull the cable for longer than a client waits for an answer."""
     site.relay.cut()
     time.sleep(max(site.away_seconds, 1.2 * SOCKET_SECONDS))
-    assert site.relay.is_missed, "nobody has sent anything while the network was cut"
+    wait_until(lambda: site.relay.is_missed, BACK_SECONDS, "somebody to send something while the network was cut")
     site.relay.mend()
 
 
@@ -110,7 +123,7 @@ def _kill(site: Site, words: str, rng: random.Random) -> None:
     time.sleep(rng.random())
     victim = site.stack.child(words)
     victim.kill()
-    psutil.wait_procs([victim], timeout=5)
+    psutil.wait_procs([victim], timeout=60)
     wait_until(lambda: _is_there(site.stack, words), BACK_SECONDS, f"{words} again")
 
 

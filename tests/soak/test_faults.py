@@ -85,7 +85,7 @@ def run(site: Site, settings: dict[str, str], directory: Path, chosen: Sequence[
     """Inflict all of them under load, and compare."""
     rng = random.Random(seed)
     with load(site.stack, directory, settings) as hosts:
-        wait_until(lambda: any(_numbers(stored(site.stack)).values()), 60, "the first batches")
+        wait_until(lambda: any(_numbers(stored(site.stack)).values()), 120, "the first batches")
         for fault in rng.sample(chosen, len(chosen)):
             fault(site, rng)
             time.sleep(1)

@@ -70,7 +70,9 @@ def _tick(rig, seconds):
         return {}
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(lines=_faults(), later=_faults(), seconds=st.sampled_from([0.05, 1, 10, 31]))
 def test_whatever_the_driver_answers_a_reading_is_believable_or_absent(opened, nvml_stub, lines, later, seconds):
     nvml_stub.write(TWO_BOARDS)
@@ -83,7 +85,9 @@ def test_whatever_the_driver_answers_a_reading_is_believable_or_absent(opened, n
                 assert set(readings) <= set(catalog.BY_NAME)
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(lines=_faults())
 def test_it_recovers_from_whatever_the_driver_answered(opened, nvml_stub, lines):
     nvml_stub.write(TWO_BOARDS + lines)

@@ -236,3 +236,34 @@ def test_a_driver_that_comes_after_the_agents_start_brings_its_devices(shown, re
     assert "GPU 0 healthy Util — Power 651 W" in shown.page("/hosts/gpu-a01/")
     assert shown.api(f"devices/{GPU.uuid}")["readings"][POWER]["value"] == 651
     assert shown.metrics("stepwatt_device_up") == [1]
+
+
+def test_a_board_that_is_pulled_while_the_host_runs_is_lost_and_the_others_go_on(shown, report):
+    other = replace(GPU, uuid="GPU-2", index=1)
+    report(0, {POWER: 651.0}, others=[other])
+    report(1, {POWER: 640.0})
+    report(2, {}, absent=all_absent(AbsentReason.GPU_IS_LOST), device=other)
+    report(3, {POWER: 650.0})
+    watch_for(10)
+
+    assert "GPUs reporting 1 / 2 1 critical" in shown.page("/")
+    assert "GPU 1 fell off the bus" in shown.page("/hosts/gpu-a01/")
+    device = shown.api("devices/GPU-2")
+    assert (device["health"], device["readings"][POWER]["reason"]) == ("crit", "gpu_is_lost")
+    assert shown.metrics("stepwatt_device_up", "GPU-2") == [0]
+    assert shown.metrics("stepwatt_power_draw_watts", "GPU-2") == []
+    assert shown.metrics("DCGM_FI_DEV_POWER_USAGE", "GPU-2") == []
+    assert shown.metrics("stepwatt_power_draw_watts") == [650]
+
+
+def test_a_board_that_was_pulled_while_its_host_was_off_is_silent_until_it_is_back(shown, report):
+    other = replace(GPU, uuid="GPU-2", index=1)
+    report(0, {POWER: 300.0}, others=[other])
+    report(100, {POWER: 650.0})
+
+    assert "1 / 2 1 silent" in shown.page("/")
+    assert shown.api("devices/GPU-2")["health"] == "silent"
+    assert shown.metrics("stepwatt_power_draw_watts", "GPU-2") == []
+    report(101, {POWER: 310.0}, device=other)
+    assert "2 / 2 all healthy" in shown.page("/")
+    assert shown.metrics("stepwatt_power_draw_watts", "GPU-2") == [310]

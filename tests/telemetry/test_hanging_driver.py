@@ -26,7 +26,7 @@ def sampler(nvml_stub):
     made.stop()
 
 
-def newest_when(sampler, condition, seconds=10):
+def newest_when(sampler, condition, seconds=60):
     found = []
     wait_for(lambda: found.extend(tick for tick in sampler.take() if condition(by_number(tick))) or found, seconds)
     return by_number(found[0])
@@ -44,9 +44,11 @@ def test_one_device_hangs_and_seven_go_on(sampler, nvml_stub):
     newest_when(sampler, lambda tick: len(tick) == 8)
     nvml_stub.slow(3, "nvmlDeviceGetTemperature", HANG_MS)
 
-    tick = newest_when(sampler, lambda tick: tick.get(3) == TIMEOUT and len(tick) == 8)
+    # Where the machine is busy, a tick may lack others' readings, too.
+    newest_when(
+        sampler, lambda tick: [number for number, found in tick.items() if found == TIMEOUT] == [3] and len(tick) == 8
+    )
 
-    assert [number for number, readings in tick.items() if readings == TIMEOUT] == [3]
     assert nvml_stub.calls("nvmlDeviceGetTemperature", 3) <= nvml_stub.calls("nvmlDeviceGetTemperature", 2)
 
 
@@ -56,6 +58,6 @@ def test_a_device_whose_call_came_back_is_read_again(sampler, nvml_stub):
     newest_when(sampler, lambda tick: tick.get(3) == TIMEOUT and len(tick) == 8)
     nvml_stub.clear()
 
-    tick = newest_when(sampler, lambda tick: AbsentReason.TIMEOUT not in tick.get(3, TIMEOUT), seconds=20)
+    tick = newest_when(sampler, lambda tick: AbsentReason.TIMEOUT not in tick.get(3, TIMEOUT))
 
     assert len(tick) == 8

@@ -152,3 +152,15 @@ def test_the_api_refuses_what_it_does_not_know(bad):
 
 def test_the_api_asks_who_it_is(client):
     assert client.get(PATH, SPAN).status_code == 401
+
+
+def test_of_some_devices_the_whole_quarters_within_a_window_are_counted(gpu):
+    other = make_device(make_host("gpu-a02"), 0)
+    for n in range(4):
+        for device in (gpu, other):
+            roll_up(device, {FREE: 100}, start_ms=T0 + n * HOUR_MS // 4, step_seconds=900)
+
+    found = idle.of_devices([gpu], T0 + 60_000, T0 + HOUR_MS - 60_000)
+
+    assert (found.total.joules, found.known_seconds) == (200, 1800)
+    assert idle.of_devices([gpu], T0 + 60_000, T0 + 120_000).known_seconds == 0

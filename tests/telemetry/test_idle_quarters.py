@@ -138,7 +138,9 @@ def all_waste():
     return [wasted(step, field) for step in (900, 3600) for field in (Field.IDLE_MILLIJOULES, Field.IDLE_MILLISECONDS)]
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(STRETCHES, st.data())
 def test_any_order_of_batches_and_passes_wastes_the_same(stretches, data):
     bodies = pieces(stretches)

@@ -282,10 +282,10 @@ def test_a_running_agent_finishes_a_rotation_once_the_server_lets_it(joined, tmp
     new = HostKey.load_or_create(tmp_path, NEXT_NAME)
     joined.refuse(*answer)
     finish(tmp_path)
-    wait_until(lambda: len(joined.asked) >= 3, 10)
+    wait_until(lambda: len(joined.asked) >= 3, 60)
     joined.refusal = None
 
-    wait_until(lambda: HostKey.load(tmp_path).public_bytes == new.public_bytes, 10)
+    wait_until(lambda: HostKey.load(tmp_path).public_bytes == new.public_bytes, 60)
 
 
 @pytest.mark.usefixtures("hurried")
@@ -297,7 +297,7 @@ def test_a_running_agent_finishes_a_rotation_whose_answer_was_lost_meanwhile(joi
     new = HostKey.load(tmp_path, NEXT_NAME)
     joined.refusal = None
 
-    wait_until(lambda: HostKey.load(tmp_path).public_bytes == new.public_bytes, 10)
+    wait_until(lambda: HostKey.load(tmp_path).public_bytes == new.public_bytes, 60)
 
 
 @pytest.mark.usefixtures("hurried")
@@ -305,12 +305,13 @@ def test_a_refusal_is_not_asked_for_again_each_minute_and_not_for_ever_left_at(j
     monkeypatch.setattr("telemetry.agent.join.REFUSED_SECONDS", 0.5)
     new = HostKey.load_or_create(tmp_path, NEXT_NAME)
     joined.refuse(403, "not signed by its present key")
+    began = time.monotonic()
     finish(tmp_path)
     time.sleep(0.3)
-    assert len(joined.asked) == 1
+    assert 1 <= len(joined.asked) <= 1 + (time.monotonic() - began) / 0.5
     joined.refusal = None
 
-    wait_until(lambda: HostKey.load(tmp_path).public_bytes == new.public_bytes, 10)
+    wait_until(lambda: HostKey.load(tmp_path).public_bytes == new.public_bytes, 60)
 
 
 def test_a_rotation_whose_last_step_a_crash_cut_off_is_finished_without_another_rotation(joined, tmp_path):
@@ -330,7 +331,7 @@ def test_a_running_agent_that_finds_such_a_crashs_key_does_not_rotate_again(join
     with alone(tmp_path / "keys.lock"):
         new = HostKey.load_or_create(tmp_path, NEXT_NAME)
         membership.save(tmp_path, replace(membership.load(tmp_path), public_key=new.public_bytes))
-    wait_until(lambda: not (tmp_path / NEXT_NAME).exists(), 10)
+    wait_until(lambda: not (tmp_path / NEXT_NAME).exists(), 60)
     time.sleep(0.2)
 
     assert HostKey.load(tmp_path).public_bytes == new.public_bytes

@@ -19,7 +19,7 @@ from fleet.models import Event, EventKind, Severity
 from telemetry.models import Delivery, NotificationTarget, Silence
 from telemetry.notify.deliver import AT_ONCE, PAUSES, deliver
 from tests.factories import make_device, make_host
-from tests.stack import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.django_db
 

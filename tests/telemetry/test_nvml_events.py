@@ -20,7 +20,7 @@ def uuid_of(number):
     return f"GPU-5e9a000{number:x}-5747-4a54-9bb1-00000000100{number:x}"
 
 
-def until(happens, seconds=10.0):
+def until(happens, seconds=60.0):
     deadline = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -79,11 +79,11 @@ def test_an_xid_is_an_event_of_its_device_with_its_time(hear, driver):
 
 
 def test_an_event_ends_the_wait_at_once(hear, driver):
-    hearing = hear(wait_seconds=5.0)
+    hearing = hear(wait_seconds=60.0)
     started = time.monotonic()
     driver.xid(0, 31)
     hearing.take(1)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
 
 
 def test_equal_events_are_one_with_a_count_and_the_time_of_the_first(hear, driver):
@@ -233,23 +233,22 @@ def test_a_stop_that_the_driver_holds_up_says_so(driver, monkeypatch, caplog):
     Hearing(driver, listener)
     assert not listener.stop()
     assert "does not come back" in caplog.text
-    time.sleep(1)
-    assert listener.stop()
+    until(listener.stop)
 
 
 def test_an_idle_driver_wakes_the_thread_once_a_wait(hear, driver):
     hear(wait_seconds=0.5)
-    waits = driver.calls(WAIT)
-    time.sleep(1.6)
-    assert 2 <= driver.calls(WAIT) - waits <= 4
+    waits, began = driver.calls(WAIT), time.monotonic()
+    until(lambda: driver.calls(WAIT) >= waits + 3)
+    assert time.monotonic() - began >= 0.9  # the first may come at once, and each of the others a wait later
 
 
 def test_a_wait_that_fails_is_not_repeated_without_a_pause(hear, driver, caplog):
     driver.fail("*", WAIT, 999)
-    waits = driver.calls(WAIT)
-    hear()
-    time.sleep(0.7)
-    assert driver.calls(WAIT) - waits <= 4
+    waits, began = driver.calls(WAIT), time.monotonic()
+    hear(wait_seconds=0.05)
+    until(lambda: driver.calls(WAIT) >= waits + 4)
+    assert time.monotonic() - began >= 0.05 + 0.1 + 0.2  # the pauses, each twice the one before
     assert caplog.text.count("are not heard") == 1
 
 
@@ -307,6 +306,7 @@ def test_what_is_too_many_different_events_is_counted_and_told(hear, driver, mon
 def test_it_rests_in_a_flood_so_that_sampling_goes_on(hear, driver):
     hearing = hear()
     driver.xid(0, 31, times=10**9)
-    time.sleep(1)
+    began = time.monotonic()
+    until(lambda: hearing.listener.xid_state(uuid_of(0))[1] >= 1000)
     _, count = hearing.listener.xid_state(uuid_of(0))
-    assert 100 <= count <= 3000
+    assert count <= 3000 * max(time.monotonic() - began, 1)

@@ -202,7 +202,9 @@ def _rows():
     return st.lists(line | fault | stamp, max_size=10)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(lines=_rows())
 @example(lines=["process 3 1 na 100 C+G 0", f"answer 3 {UTILIZATION} {2**64 - 1}"])
 def test_whatever_the_driver_answers_a_process_is_believable_or_absent(device, lines):

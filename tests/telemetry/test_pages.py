@@ -139,7 +139,7 @@ def test_the_tiles_sum_up_the_devices(viewer, gpu_host):
     page = text(viewer.get("/"))
     for words in (
         "GPUs reporting 8 / 8 all healthy",
-        "Mean utilisation 93 % 8 of 8 busy",
+        "Busy share 100 % mean 93 %",
         "Fleet power 5.21 kW limit 5.60 kW",
     ):
         assert words in page

@@ -97,6 +97,21 @@ def test_a_run_and_the_deviation_of_its_host_stand_in_its_row(viewer):
     assert "−16.7" in page
 
 
+def test_hosts_are_ordered_by_their_job_and_by_their_deviation_those_without_last(viewer):
+    slow = judged(with_history(board("a")), 1.2).job.host
+    fast = judged(with_history(board("b")), 0.9).job.host
+    host_with("c", 300.0)
+    for host, name in ((slow, "zeta"), (fast, "alpha")):
+        Run.objects.filter(pk=make_run(name, 1, host=host).pk).update(ends_at="2100-01-01T00:00Z")
+
+    assert names(viewer, "?sort=baseline") == ["a", "b", "c"]
+    assert names(viewer, "?sort=-baseline") == ["b", "a", "c"]
+    assert names(viewer, "?sort=job") == ["b", "a", "c"]
+    rows = list(csv.DictReader(io.StringIO(viewer.get("/hosts/?format=csv&sort=-job").content.decode())))
+    assert [(row["host"], row["job"]) for row in rows] == [("a", "zeta"), ("b", "alpha"), ("c", "")]
+    assert float(rows[1]["baseline_deviation_ratio"]) > 0 > float(rows[0]["baseline_deviation_ratio"])
+
+
 @pytest.mark.parametrize("kind", [DeviceKind.NVIDIA, DeviceKind.CPU])
 def test_hosts_that_do_nothing_are_counted_as_idle(viewer, kind):
     host = make_host("lazy")

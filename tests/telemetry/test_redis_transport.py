@@ -43,7 +43,7 @@ class Consuming:
     def take(self, n):
         """Return what was taken when there are n; raises TimeoutError where they do not come."""
         while len(self.taken) < n:
-            self.connection.drain_events(timeout=3)
+            self.connection.drain_events(timeout=60)
         return [message.decode()["n"] for message in self.taken]
 
 

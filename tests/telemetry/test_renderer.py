@@ -9,6 +9,7 @@ from telemetry.exposition import renderer
 from telemetry.exposition.own_names import Names
 from telemetry.exposition.renderer import Renderer
 from telemetry.exposition.scrape import Fleet, UnknownHost, Wanted
+from tests.process.traces import wait_until
 
 # The process's one thread may hold a connection from a test before, which it looks after when its work is done.
 pytestmark = pytest.mark.django_db
@@ -32,15 +33,21 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Wanted]]:
 
 
 @pytest.fixture
-def held(made: list[tuple[str, Wanted]]) -> tuple[Renderer, list[tuple[object, "Future[bytes]"]]]:
-    """Return a renderer whose thread has not come to any work yet, and the work."""
+def held(made: list[tuple[str, Wanted]]) -> tuple[Renderer, list[tuple[object, "Future[bytes]"]], list[str]]:
+    """Return a renderer whose thread has not come to any work yet, the work, and the threads that have asked for its result."""
     work: list[tuple[object, Future[bytes]]] = []
+    asked: list[str] = []
+
+    class Awaited(Future):
+        def result(self, timeout: float | None = None) -> bytes:
+            asked.append(current_thread().name)
+            return super().result(timeout)
 
     def submit(make: object) -> "Future[bytes]":
-        work.append((make, Future()))
+        work.append((make, Awaited()))
         return work[-1][1]
 
-    return Renderer(submit), work
+    return Renderer(submit), work, asked
 
 
 def test_a_body_is_made_in_a_thread_of_its_own(made: list[tuple[str, Wanted]]) -> None:
@@ -51,23 +58,20 @@ def test_a_body_is_made_in_a_thread_of_its_own(made: list[tuple[str, Wanted]]) -
 
 
 def test_scrapes_that_come_together_share_one_body(held) -> None:
-    shared, work = held
+    shared, work, asked = held
     together = Barrier(3)
 
     def scrape() -> bytes:
-        together.wait(timeout=5)
+        together.wait(timeout=60)
         return shared.body(WANTED)
 
     with ThreadPoolExecutor(2) as scrapers:
         answers = [scrapers.submit(scrape) for _ in range(2)]
-        together.wait(timeout=5)
-        while not work:
-            pass
-        with pytest.raises(TimeoutError):
-            answers[0].result(timeout=0.2)
+        together.wait(timeout=60)
+        wait_until(lambda: len(asked) == 2, 60, "both scrapes to wait for the body")
         ((make, future),) = work
         future.set_result(make())
-        assert [answer.result(timeout=5) for answer in answers] == [b"1", b"1"]
+        assert [answer.result(timeout=60) for answer in answers] == [b"1", b"1"]
 
 
 def test_a_scrape_that_comes_later_has_a_body_of_its_own(made: list[tuple[str, Wanted]]) -> None:

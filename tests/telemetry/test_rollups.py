@@ -28,10 +28,10 @@ def _samples_are_kept(settings):
     settings.STEPWATT_RETENTION_RAW = 400 * 86_400
 
 
-def rows(step=60, metric="power_draw_watts"):
+def rows(step=60, metric="power_draw_watts", until_ms=2**60):
     """Return {bucket's start in ms after T0: {field: value}} of the GPU's series."""
     host = Host.objects.get()
-    table = rolled.of_hosts([host.pk], step, 0, 2**60).get(host.pk)
+    table = rolled.of_hosts([host.pk], step, 0, until_ms).get(host.pk)
     if table is None:
         return {}
     number = catalog.BY_NAME[metric].number if metric else ENERGY
@@ -159,6 +159,17 @@ def test_a_bucket_that_is_made_again_after_the_joining_holds():
     assert [row["MAXIMUM"] for row in rows().values()] == [900_000, 100_000, 50_000]
 
 
+def test_a_bucket_that_is_made_again_after_the_joining_holds_where_it_is_read_alone():
+    """As the groups' minutes are made of it."""
+    take(payload(seconds(120), {"power_draw_watts": [100.0] * 120}), NOW)
+    rollups.roll_up(60, NOW)
+    rollups.join(60, NOW)
+    take(payload([T0 + 500], {"power_draw_watts": [900.0]}, sequence=1), NOW)
+    rollups.roll_up(60, NOW)
+
+    assert rows(until_ms=T0 + MINUTE)[0]["MAXIMUM"] == 900_000
+
+
 def test_what_was_made_of_samples_that_are_gone_stays(settings):
     take(payload(seconds(60), {"power_draw_watts": [100.0] * 60}), NOW)
     rollups.roll_up(60, NOW)
@@ -220,7 +231,9 @@ UPKEEP = {
 }
 
 
-@hypothesis_settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(recordings(), st.data())
 def test_any_order_split_repetition_and_interleaving_gives_the_same_rollups(bodies, data):
     with transaction.atomic():

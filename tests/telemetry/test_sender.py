@@ -2,7 +2,6 @@
 
 import base64
 import json
-import socket
 import subprocess
 import threading
 import time
@@ -18,13 +17,8 @@ from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import QUEUE_BYTES, Sender
 from telemetry.agent.spool import Spool
 from telemetry.wire import INGEST_TASK
+from tests.ports import free_port
 from tests.process.traces import wait_until
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def plain(task: str, body: bytes) -> bytes:
@@ -47,7 +41,7 @@ def test_submit_returns_at_once_while_the_broker_is_away():
     for _ in range(100):
         sender.submit(INGEST_TASK, b"x")
 
-    assert time.monotonic() - begun < 0.1
+    assert time.monotonic() - begun < 10  # one that waited for the broker would take a second or more, each time
     assert len(sender._queue) == 100
     sender.stop(patience=2)
 
@@ -90,7 +84,7 @@ def test_everything_queued_is_sent_once_the_broker_is_back(tmp_path):
         stdout=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: sent == [0, 1, 2, 3, 4], 20)
+        wait_until(lambda: sent == [0, 1, 2, 3, 4], 60)
         sender.stop(patience=5)
     finally:
         broker.terminate()
@@ -152,7 +146,7 @@ def test_a_worker_takes_what_it_sends(memory):
 
     sender.start()
     with start_worker(app, pool="solo", perform_ping_check=False, queues=["telemetry"], loglevel="ERROR"):
-        wait_until(lambda: taken, 10, "the message")
+        wait_until(lambda: taken, 60, "the message")
     sender.stop(patience=5)
 
     assert taken == [b"x"]
@@ -181,13 +175,13 @@ def test_a_batch_is_sent_and_leaves_the_spool_when_it_is_acknowledged(memory, tm
     line.sender.start()
     line.submit(b"one", b"two")
     sent = []
-    wait_until(lambda: sent.extend(waiting()) or len(sent) == 2, 10, "the batches")
+    wait_until(lambda: sent.extend(waiting()) or len(sent) == 2, 60, "the batches")
     assert line.spool.n_batches == 2
 
     line.sender.acknowledge(line.names.epoch, [(0, 0)])
     line.submit(b"three")
 
-    wait_until(lambda: len(waiting()) == 1, 10, "the third")
+    wait_until(lambda: len(waiting()) == 1, 60, "the third")
     assert [each.parcel.body for each in line.spool.after(0, 9)] == [b"two", b"three"]
     line.stop()
 
@@ -198,13 +192,13 @@ def test_batches_are_kept_while_the_broker_is_away_and_sent_by_the_next_start(me
     line = Spooled(away, tmp_path)
     line.sender.start()
     line.submit(b"one", b"two")
-    wait_until(lambda: line.spool.n_batches == 2, 10, "the batches in the spool")
+    wait_until(lambda: line.spool.n_batches == 2, 60, "the batches in the spool")
     line.stop()
 
     again = Spooled(app, tmp_path)
     again.sender.start()
     sent = []
-    wait_until(lambda: sent.extend(waiting()) or len(sent) == 2, 10, "the batches")
+    wait_until(lambda: sent.extend(waiting()) or len(sent) == 2, 60, "the batches")
     again.stop()
 
     assert [content(message)[0] for message in sent] == [[b"one"], [b"two"]]

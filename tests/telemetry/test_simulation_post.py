@@ -40,7 +40,7 @@ def test_each_hosts_acknowledgement_is_taken(mail):
     send("a", "1" * 32)
     send("b", "2" * 32)
 
-    wait_until(lambda: len(let_go) == 2, 10, "both")
+    wait_until(lambda: len(let_go) == 2, 60, "both")
     assert sorted(let_go) == [("1" * 32, [(0, 3)]), ("2" * 32, [(0, 3)])]
 
 
@@ -51,5 +51,5 @@ def test_what_the_server_did_not_sign_for_this_host_and_other_orders_are_passed_
     send("a", "3" * 32, task="training.run_job")
     send("a", "4" * 32)
 
-    wait_until(lambda: let_go, 10, "the true one")
+    wait_until(lambda: let_go, 60, "the true one")
     assert let_go == [("4" * 32, [(0, 3)])]

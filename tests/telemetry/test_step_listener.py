@@ -34,7 +34,7 @@ def send(path, *datagrams: bytes) -> None:
 
 def test_datagrams_come_with_what_the_kernel_says_of_their_sender(listener, path):
     send(path, b"a step")
-    wait_until(lambda: listener[1], 10, "the datagram")
+    wait_until(lambda: listener[1], 60, "the datagram")
     assert listener[1] == [(b"a step", os.getpid(), os.getuid(), os.getgid())]
 
 
@@ -64,7 +64,7 @@ def test_nobody_can_claim_to_be_another_user(listener, path):
             finally:
                 os._exit(0 if is_refused else 1)
         assert os.waitpid(child, 0)[1] == 0
-    wait_until(lambda: listener[1], 10, "the datagram")
+    wait_until(lambda: listener[1], 60, "the datagram")
     assert [(frame.raw, frame.pid, frame.uid) for frame in listener[1]] == [(b"own", child, os.getuid() or NOBODY)]
 
 
@@ -75,7 +75,7 @@ def test_any_user_may_write_and_only_the_agents_own_change_what_lies_there(liste
 
 def test_a_longer_datagram_than_any_step_is_counted_and_left_out(listener, path):
     send(path, bytes(MAX_FRAME_BYTES + 1), b"a step")
-    wait_until(lambda: listener[1], 10, "the datagram")
+    wait_until(lambda: listener[1], 60, "the datagram")
     assert ([frame.raw for frame in listener[1]], listener[0].refused) == ([b"a step"], 1)
 
 
@@ -84,7 +84,7 @@ def test_what_a_handler_refuses_is_counted(path):
     listener.register(lambda frames, moment: len(frames))
     listener.start()
     send(path, b"one", b"two")
-    wait_until(lambda: listener.refused == 2, 10, "both to be refused")
+    wait_until(lambda: listener.refused == 2, 60, "both to be refused")
     listener.stop()
 
 
@@ -94,9 +94,9 @@ def test_a_handler_that_fails_does_not_end_the_listening(listener, path, caplog)
 
     listener[0].register(fail)
     send(path, b"one")
-    wait_until(lambda: "1 step frames could not be handled" in caplog.text, 10, "the failure")
+    wait_until(lambda: "1 step frames could not be handled" in caplog.text, 60, "the failure")
     send(path, b"two")
-    wait_until(lambda: len(listener[1]) == 2, 10, "the next")
+    wait_until(lambda: len(listener[1]) == 2, 60, "the next")
 
 
 def test_what_came_before_the_end_is_handed_on(path):

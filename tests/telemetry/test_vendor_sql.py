@@ -112,7 +112,7 @@ def test_who_takes_a_mark_waits_for_the_batch_of_who_marks(on_postgresql, postgr
 
     def take() -> None:
         rollups = connection_to(postgresql_url)
-        marked.wait(10)
+        marked.wait(60)
         with django_db_blocker.unblock(), default_database(rollups), transaction.atomic():
             DirtyRollup.objects.all().delete()
             seen.append(StoredBatch.objects.count())

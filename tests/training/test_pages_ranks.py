@@ -135,6 +135,12 @@ def test_a_ranks_own_page_leads_to_the_job(viewer):
     assert f"/reference/{head.pk}/" in seen.content.decode()
 
 
+def test_the_page_of_its_launch_is_its_own(viewer):
+    head, _ = running("a", "b")
+    answer = viewer.get(f"/reference/?view=launched&launch={head.launch}")
+    assert (answer.status_code, answer.url) == (302, f"/reference/{head.pk}/")
+
+
 def test_tables_have_one_line_and_the_host_of_a_rank_shows_its_own(viewer):
     head, other = running("a", "b")
     assert f"job {head.pk}, 2 ranks on 2 hosts" in text(viewer.get("/reference/?view=running"))

@@ -125,7 +125,7 @@ def test_rank_0_whose_others_are_cancelled_leaves_nothing_behind(pair):
     for job, agent in enumerate(pair.agents, 1):
         agent.cancel(job)
     pair.ends()
-    until(lambda: not any(map(is_alive, pids)), seconds=10)
+    until(lambda: not any(map(is_alive, pids)), seconds=60)
 
 
 def test_the_port_is_held_from_the_report_on_and_free_after_the_end(tmp_path):
@@ -134,11 +134,11 @@ def test_the_port_is_held_from_the_report_on_and_free_after_the_end(tmp_path):
     agent.order(1, ranks=RankOrder(1, 0, 2, TOKEN))
     agent.running(1)
     address = place(next(report.meeting for report in agent.reports_of(1)))
-    socket.create_connection(address, timeout=5).close()
+    socket.create_connection(address, timeout=60).close()
     agent.cancel(1, LAUNCH)
     agent.end_of(1)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address, timeout=5)
+        socket.create_connection(address, timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,15 @@ def test_other_workloads_run_over_two_ranks(pair, workload):
     assert (whole.state, part.state) == ("done", "done"), whole.reason + part.reason + (whole.log or "")
     shares = 1 if workload == "allreduce" else 2
     assert (whole.result["ranks"], whole.result["samples"]) == (2, STEPS * 2 * shares)
+
+
+def test_ranks_repeat_their_steps_together(pair):
+    pair.start(workload="resnet-train", params={**PARAMS, "batch_size": 2, "repeats": 3})
+    whole, part = pair.ends()
+    assert (whole.state, part.state) == ("done", "done"), whole.reason + part.reason + (whole.log or "")
+    assert (whole.total_steps, whole.result["samples"]) == (WARM_UP + 3 * STEPS, 3 * STEPS * 2 * 2)
+    for end in (whole, part):
+        rates = end.result["repeat_samples_per_second"]
+        assert list(rates) == ["1", "2", "3"]
+        assert end.result["samples_per_second"] <= max(rates.values())
+    assert whole.result["samples_per_second"] == pytest.approx(2 * part.result["samples_per_second"], rel=0.5)

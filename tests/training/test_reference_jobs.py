@@ -1,6 +1,7 @@
 """Each workload for real: through the runner, as a process with torch, its steps over a real socket."""
 
 import re
+import resource
 import socket
 import sys
 import time
@@ -114,6 +115,22 @@ def test_its_log_tells_a_person_what_was_run(finished):
     log = finished[1][-1].log
     assert ", batch 2, fp32" in log
     assert "step 6/6: " in log
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_its_ci_size_takes_at_most_ten_seconds_of_two_cores(tmp_path, workload):
+    """By CPU time, loading torch included: what else the machine does takes none of it."""
+
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    agent, before = StandInAgent(tmp_path), spent()
+    agent.order(1, workload=workload, params={"size": "ci"}, time_limit_seconds=600)
+    end = agent.end_of(1, 600)
+    assert (end.state, end.reason) == ("done", "")
+    assert end.result["measured_steps"] >= 30
+    assert spent() - before <= 10 * 2
 
 
 def test_a_job_that_compiles_does_so_before_its_measured_steps(tmp_path):

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.training.agents import HOST, LAUNCH, SUCCEEDS, StandInAgent, interpreter, is_alive, until
@@ -16,6 +17,7 @@ from training.host.records import KEEP_ENDED_MS, Record, Records
 ROOT = Path(__file__).parents[2]
 AGENT_WITH_A_LONG_JOB = """
 import sys, time
+import time
 from pathlib import Path
 from tests.training.agents import StandInAgent
 agent = StandInAgent(Path(sys.argv[1]))
@@ -24,16 +26,20 @@ time.sleep(60)
 """
 
 
+def maps_torch(pid: int) -> bool:
+    return any("libtorch" in mapped.path for mapped in psutil.Process(pid).memory_maps())
+
+
 def test_a_job_dies_with_its_agent_and_is_reported_lost_by_the_next_one(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     killed = subprocess.Popen([sys.executable, "-c", AGENT_WITH_A_LONG_JOB, str(tmp_path)], env=environment)
     records = Records(tmp_path / "jobs")
     until(lambda: (records.get(1) or Record(1, "", "", 0)).pid)
     pid = records.get(1).pid
-    time.sleep(1)  # past the first lines of the job, which tie it to the agent
+    until(lambda: maps_torch(pid), seconds=60)  # it is past its first lines, which tie it to the agent
     killed.kill()
     killed.wait()
-    until(lambda: not is_alive(pid), seconds=5)
+    until(lambda: not is_alive(pid))
     agent = StandInAgent(tmp_path)
     end = agent.end_of(1)
     assert (end.state, end.reason) == ("lost", "the agent was stopped or killed while the job ran")
@@ -50,7 +56,7 @@ def test_a_process_that_outlived_its_agent_is_ended_first(tmp_path):
         Record(1, LAUNCH, "running", 0, pid=orphan.pid, started_ticks=started_ticks(orphan.pid))
     )
     assert StandInAgent(tmp_path).end_of(1).state == "lost"
-    assert orphan.wait(5) == -signal.SIGKILL
+    assert orphan.wait(60) == -signal.SIGKILL
 
 
 def test_a_process_that_only_has_the_same_number_is_left_alone(tmp_path):

@@ -15,7 +15,9 @@ from training.steps import columns as step_columns
 from training.steps.columns import NAMES, StepColumns
 from training.steps.store import read
 
-OFTEN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+OFTEN = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 UNKNOWN_OR = st.one_of(st.just(float("nan")), st.floats(-1e12, 1e12))
 ROW = st.tuples(
     st.integers(0, 2**31 - 1),  # rank

@@ -38,7 +38,7 @@ def test_a_busy_process_on_its_only_core_is_seen():
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})  # the child inherits it: both share one core
     try:
-        other = multiprocessing.get_context("fork").Process(target=spin, args=(3.0,))
+        other = multiprocessing.get_context("fork").Process(target=spin, args=(60.0,))
         other.start()
         found = around(lambda: spin(1.0))
         other.kill()

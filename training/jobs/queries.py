@@ -70,6 +70,14 @@ def steps(job: ReferenceJob) -> JobSteps:
     )
 
 
+def losses(job: ReferenceJob, most: int) -> dict[int, float | None]:
+    """Return the losses of the first steps, at most so many, by step; None where a step told of none. As `steps` else."""
+    found = _steps(job)
+    early = found.select(found.number <= most)
+    told = zip(early.number.tolist(), early.loss.tolist(), strict=True)
+    return {number: None if math.isnan(loss) else loss for number, loss in told}
+
+
 def paces(job: ReferenceJob) -> list[Pace]:
     """Return how each rank of a distributed job steps, by rank."""
     return [] if job.team is None else rank_steps.paces(_of_all_ranks(job), job.team.world_size)

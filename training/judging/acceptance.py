@@ -3,11 +3,11 @@
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Value
 
 from fleet import audit
 from fleet.audit import Actor
-from training.models import AcceptedBaseline, Outcome, Verdict, replaced
+from training.models import AcceptedBaseline, Outcome, Verdict, accepted_of, replaced
 
 MOST_REASON_CHARACTERS = 500
 _NO_DEVICE = "its device is no longer known"
@@ -48,11 +48,12 @@ def accept(verdict: Verdict, reason: str, *, is_for_all: bool, actor: Actor, now
 
 
 def newest(verdict: Verdict) -> AcceptedBaseline | None:
-    """Return what was accepted last of the verdict's device and kind of run, before the verdict's run or by it."""
+    """Return what was accepted last of the verdict's device, or devices, and kind of run, before its run or by it."""
     if verdict.device_key is None:
         return None
     alike = Q(key="") | Q(key=verdict.key)
-    found = AcceptedBaseline.objects.filter(alike, device_key=verdict.device_key, since__lte=verdict.ended_at)
+    members = verdict.job.team.members if verdict.job.team else ""
+    found = accepted_of(verdict.device_key, Value(members)).filter(alike, since__lte=verdict.ended_at)
     return found.order_by("-since").first()
 
 

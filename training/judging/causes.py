@@ -1,6 +1,7 @@
 """What may be why a device was slow: telemetry in the windows of its fresh runs, beside that of runs that were not slow.
 
 A run's own past minutes would be no measure, since the device idled then; so "before" is here the window of a clean earlier run.
+Of a distributed job it is the device of the rank that computed longest: the others waited for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fleet.models import Device, DeviceKind
-from training.judging.baseline import history
+from training.jobs import teams
+from training.judging.baseline import history, same_devices
 from training.models import ReferenceJob, Verdict
 from training.runs import causes
 from training.runs.cause_evidence import Window, evidence
@@ -23,29 +25,48 @@ class Span(NamedTuple):
 
 def of_runs(verdict: Verdict, slow: Sequence[ReferenceJob]) -> dict[str, Any]:
     """Return {"words", "found": [{"name", "words", "evidence", "weight"}], "unseen", "beside"} for the newest slow run."""
-    run = max(slow, key=lambda job: job.pk)
+    run, why = _waited_for(max(slow, key=lambda job: job.pk))
     span, device = _span(run), run.device
     if span is None or device is None:
         return {"words": "no cause seen: the run's window or its device is not known", "found": [], "unseen": []}
     seen, beside = _seen(device, span), ""
-    good = _good_run(verdict)
+    good = _same_device(_good_run(verdict), device.pk)
     good_span = _span(good) if good else None
     if good is not None and good.device is not None and good_span is not None:
         seen = _with_before(seen, _seen(good.device, good_span))
         beside = f"job {good.pk} on {good.host.name}"
     found = causes.causes(seen)
     return {
-        "words": found.words,
+        "words": f"{why}{found.words}",
         "found": [{"name": c.name, "words": c.words, "evidence": c.evidence, "weight": c.weight} for c in found.found],
         "unseen": list(found.unseen),
         "beside": beside,
     }
 
 
+def _waited_for(job: ReferenceJob) -> tuple[ReferenceJob, str]:
+    """Return (whose device is looked at, why in words): the rank that computed longest, or rank 0 where not all have told."""
+    if job.team_id is None:
+        return job, ""
+    ranks = teams.ranks(job)
+    told = [rank.result.get("compute_seconds_median") for rank in ranks]
+    known = [seconds for seconds in told if isinstance(seconds, int | float)]
+    if not known or len(known) < len(ranks):
+        return job, f"{job.place}: "
+    longest = ranks[told.index(max(known))]
+    return longest, f"{longest.place}, which computed longest: "
+
+
+def _same_device(good: ReferenceJob | None, device_id: int) -> ReferenceJob | None:
+    """Return the rank of a sound distributed job that ran on the device, its rank 0 where none did; a job alone as it is."""
+    ranks = [] if good is None else teams.ranks(good)
+    return next((rank for rank in ranks if rank.device_id == device_id), good)
+
+
 def _good_run(verdict: Verdict) -> ReferenceJob | None:
     """Return the newest clean run of the device from before, else of another one."""
     rows = history(verdict).exclude(job_id=verdict.job_id).select_related("job__host", "job__device")
-    own = rows.filter(device_key=verdict.device_key).first()
+    own = rows.filter(same_devices(verdict.job, verdict.device_key)).first()
     newest = own or rows.first()
     return newest.job if newest else None
 

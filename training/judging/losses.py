@@ -21,11 +21,8 @@ _WORDS = {
 
 def curve(job: ReferenceJob) -> list[float | None]:
     """Return the losses by step, from the first warm-up step on; null where a step or its loss did not arrive."""
-    steps = queries.steps(job)
-    if steps.every > 1 or not steps.number:
-        return []
-    by_number = dict(zip(steps.number, steps.loss, strict=True))
-    return [by_number.get(number) for number in range(1, min(max(by_number), _MOST_STEPS) + 1)]
+    by_number = queries.losses(job, _MOST_STEPS)
+    return [by_number.get(number) for number in range(1, max(by_number, default=0) + 1)]
 
 
 def compare(verdict: Verdict) -> None:

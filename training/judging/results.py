@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Max, Q, QuerySet, Value
 
 from fleet.models import Device, Host
 from training.judging import metrics
 from training.judging.baseline import OWN, POPULATION
 from training.judging.metrics import Metric
-from training.models import AcceptedBaseline, LossAgreement, Outcome, Verdict, ranks_with_hosts
+from training.models import LossAgreement, Outcome, Verdict, accepted_of, ranks_with_hosts
 from training.verdicts import history
 
 MODES: Mapping[str, Q] = {
@@ -153,5 +153,5 @@ def _trend(device: Device, workload: str, runs: QuerySet[Verdict]) -> Trend:
     changes = history.changes([row.values[metric.name] for row in clean])
     at = [(clean[change.index].ended_at, change.ratio) for change in changes]
     alike = Q(key="") | Q(key=rows[0].key if rows else "")
-    accepted = AcceptedBaseline.objects.filter(alike, device_key=device.pk).order_by("since")
+    accepted = accepted_of(device.pk, Value("")).filter(alike).order_by("since")
     return Trend(device, workload, metric, rows, at, list(accepted.values_list("since", flat=True)))

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from fleet import audit
 from fleet.audit import Actor
 from training.jobs import launch
 from training.judging import causes, metrics
-from training.judging.baseline import SIDE_WORDS, Earlier
+from training.judging.baseline import SIDE_WORDS, Earlier, same_devices
 from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict, replaced
 from training.verdicts.confirmation import FRESH_RUNS, Finding, TooFew, Welch, confirm, welch
 from training.verdicts.screening import Standing
@@ -68,7 +69,7 @@ def _is_known(verdict: Verdict, now: datetime) -> bool:
 
     A speed that a person accepted meanwhile is no longer known as slow.
     """
-    alike = Verdict.objects.filter(key=verdict.key, device_key=verdict.device_key, settled_at__gte=now - KNOWN_FOR)
+    alike = _alike(verdict).filter(settled_at__gte=now - KNOWN_FOR)
     newest = alike.exclude(replaced()).filter(job__accepted=None).order_by("-settled_at").first()
     return newest is not None and newest.outcome == Outcome.SLOW
 
@@ -79,7 +80,12 @@ def _is_part_of_more(job: ReferenceJob) -> bool:
 
 
 def _open_for(verdict: Verdict) -> bool:
-    return Verdict.objects.filter(is_open=True, key=verdict.key, device_key=verdict.device_key).exists()
+    return _alike(verdict).filter(is_open=True).exists()
+
+
+def _alike(verdict: Verdict) -> QuerySet[Verdict]:
+    """Return the verdicts on the same device, or devices, and kind of run."""
+    return Verdict.objects.filter(same_devices(verdict.job, verdict.device_key), key=verdict.key)
 
 
 def _step(verdict: Verdict, now: datetime) -> None:

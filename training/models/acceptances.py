@@ -4,7 +4,8 @@ Written by training/judging/acceptance.py alone. Rows stay: what was accepted, b
 """
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models.functions import Coalesce
 
 from training.models.jobs import ReferenceJob
 
@@ -33,8 +34,15 @@ class AcceptedBaseline(models.Model):
         return f"job {self.job_id} by {self.accepted_by}"
 
 
+def accepted_of(device_key: int | OuterRef, members: Value | OuterRef) -> "QuerySet[AcceptedBaseline]":
+    """Return what was accepted of a device, or of a distributed job's devices; `members` is "" or null where it ran alone."""
+    own, wanted = Coalesce("job__team__members", Value("")), Coalesce(members, Value(""))
+    found = AcceptedBaseline.objects.annotate(members=own, wanted=wanted)
+    return found.filter(members=F("wanted")).filter(Q(device_key=device_key) | ~Q(members=""))
+
+
 def replaced() -> Exists:
-    """Return the condition on verdicts that the run is older than what was accepted of its device since."""
+    """Return the condition on verdicts that the run is older than what was accepted of its device, or devices, since."""
     is_alike = Q(key="") | Q(key=OuterRef("key"))
-    since = AcceptedBaseline.objects.filter(is_alike, device_key=OuterRef("device_key"), since__gt=OuterRef("ended_at"))
-    return Exists(since)
+    found = accepted_of(OuterRef("device_key"), OuterRef("job__team__members"))
+    return Exists(found.filter(is_alike, since__gt=OuterRef("ended_at")))

@@ -14,6 +14,8 @@ from typing import Any
 from training.steps import datagram
 from training.steps.datagram import UNTOLD_NS, WARM_UP, Record
 
+_OF_RUN = ("run", "launch", "rank", "world_size")  # where a frame names them
+_ABOUT = (*_OF_RUN, "device_uuid")
 _MOST_WAITING = 256
 _FAREWELL_SECONDS = 2.0  # once nothing is measured any more, a listener that is behind is waited for
 
@@ -56,6 +58,8 @@ class StepSocket:
         self._socket.setblocking(False)
         self._process = uuid.uuid4().hex
         self._sequence = 0
+        self._about: list[Any] = []
+        self._head = b""
         self._waiting: deque[bytes] = deque()
         self.dropped = 0
 
@@ -79,20 +83,24 @@ class StepSocket:
             self._waiting.popleft()
 
     def _datagram(self, frame: dict[str, Any]) -> bytes:
-        devices = [frame["device_uuid"]] if frame["device_uuid"] else []
-        head: dict[str, Any] = {
-            **{name: frame[name] for name in ("run", "launch", "rank", "world_size") if name in frame},
-            "process": self._process,
-            "pid": os.getpid(),
-            "devices": devices,
-        }
+        about = [frame.get(name) for name in _ABOUT]
+        if about != self._about:  # it is the same with every step
+            self._about, self._head = about, datagram.put_head(self._described(frame))
         samples, tokens, loss = (_number(frame[name]) for name in ("samples", "tokens", "loss"))
         flags = WARM_UP if frame["is_warmup"] else 0
         record = Record(
             self._sequence, self.dropped, frame["number"], frame["ended_ns"], max(1, round(frame["seconds"] * 1e9)),
             _nanoseconds(frame.get("compute_seconds")), samples, tokens, loss, 0, flags,
         )  # fmt: skip
-        return datagram.put(head, record)
+        return self._head + datagram.put_record(record)
+
+    def _described(self, frame: dict[str, Any]) -> dict[str, Any]:
+        return {
+            **{name: frame[name] for name in _OF_RUN if name in frame},
+            "process": self._process,
+            "pid": os.getpid(),
+            "devices": [frame["device_uuid"]] if frame["device_uuid"] else [],
+        }
 
     def close(self) -> None:
         """Send what waits still; takes up to two seconds."""

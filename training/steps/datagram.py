@@ -47,8 +47,12 @@ class Record(NamedTuple):
 
 def put(head: Mapping[str, Any], record: Record) -> bytes:
     """Return the datagram; `head` has no "v" and may name "phases"."""
-    header = json.dumps({"v": VERSION, **head}, separators=(",", ":")).encode()
-    return header + b"\n" + put_record(record)
+    return put_head(head) + put_record(record)
+
+
+def put_head(head: Mapping[str, Any]) -> bytes:
+    """Return what stands before the record, the same for all steps of a process."""
+    return json.dumps({"v": VERSION, **head}, separators=(",", ":")).encode() + b"\n"
 
 
 def read(raw: bytes) -> tuple[dict[str, Any], Record]:

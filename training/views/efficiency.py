@@ -32,13 +32,15 @@ _KEYS: Mapping[str, Callable[[Work], Any]] = {
     "name": lambda work: work.key,
     "mfu": lambda work: work.mfu,
     "goodput": lambda work: work.goodput,
+    "busy": lambda work: work.busy,
+    "idle": lambda work: work.idle,
     "hours": lambda work: work.device_hours,
     "energy": lambda work: work.joules,
     "cost": lambda work: work.cost,
 }
 _CSV = (
-    "runs", "mfu_ratio", "goodput_ratio", "device_hours", "joules", "covered_ratio", "cost", "work_per_joule",
-    "work_per_joule_unit",
+    "runs", "mfu_ratio", "goodput_ratio", "busy_ratio", "idle_energy_ratio", "device_hours", "joules", "covered_ratio", "cost",
+    "work_per_joule", "work_per_joule_unit",
 )  # fmt: skip
 
 
@@ -82,8 +84,8 @@ def _by(request: HttpRequest) -> str:
 
 def _csv_row(row: Work) -> tuple[object, ...]:
     return (
-        row.key, len(row.runs), row.mfu, row.goodput, row.device_hours, row.joules, row.covered_share, row.cost,
-        row.per_joule, row.per_joule_unit,
+        row.key, len(row.runs), row.mfu, row.goodput, row.busy, row.idle, row.device_hours, row.joules, row.covered_share,
+        row.cost, row.per_joule, row.per_joule_unit,
     )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """The two tiles of the fleet page that training tells: MFU of the running runs, and the work per joule of the greatest one."""
 
 from collections.abc import Sequence
+from math import nan
 
+import numpy as np
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -9,10 +11,12 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from telemetry.headlines import Headline
+from telemetry.store.read import column
 from training.models import Run
 from training.runs import summaries
 
 _WINDOW_MS = 3_600_000
+_DRAWN = 5  # runs; more of them take too long to read
 _NONE = "no training run reports now"
 
 
@@ -42,7 +46,24 @@ def _mfu(runs: Sequence[tuple[int, Run]]) -> Headline:
         href="/efficiency/",
         why_unknown=f"none of {len(runs):,} running runs tells its FLOPs" if runs else _NONE,
         series="s4",
+        trend=_mfu_trend([(run, max(1, n_ranks)) for n_ranks, run in runs if run.mfu_ratio is not None]),
     )
+
+
+def _mfu_trend(known: Sequence[tuple[Run, int]]) -> Sequence[float | None]:
+    """Return the mean over the last hour, where few runs tell it and all of them for so long: MFU follows a run's throughput."""
+    if not 0 < len(known) <= _DRAWN:
+        return ()
+    told = summaries.summaries([run for run, _ in known], _WINDOW_MS, timezone.now())
+    lines, weights = [], []
+    for run, n_ranks in known:
+        found = told.get(run.pk)
+        if found is None or found.window_ms < _WINDOW_MS or not found.throughput.value or found.mfu.value is None:
+            return ()
+        scale = found.mfu.value / found.throughput.value
+        lines.append([nan if work is None else work * scale for work in found.trend])
+        weights.append(n_ranks)
+    return column(np.array(weights, np.float64) @ np.array(lines) / sum(weights))
 
 
 def _per_joule(runs: Sequence[Run]) -> Headline:

@@ -9,17 +9,18 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet import units
 from fleet.auth import actor_of, has_role, require_role
+from fleet.csv_answer import asked_table
 from fleet.models import Role
 from telemetry.figures import Reference
 from training.jobs import figures, launch, queries
 from training.judging import baseline
 from training.models import JobState, ReferenceJob, Verdict
-from training.views import measured
+from training.views import measured, table_files
 from training.views.log import tail
 from training.views.progress import progress
 from training.views.rank_rows import rank_rows
 from training.views.repeats import repeats
-from training.views.verdict import losses
+from training.views.verdict import loss_columns, losses
 from training.workloads.catalog import WORKLOADS
 
 LOST_PATIENCE = timedelta(minutes=10)
@@ -31,6 +32,15 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
     """Show the job; htmx gets the parts that change. `?confirm=cancel` asks before it cancels."""
     now = timezone.now()
     found = _job(job_id)
+    files = {
+        "ranks": lambda: table_files.ranks(found, rank_rows(found)),
+        "repeats": lambda: table_files.repeats(found, repeats(found, queries.steps(found))),
+        "losses": lambda: table_files.curves(
+            f"job-{job_id}-losses", ("step", "loss", "peers_median"), loss_columns(found)
+        ),
+    }
+    if (file := asked_table(request.GET, files)) is not None:
+        return file
     is_over = found.is_final and not _may_turn_out_otherwise(found, now)
     is_compared = found.state != JobState.DONE or found.rank > 0 or bool(_compared(found, now))
     steps, expected = queries.steps(found), baseline.expected(found)
@@ -68,10 +78,13 @@ def _line(expected: tuple[float, int] | None) -> Reference | None:
 
 
 @require_safe
-def steps(request: HttpRequest, job_id: int) -> JsonResponse:
-    """Return the chart's arrays, in the order of the figure's traces."""
+def steps(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Return the chart's arrays, in the order of the figure's traces; or its steps as CSV."""
     found = _job(job_id)
     columns = queries.steps(found)
+    if request.GET.get("format") == "csv":
+        told = (columns.number, columns.ended_ms, columns.seconds, columns.loss, columns.is_warmup)
+        return table_files.curves(f"job-{job_id}-steps", ("step", "time_ms", "seconds", "loss", "is_warmup"), told)
     return JsonResponse(figures.step_arrays(found, columns, progress(found, columns).seconds_left))
 
 

@@ -9,6 +9,7 @@ from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
 from training.jobs import ladder_figures, ladder_runs
 from training.models import LadderRun, LadderState
+from training.views import table_files
 
 MARKS: dict[LadderState, str] = {
     LadderState.RUNNING: "run",
@@ -22,7 +23,10 @@ _SHOWN = 100
 @require_safe
 def ladders(request: HttpRequest) -> HttpResponse:
     """List the ladders, newest first."""
-    found = LadderRun.objects.select_related("host", "device")[:_SHOWN]
+    every = LadderRun.objects.select_related("host", "device")
+    if request.GET.get("format") == "csv":
+        return table_files.ladders(every)
+    found = every[:_SHOWN]
     rows = [(run, MARKS[LadderState(run.state)]) for run in found]
     return render(request, "training/ladders.html", {"rows": rows, "view": "ladders", "path": request.get_full_path()})
 
@@ -32,6 +36,8 @@ def ladder(request: HttpRequest, ladder_id: int) -> HttpResponse:
     """Show a ladder; htmx gets the part that changes."""
     run = get_object_or_404(LadderRun.objects.select_related("host", "device"), pk=ladder_id)
     rungs = ladder_runs.result(run)
+    if request.GET.get("format") == "csv":
+        return table_files.rungs(run, rungs)
     n_ended = len(ladder_runs.processes(run))
     context = {
         "run": run,

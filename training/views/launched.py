@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from statistics import median
 
 from django.core.cache import cache
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from fleet.auth import actor_of, has_role, require_role
+from fleet.csv_answer import csv_answer
 from fleet.models import Role
 from training import live
 from training.jobs import launch, queries
@@ -22,6 +23,10 @@ from training.views.progress import MARKS, headline, mark, percent
 
 _EXPECTED_KEPT_SECONDS = 600  # what was measured before the launch does not change with it
 _NO_STEP = "no measured step yet"
+_CSV = (
+    "job", "host", "state", "progress_percent", "seconds_left", "step_seconds", "deviation_ratio", "samples_per_second", "watts",
+    "samples_per_joule", "celsius", "throttled", "device", "device_model",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +68,16 @@ class Together:
     n_throttled: int
 
 
-def launched(request: HttpRequest) -> HttpResponse:
-    """Show the jobs of the launch that the query string names. Raises Http404."""
+def launched(request: HttpRequest) -> HttpResponseBase:
+    """Show the jobs of the launch that the query string names; a distributed job has a page of all its ranks. Raises Http404."""
     jobs = list(queries.jobs().filter(launch=request.GET.get("launch", "")).order_by("host__name", "pk"))
     if not jobs:
         raise Http404("There is no such launch.")
+    if jobs[0].team_id is not None:
+        return redirect("training:job", jobs[0].pk)
     rows = _rows(jobs)
+    if request.GET.get("format") == "csv":
+        return csv_answer("launch", _CSV, map(_csv_row, rows))
     context = {
         "rows": rows,
         "together": _together(rows),
@@ -87,6 +96,15 @@ def launched(request: HttpRequest) -> HttpResponse:
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "training/_launched.html", context)
     return render(request, "training/launched.html", context | {"running_count": queries.jobs(active=True).count()})
+
+
+def _csv_row(row: Row) -> tuple[object, ...]:
+    job = row.job
+    device = (job.device.title, job.device.model) if job.device else ("", "")
+    return (
+        job.pk, job.host.name, job.state, row.percent, row.seconds_left, row.seconds, row.deviation, row.samples_per_second,
+        row.watts, row.samples_per_joule, row.celsius, row.throttled, *device,
+    )  # fmt: skip
 
 
 @require_POST

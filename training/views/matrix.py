@@ -3,14 +3,17 @@
 import csv
 import io
 import re
+from functools import partial
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
+from fleet.csv_answer import asked_table, csv_answer
 from fleet.models import Host
 from training.judging import figures, results
 from training.judging import matrix as matrices
+from training.judging.results import Trend
 from training.workloads.catalog import WORKLOADS
 
 _FORMULA = re.compile(r"^[=+\-@\t\r]")  # a text that a spreadsheet would carry out
@@ -49,6 +52,9 @@ def trend(request: HttpRequest, name: str) -> HttpResponse:
     if workload not in WORKLOADS:
         raise Http404(f"There is no workload {workload!r}.")
     trends = results.trends(host, workload)
+    files = {each.device.uuid: partial(_trend_file, each) for each in trends}
+    if (file := asked_table(request.GET, files)) is not None:
+        return file
     context = {
         "host": host,
         "workload": workload,
@@ -56,6 +62,15 @@ def trend(request: HttpRequest, name: str) -> HttpResponse:
         "trends": [(each, figures.trend(each)) for each in trends],
     }
     return render(request, "training/trend.html", context)
+
+
+def _trend_file(found: Trend) -> HttpResponse:
+    head = ("ended_at", "job", found.metric.name, "unit", "outcome", "is_clean")
+    rows = (
+        (verdict.ended_at, verdict.job_id, value, found.metric.unit, verdict.outcome, verdict.is_clean)
+        for verdict, value in zip(found.verdicts, found.values, strict=True)
+    )
+    return csv_answer(f"{found.workload}-trend", head, rows)
 
 
 def _mode(request: HttpRequest) -> str:

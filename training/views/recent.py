@@ -6,6 +6,7 @@ from django.views.decorators.http import require_safe
 
 from fleet.models import Host, Origin
 from training.jobs import queries
+from training.views import table_files
 from training.views.rows import rows
 
 SHOWN = 6
@@ -16,6 +17,8 @@ def recent(request: HttpRequest) -> HttpResponse:
     """Show the newest jobs, of one host where `?host=` names it."""
     host = request.GET.get("host", "")
     can_run = not host or get_object_or_404(Host, name=host).origin == Origin.REAL
+    if request.GET.get("format") == "csv":
+        return table_files.jobs("reference-jobs", queries.jobs(host=host))
     found = rows(queries.jobs(host=host)[:SHOWN])
     context = {
         "rows": found,

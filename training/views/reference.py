@@ -21,6 +21,7 @@ from training.jobs.launch import LaunchRefused, launch_selected
 from training.jobs.selection import NothingSelected
 from training.ladder.speedup import BLOCKS
 from training.models import JobState
+from training.views import table_files
 from training.views.launched import launched
 from training.views.progress import MARKS
 from training.views.rows import rows
@@ -56,7 +57,10 @@ def _results(request: HttpRequest) -> HttpResponse:
     if state and state not in JobState.values:
         raise Http404(f"There is no job state {state!r}.")
     found = queries.jobs(workload=workload)
-    page = Paginator(found.filter(state=state) if state else found, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    found = found.filter(state=state) if state else found
+    if request.GET.get("format") == "csv":
+        return table_files.jobs("reference-jobs", found)
+    page = Paginator(found, ROWS_A_PAGE).get_page(request.GET.get("page"))
     context = {
         "rows": rows(page.object_list),
         "page": page,
@@ -70,7 +74,10 @@ def _results(request: HttpRequest) -> HttpResponse:
 
 
 def _running(request: HttpRequest) -> HttpResponse:
-    return _page(request, "running", {"rows": rows(queries.jobs(active=True))})
+    found = queries.jobs(active=True)
+    if request.GET.get("format") == "csv":
+        return table_files.jobs("running-jobs", found)
+    return _page(request, "running", {"rows": rows(found)})
 
 
 def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpResponse:

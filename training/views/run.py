@@ -9,6 +9,7 @@ from math import nan
 from typing import Any
 
 import numpy as np
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -16,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from fleet.csv_answer import asked_table
 from training.models import Run
 from training.runs import comparison, device_readings, queries, stragglers
 from training.runs import figures as run_figures
@@ -27,7 +29,7 @@ from training.runs.members import Members, members
 from training.runs.stack import Stack
 from training.runs.stragglers import Judgement
 from training.steps.store import read
-from training.views import run_facts, run_panels, run_ranks, run_tiles, run_window
+from training.views import run_facts, run_panels, run_ranks, run_tiles, run_window, table_files
 from training.views.kept import kept
 from training.views.run_data import found_run, other_run
 from training.views.run_window import RunWindow
@@ -47,6 +49,12 @@ def run(request: HttpRequest, run_id: int) -> HttpResponse:
     """
     found, other, now = found_run(run_id), other_run(request), timezone.now()
     window = run_window.of_query(request.GET, found, now)
+    files = {
+        "phases": lambda: table_files.phases(f"run-{run_id}-phases", _live(found, window, now)["phases"]),
+        "comparison": lambda: table_files.comparison(f"run-{run_id}", *_other_side(found, other, window, now)),
+    }
+    if (file := asked_table(request.GET, files)) is not None:
+        return file
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         body = kept(
             found,
@@ -189,6 +197,14 @@ def _compared(found: Run, other: Run, window: RunWindow, now: datetime) -> dict[
         "compare_charts": charts,
         "compare_arrays": f"{reverse('training:run-compare', args=[found.pk])}?range={window.key}&with={other.pk}",
     }
+
+
+def _other_side(found: Run, other: Run | None, window: RunWindow, now: datetime) -> tuple[str, Iterator[Difference]]:
+    """Return the name of the other run, and both side by side. Raises BadRequest where `with` names none."""
+    if other is None:
+        raise BadRequest("with: expected the number of a run")
+    own, its = (_figures_of(each, window.key, now) for each in (found, other))
+    return f"run-{other.pk}", _differences(own, its)
 
 
 def _figures_of(run: Run, key: str, now: datetime) -> RunFigures:

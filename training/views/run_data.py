@@ -1,7 +1,8 @@
 """What the page of a run fetches: the arrays of its charts, and its steps as a file."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime
+from typing import Any
 
 import orjson
 from asgiref.sync import sync_to_async
@@ -11,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
+from fleet.csv_answer import csv_answer
 from training.models import Run
 from training.runs import comparison, queries, stragglers
 from training.runs import stack as run_stack
@@ -69,7 +71,21 @@ def compare_arrays(request: HttpRequest, run_id: int) -> HttpResponse:
     if other is None:
         raise BadRequest("with: expected the number of a run")
     own, its = (_of_window(request, each, now) for each in (run, other))
-    return _json(orjson.dumps(comparison.compare_arrays(own, its)))
+    drawn = comparison.compare_arrays(own, its)
+    return _compared_file(run, other, drawn) if request.GET.get("format") == "csv" else _json(orjson.dumps(drawn))
+
+
+def _compared_file(run: Run, other: Run, drawn: Mapping[str, Any]) -> HttpResponse:
+    """Return what the charts of both runs show: a row a run and step number."""
+    rows: dict[tuple[str, float], dict[str, float | None]] = {}
+    for chart in comparison.CHARTS:
+        for who, trace in zip((other, run), drawn["charts"][chart.id]["traces"], strict=True):
+            for number, value in zip(trace["x"], trace["y"], strict=True):
+                rows.setdefault((f"{who.name} ({who.pk})", number), {})[chart.key] = value
+    keys = [chart.key for chart in comparison.CHARTS]
+    return csv_answer(
+        "comparison", ("run", "step", *keys), ((*at, *map(told.get, keys)) for at, told in sorted(rows.items()))
+    )
 
 
 def other_run(request: HttpRequest) -> Run | None:

@@ -67,6 +67,7 @@ class SlowRow:
     number: int
     at: datetime
     seconds: float
+    times: float
     times_words: str
     where: str
     href: str
@@ -137,6 +138,7 @@ def _slow_row(found: NamedSlowStep) -> SlowRow:
         number=step.number,
         at=datetime.fromtimestamp(step.ended_ms / 1000, UTC),
         seconds=step.seconds,
+        times=step.times,
         times_words=f"× {step.times:.2f}",
         where=", ".join(part for part in (rank, place) if part) or "all ranks alike",
         href=reverse("device", args=[device.uuid]) if device else "",

@@ -13,7 +13,7 @@ from training.models import Run
 from training.runs import why_slow
 from training.runs.members import members
 from training.steps.store import read
-from training.views import run_panels, run_ranks, run_window
+from training.views import run_panels, run_ranks, run_window, table_files
 from training.views.kept import kept
 from training.views.run_data import found_run
 from training.views.run_window import RunWindow
@@ -27,6 +27,8 @@ def why(request: HttpRequest, run_id: int) -> HttpResponse:
     """Show who keeps the others waiting and which steps were slow, with what telemetry saw of it."""
     found, now = found_run(run_id), timezone.now()
     window = run_window.of_query(request.GET, found, now)
+    if request.GET.get("format") == "csv":
+        return table_files.slow_steps(f"run-{run_id}-slow-steps", _why(found, window, now)["slow"].rows)
     body = kept(
         found,
         now,

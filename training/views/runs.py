@@ -1,6 +1,5 @@
 """The list of runs, and the panel of a host's or a device's runs, which their pages pull by its URL."""
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from fleet import timerange
+from fleet.csv_answer import csv_answer
 from fleet.models import Device, Host
 from telemetry import wheels
 from training.models import Run
@@ -24,9 +24,11 @@ from training.runs.summaries import Summary
 
 ROWS_A_PAGE = 50
 _IN_PANEL = 6
+_FILE_SECONDS = 20.0  # of working out figures that nobody has asked for before
 _FIGURES = ("step", "throughput", "mfu", "joule", "energy")
 _CSV = ("run", "launch", "owner", "group", "state", "devices", "steps", "step_seconds", "throughput", "throughput_unit", "mfu",
-        "per_joule", "per_joule_unit", "joules", "seconds")  # fmt: skip
+        "per_joule", "per_joule_unit", "joules", "seconds", "why_unknown")  # fmt: skip
+_CSV_PANEL = ("run", "launch", "owner", "group", "state", "ranks", "last_step_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,14 @@ class Row:
         return f"{self.part.n_ranks:,} rank{'' if self.part.n_ranks == 1 else 's'}"
 
 
-def rows(found: Iterable[Run], now: datetime, window_ms: int = 0) -> list[Row]:
-    """Return the rows of these runs; with their figures over the last `window_ms` of each where that is asked for."""
+def rows(found: Iterable[Run], now: datetime, window_ms: int = 0, seconds: float | None = None) -> list[Row]:
+    """Return the rows of these runs; with their figures over the last `window_ms` of each where that is asked for.
+
+    Where `seconds` do not suffice for all figures, those of the last are "being worked out".
+    """
     runs_ = list(found)
     parts = queries.parts(runs_)
-    told = summaries.summaries(runs_, window_ms, now) if window_ms else {}
+    told = summaries.summaries(runs_, window_ms, now, seconds) if window_ms else {}
     return [_row(run, parts[run.pk], now, told.get(run.pk)) for run in runs_]
 
 
@@ -106,10 +111,11 @@ def runs(request: HttpRequest) -> HttpResponse:
         raise BadRequest(f"state: expected one of {', '.join(RunState)}")
     window = timerange.of_query(request.GET, now)
     found = queries.runs(now, state=RunState(state) if state else None, text=text)
-    page = Paginator(found, ROWS_A_PAGE).get_page(request.GET.get("page"))
-    shown = rows(page.object_list, now, timerange.RANGES[window.key] * 1000)
+    window_ms = timerange.RANGES[window.key] * 1000
     if request.GET.get("format") == "csv":
-        return _as_csv(shown)
+        return csv_answer("runs", _CSV, map(_csv_row, rows(found, now, window_ms, _FILE_SECONDS)))
+    page = Paginator(found, ROWS_A_PAGE).get_page(request.GET.get("page"))
+    shown = rows(page.object_list, now, window_ms)
     context = {
         "rows": shown,
         "is_whole": all(row.summary for row in shown),
@@ -132,36 +138,24 @@ def _client_url(request: HttpRequest) -> str:
     return request.build_absolute_uri(reverse("dist-file", args=[name])) if name else ""
 
 
-def _as_csv(shown: Iterable[Row]) -> HttpResponse:
-    """Return the rows of the page as CSV, in base units; what is unknown is empty."""
-    answer = HttpResponse(content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = 'attachment; filename="runs.csv"'
-    writer = csv.writer(answer)
-    writer.writerow(_CSV)
-    for row in shown:
-        step, work, mfu, per_joule, joules = row.figures
-        run = row.run
-        about = (run.name, run.launch, run.owner or run.user, run.group, row.state, row.part.devices, row.part.n_steps)
-        writer.writerow(
-            [
-                *about,
-                step.value,
-                work.value,
-                work.unit,
-                mfu.value,
-                per_joule.value,
-                per_joule.unit,
-                joules.value,
-                row.seconds,
-            ]
-        )
-    return answer
+def _csv_row(row: Row) -> tuple[object, ...]:
+    step, work, mfu, per_joule, joules = row.figures
+    run = row.run
+    return (
+        run.name, run.launch, run.owner or run.user, run.group, row.state, row.part.devices, row.part.n_steps, step.value,
+        work.value, work.unit, mfu.value, per_joule.value, per_joule.unit, joules.value, row.seconds, step.why,
+    )  # fmt: skip
 
 
 def _counts(now: datetime, text: str) -> dict[str, int]:
     every = queries.runs(now, text=text).count()
     running = queries.runs(now, text=text, state=RunState.RUNNING).count()
     return {"all": every, "running": running, "ended": every - running}
+
+
+def _csv_panel_row(row: Row) -> tuple[object, ...]:
+    run = row.run
+    return (run.name, run.launch, run.owner or run.user, run.group, row.state, row.part.n_ranks, run.last_step_at)
 
 
 @require_safe
@@ -172,5 +166,8 @@ def running(request: HttpRequest) -> HttpResponse:
         get_object_or_404(Host, name=host)
     if device:
         get_object_or_404(Device, uuid=device)
-    found = queries.runs(now, host=host, device=device)[:_IN_PANEL]
+    found = queries.runs(now, host=host, device=device)
+    if request.GET.get("format") == "csv":
+        return csv_answer("runs", _CSV_PANEL, map(_csv_panel_row, rows(found, now)))
+    found = found[:_IN_PANEL]
     return render(request, "training/_running.html", {"rows": rows(found, now), "path": request.get_full_path()})

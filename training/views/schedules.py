@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from fleet.auth import actor_of, has_role, require_role
+from fleet.csv_answer import csv_answer
 from fleet.models import Role
 from training.jobs import schedules
 from training.jobs.asked import Asked, read_asked
@@ -19,6 +20,7 @@ from training.jobs.cron import CronInvalid, due_at
 from training.jobs.forms import launch_form
 from training.jobs.schedules import Plan, ScheduleInvalid
 from training.models import JobState, Schedule, ScheduledVisit, Trigger
+from training.views import table_files
 from training.views.progress import MARKS
 from training.views.schedule_words import Outcome, next_at, outcome, watches_silence, where
 from training.workloads.catalog import find, read_texts
@@ -26,6 +28,7 @@ from training.workloads.params import ParamsInvalid
 
 _VISITS_SHOWN = 50
 _NEXT_SHOWN = 3
+_CSV = ("schedule", "workload", "where", "cron", "after", "is_active", "next_at", "last_outcome", "last_due_at")
 _PARTS = {"settings": "training/_settings.html", "before": "training/_schedule_before.html"}
 
 
@@ -53,6 +56,8 @@ def every(request: HttpRequest) -> HttpResponse:
         )
         for each in Schedule.objects.all()
     ]
+    if request.GET.get("format") == "csv":
+        return csv_answer("schedules", _CSV, map(_csv_row, rows))
     context = {
         "rows": rows,
         "view": "schedules",
@@ -60,6 +65,15 @@ def every(request: HttpRequest) -> HttpResponse:
         "path": request.get_full_path(),
     }
     return render(request, "training/_schedules.html" if request.htmx else "training/schedules.html", context)  # type: ignore[attr-defined]  # django-htmx
+
+
+def _csv_row(row: Row) -> tuple[object, ...]:
+    counts = ", ".join(f"{words} {n}" for _, words, n in row.last.counts) if row.last else ""
+    schedule = row.schedule
+    return (
+        schedule.name, schedule.workload, row.where, schedule.cron, ", ".join(row.triggers), schedule.is_active, row.next_at,
+        counts, row.last.due_at if row.last else None,
+    )  # fmt: skip
 
 
 def _last_visits() -> dict[int, list[ScheduledVisit]]:
@@ -88,6 +102,9 @@ def one(request: HttpRequest, schedule_id: int) -> HttpResponseBase:
     found = get_object_or_404(Schedule, pk=schedule_id)
     if request.method == "POST":
         return require_role(Role.OPERATOR)(_keep)(request, now, found)
+    if request.GET.get("format") == "csv":
+        every_visit = found.visits.select_related("host", "job").defer("job__log", "job__result")
+        return table_files.visits("schedule", every_visit)
     if request.htmx and "part" not in request.GET:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "training/_visits.html", _visits(found) | {"path": request.get_full_path()})
     return _form(request, request.GET if "part" in request.GET else _as_form(found), now, found)

@@ -1,6 +1,7 @@
 """The verdict on a job as its page shows it: outcome, comparisons, fresh runs, likely cause; and the button to confirm."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -9,6 +10,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from fleet.auth import actor_of, has_role, require_role
+from fleet.csv_answer import asked_table, csv_answer
 from fleet.models import Role
 from telemetry.store import latest
 from training.jobs import published
@@ -17,6 +19,7 @@ from training.judging.baseline import SIDE_WORDS
 from training.mfu import RunDevice
 from training.models import LossAgreement, Outcome, ReferenceJob, Verdict
 from training.verdicts.confirmation import FRESH_RUNS
+from training.views import table_files
 
 MARKS: dict[Outcome, str] = {
     Outcome.PASS: "ok",
@@ -48,7 +51,17 @@ class Comparison:
 def verdict(request: HttpRequest, job_id: int) -> HttpResponse:
     """Show the panel, which the job's page pulls."""
     job = get_object_or_404(ReferenceJob.objects.select_related("host", "device"), pk=job_id)
-    return _panel(request, job)
+    files = {
+        "comparisons": lambda: _comparisons_file(job),
+        "published": lambda: table_files.published(job, _published(job)["published"]),
+    }
+    return asked_table(request.GET, files) or _panel(request, job)
+
+
+def _comparisons_file(job: ReferenceJob) -> HttpResponse:
+    found = Verdict.objects.filter(job=job).first()
+    rows = [_comparison(found, row) for row in found.screens] if found is not None else []
+    return csv_answer(f"job-{job.pk}-comparisons", [field.name for field in fields(Comparison)], map(astuple, rows))
 
 
 @require_POST
@@ -79,7 +92,7 @@ def accept(request: HttpRequest, job_id: int) -> HttpResponse:
 
 
 def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int = 200) -> HttpResponse:
-    found = Verdict.objects.filter(job=job).first()
+    found = Verdict.objects.filter(job=job).select_related("job__team").defer("job__log").first()
     context: dict[str, Any] = {"job": job, "verdict": found, "wrong": wrong, "path": request.get_full_path()}
     fresh_for = Verdict.objects.filter(fresh_runs__job=job).first()
     context["fresh_for"] = fresh_for
@@ -120,6 +133,15 @@ def losses(job: ReferenceJob) -> dict[str, Any] | None:
     """Return the chart of both curves where the job's losses differ from its peers'."""
     found = Verdict.objects.filter(job=job, agreement=LossAgreement.DIFFERS).first()
     return None if found is None else figures.losses(found)
+
+
+def loss_columns(job: ReferenceJob) -> list[Sequence[object]]:
+    """Return step, own loss and median of the peers: what the chart of differing losses shows."""
+    found = Verdict.objects.filter(job=job, agreement=LossAgreement.DIFFERS).first()
+    if found is None:
+        return [[], [], []]
+    peers: Sequence[object] = found.agreement_detail.get("reference", [])
+    return [range(1, max(len(found.losses), len(peers)) + 1), found.losses, peers]
 
 
 def _comparison(verdict: Verdict, row: dict[str, Any]) -> Comparison:

@@ -52,6 +52,15 @@ def test_another_seed_is_not_compared():
     assert judged(board("a"), losses=BENT).agreement == LossAgreement.UNKNOWN
 
 
+def test_of_a_long_job_the_first_losses_are_compared():
+    many = [5.0] * 4_500
+    for name in "abc":
+        verdict = judged(board(name), losses=many)
+
+    assert len(verdict.losses) == 2_000
+    assert verdict.agreement == LossAgreement.SAME
+
+
 def test_a_job_without_losses_is_not_compared():
     verdict = judged(board("a"))
 

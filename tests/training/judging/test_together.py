@@ -9,13 +9,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from fleet.audit import Actor
-from fleet.models import Event
+from fleet.models import Event, Host
 from telemetry.health.watch import watch
-from tests.training.judging.judged import NOW, SPREAD, board, judged, together
+from tests.training.judging.judged import NOW, SPREAD, board, judged, result, together
 from tests.training.pages import text
-from training.judging import acceptance
+from training.judging import acceptance, suspicion
 from training.judging.acceptance import NotAcceptable
-from training.models import Outcome, Verdict
+from training.judging.judge import judge
+from training.models import FreshRun, JobState, Outcome, ReferenceJob, Team, Verdict
 
 pytestmark = pytest.mark.django_db
 ADA = Actor("ada")
@@ -44,6 +45,41 @@ def test_a_slow_distributed_job_is_an_alert_of_its_hosts_and_of_no_single_device
         "slowdown_ratio": 0.12, "job": float(verdict.job_id), "likely_cause": "its clock fell",
     }  # fmt: skip
     assert "which rank the others wait for" in event.detail["action"]
+
+
+def run_again(verdict: Verdict, minute: float) -> None:
+    """Have the next fresh run launched, and end it a fifth slower, with rank 1 computing longest."""
+    Host.objects.update(heard_at=NOW + timedelta(minutes=minute))
+    suspicion.follow(NOW + timedelta(minutes=minute))
+    head = FreshRun.objects.order_by("-pk").first().job
+    ended = NOW + timedelta(minutes=minute)
+    done = {"state": JobState.DONE, "energy": {"reason": "none"}, "started_at": ended, "ended_at": ended}
+    for rank in head.team.jobs.all():
+        measured = result(1.2 + minute / 1000, compute_seconds_median=1.0 + rank.rank)
+        ReferenceJob.objects.filter(pk=rank.pk).update(result=measured, **done)
+    Team.objects.update(is_settled=True)
+    judge(ReferenceJob.objects.get(pk=head.pk), ended)
+
+
+@pytest.mark.usefixtures("outbox")
+def test_a_suspicion_is_confirmed_by_fresh_distributed_runs_and_the_rank_that_all_waited_for_is_named():
+    pair = [board("a"), board("b")]
+    for minute in range(10):
+        together(pair, SPREAD[minute], minute - 100)
+    verdict = together(pair, 1.2)
+    assert suspicion.open_suspicion(verdict, NOW)
+    for minute in range(1, 6):
+        run_again(verdict, minute)
+    suspicion.follow(NOW + timedelta(minutes=7))
+
+    verdict.refresh_from_db()
+
+    assert verdict.outcome == Outcome.SLOW
+    assert verdict.fresh_runs.count() == 5
+    assert verdict.cause["words"].startswith("rank 1 on b, which computed longest: ")
+    assert verdict.cause["beside"].endswith(" on b")
+    watch(NOW + timedelta(minutes=8))
+    assert [event.subject for event in alerts()] == ["hosts:a,b"]
 
 
 def test_a_later_pass_of_the_same_hosts_ends_it_and_one_of_others_does_not():
@@ -143,3 +179,40 @@ def test_a_distributed_result_is_accepted_for_its_kind_of_run_alone():
         acceptance.accept(verdict, "a new switch", is_for_all=True, actor=ADA, now=NOW)
 
     assert acceptance.accept(verdict, "a new switch", is_for_all=False, actor=ADA, now=NOW).key == verdict.key
+
+
+def test_what_is_accepted_of_one_set_changes_nothing_for_another_with_the_same_rank_0():
+    a, b, c = (board(name) for name in "abc")
+    for minute in range(10):
+        together([a, b], SPREAD[minute], minute - 100)
+        together([a, c], SPREAD[minute], minute - 100)
+    accepted = together([b, a], 1.3, -1)
+    acceptance.accept(accepted, "a new switch", is_for_all=False, actor=ADA, now=NOW)
+
+    same, other = together([a, b], 1.3), together([a, c], 1.3)
+
+    assert [row["n"] for row in same.screens if row["side"] == "own"] == [1]
+    assert [row["n"] for row in other.screens if row["side"] == "own"] == [10]
+    assert other.outcome == Outcome.SUSPECT
+
+
+def test_what_is_accepted_of_a_device_changes_nothing_for_the_distributed_jobs_that_it_leads():
+    pair = [board("a"), board("b")]
+    for minute in range(10):
+        together(pair, SPREAD[minute], minute - 100)
+    acceptance.accept(judged(pair[0], minutes=-1), "repaired", is_for_all=True, actor=ADA, now=NOW)
+
+    verdict = together(pair, 1.3)
+
+    assert [row["n"] for row in verdict.screens if row["side"] == "own"] == [10]
+
+
+def test_a_set_that_is_known_as_slow_is_not_proved_again_and_another_is():
+    a, b, c = (board(name) for name in "abc")
+    for minute in range(10):
+        together([a, b], SPREAD[minute], minute - 100)
+        together([a, c], SPREAD[minute], minute - 100)
+    slow(together([a, b], 1.3, -1), settled_at=NOW)
+
+    assert not suspicion.open_suspicion(together([b, a], 1.3), NOW + timedelta(minutes=1))
+    assert suspicion.open_suspicion(together([a, c], 1.3), NOW + timedelta(minutes=1))

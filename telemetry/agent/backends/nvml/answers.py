@@ -31,8 +31,9 @@ class Answers:
         divisors: tuple[float, ...],
         counters: tuple[int, int] | None,
     ) -> None:
-        self._unpack = struct.Struct(layout).unpack
-        self._places = places
+        self.layout = layout
+        self._unpack = struct.Struct("=" + layout).unpack
+        self.places = places
         self._conversion = conversion(metrics, divisors)
         self._counters = counters
         self.metrics = metrics if counters is None else (*metrics, RATE)
@@ -42,7 +43,7 @@ class Answers:
         """Put one tick's readings into `readings`; the rate is left out where no earlier counters lead to it."""
         now, numbers, _ = raw
         row = self._unpack(numbers)
-        self._conversion.put([row[place] for place in self._places], readings)
+        self._conversion.put([row[place] for place in self.places], readings)
         if self._counters is not None:
             rate = rate_between(self._before(raw), self.counted(now, numbers))
             if rate is not None:
@@ -51,12 +52,16 @@ class Answers:
     def columns(self, raws: Sequence[Snapshot]) -> Sequence[Sequence[float]] | None:
         """Return the numbers of many snapshots by metric; None where one has no reading of a metric."""
         numbers = list(zip(*map(self._unpack, [numbers for _, numbers, _ in raws]), strict=True))
-        columns = self._conversion.believed([numbers[place] for place in self._places])
+        columns = self.believed([numbers[place] for place in self.places])
         if columns is None or self._counters is None:
             return columns
         sent, received = self._counters
         rates = self._rates(raws, numbers[sent], numbers[received])
         return None if rates is None else [*columns, rates]
+
+    def believed(self, columns: Sequence[Sequence[float]]) -> Sequence[Sequence[float]] | None:
+        """Return these numbers by metric, but for the rate's; None where one cannot be believed."""
+        return self._conversion.believed(columns)
 
     def counted(self, now: float, numbers: bytes) -> Counted | None:
         """Return what NVLink had counted in a snapshot, None where that cannot be."""

@@ -9,13 +9,14 @@ from typing import Any
 
 from telemetry.agent.backends.deferred import Deferred, Kept
 from telemetry.agent.backends.nvml.answers import Answers, answers
-from telemetry.agent.backends.nvml.calls import Ask, CallBatch
+from telemetry.agent.backends.nvml.calls import CallBatch
 from telemetry.agent.backends.nvml.conversion import unpacker
 from telemetry.agent.backends.nvml.fields import FieldBatch, status_layout, values_layout
 from telemetry.agent.backends.nvml.gpm import MAX_SECONDS, MIN_SECONDS, STATUS_LAYOUT, VALUES_LAYOUT, GpmReader
 from telemetry.agent.backends.nvml.nvlink import RATE, Counted, NvlinkRate
 from telemetry.agent.backends.nvml.readings import GPM_LINES, NVLINK_RECEIVED, NVLINK_SENT
 from telemetry.agent.backends.protocol import Reading
+from telemetry.agent.backends.rounds import Ask
 
 _COUNTERS = (NVLINK_SENT, NVLINK_RECEIVED)
 
@@ -26,14 +27,15 @@ class Asked:
     def __init__(self, calls: CallBatch, fields: FieldBatch, gpm: GpmReader | None, rate: NvlinkRate | None) -> None:
         self.gpm = gpm
         self._calls, self._fields, self._rate = calls, fields, rate
-        self._asks: list[Ask] = [*calls.asks, *([fields.call] if fields.lines else [])]
+        # What is asked but for GPM, and where it is answered.
+        self.asks: list[Ask] = [*calls.asks, *([fields.call] if fields.lines else [])]
         pairs = gpm.pairs if gpm else ()
         # By the pair whose turn it is: what is asked, and where it is answered.
-        self._in_step: list[list[Ask]] = [[*self._asks, pair.take, pair.evaluate] for pair in pairs] or [self._asks]
-        rooms = (calls.room, fields.room)
-        self._rooms: list[tuple[Any, ...]] = [(*rooms, pair.room) for pair in pairs] or [rooms]
-        layout = f"={len(calls.room)}x" + status_layout(len(fields.lines)) + (STATUS_LAYOUT if gpm else "")
-        self._statuses = unpacker(layout)
+        self._in_step: list[list[Ask]] = [[*self.asks, pair.take, pair.evaluate] for pair in pairs] or [self.asks]
+        self.rooms: tuple[bytearray, ...] = (calls.room, fields.room)
+        self._rooms: list[tuple[Any, ...]] = [(*self.rooms, pair.room) for pair in pairs] or [self.rooms]
+        self.status_layout = f"{len(calls.room)}x" + status_layout(len(fields.lines)) + (STATUS_LAYOUT if gpm else "")
+        self._statuses = unpacker("=" + self.status_layout)
         self._as_usual: tuple[int, ...] | None = None  # the statuses of a tick that `_answers` understands
         self._answers: Answers | None = None
         self._last: tuple[float, bytes] | Counted | None = None
@@ -55,6 +57,11 @@ class Asked:
         else:
             self._n_known = len(known)
             self._kept = Kept.of({name: reading for name, reading in known.items() if name not in self._metrics})
+
+    @property
+    def usual(self) -> tuple[tuple[int, ...], Answers] | None:
+        """Return the statuses of a tick whose answers are taken as they come, and what understands them."""
+        return None if self._answers is None or self._as_usual is None else (self._as_usual, self._answers)
 
     def ask(self, now: float) -> Deferred | None:
         """Ask everything. Return the tick; None where `put` is to tell what there is."""
@@ -91,7 +98,7 @@ class Asked:
 
     def _ask_apart(self, gpm: GpmReader, now: float) -> None:
         """Ask where the GPM sample of now cannot be compared with one before."""
-        codes = [ask() for ask in self._asks]
+        codes = [ask() for ask in self.asks]
         gpm.ask(now)
         self._note(codes, now)
 
@@ -101,7 +108,7 @@ class Asked:
         self._calls.took(codes[:n])
         if self._fields.lines:
             self._fields.took(codes[n])
-        if self.gpm is not None and len(codes) > len(self._asks):
+        if self.gpm is not None and len(codes) > len(self.asks):
             self.gpm.took(now, *codes[-2:])
         last = self._last
         if self._rate and self._answers and last is not None:
@@ -120,7 +127,7 @@ class Asked:
         places = (*self._calls.positions, *range(n, n + len(lines) - len(self._calls.positions)))
         named = [at for at, metric in enumerate(metrics) if metric in self._metrics]
         self._answers = answers(
-            "=" + self._calls.layout + values_layout(kinds) + (VALUES_LAYOUT if gpm else ""),
+            self._calls.layout + values_layout(kinds) + (VALUES_LAYOUT if gpm else ""),
             tuple([places[at] for at in named]),
             tuple([metrics[at] for at in named]),
             tuple([lines[at].divisor for at in named]),

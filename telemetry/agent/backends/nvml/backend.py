@@ -16,6 +16,7 @@ from telemetry.agent.backends.nvml.errors import is_driver_away
 from telemetry.agent.backends.nvml.events import EventListener
 from telemetry.agent.backends.nvml.identity import Listing
 from telemetry.agent.backends.nvml.roster import Roster
+from telemetry.agent.backends.nvml.rounds import NvmlRounds
 from telemetry.agent.backends.nvml.session import Session
 from telemetry.agent.backends.nvml.software import driver_software
 from telemetry.agent.backends.nvml.topology import read_topology
@@ -53,6 +54,7 @@ class NvmlBackend:
         self._roster: Roster | None = None
         self._known: list[DeviceInfo] = []
         self._sources: tuple[NvmlSource, ...] = ()
+        self.rounds = NvmlRounds()
         self._software: dict[str, str] = {}
         self._topology: Topology | None = None
         self._listed_at = 0.0
@@ -98,6 +100,7 @@ class NvmlBackend:
 
     def close(self) -> None:
         session, self._session, self._roster = self._session, None, None
+        self.rounds.forget()
         if session is None:
             return
         if self._listener.stop():
@@ -127,6 +130,7 @@ class NvmlBackend:
         finally:
             session.leave()
         self._sources = tuple(roster.sources())
+        self.rounds.follow(session, self._sources)
         self._known = [board.device for board in roster.boards.values()]
 
     def _reopen(self, why: str) -> None:

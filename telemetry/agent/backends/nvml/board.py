@@ -107,11 +107,16 @@ class Board(NvmlSource):
             return {}
         if not session.enter():
             return self._absent(POWER_METRICS, AbsentReason.RELEASED)
+        was_usual = power.usual is not None
         try:
             deferred = power.ask(0.0)  # no rate hangs on the time
         finally:
             session.leave()
-        return self._guarded(self._told_power, POWER_METRICS) if deferred is None else deferred
+        if deferred is not None:
+            return deferred
+        readings = self._guarded(self._told_power, POWER_METRICS)
+        session.n_changes += was_usual or power.usual is not None
+        return readings
 
     def _told_power(self) -> Mapping[str, Reading]:
         """Return what the last asking for power brought, where not all is as it was."""
@@ -133,6 +138,11 @@ class Board(NvmlSource):
             return self._guarded(self._told_alone, self.metrics)
         self.gone = None
         return deferred
+
+    @property
+    def power(self) -> Asked | None:
+        """Return what is asked for power alone, None until the board was read once."""
+        return self._power if self._is_probed else None
 
     def _probe(self) -> Mapping[str, Reading]:
         # One call for all fields: what is asked each tick is asked as one where that is offered, a call each where not.

@@ -16,8 +16,7 @@ from telemetry.agent.backends.nvml.conversion import conversion, picker, unpacke
 from telemetry.agent.backends.nvml.errors import STALE_HANDLE, is_refused, reason_of
 from telemetry.agent.backends.nvml.readings import Call, CallLine
 from telemetry.agent.backends.protocol import Reading
-
-Ask = Callable[[], int]  # a call with everything in place → return code
+from telemetry.agent.backends.rounds import Ask
 
 
 def function(symbol: str) -> Callable[..., int]:

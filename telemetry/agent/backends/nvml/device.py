@@ -56,6 +56,7 @@ class NvmlSource(ABC):
         self.device = listed.info
         if address_of(listed.handle) != address_of(self._handle):
             self._handle, self._is_probed = listed.handle, False
+            self._session.n_changes += 1
 
     def retire(self) -> None:
         """Give back what the driver lent for this device, which is not listed any more."""
@@ -65,6 +66,7 @@ class NvmlSource(ABC):
     def forget_handle(self) -> None:
         """Ask for the device by its UUID at the next read: a stale handle can crash in the driver."""
         self._handle, self._is_probed = None, False
+        self._session.n_changes += 1
 
     def read(self) -> Mapping[str, Reading]:
         return self._guarded(self._read, self.metrics)
@@ -117,6 +119,7 @@ class NvmlSource(ABC):
             self._known = {**self._all(AbsentReason.NOT_SUPPORTED), **known}
             self._is_probed = True
             self.n_probes += 1
+            self._session.n_changes += 1
         elif now >= self._gpm_again_at:
             self._known.update(self._take_gpm(*self._gpm_of))
         is_well = self._keep(now)

@@ -9,11 +9,12 @@ from typing import Any
 
 import pynvml
 
-from telemetry.agent.backends.nvml.calls import Ask, function
+from telemetry.agent.backends.nvml.calls import function
 from telemetry.agent.backends.nvml.errors import is_refused, reason_of
 from telemetry.agent.backends.nvml.ranges import believable
 from telemetry.agent.backends.nvml.readings import NVLINK_ERROR_COUNTERS, NVLINK_RECEIVED, NVLINK_SENT
 from telemetry.agent.backends.protocol import Reading
+from telemetry.agent.backends.rounds import Ask
 from telemetry.catalog import AbsentReason
 
 RATE = "nvlink_bytes_per_second"

@@ -1,0 +1,61 @@
+"""The energy of today so far, and of the day before up to the same time. Called by the fleet page's tile."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from fleet.timerange import midnight
+from telemetry import trends
+from telemetry.accounts.accounts import Account, Scope
+from telemetry.accounts.fleet import fleet_accounts
+from telemetry.energy_rates import Rates
+from telemetry.store.read import column
+
+_POINTS = 60
+_ENOUGH = 0.98  # of the day before that is known: less would compare a part with a whole
+
+
+@dataclass(frozen=True, slots=True)
+class Today:
+    """`growth` is over the day before by the same time, − 1, None where not known; `trend` sums up the power since midnight."""
+
+    account: Account
+    growth: float | None
+    trend: Sequence[float | None]
+
+
+def today(now: datetime, rates: Rates, cluster: str | None) -> Today:
+    """Return the account since midnight in the tariff's zone, of the fleet or of a cluster."""
+    start = midnight(now, rates.zone)
+    yesterday = midnight(start - timedelta(hours=12), rates.zone)
+    account = _account(start, now, now, rates, cluster)
+    before = _account(yesterday, yesterday + (now - start), now, rates, cluster)
+    is_whole = (before.covered_share or 0) >= _ENOUGH and (account.covered_share or 0) >= _ENOUGH
+    growth = account.joules / before.joules - 1 if is_whole and account.joules and before.joules else None
+    return Today(account, growth, _sum_so_far(_ms(start), _ms(now), cluster))
+
+
+def _account(start: datetime, end: datetime, now: datetime, rates: Rates, cluster: str | None) -> Account:
+    found = fleet_accounts(
+        _ms(start), _ms(end), now, scope=Scope.DEVICE, group_by="" if cluster is None else "cluster", rates=rates,
+        zone=rates.zone,
+    )  # fmt: skip
+    if cluster is None:
+        return found.total
+    return next((group for group in found.groups if group.key == cluster), Account(cluster))
+
+
+def _sum_so_far(start_ms: int, end_ms: int, cluster: str | None) -> Sequence[float | None]:
+    """Return the joules since midnight by the drawn power: a gap adds none, and stays a gap."""
+    trend = trends.trend("power_draw_watts", start_ms, end_ms, _POINTS, cluster=cluster or "")
+    if cluster == "" or "" not in trend.total:
+        return ()
+    watts = trend.total[""]
+    summed = np.cumsum(np.nan_to_num(watts)) * trend.step_seconds
+    return column(np.where(np.isnan(watts), np.nan, summed))
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,93 @@
+"""The tiles of the fleet page that compare: today's energy with yesterday's, the last hour with the same one a day ago."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core.cache import cache
+
+from fleet.timerange import midnight
+from telemetry import day_before
+from telemetry.day_before import DAY_MS, HOUR_MS
+from telemetry.energy_rates import Rates
+from telemetry.today import today
+from tests.factories import GPU_READINGS, make_chunks, make_device, make_host, make_latest
+from tests.people import signed_in
+from tests.telemetry.test_accounts import roll_up
+from tests.telemetry.test_pages_power import text
+
+pytestmark = pytest.mark.django_db
+FREE = Rates(None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept():
+    cache.clear()
+
+
+def drawing(watts: float, used: float, now_ms: int, *, device=None):
+    """Let a device draw for the hour before a moment, a sample each ten seconds."""
+    device = device or make_device(make_host("a", cluster="atlas"), 0)
+    times = list(range(now_ms - HOUR_MS, now_ms, 10_000))
+    columns = {"power_draw_watts": [[watts] * 360], "gpu_utilization_ratio": [[used] * 360]}
+    make_chunks(device.host, [device], times, columns, ticks=60, sequence=now_ms % 10**9)
+    return device
+
+
+def test_the_last_hour_stands_beside_the_same_hour_of_the_day_before():
+    now_ms = int(time.time() * 1000)
+    device = drawing(200.0, 0.5, now_ms - DAY_MS)
+    drawing(250.0, 0.6, now_ms, device=device)
+
+    found = day_before.measure(None, now_ms)
+
+    assert found.power == pytest.approx(0.25)
+    assert found.utilisation == pytest.approx(0.1)
+    assert day_before.known(None) == found
+    assert day_before.known("atlas") == day_before.NOT_KNOWN
+
+
+def test_without_a_day_before_nothing_is_compared():
+    now_ms = int(time.time() * 1000)
+    drawing(250.0, 0.6, now_ms)
+
+    assert day_before.measure(None, now_ms) == day_before.NOT_KNOWN
+
+
+def test_the_tiles_say_how_they_stand_to_the_day_before():
+    now_ms = int(time.time() * 1000)
+    device = drawing(200.0, 0.5, now_ms - DAY_MS)
+    drawing(250.0, 0.6, now_ms, device=device)
+    make_latest(device.host, {device: GPU_READINGS})
+    viewer = signed_in()
+    viewer.get("/fleet/energy/")
+
+    page = text(viewer.get("/"))
+    assert "↑ 10.0 pp on the day before" in page
+    assert "↑ 25.0 % on the day before" in page
+
+
+def test_the_energy_of_today_is_compared_with_the_day_before_by_the_same_time():
+    now = midnight(datetime.now(UTC), FREE.zone) - timedelta(days=3) + timedelta(hours=2)
+    device = make_device(make_host("a", cluster="atlas"), 0)
+    for days, watts in ((1, 100.0), (0, 150.0)):
+        start_ms = int((now - timedelta(days=days, hours=2)).timestamp() * 1000)
+        for minute in range(120):
+            roll_up(device.host, {device: watts * 60}, start_ms=start_ms + minute * 60_000, step_seconds=60)
+
+    found = today(now, FREE, None)
+
+    assert found.account.joules == pytest.approx(150 * 7200)
+    assert found.growth == pytest.approx(0.5)
+    assert today(now, FREE, "atlas").growth == pytest.approx(0.5)
+    assert today(now, FREE, "elsewhere").account.joules is None
+
+
+def test_a_day_of_which_a_part_is_unknown_is_not_compared():
+    now = midnight(datetime.now(UTC), FREE.zone) - timedelta(days=3) + timedelta(hours=2)
+    device = make_device(make_host("a"), 0)
+    start_ms = int((now - timedelta(hours=2)).timestamp() * 1000)
+    for minute in range(120):
+        roll_up(device.host, {device: 6000.0}, start_ms=start_ms + minute * 60_000, step_seconds=60)
+
+    assert today(now, FREE, None).growth is None
