@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: up demo test frameworks soak bench screenshots lint
+.PHONY: up demo test frameworks soak bench screenshots lighthouse lint
 
 up: .venv/installed
 	@exec .venv/bin/python manage.py up
@@ -25,6 +25,10 @@ bench: .venv/installed
 # Pictures of every page, from a simulated fleet and recorded data; needs Chromium.
 screenshots: .venv/installed-for-tests
 	@exec .venv/bin/python -m tests.screenshots
+
+# Lighthouse, desktop preset, on four pages of the same fleet; needs Chromium and npm. Its performance wants a quiet machine.
+lighthouse: .venv/installed-for-tests
+	@exec .venv/bin/python -m tests.lighthouse
 
 lint: .venv/installed-for-tests
 	.venv/bin/ruff check .

@@ -15,7 +15,7 @@ def csv_answer(name: str, columns: Sequence[str], rows: Iterable[Sequence[object
     answer = HttpResponse(content_type="text/csv; charset=utf-8")
     answer["Content-Disposition"] = f'attachment; filename="{name}.csv"'
     writer = csv.writer(answer)
-    writer.writerow(columns)
+    writer.writerow([_cell(column) for column in columns])  # some are named by a cluster or a label
     for row in rows:
         writer.writerow([_cell(value) for value in row])
     return answer

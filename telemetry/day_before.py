@@ -59,4 +59,4 @@ def _mean(metric: str, cluster: str | None, end_ms: int) -> tuple[float, float] 
 
 
 def _key(cluster: str | None) -> str:
-    return f"day-before:{'' if cluster is None else cluster.encode().hex()}"
+    return "day-before" if cluster is None else f"day-before:{cluster.encode().hex()}"

@@ -113,10 +113,13 @@ def _number(name: str, text: str) -> float | None:
     if not text:
         return None
     low, high = _BOUNDS[name]
+    example = max(low, 0.25)
+    if "_" in text or not text.isascii():  # Python's float takes 1_000, and the digits of other scripts
+        raise ValueError(f"expected a number such as {example:g}, found {text!r}")
     try:
         value = float(text)
     except ValueError:
-        raise ValueError(f"expected a number such as {max(low, 0.25):g}, found {text!r}") from None
+        raise ValueError(f"expected a number such as {example:g}, found {text!r}") from None
     if not math.isfinite(value) or not low <= value <= high:
         raise ValueError(f"expected {low:g} to {high:,.0f}, found {text}")
     return value

@@ -30,16 +30,23 @@ def today(now: datetime, rates: Rates, cluster: str | None) -> Today:
     """Return the account since midnight in the tariff's zone, of the fleet or of a cluster."""
     start = midnight(now, rates.zone)
     yesterday = midnight(start - timedelta(hours=12), rates.zone)
-    account = _account(start, now, now, rates, cluster)
-    before = _account(yesterday, yesterday + (now - start), now, rates, cluster)
-    is_whole = (before.covered_share or 0) >= _ENOUGH and (account.covered_share or 0) >= _ENOUGH
-    growth = account.joules / before.joules - 1 if is_whole and account.joules and before.joules else None
-    return Today(account, growth, _sum_so_far(_ms(start), _ms(now), cluster))
+    account = _account(_ms(start), _ms(now), now, rates, cluster)
+    begins_ms = _ms(yesterday)  # hours that went by, not the clock's: a day after its change has as many of them
+    before = _account(begins_ms, begins_ms + _ms(now) - _ms(start), now, rates, cluster)
+    return Today(account, _growth(account, before), _sum_so_far(_ms(start), _ms(now), cluster))
 
 
-def _account(start: datetime, end: datetime, now: datetime, rates: Rates, cluster: str | None) -> Account:
+def _growth(account: Account, before: Account) -> float | None:
+    """Return the growth with both scaled up to all that was asked for: today's newest minutes may be on their way."""
+    share, share_before = account.covered_share or 0.0, before.covered_share or 0.0
+    if not account.joules or not before.joules or min(share, share_before) < _ENOUGH:
+        return None
+    return (account.joules / share) / (before.joules / share_before) - 1
+
+
+def _account(start_ms: int, end_ms: int, now: datetime, rates: Rates, cluster: str | None) -> Account:
     found = fleet_accounts(
-        _ms(start), _ms(end), now, scope=Scope.DEVICE, group_by="" if cluster is None else "cluster", rates=rates,
+        start_ms, end_ms, now, scope=Scope.DEVICE, group_by="" if cluster is None else "cluster", rates=rates,
         zone=rates.zone,
     )  # fmt: skip
     if cluster is None:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.cache import cache
 from xdist.scheduler import LoadScopeScheduling
 
+from fleet import shared_answer
 from telemetry import glance
 from training import efficiency
 from training.runs import summaries
@@ -54,6 +55,7 @@ def _quick_passwords() -> None:
 def _nothing_kept_of_before() -> None:
     """Tests write over each other's rows, and what a process knows of the fleet or has worked out it keeps by their keys."""
     glance.of_this_process.cache_clear()
+    shared_answer.forget()
     cache.clear()
 
 

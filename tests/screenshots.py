@@ -30,13 +30,13 @@ def main() -> None:
         seeded.seed(stack, seeded.LARGE, seconds=1200, recorded_nodes=8)
         ran = stack.manage("reference", "gpt-train", "--host", seeded.own_host(stack), "--param", "steps=40", "--wait")
         print(ran.stdout[-300:])
-        with _living(stack):
+        with living(stack):
             wait_until(lambda: _n_silent(stack) == 0, 180, "all simulated hosts to report")
             _picture_all(stack)
 
 
 @contextmanager
-def _living(stack: Stack) -> Iterator[None]:
+def living(stack: Stack) -> Iterator[None]:
     """Let the simulated hosts go on while the pictures are taken: a silent fleet is none to show."""
     commands = [[sys.executable, "manage.py", *seeded.simulation(*asked)] for asked in enumerate(seeded.LARGE)]
     children = [
@@ -71,14 +71,14 @@ def _picture_all(stack: Stack) -> None:
                 base_url=stack.url, viewport=size, color_scheme=theme, reduced_motion="reduce"
             )
             page = context.new_page()
-            _sign_in(page, stack)
+            sign_in(page, stack)
             page.wait_for_function("() => document.querySelector('.tiles .tile')", timeout=60_000)
             for name, path in paths.items():
                 _picture(page, path, PICTURES / f"{name}-{look}.webp")
         browser.close()
 
 
-def _sign_in(page: Page, stack: Stack) -> None:
+def sign_in(page: Page, stack: Stack) -> None:
     page.goto("/login/")
     page.get_by_label("User name").fill("admin")
     page.get_by_label("Password").fill(stack.password)

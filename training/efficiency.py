@@ -27,6 +27,8 @@ MOST_RUNS = 100
 _BUDGET_SECONDS = 1.0
 _KEPT_SECONDS = 3600
 _STEP_MS = 60_000
+_NO_QUARTER = "no whole quarter of an hour in which utilisation and energy are known"
+_OF_METERS = "its devices are not known throughout, and a host's meter does not tell which of them idled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class Work:
     """What one run, or the runs of a group, did in the window. Each figure is None where it is not known.
 
     `device_hours` are those of their devices while they were there; `joules` of the known part of them, `covered_share`.
-    `busy` is the share of their time that is no idle waste, `idle` that of their energy which is: of whole quarters of an hour.
+    `busy` is the share of their time that is no idle waste, `idle` that of their energy which is: both of the whole quarters
+    of an hour within; `why_not_idle` says why there is none.
     """
 
     key: str
@@ -45,6 +48,7 @@ class Work:
     cost: float | None = None
     busy: float | None = None
     idle: float | None = None
+    why_not_idle: str = ""
     mfu: float | None = None
     goodput: float | None = None
     per_joule: float | None = None
@@ -96,8 +100,10 @@ def by_group(report: Report) -> Report:
 
 
 class _Drawn(NamedTuple):
+    """`idle` is None where meters of hosts stand for the devices: they do not tell which of them idled."""
+
     account: Account
-    idle: IdleAccount
+    idle: IdleAccount | None
 
 
 def _accounts(runs: Iterable[Run], start_ms: int, end_ms: int, now: datetime, rates: Rates) -> Mapping[int, _Drawn]:
@@ -108,14 +114,14 @@ def _accounts(runs: Iterable[Run], start_ms: int, end_ms: int, now: datetime, ra
         began, ended = life_ms(run, now)
         window = max(start_ms, began), min(end_ms, ended)
         # A run that is over is asked for its own end, so that its account is made once.
-        key = f"run-drawn:{sha256(repr((run.pk, window, rates)).encode()).hexdigest()}"
+        key = f"run-drew:{sha256(repr((run.pk, window, rates)).encode()).hexdigest()}"
         kept: _Drawn | None = cache.get(key)
         if kept is None and window[0] < window[1] and time.monotonic() < until:
             who = members(run)
             drawn = energy.energy(run, who, *window, rates)
             if drawn.scope is Scope.NODE:
                 drawn.account.asked_seconds = 0.0  # hours of meters are no hours of devices
-            kept = _Drawn(drawn.account, _idle(who, *window))
+            kept = _Drawn(drawn.account, None if drawn.scope is Scope.NODE else _idle(who, *window))
             cache.set(key, kept, _KEPT_SECONDS)
         if kept is not None:
             found[run.pk] = kept
@@ -128,12 +134,14 @@ def _idle(who: Members, start_ms: int, end_ms: int) -> IdleAccount:
     for part, since, until in who.by_time(start_ms, end_ms):
         found = idle.of_devices(part.devices, since, until)
         whole.known_seconds += found.known_seconds
+        whole.known_joules += found.known_joules
         whole.total.add(found.total.joules, found.total.seconds, None)
     return whole
 
 
 def _work(run: Run, drawn: _Drawn | None, summary: Summary | None) -> Work:
-    known, waste = drawn or _Drawn(Account(""), IdleAccount(""))
+    known, found = drawn or _Drawn(Account(""), IdleAccount(""))
+    waste = found or IdleAccount("")
     is_told = waste.known_seconds > 0
     return Work(
         key=run.name,
@@ -143,7 +151,8 @@ def _work(run: Run, drawn: _Drawn | None, summary: Summary | None) -> Work:
         covered_share=known.covered_share,
         cost=known.cost,
         busy=1 - min(1.0, waste.total.seconds / waste.known_seconds) if is_told else None,
-        idle=min(1.0, waste.total.joules / known.joules) if is_told and known.joules else None,
+        idle=min(1.0, waste.total.joules / waste.known_joules) if waste.known_joules else None,
+        why_not_idle=_NO_QUARTER if found else _OF_METERS,
         mfu=summary.mfu.value if summary else None,
         goodput=summary.goodput if summary else None,
         per_joule=summary.per_joule.value if summary else None,
@@ -183,6 +192,7 @@ def _joined(key: str, works: Sequence[Work]) -> Work:
         cost=_sum(work.cost for work in works),
         busy=busy.value,
         idle=wasted.value,
+        why_not_idle=next((work.why_not_idle for work in works if work.why_not_idle), _NO_QUARTER),
         mfu=mfu.value,
         goodput=goodput.value,
         why=next((work.why for work in works if work.why), "no run gives it"),

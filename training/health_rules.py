@@ -8,9 +8,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 
-from django.db.models import Max, QuerySet
+from django.db.models import Case, F, Max, QuerySet, When
 
 from fleet.models import Severity
 from telemetry.health.rule import Limits, Rule, Scope, Sign, Threshold, raised
@@ -21,9 +20,15 @@ from training.models import LossAgreement, Outcome, Team, Verdict, ranks_with_ho
 _DAYS = Threshold("days", "looks back", "days", 30, 1, 3650)
 _CONCLUSIVE = (Outcome.PASS, Outcome.SLOW)
 _MOST_NAMES = 150  # characters of a subject that hosts' names may take
+_AT_ONCE = 2000  # verdicts whose hosts are read by one query, where sets of hosts are among them
 _ADVICE_ON_RANKS = (
     "see on the job's page which rank the others wait for, and the likely cause; run the workload on each of the hosts alone, "
     "and allreduce over them, to tell a slow device from a slow link"
+)
+_ADVICE_ON_LOSSES_OF_RANKS = (
+    "keep important work off these hosts until it is known which of them computes wrongly: run the workload with the same seed "
+    "on each of the hosts alone, and have the board checked of the one whose losses differ; where none does, check the links "
+    "between them"
 )
 
 
@@ -69,16 +74,14 @@ def _names(team: Team) -> str:
 
 def _newest(since: datetime, which: QuerySet[Verdict]) -> Iterable[Verdict]:
     """Return the newest of such verdicts for each device, or devices of a distributed job, and kind of run, newest first."""
-    found = which.filter(ended_at__gte=since)
-    of_devices = _newest_by("device_key", found.filter(job__team=None).exclude(device_key=None))
-    of_teams = _newest_by("job__team__members", found.filter(job__team__isnull=False))
-    return chain(of_devices.iterator(), of_teams.select_related("job__team").prefetch_related(ranks_with_hosts()))
-
-
-def _newest_by(subject: str, which: QuerySet[Verdict]) -> QuerySet[Verdict]:
-    newest = which.order_by().values(subject, "key").annotate(newest=Max("pk")).values("newest")
-    rows = Verdict.objects.filter(pk__in=newest).select_related("job__host", "job__device")
-    return rows.defer("losses", "job__log").order_by("-ended_at")
+    found = which.filter(ended_at__gte=since).exclude(job__team=None, device_key=None).order_by()
+    device = Case(When(job__team=None, then=F("device_key")))  # a set is the same whichever of its devices is rank 0's
+    newest = found.values(device=device, members=F("job__team__members"), kind=F("key")).annotate(newest=Max("pk"))
+    rows = Verdict.objects.filter(pk__in=newest.values("newest")).select_related(
+        "job__host", "job__device", "job__team"
+    )
+    rows = rows.defer("losses", "job__log").order_by("-ended_at").prefetch_related(ranks_with_hosts())
+    return rows.iterator(chunk_size=_AT_ONCE)
 
 
 def _conclusive(since: datetime) -> Iterable[Verdict]:
@@ -111,7 +114,8 @@ def _of_losses(verdict: Verdict) -> Sign | None:
         return None
     detail = verdict.agreement_detail
     proof = {"job": float(verdict.job_id), "difference": detail.get("difference"), "tolerance": detail.get("tolerance")}
-    return raised(f"{_work(verdict)}: {verdict.agreement_reason}", proof)
+    advice = "" if verdict.job.team is None else _ADVICE_ON_LOSSES_OF_RANKS
+    return raised(f"{_work(verdict)}: {verdict.agreement_reason}", proof, advice)
 
 
 register(

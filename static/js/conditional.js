@@ -20,8 +20,9 @@ export async function fetchChanged(url, { headers, read } = JSON_DATA) {
     return null;
   }
   if (!answer.ok) throw Object.assign(new Error(`${address}: status ${answer.status}`), { status: answer.status });
+  const told = await read(answer); // one that is cut off in its middle was not seen
   const etag = answer.headers.get("ETag");
   if (etag) seen.set(address, etag);
   else seen.delete(address);
-  return read(answer);
+  return told;
 }

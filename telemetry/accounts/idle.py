@@ -52,12 +52,16 @@ class Waste:
 
 @dataclass(slots=True)
 class IdleAccount:
-    """Waste in all and by who had the devices. Where `known_seconds` is 0, nothing is known of the waste."""
+    """Waste in all and by who had the devices. Where `known_seconds` is 0, nothing is known of the waste.
+
+    `known_joules` is what the devices drew in the same quarters, wasted or not; only `of_devices` tells it.
+    """
 
     key: str
     total: Waste = field(default_factory=Waste)
     by_state: Mapping[Allocated, Waste] = field(default_factory=lambda: {state: Waste() for state in Allocated})
     known_seconds: float = 0.0
+    known_joules: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ def of_devices(devices: Iterable[AccountDevice], start_ms: int, end_ms: int) -> 
     for rows in idle_rows.read(sorted(set(hosts.values())), start_ms, end_ms) if start_ms < end_ms else ():
         own = np.isin(rows.device_ids, list(hosts))
         found.known_seconds += float(rows.known_seconds[own].sum())
+        found.known_joules += float(rows.known_joules[own].sum())
         for argument in _STATES:
             found.total.add(float(rows.joules[argument][own].sum()), float(rows.seconds[argument][own].sum()), None)
     return found

@@ -1,7 +1,8 @@
 """How quick the pages are, on the server and in a browser, with 200 GPUs and with 10,000 over 30 days. Run by `bench pages`.
 
 Each part has a server of its own on seeded data (pages_store.py). While it is measured, new readings come in: each host's every
-five seconds, as agents send them. The server's time is that of the whole page over HTTP on an open connection.
+five seconds, as agents send them. The server's time is that of the whole page over HTTP on an open connection; the fleet page's
+bound holds for the other pages that speak of the whole fleet, too.
 
 STEPWATT_BENCH_PAGES_PARTS names the parts that run (small, large, charts), where not all shall.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from threading import Event, Thread
 
-from telemetry.bench import parts
+from telemetry.bench import parts, tabs
 from telemetry.bench.browser import Chromium, chromium
 from telemetry.bench.figure import BenchFailed, Figure
 from telemetry.bench.logins import p95
@@ -25,6 +26,8 @@ from telemetry.bench.pages_store import name
 from telemetry.bench.peer import Peer, answered
 
 N_REQUESTS, N_LOADS, N_TICKS, TICK_SECONDS = 60, 5, 15, 2.0
+N_OTHERS = 20
+OTHERS = ("/hosts/", "/power/?range=30d", "/efficiency/?range=30d", "/fleet/devices/", "/events/")
 METRICS = ["tensor", "memory", "power", "temperature", "health", "utilisation"]
 _HOSTS_SMALL, _HOSTS_LARGE = 25, 1250
 _HOURS_SMALL, _EVERY_SECONDS = 3, 60
@@ -120,6 +123,9 @@ def _of_fleet(stand: Stand, n_hosts: int, size: str, demands: Demands) -> list[F
         redraws = browser.redraws_ms(path, METRICS, 5)
         ticks = browser.live_ms(path, N_TICKS, TICK_SECONDS)
         size_kb = browser.transferred_bytes(path, _PLOTLY) / 1000
+    with stand.live(n_hosts):
+        others = {other: p95([1000 * s for s in _server_seconds(stand, other, N_OTHERS)]) for other in OTHERS}
+        open_tabs = tabs.run(stand.web, stand.session, path, size)
     return [
         _figure(f"fleet page, {size}: server time p95 of {N_REQUESTS}", p95(server), "ms", demands.server_ms),
         Figure(f"fleet page, {size}: server time median", median(server), "ms"),
@@ -127,16 +133,18 @@ def _of_fleet(stand: Stand, n_hosts: int, size: str, demands: Demands) -> list[F
         _figure(f"host map, {size}: redraw on metric change, p95", p95(redraws), "ms", demands.redraw_ms),
         _figure(f"fleet page, {size}: main thread in a live update, p95", p95(ticks), "ms", demands.live_ms),
         _figure(f"fleet page, {size}: first view besides plotly.js", size_kb, "kB", demands.kilobytes),
+        *(_figure(f"{other}, {size}: server time p95", ms, "ms", demands.server_ms) for other, ms in others.items()),
+        *open_tabs,
     ]
 
 
-def _server_seconds(stand: Stand, path: str) -> list[float]:
+def _server_seconds(stand: Stand, path: str, n: int = N_REQUESTS) -> list[float]:
     connection = stand.web.connect()
     headers = {"Cookie": f"sessionid={stand.session}", "Accept-Encoding": "gzip"}
     try:
         _seconds(connection, path, headers)  # the process's first look reads the whole fleet
         found = []
-        for _ in range(N_REQUESTS):
+        for _ in range(n):
             found.append(_seconds(connection, path, headers))
             time.sleep(_PAUSE_SECONDS)
     finally:

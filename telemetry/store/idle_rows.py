@@ -21,7 +21,8 @@ _HOSTS = 50  # in memory at once
 class IdleRows(NamedTuple):
     """One host's: `device_ids (d,)`, `starts_ms (n,)` of buckets of `step_ms`; by argument joules and seconds `(d, n)`.
 
-    `known_seconds (d, n)` are those of buckets in which both energy and utilisation are known, as far as the energy is.
+    `known_seconds (d, n)` are those of buckets in which both energy and utilisation are known, as far as the energy is;
+    `known_joules (d, n)` what the devices drew in those, wasted or not.
     """
 
     device_ids: NDArray[np.int64]
@@ -30,13 +31,14 @@ class IdleRows(NamedTuple):
     joules: Mapping[int, Floats]
     seconds: Mapping[int, Floats]
     known_seconds: Floats
+    known_joules: Floats
 
     def of_buckets(self, places: list[int]) -> "IdleRows":
         """Return those buckets only."""
         joules = {argument: values[:, places] for argument, values in self.joules.items()}
         seconds = {argument: values[:, places] for argument, values in self.seconds.items()}
-        known = self.known_seconds[:, places]
-        return IdleRows(self.device_ids, self.starts_ms[places], self.step_ms, joules, seconds, known)
+        known = self.known_seconds[:, places], self.known_joules[:, places]
+        return IdleRows(self.device_ids, self.starts_ms[places], self.step_ms, joules, seconds, *known)
 
 
 def whole_quarters(start_ms: int, end_ms: int) -> tuple[int, int]:
@@ -75,4 +77,6 @@ def _rows(table: Table) -> IdleRows:
     joules = {argument: of(ENERGY, Field.IDLE_MILLIJOULES, argument) / 1000 for argument in ARGUMENTS}
     seconds = {argument: of(ENERGY, Field.IDLE_MILLISECONDS, argument) / 1000 for argument in ARGUMENTS}
     covered, counts = of(ENERGY, Field.COVERED_MILLISECONDS) / 1000, of(_UTILISATION, Field.COUNT)
-    return IdleRows(owners, table.starts_ms, table.step_ms, joules, seconds, np.where(counts > 0, covered, 0.0))
+    drawn = (of(ENERGY, Field.MEASURED_MILLIJOULES) + of(ENERGY, Field.ESTIMATED_MILLIJOULES)) / 1000
+    known = (np.where(counts > 0, values, 0.0) for values in (covered, drawn))
+    return IdleRows(owners, table.starts_ms, table.step_ms, joules, seconds, *known)

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 from fleet import sparkline, timerange
 from fleet.csv_answer import asked_table
 from fleet.models import Device, Host
+from fleet.shared_answer import shared
 from fleet.timerange import TimeRange
 from telemetry import catalog, chart_groups, event_marks, queries, traces, trends
 from telemetry.store.read import Bucketed, column
@@ -27,6 +28,7 @@ _BAND = tuple(f"gpu_utilization_ratio_{part}" for part in ("mean", "p10", "p90")
 
 
 @require_safe
+@shared(seconds=2)
 def fleet_arrays(request: HttpRequest) -> HttpResponse:
     """Utilisation (mean, p10–p90) and power (sum by cluster) of the counted devices; what it costs does not grow with them."""
     window = timerange.of_query(request.GET, timezone.now())

@@ -17,6 +17,7 @@ from django.views.decorators.http import conditional_page, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
 from fleet import timerange, units
+from fleet.shared_answer import shared
 from telemetry import day_before, figures, glance, queries, trends
 from telemetry.accounts.accounts import Account
 from telemetry.energy_rates import Rates
@@ -43,15 +44,29 @@ def fleet(request: HttpRequest) -> HttpResponse:
 
 
 def _fleet(request: HttpRequest) -> HttpResponse:
+    htmx = request.htmx  # type: ignore[attr-defined]  # set by django-htmx's middleware
+    if htmx and not htmx.target:
+        return _fragment(request)
     found = of_request(request)
     if not found.has_given:
         return _waiting(request)
-    htmx = request.htmx  # type: ignore[attr-defined]  # set by django-htmx's middleware
-    if htmx and htmx.target == "waiting":
+    if htmx:
         return HttpResponseClientRefresh()  # the first sample is here: the whole page takes the waiting one's place
     cluster = request.GET.get("cluster")
+    return render(request, "telemetry/fleet.html", _newest(request, found) | _charts(request, found, cluster))
+
+
+@shared(seconds=1)
+def _fragment(request: HttpRequest) -> HttpResponse:
+    """Return the live part of the page, which says the same to everybody."""
+    found = of_request(request)
+    return render(request, "telemetry/_fleet.html", _newest(request, found)) if found.has_given else _waiting(request)
+
+
+def _newest(request: HttpRequest, found: Glance) -> dict[str, Any]:
+    cluster = request.GET.get("cluster")
     attention = queries.attention_of(None) if cluster is None else queries.attention_of_cluster(cluster)
-    context = {
+    return {
         "glance": found,
         "headlines": headlines(found, day_before.known(cluster)),
         "attention": attention[:SHOWN],
@@ -60,9 +75,6 @@ def _fleet(request: HttpRequest) -> HttpResponse:
         "path": request.get_full_path(),
         "cluster": cluster,
     }
-    if htmx:
-        return render(request, "telemetry/_fleet.html", context)
-    return render(request, "telemetry/fleet.html", context | _charts(request, found, cluster))
 
 
 @require_safe

@@ -15,6 +15,7 @@ from django.views.decorators.http import conditional_page, require_safe
 
 from fleet.csv_answer import csv_answer
 from fleet.models import Device
+from fleet.shared_answer import shared
 from telemetry import catalog, glance
 from telemetry.glance import Glance
 from telemetry.glance_parts import HEALTHS, METRICS
@@ -54,6 +55,7 @@ class Row:
 @require_safe
 @cache_control(private=True, no_cache=True)
 @conditional_page
+@shared(seconds=1)
 def fleet_map(request: HttpRequest) -> HttpResponse:
     """Every counted device of each host once, by cluster and host. Columns over devices; null where absent.
 

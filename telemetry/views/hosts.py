@@ -4,8 +4,9 @@ Filter, order and page stand in the address and are applied here, so that a flee
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -18,15 +19,17 @@ from django.views.decorators.http import require_safe
 
 from fleet import sorting
 from fleet.csv_answer import csv_answer
-from telemetry import host_columns, queries
+from fleet.models import Host
+from telemetry import glance, host_columns, host_lines, queries
 from telemetry.health import Health
 from telemetry.health.judgement import GRAVITY
 from telemetry.host_columns import HostColumns
+from telemetry.host_lines import Line
 from telemetry.queries import DeviceState, HostState
 
-PAGE_SIZE = 100
+PAGE_SIZE = 50
 _MODEL = re.compile(r"\b([A-Z]{1,3}\d{2,4}[A-Z]?)\b")
-_IDLE, _IDLE_BELOW = "idle", 0.05
+_IDLE = "idle"
 _SHAPES = {Health.WARN.value: "Warning", Health.CRIT.value: "Critical", Health.SILENT.value: "Silent", _IDLE: "Idle"}
 
 
@@ -52,31 +55,18 @@ class Row:
         """What the devices are, by the model's own word, such as "8 × H100": the column is narrow, its title has the whole."""
         return ", ".join(_shorter(part) for part in self.devices.split(", "))
 
-    @property
-    def is_idle(self) -> bool:
-        return self.utilisation is not None and self.utilisation < _IDLE_BELOW
 
-    def is_in(self, state: str) -> bool:
-        return not state or (self.is_idle if state == _IDLE else self.state.health.value == state)
-
-    def holds(self, words: list[str]) -> bool:
-        host = self.state.host
-        labels = " ".join(f"{key}={value}" for key, value in host.labels.items())
-        text = f"{host.name} {host.cluster} {self.devices} {labels} {self.state.note}".lower()
-        return all(word in text for word in words)
-
-
-_KEYS: Mapping[str, Callable[[Row], Any]] = {
-    "host": lambda row: row.state.host.name,
-    "state": lambda row: GRAVITY[row.state.health],
-    "cluster": lambda row: row.state.host.cluster,
-    "devices": lambda row: row.devices,
-    "utilisation": lambda row: row.utilisation,
-    "tensor": lambda row: row.tensor,
-    "memory": lambda row: row.memory,
-    "power": lambda row: row.power,
-    "temperature": lambda row: row.temperature,
-    "seen": lambda row: row.state.host.last_seen_at,
+_KEYS: Mapping[str, Callable[[Line], Any]] = {
+    "host": lambda line: line.host.name,
+    "state": lambda line: GRAVITY[line.health],
+    "cluster": lambda line: line.host.cluster,
+    "devices": lambda line: line.devices,
+    "utilisation": lambda line: line.utilisation,
+    "tensor": lambda line: line.tensor,
+    "memory": lambda line: line.memory,
+    "power": lambda line: line.power,
+    "temperature": lambda line: line.temperature,
+    "seen": lambda line: line.seen,
 }
 _OF_COLUMNS: Mapping[str, Callable[[HostColumns], Any]] = {
     "job": lambda own: own.job,
@@ -94,18 +84,22 @@ def hosts(request: HttpRequest) -> HttpResponse:
     words, state = request.GET.get("q", "").lower().split(), request.GET.get("state", "")
     if state and state not in _SHAPES:
         raise BadRequest(f"state: expected one of {', '.join(_SHAPES)}")
-    every = [_row(host) for host in queries.fleet_state(timezone.now()).hosts]
-    named = [row for row in every if row.holds(words)]
-    shown = [row for row in named if row.is_in(state)]
+    now = timezone.now()
+    every = host_lines.lines(glance.of_this_process().look(now))
+    labels = dict(Host.objects.values_list("pk", "labels")) if words else {}
+    named = [line for line in every if line.holds(words, labels.get(line.host.pk, {}))]
+    shown = [line for line in named if _is_in(line, state)]
     is_csv = request.GET.get("format") == "csv"
     columns = _columns(shown) if is_csv or order.key in _OF_COLUMNS else {}
     found = order.arranged(shown, partial(_value, order.key, columns))
     if is_csv:
-        return csv_answer("hosts", _CSV, (_csv_row(row, columns.get(row.state.host.pk, _NOTHING)) for row in found))
+        rows = _rows(found, now)
+        return csv_answer("hosts", _CSV, (_csv_row(row, columns.get(row.state.host.pk, _NOTHING)) for row in rows))
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
+    rows = _rows(list(page), now)
     context = {
-        "rows": list(page),
-        "columns": columns or _columns(page),
+        "rows": rows,
+        "columns": columns or host_columns.of_hosts([row.state.host for row in rows]),
         "page": page,
         "sorting": order,
         "path": request.get_full_path(),
@@ -113,7 +107,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_hosts.html", context)
-    chips = [(key, label, sum(row.is_in(key) for row in named)) for key, label in _SHAPES.items()]
+    chips = [(key, label, sum(_is_in(line, key) for line in named)) for key, label in _SHAPES.items()]
     still = {
         "chips": chips,
         "n_named": len(named),
@@ -124,14 +118,25 @@ def hosts(request: HttpRequest) -> HttpResponse:
     return render(request, "telemetry/hosts.html", context | still)
 
 
-def _columns(rows: Iterable[Row]) -> Mapping[int, HostColumns]:
-    """Return what upper apps say of the rows' hosts; of those of a page alone, unless the order needs all."""
-    return host_columns.of_hosts([row.state.host for row in rows])
+def _is_in(line: Line, state: str) -> bool:
+    return not state or (line.is_idle if state == _IDLE else line.health.value == state)
 
 
-def _value(key: str, columns: Mapping[int, HostColumns], row: Row) -> Any:
+def _rows(lines: Sequence[Line], now: datetime) -> list[Row]:
+    """Return these hosts' rows, read anew; one that was removed meanwhile is left out."""
+    hosts = Host.objects.in_bulk([line.host.pk for line in lines])
+    there = [hosts[line.host.pk] for line in lines if line.host.pk in hosts]
+    return [_row(state) for state in queries.host_states(there, now)]
+
+
+def _columns(lines: Iterable[Line]) -> Mapping[int, HostColumns]:
+    """Return what upper apps say of the lines' hosts, where the order or the file needs all of them."""
+    return host_columns.of_hosts(list(Host.objects.in_bulk([line.host.pk for line in lines]).values()))
+
+
+def _value(key: str, columns: Mapping[int, HostColumns], line: Line) -> Any:
     of_column = _OF_COLUMNS.get(key)
-    return _KEYS[key](row) if of_column is None else of_column(columns.get(row.state.host.pk, _NOTHING))
+    return _KEYS[key](line) if of_column is None else of_column(columns.get(line.host.pk, _NOTHING))
 
 
 def _row(state: HostState) -> Row:
@@ -163,8 +168,7 @@ def _shorter(words: str) -> str:
 
 def device_words(state: HostState) -> str:
     """Return what a host's counted devices are, such as "8 × NVIDIA H100 80GB HBM3"."""
-    models = [d.device.model or d.device.get_kind_display() for d in state.counted]
-    return ", ".join(f"{models.count(model)} × {model}" for model in dict.fromkeys(models))
+    return host_lines.words_of([d.device.model or str(d.device.get_kind_display()) for d in state.counted])
 
 
 def _why_unknown(state: HostState) -> str:

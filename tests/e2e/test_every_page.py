@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from tests import seeded
 from tests.e2e.conftest import PATIENCE, Watched
@@ -49,6 +49,10 @@ SHOWN = """() => {
             };
         });
 }"""
+# Whether each panel that loads by itself, and each chart, says that it could not be read.
+TOLD = """() => [...document.querySelectorAll('main [hx-trigger^=load], main [data-first]')]
+    .every((each) => (each.closest('.panel, .tiles') ?? each).querySelector('.unread'))
+    && [...document.querySelectorAll('.chart[data-arrays]')].every((each) => each.textContent.includes('could not be read'))"""
 # No tab of a headless browser is ever hidden: what the page reads of it is set, and the event sent that tells of it.
 SEEN = """(isSeen) => {
     Object.defineProperty(document, 'hidden', {configurable: true, get: () => !isSeen});
@@ -226,6 +230,29 @@ def test_a_panel_that_fails_says_so_and_leaves_the_page_in_place(
     expect(page.locator("#idle .unread")).to_have_count(0, timeout=60_000)
     expect(page.locator("#idle")).to_contain_text("Idle waste by cluster", timeout=60_000)
     context.close()
+
+
+@pytest.mark.parametrize("name", ["fleet", "host", "device", "run", "power", "efficiency"])
+def test_where_nothing_can_be_fetched_each_panel_says_so_and_the_page_stands(
+    name: str, browser: Browser, fleet: Stack, paths: dict[str, str], visitor: tuple[Page, Watched]
+):
+    context = browser.new_context(base_url=fleet.url, storage_state=visitor[0].context.storage_state())
+    page = context.new_page()
+    thrown: list[str] = []
+    page.on("pageerror", lambda error: thrown.append(str(error)))
+    page.route("**", lambda to: to.fulfill(status=500) if is_fetched(to.request) else to.continue_())
+    page.goto(paths[name])
+
+    page.wait_for_function(TOLD, timeout=60_000)
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.get_by_role("button", name="Try again").first).to_be_visible(timeout=60_000)
+    assert thrown == []
+    context.close()
+
+
+def is_fetched(request: Request) -> bool:
+    """Tell whether it is no part of the page itself; a page asks for its charts' values before its scripts run."""
+    return request.resource_type in {"xhr", "fetch"} or "/arrays/" in request.url
 
 
 def test_charts_that_cannot_be_refreshed_say_so_and_stay_as_they_were(

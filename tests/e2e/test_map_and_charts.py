@@ -80,3 +80,19 @@ def test_a_custom_range_is_shown_and_stands_in_the_address(signed_in: Page):
     expect(page.locator("[data-custom-words]")).to_contain_text("2 Jan")
     page.go_back()
     expect(page.locator("[data-custom-words]")).to_have_text("Custom")
+
+
+def test_a_live_update_keeps_the_focus_and_touches_only_what_differs(signed_in: Page):
+    page = signed_in
+    expect(page.locator("#hostmap canvas")).to_have_attribute("data-drawn", "Utilisation", timeout=WAIT)
+    page.locator("#tiles a.tile").first.focus()
+    page.evaluate("() => { document.getElementById('attention').mine = true; }")
+    for _ in range(2):
+        with page.expect_event(
+            "response", lambda answer: answer.request.headers.get("hx-request") == "true", timeout=WAIT
+        ):
+            pass
+    with page.expect_response(lambda answer: "/fleet/map/" in answer.url, timeout=WAIT):
+        pass  # it follows the tiles
+    assert page.evaluate("() => document.activeElement.closest('#tiles') !== null")
+    assert page.evaluate("() => document.getElementById('attention').mine")

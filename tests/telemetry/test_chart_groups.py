@@ -63,4 +63,4 @@ def test_rollups_of_before_stand_beside_those_that_tell_their_time():
 
 def test_a_metric_that_the_store_does_not_have_is_a_gap():
     block = Bucketed(0, 0, HOUR, [0, HOUR * 1000], {})
-    assert column(chart_groups._levels(block, "GPU", METRIC).mean) == [None, None]
+    assert column(chart_groups.levels(block, "GPU", METRIC).mean) == [None, None]

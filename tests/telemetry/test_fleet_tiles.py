@@ -2,10 +2,12 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.cache import cache
 
+from fleet.tariff import Tariff
 from fleet.timerange import midnight
 from telemetry import day_before
 from telemetry.day_before import DAY_MS, HOUR_MS
@@ -45,6 +47,7 @@ def test_the_last_hour_stands_beside_the_same_hour_of_the_day_before():
     assert found.utilisation == pytest.approx(0.1)
     assert day_before.known(None) == found
     assert day_before.known("atlas") == day_before.NOT_KNOWN
+    assert day_before.known("") == day_before.NOT_KNOWN  # the hosts without a cluster
 
 
 def test_without_a_day_before_nothing_is_compared():
@@ -91,3 +94,27 @@ def test_a_day_of_which_a_part_is_unknown_is_not_compared():
         roll_up(device.host, {device: 6000.0}, start_ms=start_ms + minute * 60_000, step_seconds=60)
 
     assert today(now, FREE, None).growth is None
+
+
+def drawing_by_minutes(device, watts: float, start: datetime, minutes: int) -> None:
+    start_ms = int(start.timestamp() * 1000)
+    for minute in range(minutes):
+        roll_up(device.host, {device: watts * 60}, start_ms=start_ms + minute * 60_000, step_seconds=60)
+
+
+def test_minutes_of_today_that_are_on_their_way_are_no_decline():
+    start = midnight(datetime.now(UTC), FREE.zone) - timedelta(days=3)
+    device = make_device(make_host("a"), 0)
+    drawing_by_minutes(device, 100.0, start - timedelta(days=1), 120)
+    drawing_by_minutes(device, 100.0, start, 118)
+
+    assert today(start + timedelta(hours=2), FREE, None).growth == pytest.approx(0.0)
+
+
+def test_after_a_change_of_the_clock_as_many_hours_are_compared():
+    rates = Rates(Tariff(0.3, ZoneInfo("Europe/Berlin")), None, None)
+    device = make_device(make_host("a"), 0)
+    changed = datetime(2026, 3, 29, tzinfo=rates.zone)  # 23 hours long
+    drawing_by_minutes(device, 100.0, changed, 33 * 60)
+
+    assert today(datetime(2026, 3, 30, 10, tzinfo=rates.zone), rates, None).growth == pytest.approx(0.0)

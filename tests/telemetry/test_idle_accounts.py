@@ -27,9 +27,10 @@ NO_PRICE = Rates(None, None, None)
 UTILISATION = catalog.BY_NAME["gpu_utilization_ratio"].number
 
 
-def roll_up(device, wasted, *, start_ms=T0, step_seconds=3600, n_read=3600):
-    """Store one bucket of waste, {who had it: joules}, with as many readings of the utilisation."""
+def roll_up(device, wasted, *, drawn=0.0, start_ms=T0, step_seconds=3600, n_read=3600):
+    """Store one bucket of waste, {who had it: joules}, of `drawn` joules, with as many readings of the utilisation."""
     rows = [((UTILISATION, Field.COUNT, 0), n_read)] if n_read else []
+    rows += [((ENERGY, Field.MEASURED_MILLIJOULES, 0), round(1000 * drawn))] if drawn else []
     rows += [((ENERGY, Field.COVERED_MILLISECONDS, 0), 1000 * step_seconds)]
     for argument, joules in wasted.items():
         rows += [((ENERGY, Field.IDLE_MILLIJOULES, argument), round(1000 * joules))]

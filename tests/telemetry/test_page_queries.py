@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from fleet import shared_answer
 from tests.factories import make_gpu_host
 from tests.people import signed_in
 
@@ -25,6 +26,7 @@ def queries_of(viewer, page: str, host) -> int:
     path = page.removesuffix(" fragment").format(host=host.name, device=host.devices.first().uuid)
     headers = FRAGMENT if page.endswith(" fragment") else {}
     viewer.get(path, headers=headers)
+    shared_answer.forget()
     with CaptureQueriesContext(connection) as asked:
         answer = viewer.get(path, headers=headers)
     assert answer.status_code == 200, path

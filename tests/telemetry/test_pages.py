@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from fleet import shared_answer
 from fleet.models import DeviceKind, Host, Origin, Role
 from tests.factories import CPU_READINGS, GPU_READINGS, make_chunks, make_device, make_gpu_host, make_host, make_latest
 from tests.people import signed_in
@@ -216,6 +217,7 @@ def test_the_host_map_is_not_sent_again_to_one_who_has_it(viewer, gpu_host):
     etag = viewer.get("/fleet/map/").headers["ETag"]
     assert viewer.get("/fleet/map/", headers={"If-None-Match": etag}).status_code == 304
     make_gpu_host("gpu-a02", 1)
+    shared_answer.forget()  # as a second later
     assert viewer.get("/fleet/map/", headers={"If-None-Match": etag}).status_code == 200
 
 

@@ -69,6 +69,7 @@ def test_a_variable_of_the_environment_is_fixed_and_named(settings):
     ("change", "words"),
     [
         ({"price_per_kwh": "cheap"}, "expected a number"),
+        ({"price_per_kwh": "1_000"}, "expected a number"),
         ({"price_per_kwh": "-1"}, "expected 0 to 1,000,000"),
         ({"price_per_kwh": "nan"}, "expected 0 to"),
         ({"pue": "0.9"}, "expected 1 to 10"),

@@ -12,11 +12,15 @@ from fleet.models import DeviceKind, Origin
 from fleet.tariff import Tariff
 from telemetry.energy_rates import Rates
 from telemetry.models import DevicePrice
+from telemetry.store.idle_quarters import FREE, QUARTER_MS
+from tests.factories import make_chunks, make_device, make_host
 from tests.people import signed_in
+from tests.telemetry.test_idle_accounts import roll_up
 from tests.training.judging.judged import board, judged, with_history
 from tests.training.reference_jobs import existing_job, ready_host
-from tests.training.runs import START, make_run
-from training.efficiency import Report, Work, by_group
+from tests.training.runs import START, make_run, rank_steps, with_power
+from tests.training.stored_steps import enter
+from training.efficiency import Report, Work, by_group, by_run
 from training.hardware_efficiency import hardware
 from training.models import JobState, Outcome, Run, Verdict
 
@@ -64,6 +68,54 @@ def test_busy_time_counts_by_device_hours_and_idle_energy_by_energy(runs):
     (found,) = by_group(Report(works, 3, is_whole=True)).works
 
     assert (found.busy, found.idle) == (pytest.approx(0.8), pytest.approx(0.3))
+
+
+def in_four_quarters(device) -> None:
+    """Store that the device drew 600 W in the quarters about START, a quarter of it for nothing."""
+    first_ms = START // QUARTER_MS * QUARTER_MS
+    for number in range(4):
+        start_ms = first_ms + number * QUARTER_MS
+        roll_up(device, {FREE: 150 * 900}, drawn=600 * 900, start_ms=start_ms, step_seconds=900)
+
+
+def works_of(n_seconds: int) -> list[Work]:
+    return by_run(START - 60_000, START + n_seconds * 1000, timezone.now(), Rates(None, None, None)).works
+
+
+def test_idle_energy_is_a_share_of_what_the_same_quarters_drew():
+    run = with_power(make_run("llm", 1, n_steps=2400), 600.0, 2400)
+    in_four_quarters(run.ranks.get().device)
+
+    (work,) = works_of(2460)
+
+    assert work.joules == pytest.approx(600 * 2400, rel=0.01)
+    assert work.idle == pytest.approx(0.25)
+
+
+def test_a_run_within_which_no_whole_quarter_lies_has_no_idle_energy():
+    run = with_power(make_run("llm", 1, n_steps=600), 600.0, 600)
+    in_four_quarters(run.ranks.get().device)
+
+    (work,) = works_of(660)
+
+    assert work.joules
+    assert (work.idle, work.why_not_idle[:16]) == (None, "no whole quarter")
+
+
+def test_where_a_host_meter_stands_for_devices_nobody_knows_which_idled():
+    known, elsewhere = make_device(make_host("gpu-a01")), make_host("gpu-a02")
+    in_four_quarters(known)
+    meter = make_device(elsewhere, kind=DeviceKind.NODE, uuid="NODE-gpu-a02")
+    enter(known.host, rank_steps(0, 2000), devices=(known.uuid,))
+    enter(elsewhere, rank_steps(0, 1000, start_ms=START + 2_100_000), process="p1")
+    seconds = range(START + 2_100_000, START + 3_100_000, 1000)
+    make_chunks(elsewhere, [meter], list(seconds), {"power_draw_watts": [[2000.0] * len(seconds)]}, ticks=1000)
+
+    (work,) = works_of(3160)
+
+    assert work.joules
+    assert (work.idle, work.busy) == (None, None)
+    assert "meter" in work.why_not_idle
 
 
 def test_what_is_not_known_says_why_and_what_is_not_set_is_asked_for(viewer, runs):

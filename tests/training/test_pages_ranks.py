@@ -128,6 +128,32 @@ def test_the_energy_of_a_job_of_which_a_device_is_gone_is_unknown():
     assert "the device of a rank is gone" in now_of(jobs[0]).energy["reason"]
 
 
+def test_the_energy_of_a_job_of_which_a_host_was_removed_is_unknown():
+    jobs = running("a", "b")
+    powered(jobs, until_ms=START_MS + 6_000, a=30.0, b=50.0)
+    window = {"window_start_ms": START_MS, "window_end_ms": START_MS + 5_000, "samples": 64}
+    for job in reversed(jobs):
+        say(job, "done", result=window)
+    jobs[1].host.delete()
+
+    watch(timezone.now() + timedelta(minutes=5))
+
+    assert now_of(jobs[0]).energy == {"reason": "a host of it was removed, and with it a part of the energy"}
+
+
+def test_power_and_samples_per_joule_of_the_ranks_that_are_left_are_not_the_jobs(viewer):
+    jobs = running("a", "b")
+    with_steps(jobs[0], n_steps=20)
+    powered(jobs, until_ms=START_MS + 6_000, a=30.0, b=50.0)
+    jobs[1].host.delete()
+
+    figures = figures_of(viewer, jobs[0])
+
+    for label in ("Power, now", "Samples per joule"):
+        assert figures[label].value is None
+        assert figures[label].why == "a host of the job was removed, and its devices are no longer known"
+
+
 def test_a_ranks_own_page_leads_to_the_job(viewer):
     head, other = running("a", "b")
     seen = viewer.get(f"/reference/{other.pk}/")

@@ -18,9 +18,11 @@ from training.jobs.table import result_table
 from training.judging import metrics
 from training.judging.key import digest, parts
 from training.models import JobState, Outcome
+from training.workloads.catalog import validate
 
 pytestmark = pytest.mark.django_db
 BEFORE, AFTER = ("training", "0013_teams"), ("training", "0014_jobs_that_measured_once")
+IN_ORDER = ("training", "0015_later_parameters_last")
 THREE = {"repeats": 3}
 OF_THREE = {
     "repeats": 3, "repeat_samples_per_second": {"1": 24.0, "2": 25.0, "3": 20.0},
@@ -129,14 +131,41 @@ def test_the_command_prints_them_below_its_table(capsys):
     assert "a: samples/s by repeat 24, 25, 20; median 24, spread 20.83 %" in capsys.readouterr().out
 
 
-def test_jobs_of_before_have_measured_once(empty_database):
+def jobs_with(*kinds: dict[str, object]):
+    """Migrate to before there were repeats, and store a job of each kind; returns those who tell of jobs."""
     migrate("fleet", "0009_alert_index")
     migrate(*BEFORE)
     host = model_of("fleet", "0009_alert_index", "Host").objects.create(name="a")
     jobs = model_of(*BEFORE, "ReferenceJob").objects
     times = {"expires_at": "2026-11-28T12:00:00Z", "time_limit_seconds": 900}
-    for launch_id, params in (("a", {"steps": 60}), ("b", {"steps": 60, "repeats": 3})):
+    for launch_id, params in zip("abc", kinds, strict=False):
         jobs.create(launch=launch_id, workload="gpt-train", host_id=host.pk, params=params, **times)
+    return jobs
+
+
+def test_jobs_of_before_are_found_by_the_parameters_that_a_new_job_has(empty_database):
+    workload, now = validate("gpt-train", {})
+    before = {param.name: param.default for param in workload.params if param.name != "repeats"}
+    jobs = jobs_with(before)
+
+    migrate(*AFTER)
+
+    assert jobs.filter(params=now).count() == 1
+
+
+def test_jobs_whose_repeats_stood_elsewhere_are_found_too(empty_database):
+    workload, now = validate("gpt-train", {})
+    jobs = jobs_with({param.name: param.default for param in workload.params})
+
+    migrate(*IN_ORDER)
+
+    assert jobs.filter(params=now).count() == 1
+    migrate(*AFTER)
+    assert jobs.filter(params=now).count() == 1
+
+
+def test_jobs_of_before_have_measured_once(empty_database):
+    jobs = jobs_with({"steps": 60}, {"steps": 60, "repeats": 3})
 
     migrate(*AFTER)
 

@@ -42,6 +42,19 @@ def ranks(job: ReferenceJob) -> list[ReferenceJob]:
     return list(ReferenceJob.objects.filter(team=job.team_id).select_related("host", "device", "team").order_by("rank"))
 
 
+def lacks_ranks(ranks: Sequence[ReferenceJob]) -> bool:
+    """Tell whether a removed host took ranks of the whole job with it, for which the first of `ranks` stands."""
+    team = ranks[0].team
+    return team is not None and ranks[0].rank == 0 and len(ranks) < team.world_size
+
+
+def gone(ranks: Sequence[ReferenceJob]) -> str:
+    """Return which of their devices are known no more, so that no sum is that of the whole job; "" where all are."""
+    if lacks_ranks(ranks):
+        return _REMOVED
+    return "the device of a rank is gone" if any(rank.device is None for rank in ranks) else ""
+
+
 def heard(report: JobReport, now: datetime) -> None:
     """Take notice of a report that was applied."""
     if not (report.meeting or report.state in FINAL_STATES):

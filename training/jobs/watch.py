@@ -115,8 +115,8 @@ def _energy(job: ReferenceJob, now: datetime) -> dict[str, object] | None:
         return {"reason": "the result's measured window is not one that such a job can have"}
     waited = job.ended_at is None or now - job.ended_at > ENERGY_PATIENCE
     ranks = teams.ranks(job) if job.rank == 0 else [job]  # rank 0's is the whole job's, another's its own
-    if any(rank.device is None for rank in ranks):
-        return {"reason": "the device of a rank is gone, and with it a part of the energy"}
+    if gone := teams.gone(ranks):
+        return {"reason": f"{gone}, and with it a part of the energy"}
     if not waited and any(_is_behind(rank.host.last_seen_at, end_ms) for rank in ranks):
         return None
     devices = {rank.device.uuid: rank.device for rank in ranks if rank.device is not None}

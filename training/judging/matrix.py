@@ -33,6 +33,11 @@ class Row:
         return names if len(self.hosts) <= _NAMED else f"{names} and {len(self.hosts) - _NAMED} more"
 
     @property
+    def clusters(self) -> str:
+        """Return the clusters that the hosts lie in, each once; a host in none adds nothing."""
+        return ", ".join(sorted({host.cluster for host in self.hosts if host.cluster}))
+
+    @property
     def all_names(self) -> str:
         return " ".join(host.name for host in self.hosts)
 
@@ -110,13 +115,14 @@ CSV_COLUMNS = (
 def csv_rows(found: Matrix) -> Iterable[Sequence[object]]:
     """Return the matrix as rows of CSV_COLUMNS, "" where something is unknown.
 
-    Of a distributed job `host` names all hosts, `ranks` counts its ranks, and no single device stands for it.
+    Of a distributed job `cluster` and `host` name those of all its hosts, `ranks` counts its ranks, and no single device stands
+    for it.
     """
     for row, cell in found.cells:
         verdict, team = cell.verdict, cell.verdict.job.team
         device = verdict.job.device if team is None else None
         yield (
-            row.host.cluster, row.all_names, device.uuid if device else "", device.model if device else "", verdict.job.workload,
+            row.clusters, row.all_names, device.uuid if device else "", device.model if device else "", verdict.job.workload,
             verdict.job_id, verdict.ended_at.isoformat(), verdict.outcome, cell.metric.name, _blank(cell.value), cell.metric.unit,
             _blank(cell.deviation), _blank(cell.z), cell.n, cell.side, verdict.reason, verdict.agreement,
             team.world_size if team else "",

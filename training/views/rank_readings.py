@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fleet.models import Device
 from telemetry import queries as telemetry_queries
 from telemetry.store import latest
+from training.jobs import teams
 from training.models import ReferenceJob
 
 
@@ -19,12 +20,14 @@ class Reading(NamedTuple):
 
 def devices(ranks: Sequence[ReferenceJob]) -> list[Device] | None:
     """Return the devices of the ranks, each once; None where one is no longer known."""
-    known = [job.device for job in ranks if job.device is not None]
-    return list({device.uuid: device for device in known}.values()) if len(known) == len(ranks) else None
+    known = {job.device.uuid: job.device for job in ranks if job.device is not None}
+    return None if teams.gone(ranks) else list(known.values())
 
 
 def why_none(ranks: Sequence[ReferenceJob], names: Sequence[str], now: datetime) -> str:
     """Return of whose device none of these readings is known, and why; "" where each device gives one of them."""
+    if teams.lacks_ranks(ranks):
+        return "a host of the job was removed, and its devices are no longer known"
     lacking = next((job for job in ranks if job.device is None), None)
     if lacking is not None:
         return f"{_place(lacking)}the device is no longer known"

@@ -27,10 +27,14 @@ def find(workload_name: object) -> Workload:
 
 
 def validate(workload_name: object, params: Mapping[str, object]) -> tuple[Workload, dict[str, int | str]]:
-    """Return (workload, every parameter with its value or default). Raises ParamsInvalid."""
+    """Return (workload, every parameter with its value or default). Raises ParamsInvalid.
+
+    Later parameters stand last, as in what is stored of jobs from before: SQLite finds equal JSON by its text, order and all.
+    """
     workload = find(workload_name)
     given = {name: workload.param(str(name)).check(value) for name, value in params.items()}
-    return workload, {param.name: given.get(param.name, param.default) for param in workload.params}
+    ordered = sorted(workload.params, key=lambda param: param.name in _LATER)
+    return workload, {param.name: given.get(param.name, param.default) for param in ordered}
 
 
 def read_texts(workload_name: object, texts: Mapping[str, str]) -> dict[str, int | str]:

@@ -16,7 +16,7 @@ from tests.training.pages import text
 from training.judging import acceptance, suspicion
 from training.judging.acceptance import NotAcceptable
 from training.judging.judge import judge
-from training.models import FreshRun, JobState, Outcome, ReferenceJob, Team, Verdict
+from training.models import FreshRun, JobState, LossAgreement, Outcome, ReferenceJob, Team, Verdict
 
 pytestmark = pytest.mark.django_db
 ADA = Actor("ada")
@@ -45,6 +45,27 @@ def test_a_slow_distributed_job_is_an_alert_of_its_hosts_and_of_no_single_device
         "slowdown_ratio": 0.12, "job": float(verdict.job_id), "likely_cause": "its clock fell",
     }  # fmt: skip
     assert "which rank the others wait for" in event.detail["action"]
+
+
+def test_losses_of_a_distributed_job_that_differ_accuse_its_hosts_and_take_no_device_out_of_work():
+    Verdict.objects.filter(pk=together([board("b"), board("a")]).pk).update(agreement=LossAgreement.DIFFERS)
+
+    watch(NOW + timedelta(minutes=1))
+
+    event = Event.objects.get(rule="silent_corruption")
+    assert event.subject == "hosts:a,b"
+    assert "on each of the hosts alone" in event.detail["action"]
+    assert "take the device out" not in event.detail["action"]
+
+
+def test_a_set_is_one_subject_whichever_of_its_devices_is_rank_0s():
+    pair = [board("a"), board("b")]
+    slow(together(pair, minutes=-60))
+    slow(together(pair[::-1]), outcome=Outcome.PASS)
+
+    watch(NOW + timedelta(minutes=1))
+
+    assert alerts() == []
 
 
 def run_again(verdict: Verdict, minute: float) -> None:
@@ -158,6 +179,17 @@ def test_the_file_names_all_hosts_and_the_number_of_ranks(viewer):
     rows = list(csv.DictReader(io.StringIO(viewer.get("/reference/results.csv").content.decode())))
 
     assert [(row["host"], row["ranks"], bool(row["device"])) for row in rows] == [("c", "", True), ("a b", "2", False)]
+
+
+def test_the_file_names_each_cluster_of_a_set_once(viewer):
+    hosts = [board(name) for name in "abcd"]
+    for host, cluster in zip(hosts, ("borealis", "atlas", "borealis", ""), strict=True):
+        Host.objects.filter(pk=host.pk).update(cluster=cluster)
+    together(hosts)
+
+    (row,) = csv.DictReader(io.StringIO(viewer.get("/reference/results.csv").content.decode()))
+
+    assert row["cluster"] == "atlas, borealis"
 
 
 def test_a_cluster_shows_the_sets_that_lie_in_it(viewer):
