@@ -19,6 +19,7 @@ def xids(readings):
 @pytest.fixture
 def told(opened, nvml_stub):
     """The boards after two XIDs of the fourth, which happened once: the control file may be written anew."""
+    wait_for(lambda: xids(opened.read(3, seconds=0)) == (0, 0))  # before it listens it hears nothing
     nvml_stub.write([f"xid 3 79 {time.monotonic_ns()} 2"])
     wait_for(lambda: xids(opened.read(3, seconds=0)) == (79, 2))
     return opened
@@ -41,7 +42,7 @@ class Agent:
 @pytest.fixture
 def agent(rig, nvml_stub):
     agent = Agent(rig)
-    agent.tick()
+    wait_for(lambda: xids(agent.tick()[uuid_of(3)]) == (0, 0))
     nvml_stub.write([f"xid 3 79 {time.monotonic_ns()} 2"])
     wait_for(lambda: xids(agent.tick()[uuid_of(3)]) == (79, 2))
     return agent
