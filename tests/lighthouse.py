@@ -20,8 +20,9 @@ from tests import seeded
 from tests.e2e.conftest import FLAGS
 from tests.e2e.test_every_page import SETTINGS
 from tests.programs import require
+from tests.ports import free_port
 from tests.screenshots import living, sign_in
-from tests.stack import Stack, free_port, start_stack
+from tests.stack import Stack, start_stack
 
 PAGES = ("fleet", "host", "run", "reference")
 CATEGORIES = ("performance", "accessibility", "best-practices")
