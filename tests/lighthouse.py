@@ -19,8 +19,8 @@ from playwright.sync_api import sync_playwright
 from tests import seeded
 from tests.e2e.conftest import FLAGS
 from tests.e2e.test_every_page import SETTINGS
-from tests.programs import require
 from tests.ports import free_port
+from tests.programs import require
 from tests.screenshots import living, sign_in
 from tests.stack import Stack, start_stack
 
