@@ -19,9 +19,10 @@ from playwright.sync_api import sync_playwright
 from tests import seeded
 from tests.e2e.conftest import FLAGS
 from tests.e2e.test_every_page import SETTINGS
+from tests.ports import free_port
 from tests.programs import require
 from tests.screenshots import living, sign_in
-from tests.stack import Stack, free_port, start_stack
+from tests.stack import Stack, start_stack
 
 PAGES = ("fleet", "host", "run", "reference")
 CATEGORIES = ("performance", "accessibility", "best-practices")
