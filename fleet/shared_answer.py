@@ -22,7 +22,7 @@ class _Kept:
     lock: Lock = field(default_factory=Lock)
     until: float = 0.0  # monotonic
     content: bytes = b""
-    kind: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 _every: list[dict[str, _Kept]] = []
@@ -45,9 +45,9 @@ def shared(seconds: float) -> Callable[[View], View]:
                     made = view(request)
                     if made.status_code != 200:
                         return made
-                    own.content, own.kind = made.content, made.headers["Content-Type"]
+                    own.content, own.headers = made.content, dict(made.items())
                     own.until = time.monotonic() + seconds
-                return HttpResponse(own.content, content_type=own.kind)
+                return HttpResponse(own.content, headers=own.headers)
 
         return answer
 

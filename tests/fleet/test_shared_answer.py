@@ -38,3 +38,16 @@ def test_nothing_is_kept_after_it_was_forgotten():
     first = asked(view, "/map/")
     forget()
     assert (first, asked(view, "/map/")) == (b"1", b"2")
+
+
+def test_a_file_keeps_its_name():
+    def file(_: HttpRequest) -> HttpResponse:
+        return HttpResponse(
+            "a", headers={"Content-Type": "text/csv", "Content-Disposition": 'attachment; filename="a.csv"'}
+        )
+
+    view = shared(seconds=60)(file)
+    view(RequestFactory().get("/a"))
+
+    again = view(RequestFactory().get("/a"))
+    assert (again["Content-Type"], again["Content-Disposition"]) == ("text/csv", 'attachment; filename="a.csv"')
