@@ -9,6 +9,7 @@ from django.core.cache import cache
 from xdist.scheduler import LoadScopeScheduling
 
 from fleet import shared_answer
+from fleet.celery import app
 from telemetry import glance
 from training import efficiency
 from training.runs import summaries
@@ -57,6 +58,7 @@ def _nothing_kept_of_before() -> None:
     glance.of_this_process.cache_clear()
     shared_answer.forget()
     cache.clear()
+    app.set_current()  # an agent's app that a test has made is that one's
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ class Stand:
         self._supervisor, self._directory = supervisor, directory
         self.broker_url = _start_broker(supervisor, directory / "broker")
         self.queue = Redis.from_url(self.broker_url)
-        self._app = Celery(broker=self.broker_url, fixups=[])
+        self._app = Celery(broker=self.broker_url, set_as_current=False, fixups=[])
         self._app.conf.update(CELERY_OPTIONS)
         self._driver = _driver(directory / "stub")
 

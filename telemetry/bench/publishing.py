@@ -35,7 +35,7 @@ class Publisher:
 @contextmanager
 def publishing(broker_url: str, seeds: dict[str, str]) -> Iterator[Publisher]:
     """Yield a publisher; all that it was given is in the broker when the context ends."""
-    app = Celery(broker=broker_url, fixups=[])
+    app = Celery(broker=broker_url, set_as_current=False, fixups=[])
     app.conf.update(CELERY_OPTIONS)
     sender = Sender(app, lambda _, sealed: sealed)
     sender.start()

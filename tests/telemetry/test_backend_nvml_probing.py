@@ -177,9 +177,9 @@ def test_nvlink_errors_are_summed_over_the_links(opened):
     assert found["nvlink_errors_total"] == 4 * links + 6 * 18
 
 
-def test_nvlink_errors_are_asked_every_thirty_seconds(opened, nvml_stub):
+def test_nvlink_errors_are_asked_every_minute(opened, nvml_stub):
     before = nvml_stub.calls(LINK_ERRORS, 0)
-    for _ in range(60):
+    for _ in range(120):
         assert opened.read(0)["nvlink_errors_total"] > 0
     assert nvml_stub.calls(LINK_ERRORS, 0) - before == 2 * 18 * 4
 

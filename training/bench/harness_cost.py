@@ -182,7 +182,7 @@ def _order(server: Server, device: DeviceInfo, number: int, name: str, size: str
         number, "bench", _HOST, name, validate(name, {"size": size})[1], device.uuid, expires_ms, _LIMIT_SECONDS
     )
     payload = seal_order(server_key.private(), wire.START_TASK, _HOST, wire.pack(order), expires_ms)
-    app = Celery(broker=server.broker_url, fixups=[])
+    app = Celery(broker=server.broker_url, set_as_current=False, fixups=[])
     app.conf.update(CELERY_OPTIONS)
     app.send_task(wire.START_TASK, [payload], queue=host_queue(_HOST), argsrepr="")
 
