@@ -24,9 +24,8 @@ PATIENCE_SECONDS = 0.75  # a call that lasts longer is said to hang
 FAREWELL_SECONDS = 1.0
 _THREADS = 2
 
-_Between = tuple[
-    int, float, float, Joint | tuple[()]
-]  # a tick of power, which costs less than a Tick: its first members
+# A tick of power: the first members of a Tick, which costs more to make.
+_Between = tuple[int, float, float, Joint | tuple[()]]
 
 
 class Sampler:

@@ -6,9 +6,7 @@ import pytest
 
 from telemetry.agent import membership
 from telemetry.agent.config import ConfigInvalid, read_config
-from telemetry.agent.outbox import (
-    Outbox,
-)
+from telemetry.agent.outbox import Outbox
 from telemetry.agent.spool import FILE, TEND_SECONDS
 from tests.telemetry.spooling import HOST, MACHINE, Clock, broken, named, opened_in, parcel, used_bytes, waiting
 
