@@ -7,10 +7,10 @@ the worker waits and connects again. Named as a string by the agent's app; the s
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import dumps
 from typing import Any
 
 from kombu.transport import redis
-from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import ResponseError
 
