@@ -5,6 +5,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from fleet.models import Host, Origin
+from fleet.shared_answer import shared
 from training.jobs import queries
 from training.views import table_files
 from training.views.rows import rows
@@ -13,6 +14,7 @@ SHOWN = 6
 
 
 @require_safe
+@shared(seconds=2)
 def recent(request: HttpRequest) -> HttpResponse:
     """Show the newest jobs, of one host where `?host=` names it."""
     host = request.GET.get("host", "")
