@@ -21,6 +21,10 @@ from training.steps.teller import Teller
 
 _WORKLOADS = ("gpt-train", "resnet-train")
 _RANKS, _HOUR_SECONDS = 8, 3600
+_RESULT = {
+    "samples_per_second": 320.0, "step_seconds_median": 0.2, "achieved_flops_per_second": 3e14, "precision": "bf16",
+    "batch_size": 64, "device_name": "NVIDIA H100 80GB HBM3",
+}  # fmt: skip
 _DESCRIPTION = {"samples_per_step": 64, "tokens_per_sample": 1024, "flops_per_sample": 5e13, "dtype": "bf16"}
 
 
@@ -33,10 +37,7 @@ def results() -> None:
 
 
 def _results(devices: Sequence[Device], workload: str, now: datetime, draw: np.random.Generator) -> None:
-    told = {
-        "result": {"samples_per_second": 320.0, "precision": "bf16"},
-        "energy": {"samples_per_joule": 0.6, "mean_watts": 520.0},
-    }
+    told = {"result": _RESULT, "energy": {"samples_per_joule": 0.6, "mean_watts": 520.0, "joules": 5200.0}}
     about = {"workload": workload, "state": JobState.DONE, "time_limit_seconds": 600, "requested_by": "bench", **told}
     times = {"created_at": now, "expires_at": now, "started_at": now, "ended_at": now}
     jobs = ReferenceJob.objects.bulk_create(
