@@ -19,8 +19,11 @@ _TABLES = {
     "telemetry_grouprollup": ("Statistics of groups", *_ROLLUPS),
     "telemetry_setaside": ("Set aside", "STEPWATT_RETENTION_RAW"),
 }
-# Which entry of the beat's schedule runs each kind of upkeep.
-_TASKS = {"compaction": "telemetry.compact", "rollups": "telemetry.roll_up", "rollups joined": "telemetry.join_rollups"}
+# Which entry of the beat's schedule runs each kind of upkeep; None: people do.
+_TASKS = {
+    "compaction": "telemetry.compact", "rollups": "telemetry.roll_up", "rollups joined": "telemetry.join_rollups",
+    "verification": None,
+}  # fmt: skip
 _UPKEEP = "telemetry.retire"
 
 

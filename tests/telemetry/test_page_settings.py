@@ -1,6 +1,9 @@
 """The settings page of the store: what its tables hold, what its upkeep does, what was set aside."""
 
+import io
+
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 
 from fleet.models import Role
@@ -30,6 +33,12 @@ def test_it_shows_what_the_tables_hold_and_when_upkeep_runs_next():
     assert "Samples, by device and hour" in shown
     assert "Space given back" in shown
     assert "not scheduled" not in shown
+
+
+def test_what_people_start_is_not_scheduled():
+    call_command("verify_store", stdout=io.StringIO())
+
+    assert "not scheduled" in page()
 
 
 def test_it_shows_what_was_set_aside_and_why():
