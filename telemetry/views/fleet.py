@@ -116,7 +116,7 @@ def _energy(found: Today, rates: Rates) -> Headline:
 def _price(account: Account, currency: str) -> Iterator[str]:
     """Yield what the energy cost, and its CO₂, where a price of either is known."""
     if account.cost is not None:
-        yield f"{currency} {units.number(round(account.cost, 2))}".strip()
+        yield str(units.quantity(account.cost, currency))
     if account.grams_co2 is not None:
         yield f"{units.quantity(account.grams_co2, 'grams')} CO₂"
 

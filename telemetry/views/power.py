@@ -22,6 +22,7 @@ from fleet.timerange import TimeRange
 from telemetry import figures, glance, traces, trends
 from telemetry.accounts import power_groups, power_report
 from telemetry.accounts.accounts import Account
+from telemetry.accounts.growth import growth
 from telemetry.accounts.power_groups import OTHERS
 from telemetry.energy_rates import Rates
 from telemetry.figures import Reference
@@ -128,9 +129,9 @@ def _now(newest: Glance, budget: float | None) -> Headline:
 
 
 def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
-    note = ""
-    if total.joules and before.joules and (before.covered_share or 0) > 0.98:
-        note = f"{units.signed((total.joules / before.joules - 1) * 100)} % on the {window.words} before"
+    note, grown = "", growth(total, before)
+    if grown is not None:
+        note = f"{units.signed(grown * 100)} % on the {window.words} before"
     elif total.covered_share is not None:
         note = f"known for {units.quantity(total.covered_share, 'ratio')} of the time"
     return Headline(

@@ -126,8 +126,9 @@ def _of_devices(mode: str, where: Q) -> QuerySet[Verdict]:
 
 
 def _newest_pks(found: QuerySet[Verdict], subject: str) -> QuerySet[Verdict, Any]:
-    pks: QuerySet[Verdict, Any] = found.order_by().values(subject, "job__workload").annotate(newest=Max("pk"))
-    return pks.values("newest")
+    groups: QuerySet[Verdict, Any] = found.order_by().values(subject, "job__workload")
+    pks: QuerySet[Verdict, Any] = groups.annotate(newest=Max("pk")).values("newest")
+    return pks
 
 
 def _newest(found: QuerySet[Verdict], subject: str) -> QuerySet[Verdict]:
