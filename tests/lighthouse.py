@@ -65,9 +65,12 @@ def _seeded(stack: Stack) -> dict[str, str]:
     seeded.seed(stack, seeded.LARGE, seconds=1200, recorded_nodes=8)
     ran = stack.manage("reference", "gpt-train", "--host", seeded.own_host(stack), "--param", "steps=40", "--wait")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    with stack.signed_in() as client:
+    client = stack.signed_in()
+    try:
         (job,) = client.get("/api/v1/reference/jobs").json()["items"]
         return seeded.pages(client) | {"job": f"/reference/{job['id']}/"}
+    finally:
+        client.close()
 
 
 def _busy_cores(seconds: float = 5.0) -> float:
