@@ -1,4 +1,4 @@
-"""The one settings file: Django, Celery and Stepwatt read from `STEPWATT_…` (docs/install.md lists them)."""
+"""The one settings file: Django, Celery and Stepwatt read from `STEPWATT_…` (README.md lists them)."""
 
 from pathlib import Path
 from urllib.parse import quote, urlsplit

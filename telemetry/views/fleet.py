@@ -115,7 +115,7 @@ def _energy(found: Today, rates: Rates) -> Headline:
 def _price(account: Account, currency: str) -> Iterator[str]:
     """Yield what the energy cost, and its CO₂, where a price of either is known."""
     if account.cost is not None:
-        yield f"{currency} {units.number(round(account.cost, 2))}".strip()
+        yield str(units.quantity(account.cost, currency))
     if account.grams_co2 is not None:
         yield f"{units.quantity(account.grams_co2, 'grams')} CO₂"
 
@@ -150,7 +150,7 @@ def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[st
     window = timerange.of_query(request.GET, found.now)
     asked = {"range": window.key, **({} if cluster is None else {"cluster": cluster})}
     arrays = f"{reverse('fleet-arrays')}?{urlencode(asked)}"
-    everything = found if cluster is None else glance.of_this_process().look(found.now)
+    everything = found if cluster is None else glance.recent(found.now)
     return {
         "range": window,
         "arrays": arrays,

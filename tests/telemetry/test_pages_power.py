@@ -143,3 +143,14 @@ def test_its_queries_do_not_grow_with_the_fleet(viewer, two, path, django_assert
 def test_a_stranger_sees_nothing(client, two):
     for path in ("/power/", "/power/arrays/", *PANELS):
         assert client.get(path).status_code == 302
+
+
+@pytest.mark.parametrize(("minutes", "words"), [(60, "±0.0 % on the hour before"), (30, "known for 50 % of the time")])
+def test_a_time_of_which_half_is_unknown_is_not_compared_with_a_whole_one(viewer, minutes, words):
+    host = make_host("a")
+    device = make_device(host)
+    start_ms = int(timezone.now().timestamp() * 1000) // 60_000 * 60_000 - 7_200_000
+    for minute in range(-60, minutes):
+        roll_up(host, {device: 6000.0}, start_ms=start_ms + 60_000 * minute, step_seconds=60)
+
+    assert words in text(viewer.get(f"/power/?range=1h&from={start_ms}&to={start_ms + 3_600_000}"))

@@ -349,3 +349,11 @@ def test_a_host_that_cannot_run_a_job_offers_none(origin):
 
     for path in ("/hosts/sim-01/", "/reference/recent/?host=sim-01"):
         assert "view=launch" not in operator.get(path).content.decode(), path
+
+
+def test_panels_of_a_silent_host_say_since_when_nothing_is_known(viewer):
+    host = make_gpu_host("gpu-a07", silent=True)
+    note = f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
+
+    assert f"Who uses the devices is not known: {note}." in text(viewer.get("/hosts/gpu-a07/"))
+    assert f"Not known now: {note}." in text(viewer.get("/hosts/gpu-a07/agent/"))
