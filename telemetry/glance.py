@@ -18,10 +18,10 @@ from django.db import close_old_connections
 from numpy.typing import NDArray
 
 from fleet.models import DeviceKind, Host
-from telemetry import queries
+from telemetry import glance_alerts, queries
 from telemetry.exposition.presence import ordered
 from telemetry.glance_parts import CODE, METRICS, Codes, Flags, HostRow, Part, of_host
-from telemetry.health import Health, gravest
+from telemetry.health import Finding, Health, gravest
 from telemetry.health.gravest import Gravest
 from telemetry.models import LatestState
 from telemetry.store import newest
@@ -40,7 +40,8 @@ Mark = tuple[object, ...]
 class Glance:
     """The counted devices of the fleet, or of one cluster, by cluster and host. Columns are over these, `(n,)`.
 
-    `host` is the position of a device's host in `hosts`. A silent host's devices have no values. `host_health` is over hosts.
+    `host` is the position of a device's host in `hosts`. A silent host's devices have no values. `is_hot` are those slowed by
+    heat. `host_health` and `host_notes` are over hosts.
     """
 
     now: datetime
@@ -49,9 +50,11 @@ class Glance:
     host: Indices
     values: Floats
     is_read: Flags
+    is_hot: Flags
     health: Codes
     notes: Mapping[int, str]
     host_health: Codes
+    host_notes: Sequence[str]
 
     @cached_property
     def identities(self) -> list[Identity]:
@@ -120,9 +123,11 @@ class Glance:
             host=place[self.host[inside]],
             values=self.values[inside],
             is_read=self.is_read[inside],
+            is_hot=self.is_hot[inside],
             health=self.health[inside],
             notes={positions[at]: note for at, note in self.notes.items() if inside[at]},
             host_health=self.host_health[kept],
+            host_notes=[self.host_notes[at] for at in kept],
         )
 
 
@@ -222,29 +227,27 @@ def _glance(now: datetime, hosts: Sequence[HostRow], parts: Sequence[Part], aler
     values = np.concatenate([part.values for part in parts]) if parts else np.zeros((0, len(METRICS)))
     health = np.concatenate([part.health for part in parts]) if parts else np.zeros(0, np.int8)
     is_read = np.concatenate([part.is_read for part in parts]) if parts else np.zeros(0, np.bool_)
+    is_hot = np.concatenate([part.is_hot for part in parts]) if parts else np.zeros(0, np.bool_)
     values[of_silent], health[of_silent] = np.nan, CODE[Health.SILENT]
     notes = {at: note for at, note in enumerate(chain.from_iterable(part.notes for part in parts)) if note}
-    firsts = np.cumsum([0, *sizes])
+    firsts = np.cumsum([0, *sizes]).tolist()
+    worst = [glance_alerts.worst_of_host(*each, alerts) for each in zip(hosts, parts, strict=True)]
     for at in np.flatnonzero(is_silent).tolist():
-        notes |= dict.fromkeys(range(firsts[at], firsts[at + 1]), queries.silence(hosts[at]))
-    host_health = np.array([part.worst for part in parts], np.int8)
-    _raise(hosts, parts, firsts, alerts, health, notes, host_health)
-    host_health[is_silent] = CODE[Health.SILENT]
-    return Glance(now, hosts, parts, host, values, is_read & ~of_silent, health, notes, host_health)
-
-
-def _raise(
-    hosts: Sequence[HostRow], parts: Sequence[Part], firsts: Indices, alerts: Gravest, health: Codes,
-    notes: dict[int, str], host_health: Codes,
-) -> None:  # fmt: skip
-    """Let open alerts raise the health of devices that are not silent, and that of their hosts."""
-    for at, (host, part) in enumerate(zip(hosts, parts, strict=True)):
-        if host.pk in alerts.of_hosts:
-            host_health[at] = max(host_health[at], CODE[alerts.of_hosts[host.pk].health])
-        if not alerts.of_devices.keys().isdisjoint(part.known):
-            raised = [CODE[alerts.of_devices[pk].health] for pk in part.known if pk in alerts.of_devices]
-            host_health[at] = max(host_health[at], *raised)
-            for place, identity in enumerate(part.identities, start=int(firsts[at])):
-                found = alerts.of_devices.get(identity.pk)
-                if found and health[place] != CODE[Health.SILENT] and CODE[found.health] > health[place]:
-                    health[place], notes[place] = CODE[found.health], found.note
+        worst[at] = Finding(Health.SILENT, queries.silence(hosts[at]))
+        notes |= dict.fromkeys(range(firsts[at], firsts[at + 1]), worst[at].note)
+    glance_alerts.raise_devices(parts, firsts[:-1], alerts, health, notes)
+    host_health = np.array([CODE[found.health] for found in worst], np.int8)
+    host_notes = [found.note for found in worst]
+    return Glance(
+        now,
+        hosts,
+        parts,
+        host,
+        values,
+        is_read & ~of_silent,
+        is_hot & ~of_silent,
+        health,
+        notes,
+        host_health,
+        host_notes,
+    )

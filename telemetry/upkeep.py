@@ -65,7 +65,7 @@ def _partitions(run: Run, now: datetime, deadline: float) -> None:
 
 
 def _retention(run: Run, now: datetime, deadline: float) -> None:
-    run.done = retention.retire(now, deadline) + retention.retire_groups(now)
+    run.done = retention.retire(now, deadline) + retention.retire_groups(now, deadline)
 
 
 def _disk_limit(run: Run, now: datetime, deadline: float) -> None:

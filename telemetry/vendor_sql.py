@@ -191,6 +191,13 @@ def database_bytes() -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
+def held_bytes() -> int:
+    """Return what the content takes: on SQLite the pages that are in use, wherever they stand until the next checkpoint."""
+    if is_postgresql():
+        return database_bytes()
+    return (_pragma("page_count") - _pragma("freelist_count")) * _pragma("page_size")
+
+
 def table_size(table: str) -> TableSize:
     """Return what one of the tables with `start_ms` and `body` holds. Reads all of its rows' heads: not for a page's request."""
     n_bytes = "coalesce(sum(length(body)), 0)"

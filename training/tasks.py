@@ -16,7 +16,7 @@ from training import wire
 from training.jobs import ingest, ladder_runs, visits, watch
 from training.judging import judge, suspicion
 from training.runs import ingest as step_ingest
-from training.runs import measures, retention
+from training.runs import lives, measures, mfu_history, retention
 from training.steps.store import compact
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,10 @@ def compact_steps() -> None:
 
 @shared_task(name="training.measure_runs")
 def measure_runs() -> None:
-    measures.measure(datetime.now(UTC), budget_seconds=10)
+    now = datetime.now(UTC)
+    measures.measure(now, budget_seconds=10)
+    mfu_history.note(now)
+    lives.measure(now, budget_seconds=10)
 
 
 @shared_task(name="training.retire_runs")

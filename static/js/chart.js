@@ -19,6 +19,7 @@ import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
 import { read, tell } from "./panels.js";
 import { fetchJson, query } from "./shell.js";
+import { slices } from "./slices.js";
 import { ask, leave, takeTurns } from "./turns.js";
 import { grid, measured, unpacked } from "./unpack.js";
 
@@ -156,9 +157,14 @@ async function refresh(source) {
   const url = zoom ? windowed(source.url, zoom) : new URL(source.url, location.href);
   if (source.fetchesWindow && query().has("points")) url.searchParams.set("points", query().get("points"));
   const answer = await fetchJson(url);
-  if (source.fetchesWindow && zoom !== zooms.get(source.charts[0].group)) return; // of a zoom that holds no more
+  const isOfOldZoom = () => source.fetchesWindow && zoom !== zooms.get(source.charts[0].group);
+  const slice = slices();
   const x = grid(answer.x);
-  source.charts.forEach((chart) => accept(chart, answer, x));
+  for (const chart of source.charts) {
+    if (isOfOldZoom()) return;
+    accept(chart, answer, x);
+    await slice();
+  }
   for (const [key, spark] of Object.entries(answer.sparks ?? {})) {
     for (const svg of document.querySelectorAll(`[data-spark="${CSS.escape(key)}"]`)) {
       svg.querySelector("path.l").setAttribute("d", spark.line);

@@ -29,6 +29,8 @@ def deliver(now: datetime) -> int:
 def _deliver_to(target: NotificationTarget, now: datetime) -> int:
     waiting = target.deliveries.filter(next_attempt_at__lte=now).order_by("created_at", "pk")
     ids = list(waiting.values_list("pk", flat=True)[:AT_ONCE])
+    if not ids:
+        return 0  # another worker has told them since the targets were looked up
     claimed = Delivery.objects.filter(pk__in=ids, next_attempt_at__lte=now)
     if claimed.update(next_attempt_at=now + _LEASE, attempts=F("attempts") + 1) != len(ids):
         return 0  # another worker has some of them: what this one took comes again when the lease ends

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry import catalog
-from telemetry.store import energy_rows, rolled
+from telemetry.store import made_hours, rolled
 from telemetry.store.idle_quarters import ALLOCATED, FREE, QUARTER_MS, STEP, UNKNOWN
 from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
@@ -48,14 +48,11 @@ def whole_quarters(start_ms: int, end_ms: int) -> tuple[int, int]:
 
 def read(host_ids: Sequence[int], start_ms: int, end_ms: int) -> Iterator[IdleRows]:
     """Yield the waste of whole quarters with start ≤ quarter < end; every quarter of a device stands in one row."""
-    first, last = energy_rows.whole_hours(start_ms, end_ms)
-    spans = [(3600, first, last), (STEP, start_ms, first), (STEP, last, end_ms)]
-    if first >= last:
-        spans = [(STEP, start_ms, end_ms)]
-    for step_seconds, begin, end in spans:
-        for at in range(0, len(host_ids) if begin < end else 0, _HOSTS):
-            tables = rolled.of_hosts(host_ids[at : at + _HOSTS], step_seconds, begin, end, (ENERGY, _UTILISATION))
-            yield from map(_rows, tables.values())
+    for hosts, parts in made_hours.parts(host_ids, start_ms, end_ms):
+        for begin, end, is_made in parts:
+            for at in range(0, len(hosts), _HOSTS):
+                some, step_seconds = hosts[at : at + _HOSTS], 3600 if is_made else STEP
+                yield from map(_rows, rolled.of_hosts(some, step_seconds, begin, end, (ENERGY, _UTILISATION)).values())
 
 
 def _rows(table: Table) -> IdleRows:

@@ -203,8 +203,8 @@ def _decode_joined(
 @lru_cache(maxsize=4096)
 def _blocks_of(numbers: bytes) -> list[slice]:
     begins = np.flatnonzero(np.diff(np.frombuffer(numbers, np.int64), prepend=-1)).tolist()
-    n = len(numbers) // 8
-    return [slice(begin, end) for begin, end in zip(begins, [*begins[1:], n], strict=True)]
+    ends = [*begins[1:], len(numbers) // 8] if begins else []  # a group of which nothing is known has no rows
+    return [slice(begin, end) for begin, end in zip(begins, ends, strict=True)]
 
 
 def _blocks(keys: Keys) -> list[slice]:

@@ -5,6 +5,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from fleet.models import Device, DeviceKind
 from fleet.tariff import Band, Tariff
@@ -191,6 +193,30 @@ def test_minutes_stand_in_at_both_ends_and_for_hours_that_are_not_made(host, gpu
     total = account(start_ms=T0 - 60_000, hours=1 + 3 / 60).total
 
     assert total.joules == 3600 + 3 * 60
+
+
+def test_a_host_that_catches_up_has_its_own_hour_alone_read_from_minutes(host, gpus):
+    other = make_device(make_host("gpu-a02"))
+    for at in range(3):
+        roll_up(host, {gpus[0]: 3600}, start_ms=T0 + at * HOUR_MS)
+        roll_up(other.host, {other: 3600}, start_ms=T0 + at * HOUR_MS)
+    DirtyRollup.objects.create(host=host, step_seconds=900, start_ms=T0 + HOUR_MS + 900_000)
+    roll_up(host, {gpus[0]: 60}, start_ms=T0 + HOUR_MS, step_seconds=60)
+
+    found = account(hours=3, group_by="host")
+
+    assert {group.key: group.joules for group in found.groups} == {"gpu-a01": 2 * 3600 + 60, "gpu-a02": 3 * 3600}
+
+
+def test_which_hours_are_made_is_looked_up_by_host(host, gpus):
+    roll_up(host, {gpus[0]: 3600})
+
+    with CaptureQueriesContext(connection) as asked:
+        account(group_by="host")
+
+    statements = [each["sql"] for each in asked if 'FROM "telemetry_rollup"' in each["sql"]]
+    assert statements
+    assert all('"host_id" IN' in statement for statement in statements)
 
 
 def test_half_of_an_hour_is_taken_from_its_minutes(host, gpus):

@@ -8,9 +8,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fleet.models import Device, Host
+from fleet.models import Device, Host, Origin
 from fleet.tariff import Band, Tariff
-from telemetry import rollups
+from telemetry import retention, rollups
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.fleet import fleet_accounts
@@ -67,8 +67,8 @@ def said(found):
     return [{name: pytest.approx(v) if isinstance(v, float) else v for name, v in each.items()} for each in accounts_]
 
 
-def both(group_by="", scope=Scope.DEVICE, rates=RATES["flat"], span=(0, 3 * HOUR)):
-    asked = (T0 + span[0], T0 + span[1], NOW)
+def both(group_by="", scope=Scope.DEVICE, rates=RATES["flat"], span=(0, 3 * HOUR), now=NOW):
+    asked = (T0 + span[0], T0 + span[1], now)
     how = {"scope": scope, "group_by": group_by, "rates": rates, "zone": ZoneInfo("Asia/Kolkata")}
     devices = list(Device.objects.select_related("host"))
     return said(accounts.accounts(devices, *asked, **how)), said(fleet_accounts(*asked, **how))
@@ -129,3 +129,18 @@ def test_a_host_that_changes_its_cluster_takes_its_energy_along_at_once():
 
     for group_by in GROUPS:
         assert both(group_by)[1] == before[group_by], group_by
+
+
+@pytest.mark.usefixtures("fleet")
+@pytest.mark.parametrize("days", [100, 2000])
+def test_a_recording_older_than_the_groups_statistics_counts_whole(days):
+    """Its own minutes and hours are kept whatever their age, those of its groups are not."""
+    later = NOW + timedelta(days=days)
+    Host.objects.update(origin=Origin.IMPORTED)
+    retention.retire_groups(later)
+
+    for group_by in ("", "cluster", "day"):
+        expected, found = both(group_by, span=(7 * MINUTE, 2 * HOUR + 20 * MINUTE), now=later)
+
+        assert found == expected, group_by
+        assert found[0]["covered_seconds"] != 0

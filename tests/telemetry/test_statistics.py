@@ -52,6 +52,13 @@ def test_many_buckets_come_back(found):
     assert same(statistics.decode(statistics.encode_joined(found), T0, 60_000), found)
 
 
+@pytest.mark.parametrize("encode", [statistics.encode_fresh, statistics.encode_joined])
+def test_a_bucket_of_which_nothing_is_known_comes_back(encode):
+    nothing = statistics.ordered(np.empty((0, 4), np.int64), np.empty((0, 1), np.int64), T0, 60_000)
+
+    assert same(statistics.decode(encode(nothing), T0, 60_000), nothing)
+
+
 @settings(deadline=None)  # a cold cache takes its time
 @given(bodies(), st.sets(st.sampled_from([10, 13, 19, ENERGY, 99])))
 def test_some_metrics_are_read_without_the_others(found, numbers):

@@ -26,7 +26,8 @@ _TREND_POINTS = 48
 _BUDGET_SECONDS = 0.4  # of a page that is waited for
 _KEPT_SECONDS = 24 * 3600.0
 _FRESH_SECONDS = 30  # figures of a run that goes on stay so long
-_LEAST_MS = 1000
+_LEAST_MS, _MINUTE_MS, _DAY_MS = 1000, 60_000, 86_400_000
+_BEFORE_SECONDS = 600  # what a day before came to is worked out so often
 _JUDGED = 50_000  # of the newest steps of all ranks
 
 
@@ -73,10 +74,26 @@ def _key(run: Run, window_ms: int, now: datetime) -> str:
 
 
 def summary(run: Run, window_ms: int, now: datetime) -> Summary:
-    who = members(run)
     began, ended = life_ms(run, now)
-    start = max(began, ended - window_ms)
-    start = ended - _affordable_ms(who, ended - start, ended)
+    return of_window(run, members(run), max(began, ended - window_ms), ended)
+
+
+def day_before(run: Run, window_ms: int, now: datetime) -> Figure | None:
+    """Return the work per joule over the same time the day before, kept for some minutes; None where it did not go then."""
+    began, ended = life_ms(run, now)[0], int(now.timestamp() * 1000) - _DAY_MS
+    if began > ended - window_ms:
+        return None
+    key = f"run-day-before:{run.pk}:{window_ms // _MINUTE_MS}:{ended // (1000 * _BEFORE_SECONDS)}"
+    kept: Figure | None = cache.get(key)
+    if kept is None:
+        kept = of_window(run, members(run), ended - window_ms, ended).per_joule
+        cache.set(key, kept, _BEFORE_SECONDS)
+    return kept
+
+
+def of_window(run: Run, who: Members, start_ms: int, ended: int) -> Summary:
+    """Return the figures of a part of the run's life, or of its end where it holds more steps than may be read."""
+    start = ended - _affordable_ms(who, ended - start_ms, ended)
     start = min(start, ended - _LEAST_MS)
     figures = run_figures.figures(run, start, ended, who=who)
     work = work_rate(figures)
