@@ -29,6 +29,7 @@ from telemetry.store.newest import Identity
 from telemetry.store.samples import Floats
 
 AT_ONCE = 200  # hosts that a page reads itself: some 40 ms
+SEEN_AGAIN = timedelta(seconds=1)
 _TOO_OLD = timedelta(seconds=20)  # what is older is not shown: whoever asks waits
 _FIELDS = HostRow._fields
 
@@ -136,11 +137,19 @@ class Lookout:
 
     def __init__(self, submit: Callable[[Callable[[], None]], "Future[None]"]) -> None:
         self._submit = submit
-        self._lock = Lock()
+        self._lock, self._looking = Lock(), Lock()
+        self._seen: Glance | None = None
         self._parts: dict[int, Part] = {}
         self._marks: dict[int, Mark] = {}
         self._whole_at: datetime | None = None  # when nothing was left unread
         self._reading: Future[None] | None = None
+
+    def look_again(self, now: datetime) -> Glance:
+        """Return what was seen less than a second ago, else look. Who asks while another looks waits for him."""
+        with self._looking:
+            if self._seen is None or not timedelta(0) <= now - self._seen.now < SEEN_AGAIN:
+                self._seen = self.look(now)
+            return self._seen
 
     def look(self, now: datetime) -> Glance:
         """Return the fleet as it stands. Four queries and, where hosts have changed, those that read them."""
@@ -182,8 +191,7 @@ class Lookout:
         if not unread:
             return
         wanted = set(unread)
-        is_most = len(wanted) > AT_ONCE
-        identities = newest.identities(None if is_most else unread)
+        identities = newest.identities(None if 2 * len(wanted) > len(marks) else unread)
         rows = {pk: (at_ms, devices) for pk, at_ms, devices in newest.changed(unread, len(marks))}
         made = {}
         for host in hosts:
@@ -197,6 +205,11 @@ class Lookout:
     def _forget(self, present: Collection[int]) -> None:
         for pk in self._parts.keys() - set(present):
             del self._parts[pk], self._marks[pk]
+
+
+def recent(now: datetime) -> Glance:
+    """Return the fleet as this process saw it within the last second: pages and panels of many people look at once."""
+    return of_this_process().look_again(now)
 
 
 @cache
@@ -221,21 +234,26 @@ def _marks(hosts: Sequence[HostRow], xids: Mapping[int, Any]) -> dict[int, Mark]
 
 def _glance(now: datetime, hosts: Sequence[HostRow], parts: Sequence[Part], alerts: Gravest) -> Glance:
     sizes = [len(part.identities) for part in parts]
-    is_silent = np.array([host.is_silent(now) for host in hosts], np.bool_)
+    silent = [at for at, host in enumerate(hosts) if host.is_silent(now)]
     host = np.repeat(np.arange(len(hosts)), sizes)
-    of_silent = is_silent[host] if len(hosts) else np.zeros(0, np.bool_)
+    of_silent = np.isin(host, silent)
     values = np.concatenate([part.values for part in parts]) if parts else np.zeros((0, len(METRICS)))
     health = np.concatenate([part.health for part in parts]) if parts else np.zeros(0, np.int8)
     is_read = np.concatenate([part.is_read for part in parts]) if parts else np.zeros(0, np.bool_)
     is_hot = np.concatenate([part.is_hot for part in parts]) if parts else np.zeros(0, np.bool_)
     values[of_silent], health[of_silent] = np.nan, CODE[Health.SILENT]
-    notes = {at: note for at, note in enumerate(chain.from_iterable(part.notes for part in parts)) if note}
     firsts = np.cumsum([0, *sizes]).tolist()
-    worst = [glance_alerts.worst_of_host(*each, alerts) for each in zip(hosts, parts, strict=True)]
-    for at in np.flatnonzero(is_silent).tolist():
+    notes = {
+        at: note for first, part in zip(firsts, parts, strict=False) if part.has_notes
+        for at, note in enumerate(part.notes, start=first) if note
+    }  # fmt: skip
+    worst = [part.worst for part in parts]
+    for at in [at for at, host in enumerate(hosts) if host.pk in alerts.hosts]:
+        worst[at] = glance_alerts.worst_of_host(hosts[at], parts[at], alerts)
+        glance_alerts.raise_devices(parts[at], firsts[at], alerts, health, notes)
+    for at in silent:
         worst[at] = Finding(Health.SILENT, queries.silence(hosts[at]))
         notes |= dict.fromkeys(range(firsts[at], firsts[at + 1]), worst[at].note)
-    glance_alerts.raise_devices(parts, firsts[:-1], alerts, health, notes)
     host_health = np.array([CODE[found.health] for found in worst], np.int8)
     host_notes = [found.note for found in worst]
     return Glance(

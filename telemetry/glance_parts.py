@@ -27,6 +27,7 @@ METRICS = (
 )  # fmt: skip
 HEALTHS = (Health.OK, Health.SILENT, Health.WARN, Health.CRIT)  # by gravity; a column holds the position
 CODE = {health: code for code, health in enumerate(HEALTHS)}
+_LABELS = {kind.value: str(kind.label) for kind in DeviceKind}
 _UNKNOWN = (np.nan,) * len(METRICS)
 
 Codes = NDArray[np.int8]
@@ -91,6 +92,10 @@ class Part:
     why: Mapping[str, str]
     has_given: bool
 
+    @property
+    def has_notes(self) -> bool:
+        return any(self.notes)
+
 
 def of_host(
     host: HostRow, identities: Sequence[Identity], at_ms: int, readings: Mapping[str, Any], xids: Mapping[int, Sequence[int]]
@@ -103,7 +108,7 @@ def of_host(
         rank=rank,
         identities=[device.identity for device in counted],
         titles=[device.title for device in counted],
-        models=words_of([d.identity.model or str(DeviceKind(d.identity.kind).label) for d in counted]),
+        models=words_of([d.identity.model or _LABELS[d.identity.kind] for d in counted]),
         values=np.array([_row(device.values) for device in counted], np.float64).reshape(-1, len(METRICS)),
         is_read=np.array([is_read(device.values) for device in counted], np.bool_),
         is_hot=np.array([bool(int(d.values.get("clock_event_reasons", 0)) & HEAT) for d in counted], np.bool_),
@@ -165,4 +170,4 @@ def _title(identity: Identity) -> str:
     """Return what Device.title does."""
     if identity.profile:
         return f"MIG {identity.index} ({identity.profile})"
-    return f"{DeviceKind(identity.kind).label} {identity.index}"
+    return f"{_LABELS[identity.kind]} {identity.index}"

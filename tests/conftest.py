@@ -1,5 +1,6 @@
 """Fixtures for all tests, and how `make test` divides these among its processes."""
 
+from datetime import timedelta
 from typing import Any
 
 import hypothesis
@@ -59,6 +60,12 @@ def _nothing_kept_of_before() -> None:
     shared_answer.forget()
     cache.clear()
     app.set_current()  # an agent's app that a test has made is that one's
+
+
+@pytest.fixture(autouse=True)
+def _seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test changes its next page shows."""
+    monkeypatch.setattr(glance, "SEEN_AGAIN", timedelta(0))
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
     words, state = request.GET.get("q", "").lower().split(), request.GET.get("state", "")
     if state and state not in _SHAPES:
         raise BadRequest(f"state: expected one of {', '.join(_SHAPES)}")
-    every = host_lines.lines(glance.of_this_process().look(timezone.now()))
+    every = host_lines.lines(glance.recent(timezone.now()))
     named = _named(every, words) if words else every
     shown = [line for line in named if _is_in(line, state)] if state else named
     is_csv = request.GET.get("format") == "csv"

@@ -5,6 +5,8 @@ The other panels (power_panels.py) are fetched by the page: one that fails does 
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import orjson
@@ -38,7 +40,7 @@ _ASKS = "/settings/energy/"
 def power(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     window, by = window_of(request.GET, now), chart_by_of(request.GET)
-    newest = glance.of_this_process().look(now)
+    newest = glance.recent(now)
     budget = power_report.budget_watts()
     rates = Rates.in_force()
     total = power_report.energy(window, now, rates).total
@@ -56,11 +58,17 @@ def power(request: HttpRequest) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_power_tiles.html", context)
-    names = power_groups.stacked(power_groups.members(by))
-    references = [Reference(budget, f"budget {units.quantity(budget, 'watts')}")] if budget else []
-    figure = figures.stacked("watts", [power_groups.named(name) for name in names], references=references)
-    still = {"by": by, "offered": power_groups.offered(), "figure": figures.as_json(figure), "days": power_report.DAYS}
+    names = tuple(map(power_groups.named, power_groups.stacked(power_groups.members(by))))
+    offered, figure = power_groups.offered(), _figure(names, budget)
+    still = {"by": by, "offered": offered, "figure": figure, "days": power_report.DAYS}
     return render(request, "telemetry/power.html", context | still)
+
+
+@lru_cache(maxsize=16)
+def _figure(names: tuple[str, ...], budget: float | None) -> dict[str, Any]:
+    """Return what plotly takes longer to make than the rest of the page."""
+    references = [Reference(budget, f"budget {units.quantity(budget, 'watts')}")] if budget else []
+    return figures.as_json(figures.stacked("watts", names, references=references))
 
 
 @require_safe

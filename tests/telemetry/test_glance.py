@@ -149,6 +149,17 @@ def test_only_hosts_that_changed_are_read_again(lookout, django_assert_num_queri
     assert np.nanmin(found.column("power_draw_watts")) == 123.0
 
 
+def test_who_looks_within_a_second_sees_what_was_seen(lookout, monkeypatch, django_assert_num_queries):
+    monkeypatch.setattr(glance, "SEEN_AGAIN", timedelta(seconds=1))
+    make_gpu_host("gpu-a01", 2)
+    now = timezone.now()
+    seen = lookout.look_again(now)
+
+    with django_assert_num_queries(0):
+        assert lookout.look_again(now + timedelta(seconds=0.9)) is seen
+    assert lookout.look_again(now + timedelta(seconds=1)).now == now + timedelta(seconds=1)
+
+
 def test_a_host_falls_silent_without_a_word_and_a_removed_one_is_gone(lookout):
     make_gpu_host("gpu-a01", 2)
     now = timezone.now()

@@ -3,7 +3,7 @@
 It is what the fleet page shows (views/headlines.py): the mean over the runs that tell it, each as many times as it has ranks.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 
 from django.db.models import Count, Q, Sum
@@ -18,10 +18,13 @@ _LEAST_MINUTES = 45  # of an hour that must be known, as in telemetry/day_before
 def note(now: datetime) -> None:
     """Keep what the runs' newest figures come to in this minute, by cluster."""
     minute_ms = int(now.timestamp() * 1000) // _MINUTE_MS * _MINUTE_MS
-    running = Run.objects.filter(ends_at__gt=now, mfu_ratio__isnull=False)
-    weighted, ranks = Counter[str](), Counter[str]()
+    running = Run.objects.filter(ends_at__gt=now)
+    weighted: defaultdict[str, float] = defaultdict(float)
+    ranks = Counter[str]()
     told = running.annotate(n_ranks=Count("ranks", filter=~Q(ranks__process="")))
     for cluster, ratio, n_ranks in told.order_by().values_list("host__cluster", "mfu_ratio", "n_ranks"):
+        if ratio is None:
+            continue
         weighted[cluster or ""] += ratio * max(1, n_ranks)
         ranks[cluster or ""] += max(1, n_ranks)
     rows = [FleetMfu(minute_ms=minute_ms, cluster=name, weighted=weighted[name], ranks=n) for name, n in ranks.items()]

@@ -71,7 +71,7 @@ def import_files(
     steps: list[Step] = []
     ranks: dict[int, _Rank] = {}
     for path in paths:
-        rows = cells_of(path)
+        rows = cells_of(path, report.faults)
         try:
             sources, host_at = _header(next(rows)[1], columns, report, has_start=start is not None)
         except StopIteration:
@@ -204,7 +204,9 @@ def _number(source: Source, words: str, rank: _Rank) -> float | None:
         value = float(words)
     except ValueError:
         raise ValueUnreadable(f"{source.target}: {words!r} is no number") from None
-    if not isfinite(value) or (value < 0 and source.target != "loss"):
+    if source.target == "loss":
+        return value if isfinite(value) else None  # of a step that diverged: it is a step all the same
+    if not isfinite(value) or value < 0:
         raise ValueUnreadable(f"{source.target}: {words!r}: expected a number from 0 on")
     if not source.is_cumulative:
         return value

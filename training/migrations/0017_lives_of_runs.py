@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("training", "0015_later_parameters_last")]
+    dependencies = [("training", "0016_distributed_schedules")]
 
     operations = [
         migrations.CreateModel(
