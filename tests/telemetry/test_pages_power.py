@@ -54,7 +54,7 @@ def test_the_tiles_hold_what_is_measured_and_ask_for_what_is_not_set(viewer, two
     page = text(viewer.get("/power/?range=1h"))
 
     assert "Power now 600 W" in page
-    assert "Energy, 1 h 360 kJ" in page
+    assert "Energy, 1 h 0.100 kWh" in page
     assert "Cost — set a price per kWh" in page
     assert "CO₂ — set the grams per kWh" in page
     assert "PUE — set it" in page
