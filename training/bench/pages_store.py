@@ -25,7 +25,7 @@ _RESULT = {
     "samples_per_second": 320.0, "step_seconds_median": 0.2, "achieved_flops_per_second": 3e14, "precision": "bf16",
     "batch_size": 64, "device_name": "NVIDIA H100 80GB HBM3",
 }  # fmt: skip
-_DESCRIPTION = {"samples_per_step": 64, "tokens_per_sample": 1024, "flops_per_sample": 5e13, "dtype": "bf16"}
+_DESCRIPTION = {"samples_per_step": 64, "tokens_per_sample": 1024, "flops_per_sample": 1.5e13, "dtype": "bf16"}
 
 
 def results() -> None:
