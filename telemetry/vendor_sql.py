@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import psycopg
 from django.db import connection, transaction
@@ -113,7 +113,12 @@ def bound_cursor() -> Iterator[psycopg.Cursor[Any]]:
 
 # Reading -------------------------------------------------------------------------------------------------------
 
-Body = bytes | sqlite3.Blob
+
+class Body(Protocol):
+    """Bytes, or what gives some of them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
 
 
 def rollup_bodies(
@@ -140,7 +145,7 @@ def rollup_bodies(
                 yield pk, start_ms, n_buckets, bytes(found)
                 continue
             with connection.connection.blobopen(table, "body", rowid, readonly=True) as blob:
-                yield pk, start_ms, n_buckets, blob
+                yield pk, start_ms, n_buckets, cast(Body, blob)
 
 
 @contextmanager
