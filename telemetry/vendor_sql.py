@@ -249,7 +249,12 @@ def held_bytes() -> int:
     """Return what the content takes: on SQLite the pages that are in use, wherever they stand until the next checkpoint."""
     if is_postgresql():
         return database_bytes()
-    return (_pragma("page_count") - _pragma("freelist_count")) * _pragma("page_size")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (page_count - freelist_count) * page_size"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def table_size(table: str) -> TableSize:
