@@ -59,7 +59,7 @@ function showWindow(group, range) {
   if (range) zooms.set(group, range);
   else zooms.delete(group);
   const members = membersOf(group);
-  members.forEach(draw);
+  drawAll(members);
   showZoom();
   new Set(members.map((chart) => chart.source)).forEach((source) => source?.fetchesWindow && refresh(source).catch((error) => console.warn(error)));
   fetchMarks();
@@ -98,7 +98,7 @@ async function fetchMarks() {
       const found = answers.flatMap((answer) => answer.marks);
       const isNew = JSON.stringify(found) !== JSON.stringify(marks.get(group) ?? []);
       marks.set(group, found);
-      if (isNew) membersOf(group).forEach(draw);
+      if (isNew) drawAll(membersOf(group));
     } catch (error) {
       console.warn(error);
     }
@@ -129,6 +129,14 @@ async function draw(chart) {
     if (charts.every((other) => other.isDrawn)) requestAnimationFrame(() => setTimeout(() => performance.mark("charts-painted")));
   }
   if (chart.cursor.parentNode !== chart.element) chart.element.append(chart.cursor);
+}
+
+async function drawAll(some) {
+  const slice = slices();
+  for (const chart of some) {
+    draw(chart);
+    await slice();
+  }
 }
 
 function waiting(text) {
@@ -257,7 +265,7 @@ document.addEventListener("sw:query", ({ detail }) => {
 });
 function drawAnew() {
   charts.forEach((chart) => chart.painter.forget(chart));
-  charts.forEach(draw);
+  drawAll(charts);
 }
 document.addEventListener("sw:theme", drawAnew);
 document.addEventListener("toggle", async ({ target }) => {

@@ -16,6 +16,10 @@ from telemetry.store.statistics import ENERGY, Field
 ARGUMENTS = (ALLOCATED, FREE, UNKNOWN)
 _UTILISATION = catalog.BY_NAME["gpu_utilization_ratio"].number
 _HOSTS = 50  # in memory at once
+_FIELDS = (
+    Field.COUNT, Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS,
+    Field.IDLE_MILLIJOULES, Field.IDLE_MILLISECONDS,
+)  # fmt: skip
 
 
 class IdleRows(NamedTuple):
@@ -52,7 +56,8 @@ def read(host_ids: Sequence[int], start_ms: int, end_ms: int) -> Iterator[IdleRo
         for begin, end, is_made in parts:
             for at in range(0, len(hosts), _HOSTS):
                 some, step_seconds = hosts[at : at + _HOSTS], 3600 if is_made else STEP
-                yield from map(_rows, rolled.of_hosts(some, step_seconds, begin, end, (ENERGY, _UTILISATION)).values())
+                found = rolled.of_hosts(some, step_seconds, begin, end, (ENERGY, _UTILISATION), _FIELDS)
+                yield from map(_rows, found.values())
 
 
 def _rows(table: Table) -> IdleRows:
