@@ -94,5 +94,5 @@ def _batch(told: dict[str, object]) -> str:
     samples, tokens = told.get("samples_per_step"), told.get("tokens_per_sample")
     if not isinstance(samples, int | float):
         return ""
-    words = f"{units.count(samples)}"
+    words = units.number(samples)  # a rank of several that share a sample has a part of one
     return f"{words} × {units.count(tokens)} tokens" if isinstance(tokens, int | float) else f"{words} samples"
