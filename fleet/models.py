@@ -180,13 +180,15 @@ class Event(models.Model):
     """Something that happened, `count` times between `first_at` and `last_at`. Written by fleet/events.py.
 
     An alert is an event with a `rule`: it is open until `resolved_at`, and one rule has one open alert a `subject`
-    ("host:<name>", "device:<uuid>", "fleet"). Written by telemetry/health.
+    ("host:<name>", "device:<uuid>", "fleet"). Of one about several hosts together `hosts` names each, and `host` is None.
+    Written by telemetry/health.
     """
 
     kind = models.CharField(max_length=20, choices=EventKind.choices)
     severity = models.CharField(max_length=8, choices=Severity.choices)
     host = models.ForeignKey(Host, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     device = models.ForeignKey(Device, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    hosts = models.ManyToManyField(Host, related_name="+", blank=True)
     code = models.BigIntegerField(null=True, blank=True, help_text="The XID, or the clock event reasons' bit mask.")
     text = models.CharField(max_length=500)
     detail = models.JSONField(default=dict, blank=True)

@@ -1,6 +1,6 @@
 """How the fleet stands to the day before: the last hour against the same hour then. Called by the fleet page's views.
 
-It is measured when the tile of the energy is asked for, and kept: the tiles that come every two seconds only look it up.
+It is measured when the tile of the energy is asked for, and kept: the tiles, which come every few seconds, only look it up.
 """
 
 from dataclasses import dataclass

@@ -16,6 +16,7 @@ from telemetry.partitions import Partitioned
 from telemetry.store import shortened
 
 WARN_SHARE = 0.9
+_FREE_SHARE = 0.05  # of free space that is worth telling
 _PAGES_AT_ONCE = 1_000
 # What is shortened, in this order, and what is left of each whatever the limit says.
 _SHORTENED = (
@@ -27,27 +28,35 @@ _SHORTENED = (
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """How full the database is; there is no limit where `limit_bytes` is None."""
+    """How full the database is; there is no limit where `limit_bytes` is None.
+
+    The limit is one of what it holds: space that is free already needs nothing deleted, it is given back or used again.
+    """
 
     used_bytes: int
+    held_bytes: int
     limit_bytes: int | None
 
     @property
     def is_near(self) -> bool:
-        return self.limit_bytes is not None and self.used_bytes >= WARN_SHARE * self.limit_bytes
+        return self.limit_bytes is not None and self.held_bytes >= WARN_SHARE * self.limit_bytes
 
     @property
     def is_over(self) -> bool:
-        return self.limit_bytes is not None and self.used_bytes > self.limit_bytes
+        return self.limit_bytes is not None and self.held_bytes > self.limit_bytes
 
     @property
     def words(self) -> str:
-        used = units.quantity(self.used_bytes, "bytes")
-        return str(used) if self.limit_bytes is None else f"{used} of {units.quantity(self.limit_bytes, 'bytes')}"
+        used = str(units.quantity(self.used_bytes, "bytes"))
+        if self.limit_bytes is not None:
+            used += f" of {units.quantity(self.limit_bytes, 'bytes')}"
+        free_bytes = self.used_bytes - self.held_bytes
+        is_much = free_bytes > _FREE_SHARE * self.used_bytes
+        return f"{used}, {units.quantity(free_bytes, 'bytes')} of it free" if is_much else used
 
 
 def fill() -> Fill:
-    return Fill(vendor_sql.database_bytes(), settings.STEPWATT_DISK_LIMIT)
+    return Fill(vendor_sql.database_bytes(), vendor_sql.held_bytes(), settings.STEPWATT_DISK_LIMIT)
 
 
 def keep(now: datetime, deadline: float) -> str:
@@ -60,26 +69,33 @@ def keep(now: datetime, deadline: float) -> str:
         events.record(EventKind.DISK_LIMIT, now, text)
         return text
     shortened = [table.table for table, least in _SHORTENED if _shorten(table, now - least, deadline)]
-    text = f"the database took {found.words}: {_words(shortened)}; it takes {fill().words} now"
+    has_time = time.monotonic() < deadline
+    text = f"the database took {found.words}: {_words(shortened, has_time=has_time)}; it takes {fill().words} now"
     events.record(EventKind.DISK_LIMIT, now, text)
     return text
 
 
 def _shorten(table: Partitioned, no_later: datetime, deadline: float) -> int:
     """Delete a partition's width at a time, the oldest first, while the limit is exceeded; returns what went."""
-    gone = 0
+    gone, width = 0, timedelta(milliseconds=table.width_ms)
     while fill().is_over and time.monotonic() < deadline:
         begin = retention.oldest(table)
         if begin is None or begin >= no_later:
             break
-        before = min(begin + timedelta(milliseconds=table.width_ms), no_later)
-        shortened.note(table, retention.milliseconds(before))
-        went = retention.retire_before(table, retention.milliseconds(before), deadline)
+        # Nothing goes of one width where statistics are waited for, or where a partition's last row reaches beyond it.
+        went = _retire(table, min(begin + width, no_later), deadline)
+        went = went or _retire(table, min(begin + 2 * width, no_later), deadline)
         if not went:
             break
         gone += went
         give_back(deadline)
     return gone
+
+
+def _retire(table: Partitioned, before: datetime, deadline: float) -> int:
+    before_ms = retention.milliseconds(before)
+    shortened.note(table, before_ms)
+    return retention.retire_before(table, before_ms, deadline)
 
 
 def give_back(deadline: float) -> int:
@@ -90,9 +106,11 @@ def give_back(deadline: float) -> int:
     return pages
 
 
-def _words(tables: list[str]) -> str:
+def _words(tables: list[str], *, has_time: bool) -> str:
     if not tables:
-        return "nothing is left that may go before its time"
+        return (
+            "nothing is left that may go before its time" if has_time else "the run's time was up before anything went"
+        )
     return (
         "the oldest rows of "
         + ", ".join(table.removeprefix("telemetry_") for table in tables)

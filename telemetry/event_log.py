@@ -33,6 +33,7 @@ _IN_STATE = {
 class Question:
     """Which events; what is None or "" is not asked for. An event lies in a span where any of its occurrences may.
 
+    Those of a `host` are also the alerts about several hosts together of which it is one.
     Each word of `text` must stand in what happened, where, or in the name of kind or rule; `pks` are those alone.
     """
 
@@ -50,7 +51,6 @@ class Question:
     def find(self) -> QuerySet[Event]:
         """Return the events, newest first, with their host and device."""
         asked = {
-            "host": self.host,
             "device": self.device,
             "kind": self.kind,
             "severity": self.severity,
@@ -60,6 +60,8 @@ class Question:
             "pk__in": self.pks,
         }
         found = Event.objects.filter(**{name: value for name, value in asked.items() if value is not None})
+        if self.host is not None:
+            found = found.filter(_at(self.host))
         if self.state is not None:
             found = found.filter(**_IN_STATE[self.state])
         for word in self.text.split():
@@ -74,6 +76,12 @@ class Question:
     def find_past(self) -> QuerySet[Event]:
         """Return the others, newest first."""
         return self.find().exclude(rule__gt="", resolved_at=None)
+
+
+def _at(host: Host) -> Q:
+    """Where there is no alert about several hosts, the index of a host's events gives them in their order."""
+    together = list(Event.hosts.through.objects.filter(host=host).values_list("event", flat=True))
+    return Q(host=host) | Q(pk__in=together) if together else Q(host=host)
 
 
 def _holds(word: str) -> Q:

@@ -18,10 +18,10 @@ from django.db import close_old_connections
 from numpy.typing import NDArray
 
 from fleet.models import DeviceKind, Host
-from telemetry import queries
+from telemetry import glance_alerts, queries
 from telemetry.exposition.presence import ordered
 from telemetry.glance_parts import CODE, METRICS, Codes, Flags, HostRow, Part, of_host
-from telemetry.health import Health, gravest
+from telemetry.health import Finding, Health, gravest
 from telemetry.health.gravest import Gravest
 from telemetry.models import LatestState
 from telemetry.store import newest
@@ -29,6 +29,7 @@ from telemetry.store.newest import Identity
 from telemetry.store.samples import Floats
 
 AT_ONCE = 200  # hosts that a page reads itself: some 40 ms
+SEEN_AGAIN = timedelta(seconds=1)
 _TOO_OLD = timedelta(seconds=20)  # what is older is not shown: whoever asks waits
 _FIELDS = HostRow._fields
 
@@ -40,7 +41,8 @@ Mark = tuple[object, ...]
 class Glance:
     """The counted devices of the fleet, or of one cluster, by cluster and host. Columns are over these, `(n,)`.
 
-    `host` is the position of a device's host in `hosts`. A silent host's devices have no values. `host_health` is over hosts.
+    `host` is the position of a device's host in `hosts`. A silent host's devices have no values. `is_hot` are those slowed by
+    heat. `host_health` and `host_notes` are over hosts.
     """
 
     now: datetime
@@ -49,9 +51,11 @@ class Glance:
     host: Indices
     values: Floats
     is_read: Flags
+    is_hot: Flags
     health: Codes
     notes: Mapping[int, str]
     host_health: Codes
+    host_notes: Sequence[str]
 
     @cached_property
     def identities(self) -> list[Identity]:
@@ -79,8 +83,8 @@ class Glance:
     @cached_property
     def noun(self) -> str:
         """What the counted devices are called: as queries.noun."""
-        kinds = {self.identities[at].kind for at in np.flatnonzero(self.counted).tolist()} or {DeviceKind.CPU}
-        words = {str(DeviceKind(kind).label) for kind in kinds}
+        kinds = {self.identities[at].kind for at in np.flatnonzero(self.counted).tolist()}
+        words = {str(DeviceKind(kind).label) for kind in kinds} or {"device"}
         return f"{words.pop()}s" if len(words) == 1 else "accelerators"
 
     @property
@@ -120,9 +124,11 @@ class Glance:
             host=place[self.host[inside]],
             values=self.values[inside],
             is_read=self.is_read[inside],
+            is_hot=self.is_hot[inside],
             health=self.health[inside],
             notes={positions[at]: note for at, note in self.notes.items() if inside[at]},
             host_health=self.host_health[kept],
+            host_notes=[self.host_notes[at] for at in kept],
         )
 
 
@@ -131,11 +137,19 @@ class Lookout:
 
     def __init__(self, submit: Callable[[Callable[[], None]], "Future[None]"]) -> None:
         self._submit = submit
-        self._lock = Lock()
+        self._lock, self._looking = Lock(), Lock()
+        self._seen: Glance | None = None
         self._parts: dict[int, Part] = {}
         self._marks: dict[int, Mark] = {}
         self._whole_at: datetime | None = None  # when nothing was left unread
         self._reading: Future[None] | None = None
+
+    def look_again(self, now: datetime) -> Glance:
+        """Return what was seen less than a second ago, else look. Who asks while another looks waits for him."""
+        with self._looking:
+            if self._seen is None or not timedelta(0) <= now - self._seen.now < SEEN_AGAIN:
+                self._seen = self.look(now)
+            return self._seen
 
     def look(self, now: datetime) -> Glance:
         """Return the fleet as it stands. Four queries and, where hosts have changed, those that read them."""
@@ -177,8 +191,7 @@ class Lookout:
         if not unread:
             return
         wanted = set(unread)
-        is_most = len(wanted) > AT_ONCE
-        identities = newest.identities(None if is_most else unread)
+        identities = newest.identities(None if 2 * len(wanted) > len(marks) else unread)
         rows = {pk: (at_ms, devices) for pk, at_ms, devices in newest.changed(unread, len(marks))}
         made = {}
         for host in hosts:
@@ -192,6 +205,11 @@ class Lookout:
     def _forget(self, present: Collection[int]) -> None:
         for pk in self._parts.keys() - set(present):
             del self._parts[pk], self._marks[pk]
+
+
+def recent(now: datetime) -> Glance:
+    """Return the fleet as this process saw it within the last second: pages and panels of many people look at once."""
+    return of_this_process().look_again(now)
 
 
 @cache
@@ -216,35 +234,38 @@ def _marks(hosts: Sequence[HostRow], xids: Mapping[int, Any]) -> dict[int, Mark]
 
 def _glance(now: datetime, hosts: Sequence[HostRow], parts: Sequence[Part], alerts: Gravest) -> Glance:
     sizes = [len(part.identities) for part in parts]
-    is_silent = np.array([host.is_silent(now) for host in hosts], np.bool_)
+    silent = [at for at, host in enumerate(hosts) if host.is_silent(now)]
     host = np.repeat(np.arange(len(hosts)), sizes)
-    of_silent = is_silent[host] if len(hosts) else np.zeros(0, np.bool_)
+    of_silent = np.isin(host, silent)
     values = np.concatenate([part.values for part in parts]) if parts else np.zeros((0, len(METRICS)))
     health = np.concatenate([part.health for part in parts]) if parts else np.zeros(0, np.int8)
     is_read = np.concatenate([part.is_read for part in parts]) if parts else np.zeros(0, np.bool_)
+    is_hot = np.concatenate([part.is_hot for part in parts]) if parts else np.zeros(0, np.bool_)
     values[of_silent], health[of_silent] = np.nan, CODE[Health.SILENT]
-    notes = {at: note for at, note in enumerate(chain.from_iterable(part.notes for part in parts)) if note}
-    firsts = np.cumsum([0, *sizes])
-    for at in np.flatnonzero(is_silent).tolist():
-        notes |= dict.fromkeys(range(firsts[at], firsts[at + 1]), queries.silence(hosts[at]))
-    host_health = np.array([part.worst for part in parts], np.int8)
-    _raise(hosts, parts, firsts, alerts, health, notes, host_health)
-    host_health[is_silent] = CODE[Health.SILENT]
-    return Glance(now, hosts, parts, host, values, is_read & ~of_silent, health, notes, host_health)
-
-
-def _raise(
-    hosts: Sequence[HostRow], parts: Sequence[Part], firsts: Indices, alerts: Gravest, health: Codes,
-    notes: dict[int, str], host_health: Codes,
-) -> None:  # fmt: skip
-    """Let open alerts raise the health of devices that are not silent, and that of their hosts."""
-    for at, (host, part) in enumerate(zip(hosts, parts, strict=True)):
-        if host.pk in alerts.of_hosts:
-            host_health[at] = max(host_health[at], CODE[alerts.of_hosts[host.pk].health])
-        if not alerts.of_devices.keys().isdisjoint(part.known):
-            raised = [CODE[alerts.of_devices[pk].health] for pk in part.known if pk in alerts.of_devices]
-            host_health[at] = max(host_health[at], *raised)
-            for place, identity in enumerate(part.identities, start=int(firsts[at])):
-                found = alerts.of_devices.get(identity.pk)
-                if found and health[place] != CODE[Health.SILENT] and CODE[found.health] > health[place]:
-                    health[place], notes[place] = CODE[found.health], found.note
+    firsts = np.cumsum([0, *sizes]).tolist()
+    notes = {
+        at: note for first, part in zip(firsts, parts, strict=False) if part.has_notes
+        for at, note in enumerate(part.notes, start=first) if note
+    }  # fmt: skip
+    worst = [part.worst for part in parts]
+    for at in [at for at, host in enumerate(hosts) if host.pk in alerts.hosts]:
+        worst[at] = glance_alerts.worst_of_host(hosts[at], parts[at], alerts)
+        glance_alerts.raise_devices(parts[at], firsts[at], alerts, health, notes)
+    for at in silent:
+        worst[at] = Finding(Health.SILENT, queries.silence(hosts[at]))
+        notes |= dict.fromkeys(range(firsts[at], firsts[at + 1]), worst[at].note)
+    host_health = np.array([CODE[found.health] for found in worst], np.int8)
+    host_notes = [found.note for found in worst]
+    return Glance(
+        now,
+        hosts,
+        parts,
+        host,
+        values,
+        is_read & ~of_silent,
+        is_hot & ~of_silent,
+        health,
+        notes,
+        host_health,
+        host_notes,
+    )

@@ -3,7 +3,7 @@
 The same rules as the pages of single hosts (telemetry/queries.py); a test holds the two together.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ from fleet.models import ACCELERATORS, DeviceKind, Origin
 from telemetry import queries
 from telemetry.catalog import AbsentReason
 from telemetry.exposition.presence import STALE_MS, is_part
-from telemetry.health import Health, is_read, judge
+from telemetry.health import Finding, Health, is_read, judge
+from telemetry.health.judgement import HEAT
 from telemetry.store.newest import Identity
 from telemetry.store.samples import Floats
 
@@ -26,6 +27,7 @@ METRICS = (
 )  # fmt: skip
 HEALTHS = (Health.OK, Health.SILENT, Health.WARN, Health.CRIT)  # by gravity; a column holds the position
 CODE = {health: code for code, health in enumerate(HEALTHS)}
+_LABELS = {kind.value: str(kind.label) for kind in DeviceKind}
 _UNKNOWN = (np.nan,) * len(METRICS)
 
 Codes = NDArray[np.int8]
@@ -53,7 +55,7 @@ class HostRow(NamedTuple):
         return self.heard_at is None or (now - self.heard_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
 
 
-class Counted(NamedTuple):
+class Known(NamedTuple):
     """A device as it stands, apart from its host's silence and from alerts."""
 
     identity: Identity
@@ -62,26 +64,37 @@ class Counted(NamedTuple):
     values: Mapping[str, float]
     absent: Mapping[str, str]
 
+    @property
+    def title(self) -> str:
+        return _title(self.identity)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """The counted devices of a host, each column `(n,)` and `values (n, n_metrics)`, NaN where a reading is absent.
 
-    `rank` is what they are: 0 accelerators, 1 CPUs, 2 the host as a whole. `known` are the ids of all its devices, and `worst`
-    is the gravest health among them; `why` is the first counted device's reason by absent metric.
+    `rank` is what they are: 0 accelerators, 1 CPUs, 2 the host as a whole; `models` is what they are called together.
+    `known` are all its devices by id in the pages' order, with their titles, and `worst` is the gravest among them that are not
+    silent; `why` is the first counted device's reason by absent metric.
     """
 
     rank: int
     identities: list[Identity]
     titles: list[str]
+    models: str
     values: Floats
     is_read: Flags
+    is_hot: Flags
     health: Codes
     notes: list[str]
-    known: list[int]
-    worst: int
+    known: Mapping[int, tuple[str, Finding]]
+    worst: Finding
     why: Mapping[str, str]
     has_given: bool
+
+    @property
+    def has_notes(self) -> bool:
+        return any(self.notes)
 
 
 def of_host(
@@ -90,16 +103,19 @@ def of_host(
     """Judge what LatestState holds of a host: `identities` in the pages' order, `xids` of the last hour by device id."""
     found = list(_devices(host, identities, at_ms, readings, xids))
     rank, counted = _counted(found)
+    known = {each.identity.pk: (each.title, Finding(each.health, each.note)) for each in found}
     return Part(
         rank=rank,
         identities=[device.identity for device in counted],
-        titles=[_title(device.identity) for device in counted],
+        titles=[device.title for device in counted],
+        models=words_of([d.identity.model or _LABELS[d.identity.kind] for d in counted]),
         values=np.array([_row(device.values) for device in counted], np.float64).reshape(-1, len(METRICS)),
         is_read=np.array([is_read(device.values) for device in counted], np.bool_),
+        is_hot=np.array([bool(int(d.values.get("clock_event_reasons", 0)) & HEAT) for d in counted], np.bool_),
         health=np.array([CODE[device.health] for device in counted], np.int8),
         notes=[device.note for device in counted],
-        known=[device.identity.pk for device in found],
-        worst=max((CODE[d.health] for d in found if d.health is not Health.SILENT), default=0),
+        known=known,
+        worst=worst_of(known.values()),
         why=counted[0].absent if counted else {},
         has_given=bool(readings),
     )
@@ -107,23 +123,23 @@ def of_host(
 
 def _devices(
     host: HostRow, identities: Sequence[Identity], at_ms: int, readings: Mapping[str, Any], xids: Mapping[int, Sequence[int]]
-) -> Iterator[Counted]:  # fmt: skip
+) -> Iterator[Known]:  # fmt: skip
     for identity in identities:
         newest = readings.get(identity.uuid)
         if newest is None:
             if not is_part(identity):  # a MIG instance that its host does not name any more is gone
-                yield Counted(identity, Health.SILENT, queries.silence(host), {}, {})
+                yield Known(identity, Health.SILENT, queries.silence(host), {}, {})
             continue
         if abs(at_ms - newest["at_ms"]) > STALE_MS:
-            yield Counted(identity, Health.SILENT, queries.STALE_WORDS, {}, {})
+            yield Known(identity, Health.SILENT, queries.STALE_WORDS, {}, {})
             continue
         absent = newest["absent"]
         values = {} if AbsentReason.GPU_IS_LOST in absent.values() else newest["values"]
         judged = judge(values, absent, xids.get(identity.pk, ()))
-        yield Counted(identity, judged.health, judged.note, values, absent)
+        yield Known(identity, judged.health, judged.note, values, absent)
 
 
-def _counted(found: Sequence[Counted]) -> tuple[int, list[Counted]]:
+def _counted(found: Sequence[Known]) -> tuple[int, list[Known]]:
     """Return the devices that figures speak of, and their rank: as queries.counted."""
     for rank, kinds in enumerate((ACCELERATORS, (DeviceKind.CPU,))):
         some = [d for d in found if d.identity.kind in kinds and not is_part(d.identity)]
@@ -136,5 +152,22 @@ def _row(values: Mapping[str, float]) -> tuple[float, ...]:
     return tuple(values.get(name, np.nan) for name in METRICS) if values else _UNKNOWN
 
 
+def worst_of(devices: Iterable[tuple[str, Finding]]) -> Finding:
+    """Return the gravest of a host's devices that are not silent, the first of equal ones; its note begins with its title."""
+    worst = Finding(Health.OK, "")
+    for title, found in devices:
+        if found.health is not Health.SILENT and CODE[found.health] > CODE[worst.health]:
+            worst = Finding(found.health, f"{title}: {found.note}")
+    return worst
+
+
+def words_of(models: Sequence[str]) -> str:
+    """Return what devices are, such as "8 × NVIDIA H100 80GB HBM3"."""
+    return ", ".join(f"{models.count(model)} × {model}" for model in dict.fromkeys(models))
+
+
 def _title(identity: Identity) -> str:
-    return f"{DeviceKind(identity.kind).label} {identity.index}"
+    """Return what Device.title does."""
+    if identity.profile:
+        return f"MIG {identity.index} ({identity.profile})"
+    return f"{_LABELS[identity.kind]} {identity.index}"

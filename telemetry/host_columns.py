@@ -6,8 +6,6 @@ The app hands over a function by `provide` when Django starts it (AppConfig.read
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fleet.models import Host
-
 
 @dataclass(frozen=True, slots=True)
 class HostColumns:
@@ -21,7 +19,7 @@ class HostColumns:
     why: str = "no baseline yet"
 
 
-Provider = Callable[[Sequence[Host]], Mapping[int, HostColumns]]
+Provider = Callable[[Sequence[int]], Mapping[int, HostColumns]]
 _PROVIDERS: list[Provider] = []
 
 
@@ -30,9 +28,9 @@ def provide(provider: Provider) -> None:
         _PROVIDERS.append(provider)
 
 
-def of_hosts(hosts: Sequence[Host]) -> dict[int, HostColumns]:
-    """Return what is said of these hosts, by host id; what nobody speaks of is missing."""
+def of_hosts(host_ids: Sequence[int]) -> dict[int, HostColumns]:
+    """Return what is said of the hosts of these ids, by id; what nobody speaks of is missing."""
     found: dict[int, HostColumns] = {}
     for provider in _PROVIDERS:
-        found.update(provider(hosts))
+        found.update(provider(host_ids))
     return found

@@ -1,6 +1,6 @@
-"""What the table of hosts is sorted, filtered and counted by: a line for each host, from the fleet's columns. Called by its view.
+"""The table of hosts as the newest state gives it: a line for each host, from the fleet's columns. Called by its view.
 
-The figures are those of its rows (telemetry/views/hosts.py), which are made for the hosts of one page alone.
+Its rows are shown, sorted, filtered and counted by these; a test holds their figures to those of the hosts' own pages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,8 @@ from datetime import datetime
 
 import numpy as np
 
-from fleet.models import DeviceKind
-from telemetry import queries
 from telemetry.glance import Glance
-from telemetry.glance_parts import HEALTHS, METRICS, HostRow, Part
+from telemetry.glance_parts import HEALTHS, METRICS, Flags, HostRow, Part
 from telemetry.health import Health
 from telemetry.store.samples import Floats
 
@@ -21,20 +19,25 @@ _IDLE_BELOW = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One host over its counted devices; a figure is None where no device gives it (power: where one does not)."""
+    """One host over its counted devices; a figure is None where no device gives it (power: where one does not).
+
+    `is_hot` tells whether the hottest device is slowed by heat.
+    """
 
     host: HostRow
     part: Part
     health: Health
+    note: str
     utilisation: float | None
     tensor: float | None
     memory: float | None
     power: float | None
     temperature: float | None
+    is_hot: bool
 
     @property
     def devices(self) -> str:
-        return words_of([each.model or str(DeviceKind(each.kind).label) for each in self.part.identities])
+        return self.part.models
 
     @property
     def seen(self) -> datetime | None:
@@ -44,32 +47,36 @@ class Line:
     def is_idle(self) -> bool:
         return self.utilisation is not None and self.utilisation < _IDLE_BELOW
 
+    @property
+    def why_unknown(self) -> str:
+        if self.health is Health.SILENT or not self.part.identities:
+            return self.note or "no device found"
+        return "a device does not give it"
+
     def holds(self, words: Sequence[str], labels: Mapping[str, str]) -> bool:
         """Tell whether every word stands in what the host is called, has, and suffers from."""
         told = " ".join(f"{key}={value}" for key, value in labels.items())
-        note = queries.silence(self.host) if self.health is Health.SILENT else " ".join(self.part.notes)
-        text = f"{self.host.name} {self.host.cluster} {self.devices} {told} {note}".lower()
+        notes = self.note if self.health is Health.SILENT else " ".join((self.note, *self.part.notes))
+        text = f"{self.host.name} {self.host.cluster} {self.devices} {told} {notes}".lower()
         return all(word in text for word in words)
-
-
-def words_of(models: Sequence[str]) -> str:
-    """Return what devices are, such as "8 × NVIDIA H100 80GB HBM3"."""
-    return ", ".join(f"{models.count(model)} × {model}" for model in dict.fromkeys(models))
 
 
 def lines(found: Glance) -> list[Line]:
     """Return the hosts' lines by name."""
     used, whole = _column(found, "memory_used_bytes"), _column(found, "memory_total_bytes")
     is_known = ~np.isnan(used) & (whole > 0)
+    temperature = _greatest(found, _column(found, "temperature_celsius"))
     columns = (
         _means(found, _column(found, "gpu_utilization_ratio")),
         _means(found, _column(found, "tensor_active_ratio")),
         _sums(found, np.where(is_known, used, np.nan)) / _sums(found, np.where(is_known, whole, np.nan)),
         _wholes(found, _column(found, "power_draw_watts")),
-        _greatest(found, _column(found, "temperature_celsius")),
+        temperature,
     )
     health = [HEALTHS[code] for code in found.host_health.tolist()]
-    own = zip(found.hosts, found.parts, health, *(_known(column) for column in columns), strict=True)
+    is_hot = _is_hot(found, temperature).tolist()
+    known = (_known(column) for column in columns)
+    own = zip(found.hosts, found.parts, health, found.host_notes, *known, is_hot, strict=True)
     return sorted((Line(*each) for each in own), key=lambda line: line.host.name)
 
 
@@ -103,6 +110,14 @@ def _greatest(found: Glance, values: Floats) -> Floats:
     known = ~np.isnan(values)
     np.maximum.at(greatest, found.host[known], values[known])
     return np.where(np.isfinite(greatest), greatest, np.nan)
+
+
+def _is_hot(found: Glance, greatest: Floats) -> Flags:
+    """Tell of each host whether the first of its hottest devices is slowed by heat."""
+    hottest = np.flatnonzero(_column(found, "temperature_celsius") == greatest[found.host])[::-1]
+    is_hot = np.zeros(len(found.hosts), np.bool_)
+    is_hot[found.host[hottest]] = found.is_hot[hottest]
+    return is_hot
 
 
 def _known(column: Floats) -> list[float | None]:

@@ -7,7 +7,7 @@ SQLite has no partitions: there every row is the rest.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
@@ -18,6 +18,7 @@ from telemetry.vendor_sql import is_postgresql
 
 logger = logging.getLogger(__name__)
 _Which = TypeVar("_Which")
+_Row = TypeVar("_Row")
 
 DAY_MS = 86_400_000
 _KEPT = "host_id IN (SELECT id FROM fleet_host WHERE origin = 'imported')"  # fleet.models.Origin
@@ -97,18 +98,40 @@ def drop_older(partitioned: Partitioned, before_ms: int) -> int:
     return sum(_unless_busy(_drop, partitioned, partition) for partition in old)
 
 
-def delete_older(partitioned: Partitioned, before_ms: int, limit: int) -> int:
-    """Delete up to `limit` rows of the rest that end before the time, none of an imported host's; returns how many."""
+def delete_older(partitioned: Partitioned, before_ms: int, most_rows: int, most_bytes: int) -> int:
+    """Delete rows of the rest that end before the time, none of an imported host's, so many at once; returns how many.
+
+    By their bytes too: an hour of one device takes a hundred kilobytes, a month of a host's hours a megabyte.
+    """
     table, row = (f"{partitioned.table}_rest", "ctid") if is_postgresql() else (partitioned.whole, "rowid")
+    old = (
+        # By host: every key and index of these tables begins with it, or with the device.
+        f"FROM {table} WHERE {partitioned.which}"  # noqa: S608  own names only
+        " AND host_id IN (SELECT id FROM fleet_host WHERE NOT (origin = 'imported'))"
+        f" AND start_ms < %s AND {partitioned.end} <= %s"
+    )
     with connection.cursor() as cursor:
-        cursor.execute(
-            # By host: every key and index of these tables begins with it, or with the device.
-            f"DELETE FROM {table} WHERE {row} IN (SELECT {row} FROM {table} WHERE {partitioned.which}"  # noqa: S608
-            f" AND host_id IN (SELECT id FROM fleet_host WHERE NOT (origin = 'imported'))"
-            f" AND start_ms < %s AND {partitioned.end} <= %s LIMIT %s)",
-            [before_ms, before_ms, limit],
-        )
+        cursor.execute(f"SELECT {row}, length(body) {old} LIMIT %s", [before_ms, before_ms, most_rows])
+        chosen = first_of(cursor.fetchall(), most_bytes)
+        if not chosen:
+            return 0
+        # Again with what makes a row old: another may stand at its place by now.
+        which = "ctid = ANY(%s::tid[])" if is_postgresql() else f"rowid IN ({', '.join(['%s'] * len(chosen))})"
+        places = [chosen] if is_postgresql() else chosen
+        cursor.execute(f"DELETE {old} AND {which}", [before_ms, before_ms, *places])
         return int(cursor.rowcount)
+
+
+def first_of(rows: Iterable[tuple[_Row, int]], most_bytes: int) -> list[_Row]:
+    """Return the first of these rows with their bytes that together have no more than so many; one at least."""
+    found: list[_Row] = []
+    total = 0
+    for row, n_bytes in rows:
+        total += n_bytes
+        if found and total > most_bytes:
+            break
+        found.append(row)
+    return found
 
 
 def drop_emptied(partitioned: Partitioned, before_ms: int) -> int:

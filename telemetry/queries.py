@@ -163,7 +163,10 @@ class FleetState:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """One line of the attention list."""
+    """One line of the attention list. `is_shared`: it is about several hosts together, and of none of them alone.
+
+    `url` leads to whom it is about, `evidence_url` to what was seen.
+    """
 
     health: Health
     title: str
@@ -171,6 +174,8 @@ class Attention:
     since: datetime | None
     url: str
     acknowledged_by: str = ""
+    is_shared: bool = False
+    evidence_url: str = ""
 
 
 def counted(devices: Sequence[DeviceState]) -> list[DeviceState]:
@@ -196,8 +201,11 @@ def is_part(device: Device) -> bool:
 
 
 def noun(devices: Sequence[DeviceState]) -> str:
-    """Return what these devices are called: GPUs of any vendor, TPUs, CPUs, nodes; accelerators where there are several kinds."""
-    words = {d.device.get_kind_display() for d in devices} or {"CPU"}
+    """Return what these devices are called: GPUs of any vendor, TPUs, CPUs, nodes; accelerators where there are several kinds.
+
+    Where there is none, devices.
+    """
+    words = {d.device.get_kind_display() for d in devices} or {"device"}
     return f"{words.pop()}s" if len(words) == 1 else "accelerators"
 
 
@@ -233,12 +241,19 @@ def attention(state: FleetState) -> list[Attention]:
     """Return what needs a person at these hosts: as `attention_of`."""
     if state.cluster == "":
         return attention_of(None)
-    return attention_of(Q(host__in=[host.host for host in state.hosts]) | Q(subject=f"cluster:{state.cluster}"))
+    hosts = [host.host for host in state.hosts]
+    return attention_of(Q(host__in=hosts) | _together(host__in=hosts) | Q(subject=f"cluster:{state.cluster}"))
 
 
 def attention_of_cluster(cluster: str) -> list[Attention]:
     """Return what needs a person in a cluster: as `attention_of`."""
-    return attention_of(Q(host__cluster=cluster) | Q(subject=f"cluster:{cluster}"))
+    of_hosts = Q(host__cluster=cluster) | _together(host__cluster=cluster)
+    return attention_of(of_hosts | Q(subject=f"cluster:{cluster}"))
+
+
+def _together(**which: object) -> Q:
+    """Return the alerts about several hosts together of which such a host is one."""
+    return Q(pk__in=Event.hosts.through.objects.filter(**which).values("event"))
 
 
 def attention_of(where: Q | None) -> list[Attention]:
@@ -262,15 +277,22 @@ _NEEDS_A_PERSON = {Severity.CRITICAL: Health.CRIT, Severity.WARNING: Health.WARN
 
 def _attention(events: Sequence[Event]) -> Attention:
     first, n = events[0], len(events)
-    where, url, text = first.subject.replace(":", " ", 1), f"/events/?rule={first.rule}", first.text
+    where, evidence, text = first.subject.replace(":", " ", 1), f"/events/?rule={first.rule}", first.text
+    url = evidence
     if first.host is not None:
+        evidence = f"{evidence}&host={first.host.name}"
         where, url = first.host.name, f"/hosts/{first.host.name}/"
+    is_shared = first.subject.startswith("hosts:")
+    if is_shared:
+        url = f"/events/?event={first.pk}"
     if first.device is not None and n == 1:
         where, url = f"{where} {first.device.title}", f"/devices/{first.device.uuid}/"
     if n > 1:
         where, text = f"{where}, {n} devices", rules.words(first.rule)
     detail, health = first.detail.get("action", ""), _NEEDS_A_PERSON[Severity(first.severity)]
-    return Attention(health, f"{where}: {text}", detail, first.first_at, url, first.acknowledged_by)
+    return Attention(
+        health, f"{where}: {text}", detail, first.first_at, url, first.acknowledged_by, is_shared, evidence
+    )
 
 
 _STALE = timedelta(seconds=30)  # apart from the other devices of its host, by the host's own clock

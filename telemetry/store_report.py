@@ -19,8 +19,13 @@ _TABLES = {
     "telemetry_grouprollup": ("Statistics of groups", *_ROLLUPS),
     "telemetry_setaside": ("Set aside", "STEPWATT_RETENTION_RAW"),
 }
-# Which entry of the beat's schedule runs each kind of upkeep.
-_TASKS = {"compaction": "telemetry.compact", "rollups": "telemetry.roll_up", "rollups joined": "telemetry.join_rollups"}
+# Which entry of the beat's schedule runs each kind of upkeep; None: a person does.
+_TASKS = {
+    "compaction": "telemetry.compact",
+    "rollups": "telemetry.roll_up",
+    "rollups joined": "telemetry.join_rollups",
+    "verification": None,
+}
 _UPKEEP = "telemetry.retire"
 
 

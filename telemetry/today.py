@@ -10,11 +10,11 @@ from fleet.timerange import midnight
 from telemetry import trends
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.accounts.fleet import fleet_accounts
+from telemetry.accounts.growth import growth
 from telemetry.energy_rates import Rates
 from telemetry.store.read import column
 
 _POINTS = 60
-_ENOUGH = 0.98  # of the day before that is known: less would compare a part with a whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,7 @@ def today(now: datetime, rates: Rates, cluster: str | None) -> Today:
     account = _account(_ms(start), _ms(now), now, rates, cluster)
     begins_ms = _ms(yesterday)  # hours that went by, not the clock's: a day after its change has as many of them
     before = _account(begins_ms, begins_ms + _ms(now) - _ms(start), now, rates, cluster)
-    return Today(account, _growth(account, before), _sum_so_far(_ms(start), _ms(now), cluster))
-
-
-def _growth(account: Account, before: Account) -> float | None:
-    """Return the growth with both scaled up to all that was asked for: today's newest minutes may be on their way."""
-    share, share_before = account.covered_share or 0.0, before.covered_share or 0.0
-    if not account.joules or not before.joules or min(share, share_before) < _ENOUGH:
-        return None
-    return (account.joules / share) / (before.joules / share_before) - 1
+    return Today(account, growth(account, before), _sum_so_far(_ms(start), _ms(now), cluster))
 
 
 def _account(start_ms: int, end_ms: int, now: datetime, rates: Rates, cluster: str | None) -> Account:

@@ -1,5 +1,6 @@
 """Fixtures for all tests, and how `make test` divides these among its processes."""
 
+from datetime import timedelta
 from typing import Any
 
 import hypothesis
@@ -13,6 +14,7 @@ from fleet.celery import app
 from telemetry import glance
 from training import efficiency
 from training.runs import summaries
+from training.views import runs
 
 _WHOLE_PROGRAMS = ("tests/process/", "tests/e2e/", "tests/soak/", "tests/frameworks/")
 
@@ -62,7 +64,14 @@ def _nothing_kept_of_before() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test changes its next page shows."""
+    monkeypatch.setattr(glance, "SEEN_AGAIN", timedelta(0))
+
+
+@pytest.fixture(autouse=True)
 def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page leaves for the next time what it has no time for: on a busy machine that is anything."""
     for place in (efficiency, summaries):
         monkeypatch.setattr(place, "_BUDGET_SECONDS", 600.0)
+    monkeypatch.setattr(runs, "_FRAGMENT_SECONDS", 600.0)

@@ -20,6 +20,7 @@ PACKAGES = {  # program → Debian package
     "rabbitmq-server": "rabbitmq-server",
     "redis-server": "redis-server",
     "systemd-analyze": "systemd",
+    "unshare": "util-linux",
 }
 
 

@@ -31,7 +31,7 @@ def main() -> None:
         ran = stack.manage("reference", "gpt-train", "--host", seeded.own_host(stack), "--param", "steps=40", "--wait")
         print(ran.stdout[-300:])
         with living(stack):
-            wait_until(lambda: _n_silent(stack) == 0, 180, "all simulated hosts to report")
+            wait_until(lambda: n_silent(stack) == 0, 180, "all simulated hosts to report")
             _picture_all(stack)
 
 
@@ -51,7 +51,7 @@ def living(stack: Stack) -> Iterator[None]:
             child.wait(timeout=60)
 
 
-def _n_silent(stack: Stack) -> int:
+def n_silent(stack: Stack) -> int:
     client = stack.signed_in()
     try:
         items = client.get("/api/v1/hosts", params={"limit": 100}).json()["items"]

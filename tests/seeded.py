@@ -1,7 +1,10 @@
 """A product with something to show: simulated hosts with a past, recorded telemetry and steps. For tests and pictures."""
 
+import json
 import lzma
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -10,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from tests.process.traces import wait_until
-from tests.stack import Stack
+from tests.stack import ROOT, Stack
 
 DATA = Path(__file__).parent / "data" / "mlperf_gpt3_64xh100"
 _RECORDED_ROWS = 20_000
@@ -61,6 +64,17 @@ def pages(client: httpx.Client) -> dict[str, str]:
     kept = client.post("/api/v1/reference/schedules", json=nightly).json()
     found["schedule"] = f"/reference/schedules/{kept['id']}/"
     found["simulated-run"] = _first(client, "/runs/?q=atlas", r"/runs/\d+/")
+    return found
+
+
+def pages_of_jobs(stack: Stack) -> dict[str, str]:
+    """Put results of reference jobs in, and return the pages that show them by name."""
+    command = [sys.executable, "-m", "tests.seeded_jobs"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=stack.environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
     return found
 
 

@@ -57,7 +57,8 @@ def _subject(verdict: Verdict) -> Subject | None:
     """Return whom the verdict is about; None where the device, or a rank of a distributed job, is no longer known."""
     job, device, team = verdict.job, verdict.job.device, verdict.job.team
     if team is not None:
-        return Subject(f"hosts:{_names(team)}") if team.is_whole else None
+        members = tuple(host.pk for host in team.hosts)
+        return Subject(f"hosts:{_names(team)}", members=members) if team.is_whole else None
     if device is None:
         return None
     return Subject(f"device:{device.uuid}", job.host_id, device.pk, f"host:{job.host.name}")

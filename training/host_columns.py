@@ -9,17 +9,15 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from fleet.models import Host
 from telemetry.host_columns import HostColumns
 from training.judging import results
 from training.models import JobState, ReferenceJob, Run, RunRank
 
 
-def columns(hosts: Sequence[Host]) -> Mapping[int, HostColumns]:
-    ids = [host.pk for host in hosts]
-    work, cells = _work(ids), results.slowest_by_host(ids)
+def columns(host_ids: Sequence[int]) -> Mapping[int, HostColumns]:
+    work, cells = _work(host_ids), results.slowest_by_host(host_ids)
     found = {}
-    for pk in ids:
+    for pk in host_ids:
         job, url, owner = work.get(pk, ("", "", ""))
         cell = cells.get(pk)
         found[pk] = HostColumns(job, url, owner, cell.deviation if cell else None, cell is not None and cell.is_flagged)

@@ -6,13 +6,16 @@ Called by the simulation. No Django.
 import math
 import random
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from telemetry.agent.steps import Frame, Moment
+from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.fleet import Fleet, RunPlace
 from telemetry.simulation.training import Plan, SimulatedStep
 from telemetry.wire import MAX_CARGO_BYTES, Cargo
 from training.host.steps import StepHold
+from training.simulated_work import DTYPE, samples_per_step
 from training.steps import datagram
 from training.steps.columns import StepKind
 from training.steps.datagram import UNTOLD_NS, WARM_UP, Record
@@ -36,6 +39,11 @@ class SimulatedLoops:
         self._holds: dict[int, StepHold] = {}
         self._sequences: dict[tuple[int, int], int] = {}
         self._places = {host: (place, at) for place in fleet.runs for at, host in enumerate(place.hosts)}
+        board = BOARDS[fleet.shape.model]
+        self._samples = {
+            place.run.plan.name: samples_per_step(place.run.plan, board, len(place.hosts) * fleet.shape.n_gpus)
+            for place in fleet.runs
+        }
 
     def cargo(self, host: int, now: float) -> Cargo:
         """Return what goes along with a batch of the host at that place in the fleet, at UTC seconds."""
@@ -61,6 +69,7 @@ class SimulatedLoops:
         fleet, run = self._fleet, place.run
         n_ranks = len(place.hosts) * fleet.shape.n_gpus
         rank = at * fleet.shape.n_gpus + gpu
+        samples = self._samples[run.plan.name] / n_ranks
         head = {
             "run": run.plan.name,
             "launch": run.launch,
@@ -71,9 +80,9 @@ class SimulatedLoops:
             "owner": "simulation",
             "group": run.plan.group,
             "phases": _ASIDES if step.phase else _PHASES,
-            "about": _about(run.plan, n_ranks),
+            "about": _about(run.plan, samples),
         }
-        return datagram.put(head, self._record(place, host, gpu, step, run.plan.samples_per_step / n_ranks))
+        return datagram.put(head, self._record(place, host, gpu, step, samples))
 
     def _record(self, place: RunPlace, host: int, gpu: int, step: SimulatedStep, samples: float) -> Record:
         run = place.run
@@ -107,10 +116,11 @@ def _phases(at_full_clocks: float, seconds: float, compute: float) -> Mapping[st
     }
 
 
-def _about(plan: Plan, n_ranks: int) -> Mapping[str, float | str]:
+def _about(plan: Plan, samples: float) -> Mapping[str, Any]:
     return {
-        "samples_per_step": plan.samples_per_step / n_ranks,
+        **plan.about,
+        "samples_per_step": samples,
         "tokens_per_sample": plan.tokens_per_sample,
-        "dtype": "bf16",
+        "dtype": DTYPE,
         "framework": "simulated",
     }

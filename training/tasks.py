@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from celery import shared_task
 from django.db import InterfaceError, OperationalError, connection
 
+from fleet.turns import Turns
 from telemetry import authentic
 from telemetry.grouped import GroupTask
 from telemetry.tasks import UNTIL_STORED
@@ -16,7 +17,7 @@ from training import wire
 from training.jobs import ingest, ladder_runs, visits, watch
 from training.judging import judge, suspicion
 from training.runs import ingest as step_ingest
-from training.runs import measures, retention
+from training.runs import lives, measures, mfu_history, retention
 from training.steps.store import compact
 
 logger = logging.getLogger(__name__)
@@ -63,9 +64,11 @@ def judge_jobs() -> None:
     now = datetime.now(UTC)
     for job in judge.waiting(now)[:_AT_ONCE]:
         judge_job.apply_async((job.pk,), expires=_TURN_SECONDS)
-    suspicion.follow(now)
-    ladder_runs.follow(now)
-    visits.follow(now)
+    turns = Turns[str]("following")
+    for part in (suspicion, ladder_runs, visits):
+        with turns.of(part.__name__):
+            part.follow(now)
+    turns.end()
 
 
 @shared_task(name="training.judge_job")
@@ -85,7 +88,10 @@ def compact_steps() -> None:
 
 @shared_task(name="training.measure_runs")
 def measure_runs() -> None:
-    measures.measure(datetime.now(UTC), budget_seconds=10)
+    now = datetime.now(UTC)
+    measures.measure(now, budget_seconds=10)
+    mfu_history.note(now)
+    lives.measure(now, budget_seconds=10)
 
 
 @shared_task(name="training.retire_runs")

@@ -5,6 +5,7 @@ Formats by way of fleet/units.py; knows no app's models.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 from django import template
@@ -20,6 +21,7 @@ from fleet.sorting import Sorting
 
 register = template.Library()
 
+_KEPT = 64  # pieces that stand in each row of a long table are made once
 _SHAPES = {"silent": "stale"}  # a health whose shape has another name
 _HEALTH_WORDS = {"ok": "healthy", "warn": "warning", "crit": "critical", "silent": "silent"}
 
@@ -44,6 +46,7 @@ def icon(name: str, size: str = "") -> SafeString:
 
 
 @register.simple_tag
+@lru_cache(maxsize=_KEPT)
 def mark(name: str) -> SafeString:
     """The shape of a state: ok, warn, crit, stale, run, idle; a health's name is understood."""
     return format_html('<svg aria-hidden="true" width="12" height="12"><use href="#s-{}"/></svg>', _shape(name))
@@ -60,6 +63,7 @@ def pill(name: str, words: str) -> SafeString:
 
 
 @register.simple_tag
+@lru_cache(maxsize=_KEPT)
 def health(name: str) -> SafeString:
     return status(name, _HEALTH_WORDS[name])
 
@@ -133,15 +137,22 @@ def absent(reason: str) -> SafeString:
 
 def _quantity(value: float | None, unit: str) -> SafeString:
     shown = units.quantity(value, unit)
-    if not shown.unit:
-        return format_html("{}", shown.number)
-    return format_html('{}<span class="unit">{}</span>', shown.number, shown.unit)
+    return SafeString(shown.number + _unit(shown.unit))  # of numbers nothing is to be escaped
+
+
+@lru_cache(maxsize=_KEPT)
+def _unit(unit: str) -> str:
+    return format_html('<span class="unit">{}</span>', unit) if unit else ""
 
 
 @register.simple_tag
 def bar(ratio: float | None, series: str = "s1") -> SafeString:
     """A bar in a table cell, for a share; an empty one where the share is unknown."""
-    percent = 0 if ratio is None else round(min(1.0, max(0.0, ratio)) * 100)
+    return _bar(0 if ratio is None else round(min(1.0, max(0.0, ratio)) * 100), series)
+
+
+@lru_cache(maxsize=1024)
+def _bar(percent: int, series: str) -> SafeString:
     return format_html(
         '<svg class="c-{}" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
         '<rect width="{}" height="6"/></svg>',

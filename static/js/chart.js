@@ -15,10 +15,12 @@
    and `to`, and the `points` of the page's address where it has any. */
 
 import { pushQuery } from "./address.js";
+import { isDragged, waits } from "./drags.js";
 import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
 import { read, tell } from "./panels.js";
 import { fetchJson, query } from "./shell.js";
+import { slices } from "./slices.js";
 import { ask, leave, takeTurns } from "./turns.js";
 import { grid, measured, unpacked } from "./unpack.js";
 
@@ -58,7 +60,7 @@ function showWindow(group, range) {
   if (range) zooms.set(group, range);
   else zooms.delete(group);
   const members = membersOf(group);
-  members.forEach(draw);
+  drawAll(members);
   showZoom();
   new Set(members.map((chart) => chart.source)).forEach((source) => source?.fetchesWindow && refresh(source).catch((error) => console.warn(error)));
   fetchMarks();
@@ -97,7 +99,7 @@ async function fetchMarks() {
       const found = answers.flatMap((answer) => answer.marks);
       const isNew = JSON.stringify(found) !== JSON.stringify(marks.get(group) ?? []);
       marks.set(group, found);
-      if (isNew) membersOf(group).forEach(draw);
+      if (isNew) drawAll(membersOf(group));
     } catch (error) {
       console.warn(error);
     }
@@ -113,7 +115,7 @@ function windowed(address, window_) {
 /* Drawing and fetching ---------------------------------------------------------------------------------------------- */
 
 async function draw(chart) {
-  if (!chart.traces) return;
+  if (!chart.traces || waits(chart, () => draw(chart))) return;
   chart.unit = pickUnit(chart);
   readout(chart, null);
   try {
@@ -130,6 +132,14 @@ async function draw(chart) {
   if (chart.cursor.parentNode !== chart.element) chart.element.append(chart.cursor);
 }
 
+async function drawAll(some) {
+  const slice = slices();
+  for (const chart of some) {
+    draw(chart);
+    await slice();
+  }
+}
+
 function waiting(text) {
   const note = document.createElement("p");
   note.className = "chart-wait";
@@ -141,7 +151,7 @@ function accept(chart, answer, x) {
   const own = answer.charts ? answer.charts[chart.id] : answer;
   if (own.traces.length !== chart.figure.data.length) {
     // A device or cluster has come or gone since the page was made: the figure itself is out of date.
-    if (chart.traces) location.reload();
+    if (chart.traces && !isDragged()) location.reload();
     return;
   }
   chart.traces = own.traces.map((trace) => measured({ x: own.x ?? x, ...unpacked(trace) }));
@@ -156,9 +166,14 @@ async function refresh(source) {
   const url = zoom ? windowed(source.url, zoom) : new URL(source.url, location.href);
   if (source.fetchesWindow && query().has("points")) url.searchParams.set("points", query().get("points"));
   const answer = await fetchJson(url);
-  if (source.fetchesWindow && zoom !== zooms.get(source.charts[0].group)) return; // of a zoom that holds no more
+  const isOfOldZoom = () => source.fetchesWindow && zoom !== zooms.get(source.charts[0].group);
+  const slice = slices();
   const x = grid(answer.x);
-  source.charts.forEach((chart) => accept(chart, answer, x));
+  for (const chart of source.charts) {
+    if (isOfOldZoom()) return;
+    accept(chart, answer, x);
+    await slice();
+  }
   for (const [key, spark] of Object.entries(answer.sparks ?? {})) {
     for (const svg of document.querySelectorAll(`[data-spark="${CSS.escape(key)}"]`)) {
       svg.querySelector("path.l").setAttribute("d", spark.line);
@@ -251,7 +266,7 @@ document.addEventListener("sw:query", ({ detail }) => {
 });
 function drawAnew() {
   charts.forEach((chart) => chart.painter.forget(chart));
-  charts.forEach(draw);
+  drawAll(charts);
 }
 document.addEventListener("sw:theme", drawAnew);
 document.addEventListener("toggle", async ({ target }) => {

@@ -37,9 +37,6 @@ export function furniture(chart) {
   return resolved(withMarks(chart, { shapes: of("shapes"), annotations: of("annotations") }));
 }
 
-/* A value between two gaps, which a line alone does not show. */
-export const isLone = (y, at) => (y[at] ?? null) !== null && (y[at - 1] ?? null) === null && (y[at + 1] ?? null) === null;
-
 /* The range of the y axis in base units; undefined where the painter chooses an axis that begins at 0. */
 export function yRange(chart) {
   const { range, rangemode } = chart.figure.layout.yaxis ?? {};

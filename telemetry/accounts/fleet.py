@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+from django.conf import settings
+
 from fleet.models import Device, Host
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Accounts, Book, Scope
@@ -49,7 +51,12 @@ def fleet_accounts(
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
     names = _names(group_by) if group_by not in _ALONE and groups.is_followed() else {}
-    stretches = group_energy.stretches(names, start_ms, end_ms, quarters_from_ms=quarters_ms) if names else None
+    kept_ms = _kept_from_ms(now)
+    stretches = (
+        group_energy.stretches(names, start_ms, end_ms, kept_from_ms=kept_ms, quarters_from_ms=quarters_ms)
+        if names
+        else None
+    )
     if stretches is None:
         return accounts.accounts(
             devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=zone
@@ -68,6 +75,12 @@ def fleet_accounts(
             else:
                 book.enter_group(names[group] or "", found)
     return book.closed()
+
+
+def _kept_from_ms(now: datetime) -> dict[int, int]:
+    """Return from when on the groups' minutes and hours are kept, by step in seconds."""
+    kept = {60: settings.STEPWATT_RETENTION_1M, 3600: settings.STEPWATT_RETENTION_1H}
+    return {step: int((now.timestamp() - seconds) * 1000) for step, seconds in kept.items()}
 
 
 def _names(group_by: str) -> dict[int, str | None]:

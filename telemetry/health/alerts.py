@@ -94,6 +94,8 @@ def open_alert(found: Found, now: datetime) -> Event | None:
                 text=found.sign.text[:500], detail=found.detail(now), last_at=now,
                 first_at=datetime.fromtimestamp(found.since_ms / 1000, now.tzinfo),
             )  # fmt: skip
+            if found.subject.members:
+                event.hosts.set(found.subject.members)
     except IntegrityError:  # another pass was first, or its host was removed at this moment
         return None
     return event
@@ -134,6 +136,8 @@ def _refresh(event: Event, found: Found, now: datetime) -> None:
     event.severity, event.text, event.last_at = found.severity, found.sign.text[:500], now
     event.detail = event.detail | found.detail(now) | {"since_ms": event.detail.get("since_ms", found.since_ms)}
     event.save(update_fields=["severity", "text", "last_at", "detail"])
+    if found.subject.members:
+        event.hosts.set(found.subject.members)  # an alert of an earlier release does not know them
 
 
 def resolve_alert(event: Event, now: datetime, why: str = "") -> bool:

@@ -18,10 +18,11 @@ _MANY_HOSTS = 100  # their ids make a longer question than all open alerts an an
 
 @dataclass(frozen=True, slots=True)
 class Gravest:
-    """By the ids of devices, and of hosts for the alerts that speak of none of their devices."""
+    """By the ids of devices, and of hosts for the alerts that speak of none of their devices; `hosts` are those of either."""
 
     of_devices: dict[int, Finding] = field(default_factory=dict)
     of_hosts: dict[int, Finding] = field(default_factory=dict)
+    hosts: set[int] = field(default_factory=set)
 
 
 def of_hosts(hosts: Sequence[Host]) -> Gravest:
@@ -40,6 +41,7 @@ def _gravest(rows: QuerySet[Event]) -> Gravest:
     for severity, text, detail, host_id, device_id in rows.values_list(
         "severity", "text", "detail", "host_id", "device_id"
     ):
+        found.hosts.add(host_id)
         finding = Finding(_HEALTH[severity], text, detail.get("action", ""))
         place, key = (found.of_devices, device_id) if device_id else (found.of_hosts, host_id)
         place[key] = graver(place.get(key), finding)

@@ -16,13 +16,15 @@ ENOUGH_HOSTS = 3  # that fall silent together: fewer may well do so by themselve
 class Subject(NamedTuple):
     """Whom an alert is about.
 
-    `name` is "device:<uuid>", "host:<name>", "hosts:<name>,<name>", "cluster:<name>", "fleet" or "server".
+    `name` is "device:<uuid>", "host:<name>", "hosts:<name>,<name>", "cluster:<name>", "fleet" or "server". `members` are the
+    ids of the hosts of "hosts:…", about which it is together.
     """
 
     name: str
     host_id: int | None = None
     device_id: int | None = None
     scope: str = "fleet"  # the row of the watch's memory that it is kept in
+    members: tuple[int, ...] = ()
 
 
 class XidSeen(NamedTuple):

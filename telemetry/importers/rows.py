@@ -6,6 +6,7 @@ Files that end in .gz or .xz are read as they are.
 import csv
 import gzip
 import lzma
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
@@ -54,7 +55,7 @@ def read_rows(
 
     `host` is for files that name none; `zone` is for times without one. Raises FileUnusable.
     """
-    rows = cells_of(path)
+    rows = cells_of(path, faults)
     try:
         first = next(rows)[1]
         header = read_header(first, columns)
@@ -134,21 +135,28 @@ def _moment(words: str, zone: tzinfo) -> datetime:
         raise ValueUnreadable(f"timestamp: {words!r} is neither ISO 8601 nor nvidia-smi's form") from None
 
 
-def cells_of(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, cells). Raises FileUnusable where the file cannot be read."""
+def cells_of(path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, cells); a line that is none of CSV goes to `faults`. Raises FileUnusable where the file cannot be read."""
     try:
         with opened(path) as file:
             reader = csv.reader(file, skipinitialspace=True)
-            for cells in reader:
-                yield reader.line_num, cells
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as error:
+            while True:
+                try:
+                    cells = next(reader)
+                except csv.Error as error:  # such as the zeros that a crash leaves in a log
+                    faults.add(f"{path}, line {reader.line_num}", f"cannot be read ({error})")
+                except StopIteration:
+                    return
+                else:
+                    yield reader.line_num, cells
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise FileUnusable(f"{path}: cannot be read ({error})") from error
 
 
 def opened(path: Path) -> TextIO:
-    """Open a text file, decompressing by its name's ending."""
+    """Open a text file, decompressing by its name's ending. A byte that is no UTF-8 spoils its own cell alone."""
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
     if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+        return lzma.open(path, "rt", encoding="utf-8-sig", errors="replace", newline="")
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")

@@ -122,5 +122,6 @@ def _know_device(host: Host, info: DeviceInfo) -> None:
             f"device {info.uuid} belongs to host {device.host.name}, not to {host.name}; nothing was changed"
         )
     else:
-        told = {name: value for name, value in fields.items() if value != ""}
+        # The index 0 is also that of a file which names none.
+        told = {name: value for name, value in fields.items() if value not in {"", 0}}
         Device.objects.filter(pk=device.pk).update(**told)

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
+from http.client import HTTPException
 from smtplib import SMTPException
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
@@ -71,6 +72,8 @@ def _post_body(target: NotificationTarget, content: dict[str, Any]) -> None:
         raise SendFailed(f"answered {error.code} {error.reason}") from error
     except (URLError, OSError, ValueError) as error:
         raise SendFailed(f"cannot be reached: {getattr(error, 'reason', error)}") from error
+    except HTTPException as error:
+        raise SendFailed(f"what answers there speaks no HTTP: {type(error).__name__}: {error}") from error
 
 
 def _mail(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
@@ -83,11 +86,13 @@ def _mail(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
 
 
 def _mail_text(target: NotificationTarget, about: str, text: str) -> None:
-    subject = f"[Stepwatt] {about}"
+    subject = " ".join(f"[Stepwatt] {about}".split())  # a header is one line, whatever a host's name for a thing holds
     to = [address.strip() for address in target.address.split(",")]
-    message = EmailMessage(subject[:_SUBJECT_LENGTH].replace("\n", " "), text, settings.DEFAULT_FROM_EMAIL, to)
+    message = EmailMessage(subject[:_SUBJECT_LENGTH], text, settings.DEFAULT_FROM_EMAIL, to)
     try:
         message.send()
+    except ValueError as error:  # of an address that no mail can be sent to; Django's own check of headers
+        raise SendFailed(f"no mail can be made of it: {error}") from error
     except (SMTPException, OSError) as error:
         raise SendFailed(f"the mail server did not take it: {error}") from error
 

@@ -15,31 +15,14 @@ from telemetry.simulation.faults import Fault, faults
 from telemetry.simulation.host import Host
 from telemetry.simulation.load import Inference, Nothing, Task
 from telemetry.simulation.machine import Machine
-from telemetry.simulation.training import Plan, TrainingRun
+from telemetry.simulation.plans import PLANS
+from telemetry.simulation.training import TrainingRun
 from telemetry.wire import Cargo
 
 MAX_HOSTS, MAX_GPUS = 5000, 16
 SAMPLE_SECONDS, BATCH_TICKS = 1.0, 5
 STRAGGLER_CLOCK = 0.86
 _TRAINING_SHARE, _INFERENCE_SHARE = 0.6, 0.25
-
-# The first takes half of the training hosts, the next half of the rest, and so on.
-PLANS = (
-    Plan("llm-70b-pretrain", 10.64, 2048, 4096, "language"),
-    Plan("moe-47b-pretrain", 6.3, 1024, 4096, "language", loss_end=2.0),
-    Plan("llm-8b-finetune", 2.4, 128, 8192, "assistants", loss_start=2.6, loss_end=1.3),
-    Plan(
-        "vit-g-distill",
-        0.9,
-        4096,
-        257,
-        "vision",
-        loss_start=6.9,
-        loss_end=1.1,
-        validation_every=200,
-        checkpoint_every=500,
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)

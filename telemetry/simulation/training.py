@@ -9,7 +9,9 @@ that after each twelve), and now and then a stall. No Django.
 import math
 import random
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from telemetry.simulation.load import PHASES, Load
 
@@ -23,7 +25,10 @@ _KEPT = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run as its user set it up. Seconds are those of a step on boards at full clocks."""
+    """A run as its user set it up. Seconds are those of a step on boards at full clocks, and so is `mfu`.
+
+    `about` is what its loop tells of its model, as a client does.
+    """
 
     name: str
     step_seconds: float
@@ -36,6 +41,8 @@ class Plan:
     validation_steps: float = 1.17  # how many training steps it takes altogether
     checkpoint_every: int = 60
     checkpoint_seconds: float = 20.0
+    mfu: float = 0.4
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

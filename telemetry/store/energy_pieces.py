@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fleet.models import Device
 from telemetry.models import DirtyRollup
 from telemetry.store import energy_rows, joules, samples
-from telemetry.store.energy_rows import HOUR_MS, MINUTE_MS, Floats
+from telemetry.store.energy_rows import MINUTE_MS, Floats
+from telemetry.store.made_hours import HOUR_MS
 
 QUARTER_MS = 900_000
 _HOSTS = 50  # in memory at once, and of them so many buckets

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.models import DirtyRollup, Rollup
-from telemetry.store import rolled
+from telemetry.store import made_hours, rolled
+from telemetry.store.made_hours import HOUR_MS
 from telemetry.store.rolled import Table
 from telemetry.store.statistics import ENERGY, Field
 
-MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+MINUTE_MS = 60_000
 _HOSTS = 50  # in memory at once
+_FIELDS = (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS)
 
 Floats = NDArray[np.float64]
 
@@ -40,35 +41,25 @@ def read(
 
     From `quarters_from_ms` on whole hours come by their quarters: for what changes within an hour.
     """
-    first, last = whole_hours(start_ms, end_ms)
-    cut = last if quarters_from_ms is None else min(max(-(-quarters_from_ms // HOUR_MS) * HOUR_MS, first), last)
-    inner = [(3600, first, cut), (900, cut, last)]
-    spans = [*inner, (60, start_ms, first), (60, last, end_ms)] if first < last else [(60, start_ms, end_ms)]
-    for step, begin, end in spans:
-        yield from of_step(host_ids, step, begin, end)
-
-
-def whole_hours(start_ms: int, end_ms: int) -> tuple[int, int]:
-    """Return the span of hours that are made: up to the first one that is still to be made, or has not ended."""
-    first, last = -(-start_ms // HOUR_MS) * HOUR_MS, end_ms // HOUR_MS * HOUR_MS
-    waiting = DirtyRollup.objects.filter(step_seconds__gt=60, start_ms__gte=first, start_ms__lt=last)
-    oldest = waiting.order_by("start_ms").values_list("start_ms", flat=True).first()
-    newest = Rollup.objects.filter(step_seconds=3600, start_ms__lt=last).order_by("-start_ms").first()
-    made_to = 0 if newest is None else newest.start_ms + newest.n_buckets * HOUR_MS
-    return first, min(last, made_to, last if oldest is None else oldest // HOUR_MS * HOUR_MS)
+    cut = end_ms if quarters_from_ms is None else -(-quarters_from_ms // HOUR_MS) * HOUR_MS
+    for hosts, parts in made_hours.parts(host_ids, start_ms, end_ms):
+        for begin, end, is_made in parts:
+            steps = [(3600, begin, min(end, cut)), (900, max(begin, cut), end)] if is_made else [(60, begin, end)]
+            for step, first, last in steps:
+                yield from of_step(hosts, step, first, last)
 
 
 def of_step(host_ids: Sequence[int], step_seconds: int, start_ms: int, end_ms: int) -> Iterator[EnergyRows]:
     """Yield what the rollups of one resolution tell of the buckets that begin in start ≤ time < end."""
     for at in range(0, len(host_ids) if start_ms < end_ms else 0, _HOSTS):
-        tables = rolled.of_hosts(host_ids[at : at + _HOSTS], step_seconds, start_ms, end_ms, [ENERGY])
+        tables = rolled.of_hosts(host_ids[at : at + _HOSTS], step_seconds, start_ms, end_ms, [ENERGY], _FIELDS)
         yield from map(_energy, tables.values())
 
 
 def _energy(found: Table) -> EnergyRows:
     owners = np.unique(found.keys.owners)
     columns = []
-    for field in (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS):
+    for field in _FIELDS:
         rows = found.rows(ENERGY, field)
         if rows.size == owners.size:  # keys stand in order
             columns.append(found.values[rows] / 1000)

@@ -1,6 +1,7 @@
 """The energy of groups from their rollups, as far as these are made. Called by the accounts of the whole fleet."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 
 from telemetry.models import DirtyGroup, DirtyRollup
 from telemetry.store import rolled
-from telemetry.store.energy_rows import HOUR_MS, MINUTE_MS
+from telemetry.store.energy_rows import MINUTE_MS
+from telemetry.store.made_hours import HOUR_MS
 from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
 from telemetry.store.statistics import ENERGY, Field
@@ -46,24 +48,45 @@ class Stretch(NamedTuple):
 
 
 def stretches(
-    groups: Collection[int], start_ms: int, end_ms: int, *, quarters_from_ms: int | None = None
-) -> list[Stretch] | None:
+    groups: Collection[int], start_ms: int, end_ms: int, *, kept_from_ms: Mapping[int, int], quarters_from_ms: int | None = None
+) -> list[Stretch] | None:  # fmt: skip
     """Return of which buckets whole minutes of the span are read: hours of the groups, minutes where there is less.
 
     What is marked to be made again, of any of the groups or of any host, is read from the hosts' minutes. None where that is
-    so of many hours.
+    so of many hours. What lies before `kept_from_ms` of its step is read from the hosts too: the groups' is retired by age,
+    and imported hosts keep theirs.
     """
     minutes, hours = _marked(groups, start_ms, end_ms)
     if len(hours) > _MANY_HOURS:
         return None
+    cuts = kept_from_ms[3600], end_ms if quarters_from_ms is None else quarters_from_ms
     first, last = -(-start_ms // HOUR_MS) * HOUR_MS, end_ms // HOUR_MS * HOUR_MS
-    whole = [at for at in range(first, last, HOUR_MS) if at not in hours]
-    quarters_from_ms = end_ms if quarters_from_ms is None else quarters_from_ms
-    found = [Stretch(3600 if at < quarters_from_ms else 900, at, at + HOUR_MS, is_of_groups=True) for at in whole]
-    is_whole = set(whole)
-    rest = (at for at in range(start_ms, end_ms, MINUTE_MS) if at // HOUR_MS * HOUR_MS not in is_whole)
-    found += [Stretch(60, at, at + MINUTE_MS, at not in minutes) for at in rest]
-    return _joined(sorted(found, key=lambda each: each.start_ms))
+    if first >= last:
+        return _joined(_minutes(start_ms, end_ms, minutes, kept_from_ms[60]))
+    found, at = _minutes(start_ms, first, minutes, kept_from_ms[60]), first
+    for marked in [*sorted(hour for hour in hours if first <= hour < last), last]:
+        found += _hours(at, marked, *cuts)
+        at = min(marked + HOUR_MS, last)
+        found += _minutes(marked, at, minutes, kept_from_ms[60])
+    return _joined(found + _minutes(last, end_ms, minutes, kept_from_ms[60]))
+
+
+def _hours(start_ms: int, end_ms: int, kept_from_ms: int, quarters_from_ms: int) -> list[Stretch]:
+    """Return whole hours, of the groups as long as these are kept, by their quarters from a time on; few, however many hours."""
+    cuts = sorted(-(-at // HOUR_MS) * HOUR_MS for at in (kept_from_ms, quarters_from_ms))
+    bounds = [start_ms, *(at for at in cuts if start_ms < at < end_ms), end_ms]
+    return [
+        Stretch(3600 if at < quarters_from_ms else 900, at, until, at >= kept_from_ms)
+        for at, until in pairwise(bounds)
+        if at < until
+    ]
+
+
+def _minutes(start_ms: int, end_ms: int, marked: Collection[int], kept_from_ms: int) -> list[Stretch]:
+    return [
+        Stretch(60, at, at + MINUTE_MS, at not in marked and at >= kept_from_ms)
+        for at in range(start_ms, end_ms, MINUTE_MS)
+    ]
 
 
 def _marked(groups: Collection[int], start_ms: int, end_ms: int) -> tuple[set[int], set[int]]:

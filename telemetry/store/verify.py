@@ -59,6 +59,7 @@ def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
         differences += [Difference(uuid, row.start_ms, what) for what in _of_chunk(row)]
     batches = StoredBatch.objects.filter(host=found, start_ms__gte=since_ms, start_ms__lt=until_ms)
     hours |= {at_ms // HOUR_MS * HOUR_MS for at_ms in batches.values_list("start_ms", flat=True)}
+    hours |= _hours_of_minutes(found, since_ms, until_ms)
     differences += unreadable(Rollup.objects.filter(host=found), found.name, since_ms, until_ms)
     n_buckets, short_ms = 0, shortened.samples_before_ms()
     for hour_ms in sorted(hours):
@@ -98,6 +99,13 @@ def unreadable(
             statistics.decode(bytes(row.body), row.start_ms, 1000 * row.step_seconds)
         except RollupCorrupt as error:
             yield Difference(subject, row.start_ms, f"a rollup of {row.step_seconds} s is corrupt: {error}")
+
+
+def _hours_of_minutes(found: Host, since_ms: int, until_ms: int) -> set[int]:
+    """Return the hours that have minutes: where their samples are lost, nothing else tells of them."""
+    rows = ((at_ms, n) for step, at_ms, n in rolled.spans(Rollup, host=found.pk) if step * 1000 == MINUTE_MS)
+    hours = {at for at_ms, n in rows for at in range(at_ms // HOUR_MS * HOUR_MS, at_ms + n * MINUTE_MS, HOUR_MS)}
+    return {at for at in hours if since_ms <= at < until_ms}
 
 
 def _starts(found: Host, step: int, since_ms: int, until_ms: int) -> Iterator[int]:

@@ -78,9 +78,9 @@ def events(request: HttpRequest) -> HttpResponse:
 
 def fragment(request: HttpRequest) -> HttpResponse:
     """Return the list as it was asked for; also after an alert was acknowledged or resolved."""
-    return render(
-        request, "telemetry/_events.html", _context(request, question_of(request.GET), _covered(timezone.now()))
-    )
+    question, covered = question_of(request.GET), _covered(timezone.now())
+    more = {"states": _states(question, covered), "swap": True}
+    return render(request, "telemetry/_events.html", _context(request, question, covered) | more)
 
 
 def address_of(request: HttpRequest) -> str:
@@ -147,8 +147,8 @@ def _context(request: HttpRequest, question: Question, covered: Mapping[int, Sil
 
 def _rows(shown: Iterable[Event], covered: Mapping[int, Silence]) -> list[Row]:
     found = list(shown)
-    hosts = {event.host for event in found if event.host and event.rule and event.resolved_at is None}
-    jobs = host_columns.of_hosts(sorted(hosts, key=lambda host: host.pk)) if hosts else {}
+    hosts = {event.host_id for event in found if event.host_id and event.rule and event.resolved_at is None}
+    jobs = host_columns.of_hosts(sorted(hosts)) if hosts else {}
     return [
         Row(
             event=event,

@@ -90,7 +90,7 @@ def fleet_map(request: HttpRequest) -> HttpResponse:
 
 def of_request(request: HttpRequest) -> Glance:
     """Return the newest state of the fleet, or of the cluster that is asked for."""
-    found, cluster = glance.of_this_process().look(timezone.now()), request.GET.get("cluster")
+    found, cluster = glance.recent(timezone.now()), request.GET.get("cluster")
     if cluster is None:
         return found
     if cluster not in {host.cluster for host in found.hosts}:

@@ -12,6 +12,7 @@ import numpy as np
 
 from telemetry import catalog, trends
 from telemetry.catalog import AbsentReason, Metric
+from telemetry.health import Health
 from telemetry.queries import DeviceState, HostState
 from telemetry.wire import DeviceProcess
 
@@ -67,7 +68,8 @@ def why_no_users(state: HostState) -> str:
     """Return what stands where no process is shown: nobody uses a device, or nobody knows."""
     if any(d.users for d in state.devices):
         return "No process uses a device of this host."
-    return "Who uses the devices is not known: the host does not tell."
+    why = state.note if state.health is Health.SILENT else "the host does not tell"
+    return f"Who uses the devices is not known: {why}."
 
 
 def topology(state: HostState) -> list[Joined]:
@@ -103,7 +105,13 @@ def agent_cost(state: HostState, now: datetime) -> dict[str, Any]:
     node = state.node
     rows = [] if node is None else [row for row in _rows(node, _AGENT) if row.value is not None]
     share = None if node is None or not rows else _cpu_share(node, now)
-    return {"cpu_share": share, "rows": rows, "minutes": int(_COST_SPAN.total_seconds() / 60), "node": node}
+    return {
+        "cpu_share": share,
+        "rows": rows,
+        "minutes": int(_COST_SPAN.total_seconds() / 60),
+        "node": node,
+        "state": state,
+    }
 
 
 def _cpu_share(node: DeviceState, now: datetime) -> float | None:

@@ -5,6 +5,8 @@ The other panels (power_panels.py) are fetched by the page: one that fails does 
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import orjson
@@ -20,6 +22,7 @@ from fleet.timerange import TimeRange
 from telemetry import figures, glance, traces, trends
 from telemetry.accounts import power_groups, power_report
 from telemetry.accounts.accounts import Account
+from telemetry.accounts.growth import growth
 from telemetry.accounts.power_groups import OTHERS
 from telemetry.energy_rates import Rates
 from telemetry.figures import Reference
@@ -37,7 +40,7 @@ _ASKS = "/settings/energy/"
 def power(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     window, by = window_of(request.GET, now), chart_by_of(request.GET)
-    newest = glance.of_this_process().look(now)
+    newest = glance.recent(now)
     budget = power_report.budget_watts()
     rates = Rates.in_force()
     total = power_report.energy(window, now, rates).total
@@ -55,11 +58,17 @@ def power(request: HttpRequest) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_power_tiles.html", context)
-    names = power_groups.stacked(power_groups.members(by))
-    references = [Reference(budget, f"budget {units.quantity(budget, 'watts')}")] if budget else []
-    figure = figures.stacked("watts", [power_groups.named(name) for name in names], references=references)
-    still = {"by": by, "offered": power_groups.offered(), "figure": figures.as_json(figure), "days": power_report.DAYS}
+    names = tuple(map(power_groups.named, power_groups.stacked(power_groups.members(by))))
+    offered, figure = power_groups.offered(), _figure(names, budget)
+    still = {"by": by, "offered": offered, "figure": figure, "days": power_report.DAYS}
     return render(request, "telemetry/power.html", context | still)
+
+
+@lru_cache(maxsize=16)
+def _figure(names: tuple[str, ...], budget: float | None) -> dict[str, Any]:
+    """Return what plotly takes longer to make than the rest of the page."""
+    references = [Reference(budget, f"budget {units.quantity(budget, 'watts')}")] if budget else []
+    return figures.as_json(figures.stacked("watts", names, references=references))
 
 
 @require_safe
@@ -120,13 +129,13 @@ def _now(newest: Glance, budget: float | None) -> Headline:
 
 
 def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
-    note = ""
-    if total.joules and before.joules and (before.covered_share or 0) > 0.98:
-        note = f"{units.signed((total.joules / before.joules - 1) * 100)} % on the {window.words} before"
+    note, grown = "", growth(total, before)
+    if grown is not None:
+        note = f"{units.signed(grown * 100)} % on the {window.words} before"
     elif total.covered_share is not None:
         note = f"known for {units.quantity(total.covered_share, 'ratio')} of the time"
     return Headline(
-        f"Energy, {window.key[:-1]} {window.key[-1]}", total.joules, "joules", note, "#groups-h", "nothing was measured"
+        f"Energy, {window.key[:-1]} {window.key[-1]}", total.joules, "joules", note, "#groups-h", total.why_unknown
     )
 
 

@@ -24,6 +24,7 @@ PAGES = (
     "fleet", "fleet-table", "hosts", "host", "recorded-host", "device", "runs", "run", "simulated-run", "reference", "launch",
     "launch-by-selection", "schedules", "new-schedule", "schedule", "ladders", "power", "power-by-model", "efficiency",
     "efficiency-runs", "events", "new-silence", "search", "settings", "rules", "notifications", "energy", "access", "add-host",
+    "launched", "job", "distributed-job", "ladder", "trend",
 )  # fmt: skip
 READY = """() => !document.querySelector('.htmx-request, [aria-busy]')
     && [...document.querySelectorAll('.chart[data-figure]')].every((chart) => chart.querySelector('svg, canvas'))"""
@@ -94,7 +95,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def paths(fleet: Stack) -> dict[str, str]:
     client = fleet.signed_in()
     try:
-        return seeded.pages(client)
+        return seeded.pages(client) | seeded.pages_of_jobs(fleet)
     finally:
         client.close()
 

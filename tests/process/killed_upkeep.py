@@ -1,7 +1,8 @@
 """A store whose compaction and rollups are killed again and again, as a process of its own. Called by test_killed_upkeep.py.
 
-`python -m tests.process.killed_upkeep SEED TIMES` fills an empty database, lets upkeep begin and kills it at random moments, so
-many times, then lets it end. Prints how often it was at work when it was killed, and what the store holds.
+`python -m tests.process.killed_upkeep SEED TIMES STATEMENTS` fills an empty database, lets upkeep begin and kills it, so many
+times, a little after a random one of its first so many statements, then lets it end. Prints how often it was at work when it was
+killed, how many statements were left then, and what the store holds.
 """
 
 import hashlib
@@ -11,15 +12,16 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import count
 
 import django
 
 T0 = 1_700_000_000_000 // 86_400_000 * 86_400_000
 NOW = datetime.fromtimestamp(T0 / 1000 + 30 * 3600, UTC)  # all of it is over
 HOSTS, HOURS, BATCH_SECONDS, SAMPLE_SECONDS = 3, 3, 300, 5
-LONGEST_SECONDS = (0.05, 0.4)  # before a kill: both what begins and what ends is to be hit
+LONGEST_SECONDS = 0.005  # from a statement's begin to the kill: within it, after it, or in one of the next
 
 
 def fill() -> None:
@@ -60,22 +62,40 @@ def upkeep(order: Sequence[int] = (0, 1, 2)) -> None:
         pass
 
 
-def kill_at_work(draw: random.Random) -> bool:
-    """Kill a process that does the upkeep, in any order of its tasks, at any moment; False where it had done all."""
+def kill_at_work(draw: random.Random, n_statements: int) -> bool:
+    """Kill a process that does the upkeep, in any order of its tasks, at any moment; False where it had done all before."""
     from django.db import connection
 
-    order, moment = draw.sample(range(3), 3), draw.uniform(0, draw.choice(LONGEST_SECONDS))
-
+    order, last = draw.sample(range(3), 3), draw.randint(1, n_statements)
+    moment = draw.uniform(0, LONGEST_SECONDS)
     connection.close()  # each process makes its own
     if hasattr(connection, "close_pool"):
         connection.close_pool()
+    marks, mark = os.pipe()
     pid = os.fork()
     if pid == 0:
-        upkeep(order)
+        os.close(marks)
+        counted(order, lambda: os.write(mark, b"."))
         os._exit(0)
+    os.close(mark)
+    for _ in range(last):
+        os.read(marks, 1)  # nothing, at once, where the process has ended
     time.sleep(moment)
     os.kill(pid, signal.SIGKILL)
+    os.close(marks)
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+def counted(order: Sequence[int], note: Callable[[], object]) -> None:
+    """Do all that is to be done, and take note of each statement before the database gets it."""
+    from django.db import connection
+
+    def noted(execute: Callable[..., object], *asked: object) -> object:
+        note()
+        return execute(*asked)
+
+    with connection.execute_wrapper(noted):
+        upkeep(order)
 
 
 def held() -> dict[str, str]:
@@ -103,18 +123,18 @@ def _values(tables: dict) -> list[object]:
     ]
 
 
-def main(seed: int, times: int) -> None:
+def main(seed: int, times: int, n_statements: int) -> None:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
     fill()
     draw = random.Random(seed)
-    killed = sum(kill_at_work(draw) for _ in range(times))
-    upkeep()
+    killed, left = sum(kill_at_work(draw, n_statements) for _ in range(times)), count()
+    counted((0, 1, 2), lambda: next(left))
     call_command("verify_store", stdout=sys.stderr)
-    sys.stdout.write(json.dumps({"killed": killed, "held": held()}))
+    sys.stdout.write(json.dumps({"killed": killed, "statements": next(left), "held": held()}))
 
 
 if __name__ == "__main__":
     django.setup()
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

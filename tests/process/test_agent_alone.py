@@ -41,8 +41,8 @@ def running(command, **options):
 SERVER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 
 
-def agent(directory, port, **settings):
-    """Run an agent that has joined a server which is not there."""
+def agent(directory, port, prefix=(), **settings):
+    """Run an agent that has joined a server which is not there; `prefix` is what its command begins with."""
     enrol_here(directory / "agent", "alone", "redis://127.0.0.1:1/0", SERVER.public_key().public_bytes_raw())
     environment = os.environ | {
         "STEPWATT_DATA_DIR": str(directory),
@@ -50,7 +50,7 @@ def agent(directory, port, **settings):
         "STEPWATT_BATCH_SECONDS": "1",
         **settings,
     }
-    return running([sys.executable, "-m", "telemetry.agent", "run"], cwd=ROOT, env=environment)
+    return running([*prefix, sys.executable, "-m", "telemetry.agent", "run"], cwd=ROOT, env=environment)
 
 
 def broker(directory, port):

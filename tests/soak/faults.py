@@ -25,7 +25,9 @@ class Site:
     """The product and the parts of it that faults reach for; what is None it has no server of its own for."""
 
     stack: Stack
-    relay: Relay
+    network: Relay  # to most of the hosts
+    far_network: Relay  # to the others, which nothing but its cut happens to
+    broker_url: str  # as if there were no network between
     broker: Redis
     ballast: Path  # a file on the small disk that the data directory is on
     away_seconds: float
@@ -105,10 +107,10 @@ def _n_refused(broker: Redis) -> int:
 
 def cut_network(site: Site, rng: random.Random) -> None:
     """Pull the cable for longer than a client waits for an answer."""
-    site.relay.cut()
+    site.network.cut()
     time.sleep(max(site.away_seconds, 1.2 * SOCKET_SECONDS))
-    wait_until(lambda: site.relay.is_missed, BACK_SECONDS, "somebody to send something while the network was cut")
-    site.relay.mend()
+    wait_until(lambda: site.network.is_missed, BACK_SECONDS, "somebody to send something while the network was cut")
+    site.network.mend()
 
 
 def _is_served(site: Site) -> bool:

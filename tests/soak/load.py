@@ -5,29 +5,28 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.stack import ROOT, Stack
 
-HOSTS, GPUS = 6, 4
+GPUS = 4
 _DRAIN_SECONDS = 240
 
 
 class Load:
     """`manage.py simulate` as a process of its own; `report` is what its hosts took, once it has ended."""
 
-    def __init__(self, stack: Stack, directory: Path, settings: Mapping[str, str]) -> None:
-        self._report_path, self._log_path = directory / "report.json", directory / "simulate.log"
+    def __init__(self, stack: Stack, directory: Path, prefix: str, n_hosts: int, broker_url: str) -> None:
+        self._report_path, self._log_path = directory / f"{prefix}.json", directory / f"{prefix}.log"
         command = [
-            sys.executable, "manage.py", "simulate", "--hosts", str(HOSTS), "--gpus", str(GPUS), "--prefix", "soak",
+            sys.executable, "manage.py", "simulate", "--hosts", str(n_hosts), "--gpus", str(GPUS), "--prefix", prefix,
             "--report", str(self._report_path),
         ]  # fmt: skip
+        environment = {**stack.environment, "STEPWATT_BROKER_URL": broker_url}
         with self._log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env={**stack.environment, **settings}, stdout=log, stderr=subprocess.STDOUT
-            )
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
     @property
     def log(self) -> str:
@@ -41,8 +40,8 @@ class Load:
 
 
 @contextmanager
-def load(stack: Stack, directory: Path, settings: Mapping[str, str] | None = None) -> Iterator[Load]:
-    running = Load(stack, directory, settings or {})
+def load(stack: Stack, directory: Path, prefix: str, n_hosts: int, broker_url: str) -> Iterator[Load]:
+    running = Load(stack, directory, prefix, n_hosts, broker_url)
     try:
         yield running
     finally:

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 
 class Relay:
@@ -80,3 +81,9 @@ def relay(target_port: int) -> Iterator[Relay]:
         yield running
     finally:
         running.close()
+
+
+def through(network: Relay, url: str) -> str:
+    """Return the URL of a server on the loopback as who is behind this network knows it."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.port}", f":{network.port}")).geturl()

@@ -1,6 +1,7 @@
 """Whatever dies, fills up or is cut off: what the hosts took is what the store holds, no more and no less.
 
 All of them in one run under load, in an order that the seed draws; `make soak` runs it SOAK_TIMES times.
+Meanwhile the network to some other hosts is cut for minutes.
 """
 
 import os
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
@@ -20,11 +22,13 @@ from tests.servers import postgresql_server, redis_server
 from tests.soak import faults
 from tests.soak.faults import Site
 from tests.soak.load import load, ranges_of_agent, stored
-from tests.soak.relay import relay
+from tests.soak.relay import relay, through
 from tests.stack import start_stack
 
 TIMES = int(os.environ.get("SOAK_TIMES", "1"))
-AWAY_SECONDS = float(os.environ.get("SOAK_AWAY_SECONDS", "4"))
+AWAY_SECONDS = float(os.environ.get("SOAK_AWAY_SECONDS", "4"))  # the disk or the broker is full, the network is cut
+CUT_SECONDS = float(os.environ.get("SOAK_CUT_SECONDS", "120"))  # the network to the far hosts is
+N_HOSTS, N_FAR = 5, 2
 DISK_MEGABYTES, IS_ROOT = 96, os.geteuid() == 0
 STORED_SECONDS = 240  # what a killed broker or worker had is sent again within a minute or two, where nothing else runs
 LAST_SECONDS = 8  # of load after the last fault: by what comes later the agents know what was lost
@@ -55,43 +59,54 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 @contextmanager
-def embedded(directory: Path, disk: Path) -> Iterator[tuple[Site, dict[str, str]]]:
-    """Yield the product on SQLite with its own broker, and the settings with which hosts reach it through the relay."""
+def embedded(directory: Path, disk: Path) -> Iterator[Site]:
+    """Yield the product on SQLite with its own broker."""
     with start_stack(directory, STEPWATT_DATA_DIR=str(disk)) as stack:
         asked = "from django.conf import settings; print(settings.EMBEDDED_BROKER_PASSWORD)"
         password = stack.manage("shell", "--no-imports", "-c", asked).stdout.strip()
         port = int((disk / "broker" / "port").read_text())
-        with relay(port) as network, Redis("127.0.0.1", port, password=password) as broker:
-            site = Site(stack, network, broker, disk / "ballast", AWAY_SECONDS)
-            yield site, {"STEPWATT_BROKER_URL": f"redis://:{password}@127.0.0.1:{network.port}/0"}
+        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        with relay(port) as network, relay(port) as far, Redis.from_url(url) as broker:
+            yield Site(stack, network, far, url, broker, disk / "ballast", AWAY_SECONDS)
 
 
 @contextmanager
-def with_servers(directory: Path, disk: Path) -> Iterator[tuple[Site, dict[str, str]]]:
+def with_servers(directory: Path, disk: Path) -> Iterator[Site]:
     """Yield the product on PostgreSQL and a Redis that keeps nothing."""
     with postgresql_server() as database, redis_server(directory) as queue:
         settings = {"STEPWATT_DATABASE_URL": database.url, "STEPWATT_BROKER_URL": queue.url}
-        port = int(queue.url.rpartition(":")[2].partition("/")[0])
+        port = urlsplit(queue.url).port
+        assert port
         with (
             start_stack(directory, STEPWATT_DATA_DIR=str(disk), **settings) as stack,
             relay(port) as network,
+            relay(port) as far,
             Redis.from_url(queue.url) as broker,
         ):
-            site = Site(stack, network, broker, disk / "ballast", AWAY_SECONDS, queue.kill, database.kill)
-            yield site, {"STEPWATT_BROKER_URL": queue.url.replace(f":{port}/", f":{network.port}/")}
+            ballast = disk / "ballast"
+            yield Site(stack, network, far, queue.url, broker, ballast, AWAY_SECONDS, queue.kill, database.kill)
 
 
-def run(site: Site, settings: dict[str, str], directory: Path, chosen: Sequence[Fault], seed: int) -> None:
+def run(site: Site, directory: Path, chosen: Sequence[Fault], seed: int) -> None:
     """Inflict all of them under load, and compare."""
     rng = random.Random(seed)
-    with load(site.stack, directory, settings) as hosts:
-        wait_until(lambda: any(_numbers(stored(site.stack)).values()), 120, "the first batches")
+    near_url, far_url = through(site.network, site.broker_url), through(site.far_network, site.broker_url)
+    with (
+        load(site.stack, directory, "near", N_HOSTS, near_url) as near,
+        load(site.stack, directory, "far", N_FAR, far_url) as far,
+    ):
+        wait_until(lambda: len(_numbers(stored(site.stack))) == N_HOSTS + N_FAR, 120, "each host's first batch")
+        site.far_network.cut()
+        until = time.monotonic() + CUT_SECONDS
         for fault in rng.sample(chosen, len(chosen)):
             fault(site, rng)
             time.sleep(1)
+        time.sleep(max(0, until - time.monotonic()))
+        assert site.far_network.is_missed
+        site.far_network.mend()
         time.sleep(LAST_SECONDS)
-        took, log = hosts.stop(), hosts.log
-    assert took
+        took, log = near.stop() | far.stop(), near.log + far.log
+    assert len(took) == N_HOSTS + N_FAR
     wait_until(
         lambda: _numbers(stored(site.stack)) == _numbers(took), STORED_SECONDS, "what the hosts took to be stored"
     )
@@ -109,16 +124,17 @@ def _is_whole(epochs: list[list[list[int]]]) -> bool:
 
 
 def _numbers(hosts: dict[str, dict[str, object]]) -> dict[str, object]:
-    return {name: host["batches"] for name, host in hosts.items()}
+    """Return {host: its number of batches} of those that have any."""
+    return {name: host["batches"] for name, host in hosts.items() if host["batches"]}
 
 
 @pytest.mark.parametrize("seed", range(TIMES))
 def test_nothing_is_lost_or_doubled_on_sqlite(small_disk, tmp_path, seed):
-    with embedded(tmp_path, small_disk) as (site, settings):
-        run(site, settings, tmp_path, EVERYWHERE, seed)
+    with embedded(tmp_path, small_disk) as site:
+        run(site, tmp_path, EVERYWHERE, seed)
 
 
 @pytest.mark.parametrize("seed", range(TIMES))
 def test_nothing_is_lost_or_doubled_on_postgresql(small_disk, tmp_path, seed):
-    with with_servers(tmp_path, small_disk) as (site, settings):
-        run(site, settings, tmp_path, (*EVERYWHERE, faults.kill_database), seed)
+    with with_servers(tmp_path, small_disk) as site:
+        run(site, tmp_path, (*EVERYWHERE, faults.kill_database), seed)

@@ -5,6 +5,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from fleet.models import Device, DeviceKind
 from fleet.tariff import Band, Tariff
@@ -15,7 +17,7 @@ from telemetry.models import DirtyRollup, Rollup
 from telemetry.store import statistics
 from telemetry.store.statistics import ENERGY, Field
 from tests.factories import make_device, make_host
-from tests.people import script
+from tests.people import script, signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -193,6 +195,30 @@ def test_minutes_stand_in_at_both_ends_and_for_hours_that_are_not_made(host, gpu
     assert total.joules == 3600 + 3 * 60
 
 
+def test_a_host_that_catches_up_has_its_own_hour_alone_read_from_minutes(host, gpus):
+    other = make_device(make_host("gpu-a02"))
+    for at in range(3):
+        roll_up(host, {gpus[0]: 3600}, start_ms=T0 + at * HOUR_MS)
+        roll_up(other.host, {other: 3600}, start_ms=T0 + at * HOUR_MS)
+    DirtyRollup.objects.create(host=host, step_seconds=900, start_ms=T0 + HOUR_MS + 900_000)
+    roll_up(host, {gpus[0]: 60}, start_ms=T0 + HOUR_MS, step_seconds=60)
+
+    found = account(hours=3, group_by="host")
+
+    assert {group.key: group.joules for group in found.groups} == {"gpu-a01": 2 * 3600 + 60, "gpu-a02": 3 * 3600}
+
+
+def test_which_hours_are_made_is_looked_up_by_host(host, gpus):
+    roll_up(host, {gpus[0]: 3600})
+
+    with CaptureQueriesContext(connection) as asked:
+        account(group_by="host")
+
+    statements = [each["sql"] for each in asked if 'FROM "telemetry_rollup"' in each["sql"]]
+    assert statements
+    assert all('"host_id" IN' in statement for statement in statements)
+
+
 def test_half_of_an_hour_is_taken_from_its_minutes(host, gpus):
     roll_up(host, {gpus[0]: 3600})
     for minute in range(60):
@@ -229,3 +255,11 @@ def test_the_api_refuses_what_it_does_not_know(query):
 
     assert answer.status_code in {400, 422}
     assert answer.json()["error"]["field"] in query
+
+
+@pytest.mark.parametrize("path", ["energy", "energy/idle"])
+def test_more_days_than_an_answer_may_hold_are_refused(path):
+    answer = signed_in().get(f"/api/v1/{path}?group_by=day&start=1970-01-01T00:00Z&end=2100-01-01T00:00Z")
+
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "group_by")
+    assert "at most 4,000 days" in answer.json()["error"]["message"]

@@ -1,5 +1,6 @@
 """The whole fleet's energy from the groups' rollups: the same accounts as from each host's."""
 
+import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -8,9 +9,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fleet.models import Device, Host
+from fleet.models import Device, Host, Origin
 from fleet.tariff import Band, Tariff
-from telemetry import rollups
+from telemetry import retention, rollups
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.fleet import fleet_accounts
@@ -67,8 +68,8 @@ def said(found):
     return [{name: pytest.approx(v) if isinstance(v, float) else v for name, v in each.items()} for each in accounts_]
 
 
-def both(group_by="", scope=Scope.DEVICE, rates=RATES["flat"], span=(0, 3 * HOUR)):
-    asked = (T0 + span[0], T0 + span[1], NOW)
+def both(group_by="", scope=Scope.DEVICE, rates=RATES["flat"], span=(0, 3 * HOUR), now=NOW):
+    asked = (T0 + span[0], T0 + span[1], now)
     how = {"scope": scope, "group_by": group_by, "rates": rates, "zone": ZoneInfo("Asia/Kolkata")}
     devices = list(Device.objects.select_related("host"))
     return said(accounts.accounts(devices, *asked, **how)), said(fleet_accounts(*asked, **how))
@@ -129,3 +130,47 @@ def test_a_host_that_changes_its_cluster_takes_its_energy_along_at_once():
 
     for group_by in GROUPS:
         assert both(group_by)[1] == before[group_by], group_by
+
+
+@pytest.mark.usefixtures("fleet")
+@pytest.mark.parametrize("days", [100, 2000])
+def test_a_recording_older_than_the_groups_statistics_counts_whole(days):
+    """Its own minutes and hours are kept whatever their age, those of its groups are not."""
+    later = NOW + timedelta(days=days)
+    Host.objects.update(origin=Origin.IMPORTED)
+    retention.retire_groups(later, time.monotonic() + 600)
+
+    for group_by in ("", "cluster", "day"):
+        expected, found = both(group_by, span=(7 * MINUTE, 2 * HOUR + 20 * MINUTE), now=later)
+
+        assert found == expected, group_by
+        assert found[0]["covered_seconds"] != 0
+
+
+def test_what_is_not_known_has_no_cost():
+    """Devices that tell no power: their energy is unknown, and so is what it costs. Missing is never zero."""
+    enrolled("a", cluster="east")
+    device = DeviceInfo("GPU-a", DeviceKind.NVIDIA, 0, "H100")
+    times = [T0 + 10_000 * tick for tick in range(900)]
+    take(payload(times, {"gpu_utilization_ratio": [0.5] * 900}, host="a", device=device, sample_seconds=10.0), NOW)
+    rollups.roll_up(60, NOW)
+    asked = {"scope": Scope.DEVICE, "group_by": "cluster", "rates": RATES["flat"], "zone": ZoneInfo("UTC")}
+    found = fleet_accounts(T0, T0 + 2 * HOUR, NOW, **asked)
+
+    for account in (found.total, *found.groups):
+        assert (account.joules, account.cost, account.grams_co2, account.why_unknown) == (
+            None,
+            None,
+            None,
+            "nothing was measured",
+        )
+
+
+def test_energy_that_only_a_node_tells_is_said_to_be_so():
+    report("a", DeviceKind.NODE, 900, sequence=0)
+    rollups.roll_up(60, NOW)
+    asked = {"scope": Scope.DEVICE, "group_by": "", "rates": RATES["flat"], "zone": ZoneInfo("UTC")}
+    total = fleet_accounts(T0, T0 + 2 * HOUR, NOW, **asked).total
+
+    assert (total.joules, total.why_unknown) == (None, "only nodes' own meters tell, no device does")
+    assert total.cost > 0

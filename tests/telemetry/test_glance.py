@@ -8,10 +8,11 @@ import pytest
 from django.utils import timezone
 
 from fleet.models import DeviceKind, Event, EventKind, Host, Origin, Severity
-from telemetry import glance, queries
+from telemetry import glance, host_lines, queries
 from telemetry.glance import Lookout
 from telemetry.glance_parts import HEALTHS, METRICS
 from telemetry.models import LatestState
+from telemetry.views.hosts import device_words
 from tests.factories import CPU_READINGS, GPU_READINGS, make_device, make_gpu_host, make_host, make_latest
 
 pytestmark = pytest.mark.django_db
@@ -79,6 +80,8 @@ def test_columns_say_the_same_as_the_states_of_hosts(lookout, mixed_fleet):
 
     assert [host.name for host in found.hosts] == [host.host.name for host in hosts]
     assert [HEALTHS[code] for code in found.host_health] == [host.health for host in hosts]
+    assert found.host_notes == [host.note for host in hosts]
+    assert found.is_hot.tolist() == [device.is_slowed_by_heat for device in devices]
     assert [identity.uuid for identity in found.identities] == [device.device.uuid for device in devices]
     assert found.titles == [device.device.title for device in devices]
     assert [(HEALTHS[code], found.notes.get(at, "")) for at, code in enumerate(found.health)] == [
@@ -90,6 +93,37 @@ def test_columns_say_the_same_as_the_states_of_hosts(lookout, mixed_fleet):
         len(state.counted),
         len(state.reporting),
     )
+
+
+def test_the_table_of_hosts_says_the_same_as_their_states(lookout, mixed_fleet):
+    now = timezone.now()
+    found = {line.host.name: line for line in host_lines.lines(lookout.look(now))}
+
+    for state in queries.fleet_state(now).hosts:
+        line, warm = found[state.host.name], [d for d in state.counted if "temperature_celsius" in d.values]
+        hottest = max(warm, key=lambda d: d.values["temperature_celsius"], default=None)
+        used = [d.values["gpu_utilization_ratio"] for d in state.counted if "gpu_utilization_ratio" in d.values]
+        assert (line.health, line.note, line.power) == (state.health, state.note, state.power_watts)
+        assert line.devices == device_words(state)
+        assert line.utilisation == (pytest.approx(sum(used) / len(used)) if used else None)
+        assert line.temperature == (hottest.values["temperature_celsius"] if hottest else None)
+        assert line.is_hot == (hottest is not None and hottest.is_slowed_by_heat)
+
+
+def test_an_alert_of_a_host_or_of_its_silent_device_stands_in_its_line(lookout, mixed_fleet):
+    now, ill = datetime.now(UTC), Host.objects.get(name="ill")
+    for host, device in (
+        (Host.objects.get(name="cpu"), None),
+        (Host.objects.get(name="raised"), None),
+        (ill, ill.devices.get(index=3)),
+    ):
+        Event.objects.create(kind=EventKind.HEALTH, severity=Severity.CRITICAL, host=host, device=device, rule="s",
+                             subject=f"{host}:{device}", text="gone", first_at=now, last_at=now)  # fmt: skip
+
+    found, state = lookout.look(timezone.now()), queries.fleet_state(timezone.now())
+    hosts = sorted(state.hosts, key=lambda host: (host.host.cluster, host.host.name))
+    assert found.host_notes == [host.note for host in hosts]
+    assert [HEALTHS[code] for code in found.host_health] == [host.health for host in hosts]
 
 
 def test_a_cluster_is_the_part_of_the_fleet_that_stands_in_it(lookout, mixed_fleet):
@@ -113,6 +147,17 @@ def test_only_hosts_that_changed_are_read_again(lookout, django_assert_num_queri
     with django_assert_num_queries(6):
         found = lookout.look(timezone.now())
     assert np.nanmin(found.column("power_draw_watts")) == 123.0
+
+
+def test_who_looks_within_a_second_sees_what_was_seen(lookout, monkeypatch, django_assert_num_queries):
+    monkeypatch.setattr(glance, "SEEN_AGAIN", timedelta(seconds=1))
+    make_gpu_host("gpu-a01", 2)
+    now = timezone.now()
+    seen = lookout.look_again(now)
+
+    with django_assert_num_queries(0):
+        assert lookout.look_again(now + timedelta(seconds=0.9)) is seen
+    assert lookout.look_again(now + timedelta(seconds=1)).now == now + timedelta(seconds=1)
 
 
 def test_a_host_falls_silent_without_a_word_and_a_removed_one_is_gone(lookout):

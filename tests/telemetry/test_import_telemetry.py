@@ -159,6 +159,14 @@ def test_a_device_of_another_host_is_not_taken(tmp_path):
     assert not StoredBatch.objects.exists()
 
 
+def test_a_later_file_without_an_index_leaves_the_device_its_own(tmp_path):
+    at = "2024/05/17 15:38:2"
+    run(write(tmp_path, f"timestamp,index,uuid,power.draw [W]\n{at}7.100,3,GPU-aa,100\n"), "--host", "a")
+    run(write(tmp_path, f"timestamp,uuid,power.draw [W]\n{at}8.100,GPU-aa,100\n", "later.csv"), "--host", "a")
+
+    assert Device.objects.get().index == 3
+
+
 def test_two_gpus_in_a_log_without_an_index_are_told(tmp_path):
     text = "timestamp,power.draw [W]\n2024/05/17 15:38:27.100,100\n2024/05/17 15:38:27.100,200\n"
     _, faults = run(write(tmp_path, text), "--host", "a")

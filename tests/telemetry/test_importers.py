@@ -1,5 +1,6 @@
 """Reading recorded files: headers, cells, times, devices. Nothing is stored here."""
 
+import gzip
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -145,6 +146,19 @@ def test_a_bad_row_is_told_by_file_and_line_and_does_not_stop_the_rest(tmp_path)
     assert "log.csv, line 3: time_ms: 'soon'" in faults.shown[0]
 
 
+@pytest.mark.parametrize("spoilt", [b"1715960307186,a,\xff6", b"\0" * 200_000, b"17159603\xfe7186,a,6"])
+def test_what_a_crash_leaves_in_a_log_is_one_bad_row(tmp_path, spoilt):
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"time_ms,node,watts\n1715960307185,a,5\n" + spoilt + b"\n1715960307188,a,7\n")
+    faults = Faults()
+
+    _, rows = read_rows(path, host="", columns={}, zone=UTC, latest_ms=LATEST_MS, faults=faults)
+
+    assert [row.values for row in rows] == [{"power_draw_watts": 5}, {"power_draw_watts": 7}]
+    assert faults.count == 1
+    assert "log.csv, line 3: " in faults.shown[0]
+
+
 def test_the_header_of_a_second_run_in_the_same_file_is_no_bad_row(tmp_path):
     rows, faults = rows_of(tmp_path, 2 * "time_ms,node,watts\n1715960307185,a,5\n")
     assert (len(rows), faults.count) == (2, 0)
@@ -168,9 +182,13 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path, text, words):
         rows_of(tmp_path, text)
 
 
-def test_a_broken_archive_is_refused(tmp_path):
-    path = tmp_path / "log.csv.xz"
-    path.write_bytes(b"no archive")
+@pytest.mark.parametrize(
+    ("ending", "content"),
+    [("xz", b"no archive"), ("gz", b"no archive"), ("gz", gzip.compress(b"time_ms,watts\n" * 99)[:12] + b"torn" * 9)],
+)
+def test_a_broken_archive_is_refused(tmp_path, ending, content):
+    path = tmp_path / f"log.csv.{ending}"
+    path.write_bytes(content)
     with pytest.raises(FileUnusable, match="cannot be read"):
         read_rows(path, host="a", columns={}, zone=UTC, latest_ms=LATEST_MS, faults=Faults())
 

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import socketserver
 import threading
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -16,7 +17,10 @@ from fleet.audit import Actor
 from fleet.enrolment import remove_host
 from fleet.env import Environment
 from fleet.models import Event, EventKind, Severity
+from fleet.turns import TurnFailed
 from telemetry.models import Delivery, NotificationTarget, Silence
+from telemetry.notify import deliver as delivering
+from telemetry.notify import send
 from telemetry.notify.deliver import AT_ONCE, PAUSES, deliver
 from tests.factories import make_device, make_host
 from tests.ports import free_port
@@ -235,6 +239,51 @@ def test_a_redirect_is_no_delivery(hook):
     assert deliver(NOW) == 0
 
 
+def test_a_target_at_which_something_breaks_keeps_no_other_waiting(hook, monkeypatch):
+    target(hook, name="a", kind="odd")
+    target(hook, name="b")
+    monkeypatch.setattr(send, "_mail", lambda *_: 1 / 0)
+    alert()
+    with pytest.raises(TurnFailed, match="ZeroDivisionError"):
+        deliver(NOW)
+
+    assert len(hook.alerts) == 1
+
+
+class _NoHttp(socketserver.BaseRequestHandler):
+    """A program of another kind at a webhook's address."""
+
+    def handle(self):
+        self.request.recv(65_536)
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+
+def test_a_target_that_speaks_no_http_fails_alone_and_the_others_are_told(hook):
+    with socketserver.TCPServer(("127.0.0.1", 0), _NoHttp) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        target(hook, name="a wrong port", address=f"http://127.0.0.1:{server.server_address[1]}/"), target(hook)
+        alert()
+
+        assert deliver(NOW) == 1
+
+    assert "speaks no HTTP: BadStatusLine" in Delivery.objects.get(target__name="a wrong port").error
+
+
+def test_what_another_worker_has_told_meanwhile_makes_no_empty_message(hook, monkeypatch):
+    target(hook, name="a"), target(hook, name="b"), alert()
+    told = []
+
+    def send(to, deliveries):
+        told.append((to.name, len(deliveries)))
+        if len(told) == 1:
+            deliver(NOW)  # the other worker
+
+    monkeypatch.setattr(delivering, "send", send)
+    deliver(NOW)
+
+    assert told == [("a", 1), ("b", 1)]
+
+
 def test_an_alert_below_the_targets_severity_is_not_told(hook):
     target(hook, severity=Severity.CRITICAL), alert(severity=Severity.WARNING)
 
@@ -323,6 +372,24 @@ def test_mail_arrives_with_what_to_do_next(mailbox):
     assert to == ["a@x.example", "b@x.example"]
     assert message["Subject"] == "[Stepwatt] critical: gpu-a01: no sample for 60 s"
     assert "next: look at its agent" in message.get_payload(decode=True).decode()
+
+
+@pytest.mark.parametrize("address", ["a@b@c.example", "a\n@x.example"])
+def test_an_address_that_no_mail_can_be_sent_to_fails_the_delivery(mailbox, address):
+    NotificationTarget.objects.create(name="mail", kind="email", address=address), alert()
+
+    assert deliver(NOW) == 0
+    assert Delivery.objects.get().error
+
+
+def test_a_text_of_several_lines_has_a_subject_of_one(mailbox):
+    NotificationTarget.objects.create(name="mail", kind="email", address="a@x.example"), alert()
+    Event.objects.update(text="a model's name\r\nBcc: all@x.example")
+
+    deliver(NOW)
+
+    [(to, message)] = mailbox
+    assert (to, message["Bcc"]) == (["a@x.example"], None)
 
 
 def test_a_mail_server_that_is_away_fails_the_delivery(settings):

@@ -1,6 +1,9 @@
 """The settings page of the store: what its tables hold, what its upkeep does, what was set aside."""
 
+from io import StringIO
+
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 
 from fleet.models import Role
@@ -30,6 +33,15 @@ def test_it_shows_what_the_tables_hold_and_when_upkeep_runs_next():
     assert "Samples, by device and hour" in shown
     assert "Space given back" in shown
     assert "not scheduled" not in shown
+
+
+def test_a_verification_is_run_by_a_person_and_has_no_next_time():
+    call_command("verify_store", stdout=StringIO())
+
+    shown = page()
+
+    assert "Verification" in shown
+    assert "not scheduled" in shown
 
 
 def test_it_shows_what_was_set_aside_and_why():

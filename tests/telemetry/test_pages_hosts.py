@@ -7,7 +7,7 @@ import re
 import pytest
 from django.test import Client
 
-from fleet.models import DeviceKind, Role
+from fleet.models import DeviceKind, Origin, Role
 from telemetry.views import hosts as view
 from tests.factories import CPU_READINGS, GPU_READINGS, make_device, make_gpu_host, make_host, make_latest
 from tests.people import signed_in
@@ -124,3 +124,13 @@ def test_hosts_that_do_nothing_are_counted_as_idle(viewer, kind):
 
 def test_no_host_fits_is_said_and_leads_back(viewer, three):
     assert "No host fits this filter" in signed_in(Role.ADMIN).get("/hosts/?q=nothing-like-it").content.decode()
+
+
+@pytest.mark.parametrize("origin", [Origin.IMPORTED, Origin.REAL])
+def test_only_what_reports_is_called_healthy(viewer, origin):
+    host = make_gpu_host("gpu-a01", 1, origin=origin)
+
+    for path in ("/hosts/", "/hosts/gpu-a01/", f"/devices/{host.devices.get().uuid}/"):
+        shown = re.sub(r"<[^>]+>", " ", viewer.get(path).content.decode().partition("<main")[2])
+        assert ("healthy" in shown) is (origin == Origin.REAL)
+        assert "healthy" in shown or "recorded" in shown

@@ -1,10 +1,13 @@
 """PostgreSQL's partitions: what a row goes into, what a drop takes, and what it leaves to imported hosts."""
 
+import time
+from datetime import UTC, datetime
+
 import pytest
 from django.db import connection
 
 from fleet.models import Origin
-from telemetry import partitions, vendor_sql
+from telemetry import disk_limit, partitions, vendor_sql
 from telemetry.models import Chunk, Rollup, StoredBatch
 from telemetry.partitions import BATCHES, CHUNKS, DAY_MS, ROLLUPS
 from telemetry.vendor_sql import BatchRow, ChunkRow, RollupRow
@@ -144,13 +147,25 @@ def test_a_partition_stays_while_a_joined_row_of_it_reaches_beyond(host):
     assert partitions.drop_older(ROLLUPS[3600], days.end_ms + 30 * DAY_MS) == 1
 
 
+def test_beyond_the_disk_limit_weeks_of_minutes_go_though_their_last_rows_may_reach_beyond_them(host, settings):
+    settings.STEPWATT_DISK_LIMIT = 1
+    this_week_ms = TODAY_MS // (7 * DAY_MS) * 7 * DAY_MS
+    for weeks in (3, 2, 1):
+        partitions.keep(this_week_ms - weeks * 7 * DAY_MS)
+        insert_rollup(host, this_week_ms - weeks * 7 * DAY_MS, 60)
+
+    disk_limit.keep(datetime.fromtimestamp(TODAY_MS / 1000, UTC), time.monotonic() + 600)
+
+    assert [start for (start,) in Rollup.objects.values_list("start_ms")] == [this_week_ms - 7 * DAY_MS]
+
+
 def test_what_is_too_old_in_the_rest_is_deleted_in_slices_but_for_imported_hosts(each_database):
     host, imported = make_host(), make_host("recorded", origin=Origin.IMPORTED)
     for order in range(3):
         insert_chunk(host, TODAY_MS + order)
     insert_chunk(imported, TODAY_MS)
 
-    deleted = [partitions.delete_older(CHUNKS, TODAY_MS + 2, limit=1) for _ in range(3)]
+    deleted = [partitions.delete_older(CHUNKS, TODAY_MS + 2, most_rows=1, most_bytes=1000) for _ in range(3)]
 
     assert deleted == [1, 1, 0]
     assert list(Chunk.objects.order_by("host").values_list("host_id", "start_ms")) == [
@@ -164,7 +179,7 @@ def test_rollups_of_one_step_are_deleted_without_the_others(each_database):
     for step_seconds in ROLLUPS:
         insert_rollup(host, TODAY_MS, step_seconds)
 
-    assert partitions.delete_older(ROLLUPS[60], TODAY_MS + 60_000, limit=10) == 1
+    assert partitions.delete_older(ROLLUPS[60], TODAY_MS + 60_000, most_rows=10, most_bytes=1000) == 1
 
     assert sorted(Rollup.objects.values_list("step_seconds", flat=True)) == [900, 3600]
 

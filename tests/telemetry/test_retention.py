@@ -4,14 +4,18 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from fleet.models import Event, EventKind, Origin, Severity
 from telemetry import disk_limit, retention, upkeep
 from telemetry.models import (
     Chunk,
+    Delivery,
     DirtyRollup,
     GroupRollup,
     MaintenanceRun,
+    NotificationTarget,
     Rollup,
     RollupGroup,
     SetAside,
@@ -146,7 +150,7 @@ def test_joined_statistics_of_groups_go_when_their_last_bucket_is_old():
     for days_ago in (110, 130):
         GroupRollup.objects.create(group=group, step_seconds=60, start_ms=ms(days_ago), n_buckets=30 * 1440, body=b"")
 
-    assert retention.retire_groups(NOW) == 1
+    assert retention.retire_groups(NOW, time.monotonic() + 600) == 1
 
 
 def test_samples_wait_a_day_for_the_statistics_that_are_to_be_made_of_them(gpu):
@@ -163,7 +167,7 @@ def test_groups_statistics_go_too():
     for days_ago in (80, 100):
         GroupRollup.objects.create(group=group, step_seconds=60, start_ms=ms(days_ago), n_buckets=1, body=b"")
 
-    assert retention.retire_groups(NOW) == 1
+    assert retention.retire_groups(NOW, time.monotonic() + 600) == 1
 
 
 def test_retention_ends_at_its_deadline_and_goes_on_in_the_next_run(gpu):
@@ -176,7 +180,8 @@ def test_retention_ends_at_its_deadline_and_goes_on_in_the_next_run(gpu):
 @pytest.fixture
 def kilobyte(monkeypatch):
     """A database of 1,000 bytes: the tests' own lies in memory."""
-    monkeypatch.setattr(disk_limit.vendor_sql, "database_bytes", lambda: 1000)
+    for name in ("database_bytes", "held_bytes"):
+        monkeypatch.setattr(disk_limit.vendor_sql, name, lambda: 1000)
 
 
 def test_without_a_limit_nothing_is_shortened(gpu):
@@ -206,6 +211,53 @@ def test_beyond_the_limit_the_oldest_samples_go_first_and_the_last_day_stays(gpu
     assert Rollup.objects.count() == 1
     assert "chunk went before their time" in words
     assert shortened.samples_before_ms() == ms(2)
+
+
+def test_where_the_time_is_up_that_is_said_and_not_that_nothing_is_left(gpu, settings, kilobyte):
+    keep_chunk(gpu, 6)
+    settings.STEPWATT_DISK_LIMIT = 900
+
+    words = disk_limit.keep(NOW, time.monotonic() - 1)
+
+    assert Chunk.objects.count() == 1
+    assert "the run's time was up before anything went" in words
+
+
+def test_statistics_that_cannot_be_made_do_not_hold_the_disk(gpu, settings, kilobyte):
+    keep_chunk(gpu, 6)
+    DirtyRollup.objects.create(host=gpu.host, step_seconds=60, start_ms=ms(6))
+    settings.STEPWATT_DISK_LIMIT = 900
+
+    disk_limit.keep(NOW, time.monotonic() + 600)
+
+    assert not Chunk.objects.exists()
+
+
+def test_large_rows_go_a_few_at_a_time(gpu, monkeypatch):
+    monkeypatch.setattr(retention, "_SLICE_BYTES", 2500)
+    for hour in range(5):
+        keep_chunk(gpu, 8 + hour / 24, body=b"x" * 1000)
+
+    with CaptureQueriesContext(connection) as asked:
+        assert retire() == 5
+
+    deletions = [each["sql"] for each in asked if each["sql"].startswith("DELETE FROM telemetry_chunk")]
+    assert len(deletions) == 3
+
+
+def test_the_log_of_an_open_alert_is_kept_so_that_it_is_told_once(gpu):
+    old = NOW - timedelta(days=DAYS["minutes"] + 1)
+    target = NotificationTarget.objects.create(name="on call", kind="webhook", address="http://hook.example")
+    for subject, resolved_at in (("open", None), ("just over", NOW), ("long over", old)):
+        event = Event.objects.create(
+            kind=EventKind.HEALTH, severity=Severity.WARNING, rule="hot_memory", subject=subject,
+            first_at=old, last_at=NOW, resolved_at=resolved_at,
+        )  # fmt: skip
+        Delivery.objects.create(target=target, event=event, reason="firing", created_at=old, delivered_at=old)
+
+    retire()
+
+    assert {each.event.subject for each in Delivery.objects.all()} == {"open", "just over"}
 
 
 def test_each_part_of_the_upkeep_notes_its_run(gpu):

@@ -9,8 +9,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fleet.models import Device, Host, Origin
+from fleet.turns import TurnFailed
 from telemetry import catalog, partitions, rollups
-from telemetry.models import DirtyRollup, MaintenanceRun, Rollup, RollupGroup, StoredBatch
+from telemetry.models import DirtyRollup, GroupRollup, MaintenanceRun, Rollup, RollupGroup, StoredBatch
 from telemetry.rollups import minutes
 from telemetry.store import compact, inputs, recorded, rolled, shortened
 from telemetry.store.statistics import ENERGY, Field
@@ -140,6 +141,16 @@ def test_joined_rows_say_the_same_and_are_few():
     assert rollups.join(60, NOW) > 120
     assert {step: rows(step) for step in (60, 900, 3600)} == before
     assert Rollup.objects.filter(step_seconds=60).count() == 2
+    assert rollups.join(60, NOW) == 0
+
+
+def test_groups_whose_devices_tell_no_power_are_joined_like_all():
+    """Of their energy nothing is known: those rows are empty."""
+    take(payload(seconds(7200), {"gpu_utilization_ratio": [n % 97 / 100 for n in range(7200)]}), NOW)
+    rollups.roll_up(60, NOW)
+    rollups.join(60, NOW)
+
+    assert GroupRollup.objects.filter(step_seconds=60).count() == RollupGroup.objects.count()
     assert rollups.join(60, NOW) == 0
 
 
@@ -279,7 +290,7 @@ def test_a_batch_that_comes_while_its_minute_is_made_has_it_made_again(monkeypat
 def test_whoever_is_stopped_while_writing_leaves_the_marks(monkeypatch):
     take(payload(seconds(60), {"power_draw_watts": [100.0] * 60}), NOW)
     monkeypatch.setattr(minutes, "cascade", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(TurnFailed, match="ZeroDivisionError"):
         rollups.roll_up(60, NOW)
     monkeypatch.undo()
 

@@ -1,13 +1,15 @@
 """An SQLite file gives its free pages back to the disk."""
 
 import os
+import time
+from datetime import UTC, datetime
 
 import pytest
 from django.core.management import call_command
 from django.db import connections
 
 from fleet.databases import configured
-from telemetry import vendor_sql
+from telemetry import disk_limit, vendor_sql
 from telemetry.models import StoredBatch
 from telemetry.vendor_sql import BatchRow
 from tests.databases import connection_with, default_database
@@ -53,3 +55,15 @@ def test_no_more_is_given_back_at_once_than_asked(file):
 def test_its_size_counts_the_log(file):
     log = file.with_name(f"{file.name}-wal")
     assert vendor_sql.database_bytes() >= file.stat().st_size + log.stat().st_size > 8_000_000
+
+
+def test_space_that_is_free_already_costs_no_samples(file, settings):
+    """What retention has deleted lies in the file until it is given back: nothing else may go for it."""
+    StoredBatch.objects.filter(start_ms__lt=1900).delete()
+    settings.STEPWATT_DISK_LIMIT = 4_000_000
+
+    assert disk_limit.fill().used_bytes > 8_000_000
+    assert disk_limit.keep(datetime.now(UTC), time.monotonic() + 60) == ""
+
+    assert StoredBatch.objects.count() == 100
+    assert "of it free" in disk_limit.fill().words

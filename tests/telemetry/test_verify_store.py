@@ -8,7 +8,16 @@ from django.core.management import CommandError, call_command
 
 from fleet.models import Host
 from telemetry import rollups
-from telemetry.models import Chunk, DirtyGroup, DirtyRollup, GroupRollup, MaintenanceRun, Rollup, RollupGroup
+from telemetry.models import (
+    Chunk,
+    DirtyGroup,
+    DirtyRollup,
+    GroupRollup,
+    MaintenanceRun,
+    Rollup,
+    RollupGroup,
+    StoredBatch,
+)
 from telemetry.store import compact, rolled, statistics
 from telemetry.store.statistics import Field
 from tests.telemetry.batches import GPU, payload, take
@@ -175,6 +184,17 @@ def test_a_damaged_chunk_is_told_with_its_device_and_time(damage, words):
     assert status == 1
     assert f"{GPU.uuid} at {AT}: " in told
     assert words in told
+
+
+def test_lost_samples_are_told_by_what_was_made_of_them(stored):
+    Chunk.objects.all().delete()
+    StoredBatch.objects.all().delete()
+
+    status, told = verify()
+
+    assert status == 1
+    assert f"{GPU.uuid} at {AT}: " in told
+    assert "should be 0" in told
 
 
 def test_only_the_hours_that_are_asked_for_are_checked():

@@ -2,14 +2,19 @@
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from django.test import Client
 from django.utils import timezone
 
+from tests.factories import make_device, make_host
+from tests.telemetry.test_accounts import roll_up
 from tests.training.pages import text
 from tests.training.reference_jobs import existing_job, ready_host
-from tests.training.runs import goes_on, make_run
-from training.models import JobState, Outcome, Run, Verdict
+from tests.training.runs import goes_on, make_run, rank_steps
+from tests.training.stored_steps import enter
+from training.models import FleetMfu, JobState, Outcome, Run, Verdict
+from training.runs import mfu_history, summaries
 
 pytestmark = pytest.mark.django_db
 
@@ -27,6 +32,71 @@ def test_mfu_is_the_mean_over_runs_each_weighted_with_its_ranks(viewer: Client):
     assert "40 %" in page.replace("\u202f", " ")
     assert "MFU of 2 of 2 running runs" in page
     assert f'href="/runs/{great.pk}/"' in viewer.get("/runs/headlines/").content.decode()
+
+
+def noted_hour(run: Run, ratio: float, end, *, minutes: int = 60) -> None:
+    """Let a run have that MFU in each minute of the hour before a moment."""
+    Run.objects.filter(pk=run.pk).update(mfu_ratio=ratio)
+    for minute in range(minutes):
+        mfu_history.note(end - timedelta(minutes=minute))
+
+
+def test_mfu_of_the_last_hour_stands_beside_the_same_hour_of_the_day_before(viewer: Client):
+    now, run = timezone.now(), goes_on(make_run("llm", 2))
+    noted_hour(run, 0.4, now - timedelta(days=1))
+    noted_hour(run, 0.45, now)
+
+    assert mfu_history.growth(None, now) == pytest.approx(0.05)
+    assert mfu_history.growth("elsewhere", now) is None
+    assert "↑ 5.0 pp on the day before · of 1 of 1 running run" in text(viewer.get("/runs/headlines/"))
+
+
+def test_an_hour_of_which_a_quarter_is_unknown_is_not_compared():
+    now, run = timezone.now(), goes_on(make_run("llm", 2))
+    noted_hour(run, 0.4, now - timedelta(days=1), minutes=44)
+    noted_hour(run, 0.45, now)
+
+    assert mfu_history.growth(None, now) is None
+
+
+def test_clusters_count_by_their_ranks_and_what_is_old_is_forgotten():
+    now = timezone.now()
+    great, small = goes_on(make_run("great", 3)), goes_on(make_run("small", 1, host=make_host("b", cluster="b")))
+    Run.objects.filter(pk=great.pk).update(mfu_ratio=0.5)
+    Run.objects.filter(pk=small.pk).update(mfu_ratio=0.1)
+    mfu_history.note(now)
+    mfu_history.note(now)
+    assert {row.cluster: (row.weighted, row.ranks) for row in FleetMfu.objects.all()} == {"": (1.5, 3), "b": (0.1, 1)}
+
+    mfu_history.note(now + timedelta(days=2))
+    assert FleetMfu.objects.count() == 2
+
+
+def stepping_since_yesterday(now_ms: int) -> Run:
+    """A run that did twice as much a second in the last hour as in the same one a day ago, at the same power."""
+    host = make_host("gpu-a01")
+    device = make_device(host)
+    for end_ms, seconds in ((now_ms - 86_400_000, 2.0), (now_ms, 1.0)):
+        n, start_ms = int(7200 / seconds), end_ms - 7_200_000
+        ended = start_ms + 1000.0 * seconds * np.arange(1, n + 1)
+        enter(host, rank_steps(0, n, ended_ms=ended, seconds=np.full(n, seconds)), devices=(device.uuid,))
+        for minute_ms in range(start_ms // 60_000 * 60_000, end_ms, 60_000):
+            roll_up(host, {device: 500.0 * 60}, start_ms=minute_ms, step_seconds=60)
+    return Run.objects.get()
+
+
+def test_work_per_joule_stands_beside_what_the_same_run_did_a_day_before(viewer: Client):
+    run = goes_on(stepping_since_yesterday(int(timezone.now().timestamp() * 1000)))
+
+    assert f"{run.name}, last 1 h · ↑ 100.0 % on the day before" in text(viewer.get("/runs/headlines/"))
+
+
+def test_a_run_that_did_not_go_a_day_before_is_not_compared():
+    run, now = goes_on(make_run("llm", 1)), timezone.now()
+    Run.objects.filter(pk=run.pk).update(started_at=now - timedelta(hours=24))
+    run.refresh_from_db()
+
+    assert summaries.day_before(run, 3_600_000, now) is None
 
 
 def judged(job, deviation: float) -> None:

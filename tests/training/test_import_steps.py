@@ -150,6 +150,14 @@ def test_steps_of_a_second_host_are_told_and_not_mixed_in(tmp_path):
     assert "'b', after 'a'" in faults
 
 
+@pytest.mark.parametrize("loss", ["inf", "-inf", "nan"])
+def test_a_step_that_diverged_is_a_step_without_a_loss(tmp_path, loss):
+    told, _ = run(write(tmp_path, f"time_ms,seconds,loss\n1715960307000,2,{loss}\n"), "--run", "r")
+
+    assert told.startswith("1 steps of run r, 1 new; 0 bad rows")
+    assert np.isnan(stored().loss).all()
+
+
 @pytest.mark.parametrize("step", ["²", "9" * 5000, "-1", "1.5"])
 def test_a_step_number_that_is_none_is_a_bad_row(tmp_path, step):
     text = f"time_ms,seconds,step\n1715960307000,2,{step}\n1715960309000,2,7\n"

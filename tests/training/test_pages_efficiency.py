@@ -3,15 +3,19 @@
 import csv
 import io
 import re
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from unittest import mock
 
 import pytest
+from django.core.cache import cache
+from django.db.models import F
 from django.utils import timezone
 
 from fleet.models import DeviceKind, Origin
 from fleet.tariff import Tariff
 from telemetry.energy_rates import Rates
-from telemetry.models import DevicePrice
+from telemetry.models import DevicePrice, EnergyPrice
 from telemetry.store.idle_quarters import FREE, QUARTER_MS
 from tests.factories import make_chunks, make_device, make_host
 from tests.people import signed_in
@@ -20,12 +24,17 @@ from tests.training.judging.judged import board, judged, with_history
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.runs import START, make_run, rank_steps, with_power
 from tests.training.stored_steps import enter
+from training import efficiency
 from training.efficiency import Report, Work, by_group, by_run
 from training.hardware_efficiency import hardware
-from training.models import JobState, Outcome, Run, Verdict
+from training.models import JobState, Outcome, Run, RunLife, Verdict
+from training.runs import lives
+from training.runs.doings import Doings
+from training.views import efficiency as efficiency_view
 
 pytestmark = pytest.mark.django_db
 WINDOW = f"range=1h&from={START - 60_000}&to={START + 120_000}"
+UNPRICED = Rates(None, None, None)
 PANELS = ("/efficiency/work/", "/efficiency/hardware/", "/efficiency/hosts/")
 
 
@@ -60,14 +69,14 @@ def test_groups_hold_the_sums_of_their_runs(viewer, runs):
 def test_busy_time_counts_by_device_hours_and_idle_energy_by_energy(runs):
     one, other = Run.objects.filter(group="nlp")
     works = [
-        Work("a", [one], device_hours=3.0, joules=100.0, busy=1.0, idle=0.0),
-        Work("b", [other], device_hours=1.0, joules=300.0, busy=0.2, idle=0.4),
-        Work("c", [other], device_hours=9.0, joules=900.0),
+        Work("a", [one], Doings(device_hours=3.0, joules=100.0, busy_ratio=1.0, idle_energy_ratio=0.0)),
+        Work("b", [other], Doings(device_hours=1.0, joules=300.0, busy_ratio=0.2, idle_energy_ratio=0.4)),
+        Work("c", [other], Doings(device_hours=9.0, joules=900.0)),
     ]
 
-    (found,) = by_group(Report(works, 3, is_whole=True)).works
+    (found,) = by_group(Report(works, 0, 1, n_runs=3, n_told=3)).works
 
-    assert (found.busy, found.idle) == (pytest.approx(0.8), pytest.approx(0.3))
+    assert (found.done.busy_ratio, found.done.idle_energy_ratio) == (pytest.approx(0.8), pytest.approx(0.3))
 
 
 def in_four_quarters(device) -> None:
@@ -78,8 +87,9 @@ def in_four_quarters(device) -> None:
         roll_up(device, {FREE: 150 * 900}, drawn=600 * 900, start_ms=start_ms, step_seconds=900)
 
 
-def works_of(n_seconds: int) -> list[Work]:
-    return by_run(START - 60_000, START + n_seconds * 1000, timezone.now(), Rates(None, None, None)).works
+def works_of(n_seconds: int) -> list[Doings]:
+    found = by_run(START - 60_000, START + n_seconds * 1000, timezone.now(), UNPRICED).works
+    return [work.done for work in found]
 
 
 def test_idle_energy_is_a_share_of_what_the_same_quarters_drew():
@@ -89,7 +99,7 @@ def test_idle_energy_is_a_share_of_what_the_same_quarters_drew():
     (work,) = works_of(2460)
 
     assert work.joules == pytest.approx(600 * 2400, rel=0.01)
-    assert work.idle == pytest.approx(0.25)
+    assert work.idle_energy_ratio == pytest.approx(0.25)
 
 
 def test_a_run_within_which_no_whole_quarter_lies_has_no_idle_energy():
@@ -99,7 +109,7 @@ def test_a_run_within_which_no_whole_quarter_lies_has_no_idle_energy():
     (work,) = works_of(660)
 
     assert work.joules
-    assert (work.idle, work.why_not_idle[:16]) == (None, "no whole quarter")
+    assert (work.idle_energy_ratio, work.why_not_idle[:16]) == (None, "no whole quarter")
 
 
 def test_where_a_host_meter_stands_for_devices_nobody_knows_which_idled():
@@ -114,8 +124,88 @@ def test_where_a_host_meter_stands_for_devices_nobody_knows_which_idled():
     (work,) = works_of(3160)
 
     assert work.joules
-    assert (work.idle, work.busy) == (None, None)
+    assert (work.idle_energy_ratio, work.busy_ratio) == (None, None)
     assert "meter" in work.why_not_idle
+
+
+def test_the_life_of_a_run_that_is_over_is_worked_out_once_and_says_what_its_part_would(viewer, runs):
+    worked_out = works_of(120)
+    cache.clear()
+    assert lives.measure(timezone.now(), 10) == 3
+    assert lives.measure(timezone.now(), 10) == 0
+
+    with mock.patch.object(efficiency, "doings", side_effect=AssertionError):
+        kept = works_of(120)
+        page = text(viewer.get(f"/efficiency/work/?{WINDOW}&by=run"))
+    assert [replace(done, trend=()) for done in worked_out] == [replace(done, trend=()) for done in kept]
+    assert "3 runs" in page
+
+
+def test_a_life_is_worked_out_again_when_steps_came_late_or_prices_changed_but_not_for_ever(runs):
+    now = timezone.now()
+    lives.measure(now, 10)
+    Run.objects.filter(name="vit").update(last_step_at=F("last_step_at") + timedelta(seconds=1))
+    assert lives.measure(now, 10) == 1
+    assert RunLife.objects.filter(due_at=None).count() == 3  # they were over long ago
+
+    EnergyPrice.objects.create(price_per_kwh=0.2)
+    assert lives.measure(now, 10) == 3
+
+
+def test_a_life_that_has_just_ended_is_worked_out_again_as_hosts_may_be_late():
+    make_run("llm", 1)
+    run = Run.objects.get()
+    soon = run.last_step_at + timedelta(minutes=6)
+    lives.measure(soon, 10)
+
+    assert lives.measure(soon + timedelta(minutes=10), 10) == 0
+    assert lives.measure(run.last_step_at + timedelta(hours=1), 10) == 1
+    assert lives.measure(run.last_step_at + timedelta(minutes=90), 10) == 0
+    assert lives.measure(run.last_step_at + timedelta(hours=2), 10) == 1
+
+
+def test_runs_for_which_the_time_did_not_suffice_are_told_of_and_not_silently_left_out(viewer, runs, monkeypatch):
+    monkeypatch.setattr(efficiency, "_BUDGET_SECONDS", -1.0)
+    lives.measure(timezone.now(), 10)
+    RunLife.objects.filter(run__name="vit").delete()
+
+    page = viewer.get(f"/efficiency/work/?{WINDOW}").content.decode()
+
+    assert "2 of 3 runs so far" in page
+    assert "the others are being worked out" in page
+    assert 'title="being worked out"' in page
+    assert 'hx-trigger="load delay:1s"' in page
+
+
+def test_a_run_that_began_before_the_time_counts_with_its_part_alone():
+    make_run("llm", 1, n_steps=400)
+    lives.measure(timezone.now(), 10)
+    start = START // 60_000 * 60_000 + 60_000
+    part = by_run(start, start + 120_000, timezone.now(), UNPRICED).works[0].done
+    (whole,) = works_of(600)
+
+    assert part.device_hours == pytest.approx(120 / 3600)
+    assert whole.device_hours == pytest.approx(400 / 3600, rel=0.01)
+
+
+@pytest.mark.parametrize(("days", "step_ms"), [(0.1, 60_000), (1, 900_000), (7, 3_600_000)])
+def test_the_longer_the_time_the_coarser_its_ends(days, step_ms):
+    length = int(days * 86_400_000)
+    start, end = efficiency.whole_steps(START, START + length)
+
+    assert (start % step_ms, end % step_ms) == (0, 0)
+    assert START - step_ms < start <= START
+
+
+def test_the_table_comes_in_pages_and_the_file_is_whole(viewer, runs, monkeypatch):
+    monkeypatch.setattr(efficiency_view, "ROWS_A_PAGE", 2)
+
+    page = viewer.get(f"/efficiency/work/?{WINDOW}&by=run&sort=name&page=2").content.decode()
+    assert "vit" in page
+    assert "llm-7b" not in page
+    assert 'sort=name&amp;page=1" rel="prev"' in page
+    file = viewer.get(f"/efficiency/work/?{WINDOW}&by=run&format=csv").content.decode()
+    assert len(list(csv.DictReader(io.StringIO(file)))) == 3
 
 
 def test_what_is_not_known_says_why_and_what_is_not_set_is_asked_for(viewer, runs):

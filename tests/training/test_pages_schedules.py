@@ -62,7 +62,10 @@ def test_its_page_fills_in_what_it_says_and_changes_it(operator, kept):
         ({"workload": "mine-coins"}, "is not one of resnet-train"),
         ({"trigger": ["full_moon"]}, "is not one of host_back"),
         ({"per": "device", "n_devices": "many"}, "is not between 1 and 64"),
-        ({"per": "distributed"}, "a schedule starts jobs of one device each"),
+        (
+            {"per": "distributed", "workload": "gpt-generate"},
+            "gpt-generate does not run as one job over several devices",
+        ),
         ({"per": "rack"}, "is not one of host, device, distributed"),
     ],
 )
@@ -72,6 +75,30 @@ def test_a_wrong_schedule_comes_back_with_the_reason(operator, change, words):
     assert response.status_code == 400
     assert words in text(response)
     assert not Schedule.objects.exists()
+
+
+def test_a_distributed_one_is_made_by_the_form_says_so_and_stays_so_when_it_is_changed(operator):
+    for name in ("a", "b"):
+        ready_host(name, cluster="atlas")
+    asked = {"part": "before", "cluster": "atlas", "per": "distributed"}
+    shown = text(operator.get(NEW, asked))
+    assert "Selects 2 hosts , one job of 2 ranks" in shown
+    assert "it starts when all its hosts are there and idle" in shown
+
+    path = operator.post(NEW, filled(per="distributed")).url
+
+    assert Schedule.objects.get().as_one
+    assert "nightly gpt-train cluster atlas, one job over all" in text(operator.get(LIST))
+    assert '<option value="distributed" selected>' in operator.get(path).content.decode()
+
+
+def test_the_choice_of_a_workload_says_whether_it_may_be_one_job_over_all(operator):
+    ready_host("a")
+    offered = {
+        name: 'value="distributed"' in operator.get(NEW, {"part": "settings", "workload": name}).content.decode()
+        for name in ("gpt-train", "gpt-generate")
+    }
+    assert offered == {"gpt-train": True, "gpt-generate": False}
 
 
 def test_while_it_is_filled_in_it_tells_what_it_selects_and_when_it_is_due(operator):

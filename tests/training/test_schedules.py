@@ -27,7 +27,7 @@ def _orders(outbox):
 
 def nightly(**fields: object) -> Schedule:
     given = {"cron": "0 3 * * *", "selection": Selection(cluster="atlas"), "params": {"steps": 30}} | fields
-    return keep(Plan("nightly", "gpt-train", **given), actor=ADA, now=NOW)
+    return keep(Plan("nightly", given.pop("workload", "gpt-train"), **given), actor=ADA, now=NOW)
 
 
 def host(name: str = "a") -> Host:
@@ -125,6 +125,86 @@ def test_each_trigger_runs_it_on_the_host_to_which_it_happened(trigger):
     assert other not in {job.host for job in turn(NOW + timedelta(minutes=6))}
 
 
+def distributed(**fields: object) -> Schedule:
+    for name in "ab":
+        host(name)
+    return nightly(as_one=True, **fields)
+
+
+def test_a_distributed_one_starts_one_job_whose_ranks_are_on_all_its_hosts():
+    distributed()
+
+    jobs = turn(NOW + timedelta(hours=15, minutes=1))
+
+    assert [(job.host.name, job.rank, job.team.world_size) for job in jobs] == [("a", 0, 2), ("b", 1, 2)]
+    assert [visit.job for visit in ScheduledVisit.objects.order_by("pk")] == jobs
+    assert turn(NOW + timedelta(hours=15, minutes=2)) == jobs
+
+
+@pytest.mark.parametrize("hindrance", ["busy", "silent"])
+def test_a_distributed_one_waits_for_all_its_hosts_and_holds_none_meanwhile(hindrance):
+    distributed()
+    away = Host.objects.get(name="b")
+    due = NOW + timedelta(hours=15, minutes=1)
+    Host.objects.update(heard_at=due)
+    if hindrance == "busy":
+        existing_job(away, JobState.RUNNING)
+    else:
+        Host.objects.filter(pk=away.pk).update(heard_at=None)
+    follow(due)
+    assert ReferenceJob.objects.filter(requested_by="schedule nightly").count() == 0
+
+    ReferenceJob.objects.update(state=JobState.DONE)
+    turn(due + timedelta(hours=1))
+
+    assert ReferenceJob.objects.filter(requested_by="schedule nightly").count() == 2
+
+
+def test_a_distributed_one_whose_host_stays_busy_is_left_out_whole():
+    distributed()
+    existing_job(Host.objects.get(name="b"), JobState.RUNNING)
+    due = NOW + timedelta(hours=15, minutes=1)
+    turn(due)
+    turn(due + PATIENCE + timedelta(minutes=1))
+
+    assert [(visit.job, "b is busy" in visit.outcome) for visit in ScheduledVisit.objects.all()] == [(None, True)] * 2
+
+
+def test_what_happened_to_one_host_runs_a_distributed_one_on_all_of_them_once():
+    distributed(cron="", triggers=["host_back"])
+    about = {"severity": Severity.INFO, "text": "", "first_at": NOW, "last_at": NOW, "rule": "host_silent"}
+    for name in "ab":
+        back = {
+            "subject": f"host:{name}",
+            "host": Host.objects.get(name=name),
+            "resolved_at": NOW + timedelta(minutes=2),
+        }
+        Event.objects.create(kind=EventKind.HEALTH, **about, **back)
+
+    assert len(turn(NOW + timedelta(minutes=3))) == 2
+    ReferenceJob.objects.update(state=JobState.DONE)
+    assert len(turn(NOW + timedelta(minutes=4))) == 2
+    assert [len(visit.causes) for visit in ScheduledVisit.objects.all()] == [2, 2]
+
+
+def test_a_host_that_comes_while_a_distributed_one_waits_is_taken_the_next_time():
+    distributed()
+    existing_job(Host.objects.get(name="b"), JobState.RUNNING)
+    turn(NOW + timedelta(hours=15, minutes=1))
+    host("c")
+    nightly_again = NOW + timedelta(hours=39, minutes=1)
+    ScheduledVisit.objects.update(due_at=nightly_again)
+    turn(nightly_again)
+    assert ScheduledVisit.objects.count() == 2
+
+    ReferenceJob.objects.update(state=JobState.DONE)
+    turn(nightly_again + timedelta(hours=1))
+    ReferenceJob.objects.update(state=JobState.DONE)
+    jobs = turn(NOW + timedelta(hours=64))
+
+    assert [job.host.name for job in jobs[-3:]] == ["a", "b", "c"]
+
+
 def test_one_that_was_switched_off_does_nothing():
     host()
     nightly()
@@ -180,6 +260,7 @@ def test_every_change_stands_in_the_audit_log():
         ({"cron": ""}, "cron"),
         ({"triggers": ["full_moon"]}, "triggers"),
         ({"selection": Selection()}, "selection"),
+        ({"params": {}, "workload": "gpt-generate", "as_one": True}, "workload"),
     ],
 )
 def test_a_schedule_that_says_nothing_useful_is_refused(fields, field):
@@ -216,6 +297,8 @@ def test_a_script_keeps_lists_and_removes_a_schedule():
     assert (changed["next_at"][-9:], changed["selection"]["n_devices"]) == ("04:30:00Z", 2)
     assert (client.post(f"{own}/pause").json()["next_at"], client.get(own).json()["is_active"]) == (None, False)
     assert client.post(f"{own}/resume").json()["is_active"]
+    together = client.put(own, ORDER | {"mode": "distributed"}, content_type="application/json").json()
+    assert (together["mode"], together["selection"]["per"], changed["mode"]) == ("distributed", "device", "jobs")
     assert client.delete(f"{API}/{kept.json()['id']}").status_code == 204
     assert client.delete(f"{API}/{kept.json()['id']}").status_code == 404
 

@@ -26,7 +26,8 @@ _VISITS_SHOWN = 20
 class ScheduleOrder(Schema):
     """`cron` is minute hour day month weekday, in UTC; `triggers` are host_back, software_changed, device_new.
 
-    Per device, `n_devices` are taken of each host; 0 takes all.
+    Per device, `n_devices` are taken of each host; 0 takes all. With `mode` distributed they are the ranks of one job, one on
+    each device of the hosts unless `per` says host; it starts when all the hosts are idle.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -37,14 +38,17 @@ class ScheduleOrder(Schema):
     cluster: str = ""
     labels: dict[str, str] = {}
     model: str = ""
-    per: Literal["host", "device"] = "host"
+    per: Literal["host", "device"] | None = None
+    mode: Literal["jobs", "distributed"] = "jobs"
     n_devices: int = Field(0, ge=0, le=MOST_DEVICES)
     cron: str = ""
     triggers: list[str] = []
 
     def plan(self) -> Plan:
-        selection = Selection(self.cluster, self.model, self.labels, self.per, self.n_devices)
-        return Plan(self.name, self.workload, selection, self.cron, self.triggers, self.params)
+        as_one = self.mode == "distributed"
+        per = self.per or ("device" if as_one else "host")
+        selection = Selection(self.cluster, self.model, self.labels, per, self.n_devices)
+        return Plan(self.name, self.workload, selection, self.cron, self.triggers, self.params, as_one)
 
 
 class VisitItem(Schema):
@@ -66,6 +70,7 @@ class ScheduleItem(Schema):
     workload: str
     params: dict[str, Any]
     selection: dict[str, Any]
+    mode: Literal["jobs", "distributed"]
     cron: str
     triggers: list[str]
     is_active: bool
@@ -82,6 +87,7 @@ class ScheduleItem(Schema):
             workload=schedule.workload,
             params=schedule.params,
             selection=schedule.selection,
+            mode="distributed" if schedule.as_one else "jobs",
             cron=schedule.cron,
             triggers=schedule.triggers,
             is_active=schedule.is_active,

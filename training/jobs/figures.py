@@ -27,7 +27,7 @@ def step_times(baseline: Reference | None = None) -> dict[str, Any]:
     traces = [line("s0"), line("s1", width=1.75), above]
     keys = [Key("measured step", "s1", [1]), Key("warm-up step", "s0", [0])]
     references = [] if baseline is None else [baseline]
-    drawn = figure(traces, unit="seconds", keys=keys, from_zero=False, references=references)
+    drawn = figure(traces, unit="seconds", keys=keys, from_zero=False, references=references, painter="uplot")
     drawn.update_layout(margin_t=22)  # the span's name stands above the plot, clear of the triangles
     return as_json(drawn)
 

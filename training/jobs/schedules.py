@@ -16,7 +16,7 @@ from training.jobs import occasions
 from training.jobs.cron import CronInvalid, due_at
 from training.jobs.selection import Selection
 from training.models import Schedule, Trigger
-from training.workloads.catalog import validate
+from training.workloads.catalog import validate, why_not_as_one
 from training.workloads.params import ParamsInvalid
 
 _LONGEST_NAME = 100
@@ -33,7 +33,10 @@ class ScheduleInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a schedule says. `cron` is in UTC, `triggers` are names of models.Trigger; at least one of the two."""
+    """What a schedule says. `cron` is in UTC, `triggers` are names of models.Trigger; at least one of the two.
+
+    `as_one`: what is selected are the ranks of one distributed job.
+    """
 
     name: str
     workload: str
@@ -41,6 +44,7 @@ class Plan:
     cron: str = ""
     triggers: Sequence[str] = ()
     params: dict[str, Any] = field(default_factory=dict)
+    as_one: bool = False
 
 
 @transaction.atomic
@@ -102,6 +106,8 @@ def _checked(plan: Plan, now: datetime, own: int | None = None) -> dict[str, Any
         chosen, complete = validate(plan.workload, plan.params)
     except ParamsInvalid as error:
         raise ScheduleInvalid(error.field, error.message) from error
+    if plan.as_one and (why_not := why_not_as_one(chosen)):
+        raise ScheduleInvalid("workload", why_not)
     if plan.selection.is_empty:
         raise ScheduleInvalid("selection", "choose hosts by cluster, labels or model")
     _check_when(plan, now)
@@ -110,6 +116,7 @@ def _checked(plan: Plan, now: datetime, own: int | None = None) -> dict[str, Any
         "workload": chosen.name,
         "params": complete,
         "selection": _as_data(plan.selection),
+        "as_one": plan.as_one,
         "cron": " ".join(plan.cron.split()),
         "triggers": [each for each in Trigger.values if each in plan.triggers],
     }
@@ -132,6 +139,7 @@ def _audit(action: str, schedule: Schedule, actor: Actor) -> None:
         "workload": schedule.workload,
         "params": schedule.params,
         "selection": schedule.selection,
+        **({"distributed": True} if schedule.as_one else {}),
         "cron": schedule.cron,
         "triggers": schedule.triggers,
     }

@@ -1,15 +1,18 @@
 """What schedules start: beat notes which hosts are due, waits until each is there and idle, and starts one job on it.
 
-Nothing is ever forced, and a host that stays busy until the patience is over is left out, with the reason.
+The ranks of a distributed job wait until all their hosts are. Nothing is ever forced, and a host that stays busy until the
+patience is over is left out, with the reason.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from fleet.audit import Actor
 from fleet.models import Host
+from fleet.turns import Turns
 from training.jobs import launch, occasions
 from training.jobs.cron import CronInvalid, due_at
 from training.jobs.launch import LaunchRefused
@@ -26,11 +29,16 @@ _Due = tuple[_Target, str, str]  # with why, in words, and the cause
 
 def follow(now: datetime) -> None:
     """Note what has become due, then start what can be started."""
+    turns = Turns[str]("following")
     for schedule in Schedule.objects.filter(is_active=True):
-        _look(schedule, now)
-    for visit in ScheduledVisit.objects.filter(ended_at=None).select_related("schedule", "host"):
-        _visit(visit, now)
+        with turns.of(f"schedule {schedule.pk}"):
+            _look(schedule, now)
+    waiting = ScheduledVisit.objects.filter(ended_at=None).select_related("schedule", "host")
+    for together in _together(waiting.order_by("pk")):
+        with turns.of(f"visit {together[0].pk}"):
+            _visit(together, now)
     ScheduledVisit.objects.filter(ended_at__lt=now - KEPT_FOR).delete()
+    turns.end()
 
 
 @transaction.atomic
@@ -61,14 +69,20 @@ def _due(schedule: Schedule, now: datetime) -> datetime | None:
 
 
 def _note(schedule: Schedule, due: Sequence[_Due], now: datetime) -> None:
-    """Write a visit for each, unless one waits for that host and device already: that one follows all causes."""
+    """Write a visit for each, unless one waits for that host and device already: that one follows all causes.
+
+    Ranks of a distributed job that wait already stay those that they are.
+    """
     waiting = {(visit.host.name, visit.device_uuid): visit for visit in _open(schedule)}
     hosts: dict[str, Host] = {
         host.name: host for host in Host.objects.filter(name__in={target[0] for target, *_ in due})
     }
+    is_whole = schedule.as_one and bool(waiting)
     fresh: list[ScheduledVisit] = []
     for target, why, cause in due:
         visit = waiting.get(target)
+        if visit is None and is_whole:
+            continue
         if visit is None:
             visit = waiting[target] = ScheduledVisit(
                 schedule=schedule, host=hosts[target[0]], device_uuid=target[1], why=why, due_at=now
@@ -93,8 +107,13 @@ def _fitting(selection: Selection) -> list[_Target]:
 def _after(schedule: Schedule, happened: Iterable[Occasion], wanted: Sequence[_Target]) -> Iterable[_Due]:
     """Yield where it is to run after what happened: on the device itself where that is one which the selection fits.
 
-    With one job a host, the first of a host's new devices stands for all of them.
+    With one job a host, the first of a host's new devices stands for all of them. A distributed job runs on all its hosts
+    whichever of them it happened to.
     """
+    if schedule.as_one:
+        here = {host for host, _ in wanted}
+        yield from ((each, it.words, it.cause) for it in happened if it.host in here for each in wanted)
+        return
     every = _fitting(Selection(**schedule.selection | {"per": "device", "n_devices": 0}))
     is_one_a_host, first = schedule.selection.get("per") == "host", dict[str, _Target]()
     for each in happened:
@@ -105,26 +124,45 @@ def _after(schedule: Schedule, happened: Iterable[Occasion], wanted: Sequence[_T
             yield first.setdefault(each.host, target) if is_one_a_host else target, each.words, each.cause
 
 
-def _visit(visit: ScheduledVisit, now: datetime) -> None:
-    """Start the job where the host is there and idle; give up when the patience is over."""
-    reason = f"{visit.host.name} is silent"
-    if not visit.host.is_silent(now):
-        reason = _start(visit, now)
-    if reason and now - visit.due_at > PATIENCE:
-        ScheduledVisit.objects.filter(pk=visit.pk, ended_at=None).update(ended_at=now, outcome=reason[:500])
+def _together(waiting: Iterable[ScheduledVisit]) -> list[list[ScheduledVisit]]:
+    """Return the visits that start at one moment or not at all: the ranks of a distributed job, or one by itself."""
+    found: dict[tuple[str, int], list[ScheduledVisit]] = {}
+    for visit in waiting:
+        key = ("schedule", visit.schedule_id) if visit.schedule.as_one else ("visit", visit.pk)
+        found.setdefault(key, []).append(visit)
+    return list(found.values())
 
 
-def _start(visit: ScheduledVisit, now: datetime) -> str:
-    """Return why nothing was started, "" where the job was queued."""
-    schedule, actor = visit.schedule, Actor(f"schedule {visit.schedule.name}"[:150])
+def _visit(together: Sequence[ScheduledVisit], now: datetime) -> None:
+    """Start the job where its hosts are there and idle; give up when the patience is over."""
+    reason = _silence(together, now) or _start(together, now)
+    if reason and now - together[0].due_at > PATIENCE:
+        _open_of(together).update(ended_at=now, outcome=reason[:500])
+
+
+def _silence(together: Sequence[ScheduledVisit], now: datetime) -> str:
+    silent = sorted({visit.host.name for visit in together if visit.host.is_silent(now)})
+    return f"{', '.join(silent)} {'is' if len(silent) == 1 else 'are'} silent" if silent else ""
+
+
+def _start(together: Sequence[ScheduledVisit], now: datetime) -> str:
+    """Return why nothing was started, "" where the job, or all ranks of it, were queued."""
+    schedule = together[0].schedule
+    actor = Actor(f"schedule {schedule.name}"[:150])
     try:
         with transaction.atomic():
-            if not ScheduledVisit.objects.filter(pk=visit.pk, ended_at=None).update(ended_at=now):
+            if _open_of(together).update(ended_at=now) < len(together):
+                transaction.set_rollback(True)  # another worker starts them, or somebody has paused the schedule
                 return ""
-            wanted = [(visit.host.name, visit.device_uuid)]
-            (job,) = launch.prepare(schedule.workload, wanted, schedule.params, actor=actor)
-            ScheduledVisit.objects.filter(pk=visit.pk).update(job=job)
+            wanted = [(visit.host.name, visit.device_uuid) for visit in together]
+            jobs = launch.prepare(schedule.workload, wanted, schedule.params, actor=actor, as_one=schedule.as_one)
+            for visit, job in zip(together, jobs, strict=True):
+                ScheduledVisit.objects.filter(pk=visit.pk).update(job=job)
     except LaunchRefused as refusal:
         return str(refusal)
-    launch.send([job])
+    launch.send(jobs)
     return ""
+
+
+def _open_of(together: Sequence[ScheduledVisit]) -> QuerySet[ScheduledVisit]:
+    return ScheduledVisit.objects.filter(pk__in=[visit.pk for visit in together], ended_at=None)

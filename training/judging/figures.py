@@ -43,9 +43,13 @@ def trend(found: Trend) -> dict[str, Any]:
 def _mark(drawn: go.Figure, at: datetime, words: str) -> None:
     """Draw a dotted line at a moment, with words at its head."""
     x = _ms(at)
-    rule = {"width": 1, "dash": "dot", "color": token("text-2")}
-    drawn.add_shape(type="line", xref="x", x0=x, x1=x, yref="paper", y0=0, y1=1, line=rule)
+    _rule(drawn, x)
     drawn.add_annotation(xref="x", x=x, xanchor="left", yref="paper", y=1, yanchor="top", text=words, showarrow=False)
+
+
+def _rule(drawn: go.Figure, x: int) -> None:
+    stroke = {"width": 1, "dash": "dot", "color": token("text-2")}
+    drawn.add_shape(type="line", xref="x", x0=x, x1=x, yref="paper", y0=0, y1=1, line=stroke)
 
 
 def losses(verdict: Verdict) -> dict[str, Any]:
@@ -59,10 +63,10 @@ def losses(verdict: Verdict) -> dict[str, Any]:
         traces.append(drawn)
     n_peers = verdict.agreement_detail.get("n_peers", 0)
     keys = [Key(f"median of {n_peers} other devices", "s0", [0]), Key("this device", "s2", [1])]
-    found = figure(traces, unit="", keys=keys, from_zero=False, is_time=False)
+    found = figure(traces, unit="", keys=keys, from_zero=False, is_time=False, painter="uplot")
     at_step = verdict.agreement_detail.get("at_step")
     if at_step is not None:
-        found.add_vline(x=at_step + 1, line={"width": 1, "dash": "dot", "color": token("text-2")})
+        _rule(found, at_step + 1)
     return as_json(found)
 
 

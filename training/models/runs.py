@@ -106,6 +106,51 @@ class RunRank(models.Model):
 TELLS = ~models.Q(process="") | models.Q(n_steps__gt=0)  # RunRank.tells, for queries
 
 
+class RunLife(models.Model):
+    """What a run that is over did in all its time; its columns are those of training/runs/doings.py, which says what they are.
+
+    It holds for the steps that ended at `last_step_at` and for the `rates` of energy; from `due_at` on it is to be worked out
+    once more, as readings of hosts may have come late.
+    """
+
+    run = models.OneToOneField(Run, on_delete=models.CASCADE, primary_key=True, related_name="life")
+    last_step_at = models.DateTimeField()
+    rates = models.CharField(max_length=64)
+    due_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    device_hours = models.FloatField(null=True)
+    joules = models.FloatField(null=True)
+    covered_ratio = models.FloatField(null=True)
+    cost = models.FloatField(null=True)
+    busy_ratio = models.FloatField(null=True)
+    idle_energy_ratio = models.FloatField(null=True)
+    why_not_idle = models.TextField(default="")
+    mfu_ratio = models.FloatField(null=True)
+    goodput_ratio = models.FloatField(null=True)
+    per_joule = models.FloatField(null=True)
+    per_joule_unit = models.CharField(max_length=40, default="")
+    why = models.TextField(default="")
+    part_seconds = models.FloatField(null=True)
+    trend = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return f"{self.run_id} until {self.last_step_at:%F %T}"
+
+
+class FleetMfu(models.Model):
+    """The MFU of the runs that ran in a minute in a cluster: `weighted` is its sum over `ranks`, those whose MFU is known."""
+
+    minute_ms = models.BigIntegerField(help_text="When the minute began, UTC milliseconds.")
+    cluster = models.CharField(max_length=63, blank=True, default="")
+    weighted = models.FloatField()
+    ranks = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["minute_ms", "cluster"], name="mfu_once_a_minute")]
+
+    def __str__(self) -> str:
+        return f"{self.cluster} at {self.minute_ms}"
+
+
 class StepChunk(models.Model):
     """Steps of a run, some of one moment or many of a long time (training/steps/body.py). Any two may overlap in time."""
 

@@ -18,7 +18,8 @@ class Trigger(models.TextChoices):
 class Schedule(models.Model):
     """One workload on the hosts of a selection, when `cron` (minute hour day month weekday, UTC) or a trigger says.
 
-    `selection` holds the fields of training.jobs.selection.Selection. `seen_until` and `seen_event` are up to when time,
+    `selection` holds the fields of training.jobs.selection.Selection; with `as_one` what it selects are the ranks of one
+    distributed job, which starts when all their hosts are idle. `seen_until` and `seen_event` are up to when time,
     and up to which event, it was looked at; what was before `active_since` and `first_event` is not its business.
     """
 
@@ -26,6 +27,7 @@ class Schedule(models.Model):
     workload = models.CharField(max_length=40)
     params = models.JSONField(default=dict)
     selection = models.JSONField(default=dict)
+    as_one = models.BooleanField(default=False)
     cron = models.CharField(max_length=100, blank=True, default="")
     triggers = models.JSONField(default=list)
     is_active = models.BooleanField(default=True)

@@ -31,11 +31,12 @@ _WAIT = 0.5  # of a median step: a pause longer than that is seen as a gap
 _ROOM, _LINE = 32, 11  # pixels above the first chart, and of a line of words there
 _MARGIN, _LEAST_SPREAD = 0.06, 0.12  # of an axis around its values, as static/js/figure.js has it
 _LEAST_REST = 1e-4  # of a step: below that the phases tell all of it
-_LETTER_SHARE = 0.019  # of the window, as a letter has it on a phone: 5.5 of 290 pixels
+_LETTER_SHARE = 0.0205  # of the window, as a letter has it on a phone: 5.7 of 280 pixels
 _TRIED = 12  # spans of a kind at which a word is tried
 _MARK_SHARE = 0.06  # of the window: from this width on a span has room for its word
 
 Drawn = dict[str, Any]
+_OPTIONS: Drawn = {"is_stacked": True, "painter": "uplot"}  # of each chart of the stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def phase_colors(names: Sequence[str]) -> dict[str, str]:
 
 def step_figure(phases: Sequence[str], **options: Any) -> Drawn:
     """Return step time: stacked by phase with the step above and the longest step of a column; else a mean in its band."""
-    options = {"is_stacked": True, "shows_ticks": True, "from_zero": bool(phases), **options}
+    options = {**_OPTIONS, "shows_ticks": True, "from_zero": bool(phases), **options}
     if not phases:
         keys = [Key("mean", "s1", [1]), Key("longest", "s0", [2])]
         drawn = figure([area("s1"), line("s1"), line("s0", width=1)], unit="seconds", keys=keys, **options)
@@ -96,7 +97,7 @@ def _with_room(drawn: go.Figure) -> Drawn:
 
 def line_figure(row: Row, **options: Any) -> Drawn:
     """Return one line over time; a share need not fill the axis, since its changes are what is looked for."""
-    options = {"is_stacked": True, "shows_ticks": False, "from_zero": False, **options}
+    options = {**_OPTIONS, "shows_ticks": False, "from_zero": False, **options}
     drawn = figure([line(row.color)], unit=row.unit, keys=[Key(row.word, row.color, [0])], **options)
     drawn.layout.yaxis.range = None
     return as_json(drawn)
@@ -110,7 +111,7 @@ def devices_figure(unit: str, n: int, noun: str, chosen: str, *, from_zero: bool
     if chosen:
         drawn.append(line("s2"))
         keys.append(Key(chosen, "s2", [2]))
-    return as_json(figure(drawn, unit=unit, keys=keys, is_stacked=True, from_zero=from_zero, shows_ticks=shows_ticks))
+    return as_json(figure(drawn, unit=unit, keys=keys, from_zero=from_zero, shows_ticks=shows_ticks, **_OPTIONS))
 
 
 # Arrays --------------------------------------------------------------------------------------------------------

@@ -66,9 +66,10 @@ def compare_figure(chart: Compared, own: str, other: str, *, shows_ticks: bool) 
     lines = [line("s2"), line("s1")]
     return as_json(
         figure(
-            lines, unit=chart.unit, keys=keys, is_time=False, is_stacked=True, from_zero=False, shows_ticks=shows_ticks
+            lines, unit=chart.unit, keys=keys, is_time=False, is_stacked=True, from_zero=False,
+            shows_ticks=shows_ticks, painter="uplot",
         )
-    )
+    )  # fmt: skip
 
 
 def compare_arrays(own: StepColumns, other: StepColumns) -> Drawn:

@@ -3,11 +3,12 @@
 Each panel is fetched by itself: one that fails or takes long does not take the page.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.core.exceptions import BadRequest
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -20,27 +21,28 @@ from telemetry import queries
 from telemetry.energy_rates import Rates
 from telemetry.queries import HostState
 from training import host_columns
-from training.efficiency import MOST_RUNS, Work, by_group, by_run
+from training.efficiency import Work, by_group, by_run
 from training.hardware_efficiency import hardware as compare
 from training.judging import results
-from training.judging.results import Cell
+from training.judging.results import Standing
+from training.runs import lives
 from training.runs.queries import short_name
 
 _VIEWS = {"group": "Groups", "run": "Runs"}
-_AT_EACH_END = 4
+_AT_EACH_END, ROWS_A_PAGE = 4, 50
 _KEYS: Mapping[str, Callable[[Work], Any]] = {
     "name": lambda work: work.key,
-    "mfu": lambda work: work.mfu,
-    "goodput": lambda work: work.goodput,
-    "busy": lambda work: work.busy,
-    "idle": lambda work: work.idle,
-    "hours": lambda work: work.device_hours,
-    "energy": lambda work: work.joules,
-    "cost": lambda work: work.cost,
+    "mfu": lambda work: work.done.mfu_ratio,
+    "goodput": lambda work: work.done.goodput_ratio,
+    "busy": lambda work: work.done.busy_ratio,
+    "idle": lambda work: work.done.idle_energy_ratio,
+    "hours": lambda work: work.done.device_hours,
+    "energy": lambda work: work.done.joules,
+    "cost": lambda work: work.done.cost,
 }
 _CSV = (
     "runs", "mfu_ratio", "goodput_ratio", "busy_ratio", "idle_energy_ratio", "device_hours", "joules", "covered_ratio", "cost",
-    "work_per_joule", "work_per_joule_unit",
+    "work_per_joule", "work_per_joule_unit", "mfu_part_seconds", "why_unknown",
 )  # fmt: skip
 
 
@@ -59,20 +61,30 @@ def work(request: HttpRequest) -> HttpResponse:
     rates = Rates.in_force()
     report = by_run(window.start_ms, window.end_ms, now, rates)
     report = by_group(report) if by == "group" else report
-    rows = order.arranged(report.works, _KEYS[order.key])
+    found = order.arranged(report.works, _KEYS[order.key])
     if request.GET.get("format") == "csv":
-        return csv_answer(f"efficiency-by-{by}", (by, *_CSV), map(_csv_row, rows))
+        return csv_answer(f"efficiency-by-{by}", (by, *_CSV), map(_csv_row, found))
+    page = Paginator(found, ROWS_A_PAGE).get_page(request.GET.get("page"))
     context = {
-        "rows": rows,
+        "rows": _with_trends(page) if by == "run" else page.object_list,
+        "page": page,
         "report": report,
         "by": by,
         "window": window,
-        "most": MOST_RUNS,
         "sorting": order,
         "has_price": rates.tariff is not None,
         "currency": rates.currency,
     }
     return render(request, "training/_efficiency_work.html", context)
+
+
+def _with_trends(works: Iterable[Work]) -> list[Work]:
+    """Return the rows of a page with the trends that were kept: those of all runs would be too many to read."""
+    shown = list(works)
+    kept = lives.trends([work.run.pk for work in shown if not work.done.trend])
+    return [
+        replace(work, done=replace(work.done, trend=work.done.trend or kept.get(work.run.pk, ()))) for work in shown
+    ]
 
 
 def _by(request: HttpRequest) -> str:
@@ -83,9 +95,10 @@ def _by(request: HttpRequest) -> str:
 
 
 def _csv_row(row: Work) -> tuple[object, ...]:
+    done = row.done
     return (
-        row.key, len(row.runs), row.mfu, row.goodput, row.busy, row.idle, row.device_hours, row.joules, row.covered_share,
-        row.cost, row.per_joule, row.per_joule_unit,
+        row.key, len(row.runs), done.mfu_ratio, done.goodput_ratio, done.busy_ratio, done.idle_energy_ratio, done.device_hours,
+        done.joules, done.covered_ratio, done.cost, done.per_joule, done.per_joule_unit, done.part_seconds, done.why,
     )  # fmt: skip
 
 
@@ -116,7 +129,7 @@ class HostRow:
     """A host with its newest deviation from the baseline, and how it stands now."""
 
     state: HostState
-    cell: Cell
+    cell: Standing
     job: str
     job_url: str
 
@@ -135,15 +148,15 @@ def hosts(request: HttpRequest) -> HttpResponse:
     """Show the hosts furthest above and below the baseline of their model."""
     ids = list(Host.objects.filter(origin=Origin.REAL).values_list("pk", flat=True))
     cells = results.slowest_by_host(ids)
-    ordered = sorted(cells, key=lambda pk: -(cells[pk].deviation or 0))
+    ordered = sorted(cells, key=lambda pk: -cells[pk].deviation)
     shown = ordered if len(ordered) <= 2 * _AT_EACH_END else [*ordered[:_AT_EACH_END], *ordered[-_AT_EACH_END:]]
     if request.GET.get("format") == "csv":
         names = Host.objects.in_bulk(ordered)
-        rows = ((names[pk].name, cells[pk].verdict.job.workload, cells[pk].deviation, cells[pk].n) for pk in ordered)
+        rows = ((names[pk].name, cells[pk].workload, cells[pk].deviation, cells[pk].n) for pk in ordered)
         return csv_answer("hosts-beside-baseline", ("host", "workload", "deviation", "n"), rows)
     found = Host.objects.in_bulk(shown)
     chosen = [found[pk] for pk in shown]
-    own = host_columns.columns(chosen)
+    own = host_columns.columns(shown)
     states = queries.host_states(chosen, timezone.now()) if chosen else []
     rows_ = [
         HostRow(state, cells[state.host.pk], own[state.host.pk].job, own[state.host.pk].job_url) for state in states

@@ -1,6 +1,7 @@
 """The two tiles of the fleet page that training tells: MFU of the running runs, and the work per joule of the greatest one."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from math import nan
 
 import numpy as np
@@ -10,10 +11,13 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from telemetry.headlines import Headline
+from fleet import units
+from fleet.shared_answer import shared
+from telemetry.headlines import Headline, arrow
 from telemetry.store.read import column
 from training.models import Run
-from training.runs import summaries
+from training.runs import mfu_history, summaries
+from training.runs.summaries import Summary
 
 _WINDOW_MS = 3_600_000
 _DRAWN = 5  # runs; more of them take too long to read
@@ -21,28 +25,29 @@ _NONE = "no training run reports now"
 
 
 @require_safe
+@shared(seconds=2)
 def headlines(request: HttpRequest) -> HttpResponse:
     """Show both over the runs of the fleet, or of a cluster."""
-    running = Run.objects.filter(ends_at__gt=timezone.now()).annotate(
-        n_ranks=Count("ranks", filter=~Q(ranks__process=""))
-    )
-    if "cluster" in request.GET:
-        running = running.filter(host__cluster=request.GET["cluster"])
+    now, cluster = timezone.now(), request.GET.get("cluster")
+    running = Run.objects.filter(ends_at__gt=now).annotate(n_ranks=Count("ranks", filter=~Q(ranks__process="")))
+    if cluster is not None:
+        running = running.filter(host__cluster=cluster)
     runs = sorted(((run.n_ranks, run) for run in running), key=lambda each: (-each[0], each[1].pk))
-    return render(
-        request, "training/_headlines.html", {"headlines": [_mfu(runs), _per_joule([run for _, run in runs])]}
-    )
+    tiles = [_mfu(runs, mfu_history.growth(cluster, now)), _per_joule([run for _, run in runs], now)]
+    return render(request, "training/_headlines.html", {"headlines": tiles})
 
 
-def _mfu(runs: Sequence[tuple[int, Run]]) -> Headline:
+def _mfu(runs: Sequence[tuple[int, Run]], growth: float | None) -> Headline:
     """Return the mean over runs, each as many times as it has ranks: an hour of a device counts the same in each."""
     known = [(run.mfu_ratio, max(1, n_ranks)) for n_ranks, run in runs if run.mfu_ratio is not None]
     n = sum(ranks for _, ranks in known)
+    grown = arrow(None if growth is None else growth * 100, "pp")
+    of_runs = f"of {len(known):,} of {len(runs):,} running {'run' if len(runs) == 1 else 'runs'}, by ranks"
     return Headline(
         label="Model FLOPs utilisation",
         value=sum(ratio * ranks for ratio, ranks in known) / n if n else None,
         unit="ratio",
-        note=f"MFU of {len(known):,} of {len(runs):,} running {'run' if len(runs) == 1 else 'runs'}, by ranks",
+        note=f"{grown} · {of_runs}" if grown else f"MFU {of_runs}",
         href="/efficiency/",
         why_unknown=f"none of {len(runs):,} running runs tells its FLOPs" if runs else _NONE,
         series="s4",
@@ -66,16 +71,27 @@ def _mfu_trend(known: Sequence[tuple[Run, int]]) -> Sequence[float | None]:
     return column(np.array(weights, np.float64) @ np.array(lines) / sum(weights))
 
 
-def _per_joule(runs: Sequence[Run]) -> Headline:
+def _per_joule(runs: Sequence[Run], now: datetime) -> Headline:
     """Return the work per joule of the run with most ranks: that of different work cannot be added."""
-    found = summaries.summaries(runs[:1], _WINDOW_MS, timezone.now()).get(runs[0].pk) if runs else None
+    found = summaries.summaries(runs[:1], _WINDOW_MS, now).get(runs[0].pk) if runs else None
     unit = found.per_joule.unit if found else "samples_per_joule"
+    words = (
+        [runs[0].name, f"last {units.duration(found.window_ms / 1000)}", _grown(runs[0], found, now)] if found else []
+    )
     return Headline(
         label="Tokens per joule" if unit == "tokens_per_joule" else "Samples per joule",
         value=found.per_joule.value if found else None,
         unit=unit,
-        note=f"{runs[0].name}, last hour" if runs else "",
+        note=", ".join(words[:2]) + (f" · {words[2]}" if words and words[2] else ""),
         href=f"/runs/{runs[0].pk}/" if runs else "/runs/",
         why_unknown=(found.per_joule.why if found else "its figures are being read") if runs else _NONE,
         series="s3",
     )
+
+
+def _grown(run: Run, found: Summary, now: datetime) -> str:
+    """Return how the run stands to itself a day ago; "" where it did not go then, or either is not known."""
+    before = summaries.day_before(run, found.window_ms, now)
+    if before is None or not before.value or not found.per_joule.value or before.unit != found.per_joule.unit:
+        return ""
+    return arrow(100 * (found.per_joule.value / before.value - 1), "%")

@@ -51,7 +51,7 @@ def per_joule(found: RunFigures) -> Figure:
 
 def money(amount: float, currency: str) -> str:
     """Return an amount in its currency, without one where none is set."""
-    return str(units.Quantity(units.number(round(amount, 2)), currency)) if currency else units.number(round(amount, 2))
+    return str(units.quantity(amount, currency))
 
 
 def _step_time(found: RunFigures) -> Tile:

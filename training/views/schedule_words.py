@@ -50,6 +50,8 @@ def where(schedule: Schedule) -> str:
     parts = [f"cluster {chosen['cluster']}"] if chosen.get("cluster") else []
     parts += [chosen["model"]] if chosen.get("model") else []
     parts += [f"{name}={value}" for name, value in chosen.get("labels", {}).items()]
+    if schedule.as_one:
+        return ", ".join([*parts, "one job over all"])
     return ", ".join(parts) + (", each device" if chosen.get("per") == "device" else "")
 
 

@@ -29,7 +29,7 @@ from training.workloads.params import ParamsInvalid
 _VISITS_SHOWN = 50
 _NEXT_SHOWN = 3
 _CSV = ("schedule", "workload", "where", "cron", "after", "is_active", "next_at", "last_outcome", "last_due_at")
-_PARTS = {"settings": "training/_settings.html", "before": "training/_schedule_before.html"}
+_PARTS = {"settings": "training/_settings_refresh.html", "before": "training/_schedule_before.html"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,9 @@ def _keep(request: HttpRequest, now: datetime, found: Schedule | None = None) ->
         if asked.errors:
             return _form(request, data, now, found, {}, 400)
         plan = Plan(
-            data.get("name", ""), workload.name, asked.selection, data.get("cron", ""), data.getlist("trigger"), params
-        )
+            data.get("name", ""), workload.name, asked.selection, data.get("cron", ""), data.getlist("trigger"), params,
+            asked.per == "distributed",
+        )  # fmt: skip
         if found is None:
             found = schedules.keep(plan, actor=actor_of(request), now=now)
         else:
@@ -177,10 +178,7 @@ def _form(
 def _asked(data: QueryDict) -> Asked:
     filled = data.copy()
     filled["by"] = "selection"
-    asked = read_asked(filled)
-    if asked.per == "distributed":
-        asked.errors["per"] = "a schedule starts jobs of one device each"
-    return asked
+    return read_asked(filled)
 
 
 def _as_form(found: Schedule) -> QueryDict:
@@ -192,6 +190,10 @@ def _as_form(found: Schedule) -> QueryDict:
     said.update({name: str(value) for name, value in found.params.items()})
     said.update({name: chosen.get(name, "") for name in ("cluster", "model", "per")})
     said["n_devices"] = str(chosen.get("n_devices") or "")
+    if found.as_one:
+        said["per"] = "distributed"
+        if chosen.get("per") == "host":  # as only the API can say it
+            said["n_devices"] = "1"
     said.setlist("trigger", found.triggers)
     return said
 

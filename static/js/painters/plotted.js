@@ -1,6 +1,6 @@
 /* Paints charts with plotly: what is not lines over time, and pages with few points. See painters/fine.js for the other. */
 
-import { furniture, hasValues, isLone, ofAxis, resolved, timeTicks, toWall, fromWall, yRange } from "../figure.js";
+import { furniture, hasValues, ofAxis, resolved, timeTicks, toWall, fromWall, yRange } from "../figure.js";
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false };
 const LONE_POINT = 4; // pixels across
@@ -12,6 +12,8 @@ const library = new Promise((resolve, reject) => {
   script?.addEventListener("error", () => reject(new Error("The chart library did not load; the newest values stand in the legends.")));
 });
 library.catch(() => {}); // whoever paints hears of it
+
+const isLone = (y, at) => (y[at] ?? null) !== null && (y[at - 1] ?? null) === null && (y[at + 1] ?? null) === null;
 
 /* A line alone does not show a value between two gaps: it gets a marker. */
 function lonePoints(styled, y) {

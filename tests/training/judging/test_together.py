@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fleet.audit import Actor
 from fleet.models import Event, Host
+from telemetry import queries
 from telemetry.health.watch import watch
 from tests.training.judging.judged import NOW, SPREAD, board, judged, result, together
 from tests.training.pages import text
@@ -45,6 +46,59 @@ def test_a_slow_distributed_job_is_an_alert_of_its_hosts_and_of_no_single_device
         "slowdown_ratio": 0.12, "job": float(verdict.job_id), "likely_cause": "its clock fell",
     }  # fmt: skip
     assert "which rank the others wait for" in event.detail["action"]
+
+
+def on_page(viewer, host: str) -> str:
+    return text(viewer.get(f"/hosts/{host}/", headers={"HX-Request": "true"}))
+
+
+def test_the_alert_stands_on_the_page_of_each_of_its_hosts_as_the_sets_and_on_no_others(viewer):
+    slow(together([board("a"), board("b")]))
+    board("c")
+    watch(NOW + timedelta(minutes=1))
+    (event,) = alerts()
+
+    for name in "ab":
+        shown = on_page(viewer, name)
+        assert "hosts a,b: gpt-train over 2 ranks, 5 fresh runs" in shown
+        assert "of these hosts together" in shown
+        assert "of hosts a,b together" in shown
+    assert f'href="/events/?event={event.pk}"' in viewer.get("/hosts/a/").content.decode()
+    assert "gpt-train" not in on_page(viewer, "c")
+    assert Host.objects.count() == 3
+
+
+def test_it_makes_none_of_its_hosts_ill(viewer):
+    slow(together([board("a"), board("b")]))
+    before = viewer.get("/api/v1/hosts/a").json()["health"]
+
+    watch(NOW + timedelta(minutes=1))
+
+    assert viewer.get("/api/v1/hosts/a").json()["health"] == before
+
+
+def test_its_hosts_and_its_clusters_find_it_and_others_do_not(viewer):
+    pair = [board("a"), board("b")]
+    Host.objects.filter(name="b").update(cluster="atlas")
+    slow(together(pair))
+    Host.objects.filter(pk=board("c").pk).update(cluster="borealis")
+    watch(NOW + timedelta(minutes=1))
+
+    found = {name: viewer.get(f"/api/v1/events?host={name}&rule=below_baseline").json()["count"] for name in "abc"}
+    assert found == {"a": 1, "b": 1, "c": 0}
+    (line,) = queries.attention_of_cluster("atlas")
+    assert line.title == "hosts a,b: gpt-train over 2 ranks, 5 fresh runs"
+    assert queries.attention_of_cluster("borealis") == []
+
+
+def test_an_alert_of_an_earlier_release_comes_to_know_its_hosts():
+    slow(together([board("a"), board("b")]))
+    watch(NOW)
+    alerts()[0].hosts.clear()
+
+    watch(NOW + timedelta(minutes=2))
+
+    assert sorted(host.name for host in alerts()[0].hosts.all()) == ["a", "b"]
 
 
 def test_losses_of_a_distributed_job_that_differ_accuse_its_hosts_and_take_no_device_out_of_work():

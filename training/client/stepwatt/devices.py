@@ -1,7 +1,8 @@
 """Which devices this process computes on, by their UUIDs, without loading a driver's library. Called by the run.
 
 What torch says of its present device counts first, where torch is there and has a device; else what CUDA_VISIBLE_DEVICES
-leaves of the GPUs that the NVIDIA driver shows in /proc; of several, the one of the process's place on this host.
+leaves of the GPUs that the NVIDIA driver shows in /proc; of several, the one of the process's place on this host. In a
+container the driver may show all GPUs of the host: those count whose device file is there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Mapping, Sequence
 
 _INFORMATION = "/proc/driver/nvidia/gpus/*/information"
 _UUID = re.compile(r"GPU UUID:\s*(GPU-[0-9a-fA-F-]+)")
+_MINOR = re.compile(r"Device Minor:\s*(\d+)")
+_FILES = "/dev/nvidia"
 _INDICES = ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _LOCAL_RANKS = (
     "LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK",
@@ -21,9 +24,9 @@ _LOCAL_RANKS = (
 _MOST = 16
 
 
-def visible(env: Mapping[str, str] = os.environ, information: str = _INFORMATION) -> list[str]:
+def visible(env: Mapping[str, str] = os.environ, information: str = _INFORMATION, files: str = _FILES) -> list[str]:
     """Return UUIDs, or indices of the host's accelerators where nothing tells the UUIDs; [] where nothing is known."""
-    return _of_torch() or _of_place(_of_environment(env, information), env)
+    return _of_torch() or _of_place(_of_environment(env, _gpus(information, files)), env)
 
 
 def _of_torch() -> list[str]:
@@ -38,21 +41,28 @@ def _of_torch() -> list[str]:
     return [uuid if "-" in uuid[:5] else f"GPU-{uuid}"]
 
 
-def _of_environment(env: Mapping[str, str], information: str) -> list[str]:
-    names = env.get("CUDA_VISIBLE_DEVICES", env.get("NVIDIA_VISIBLE_DEVICES", "all"))
-    if names not in {"all", ""}:
-        words = [word.strip() for word in names.split(",") if word.strip()]
-        if not all(word.isdecimal() for word in words):
-            return [word for word in words if word.startswith(("GPU-", "MIG-"))]
-        there = _gpus(information)
+def _of_environment(env: Mapping[str, str], there: Sequence[str]) -> list[str]:
+    """CUDA_VISIBLE_DEVICES counts what is there; NVIDIA_VISIBLE_DEVICES says what was put there, and counts the host's GPUs."""
+    chosen = env.get("CUDA_VISIBLE_DEVICES", "all")
+    words = _words(chosen)
+    if chosen != "all" and not all(word.isdecimal() for word in words):
+        return _uuids(words)
+    if chosen != "all":
         return [there[int(word)] for word in words if int(word) < len(there)] if there else words
-    if names == "":
-        return []
     for name in _INDICES:
-        words = env.get(name, "").split(",")
-        if all(word.strip().isdecimal() for word in words):
-            return [word.strip() for word in words]
-    return _gpus(information)
+        words = _words(env.get(name, ""))
+        if words and all(word.isdecimal() for word in words):
+            return words
+    put = _words(env.get("NVIDIA_VISIBLE_DEVICES", ""))
+    return _uuids(put) or list(there) or [word for word in put if word.isdecimal()]
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _uuids(words: Sequence[str]) -> list[str]:
+    return [word for word in words if word.startswith(("GPU-", "MIG-"))]
 
 
 def _of_place(devices: Sequence[str], env: Mapping[str, str]) -> list[str]:
@@ -63,14 +73,16 @@ def _of_place(devices: Sequence[str], env: Mapping[str, str]) -> list[str]:
     return list(devices[:_MOST])
 
 
-def _gpus(information: str) -> list[str]:
+def _gpus(information: str, files: str) -> list[str]:
     """Return the UUIDs that the driver shows, in the order of their bus addresses, as nvidia-smi counts them."""
     found = []
     for path in sorted(glob.glob(information)):
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
-                uuid = _UUID.search(file.read())
+                text = file.read()
         except OSError:
             continue
-        found += [uuid[1]] if uuid else []
+        uuid, minor = _UUID.search(text), _MINOR.search(text)
+        if uuid and (minor is None or os.path.exists(files + minor[1])):
+            found.append(uuid[1])
     return found

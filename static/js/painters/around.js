@@ -1,0 +1,116 @@
+/* What a chart that uPlot paints (fine.js) has beside its lines: outlines of bands and stacks and spans below them; limits,
+   markers and words above. */
+
+import { resolved } from "../figure.js";
+import { FONT } from "./fineaxes.js";
+
+export const DASHES = { dash: [6, 4], dot: [2, 3] };
+
+export const isOutline = (trace) => trace.fill === "toself";
+export const isMarkers = (trace) => trace.mode === "markers";
+const isBelow = (shape) => shape.layer === "below";
+
+/* Values of an axis → pixels of the canvas, for many of them: uPlot's own way takes a few calls for each. */
+function pixelsOf(plot, axis) {
+  const { min, max } = plot.scales[axis];
+  const [from, to] = [plot.valToPos(min, axis, true), plot.valToPos(max, axis, true)];
+  const each = (to - from) / (max - min);
+  return (value) => from + (value - min) * each;
+}
+
+/* Canvas positions of a shape's or annotation's ends. */
+function position(plot, item, axis, key) {
+  const { left, top, width, height } = plot.bbox;
+  if (item[`${axis}ref`] !== "paper") return plot.valToPos(item[key], axis, true);
+  return axis === "x" ? left + item[key] * width : top + (1 - item[key]) * height;
+}
+
+function inside({ ctx, bbox }, draw) {
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+  ctx.clip();
+  draw(ctx);
+  ctx.restore();
+}
+
+function drawOutline(plot, ctx, { x, y }, fill) {
+  const [toX, toY] = [pixelsOf(plot, "x"), pixelsOf(plot, "y")];
+  ctx.fillStyle = fill;
+  ctx.beginPath();
+  let isOpen = false;
+  for (let i = 0; i < x.length; i++) {
+    if (x[i] === null) isOpen = false;
+    else {
+      if (isOpen) ctx.lineTo(toX(x[i]), toY(y[i]));
+      else ctx.moveTo(toX(x[i]), toY(y[i]));
+      isOpen = true;
+    }
+  }
+  ctx.fill();
+}
+
+function drawShape(plot, ctx, shape) {
+  const [x0, x1] = ["x0", "x1"].map((key) => position(plot, shape, "x", key));
+  const [y0, y1] = ["y0", "y1"].map((key) => position(plot, shape, "y", key));
+  if (shape.type === "rect") {
+    ctx.fillStyle = shape.fillcolor;
+    ctx.fillRect(x0, Math.min(y0, y1), x1 - x0, Math.abs(y1 - y0));
+    return;
+  }
+  ctx.strokeStyle = shape.line.color;
+  ctx.lineWidth = shape.line.width * devicePixelRatio;
+  ctx.setLineDash((DASHES[shape.line.dash] ?? []).map((length) => length * devicePixelRatio));
+  ctx.beginPath();
+  ctx.moveTo(x0, y0);
+  ctx.lineTo(x1, y1);
+  ctx.stroke();
+  ctx.setLineDash([]);
+}
+
+/* A triangle at each value; one at the edge of the plot may rise above it. */
+function drawTriangles(plot, ctx, { x, y }, { size, color }) {
+  const radius = (size / 2) * devicePixelRatio;
+  const { left, width } = plot.bbox;
+  const [toX, toY] = [pixelsOf(plot, "x"), pixelsOf(plot, "y")];
+  ctx.fillStyle = color;
+  ctx.beginPath();
+  for (let i = 0; i < x.length; i++) {
+    if (y[i] === null) continue;
+    const [px, py] = [toX(x[i]), toY(y[i])];
+    if (px < left || px > left + width) continue;
+    ctx.moveTo(px, py - radius);
+    ctx.lineTo(px + radius, py + radius * 0.8);
+    ctx.lineTo(px - radius, py + radius * 0.8);
+    ctx.closePath();
+  }
+  ctx.fill();
+}
+
+function drawWords(plot, ctx, item) {
+  const ratio = devicePixelRatio;
+  ctx.font = `${item.font.size * ratio}px ${FONT}`;
+  ctx.fillStyle = item.font.color;
+  ctx.textAlign = item.xanchor ?? "center";
+  ctx.textBaseline = { top: "top", bottom: "bottom" }[item.yanchor] ?? "middle";
+  const lift = ({ top: 2, bottom: -2 }[item.yanchor] ?? 0) - (item.yshift ?? 0);
+  ctx.fillText(item.text, position(plot, item, "x", "x") + (item.xshift ?? 0) * ratio, position(plot, item, "y", "y") + lift * ratio);
+}
+
+function drawBelow(chart, plot, ctx) {
+  chart.furniture.shapes.filter(isBelow).forEach((shape) => drawShape(plot, ctx, shape));
+  chart.figure.data.forEach((styled, i) => isOutline(styled) && drawOutline(plot, ctx, chart.traces[i], resolved(styled.fillcolor)));
+}
+
+function drawAbove(chart, plot) {
+  inside(plot, (ctx) => chart.furniture.shapes.filter((shape) => !isBelow(shape)).forEach((shape) => drawShape(plot, ctx, shape)));
+  plot.ctx.save();
+  chart.figure.data.forEach((styled, i) => isMarkers(styled) && drawTriangles(plot, plot.ctx, chart.traces[i], resolved(styled.marker)));
+  chart.furniture.annotations.forEach((item) => drawWords(plot, plot.ctx, item)); // words at a limit may rise above the plot
+  plot.ctx.restore();
+}
+
+export const around = (chart) => ({
+  drawAxes: [(plot) => inside(plot, (ctx) => drawBelow(chart, plot, ctx))],
+  draw: [(plot) => drawAbove(chart, plot)],
+});
