@@ -88,6 +88,11 @@ class Account:
         return self.measured + self.estimated if self.covered_seconds else None
 
     @property
+    def why_unknown(self) -> str:
+        """Return why `joules` is None, where it is: what is priced may be known of a node's meter alone."""
+        return "only nodes' own meters tell, no device does" if self.priced_by else "nothing was measured"
+
+    @property
     def kwh(self) -> float | None:
         return None if self.joules is None else self.joules / JOULES_PER_KWH
 
@@ -275,6 +280,9 @@ class Book:
         return self._groups.setdefault(key, Account(key))
 
     def closed(self) -> Accounts:
+        for account in (self._total, *self._groups.values()):
+            if account.joules is None and not account.priced_by:
+                account.cost = account.grams_co2 = None  # what is not known costs not nothing
         return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
 
 
