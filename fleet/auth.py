@@ -136,6 +136,8 @@ def create_token(name: str, role: Role) -> str:
     """Make an API token and return it: the only time that it can be seen. Raises TokenRefused."""
     raw = TOKEN_PREFIX + secrets.token_urlsafe(32)
     token = ApiToken(name=name, role=role, digest=_digest(raw))
+    if ApiToken.objects.filter(name=name).exists():
+        raise TokenRefused(f"a token {name!r} already exists, or did until it was revoked: choose another name")
     try:
         token.full_clean()
     except ValidationError as error:

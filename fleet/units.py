@@ -28,7 +28,8 @@ Ladder = tuple[tuple[float, str], ...]
 
 _LADDERS: dict[str, Ladder] = {
     "watts": ((1, "W"), (1e3, "kW"), (1e6, "MW")),
-    "joules": ((1, "J"), (1e3, "kJ"), (3.6e6, "kWh"), (3.6e9, "MWh")),
+    # What a table holds in kWh is not told in kJ beside it: from a tenth of one on.
+    "joules": ((1, "J"), (1e3, "kJ"), (3.6e5, "kWh"), (3.6e9, "MWh")),
     "bytes": ((1, "B"), (2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB")),
     # Clocks are compared in MHz, as every vendor tool prints them.
     "hertz": ((1e6, "MHz"), (1e10, "GHz")),
@@ -52,6 +53,7 @@ _LADDERS: dict[str, Ladder] = {
 }
 # The rungs at which a unit takes over but whose own size is another: two minutes stay "120 s" until they are reached.
 _SIZES = {
+    ("joules", "kWh"): 3.6e6,
     ("seconds", "min"): 60.0,
     ("seconds", "h"): 3600.0,
     ("hertz", "GHz"): 1e9,
@@ -64,6 +66,7 @@ _SIZES = {
 }
 
 _CHART_LADDERS: dict[str, Ladder] = {
+    "joules": ((1, "J"), (1e3, "kJ"), (3.6e6, "kWh"), (3.6e9, "MWh")),
     "bytes": ((2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB")),
     "hertz": ((1e6, "MHz"),),
     "seconds": ((1e-3, "ms"), (1, "s")),

@@ -96,7 +96,7 @@ def figure(
     """Return a figure of a quantity in base unit `unit` over time (or, `is_time=False`, over a number).
 
     Charts stacked on one time axis (`is_stacked`) share their left edge; only the last of them shows its ticks.
-    A ratio's axis is 0 to 100 %. `painter` "uplot" draws lines and outlines over time alone, in a quarter of plotly's time.
+    A ratio's axis is 0 to 100 %. `painter` "uplot" draws lines, outlines and triangles alone, in a quarter of plotly's time.
     """
     y_axis = {"range": [0, 1]} if unit == "ratio" else {"rangemode": "tozero"} if from_zero else {}
     layout = go.Layout(

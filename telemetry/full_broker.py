@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import ResponseError
 
 PAUSE_SECONDS = 1.0  # the next connection is refused at once too: not to ask without pause
+WAIT_SECONDS = 5  # within the transport's time limit on the socket
 
 
 @contextmanager
@@ -62,6 +63,16 @@ class Channel(redis.Channel):
 
 
 class Transport(redis.Transport):
-    """Redis that may be full."""
+    """Redis that may be full, and is asked seldom: what comes is handed over at once, however long the waiting for it lasts.
+
+    kombu's worker wakes twice a second, to ask again and for a timer of queues that end by themselves. An idle agent would spend
+    more on that than on anything else, and a broker of many hosts as well.
+    """
 
     Channel = Channel
+    brpop_timeout = WAIT_SECONDS
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        super().register_with_event_loop(connection, loop)  # type: ignore[no-untyped-call]  # kombu has no types
+        cycle: Any = self.cycle
+        cycle._binding_expiry_tref.cancel()  # noqa: SLF001 — none of an agent's queues ends by itself

@@ -163,7 +163,10 @@ class FleetState:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """One line of the attention list. `is_shared`: it is about several hosts together, and of none of them alone."""
+    """One line of the attention list. `is_shared`: it is about several hosts together, and of none of them alone.
+
+    `url` leads to whom it is about, `evidence_url` to what was seen.
+    """
 
     health: Health
     title: str
@@ -172,6 +175,7 @@ class Attention:
     url: str
     acknowledged_by: str = ""
     is_shared: bool = False
+    evidence_url: str = ""
 
 
 def counted(devices: Sequence[DeviceState]) -> list[DeviceState]:
@@ -197,8 +201,11 @@ def is_part(device: Device) -> bool:
 
 
 def noun(devices: Sequence[DeviceState]) -> str:
-    """Return what these devices are called: GPUs of any vendor, TPUs, CPUs, nodes; accelerators where there are several kinds."""
-    words = {d.device.get_kind_display() for d in devices} or {"CPU"}
+    """Return what these devices are called: GPUs of any vendor, TPUs, CPUs, nodes; accelerators where there are several kinds.
+
+    Where there is none, devices.
+    """
+    words = {d.device.get_kind_display() for d in devices} or {"device"}
     return f"{words.pop()}s" if len(words) == 1 else "accelerators"
 
 
@@ -270,8 +277,10 @@ _NEEDS_A_PERSON = {Severity.CRITICAL: Health.CRIT, Severity.WARNING: Health.WARN
 
 def _attention(events: Sequence[Event]) -> Attention:
     first, n = events[0], len(events)
-    where, url, text = first.subject.replace(":", " ", 1), f"/events/?rule={first.rule}", first.text
+    where, evidence, text = first.subject.replace(":", " ", 1), f"/events/?rule={first.rule}", first.text
+    url = evidence
     if first.host is not None:
+        evidence = f"{evidence}&host={first.host.name}"
         where, url = first.host.name, f"/hosts/{first.host.name}/"
     is_shared = first.subject.startswith("hosts:")
     if is_shared:
@@ -281,7 +290,9 @@ def _attention(events: Sequence[Event]) -> Attention:
     if n > 1:
         where, text = f"{where}, {n} devices", rules.words(first.rule)
     detail, health = first.detail.get("action", ""), _NEEDS_A_PERSON[Severity(first.severity)]
-    return Attention(health, f"{where}: {text}", detail, first.first_at, url, first.acknowledged_by, is_shared)
+    return Attention(
+        health, f"{where}: {text}", detail, first.first_at, url, first.acknowledged_by, is_shared, evidence
+    )
 
 
 _STALE = timedelta(seconds=30)  # apart from the other devices of its host, by the host's own clock

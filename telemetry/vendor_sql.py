@@ -6,10 +6,10 @@ stand in partitions.py. Knows tables by name and must not import the models: the
 
 import errno
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import psycopg
 from django.db import connection, transaction
@@ -111,6 +111,60 @@ def bound_cursor() -> Iterator[psycopg.Cursor[Any]]:
         yield cursor
 
 
+# Reading -------------------------------------------------------------------------------------------------------
+
+
+class Body(Protocol):
+    """Bytes, or what gives some of them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+def rollup_bodies(
+    table: str, owner: str, owners: Collection[int], step_seconds: int, between_ms: tuple[int, int], *, in_parts: bool
+) -> Iterator[tuple[int, int, int, Body]]:
+    """Yield (owner, start_ms, n_buckets, body) of the rows of Rollup or GroupRollup that begin between the times, both left out.
+
+    With `in_parts` SQLite gives the bodies of joined rows as open blobs: what is not sliced off them is not read, of a month
+    of a host most. Each is to be done with before the next is asked for, and the database not used otherwise meanwhile.
+    """
+    if not owners:
+        return
+    is_open = in_parts and not is_postgresql()
+    body = "CASE WHEN n_buckets = 1 THEN body END, rowid" if is_open else "body, NULL"
+    places = ", ".join(["%s"] * len(owners))
+    with _one_state() if is_open else nullcontext(), connection.cursor() as cursor:
+        cursor.execute(
+            f'SELECT "{owner}", start_ms, n_buckets, {body} FROM "{table}" WHERE "{owner}" IN ({places})'  # noqa: S608
+            " AND step_seconds = %s AND start_ms > %s AND start_ms < %s",
+            [*owners, step_seconds, *map(int, between_ms)],
+        )
+        for pk, start_ms, n_buckets, found, rowid in cursor.fetchall():
+            if found is not None:
+                yield pk, start_ms, n_buckets, bytes(found)
+                continue
+            with connection.connection.blobopen(table, "body", rowid, readonly=True) as blob:
+                yield pk, start_ms, n_buckets, cast(Body, blob)
+
+
+@contextmanager
+def _one_state() -> Iterator[None]:
+    """Let SQLite show one state of the file: a row that goes meanwhile may leave its number to another.
+
+    By hand: Django's transactions would lock out whoever writes (BEGIN IMMEDIATE).
+    """
+    if connection.in_atomic_block:
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            yield
+        finally:
+            cursor.execute("COMMIT")
+
+
 def _insert(table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], verb: str = "INSERT") -> None:
     if not rows:
         return
@@ -195,7 +249,12 @@ def held_bytes() -> int:
     """Return what the content takes: on SQLite the pages that are in use, wherever they stand until the next checkpoint."""
     if is_postgresql():
         return database_bytes()
-    return (_pragma("page_count") - _pragma("freelist_count")) * _pragma("page_size")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (page_count - freelist_count) * page_size"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def table_size(table: str) -> TableSize:

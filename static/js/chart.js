@@ -60,7 +60,7 @@ function showWindow(group, range) {
   if (range) zooms.set(group, range);
   else zooms.delete(group);
   const members = membersOf(group);
-  members.forEach(draw);
+  drawAll(members);
   showZoom();
   new Set(members.map((chart) => chart.source)).forEach((source) => source?.fetchesWindow && refresh(source).catch((error) => console.warn(error)));
   fetchMarks();
@@ -99,7 +99,7 @@ async function fetchMarks() {
       const found = answers.flatMap((answer) => answer.marks);
       const isNew = JSON.stringify(found) !== JSON.stringify(marks.get(group) ?? []);
       marks.set(group, found);
-      if (isNew) membersOf(group).forEach(draw);
+      if (isNew) drawAll(membersOf(group));
     } catch (error) {
       console.warn(error);
     }
@@ -130,6 +130,14 @@ async function draw(chart) {
     if (charts.every((other) => other.isDrawn)) requestAnimationFrame(() => setTimeout(() => performance.mark("charts-painted")));
   }
   if (chart.cursor.parentNode !== chart.element) chart.element.append(chart.cursor);
+}
+
+async function drawAll(some) {
+  const slice = slices();
+  for (const chart of some) {
+    draw(chart);
+    await slice();
+  }
 }
 
 function waiting(text) {
@@ -258,7 +266,7 @@ document.addEventListener("sw:query", ({ detail }) => {
 });
 function drawAnew() {
   charts.forEach((chart) => chart.painter.forget(chart));
-  charts.forEach(draw);
+  drawAll(charts);
 }
 document.addEventListener("sw:theme", drawAnew);
 document.addEventListener("toggle", async ({ target }) => {

@@ -52,6 +52,7 @@ from telemetry.agent.sampler import Sampler
 from telemetry.agent.sender import Sender
 from telemetry.agent.spool import Spool
 from telemetry.agent.steps import StepListener
+from telemetry.agent.waking import Waking
 from telemetry.notices import NOTICE_TASK
 from telemetry.transport import CELERY_OPTIONS, broker_tls
 from telemetry.wire import host_queue
@@ -79,7 +80,8 @@ def create_app(config: AgentConfig) -> Celery:
 
 
 def create_worker(app: Celery, config: AgentConfig) -> Any:
-    """Return the worker that takes the host's orders; its `start` returns when it is told to end."""
+    """Return the worker that takes the host's orders; its `start` returns when it is told to end. On the main thread."""
+    app.steps["consumer"].add(Waking)
     return app.Worker(
         hostname=f"agent@{config.host}",
         queues=[host_queue(config.host)],

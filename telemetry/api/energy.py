@@ -16,10 +16,12 @@ from telemetry.api.questions import Moment, Span
 from telemetry.energy_rates import Rates
 from telemetry.health.allocation import Allocated
 from telemetry.store import idle_rows
+from telemetry.trends import MAX_POINTS
 
 router = Router()
 
 _GROUPS = ("host", "device", "cluster", "model", "day")
+_DAY_MS, _MOST_DAYS = 86_400_000, MAX_POINTS
 
 
 class EnergyQuestion(Span):
@@ -133,9 +135,9 @@ class IdleAnswer(Schema):
 @router.get("/energy", response=EnergyAnswer)
 def energy(request: HttpRequest, asked: Query[EnergyQuestion]) -> HttpResponse:
     """Account for energy: joules, kWh, cost and CO₂, in all and by group."""
-    _check(asked.group_by)
     now = timezone.now()
     start_ms, end_ms = accounts.whole_minutes(*asked.milliseconds(now))
+    _check(asked.group_by, start_ms, end_ms)
     rates = Rates.in_force()
     found = fleet.fleet_accounts(
         start_ms, end_ms, now, scope=asked.scope, group_by=asked.group_by, rates=rates, zone=rates.zone
@@ -151,8 +153,8 @@ def energy(request: HttpRequest, asked: Query[EnergyQuestion]) -> HttpResponse:
 @router.get("/energy/idle", response=IdleAnswer)
 def idle_energy(request: HttpRequest, asked: Query[IdleQuestion]) -> HttpResponse:
     """Account for idle waste: joules, kWh, time and cost, in all and by group, and by who had the devices."""
-    _check(asked.group_by)
     start_ms, end_ms = idle_rows.whole_quarters(*asked.milliseconds(timezone.now()))
+    _check(asked.group_by, start_ms, end_ms)
     rates = Rates.in_force()
     devices = fleet.all_devices()
     found = idle.idle_accounts(devices, start_ms, end_ms, group_by=asked.group_by, rates=rates, zone=rates.zone)
@@ -175,8 +177,10 @@ def _written(start_ms: int, end_ms: int, rates: Rates, **answer: Any) -> HttpRes
     return HttpResponse(body, content_type="application/json; charset=utf-8")
 
 
-def _check(group_by: str) -> None:
-    """Raise ApiError where nothing can be grouped so."""
+def _check(group_by: str, start_ms: int, end_ms: int) -> None:
+    """Raise ApiError where nothing can be grouped so, or by more days than an answer may hold."""
+    if group_by == "day" and end_ms - start_ms > _MOST_DAYS * _DAY_MS:
+        raise invalid("group_by", f"group_by: day: at most {_MOST_DAYS:,} days from start to end")
     if group_by.startswith("label:") and not group_by.removeprefix("label:").strip():
         raise invalid("group_by", "group_by: label: names no key")
     if group_by and group_by not in _GROUPS and not group_by.startswith("label:"):

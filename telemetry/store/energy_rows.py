@@ -13,6 +13,7 @@ from telemetry.store.statistics import ENERGY, Field
 
 MINUTE_MS = 60_000
 _HOSTS = 50  # in memory at once
+_FIELDS = (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS)
 
 Floats = NDArray[np.float64]
 
@@ -51,14 +52,14 @@ def read(
 def of_step(host_ids: Sequence[int], step_seconds: int, start_ms: int, end_ms: int) -> Iterator[EnergyRows]:
     """Yield what the rollups of one resolution tell of the buckets that begin in start ≤ time < end."""
     for at in range(0, len(host_ids) if start_ms < end_ms else 0, _HOSTS):
-        tables = rolled.of_hosts(host_ids[at : at + _HOSTS], step_seconds, start_ms, end_ms, [ENERGY])
+        tables = rolled.of_hosts(host_ids[at : at + _HOSTS], step_seconds, start_ms, end_ms, [ENERGY], _FIELDS)
         yield from map(_energy, tables.values())
 
 
 def _energy(found: Table) -> EnergyRows:
     owners = np.unique(found.keys.owners)
     columns = []
-    for field in (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS):
+    for field in _FIELDS:
         rows = found.rows(ENERGY, field)
         if rows.size == owners.size:  # keys stand in order
             columns.append(found.values[rows] / 1000)

@@ -1,6 +1,7 @@
 """The energy of groups from their rollups, as far as these are made. Called by the accounts of the whole fleet."""
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -58,16 +59,34 @@ def stretches(
     minutes, hours = _marked(groups, start_ms, end_ms)
     if len(hours) > _MANY_HOURS:
         return None
+    cuts = kept_from_ms[3600], end_ms if quarters_from_ms is None else quarters_from_ms
     first, last = -(-start_ms // HOUR_MS) * HOUR_MS, end_ms // HOUR_MS * HOUR_MS
-    whole = [at for at in range(first, last, HOUR_MS) if at not in hours]
-    quarters_from_ms = end_ms if quarters_from_ms is None else quarters_from_ms
-    found = [
-        Stretch(3600 if at < quarters_from_ms else 900, at, at + HOUR_MS, at >= kept_from_ms[3600]) for at in whole
+    if first >= last:
+        return _joined(_minutes(start_ms, end_ms, minutes, kept_from_ms[60]))
+    found, at = _minutes(start_ms, first, minutes, kept_from_ms[60]), first
+    for marked in [*sorted(hour for hour in hours if first <= hour < last), last]:
+        found += _hours(at, marked, *cuts)
+        at = min(marked + HOUR_MS, last)
+        found += _minutes(marked, at, minutes, kept_from_ms[60])
+    return _joined(found + _minutes(last, end_ms, minutes, kept_from_ms[60]))
+
+
+def _hours(start_ms: int, end_ms: int, kept_from_ms: int, quarters_from_ms: int) -> list[Stretch]:
+    """Return whole hours, of the groups as long as these are kept, by their quarters from a time on; few, however many hours."""
+    cuts = sorted(-(-at // HOUR_MS) * HOUR_MS for at in (kept_from_ms, quarters_from_ms))
+    bounds = [start_ms, *(at for at in cuts if start_ms < at < end_ms), end_ms]
+    return [
+        Stretch(3600 if at < quarters_from_ms else 900, at, until, at >= kept_from_ms)
+        for at, until in pairwise(bounds)
+        if at < until
     ]
-    is_whole = set(whole)
-    rest = (at for at in range(start_ms, end_ms, MINUTE_MS) if at // HOUR_MS * HOUR_MS not in is_whole)
-    found += [Stretch(60, at, at + MINUTE_MS, at not in minutes and at >= kept_from_ms[60]) for at in rest]
-    return _joined(sorted(found, key=lambda each: each.start_ms))
+
+
+def _minutes(start_ms: int, end_ms: int, marked: Collection[int], kept_from_ms: int) -> list[Stretch]:
+    return [
+        Stretch(60, at, at + MINUTE_MS, at not in marked and at >= kept_from_ms)
+        for at in range(start_ms, end_ms, MINUTE_MS)
+    ]
 
 
 def _marked(groups: Collection[int], start_ms: int, end_ms: int) -> tuple[set[int], set[int]]:

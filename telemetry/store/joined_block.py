@@ -6,6 +6,7 @@ as few byte planes as it needs.
 """
 
 import struct
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ Whole = NDArray[np.int64]
 
 _COUNT, _SUM, _MINIMUM, _MAXIMUM, _LAST, _INCREASE, _GREW = range(7)  # as statistics.Field has them
 _MIXED = frozenset({_SUM, _MINIMUM, _MAXIMUM, _LAST, _INCREASE})  # multiples of the metric's own unit
+_GUESSED = frozenset({_MINIMUM, _MAXIMUM, _LAST, _GREW})
 _UNIT = struct.Struct("<q")
 
 
@@ -63,30 +65,59 @@ def pack(fields: Whole, values: Whole) -> bytes:
     return b"".join(head + planes)
 
 
-def unpack(raw: bytes, fields: Whole, n: int) -> Whole:
-    """Return `values (r, n)`. Raises ValueError where the bytes do not fit."""
+class _Written(NamedTuple):
+    """How a field's rows are written, and where they stand among those that are read; None where they are not."""
+
+    field: int
+    size: int
+    is_less: int
+    width: int
+    rows: slice | None
+
+
+def unpack(raw: bytes, fields: Whole, n: int, wanted: Collection[int] | None = None) -> Whole:
+    """Return `values (r, n)`, of the `wanted` fields alone where some are named. Raises ValueError where the bytes do not fit."""
     layout = _layout(fields.tobytes())
+    if wanted is not None and not _GUESSED.isdisjoint(wanted):  # from the values of others
+        return unpack(raw, fields, n)[np.isin(fields, list(wanted))]
     (unit,) = _UNIT.unpack_from(raw)
-    ways = raw[_UNIT.size : _UNIT.size + 2 * len(layout.groups)]
-    at, planes = _UNIT.size + len(ways), np.zeros((fields.size * n, 8), np.uint8)
-    for (_, rows), width in zip(layout.groups, ways[1::2], strict=True):
-        size = (rows.stop - rows.start) * n
-        part = np.frombuffer(raw, np.uint8, width * size, at).reshape(width, size)
-        planes[rows.start * n : rows.stop * n, :width] = part.T
-        at += width * size
+    written = list(_written(layout, raw[_UNIT.size : _UNIT.size + 2 * len(layout.groups)], wanted))
+    values = _decoded(raw, written, n)
+    for each in written:
+        if each.rows is not None and each.is_less:
+            np.cumsum(values[each.rows], axis=1, out=values[each.rows])
+    if wanted is None:
+        _restore(layout, values)
+    if unit != 1:
+        for each in written:
+            if each.rows is not None and each.field in _MIXED:
+                values[each.rows] *= unit
+    return values
+
+
+def _written(layout: _Layout, ways: bytes, wanted: Collection[int] | None) -> Iterator[_Written]:
+    first = 0
+    for (field, rows), is_less, width in zip(layout.groups, ways[::2], ways[1::2], strict=True):
+        size = rows.stop - rows.start
+        is_read = wanted is None or field in wanted
+        yield _Written(field, size, is_less, width, slice(first, first + size) if is_read else None)
+        first += size if is_read else 0
+
+
+def _decoded(raw: bytes, written: Sequence[_Written], n: int) -> Whole:
+    """Return the rows that are read as they are written: plain, or as differences."""
+    n_rows = sum(each.size for each in written if each.rows is not None)
+    at, planes = _UNIT.size + 2 * len(written), np.zeros((n_rows * n, 8), np.uint8)
+    for each in written:
+        if each.rows is not None:
+            part = np.frombuffer(raw, np.uint8, each.width * each.size * n, at).reshape(each.width, each.size * n)
+            planes[each.rows.start * n : each.rows.stop * n, : each.width] = part.T
+        at += each.width * each.size * n
     if at != len(raw):
         raise ValueError(f"a block of {len(raw)} bytes where {at} are stated")
-    coded = planes.view(np.uint64).reshape(fields.size, n)
+    coded = planes.view(np.uint64).reshape(n_rows, n)
     values = (coded >> np.uint64(1)).view(np.int64)
     values ^= -(coded & np.uint64(1)).view(np.int64)
-    for (_, rows), is_less in zip(layout.groups, ways[::2], strict=True):
-        if is_less:
-            np.cumsum(values[rows], axis=1, out=values[rows])
-    _restore(layout, values)
-    if unit != 1:
-        for field, rows in layout.groups:
-            if field in _MIXED:
-                values[rows] *= unit
     return values
 
 

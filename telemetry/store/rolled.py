@@ -4,15 +4,16 @@ A fresh row holds one bucket; where a joined row holds the same bucket, the fres
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from telemetry import vendor_sql
 from telemetry.models import GroupRollup, Rollup
 from telemetry.store import statistics
-from telemetry.store.statistics import Field, Keys, RollupCorrupt, Statistics, Whole
+from telemetry.store.statistics import Field, Keys, RollupCorrupt, Statistics, Wanted, Whole
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ logger = logging.getLogger(__name__)
 PERIODS = {60: 3600, 900: 86_400, 3600: 30 * 86_400}
 GROUP_PERIODS = {60: 86_400, 900: 10 * 86_400, 3600: 90 * 86_400}  # groups are few, and are read over longer times
 STEPS = tuple(PERIODS)
+_TABLES: Mapping[type[Rollup] | type[GroupRollup], str] = {
+    Rollup: "telemetry_rollup", GroupRollup: "telemetry_grouprollup",
+}  # fmt: skip
 
 _EXTREMES = {Field.MINIMUM: np.minimum, Field.MAXIMUM: np.maximum}
 
@@ -42,34 +46,39 @@ class Table(NamedTuple):
 
 
 def of_hosts(
-    hosts: Collection[int], step_seconds: int, start_ms: int, end_ms: int, numbers: Collection[int] | None = None
-) -> dict[int, Table]:
+    hosts: Collection[int], step_seconds: int, start_ms: int, end_ms: int, numbers: Collection[int] | None = None,
+    fields: Collection[Field] | None = None,
+) -> dict[int, Table]:  # fmt: skip
     """Return the buckets that begin in start ≤ time < end by host id; a host without any is left out."""
-    return _tables(Rollup, "host", hosts, step_seconds, start_ms, end_ms, numbers)
+    return _tables(Rollup, "host", hosts, step_seconds, start_ms, end_ms, _wanted(numbers, fields))
 
 
 def of_groups(
     groups: Collection[int], step_seconds: int, start_ms: int, end_ms: int, numbers: Collection[int] | None = None
 ) -> dict[int, Table]:
     """Return the same by group id."""
-    return _tables(GroupRollup, "group", groups, step_seconds, start_ms, end_ms, numbers)
+    return _tables(GroupRollup, "group", groups, step_seconds, start_ms, end_ms, _wanted(numbers))
+
+
+def _wanted(numbers: Collection[int] | None, fields: Collection[Field] | None = None) -> Wanted:
+    return Wanted(*(None if each is None else frozenset(map(int, each)) for each in (numbers, fields)))
 
 
 def _tables(
     model: type[Rollup] | type[GroupRollup], owner: str, owners: Collection[int], step_seconds: int,
-    start_ms: int, end_ms: int, numbers: Collection[int] | None,
+    start_ms: int, end_ms: int, wanted: Wanted,
 ) -> dict[int, Table]:  # fmt: skip
-    step_ms, wanted = 1000 * step_seconds, None if numbers is None else frozenset(numbers)
+    step_ms = 1000 * step_seconds
     period_ms = 1000 * (PERIODS if model is Rollup else GROUP_PERIODS)[step_seconds]
-    rows = model.objects.filter(
-        **{f"{owner}__in": owners}, step_seconds=step_seconds,
-        start_ms__gt=start_ms - period_ms, start_ms__lt=end_ms,
+    rows = vendor_sql.rollup_bodies(
+        _TABLES[model], f"{owner}_id", owners, step_seconds, (start_ms - period_ms, end_ms),
+        in_parts=wanted.numbers is not None,
     )  # fmt: skip
     found: dict[int, list[tuple[int, Statistics]]] = {}
-    for owner_id, first_ms, n_buckets, body in rows.values_list(f"{owner}_id", "start_ms", "n_buckets", "body"):
+    for owner_id, first_ms, n_buckets, body in rows:
         if first_ms + n_buckets * step_ms > start_ms:
             try:
-                each = statistics.decode(bytes(body), first_ms, step_ms, wanted)
+                each = statistics.decode(body, first_ms, step_ms, wanted)
             except RollupCorrupt as error:
                 logger.warning("the rollup of %s %d from %d cannot be read: %s", owner, owner_id, first_ms, error)
                 continue

@@ -6,10 +6,9 @@ checksum. What a directory says is the same from bucket to bucket: it is read on
 """
 
 import struct
-from collections.abc import Iterable
 from enum import IntEnum
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import zstandard
@@ -152,11 +151,35 @@ def _head(form: int, found: Statistics) -> bytes:
     return _HEAD.pack(VERSION, form, found.values.shape[1], directory.n_owners, directory.n_sections)
 
 
-def decode(body: bytes, start_ms: int, step_ms: int, numbers: Iterable[int] | None = None) -> Statistics:
-    """Return the statistics of the wanted metric numbers; None wants all. Raises RollupCorrupt."""
-    wanted = None if numbers is None else frozenset(numbers)
+class Wanted(NamedTuple):
+    """What is read of a body: these metric numbers, and of them these fields; None is all."""
+
+    numbers: frozenset[int] | None = None
+    fields: frozenset[int] | None = None
+
+    def rows(self, keys: Keys) -> Whole:
+        kept = np.ones(keys.numbers.size, np.bool_)
+        for column, named in ((keys.numbers, self.numbers), (keys.fields, self.fields)):
+            if named is not None:
+                kept &= np.isin(column, list(named))
+        return np.flatnonzero(kept)
+
+
+ALL = Wanted()
+
+
+class Slices(Protocol):
+    """A body of which only some parts are read."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes | memoryview: ...
+
+
+def decode(body: Slices, start_ms: int, step_ms: int, wanted: Wanted = ALL) -> Statistics:
+    """Return what is wanted of the statistics. Raises RollupCorrupt."""
     try:
-        version, form, n_buckets, n_owners, n_sections = _HEAD.unpack_from(body)
+        body = memoryview(body) if isinstance(body, bytes) else body
+        version, form, n_buckets, n_owners, n_sections = _HEAD.unpack(body[: _HEAD.size])
         if version != VERSION:
             raise RollupCorrupt(f"version {version} is not known")
         if form == _FRESH:
@@ -167,10 +190,8 @@ def decode(body: bytes, start_ms: int, step_ms: int, numbers: Iterable[int] | No
     return Statistics(keys, start_ms, step_ms, values)
 
 
-def _decode_fresh(
-    body: bytes, start_ms: int, step_ms: int, shape: tuple[int, int], wanted: frozenset[int] | None
-) -> Statistics:
-    raw = _decompressor.decompress(memoryview(body)[_HEAD.size :])
+def _decode_fresh(body: Slices, start_ms: int, step_ms: int, shape: tuple[int, int], wanted: Wanted) -> Statistics:
+    raw = _decompressor.decompress(body[_HEAD.size :])
     n_directory = _directory_size(*shape)
     keys, rows = _read_directory(raw[:n_directory], *shape, wanted)
     planes = np.frombuffer(raw, np.uint8, offset=n_directory).reshape(8, -1)
@@ -178,22 +199,22 @@ def _decode_fresh(
     return Statistics(keys, start_ms, step_ms, np.ascontiguousarray(picked.T).view(np.int64))
 
 
-def _decode_joined(
-    body: bytes, n_buckets: int, shape: tuple[int, int], wanted: frozenset[int] | None
-) -> tuple[Keys, Whole]:
-    (n_blocks,) = struct.unpack_from("<H", body, _HEAD.size)
-    lengths = np.frombuffer(body, "<u4", n_blocks + 1, _HEAD.size + 2).astype(np.int64)
-    ends = np.cumsum(lengths) + _HEAD.size + 2 + 4 * (n_blocks + 1)
+def _decode_joined(body: Slices, n_buckets: int, shape: tuple[int, int], wanted: Wanted) -> tuple[Keys, Whole]:
+    (n_blocks,) = struct.unpack("<H", body[_HEAD.size : _HEAD.size + 2])
+    first = _HEAD.size + 2 + 4 * (n_blocks + 1)
+    lengths = np.frombuffer(body[_HEAD.size + 2 : first], "<u4", n_blocks + 1).astype(np.int64)
+    ends = (np.cumsum(lengths) + first).tolist()
     if ends[-1] != len(body):
-        raise RollupCorrupt(f"{len(body)} bytes where {int(ends[-1])} are stated")
-    decompress, view = _decompressor.decompress, memoryview(body)
-    raw = decompress(view[ends[0] - lengths[0] : ends[0]])
-    whole, _ = _read_directory(raw, *shape, None)
+        raise RollupCorrupt(f"{len(body)} bytes where {ends[-1]} are stated")
+    decompress = _decompressor.decompress
+    raw = decompress(body[first : ends[0]])
+    whole, _ = _read_directory(raw, *shape, ALL)
     keys, _ = _read_directory(raw, *shape, wanted)
     found = [np.empty((0, n_buckets), np.int64)]
-    for rows, length, end in zip(_blocks(whole), lengths[1:].tolist(), ends[1:].tolist(), strict=True):
-        if wanted is None or int(whole.numbers[rows.start]) in wanted:
-            found.append(joined_block.unpack(decompress(view[end - length : end]), whole.fields[rows], n_buckets))
+    for rows, begin, end in zip(_blocks(whole), ends[:-1], ends[1:], strict=True):
+        if wanted.numbers is None or int(whole.numbers[rows.start]) in wanted.numbers:
+            block = decompress(body[begin:end])
+            found.append(joined_block.unpack(block, whole.fields[rows], n_buckets, wanted.fields))
     return keys, np.concatenate(found)
 
 
@@ -249,10 +270,8 @@ def _directory_size(n_owners: int, n_sections: int) -> int:
 
 
 @lru_cache(maxsize=8192)
-def _read_directory(
-    raw: bytes, n_owners: int, n_sections: int, wanted: frozenset[int] | None
-) -> tuple[Keys, Whole | None]:
-    """Return the keys of the wanted metrics, and which rows of all they are; None is all of them."""
+def _read_directory(raw: bytes, n_owners: int, n_sections: int, wanted: Wanted) -> tuple[Keys, Whole | None]:
+    """Return the keys of what is wanted, and which rows of all they are; None is all of them."""
     if len(raw) != _directory_size(n_owners, n_sections):
         raise RollupCorrupt("the directory has another size than is stated")
     at, columns = 0, []
@@ -263,8 +282,8 @@ def _read_directory(
     bits = np.frombuffer(raw, np.uint8, offset=at).reshape(n_sections, (n_owners + 7) // 8)
     section, place = np.nonzero(np.unpackbits(bits, axis=1, count=n_owners))
     keys = interned(numbers[section], fields[section], arguments[section], owners[place])
-    if wanted is None:
+    if wanted == ALL:
         return keys, None
-    rows = np.flatnonzero(np.isin(keys.numbers, list(wanted)))
+    rows = wanted.rows(keys)
     picked = keys.table[rows].T
     return interned(*np.ascontiguousarray(picked)), rows

@@ -78,9 +78,9 @@ def events(request: HttpRequest) -> HttpResponse:
 
 def fragment(request: HttpRequest) -> HttpResponse:
     """Return the list as it was asked for; also after an alert was acknowledged or resolved."""
-    return render(
-        request, "telemetry/_events.html", _context(request, question_of(request.GET), _covered(timezone.now()))
-    )
+    question, covered = question_of(request.GET), _covered(timezone.now())
+    more = {"states": _states(question, covered), "swap": True}
+    return render(request, "telemetry/_events.html", _context(request, question, covered) | more)
 
 
 def address_of(request: HttpRequest) -> str:

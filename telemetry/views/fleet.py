@@ -19,7 +19,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from fleet import timerange, units
 from fleet.shared_answer import shared
 from telemetry import day_before, figures, glance, queries, trends
-from telemetry.accounts.accounts import Account
+from telemetry.accounts.accounts import Account, Scope
 from telemetry.energy_rates import Rates
 from telemetry.glance import Glance
 from telemetry.headlines import Headline, arrow, headlines
@@ -78,6 +78,7 @@ def _newest(request: HttpRequest, found: Glance) -> dict[str, Any]:
 
 
 @require_safe
+@shared(seconds=2)
 def agents(request: HttpRequest) -> HttpResponse:
     """The count of agents at the foot of the navigation, and that of critical alerts beside Events."""
     return render(request, "telemetry/_agents.html")
@@ -118,6 +119,8 @@ def _price(account: Account, currency: str) -> Iterator[str]:
         yield str(units.quantity(account.cost, currency))
     if account.grams_co2 is not None:
         yield f"{units.quantity(account.grams_co2, 'grams')} CO₂"
+    if Scope.NODE in account.priced_by and (account.cost, account.grams_co2) != (None, None):
+        yield "by hosts' meters"  # which show more than the devices' energy above
 
 
 def _waiting(request: HttpRequest) -> HttpResponse:

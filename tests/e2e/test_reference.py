@@ -92,6 +92,10 @@ def test_a_job_is_launched_by_keys_alone_followed_to_its_end_and_found_in_the_ma
     expect(page.locator(".pill").filter(has_text="done").first).to_be_visible(timeout=LONG)
     expect(page.locator(".stages")).to_contain_text(COMPARED, timeout=LONG)
     expect(page.locator(".figures")).to_contain_text("sequences/s")
+    expect(page.locator("#step-chart canvas")).to_be_visible()
+    expect(page.locator("[data-legend=step-times]")).to_contain_text(
+        re.compile(r"measured step\s*\d.*warm-up step\s*\d")
+    )
     expect(page.locator("#job-verdict")).to_contain_text("Verdict", timeout=SOON)
     looks_right(page)
     with page.expect_download() as download:

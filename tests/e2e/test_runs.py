@@ -28,6 +28,21 @@ WORDS_ABOVE = """(selector) => {
     return n > 20;
 }"""
 
+# Whether a chart has a line in the colour of a token.
+DRAWN = """([selector, token]) => {
+    const canvas = document.querySelector(`${selector} canvas`);
+    if (!canvas) return false;
+    const probe = document.body.appendChild(document.createElement('span'));
+    probe.style.color = `var(--${token})`;
+    const tone = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+    probe.remove();
+    const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    let n = 0;
+    for (let i = 0; i < data.length; i += 4)
+        if (data[i + 3] > 200 && [0, 1, 2].every((k) => Math.abs(data[i + k] - tone[k]) < 6)) n += 1;
+    return n > 10;
+}"""
+
 
 @pytest.fixture(scope="module")
 def loop(stack: Stack) -> Iterator[None]:
@@ -131,7 +146,8 @@ def test_two_runs_are_compared_by_a_choice_that_stands_in_the_address(signed_in:
     page.wait_for_url(re.compile(r"with=\d+"))
 
     expect(page.locator("#run-compare")).to_contain_text("Compared with gpt3-175b")
-    expect(page.locator("[data-figure=fig-compare-seconds] canvas")).to_be_visible(timeout=60_000)
+    for token in ("s1", "s2"):  # the one and the other, each on step numbers of its own
+        page.wait_for_function(DRAWN, arg=["[data-figure=fig-compare-seconds]", token], timeout=60_000)
 
 
 @pytest.mark.usefixtures("loop")

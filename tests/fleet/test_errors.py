@@ -32,3 +32,28 @@ def test_a_stranger_is_led_to_the_sign_in():
 def test_a_form_out_of_date_says_what_to_do():
     request = RequestFactory().post("/logout/")
     assert "reload the page" in errors.csrf_failure(request, reason="token missing").content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/settings/energy/rates/", "/settings/access/tokens/", "/reference/1/cancel/"])
+def test_the_address_of_a_forms_target_is_a_page_when_it_is_opened(path):
+    page = signed_in().get(path)
+
+    assert (page.status_code, page.headers["Allow"]) == (405, "POST")
+    assert "Open the page on which the form stands" in page.content.decode()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/reference/99/", "no reference job at"),
+        ("/reference/ladders/99/", "no ladder run at"),
+        ("/hosts/x/", "no host named x"),
+    ],
+)
+def test_what_is_missing_is_called_by_its_own_word(path, words):
+    page = signed_in().get(path)
+
+    assert page.status_code == 404
+    assert f"There is {words}" in page.content.decode()

@@ -15,6 +15,8 @@ from fleet import units
         (53_700, "watts", "53.7 kW"),
         (0, "watts", "0 W"),
         (480, "joules", "480 J"),
+        (340_000, "joules", "340 kJ"),
+        (1_663_000, "joules", "0.462 kWh"),
         (3.6e6, "joules", "1 kWh"),
         (512, "bytes", "512 B"),
         (69.2 * 2**30, "bytes", "69.2 GiB"),

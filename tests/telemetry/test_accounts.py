@@ -17,7 +17,7 @@ from telemetry.models import DirtyRollup, Rollup
 from telemetry.store import statistics
 from telemetry.store.statistics import ENERGY, Field
 from tests.factories import make_device, make_host
-from tests.people import script
+from tests.people import script, signed_in
 
 pytestmark = pytest.mark.django_db
 
@@ -255,3 +255,11 @@ def test_the_api_refuses_what_it_does_not_know(query):
 
     assert answer.status_code in {400, 422}
     assert answer.json()["error"]["field"] in query
+
+
+@pytest.mark.parametrize("path", ["energy", "energy/idle"])
+def test_more_days_than_an_answer_may_hold_are_refused(path):
+    answer = signed_in().get(f"/api/v1/{path}?group_by=day&start=1970-01-01T00:00Z&end=2100-01-01T00:00Z")
+
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "group_by")
+    assert "at most 4,000 days" in answer.json()["error"]["message"]

@@ -9,6 +9,7 @@ from telemetry import queries, tasks
 from telemetry.health import alerts
 from telemetry.queries import FleetState
 from telemetry.simulation.faults import FaultKind
+from tests.people import signed_in
 from tests.telemetry.watched import WatchedHost
 
 pytestmark = pytest.mark.django_db
@@ -34,6 +35,7 @@ def test_equal_alerts_of_a_hosts_devices_are_one_line(host):
     found = {item.title: item for item in listed()}
 
     assert found["sim-0001, 4 devices: Power throttling"].url == "/hosts/sim-0001/"
+    assert "/events/?rule=power_throttling&amp;host=sim-0001" in signed_in().get("/hosts/sim-0001/").content.decode()
     assert found["sim-0001 GPU 2: fell off the bus"].url == f"/devices/{host.uuid(2)}/"
 
 

@@ -4,6 +4,7 @@ import time
 
 import pytest
 from kombu import Connection
+from kombu.asynchronous import Hub
 from redis import Redis
 from redis.exceptions import ConnectionError as ConnectionLost
 
@@ -39,3 +40,19 @@ def test_a_message_comes_as_ever_where_nothing_is_refused(broker):
         queue.put({"n": 1})
 
     assert drain(broker).payload == {"n": 1}
+
+
+def test_a_worker_that_waits_is_silent_for_seconds(broker):
+    hub, admin = Hub(), Redis.from_url(broker)
+    with Connection(broker, transport=full_broker.Transport) as connection, connection.SimpleQueue("q") as queue:
+        queue.consumer.consume()
+        connection.register_with_event_loop(hub)
+        timers = [timer for timer in hub.timer.queue if not timer.entry.canceled]
+        until = time.monotonic() + full_broker.WAIT_SECONDS - 2
+        hub.call_later(full_broker.WAIT_SECONDS - 2, lambda: None)
+        while time.monotonic() < until:
+            hub.run_once()
+    hub.close()
+
+    assert all(timer.eta > until for timer in timers)
+    assert admin.info("commandstats")["cmdstat_brpop"]["calls"] == 1

@@ -126,3 +126,14 @@ def test_its_queries_do_not_grow_with_its_rows(two, django_assert_max_num_querie
         fire("device_lost", f"host-{number}")
     with django_assert_max_num_queries(24):
         client.get("/events/")
+
+
+def test_the_counts_of_the_states_follow_what_is_done_in_the_list(two):
+    client = signed_in(Role.OPERATOR)
+    alert = Event.objects.get(rule="device_lost")
+
+    page = client.post(f"/events/{alert.pk}/acknowledge/?state=firing", headers={"HX-Request": "true"}).content.decode()
+
+    chips = re.sub(r"<[^>]+>", " ", page[page.index('id="event-states"') :])
+    assert 'hx-swap-oob="true"' in page
+    assert re.search(r"Firing 1\s+Acknowledged 1", chips)

@@ -2,16 +2,18 @@
 
 import re
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.cache import cache
 
-from fleet.models import AuditEntry, Role
+from fleet.models import AuditEntry, DeviceKind, Role
 from fleet.tariff import Tariff
 from telemetry.energy_rates import Rates
 from telemetry.models import DevicePrice, EnergyPrice
-from tests.factories import make_gpu_host
+from tests.factories import make_device, make_gpu_host, make_host
 from tests.people import signed_in
+from tests.telemetry.test_accounts import roll_up
 from tests.telemetry.test_pages_power import drawing_host, text
 
 pytestmark = pytest.mark.django_db
@@ -143,3 +145,16 @@ def test_a_price_that_cannot_be_is_refused_in_words(change):
 
     assert "Nothing was changed" in answer.content.decode()
     assert not DevicePrice.objects.exists()
+
+
+@pytest.mark.parametrize(("kind", "says"), [(DeviceKind.NODE, True), (DeviceKind.CPU, False)])
+def test_a_cost_of_more_than_the_devices_energy_says_by_what_it_is(settings, kind, says):
+    cache.clear()
+    settings.STEPWATT_TARIFF = Tariff(0.2, zone=ZoneInfo(where_it_is_noon()))
+    host = make_host("a")
+    gpu, other = make_device(host), make_device(host, 1, kind=kind)
+    now_ms = int(datetime.now(UTC).timestamp()) // 60 * 60_000
+    for minute in range(1, 11):
+        roll_up(host, {gpu: 6000.0, other: 9000.0}, start_ms=now_ms - 60_000 * minute, step_seconds=60)
+
+    assert ("by hosts&#x27; meters" in signed_in().get("/fleet/energy/").content.decode()) is says

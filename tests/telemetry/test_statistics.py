@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from telemetry.store import statistics
 from telemetry.store.charging import charged
-from telemetry.store.statistics import ENERGY, Field, RollupCorrupt
+from telemetry.store.statistics import ENERGY, Field, RollupCorrupt, Wanted
 
 T0 = 1_800_000_000_000
 _GAUGE = (Field.COUNT, Field.SUM, Field.MINIMUM, Field.MAXIMUM, Field.LAST)
@@ -60,11 +60,13 @@ def test_a_bucket_of_which_nothing_is_known_comes_back(encode):
 
 
 @settings(deadline=None)  # a cold cache takes its time
-@given(bodies(), st.sets(st.sampled_from([10, 13, 19, ENERGY, 99])))
-def test_some_metrics_are_read_without_the_others(found, numbers):
+@given(bodies(), st.sets(st.sampled_from([10, 13, 19, ENERGY, 99])), st.none() | st.sets(st.sampled_from(Field)))
+def test_some_metrics_and_fields_are_read_without_the_others(found, numbers, fields):
     rows = np.isin(found.keys.numbers, list(numbers))
+    rows &= fields is None or np.isin(found.keys.fields, list(fields or ()))
+    wanted = Wanted(frozenset(numbers), None if fields is None else frozenset(map(int, fields)))
 
-    part = statistics.decode(statistics.encode_joined(found), T0, 60_000, numbers)
+    part = statistics.decode(statistics.encode_joined(found), T0, 60_000, wanted)
 
     assert (part.values == found.values[rows]).all()
     assert (part.keys.table == found.keys.table[rows]).all()

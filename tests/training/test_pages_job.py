@@ -216,6 +216,15 @@ def test_cancelling_asks_once(operator):
     assert f'action="/reference/{job.pk}/cancel/"' not in operator.get(f"/reference/{job.pk}/").content.decode()
 
 
+def test_the_question_takes_the_focus_when_it_is_asked_and_not_at_a_refresh(operator):
+    job = job_in(JobState.RUNNING)
+    asked = {"HX-Request": "true", "HX-Target": "job-live"}
+    path = f"/reference/{job.pk}/?confirm=cancel"
+
+    assert " autofocus" in operator.get(path, headers=asked | {"HX-Trigger": "job-cancel-ask"}).content.decode()
+    assert " autofocus" not in operator.get(path, headers=asked | {"HX-Trigger": "job-live"}).content.decode()
+
+
 def test_a_cancel_is_passed_on_and_shown(operator):
     job = job_in(JobState.RUNNING)
 
@@ -268,3 +277,15 @@ def test_the_steps_come_as_arrays(viewer):
     answer = viewer.get(f"/reference/{job.pk}/steps/").json()
 
     assert [trace["y"] for trace in answer["traces"]][1] == [None, 0.5]
+
+
+def test_what_the_harness_did_not_tell_is_left_open(viewer):
+    job = finished(
+        result=RESULT
+        | dict.fromkeys(("model", "device_name", "precision", "data", "seed", "flops_method", "loss_method"))
+    )
+
+    page = text(viewer.get(f"/reference/{job.pk}/"))
+
+    assert "Model — 3,178,496 parameters Device —" in page
+    assert "None" not in page

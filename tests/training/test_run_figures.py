@@ -126,6 +126,7 @@ def test_cost_and_co2_stand_only_where_they_are_set():
     with override_settings(STEPWATT_TARIFF=Tariff(0.30), STEPWATT_GRAMS_CO2_PER_KWH=400.0, STEPWATT_PUE=None):
         found = of(run)
     assert found.cost.value == pytest.approx(0.2 * 0.30, rel=1e-3)
+    assert (found.cost.why, found.grams_co2.why) == ("", "")
     assert found.grams_co2.value == pytest.approx(0.2 * 400, rel=1e-3)
 
 

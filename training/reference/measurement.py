@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,7 @@ def figures(measurement: Measurement, work: Work, clock: WallClock, shares: int 
         "samples_per_second": samples / window_seconds,
         "tokens_per_second": None if tokens is None else samples * tokens / window_seconds,
         "step_seconds_median": statistics.median(_medians(measurement)),
-        "step_seconds_p95": ordered[math.ceil(0.95 * steps) - 1],
+        "step_seconds_p95": _p95(ordered),
         "flops_per_sample": work.flops.count,
         "flops_method": work.flops.method,
         "achieved_flops_per_second": work.flops.count * samples / window_seconds,
@@ -98,6 +99,14 @@ def of_repeats(measurement: Measurement, work: Work, shares: int = 1) -> dict[st
         "repeat_samples_per_second_median": rate,
         "repeat_spread_ratio": (max(rates) - min(rates)) / rate,
     }
+
+
+def _p95(ordered: Sequence[float]) -> float:
+    """Return the 95th percentile, interpolated as numpy does it for runs: a job's page and its run's say the same."""
+    at = 0.95 * (len(ordered) - 1)
+    below = math.floor(at)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (at - below) * (ordered[above] - ordered[below])
 
 
 def _medians(measurement: Measurement) -> list[float]:

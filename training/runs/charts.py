@@ -31,7 +31,7 @@ _WAIT = 0.5  # of a median step: a pause longer than that is seen as a gap
 _ROOM, _LINE = 32, 11  # pixels above the first chart, and of a line of words there
 _MARGIN, _LEAST_SPREAD = 0.06, 0.12  # of an axis around its values, as static/js/figure.js has it
 _LEAST_REST = 1e-4  # of a step: below that the phases tell all of it
-_LETTER_SHARE = 0.019  # of the window, as a letter has it on a phone: 5.5 of 290 pixels
+_LETTER_SHARE = 0.0205  # of the window, as a letter has it on a phone: 5.7 of 280 pixels
 _TRIED = 12  # spans of a kind at which a word is tried
 _MARK_SHARE = 0.06  # of the window: from this width on a span has room for its word
 

@@ -213,6 +213,10 @@ def _of_energy(
         "joules_per_token": of(joules, tokens.amount, "joules", tokens.reason),
         "samples_per_joule": of(samples.amount, joules, "samples_per_joule", samples.reason),
         "tokens_per_joule": of(tokens.amount, joules, "tokens_per_joule", tokens.reason),
-        "cost": Figure(account.cost if account else None, currency, why or NO_PRICE, words),
-        "grams_co2": Figure(account.grams_co2 if account else None, "grams", why or NO_CO2, words),
+        "cost": _known(account.cost if account else None, currency, why or NO_PRICE, words),
+        "grams_co2": _known(account.grams_co2 if account else None, "grams", why or NO_CO2, words),
     }
+
+
+def _known(value: float | None, unit: str, why: str, remark: str) -> Figure:
+    return Figure(None, unit, why) if value is None else Figure(value, unit, remark=remark)

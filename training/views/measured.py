@@ -6,7 +6,6 @@ that have arrived. The two are never mixed.
 
 from dataclasses import dataclass
 from datetime import datetime
-from math import ceil
 from statistics import median
 
 import numpy as np
@@ -105,7 +104,7 @@ def running_speed(steps: JobSteps) -> Speed:
         samples_per_second=_rate(steps.measured.samples, steps.measured.seconds),
         tokens_per_second=_rate(steps.measured.tokens, steps.measured.seconds),
         median_seconds=median(measured),
-        p95_seconds=measured[ceil(0.95 * len(measured)) - 1],
+        p95_seconds=float(np.quantile(measured, 0.95)),
         loss_start=start,
         loss_end=end,
     )

@@ -8,6 +8,8 @@ export const FONT = "Inter, system-ui, sans-serif";
 const STEPS_LOW = 3; // between ticks of the y axis, at most; of a chart that is
 const LOW = 130; // pixels high, or less
 const STEPS = 4;
+const ENOUGH = 8;
+const FINER = 1.6;
 const HEADROOM = 1.06;
 const NUMBER_PIXELS = 80; // of the x axis, where it is no time: a tick in so many
 
@@ -26,14 +28,14 @@ export function fromZero(chart) {
   return [0, top * HEADROOM || chart.unit[0]];
 }
 
-/* Round values, a whole number of steps of `size` or of a round part of it, `most` steps at most. */
+/* Round values of a unit of `size`, about `most` steps at most: one value alone would tell no scale. */
 function roundSplits(low, high, size, most) {
   const least = (high - low) / size / most;
   const power = 10 ** Math.floor(Math.log10(least));
   const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= least) * size;
   const splits = [];
   for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-9; value += step) splits.push(Math.abs(value) < step * 1e-9 ? 0 : value);
-  return splits;
+  return splits.length > 1 || most > ENOUGH ? splits : roundSplits(low, high, size, most * FINER);
 }
 
 const ySplits = (chart, low, high) => roundSplits(low, high, chart.unit[0], chart.height <= LOW ? STEPS_LOW : STEPS);
