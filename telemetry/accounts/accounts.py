@@ -271,6 +271,9 @@ class Book:
         return self._groups.setdefault(key, Account(key))
 
     def closed(self) -> Accounts:
+        for account in (self._total, *self._groups.values()):
+            if account.joules is None and not account.priced_by:  # what was not measured costs nobody knows what, not 0
+                account.cost = account.grams_co2 = None
         return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
 
 

@@ -101,9 +101,9 @@ class _Book:
     """Enters rows of waste into accounts by group."""
 
     def __init__(self, devices: Mapping[int, IdleDevice], group_by: str, rates: Rates, zone: ZoneInfo) -> None:
-        self.total = IdleAccount("")
-        self.groups: dict[str, IdleAccount] = {}
         self._devices, self._group_by, self._rates, self._zone = devices, group_by, rates, zone
+        self.total = self._begun("")
+        self.groups: dict[str, IdleAccount] = {}
         if group_by not in {"", "day"}:
             for device in devices.values():
                 self._group(accounts.key_of(device, group_by))
@@ -146,7 +146,14 @@ class _Book:
         return [self.total, self._group(day or accounts.key_of(device, self._group_by))]
 
     def _group(self, key: str) -> IdleAccount:
-        return self.groups.setdefault(key, IdleAccount(key))
+        if key not in self.groups:
+            self.groups[key] = self._begun(key)
+        return self.groups[key]
+
+    def _begun(self, key: str) -> IdleAccount:
+        """Return an account in which nothing is wasted; where there is a price, that costs nothing."""
+        cost = None if self._rates.tariff is None else 0.0
+        return IdleAccount(key, Waste(cost=cost), {state: Waste(cost=cost) for state in Allocated})
 
 
 def _told(device: IdleDevice, state: Allocated) -> Allocated:
