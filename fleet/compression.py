@@ -7,6 +7,7 @@ settings before WhiteNoise, which has no compressed files to serve from a checko
 import gzip
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -46,9 +47,7 @@ class CompressionMiddleware:
         if isinstance(answer, HttpResponse) and len(answer.content) >= _LEAST_BYTES:
             is_page = kind.startswith("text/html")
             body = answer.content
-            answer.content = (
-                compress_string(body, max_random_bytes=_RANDOM_BYTES) if is_page else _gzip(body, _DATA_LEVEL)
-            )
+            answer.content = compress_string(body, max_random_bytes=_RANDOM_BYTES) if is_page else _data(body)
             _tell(answer, len(answer.content))
         return answer
 
@@ -65,6 +64,12 @@ class CompressionMiddleware:
         compressed = HttpResponse(body, headers=dict(answer.headers))
         _tell(compressed, len(body))
         return compressed
+
+
+@lru_cache(maxsize=8)
+def _data(body: bytes) -> bytes:
+    """Answers that are shared (shared_answer.py) go out as the same bytes again and again: they are compressed once."""
+    return _gzip(body, _DATA_LEVEL)
 
 
 def _gzip(body: bytes, level: int) -> bytes:

@@ -101,7 +101,9 @@ TEMPLATES = [
 
 DATABASES = {"default": databases.configured(STEPWATT_DATABASE_URL, STEPWATT_DATA_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES = {  # figures of runs, some kilobytes each: with Django's 300 entries a long list would lose its own
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 10_000}}
+}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},

@@ -32,7 +32,7 @@ class TimeRange:
 
 def midnight(now: datetime, zone: ZoneInfo) -> datetime:
     """Return the midnight at which the day of a moment began."""
-    return now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    return now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
 
 
 def of_query(query: QueryDict, now: datetime, default: str = DEFAULT) -> TimeRange:

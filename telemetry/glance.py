@@ -83,8 +83,8 @@ class Glance:
     @cached_property
     def noun(self) -> str:
         """What the counted devices are called: as queries.noun."""
-        kinds = {self.identities[at].kind for at in np.flatnonzero(self.counted).tolist()} or {DeviceKind.CPU}
-        words = {str(DeviceKind(kind).label) for kind in kinds}
+        kinds = {self.identities[at].kind for at in np.flatnonzero(self.counted).tolist()}
+        words = {str(DeviceKind(kind).label) for kind in kinds} or {"device"}
         return f"{words.pop()}s" if len(words) == 1 else "accelerators"
 
     @property

@@ -201,8 +201,11 @@ def is_part(device: Device) -> bool:
 
 
 def noun(devices: Sequence[DeviceState]) -> str:
-    """Return what these devices are called: GPUs of any vendor, TPUs, CPUs, nodes; accelerators where there are several kinds."""
-    words = {d.device.get_kind_display() for d in devices} or {"CPU"}
+    """Return what these devices are called: GPUs of any vendor, TPUs, CPUs, nodes; accelerators where there are several kinds.
+
+    Where there is none, devices.
+    """
+    words = {d.device.get_kind_display() for d in devices} or {"device"}
     return f"{words.pop()}s" if len(words) == 1 else "accelerators"
 
 

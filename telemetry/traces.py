@@ -130,7 +130,8 @@ def _shortened(values: Column) -> list[float | None]:
     size = np.abs(exact)
     digits = _FIGURES - 1 - np.floor(np.log10(np.where(size > 0, size, 1.0)))
     scale = 10.0 ** np.abs(digits)  # a power of ten above 1 is exact, one below is not
-    short = np.where(digits >= 0, np.rint(exact * scale) / scale, np.rint(exact / scale) * scale)
+    with np.errstate(over="ignore"):  # of the two, the one that is not taken
+        short = np.where(digits >= 0, np.rint(exact * scale) / scale, np.rint(exact / scale) * scale)
     return read.column(short)
 
 

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import DatabaseError
-
 from telemetry import disk_limit, partitions, retention, vendor_sql
 from telemetry.models import MaintenanceRun, TableFigures
 
@@ -52,8 +50,8 @@ def keep(now: datetime, budget_seconds: float) -> None:
         try:
             with noted(name, now) as run:
                 part(run, now, deadline)
-        except (DatabaseError, OSError) as error:
-            logger.warning("upkeep: %s failed (%s)", name, error)
+        except Exception as error:  # whatever one part fails of, the disk's room hangs on the next
+            logger.exception("upkeep: %s failed", name)
             failure = error
     if failure is not None:
         raise failure

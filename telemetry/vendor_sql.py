@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import psycopg
 from django.db import connection, transaction
@@ -113,7 +113,12 @@ def bound_cursor() -> Iterator[psycopg.Cursor[Any]]:
 
 # Reading -------------------------------------------------------------------------------------------------------
 
-Body = bytes | sqlite3.Blob
+
+class Body(Protocol):
+    """Bytes, or what gives some of them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
 
 
 def rollup_bodies(
@@ -140,7 +145,7 @@ def rollup_bodies(
                 yield pk, start_ms, n_buckets, bytes(found)
                 continue
             with connection.connection.blobopen(table, "body", rowid, readonly=True) as blob:
-                yield pk, start_ms, n_buckets, blob
+                yield pk, start_ms, n_buckets, cast(Body, blob)
 
 
 @contextmanager
@@ -244,7 +249,12 @@ def held_bytes() -> int:
     """Return what the content takes: on SQLite the pages that are in use, wherever they stand until the next checkpoint."""
     if is_postgresql():
         return database_bytes()
-    return (_pragma("page_count") - _pragma("freelist_count")) * _pragma("page_size")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (page_count - freelist_count) * page_size"
+            " FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+        )
+        return int(cursor.fetchone()[0])
 
 
 def table_size(table: str) -> TableSize:

@@ -14,6 +14,7 @@ from fleet.celery import app
 from telemetry import glance
 from training import efficiency
 from training.runs import summaries
+from training.views import runs
 
 _WHOLE_PROGRAMS = ("tests/process/", "tests/e2e/", "tests/soak/", "tests/frameworks/")
 
@@ -73,3 +74,4 @@ def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A page leaves for the next time what it has no time for: on a busy machine that is anything."""
     for place in (efficiency, summaries):
         monkeypatch.setattr(place, "_BUDGET_SECONDS", 600.0)
+    monkeypatch.setattr(runs, "_FRAGMENT_SECONDS", 600.0)

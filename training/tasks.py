@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from celery import shared_task
 from django.db import InterfaceError, OperationalError, connection
 
+from fleet.turns import Turns
 from telemetry import authentic
 from telemetry.grouped import GroupTask
 from telemetry.tasks import UNTIL_STORED
@@ -63,9 +64,11 @@ def judge_jobs() -> None:
     now = datetime.now(UTC)
     for job in judge.waiting(now)[:_AT_ONCE]:
         judge_job.apply_async((job.pk,), expires=_TURN_SECONDS)
-    suspicion.follow(now)
-    ladder_runs.follow(now)
-    visits.follow(now)
+    turns = Turns[str]("following")
+    for part in (suspicion, ladder_runs, visits):
+        with turns.of(part.__name__):
+            part.follow(now)
+    turns.end()
 
 
 @shared_task(name="training.judge_job")

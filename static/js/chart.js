@@ -15,6 +15,7 @@
    and `to`, and the `points` of the page's address where it has any. */
 
 import { pushQuery } from "./address.js";
+import { isDragged, waits } from "./drags.js";
 import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
 import { read, tell } from "./panels.js";
@@ -114,7 +115,7 @@ function windowed(address, window_) {
 /* Drawing and fetching ---------------------------------------------------------------------------------------------- */
 
 async function draw(chart) {
-  if (!chart.traces) return;
+  if (!chart.traces || waits(chart, () => draw(chart))) return;
   chart.unit = pickUnit(chart);
   readout(chart, null);
   try {
@@ -150,7 +151,7 @@ function accept(chart, answer, x) {
   const own = answer.charts ? answer.charts[chart.id] : answer;
   if (own.traces.length !== chart.figure.data.length) {
     // A device or cluster has come or gone since the page was made: the figure itself is out of date.
-    if (chart.traces) location.reload();
+    if (chart.traces && !isDragged()) location.reload();
     return;
   }
   chart.traces = own.traces.map((trace) => measured({ x: own.x ?? x, ...unpacked(trace) }));

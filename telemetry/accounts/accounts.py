@@ -88,6 +88,11 @@ class Account:
         return self.measured + self.estimated if self.covered_seconds else None
 
     @property
+    def why_unknown(self) -> str:
+        """Return why `joules` is None, where it is: what is priced may be known of a node's meter alone."""
+        return "only nodes' own meters tell, no device does" if self.priced_by else "nothing was measured"
+
+    @property
     def kwh(self) -> float | None:
         return None if self.joules is None else self.joules / JOULES_PER_KWH
 
@@ -162,6 +167,7 @@ class Book:
         self._scoped = self._counted if scope is Scope.DEVICE else self._nodes
         self._group_by, self._rates, self._zone = group_by, rates, zone
         self._total, self._groups = Account(""), dict[str, Account]()
+        self._own: dict[int, list[Account]] = {}  # by device; not those of days
 
     def expect(self, start_ms: int, end_ms: int) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
@@ -188,15 +194,14 @@ class Book:
             self._enter(rows.of_buckets(places), day)
 
     def _enter(self, rows: EnergyRows, day: str) -> None:
-        measured, estimated = rows.measured.sum(axis=1), rows.estimated.sum(axis=1)
-        covered = rows.covered_seconds.sum(axis=1)
         owners = rows.device_ids.tolist()
-        for place, pk in enumerate(owners):
+        sums = (each.sum(axis=1).tolist() for each in (rows.measured, rows.estimated, rows.covered_seconds))
+        for pk, measured, estimated, covered in zip(owners, *sums, strict=True):
             if pk in self._scoped:
                 for account in self._accounts(self._scoped[pk], day):
-                    account.measured += float(measured[place])
-                    account.estimated += float(estimated[place])
-                    account.covered_seconds += float(covered[place])
+                    account.measured += measured
+                    account.estimated += estimated
+                    account.covered_seconds += covered
         self._charge_host(rows, owners, day)
         if self._group_by in _WITHIN_HOSTS:
             for place, pk in enumerate(owners):
@@ -264,7 +269,11 @@ class Book:
     def _accounts(self, device: AccountDevice, day: str) -> list[Account]:
         if day:
             return [self._total, self._groups.setdefault(day, Account(day))]
-        return [self._total, self._group(device)] if self._group_by not in {"", "day"} else [self._total]
+        own = self._own.get(device.pk)
+        if own is None:
+            own = [self._total, self._group(device)] if self._group_by not in {"", "day"} else [self._total]
+            self._own[device.pk] = own
+        return own
 
     def _group(self, device: AccountDevice) -> Account:
         key = key_of(device, self._group_by)
@@ -272,8 +281,8 @@ class Book:
 
     def closed(self) -> Accounts:
         for account in (self._total, *self._groups.values()):
-            if account.joules is None and not account.priced_by:  # what was not measured costs nobody knows what, not 0
-                account.cost = account.grams_co2 = None
+            if account.joules is None and not account.priced_by:
+                account.cost = account.grams_co2 = None  # what is not known costs not nothing
         return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
 
 

@@ -88,7 +88,8 @@ def of_devices(devices: Iterable[AccountDevice], start_ms: int, end_ms: int) -> 
     """Return the waste of these devices together, whoever had them, over the whole quarters of an hour within the window."""
     start_ms, end_ms = -(-start_ms // QUARTER_MS) * QUARTER_MS, end_ms // QUARTER_MS * QUARTER_MS
     found, hosts = IdleAccount(""), {device.pk: device.host_id for device in devices}
-    for rows in idle_rows.read(sorted(set(hosts.values())), start_ms, end_ms) if start_ms < end_ms else ():
+    ids = sorted(set(hosts.values()))
+    for rows in idle_rows.read(ids, start_ms, end_ms, with_drawn=True) if start_ms < end_ms else ():
         own = np.isin(rows.device_ids, list(hosts))
         found.known_seconds += float(rows.known_seconds[own].sum())
         found.known_joules += float(rows.known_joules[own].sum())
@@ -104,46 +105,65 @@ class _Book:
         self._devices, self._group_by, self._rates, self._zone = devices, group_by, rates, zone
         self.total = self._begun("")
         self.groups: dict[str, IdleAccount] = {}
+        self._days_of: dict[bytes, tuple[list[str], list[int]]] = {}
         if group_by not in {"", "day"}:
             for device in devices.values():
                 self._group(accounts.key_of(device, group_by))
 
     def enter(self, rows: IdleRows) -> None:
-        if self._group_by != "day":
-            self._enter(rows, "")
-            return
-        days: dict[str, list[int]] = {}
-        for place, start in enumerate(rows.starts_ms.tolist()):
-            days.setdefault(datetime.fromtimestamp(start / 1000, self._zone).date().isoformat(), []).append(place)
-        for day, places in days.items():
-            self._enter(rows.of_buckets(places), day)
-
-    def _enter(self, rows: IdleRows, day: str) -> None:
-        known = rows.known_seconds.sum(axis=1).tolist()
-        idle = {argument: rows.seconds[argument].sum(axis=1).tolist() for argument in _STATES}
+        """Enter one host's rows: of devices that go into one account as one, and only then by days."""
+        by_key: dict[str, list[int]] = {}
         for place, pk in enumerate(rows.device_ids.tolist()):
-            if pk not in self._devices:
+            if pk in self._devices:
+                is_one = self._group_by in {"", "day"}
+                key = "" if is_one else accounts.key_of(self._devices[pk], self._group_by)
+                by_key.setdefault(key, []).append(place)
+        for key, places in by_key.items():
+            names, begins = self._days(rows.starts_ms.tobytes()) if self._group_by == "day" else ([key], [0])
+            self._enter([self._accounts(name) for name in names], begins, rows, places)
+
+    def _enter(self, entered: list[list[IdleAccount]], begins: list[int], rows: IdleRows, places: list[int]) -> None:
+        """Enter the devices at `places` into the accounts of each part of the time; `begins` are those parts' first buckets."""
+        known = np.add.reduceat(rows.known_seconds[places].sum(axis=0), begins).tolist()
+        for some, seconds in zip(entered, known, strict=True):
+            for account in some:
+                account.known_seconds += seconds
+        for argument, state in _STATES.items():
+            if not rows.seconds[argument].any():
                 continue
-            device = self._devices[pk]
-            entered = self._accounts(device, day)
-            for account in entered:
-                account.known_seconds += known[place]
-            for argument, state in _STATES.items():
-                if seconds := idle[argument][place]:
-                    self._book(entered, _told(device, state), rows.joules[argument][place], seconds, rows)
+            by_state: dict[Allocated, list[int]] = {}
+            for place in places:
+                by_state.setdefault(self._told(int(rows.device_ids[place]), state), []).append(place)
+            for told, own in by_state.items():
+                self._book(entered, begins, told, rows, rows.joules[argument][own].sum(axis=0),
+                           rows.seconds[argument][own].sum(axis=0))  # fmt: skip
 
     def _book(
-        self, entered: Iterable[IdleAccount], state: Allocated, joules: Floats, seconds: float, rows: IdleRows
-    ) -> None:
-        cost = self._rates.cost(joules, rows.starts_ms, rows.step_ms)
-        for account in entered:
-            account.total.add(float(joules.sum()), seconds, cost)
-            account.by_state[state].add(float(joules.sum()), seconds, cost)
+        self, entered: list[list[IdleAccount]], begins: list[int], state: Allocated, rows: IdleRows, joules: Floats,
+        seconds: Floats,
+    ) -> None:  # fmt: skip
+        lasted = np.add.reduceat(seconds, begins).tolist()
+        for some, begin, end, each in zip(entered, begins, [*begins[1:], joules.size], lasted, strict=True):
+            if not each:
+                continue
+            part = joules[begin:end]
+            cost = self._rates.cost(part, rows.starts_ms[begin:end], rows.step_ms)
+            for account in some:
+                account.total.add(float(part.sum()), each, cost)
+                account.by_state[state].add(float(part.sum()), each, cost)
 
-    def _accounts(self, device: IdleDevice, day: str) -> list[IdleAccount]:
-        if not self._group_by:
-            return [self.total]
-        return [self.total, self._group(day or accounts.key_of(device, self._group_by))]
+    def _days(self, starts_ms: bytes) -> tuple[list[str], list[int]]:
+        """Return the days of the buckets, and the first bucket of each: hosts have the same buckets again and again."""
+        found = self._days_of.get(starts_ms)
+        if found is None:
+            starts = np.frombuffer(starts_ms, np.int64).tolist()
+            days = [datetime.fromtimestamp(start / 1000, self._zone).date().isoformat() for start in starts]
+            begins = [at for at, day in enumerate(days) if at == 0 or day != days[at - 1]]
+            found = self._days_of[starts_ms] = ([days[at] for at in begins], begins)
+        return found
+
+    def _accounts(self, name: str) -> list[IdleAccount]:
+        return [self.total, self._group(name)] if self._group_by else [self.total]
 
     def _group(self, key: str) -> IdleAccount:
         if key not in self.groups:
@@ -155,6 +175,8 @@ class _Book:
         cost = None if self._rates.tariff is None else 0.0
         return IdleAccount(key, Waste(cost=cost), {state: Waste(cost=cost) for state in Allocated})
 
-
-def _told(device: IdleDevice, state: Allocated) -> Allocated:
-    return allocation.by_hand(device.host.labels, device.index).state if state is Allocated.UNKNOWN else state
+    def _told(self, pk: int, state: Allocated) -> Allocated:
+        if state is not Allocated.UNKNOWN:
+            return state
+        device = self._devices[pk]
+        return allocation.by_hand(device.host.labels, device.index).state

@@ -27,11 +27,17 @@ from telemetry.bench.peer import Peer, answered
 
 N_REQUESTS, N_LOADS, N_TICKS, TICK_SECONDS = 60, 5, 15, 2.0
 N_OTHERS = 20
-OTHERS = ("/hosts/", "/power/?range=30d", "/efficiency/?range=30d", "/fleet/devices/", "/events/")
+OTHERS = (
+    "/hosts/", "/hosts/?sort=-job", "/power/?range=30d", "/efficiency/?range=30d", "/efficiency/work/?range=7d",
+    "/efficiency/hosts/", "/fleet/devices/", "/events/", "/events/?state=firing", "/runs/", "/reference/", "/reference/matrix/",
+    "/reference/standing/", "/search/?q=gpu", f"/hosts/{name(0)}/", "/settings/",
+)  # fmt: skip
+N_ENDED, N_RUNNING = 40, 5  # runs of eight devices beside 200 GPUs; ten times as many beside 10,000
 METRICS = ["tensor", "memory", "power", "temperature", "health", "utilisation"]
 _HOSTS_SMALL, _HOSTS_LARGE = 25, 1250
 _HOURS_SMALL, _EVERY_SECONDS = 3, 60
-_TURNS = 5
+_TIMES, _TURNS = 10, 5
+_TRAINING = "training.bench.pages_calls"  # by name: an upper app's
 _PAUSE_SECONDS = 0.25
 _PLOTLY = "plotly"
 _FIFTH = ("memory_used_bytes",)
@@ -92,9 +98,12 @@ class Stand:
 
 @contextmanager
 def _stand(
-    directory: Path, n_hosts: int, *steps: tuple[str, list[int]], without: tuple[str, ...] = ()
+    directory: Path, n_hosts: int, *steps: tuple[str, list[int]], without: tuple[str, ...] = (), times_runs: int = 0
 ) -> Iterator[Stand]:
-    """Yield a server with the hosts' newest state in it, `without` these metrics, and what the steps put there."""
+    """Yield a server with the hosts' newest state in it, `without` these metrics, and what the steps put there.
+
+    With runs, N_ENDED and N_RUNNING so many times, every device has reference results, too.
+    """
     with ExitStack() as stack:
         server = stack.enter_context(own_server(directory))
         calls = Calls(server.environment, "telemetry.bench.pages_calls")
@@ -102,16 +111,23 @@ def _stand(
         calls("seed", n_hosts, without)
         for step, arguments in steps:
             calls(step, *arguments)
+        if times_runs:
+            train = Calls(server.environment, _TRAINING)
+            stack.callback(train.end)
+            train("results")
+            train("runs", N_ENDED * times_runs, N_RUNNING * times_runs)
         yield Stand(server.start_web(), calls, str(calls("session")), without)
 
 
 def _small(directory: Path) -> list[Figure]:
-    with _stand(directory, _HOSTS_SMALL, ("samples", [_HOSTS_SMALL, _HOURS_SMALL, _EVERY_SECONDS])) as stand:
+    with _stand(
+        directory, _HOSTS_SMALL, ("samples", [_HOSTS_SMALL, _HOURS_SMALL, _EVERY_SECONDS]), times_runs=1
+    ) as stand:
         return _of_fleet(stand, _HOSTS_SMALL, "200 GPUs", SMALL)
 
 
 def _large(directory: Path) -> list[Figure]:
-    with _stand(directory, _HOSTS_LARGE, ("rolled_up", [])) as stand:
+    with _stand(directory, _HOSTS_LARGE, ("rolled_up", []), times_runs=_TIMES) as stand:
         return _of_fleet(stand, _HOSTS_LARGE, "10,000 GPUs, 30 days", LARGE)
 
 

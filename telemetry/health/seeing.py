@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, cast
 
+from fleet.turns import Turns
 from telemetry.health import rules
 from telemetry.health.rule import Limits, Rule, Scope, Sign, Standing, Survey
 from telemetry.health.seen import HostSeen, Subject
@@ -49,19 +50,20 @@ class Seeing:
 
     def _judge(self, judged: Judged, looks: Looks) -> None:
         name = judged.name
-        self._judged.add(name)
         is_tracked = name in self._tracked_subjects
         for rule, look, limits in looks:
             sign = look(judged, limits)
             if sign is not None and (is_tracked or sign.standing is Standing.RAISED):
                 self.signs[rule, name] = judged.subject, sign
+        self._judged.add(name)  # last: of one at which a rule failed it is not known how it stands
 
-    def conclude(self) -> None:
+    def conclude(self, turns: Turns[str]) -> None:
         """Ask the rules over many hosts for what they saw."""
         for name, survey in self._surveys.items():
-            for subject, sign in survey.signs():
-                if sign.standing is Standing.RAISED or (name, subject.name) in self._tracked:
-                    self.signs[name, subject.name] = subject, sign
+            with turns.of(name):
+                for subject, sign in survey.signs():
+                    if sign.standing is Standing.RAISED or (name, subject.name) in self._tracked:
+                        self.signs[name, subject.name] = subject, sign
 
     def standing(self, key: Key, existing: Collection[str]) -> Standing:
         """Return how a tracked subject stands. One that exists and was not looked at is unknown; one that is gone is clear."""

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from fleet.models import Event
+from fleet.turns import Turns
 from telemetry.health import alerts, look, rules, thresholds
 from telemetry.health.alerts import Found
 from telemetry.health.look import Known
@@ -22,15 +23,17 @@ def watch(now: datetime) -> None:
     open_now = {(event.rule, event.subject): event for event in alerts.open_alerts().select_related("host")}
     under_way = {(rule, subject): (scope, waiting) for scope, rule, subject, waiting in memory.waiting()}
     known = look.known(now, max((found.get("recent_seconds", 0) for found in limits.values()), default=0))
-    seeing = Seeing(limits, open_now.keys() | under_way.keys(), now)
+    seeing, turns = Seeing(limits, open_now.keys() | under_way.keys(), now), Turns[str]("judging")
     for host in look.hosts(known, now, memory.watched_since(now)):
-        memory.count(host)
-        seeing.take(host)
-    seeing.conclude()
+        with turns.of(host.name):
+            memory.count(host)
+            seeing.take(host)
+    seeing.conclude(turns)
     existing = _existing(known)
     memory.forget({name for name in existing if name.startswith("host:")})
     _follow(seeing, open_now, under_way, memory, existing, now)
     memory.save()
+    turns.end()
 
 
 def _existing(known: Known) -> set[str]:

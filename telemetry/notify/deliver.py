@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import F
 
+from fleet.turns import Turns
 from telemetry.models import Delivery, NotificationTarget
 from telemetry.notify import due
 from telemetry.notify.send import SendFailed, send
@@ -23,7 +24,12 @@ def deliver(now: datetime) -> int:
     """Note what is due, and send it; returns how many alerts were told."""
     due.note_due(now)
     targets = NotificationTarget.objects.filter(deliveries__next_attempt_at__lte=now).distinct()
-    return sum(_deliver_to(target, now) for target in targets)
+    n_told, turns = 0, Turns[str]("telling alerts to")
+    for target in targets:
+        with turns.of(target.name):
+            n_told += _deliver_to(target, now)
+    turns.end()
+    return n_told
 
 
 def _deliver_to(target: NotificationTarget, now: datetime) -> int:

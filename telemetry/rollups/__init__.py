@@ -7,6 +7,7 @@ mark it, and it is made again. Whoever is stopped at any moment leaves marks, an
 import time
 from datetime import UTC, datetime
 
+from fleet.turns import Turns
 from telemetry.rollups import across, coarser, joining, minutes, noted
 from telemetry.store import groups
 
@@ -17,13 +18,19 @@ def roll_up(budget_seconds: float, now: datetime | None = None) -> int:
     """Make the marked buckets that are over until none is left or the time is up; returns how many were made."""
     now = now or datetime.now(UTC)
     now_ms, deadline, begun = round(now.timestamp() * 1000), time.monotonic() + budget_seconds, time.monotonic()
-    groups.follow_members()
-    done = minutes.roll_up(now_ms, deadline)
+    done, turns = 0, Turns[str]("the rollups' part")
+    with turns.of("members"):
+        groups.follow_members()
+    with turns.of("minutes"):
+        done += minutes.roll_up(now_ms, deadline)
     for step_seconds in (900, 3600):
-        done += coarser.roll_up(step_seconds, now_ms, deadline)
-    done += across.roll_up(now_ms, deadline)
+        with turns.of(f"{step_seconds} s"):
+            done += coarser.roll_up(step_seconds, now_ms, deadline)
+    with turns.of("groups"):
+        done += across.roll_up(now_ms, deadline)
     if done:
         noted.note("rollups", now, time.monotonic() - begun, done)
+    turns.end()
     return done
 
 

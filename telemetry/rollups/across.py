@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from django.db import transaction
 
+from fleet.turns import Turns
 from telemetry.models import DirtyRollup, GroupRollup
 from telemetry.store import group_statistics, marks, rolled, statistics
 from telemetry.store.marks import Mark
@@ -19,18 +21,19 @@ _BUCKETS = 15  # in memory at once, of all hosts
 
 def roll_up(now_ms: int, deadline: float) -> int:
     """Make the groups' marked buckets that are over; returns how many."""
-    done = 0
+    done, turns = 0, Turns[int]("making the buckets of group")
     for step_seconds in rolled.STEPS:
         before_ms = now_ms - 1000 * step_seconds - _SETTLED_MS[step_seconds]
         while time.monotonic() < deadline:
-            due = marks.due_of_groups(step_seconds, before_ms, _MARKS)
+            due = marks.due_of_groups(step_seconds, before_ms, _MARKS, turns.failed)
             ready = _without_awaited(due, step_seconds, now_ms)
-            for of_span in _spans(ready, step_seconds):
-                done += _make(step_seconds, of_span)
+            for groups in _parts(ready, step_seconds):
+                done += turns.of_many(groups, partial(_make, step_seconds))
                 if time.monotonic() > deadline:
-                    return done
+                    break
             if len(due) < _MARKS or not ready:
                 break
+    turns.end()
     return done
 
 
@@ -43,8 +46,8 @@ def _without_awaited(due: Sequence[Mark], step_seconds: int, now_ms: int) -> lis
     return [mark for mark in due if mark.start_ms not in awaited]
 
 
-def _spans(due: Collection[Mark], step_seconds: int) -> Iterator[list[Mark]]:
-    """Yield the marks of some buckets that lie in one joined row of the hosts: they are read together."""
+def _parts(due: Collection[Mark], step_seconds: int) -> Iterator[dict[int, list[Mark]]]:
+    """Yield the marks by group of some buckets that lie in one joined row of the hosts: they are read together."""
     by_period: dict[int, dict[int, list[Mark]]] = {}
     for mark in due:
         period = mark.start_ms // (1000 * rolled.PERIODS[step_seconds])
@@ -52,11 +55,14 @@ def _spans(due: Collection[Mark], step_seconds: int) -> Iterator[list[Mark]]:
     for buckets in by_period.values():
         starts = sorted(buckets, reverse=True)
         for at in range(0, len(starts), _BUCKETS):
-            yield [mark for start_ms in starts[at : at + _BUCKETS] for mark in buckets[start_ms]]
+            groups: dict[int, list[Mark]] = {}
+            for mark in (mark for start_ms in starts[at : at + _BUCKETS] for mark in buckets[start_ms]):
+                groups.setdefault(mark.owner, []).append(mark)
+            yield groups
 
 
-def _make(step_seconds: int, due: Sequence[Mark]) -> int:
-    members = group_statistics.of_members({mark.owner for mark in due})
+def _make(step_seconds: int, groups: Mapping[int, list[Mark]]) -> int:
+    members, due = group_statistics.of_members(groups), [mark for of_group in groups.values() for mark in of_group]
     starts = np.array(sorted({mark.start_ms for mark in due}), np.int64)
     hosts = {host for who in members.values() for host in np.unique(who.hosts).tolist()}
     tables = group_statistics.tables(hosts, step_seconds, starts)

@@ -1,11 +1,13 @@
 """Quarters of an hour from minutes, hours from quarters: of hosts. A bucket is made of all that lies below it."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 
 from django.conf import settings
 from django.db import transaction
 
+from fleet.turns import Turns
 from telemetry import vendor_sql
 from telemetry.rollups.minutes import cascade
 from telemetry.store import idle_quarters, marks, rolled, statistics
@@ -21,29 +23,32 @@ _HOSTS = 20
 def roll_up(step_seconds: int, now_ms: int, deadline: float) -> int:
     """Make the marked buckets that are over; returns how many."""
     done, before_ms = 0, now_ms - 1000 * step_seconds - _SETTLED_MS[step_seconds]
+    turns = Turns[int](f"making the buckets of {step_seconds} s of host")
     while time.monotonic() < deadline:
-        due = marks.due_of_hosts(step_seconds, before_ms, _MARKS)
-        for start_ms, of_time in _by_time(due):
-            for at in range(0, len(of_time), _HOSTS):
-                _make(step_seconds, start_ms, of_time[at : at + _HOSTS], now_ms)
-                done += len(of_time[at : at + _HOSTS])
-                if time.monotonic() > deadline:
-                    return done
+        due = marks.due_of_hosts(step_seconds, before_ms, _MARKS, turns.failed)
+        for start_ms, hosts in _parts(due):
+            done += turns.of_many(hosts, partial(_make, step_seconds, start_ms, now_ms))
+            if time.monotonic() > deadline:
+                break
         if len(due) < _MARKS:
             break
+    turns.end()
     return done
 
 
-def _by_time(due: Iterable[Mark]) -> Sequence[tuple[int, list[Mark]]]:
-    found: dict[int, list[Mark]] = {}
+def _parts(due: Iterable[Mark]) -> Iterator[tuple[int, dict[int, Mark]]]:
+    """Yield what is made in one transaction: of one time, some hosts' marks."""
+    by_time: dict[int, list[Mark]] = {}
     for mark in due:
-        found.setdefault(mark.start_ms, []).append(mark)
-    return list(found.items())
+        by_time.setdefault(mark.start_ms, []).append(mark)
+    for start_ms, of_time in by_time.items():
+        for at in range(0, len(of_time), _HOSTS):
+            yield start_ms, {mark.owner: mark for mark in of_time[at : at + _HOSTS]}
 
 
-def _make(step_seconds: int, start_ms: int, due: Sequence[Mark], now_ms: int) -> None:
+def _make(step_seconds: int, start_ms: int, now_ms: int, due: Mapping[int, Mark]) -> int:
     step_ms, below = 1000 * step_seconds, BELOW[step_seconds]
-    tables = rolled.of_hosts({mark.owner for mark in due}, below, start_ms, start_ms + step_ms)
+    tables = rolled.of_hosts(due, below, start_ms, start_ms + step_ms)
     has_idle = step_seconds == idle_quarters.STEP
     before, reach_ms = (idle_quarters.before(tables, start_ms), idle_quarters.LOOK_BACK_MS) if has_idle else ({}, 0)
     rows = []
@@ -57,11 +62,12 @@ def _make(step_seconds: int, start_ms: int, due: Sequence[Mark], now_ms: int) ->
         rows = [row for row in rows if row.host_id not in there]  # of what is below, some may be gone
     with transaction.atomic():
         # Whoever has made a bucket below meanwhile has set the mark again, under another id: it stays, and this is too old.
-        taken = marks.take_of_hosts([mark.pk for mark in due])
-        good = {mark.owner for mark in due if mark.pk in taken}
+        taken = marks.take_of_hosts([mark.pk for mark in due.values()])
+        good = {host for host, mark in due.items() if mark.pk in taken}
         rows = [row for row in rows if row.host_id in good]
         vendor_sql.insert_rollups(rows)
         cascade(step_seconds, [(row.host_id, row.start_ms) for row in rows], now_ms)
+    return len(due)
 
 
 def _kept_seconds(step_seconds: int) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from django.db import transaction
 
+from fleet.turns import Turns
 from telemetry.models import GroupRollup, Rollup
 from telemetry.store import rolled, statistics
 from telemetry.store.rolled import GROUP_PERIODS, PERIODS, Table
@@ -24,14 +25,24 @@ _Model = type[Rollup] | type[GroupRollup]
 
 def join(now_ms: int, deadline: float) -> int:
     """Join the fresh rows of periods that are over; returns how many rows went into others."""
-    done = 0
+    done, turns = 0, Turns[str]("joining the rollups of")
     for model, owner in ((Rollup, "host"), (GroupRollup, "group")):
         owners = list(model.objects.order_by().values_list(f"{owner}_id", flat=True).distinct())
         for pk in owners:
-            for step_seconds, start_ms, period_ms in _periods(model, owner, pk, now_ms):
-                if time.monotonic() > deadline:
-                    return done
-                done += _join(model, owner, pk, step_seconds, (start_ms, start_ms + period_ms))
+            if time.monotonic() > deadline:
+                break
+            with turns.of(f"{owner} {pk}"):
+                done += _join_all(model, owner, pk, now_ms, deadline)
+    turns.end()
+    return done
+
+
+def _join_all(model: _Model, owner: str, pk: int, now_ms: int, deadline: float) -> int:
+    done = 0
+    for step_seconds, start_ms, period_ms in _periods(model, owner, pk, now_ms):
+        if time.monotonic() > deadline:
+            break
+        done += _join(model, owner, pk, step_seconds, (start_ms, start_ms + period_ms))
     return done
 
 
@@ -54,6 +65,8 @@ def _join(model: _Model, owner: str, pk: int, step_seconds: int, between_ms: tup
     )  # fmt: skip
     columns = ("start_ms", "n_buckets", "body")
     read = {(at, n): bytes(body) for at, n, body in rows.values_list(*columns)}
+    if not read:
+        return 0  # they were retired, or their host removed, since they were counted
     try:
         table = rolled.stacked([statistics.decode(body, at, 1000 * step_seconds) for (at, _), body in read.items()])
     except RollupCorrupt:

@@ -4,13 +4,15 @@ Everything slow is done before the transaction, which then looks whether it stil
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from django.conf import settings
 from django.db import transaction
 
 from fleet.models import Host, Origin
+from fleet.turns import Turns
 from telemetry import vendor_sql
 from telemetry.store import groups, idle_quarters, inputs, marks, rolled, shortened, statistics
 from telemetry.store.inputs import MINUTE_MS, Span
@@ -36,16 +38,16 @@ class _Made(NamedTuple):
 
 def roll_up(now_ms: int, deadline: float) -> int:
     """Make the minutes that are marked and over, the newest first; returns how many."""
-    done, before_ms = 0, now_ms - MINUTE_MS - _SETTLED_MS
+    done, before_ms, turns = 0, now_ms - MINUTE_MS - _SETTLED_MS, Turns[int]("making the minutes of host")
     while time.monotonic() < deadline:
-        due = marks.due_of_hosts(STEP, before_ms, _MARKS)
-        for span, hosts in _spans(due):
-            for some in _parts(sorted(hosts.items())):
-                done += _make(span, dict(some), now_ms)
-                if time.monotonic() > deadline:
-                    return done
+        due = marks.due_of_hosts(STEP, before_ms, _MARKS, turns.failed)
+        for span, hosts in _parts(due):
+            done += turns.of_many(hosts, partial(_make, span, now_ms))
+            if time.monotonic() > deadline:
+                break
         if len(due) < _MARKS:
             break
+    turns.end()
     return done
 
 
@@ -66,11 +68,14 @@ def _spans(due: Iterable[Mark]) -> Sequence[tuple[Span, dict[int, list[Mark]]]]:
     return list(spans.items())
 
 
-def _parts(hosts: Sequence[tuple[int, list[Mark]]]) -> Iterable[Sequence[tuple[int, list[Mark]]]]:
-    return (hosts[at : at + _HOSTS] for at in range(0, len(hosts), _HOSTS))
+def _parts(due: Iterable[Mark]) -> Iterable[tuple[Span, dict[int, list[Mark]]]]:
+    """Yield what is made in one transaction."""
+    for span, hosts in _spans(due):
+        every = sorted(hosts.items())
+        yield from ((span, dict(every[at : at + _HOSTS])) for at in range(0, len(every), _HOSTS))
 
 
-def _make(span: Span, hosts: dict[int, list[Mark]], now_ms: int) -> int:
+def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
     imported = set(Host.objects.filter(pk__in=hosts, origin=Origin.IMPORTED).values_list("pk", flat=True))
     ids = inputs.devices(hosts)
     made = []

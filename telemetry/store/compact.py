@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from django.db.models import OuterRef, QuerySet, Subquery
 
 from fleet.models import Host, Origin
+from fleet.turns import Turns
 from telemetry.models import MaintenanceRun, StoredBatch
 from telemetry.store import host_hour
 from telemetry.store.chunks import HOUR_MS
@@ -24,12 +25,14 @@ RUN = "compaction"
 
 def compact(now: datetime, budget_seconds: float) -> Done:
     """Compact what is due, for so long; an hour that was begun is finished. Returns what was done, and notes it."""
-    began, done = time.monotonic(), Done()
+    began, done, turns = time.monotonic(), Done(), Turns[str]("compacting")
     for host, start_ms in _due(now):
-        done.add(host_hour.compact(host, start_ms))
+        with turns.of(f"{host.name} at {start_ms}"):
+            done.add(host_hour.compact(host, start_ms))
         if time.monotonic() - began > budget_seconds:
             break
     _note(now, time.monotonic() - began, done)
+    turns.end()
     return done
 
 

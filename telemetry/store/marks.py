@@ -22,14 +22,18 @@ class Mark(NamedTuple):
 Marked = tuple[int, int, int]  # owner, step_seconds, start_ms
 
 
-def due_of_hosts(step_seconds: int, before_ms: int, limit: int) -> list[Mark]:
-    """Return the newest marks of buckets that begin at or before the time."""
+def due_of_hosts(step_seconds: int, before_ms: int, limit: int, without: Collection[int] = ()) -> list[Mark]:
+    """Return the newest marks of buckets that begin at or before the time, but for the owners `without`."""
     rows = DirtyRollup.objects.filter(step_seconds=step_seconds, start_ms__lte=before_ms).order_by("-start_ms")
+    if without:
+        rows = rows.exclude(host__in=without)
     return [Mark(*row) for row in rows.values_list("pk", "host_id", "start_ms")[:limit]]
 
 
-def due_of_groups(step_seconds: int, before_ms: int, limit: int) -> list[Mark]:
+def due_of_groups(step_seconds: int, before_ms: int, limit: int, without: Collection[int] = ()) -> list[Mark]:
     rows = DirtyGroup.objects.filter(step_seconds=step_seconds, start_ms__lte=before_ms).order_by("-start_ms")
+    if without:
+        rows = rows.exclude(group__in=without)
     return [Mark(*row) for row in rows.values_list("pk", "group_id", "start_ms")[:limit]]
 
 

@@ -78,6 +78,7 @@ def _newest(request: HttpRequest, found: Glance) -> dict[str, Any]:
 
 
 @require_safe
+@shared(seconds=2)
 def agents(request: HttpRequest) -> HttpResponse:
     """The count of agents at the foot of the navigation, and that of critical alerts beside Events."""
     return render(request, "telemetry/_agents.html")

@@ -135,7 +135,7 @@ def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
     elif total.covered_share is not None:
         note = f"known for {units.quantity(total.covered_share, 'ratio')} of the time"
     return Headline(
-        f"Energy, {window.key[:-1]} {window.key[-1]}", total.joules, "joules", note, "#groups-h", "nothing was measured"
+        f"Energy, {window.key[:-1]} {window.key[-1]}", total.joules, "joules", note, "#groups-h", total.why_unknown
     )
 
 

@@ -1,12 +1,15 @@
 """The host map and the charts in a real browser: keys, metrics, a zoom that live updates keep and Back undoes, a custom range."""
 
 import re
+from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+import pytest
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.test_main_path import HOST
 
 WAIT = 60_000
+AFTER_PAINTING = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SECONDS_OF_ZOOM = (
     "() => { const p = new URLSearchParams(location.search); return (p.get('to') - p.get('from')) / 1000; }"
 )
@@ -32,14 +35,51 @@ def test_the_map_is_coloured_by_any_metric_and_walked_by_keys(signed_in: Page):
     expect(canvas).to_have_attribute("data-drawn", "Health", timeout=WAIT)
 
 
-def drag(page: Page, start: float, end: float) -> None:
+def drag(page: Page, start: float, end: float, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Drag over the first chart, by parts of its width; `meanwhile` happens half of the way."""
     box = page.locator(".chart .u-over").first.bounding_box()
     assert box is not None
     y = box["y"] + box["height"] / 2
     page.mouse.move(box["x"] + start * box["width"], y)
     page.mouse.down()
-    page.mouse.move(box["x"] + end * box["width"], y, steps=4)
+    page.mouse.move(box["x"] + (start + end) / 2 * box["width"], y, steps=2)
+    meanwhile()
+    page.mouse.move(box["x"] + end * box["width"], y, steps=2)
     page.mouse.up()
+
+
+LATER_MS = 90_000
+
+
+@pytest.mark.parametrize("is_drawn_anew", [False, True], ids=["moved", "drawn anew"])
+def test_an_answer_that_comes_in_a_drag_neither_ends_it_nor_moves_it(signed_in: Page, is_drawn_anew: bool):
+    page, held = signed_in, list[Route]()
+    with page.expect_response(lambda answer: "/arrays/" in answer.url, timeout=WAIT) as first:
+        page.goto(f"/hosts/{HOST}/?range=15m")
+    expect(page.locator(".chart canvas").first).to_be_visible(timeout=WAIT)
+    start, end = first.value.json()["range"]
+
+    def meanwhile() -> None:
+        """Have the update that was asked for before the drag be answered, with a later window."""
+        answer = held[0].fetch()
+        told = answer.json()
+        told["range"] = [at + LATER_MS for at in told["range"]]
+        with page.expect_response("**/arrays/**", timeout=WAIT):
+            held[0].fulfill(response=answer, json=told)
+        if is_drawn_anew:
+            page.evaluate("() => document.dispatchEvent(new CustomEvent('sw:theme'))")
+        page.evaluate(AFTER_PAINTING)
+
+    with page.expect_request("**/arrays/**", timeout=WAIT):
+        page.route("**/arrays/**", lambda route: held.append(route))  # noqa: PLW0108 — it must be a function of Python
+    drag(page, 0.25, 0.75, meanwhile)
+    page.unroute("**/arrays/**")
+
+    page.wait_for_url(re.compile("from=.*to="))
+    zoomed = page.evaluate("() => ['from', 'to'].map((name) => Number(new URLSearchParams(location.search).get(name)))")
+    assert zoomed == [pytest.approx(start + part * (end - start), abs=LATER_MS / 6) for part in (0.25, 0.75)]
+    with page.expect_response(lambda answer: "/arrays/" in answer.url and "from=" in answer.url, timeout=WAIT):
+        pass  # updates go on
 
 
 def test_a_zoom_is_asked_for_finer_kept_by_live_updates_and_undone_by_back(signed_in: Page):

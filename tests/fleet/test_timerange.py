@@ -1,6 +1,7 @@
 """The time range in a page's address."""
 
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.core.exceptions import BadRequest
@@ -28,3 +29,13 @@ def test_a_zoomed_window_wins_over_the_named_range():
 def test_it_refuses_what_is_no_range(query):
     with pytest.raises(BadRequest):
         timerange.of_query(QueryDict(query), NOW)
+
+
+def test_a_day_begins_at_one_moment_where_the_clock_is_set_back_over_midnight():
+    """In Havana the hour from midnight on came twice that day: the day began when it came first."""
+    zone = ZoneInfo("America/Havana")
+    in_the_first, in_the_second = (datetime(2026, 11, 1, hour, 30, tzinfo=UTC) for hour in (4, 5))
+
+    assert {timerange.midnight(at, zone).timestamp() for at in (in_the_first, in_the_second)} == {
+        datetime(2026, 11, 1, 4, tzinfo=UTC).timestamp()
+    }

@@ -145,3 +145,32 @@ def test_a_recording_older_than_the_groups_statistics_counts_whole(days):
 
         assert found == expected, group_by
         assert found[0]["covered_seconds"] != 0
+
+
+def test_what_is_not_known_has_no_cost():
+    """Devices that tell no power: their energy is unknown, and so is what it costs. Missing is never zero."""
+    enrolled("a", cluster="east")
+    device = DeviceInfo("GPU-a", DeviceKind.NVIDIA, 0, "H100")
+    times = [T0 + 10_000 * tick for tick in range(900)]
+    take(payload(times, {"gpu_utilization_ratio": [0.5] * 900}, host="a", device=device, sample_seconds=10.0), NOW)
+    rollups.roll_up(60, NOW)
+    asked = {"scope": Scope.DEVICE, "group_by": "cluster", "rates": RATES["flat"], "zone": ZoneInfo("UTC")}
+    found = fleet_accounts(T0, T0 + 2 * HOUR, NOW, **asked)
+
+    for account in (found.total, *found.groups):
+        assert (account.joules, account.cost, account.grams_co2, account.why_unknown) == (
+            None,
+            None,
+            None,
+            "nothing was measured",
+        )
+
+
+def test_energy_that_only_a_node_tells_is_said_to_be_so():
+    report("a", DeviceKind.NODE, 900, sequence=0)
+    rollups.roll_up(60, NOW)
+    asked = {"scope": Scope.DEVICE, "group_by": "", "rates": RATES["flat"], "zone": ZoneInfo("UTC")}
+    total = fleet_accounts(T0, T0 + 2 * HOUR, NOW, **asked).total
+
+    assert (total.joules, total.why_unknown) == (None, "only nodes' own meters tell, no device does")
+    assert total.cost > 0

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from fleet.models import Device, DeviceKind
-from fleet.tariff import Tariff
+from fleet.tariff import Band, Tariff
 from telemetry import catalog
 from telemetry.accounts import idle
 from telemetry.energy_rates import Rates
+from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
 from telemetry.models import Rollup
 from telemetry.store import statistics
@@ -27,19 +28,26 @@ NO_PRICE = Rates(None, None, None)
 UTILISATION = catalog.BY_NAME["gpu_utilization_ratio"].number
 
 
-def roll_up(device, wasted, *, drawn=0.0, start_ms=T0, step_seconds=3600, n_read=3600):
+def roll_up(device, wasted, **bucket):
     """Store one bucket of waste, {who had it: joules}, of `drawn` joules, with as many readings of the utilisation."""
-    rows = [((UTILISATION, Field.COUNT, 0), n_read)] if n_read else []
-    rows += [((ENERGY, Field.MEASURED_MILLIJOULES, 0), round(1000 * drawn))] if drawn else []
-    rows += [((ENERGY, Field.COVERED_MILLISECONDS, 0), 1000 * step_seconds)]
-    for argument, joules in wasted.items():
-        rows += [((ENERGY, Field.IDLE_MILLIJOULES, argument), round(1000 * joules))]
-        rows += [((ENERGY, Field.IDLE_MILLISECONDS, argument), 1000 * step_seconds // len(wasted))]
-    keys = np.array([(*key, device.pk) for key, _ in rows])
-    made = statistics.ordered(keys, np.array([[value] for _, value in rows]), start_ms, 1000 * step_seconds)
-    Rollup.objects.create(
-        host=device.host, step_seconds=step_seconds, start_ms=start_ms, n_buckets=1, body=statistics.encode_fresh(made)
-    )
+    roll_up_host({device: wasted}, **bucket)
+
+
+def roll_up_host(devices, *, drawn=0.0, start_ms=T0, step_seconds=3600, n_read=3600):
+    """Store the same of several devices of one host."""
+    rows = []
+    for device, wasted in devices.items():
+        mine = [((UTILISATION, Field.COUNT, 0), n_read)] if n_read else []
+        mine += [((ENERGY, Field.MEASURED_MILLIJOULES, 0), round(1000 * drawn))] if drawn else []
+        mine += [((ENERGY, Field.COVERED_MILLISECONDS, 0), 1000 * step_seconds)]
+        for argument, joules in wasted.items():
+            mine += [((ENERGY, Field.IDLE_MILLIJOULES, argument), round(1000 * joules))]
+            mine += [((ENERGY, Field.IDLE_MILLISECONDS, argument), 1000 * step_seconds // len(wasted))]
+        rows += [((*key, device.pk), value) for key, value in mine]
+    keys, values = np.array([key for key, _ in rows]), np.array([[value] for _, value in rows])
+    body = statistics.encode_fresh(statistics.ordered(keys, values, start_ms, 1000 * step_seconds))
+    (host,) = {device.host for device in devices}
+    Rollup.objects.create(host=host, step_seconds=step_seconds, start_ms=start_ms, n_buckets=1, body=body)
 
 
 def account(*, group_by="", rates=NO_PRICE, start_ms=T0, hours=1.0):
@@ -94,6 +102,30 @@ def test_energy_without_a_utilisation_says_nothing_of_waste(gpu):
     roll_up(gpu, {}, n_read=0)
 
     assert account().total.known_seconds == 0
+
+
+def test_however_it_is_grouped_the_waste_is_the_same_to_the_last_device_and_day():
+    """Devices that go into one account are summed before the days are parted, and the price is that of the hour."""
+    night = Rates(Tariff(0.4, bands=(Band(frozenset(range(7)), 0, 360, 0.1),), zone=ZoneInfo("UTC")), None, 1.5)
+    expected, cost, draw = dict.fromkeys(Allocated, 0.0), 0.0, np.random.default_rng(5)
+    for name, labels in (("a", {"allocated": "0:no, 1:yes"}), ("b", {})):
+        host = make_host(name, labels=labels)
+        devices = [make_device(host, index) for index in range(2)]
+        for start_ms in range(T0, T0 + 30 * HOUR_MS, HOUR_MS):
+            wasted = {each: dict.fromkeys((ALLOCATED, FREE, UNKNOWN), float(draw.integers(9999))) for each in devices}
+            roll_up_host(wasted, start_ms=start_ms)
+            for device, joules_ in ((each, joules_) for each, of in wasted.items() for joules_ in of.items()):
+                states = {ALLOCATED: Allocated.ALLOCATED, FREE: Allocated.FREE}
+                by_hand = allocation.by_hand(labels, device.index).state
+                expected[states.get(joules_[0], by_hand)] += joules_[1]
+                cost += joules_[1] / KWH * (0.1 if start_ms // HOUR_MS % 24 < 6 else 0.4) * 1.5
+
+    for group_by in ("", "host", "device", "model", "label:team", "day"):
+        found = account(group_by=group_by, rates=night, hours=30)
+        for told in ([found.total], found.groups or [found.total]):
+            sums = {state: sum(each.by_state[state].joules for each in told) for state in Allocated}
+            assert sums == pytest.approx(expected), group_by
+            assert sum(each.total.cost for each in told) == pytest.approx(cost), group_by
 
 
 def test_a_processor_beside_gpus_is_not_counted(gpu):

@@ -17,8 +17,10 @@ from fleet.audit import Actor
 from fleet.enrolment import remove_host
 from fleet.env import Environment
 from fleet.models import Event, EventKind, Severity
+from fleet.turns import TurnFailed
 from telemetry.models import Delivery, NotificationTarget, Silence
 from telemetry.notify import deliver as delivering
+from telemetry.notify import send
 from telemetry.notify.deliver import AT_ONCE, PAUSES, deliver
 from tests.factories import make_device, make_host
 from tests.ports import free_port
@@ -235,6 +237,17 @@ def test_a_redirect_is_no_delivery(hook):
     hook.status = 302
 
     assert deliver(NOW) == 0
+
+
+def test_a_target_at_which_something_breaks_keeps_no_other_waiting(hook, monkeypatch):
+    target(hook, name="a", kind="odd")
+    target(hook, name="b")
+    monkeypatch.setattr(send, "_mail", lambda *_: 1 / 0)
+    alert()
+    with pytest.raises(TurnFailed, match="ZeroDivisionError"):
+        deliver(NOW)
+
+    assert len(hook.alerts) == 1
 
 
 class _NoHttp(socketserver.BaseRequestHandler):

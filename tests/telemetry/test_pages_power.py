@@ -154,3 +154,17 @@ def test_a_time_of_which_half_is_unknown_is_not_compared_with_a_whole_one(viewer
         roll_up(host, {device: 6000.0}, start_ms=start_ms + 60_000 * minute, step_seconds=60)
 
     assert words in text(viewer.get(f"/power/?range=1h&from={start_ms}&to={start_ms + 3_600_000}"))
+
+
+def test_the_cost_of_a_device_model_is_shown(viewer, two, settings):
+    settings.STEPWATT_TARIFF = Tariff(0.2)
+    panel = text(viewer.get("/power/groups/?range=1h&by=model"))
+
+    assert re.search(r"NVIDIA H100 80GB HBM3 0.100 kWh 0.0200 EUR", panel)
+
+
+def test_what_cost_nothing_is_told_as_nothing_and_not_as_unknown(viewer, settings):
+    settings.STEPWATT_TARIFF, settings.STEPWATT_CURRENCY = Tariff(0.2), "EUR"
+    drawing_host("a", "atlas", 0.0)
+
+    assert "atlas 0 kWh 0 EUR" in text(viewer.get("/power/groups/?range=1h&by=cluster"))

@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fleet.models import Device, Host, Origin
+from fleet.turns import TurnFailed
 from telemetry import catalog, partitions, rollups
 from telemetry.models import DirtyRollup, GroupRollup, MaintenanceRun, Rollup, RollupGroup, StoredBatch
 from telemetry.rollups import minutes
@@ -289,7 +290,7 @@ def test_a_batch_that_comes_while_its_minute_is_made_has_it_made_again(monkeypat
 def test_whoever_is_stopped_while_writing_leaves_the_marks(monkeypatch):
     take(payload(seconds(60), {"power_draw_watts": [100.0] * 60}), NOW)
     monkeypatch.setattr(minutes, "cascade", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(TurnFailed, match="ZeroDivisionError"):
         rollups.roll_up(60, NOW)
     monkeypatch.undo()
 

@@ -7,7 +7,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from tests.factories import make_chunks, make_device, make_host
+from tests.factories import make_device, make_host
+from tests.telemetry.test_accounts import roll_up
 from tests.training.pages import text
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.runs import goes_on, make_run, rank_steps
@@ -76,19 +77,11 @@ def stepping_since_yesterday(now_ms: int) -> Run:
     host = make_host("gpu-a01")
     device = make_device(host)
     for end_ms, seconds in ((now_ms - 86_400_000, 2.0), (now_ms, 1.0)):
-        n = int(7200 / seconds)
-        start_ms = end_ms - 7_200_000
-        times = {"ended_ms": start_ms + 1000.0 * seconds * np.arange(1, n + 1), "seconds": np.full(n, seconds)}
-        enter(host, rank_steps(0, n, **times), devices=(device.uuid,))
-        seconds_of_power = list(range(start_ms, end_ms, 1000))
-        make_chunks(
-            host,
-            [device],
-            seconds_of_power,
-            {"power_draw_watts": [[500.0] * 7200]},
-            ticks=3600,
-            sequence=start_ms % 10**9,
-        )
+        n, start_ms = int(7200 / seconds), end_ms - 7_200_000
+        ended = start_ms + 1000.0 * seconds * np.arange(1, n + 1)
+        enter(host, rank_steps(0, n, ended_ms=ended, seconds=np.full(n, seconds)), devices=(device.uuid,))
+        for minute_ms in range(start_ms // 60_000 * 60_000, end_ms, 60_000):
+            roll_up(host, {device: 500.0 * 60}, start_ms=minute_ms, step_seconds=60)
     return Run.objects.get()
 
 

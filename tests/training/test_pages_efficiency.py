@@ -174,7 +174,7 @@ def test_runs_for_which_the_time_did_not_suffice_are_told_of_and_not_silently_le
     assert "2 of 3 runs so far" in page
     assert "the others are being worked out" in page
     assert 'title="being worked out"' in page
-    assert 'hx-trigger="load delay:3s"' in page
+    assert 'hx-trigger="load delay:1s"' in page
 
 
 def test_a_run_that_began_before_the_time_counts_with_its_part_alone():

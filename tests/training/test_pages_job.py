@@ -277,3 +277,15 @@ def test_the_steps_come_as_arrays(viewer):
     answer = viewer.get(f"/reference/{job.pk}/steps/").json()
 
     assert [trace["y"] for trace in answer["traces"]][1] == [None, 0.5]
+
+
+def test_what_the_harness_did_not_tell_is_left_open(viewer):
+    job = finished(
+        result=RESULT
+        | dict.fromkeys(("model", "device_name", "precision", "data", "seed", "flops_method", "loss_method"))
+    )
+
+    page = text(viewer.get(f"/reference/{job.pk}/"))
+
+    assert "Model — 3,178,496 parameters Device —" in page
+    assert "None" not in page

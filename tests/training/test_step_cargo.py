@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import msgpack
+import numpy as np
 import pytest
 
 from fleet.models import Event, EventKind, Host
@@ -199,3 +200,15 @@ def test_a_forged_batch_brings_no_step():
     assert not Run.objects.exists()
     assert Event.objects.get().kind == EventKind.FORGED_MESSAGE
     assert authentic.admit_all([sealed], INGEST_TASK, NOW) == []
+
+
+def test_a_loss_of_which_no_sum_can_be_made_is_none():
+    hold = StepHold()
+    records = [
+        Record(n, 0, n, HERE.monotonic_ns, SECOND, UNTOLD_NS, 8, NAN, loss, 0, 0)
+        for n, loss in enumerate((1.7e308, 2.5))
+    ]
+    hold.put([Frame(datagram.put(HEAD, record), 77, 0, 0) for record in records], HERE)
+    take(packed(*hold.take(MAX_CARGO_BYTES)), NOW)
+
+    np.testing.assert_array_equal(read.steps(Run.objects.get()).loss, [NAN, 2.5])

@@ -7,7 +7,7 @@ from tests.training import straggler_noise as noise
 from tests.training.steps_made import START_MS
 from training.runs import rank_matrix, stragglers
 from training.runs.stragglers import episodes, judge
-from training.steps.columns import of_arrays
+from training.steps.columns import StepKind, of_arrays
 
 RECORDED = (noise.gpt_3(), noise.nanogpt())
 
@@ -131,6 +131,11 @@ def test_without_communication_times_it_says_that_it_cannot_be_told():
 def test_what_cannot_be_told_has_its_reason(compute, reason):
     found = judge(steps_of(compute) if compute.size else of_arrays({"ended_ms": [], "seconds": []}))
     assert (found.stragglers, found.reason) == ((), reason)
+
+
+def test_a_run_that_only_validates_has_no_step_to_judge():
+    steps = steps_of(np.ones((30, 4)), kind=np.full(120, StepKind.VALIDATION))
+    assert judge(steps).reason == "no training step in this window"
 
 
 def test_warm_up_is_not_judged():

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from fleet import audit
 from fleet.audit import Actor
+from fleet.turns import Turns
 from training.jobs import launch
 from training.jobs.launch import LaunchRefused
 from training.ladder import rungs as ladder
@@ -81,8 +82,11 @@ def cancel(run: LadderRun, *, actor: Actor, now: datetime) -> bool:
 
 def follow(now: datetime) -> None:
     """Take each running ladder one process further."""
+    turns = Turns[int]("following ladder")
     for run in LadderRun.objects.filter(state=LadderState.RUNNING).select_related("host", "device").order_by("pk"):
-        _step(run, now)
+        with turns.of(run.pk):
+            _step(run, now)
+    turns.end()
 
 
 def processes(run: LadderRun) -> list[Process]:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from django.db.models import Q
 
+from fleet.turns import Turns
 from training import rank_order
 from training.jobs import orders
 from training.jobs.admission import JOIN_WITHIN
@@ -81,8 +82,11 @@ def cancel(team: Team, by: str, now: datetime) -> None:
 def follow(now: datetime) -> None:
     """Look after each distributed job that has not ended, or of which a rank that was given up speaks again."""
     active = ReferenceJob.objects.filter(state__in=ACTIVE_STATES).exclude(team=None).values_list("team", flat=True)
+    turns = Turns[int]("following team")
     for team in Team.objects.filter(Q(is_settled=False) | Q(pk__in=set(active))):
-        step(team, now)
+        with turns.of(team.pk):
+            step(team, now)
+    turns.end()
 
 
 def step(team: Team, now: datetime) -> None:

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 
 from fleet.audit import Actor
 from fleet.models import Host
+from fleet.turns import Turns
 from training.jobs import launch, occasions
 from training.jobs.cron import CronInvalid, due_at
 from training.jobs.launch import LaunchRefused
@@ -28,12 +29,16 @@ _Due = tuple[_Target, str, str]  # with why, in words, and the cause
 
 def follow(now: datetime) -> None:
     """Note what has become due, then start what can be started."""
+    turns = Turns[str]("following")
     for schedule in Schedule.objects.filter(is_active=True):
-        _look(schedule, now)
+        with turns.of(f"schedule {schedule.pk}"):
+            _look(schedule, now)
     waiting = ScheduledVisit.objects.filter(ended_at=None).select_related("schedule", "host")
     for together in _together(waiting.order_by("pk")):
-        _visit(together, now)
+        with turns.of(f"visit {together[0].pk}"):
+            _visit(together, now)
     ScheduledVisit.objects.filter(ended_at__lt=now - KEPT_FOR).delete()
+    turns.end()
 
 
 @transaction.atomic

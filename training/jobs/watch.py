@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q, QuerySet
 
+from fleet.turns import Turns
 from telemetry.accounts.energy import Energy, energy_between, summed
 from telemetry.wire import LATEST_MS
 from training.jobs import admission, orders, teams
@@ -24,12 +25,11 @@ def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
     if now - up_since >= LOST_AFTER:  # after a pause the hosts' reports still lie in the queue: nobody was silent
         _expire_queued(now)
         _declare_lost(now)
-    teams.follow(now)
-    _admit(now)
-    _send_orders(now)
-    _send_cancels(now)
-    _ask_for_ends(now)
-    _account_energy(now)
+    turns = Turns[str]("the jobs' watch:")
+    for part in (teams.follow, _admit, _send_orders, _send_cancels, _ask_for_ends, _account_energy):
+        with turns.of(part.__name__.strip("_")):
+            part(now)
+    turns.end()
 
 
 def _expire_queued(now: datetime) -> None:
@@ -100,10 +100,13 @@ def _declare_lost(now: datetime) -> None:
 
 def _account_energy(now: datetime) -> None:
     """Fill in power and joules of the measured window once its last samples have arrived."""
+    turns = Turns[int]("accounting the energy of job")
     for job in ReferenceJob.objects.select_related("host", "device", "team").filter(state=JobState.DONE, energy={}):
-        energy = _energy(job, now)
-        if energy is not None:
-            ReferenceJob.objects.filter(pk=job.pk, energy={}).update(energy=energy)
+        with turns.of(job.pk):
+            energy = _energy(job, now)
+            if energy is not None:
+                ReferenceJob.objects.filter(pk=job.pk, energy={}).update(energy=energy)
+    turns.end()
 
 
 def _energy(job: ReferenceJob, now: datetime) -> dict[str, object] | None:

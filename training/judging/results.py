@@ -1,11 +1,13 @@
 """The newest result of each device, or of the devices of a distributed job, and one device's runs over time. Reads only."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from django.db.models import Max, Q, QuerySet, Value
+import orjson
+from django.db.models import Max, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast
 
 from fleet.models import Device, Host
 from training.judging import metrics
@@ -22,6 +24,7 @@ MODES: Mapping[str, Q] = {
 FLAG_Z = -3.0  # outlined: so many robust deviations slower
 _FULL_COLOUR = 0.08  # deviation at which the colour is full
 _TREND_RUNS = 300
+_MANY_HOSTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,7 @@ class Cell:
 
     @property
     def is_flagged(self) -> bool:
-        slow = self.verdict.outcome == Outcome.SLOW or (self.z is not None and self.z < FLAG_Z)
-        return slow or self.verdict.agreement == LossAgreement.DIFFERS
+        return _is_flagged(self.verdict.outcome, self.verdict.agreement, self.z)
 
     @property
     def place(self) -> float:
@@ -59,9 +61,8 @@ class Cell:
 
 
 def newest(mode: str = "all", where: Q | None = None) -> QuerySet[Verdict]:
-    """Return the newest verdict of each device and workload; a ladder's processes are another story."""
-    found = Verdict.objects.filter(MODES[mode], where or Q(), job__ladder_process=None, job__team=None)
-    return _newest(found.exclude(device_key=None), "device_key")
+    """Return the newest verdict of each device and workload."""
+    return _newest(_of_devices(mode, where or Q()), "device_key")
 
 
 def newest_of_teams(mode: str = "all") -> QuerySet[Verdict]:
@@ -70,29 +71,69 @@ def newest_of_teams(mode: str = "all") -> QuerySet[Verdict]:
     return _newest(found, "job__team__members").select_related("job__team").prefetch_related(ranks_with_hosts())
 
 
-def slowest_by_device() -> dict[int, Cell]:
+def workloads(mode: str = "all") -> set[str]:
+    """Return the workloads of which there is any verdict."""
+    found = Verdict.objects.filter(MODES[mode], job__ladder_process=None)
+    return set(found.order_by().values_list("job__workload", flat=True).distinct())
+
+
+class Standing(NamedTuple):
+    """How a device's, or a host's, newest result that lies furthest below its baseline stands: a cell without its verdict."""
+
+    workload: str
+    deviation: float
+    n: int
+    is_flagged: bool
+
+
+def slowest_by_device() -> dict[int, Standing]:
     """Return each device's slowest among its newest results that have a deviation, by device id. One query."""
-    return _slowest(newest(), lambda verdict: verdict.job.device_id)
+    return _slowest("job__device_id", Q())
 
 
-def slowest_by_host(host_ids: Sequence[int]) -> dict[int, Cell]:
-    """Return of each of the hosts the newest verdict that lies furthest below its baseline; hosts without one are missing."""
-    return _slowest(newest(where=Q(job__host__in=host_ids)), lambda verdict: verdict.job.host_id)
+def slowest_by_host(host_ids: Sequence[int]) -> dict[int, Standing]:
+    """Return of each of the hosts the newest result that lies furthest below its baseline; hosts without one are missing."""
+    is_most = len(host_ids) > _MANY_HOSTS  # their ids make a longer question than all results an answer
+    found = _slowest("job__host_id", Q() if is_most else Q(job__host__in=host_ids))
+    return {pk: found[pk] for pk in host_ids if pk in found}
 
 
-def _slowest(verdicts: Iterable[Verdict], subject: Callable[[Verdict], int | None]) -> dict[int, Cell]:
-    found: dict[int, Cell] = {}
-    for verdict in verdicts:
-        cell, key = cell_of(verdict), subject(verdict)
-        if key is not None and cell.deviation is not None and (key not in found or cell.place < found[key].place):
-            found[key] = cell
+def _slowest(subject: str, where: Q) -> dict[int, Standing]:
+    """Read columns alone: there may be several for each of thousands of devices, and models take twenty times as long."""
+    found: dict[int, Standing] = {}
+    rows = Verdict.objects.filter(pk__in=_newest_pks(_of_devices("all", where), "device_key"))
+    columns = rows.order_by("pk").values_list(
+        subject, "job__workload", "outcome", "agreement", Cast("screens", TextField())
+    )
+    for key, workload, outcome, agreement, screens in columns:
+        side, screen = _screen(metrics.of_workload(workload)[0], orjson.loads(screens))
+        deviation = screen.get("deviation")
+        if (
+            key is not None
+            and side
+            and deviation is not None
+            and (key not in found or deviation < found[key].deviation)
+        ):
+            is_flagged = _is_flagged(outcome, agreement, None if screen["z"] is None else -screen["z"])
+            found[key] = Standing(workload, deviation, screen.get("n", 0), is_flagged)
     return found
 
 
+def _of_devices(mode: str, where: Q) -> QuerySet[Verdict]:
+    """Return the verdicts of single devices; a ladder's processes are another story."""
+    found = Verdict.objects.filter(MODES[mode], where, job__ladder_process=None, job__team=None)
+    return found.exclude(device_key=None)
+
+
+def _newest_pks(found: QuerySet[Verdict], subject: str) -> QuerySet[Verdict, Any]:
+    groups: QuerySet[Verdict, Any] = found.order_by().values(subject, "job__workload")
+    pks: QuerySet[Verdict, Any] = groups.annotate(newest=Max("pk")).values("newest")
+    return pks
+
+
 def _newest(found: QuerySet[Verdict], subject: str) -> QuerySet[Verdict]:
-    pks = found.order_by().values(subject, "job__workload").annotate(newest=Max("pk")).values("newest")
     return (
-        Verdict.objects.filter(pk__in=pks)
+        Verdict.objects.filter(pk__in=_newest_pks(found, subject))
         .select_related("job__host", "job__device")
         .defer("losses", "agreement_detail", "job__log")
     )
@@ -101,12 +142,22 @@ def _newest(found: QuerySet[Verdict], subject: str) -> QuerySet[Verdict]:
 def cell_of(verdict: Verdict) -> Cell:
     """Return what a table shows of the verdict."""
     metric = metrics.of_workload(verdict.job.workload)[0]
-    screens = {row["side"]: row for row in verdict.screens if row["metric"] == metric.name}
-    side = next((side for side in (POPULATION, OWN) if screens.get(side, {}).get("z") is not None), "")
-    found: Mapping[str, Any] = screens.get(side, {})
+    side, found = _screen(metric, verdict.screens)
     z = found.get("z")
     value = verdict.values.get(metric.name)
     return Cell(verdict, metric, value, found.get("deviation"), found.get("n", 0), None if z is None else -z, side)
+
+
+def _screen(metric: Metric, screens: Sequence[Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]]:
+    """Return the side by which a result is judged, and what it says; "" and nothing where neither has enough."""
+    own = {row["side"]: row for row in screens if row["metric"] == metric.name}
+    side = next((side for side in (POPULATION, OWN) if own.get(side, {}).get("z") is not None), "")
+    return side, own.get(side, {})
+
+
+def _is_flagged(outcome: str, agreement: str, z: float | None) -> bool:
+    slow = outcome == Outcome.SLOW or (z is not None and z < FLAG_Z)
+    return slow or agreement == LossAgreement.DIFFERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 
 from fleet import audit
 from fleet.audit import Actor
+from fleet.turns import Turns
 from training.jobs import launch
 from training.judging import causes, metrics
 from training.judging.baseline import SIDE_WORDS, Earlier, same_devices
@@ -56,12 +57,15 @@ def ask(verdict: Verdict, now: datetime, actor: Actor) -> None:
 
 def follow(now: datetime) -> None:
     """Take each open suspicion one step further."""
+    turns = Turns[int]("following the suspicion of job")
     for verdict in (
         Verdict.objects.filter(is_open=True)
         .select_related("job__host", "job__device", "job__team")
         .order_by("opened_at")
     ):
-        _step(verdict, now)
+        with turns.of(verdict.job_id):
+            _step(verdict, now)
+    turns.end()
 
 
 def _is_known(verdict: Verdict, now: datetime) -> bool:

@@ -25,7 +25,7 @@ def measure(now: datetime, budget_seconds: float) -> int:
     """Work out the lives that are due, the newest first, as many as there is time for; returns how many."""
     deadline, n_measured, rates = time.monotonic() + budget_seconds, 0, Rates.in_force()
     is_over = (Q(ends_at=None) | Q(ends_at__lte=now)) & Q(last_step_at__isnull=False)
-    is_old = ~Q(life__last_step_at=F("last_step_at")) | ~Q(life__rates=_digest(rates)) | Q(life__due_at__lte=now)
+    is_old = ~Q(life__last_step_at=F("last_step_at")) | ~Q(life__rates=digest(rates)) | Q(life__due_at__lte=now)
     for run in Run.objects.filter(is_over).filter(Q(life=None) | is_old).order_by("-last_step_at").iterator(20):
         if time.monotonic() >= deadline:
             break
@@ -37,7 +37,7 @@ def measure(now: datetime, budget_seconds: float) -> int:
 def kept(start: datetime, end: datetime, rates: Rates) -> Mapping[int, Doings]:
     """Return by run id the lives that have been worked out of runs between these times, without their trends."""
     rows = RunLife.objects.filter(
-        rates=_digest(rates), last_step_at=F("run__last_step_at"), last_step_at__gt=start, run__started_at__lt=end
+        rates=digest(rates), last_step_at=F("run__last_step_at"), last_step_at__gt=start, run__started_at__lt=end
     )
     return {pk: Doings(*row) for pk, *row in rows.values_list("pk", *_FIGURES)}
 
@@ -51,9 +51,10 @@ def _keep(run: Run, now: datetime, rates: Rates) -> None:
     over = now - run.last_step_at
     due_at = run.last_step_at + max(_AGAIN, 2 * over) if over < _UNTIL else None
     found = asdict(doings(run, *life_ms(run, now), rates))
-    about = {"last_step_at": run.last_step_at, "rates": _digest(rates), "due_at": due_at}
+    about = {"last_step_at": run.last_step_at, "rates": digest(rates), "due_at": due_at}
     RunLife.objects.update_or_create(run=run, defaults=about | found)
 
 
-def _digest(rates: Rates) -> str:
+def digest(rates: Rates) -> str:
+    """Return what tells lives at other prices apart."""
     return sha256(repr(rates).encode()).hexdigest()

@@ -6,7 +6,6 @@ Everything is read and judged before anything is written. The same file again ch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from math import isfinite
 from pathlib import Path
 
 from telemetry.importers.rows import Faults, FileUnusable, cells_of, time_ms
@@ -20,6 +19,7 @@ from training.wire import MAX_STEP_SECONDS
 
 _PHASE = ("phase_", "_seconds")
 _NUMBERS = ("seconds", "milliseconds", "compute_seconds", "samples", "tokens", "loss")
+_INFINITE = 1e300  # a number of so much is as good as infinite, and the sum of some is
 _WHOLE = ("step", "rank", "attempt", "is_warmup")
 _KINDS = {"train": StepKind.TRAIN, "train_loss": StepKind.TRAIN, "training": StepKind.TRAIN, "validation": StepKind.VALIDATION,
           "val": StepKind.VALIDATION, "val_loss": StepKind.VALIDATION, "eval": StepKind.VALIDATION,
@@ -205,8 +205,8 @@ def _number(source: Source, words: str, rank: _Rank) -> float | None:
     except ValueError:
         raise ValueUnreadable(f"{source.target}: {words!r} is no number") from None
     if source.target == "loss":
-        return value if isfinite(value) else None  # of a step that diverged: it is a step all the same
-    if not isfinite(value) or value < 0:
+        return value if abs(value) < _INFINITE else None  # of a step that diverged: it is a step all the same
+    if not 0 <= value < _INFINITE:
         raise ValueUnreadable(f"{source.target}: {words!r}: expected a number from 0 on")
     if not source.is_cumulative:
         return value

@@ -69,7 +69,7 @@ class Judgement:
 
 def judge(steps: StepColumns, window: int = WINDOW) -> Judgement:
     """Return the stragglers over the last `window` steps that the ranks tell of."""
-    if not len(steps):
+    if not (steps.kind == StepKind.TRAIN).any():
         return Judgement((), {}, {}, "no training step in this window")
     newest = _newest(steps, window + PAST)
     found = of_ranks(newest)

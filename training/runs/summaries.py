@@ -23,7 +23,8 @@ from training.steps import grid as step_grid
 
 _MOST_STEPS = 100_000  # of all ranks together, that a row may read
 _TREND_POINTS = 48
-_BUDGET_SECONDS = 0.4  # of a page that is waited for
+_BUDGET_SECONDS = 0.05  # of a page that is waited for: one run at least
+_SHOWN_SECONDS = 600  # figures of before are shown so long, the oldest of a page's rows are worked out first
 _KEPT_SECONDS = 24 * 3600.0
 _FRESH_SECONDS = 30  # figures of a run that goes on stay so long
 _LEAST_MS, _MINUTE_MS, _DAY_MS = 1000, 60_000, 86_400_000
@@ -49,22 +50,30 @@ class Summary:
 def summaries(
     runs: Iterable[Run], window_ms: int, now: datetime, budget_seconds: float | None = None
 ) -> Mapping[int, Summary]:
-    """Return the rows' figures by run id; those for which the time did not suffice are missing, and come next time."""
+    """Return the rows' figures by run id; those for which the time did not suffice are some minutes old, or missing at first."""
     found: dict[int, Summary] = {}
     until = time.monotonic() + (_BUDGET_SECONDS if budget_seconds is None else budget_seconds)
-    missing = []
+    older: list[tuple[float, Run]] = []
     for run in runs:
         kept = cache.get(_key(run, window_ms, now))
-        if kept is None:
-            missing.append(run)
-        else:
+        if kept is not None:
             found[run.pk] = kept
-    for run in missing:
-        if time.monotonic() > until:
+            continue
+        at, before = cache.get(_key_before(run, window_ms), (0.0, None))
+        older.append((at, run))
+        if before is not None:
+            found[run.pk] = before
+    for n, (_, run) in enumerate(sorted(older, key=lambda each: each[0])):
+        if n and time.monotonic() > until:
             break
         found[run.pk] = summary(run, window_ms, now)
         cache.set(_key(run, window_ms, now), found[run.pk], _KEPT_SECONDS)
+        cache.set(_key_before(run, window_ms), (time.monotonic(), found[run.pk]), _SHOWN_SECONDS)
     return found
+
+
+def _key_before(run: Run, window_ms: int) -> str:
+    return f"run-summary-before:{run.pk}:{window_ms}"
 
 
 def _key(run: Run, window_ms: int, now: datetime) -> str:

@@ -24,7 +24,7 @@ from training import host_columns
 from training.efficiency import Work, by_group, by_run
 from training.hardware_efficiency import hardware as compare
 from training.judging import results
-from training.judging.results import Cell
+from training.judging.results import Standing
 from training.runs import lives
 from training.runs.queries import short_name
 
@@ -129,7 +129,7 @@ class HostRow:
     """A host with its newest deviation from the baseline, and how it stands now."""
 
     state: HostState
-    cell: Cell
+    cell: Standing
     job: str
     job_url: str
 
@@ -148,11 +148,11 @@ def hosts(request: HttpRequest) -> HttpResponse:
     """Show the hosts furthest above and below the baseline of their model."""
     ids = list(Host.objects.filter(origin=Origin.REAL).values_list("pk", flat=True))
     cells = results.slowest_by_host(ids)
-    ordered = sorted(cells, key=lambda pk: -(cells[pk].deviation or 0))
+    ordered = sorted(cells, key=lambda pk: -cells[pk].deviation)
     shown = ordered if len(ordered) <= 2 * _AT_EACH_END else [*ordered[:_AT_EACH_END], *ordered[-_AT_EACH_END:]]
     if request.GET.get("format") == "csv":
         names = Host.objects.in_bulk(ordered)
-        rows = ((names[pk].name, cells[pk].verdict.job.workload, cells[pk].deviation, cells[pk].n) for pk in ordered)
+        rows = ((names[pk].name, cells[pk].workload, cells[pk].deviation, cells[pk].n) for pk in ordered)
         return csv_answer("hosts-beside-baseline", ("host", "workload", "deviation", "n"), rows)
     found = Host.objects.in_bulk(shown)
     chosen = [found[pk] for pk in shown]

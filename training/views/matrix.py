@@ -5,6 +5,7 @@ import io
 import re
 from functools import partial
 
+from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
@@ -16,15 +17,18 @@ from training.judging import matrix as matrices
 from training.judging.results import Trend
 from training.workloads.catalog import WORKLOADS
 
+HOSTS_A_PAGE = 50
 _FORMULA = re.compile(r"^[=+\-@\t\r]")  # a text that a spreadsheet would carry out
 
 
 @require_safe
 def matrix(request: HttpRequest) -> HttpResponse:
     """Show the matrix, which the results page pulls."""
-    mode = _mode(request)
+    mode, cluster = _mode(request), request.GET.get("cluster", "")
+    page = Paginator(matrices.hosts_of(cluster), HOSTS_A_PAGE).get_page(request.GET.get("page"))
     context = {
-        "matrix": matrices.matrix(mode, request.GET.get("cluster", "")),
+        "matrix": matrices.matrix(list(page), mode, cluster, is_together=page.number == 1),
+        "page": page,
         "mode": mode,
         "modes": {"all": "Newest", "eager": "Eager", "compile": "Compiled"},
         "path": request.get_full_path(),
@@ -38,7 +42,8 @@ def matrix_csv(request: HttpRequest) -> HttpResponse:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(matrices.CSV_COLUMNS)
-    found = matrices.matrix(_mode(request), request.GET.get("cluster", ""))
+    cluster = request.GET.get("cluster", "")
+    found = matrices.matrix(list(matrices.hosts_of(cluster)), _mode(request), cluster)
     writer.writerows([_safe(each) for each in row] for row in matrices.csv_rows(found))
     disposition = {"Content-Disposition": 'attachment; filename="reference-results.csv"'}
     return HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8", headers=disposition)

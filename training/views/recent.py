@@ -5,6 +5,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from fleet.models import Host, Origin
+from fleet.shared_answer import shared
 from training.jobs import queries
 from training.views import table_files
 from training.views.rows import rows
@@ -15,16 +16,26 @@ SHOWN = 6
 @require_safe
 def recent(request: HttpRequest) -> HttpResponse:
     """Show the newest jobs, of one host where `?host=` names it."""
-    host = request.GET.get("host", "")
-    can_run = not host or get_object_or_404(Host, name=host).origin == Origin.REAL
-    if request.GET.get("format") == "csv":
-        return table_files.jobs("reference-jobs", queries.jobs(host=host))
-    found = rows(queries.jobs(host=host)[:SHOWN])
+    if request.GET.get("format") != "csv":
+        return _panel(request)
+    host = _host(request)
+    return table_files.jobs("reference-jobs", queries.jobs(host=host.name if host else ""))
+
+
+@shared(seconds=2)
+def _panel(request: HttpRequest) -> HttpResponse:
+    host = _host(request)
+    found = rows(queries.jobs(host=host.name if host else "")[:SHOWN])
     context = {
         "rows": found,
-        "host": host,
-        "can_run": can_run,
+        "host": host.name if host else "",
+        "can_run": host is None or host.origin == Origin.REAL,
         "path": request.get_full_path(),
         "runs": any(not row.job.is_final for row in found),
     }
     return render(request, "training/_recent.html", context)
+
+
+def _host(request: HttpRequest) -> Host | None:
+    name = request.GET.get("host", "")
+    return get_object_or_404(Host, name=name) if name else None

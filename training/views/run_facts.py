@@ -52,9 +52,9 @@ def _facts(run: Run, who: Members, now: datetime, figures: RunFigures | None) ->
         "Hardware", _hardware(who), _hosts(who), ", ".join(dict.fromkeys(device.model for device in who.devices))
     )
     yield Fact("Ranks", units.count(who.n_ranks), _missing(run, who))
-    yield Fact("Precision", str(told.get("dtype", "")), "compiled" if told.get("compiled") else "")
+    yield Fact("Precision", _words(told, "dtype"), "compiled" if told.get("compiled") else "")
     yield Fact("Batch", _batch(told))
-    yield Fact("Framework", str(told.get("framework", "")))
+    yield Fact("Framework", _words(told, "framework"))
     yield Fact("Steps", units.count(who.n_steps), "warm-up apart")
     yield Fact("Launch", run.launch[:16], title=f"launch {run.launch}")
     if run.restarts:
@@ -88,6 +88,12 @@ def _hosts(who: Members) -> str:
 
 def _missing(run: Run, who: Members) -> str:
     return f"of {run.world_size:,}" if run.world_size and run.world_size != who.n_ranks else ""
+
+
+def _words(told: dict[str, object], name: str) -> str:
+    """Return what the loop says, "" where that is no word: what it says is foreign."""
+    found = told.get(name)
+    return found if isinstance(found, str) else ""
 
 
 def _batch(told: dict[str, object]) -> str:

@@ -6,6 +6,7 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
 
+from fleet.shared_answer import shared
 from training.judging import results
 from training.models import RunRank
 
@@ -13,6 +14,7 @@ from training.models import RunRank
 @require_safe
 @cache_control(private=True, no_cache=True)
 @conditional_page
+@shared(seconds=5)
 def standing(request: HttpRequest) -> HttpResponse:
     """Columns over devices by id: the slowest deviation among a device's newest results, and the run that it takes part in."""
     slowest = results.slowest_by_device()
@@ -21,8 +23,8 @@ def standing(request: HttpRequest) -> HttpResponse:
     answer = {
         "deviation": {
             "id": list(slowest),
-            "ratio": [cell.deviation for cell in slowest.values()],
-            "workload": [cell.verdict.job.workload for cell in slowest.values()],
+            "ratio": [each.deviation for each in slowest.values()],
+            "workload": [each.workload for each in slowest.values()],
         },
         "run": {"id": list(runs), "name": list(runs.values())},
     }

@@ -11,6 +11,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Count, Q
 
+from fleet.turns import Turns
 from training.models import StepChunk
 from training.steps import body, columns
 from training.steps.columns import StepColumns
@@ -26,12 +27,14 @@ _AT_ONCE = 2_000
 
 def compact(now: datetime, budget_seconds: float) -> int:
     """Join what is due, for so long; returns how many chunks went into others."""
-    deadline, n_joined = time.monotonic() + budget_seconds, 0
+    deadline, n_joined, turns = time.monotonic() + budget_seconds, 0, Turns[int]("joining the steps of run")
     for run_id in _due(now):
-        while time.monotonic() < deadline and (joined := join(run_id)):
-            n_joined += joined
+        with turns.of(run_id):
+            while time.monotonic() < deadline and (joined := join(run_id)):
+                n_joined += joined
         if time.monotonic() >= deadline:
             break
+    turns.end()
     return n_joined
 
 

@@ -1,0 +1,72 @@
+"""Passes over many: what breaks one keeps back no other, is logged, and is known at the end."""
+
+import logging
+
+import pytest
+from django.db import DataError, OperationalError
+
+from fleet.turns import TurnFailed, Turns
+
+
+def each_of(names, turns, fault=ValueError):
+    done = []
+    for name in names:
+        with turns.of(name):
+            if name == "bad":
+                raise fault(f"{name} is broken")
+            done.append(name)
+    return done
+
+
+def all_but_bad(many):
+    if "bad" in many:
+        raise ValueError("bad is among them")
+    return sum(many.values())
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyError, DataError])
+def test_one_that_fails_keeps_back_no_other(fault, caplog):
+    turns = Turns("doing")
+    with caplog.at_level(logging.ERROR):
+        assert each_of(["first", "bad", "last"], turns, fault) == ["first", "last"]
+
+    assert turns.failed == ["bad"]
+    assert "doing bad failed; the others go on" in caplog.text
+    with pytest.raises(TurnFailed, match="doing: 1 failed, the last with"):
+        turns.end()
+
+
+def test_a_pass_in_which_all_went_well_ends_so():
+    turns = Turns("doing")
+    assert each_of(["first", "last"], turns) == ["first", "last"]
+    turns.end()
+
+
+def test_a_database_that_is_away_ends_the_pass_at_once():
+    with pytest.raises(OperationalError):
+        each_of(["bad", "last"], Turns("doing"), OperationalError)
+    with pytest.raises(OperationalError):
+        Turns("doing").of_many({"a": 1, "b": 2}, lambda many: (_ for _ in ()).throw(OperationalError()))
+
+
+def test_of_many_that_fail_together_those_are_done_that_can_be():
+    turns = Turns("doing")
+
+    assert turns.of_many({"first": 1, "bad": 2, "last": 4}, all_but_bad) == 5
+    assert turns.failed == ["bad"]
+
+
+def test_many_that_do_not_fail_are_done_together():
+    calls = []
+    assert Turns("doing").of_many({"first": 1, "last": 4}, lambda many: calls.append(many) or 5) == 5
+    assert calls == [{"first": 1, "last": 4}]
+
+
+def test_a_pass_within_a_pass_is_logged_once(caplog):
+    inner, outer = Turns("the inner"), Turns("the outer")
+    with outer.of("part"):
+        each_of(["bad"], inner)
+        inner.end()
+
+    assert outer.failed == ["part"]
+    assert caplog.text.count("Traceback") == 1
