@@ -15,7 +15,7 @@ from telemetry.simulation.fleet import Fleet, RunPlace
 from telemetry.simulation.training import Plan, SimulatedStep
 from telemetry.wire import MAX_CARGO_BYTES, Cargo
 from training.host.steps import StepHold
-from training.simulated_work import DTYPE, samples_of_rank
+from training.simulated_work import DTYPE, samples_per_step
 from training.steps import datagram
 from training.steps.columns import StepKind
 from training.steps.datagram import UNTOLD_NS, WARM_UP, Record
@@ -41,7 +41,7 @@ class SimulatedLoops:
         self._places = {host: (place, at) for place in fleet.runs for at, host in enumerate(place.hosts)}
         board = BOARDS[fleet.shape.model]
         self._samples = {
-            place.run.plan.name: samples_of_rank(place.run.plan, board, len(place.hosts) * fleet.shape.n_gpus)
+            place.run.plan.name: samples_per_step(place.run.plan, board, len(place.hosts) * fleet.shape.n_gpus)
             for place in fleet.runs
         }
 
@@ -69,7 +69,7 @@ class SimulatedLoops:
         fleet, run = self._fleet, place.run
         n_ranks = len(place.hosts) * fleet.shape.n_gpus
         rank = at * fleet.shape.n_gpus + gpu
-        samples = self._samples[run.plan.name]
+        samples = self._samples[run.plan.name] / n_ranks
         head = {
             "run": run.plan.name,
             "launch": run.launch,

@@ -1,4 +1,4 @@
-"""What a simulated run computes: how many samples a board does in a step, so that they reach the MFU of its plan. No Django.
+"""What a simulated run computes: how many samples a step of its boards takes, so that they reach the MFU of its plan. No Django.
 
 Called by the simulated loops. A step of a plan lasts the same on any board: what a board can do decides its part of the batch.
 """
@@ -11,13 +11,13 @@ from training.mfu import RunDevice, denominator
 DTYPE = "bf16"
 
 
-def samples_of_rank(plan: Plan, board: Board, n_ranks: int) -> float:
-    """Return the samples of each rank in a step: its part of the plan's where the model or the peak is not known."""
+def samples_per_step(plan: Plan, board: Board, n_ranks: int) -> float:
+    """Return the samples of a step of all ranks together; the plan's own where its model or the board's peak is not known."""
     flops = _flops_per_sample(plan)
     peak = denominator([RunDevice("", board.name, board.memory_bytes)], DTYPE).flops_per_second
     if flops is None or peak is None:
-        return plan.samples_per_step / n_ranks
-    return max(1, round(plan.mfu * peak * plan.step_seconds / flops))
+        return plan.samples_per_step
+    return max(1, round(plan.mfu * peak * n_ranks * plan.step_seconds / flops))
 
 
 def _flops_per_sample(plan: Plan) -> float | None:

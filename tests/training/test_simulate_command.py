@@ -169,7 +169,7 @@ def test_runs_span_hosts_and_their_steps_end_before_now():
     sixth = steps.select((steps.number == 5) & (steps.kind == StepKind.TRAIN))
     assert sixth.of_rank(3).compute_seconds > 1.1 * sixth.of_rank(0).compute_seconds  # the worn GPU
     assert set(sixth.seconds.tolist()) == {sixth.seconds[0]}  # the others wait for it
-    assert sixth.samples.tolist() == [2.0] * 4  # an H100's part: 41 % of its peak were 2.3 samples of 70 B parameters
+    assert sixth.samples.sum() == 9  # of the four ranks of a model that spans them: 41 % of the peak of 4 H100s
 
 
 def test_the_same_seed_sends_the_same_readings():
