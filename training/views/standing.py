@@ -23,7 +23,7 @@ def standing(request: HttpRequest) -> HttpResponse:
     answer = {
         "deviation": {
             "id": list(slowest),
-            "ratio": [each.deviation for each in slowest.values()],
+            "ratio": [round(each.deviation, 4) for each in slowest.values()],
             "workload": [each.workload for each in slowest.values()],
         },
         "run": {"id": list(runs), "name": list(runs.values())},
