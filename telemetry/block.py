@@ -6,8 +6,7 @@ columns that a batch's metric is, and its readings are made when somebody looks.
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from itertools import chain, repeat
-from operator import truediv
+from itertools import chain
 from typing import NamedTuple, cast, overload
 
 Ticks = tuple[int, ...] | None  # ascending; None: all of the batch's
@@ -15,6 +14,7 @@ Column = Sequence[float | None]
 
 _INTEGERS = frozenset((int,))
 _MOST_OFF = 1e-9
+_rounded = float.__round__  # `round` first looks for a number's own way of rounding
 
 
 class Part(NamedTuple):
@@ -36,8 +36,8 @@ class Part(NamedTuple):
             if factor:
                 whole = cast("Sequence[int]", numbers)
                 return whole if factor == 1 else [number * factor for number in whole]
-        readings = numbers if self.divisor == 1 else map(truediv, numbers, repeat(self.divisor))
-        return list(map(round, map(truediv, readings, repeat(resolution))))
+        divisor = self.divisor
+        return [_rounded(number / divisor / resolution) for number in numbers]
 
     def readings(self, place: int) -> list[float]:
         """Return those of one device, `(n_ticks,)`."""

@@ -7,10 +7,10 @@ the worker waits and connects again. Named as a string by the agent's app; the s
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import dumps
 from typing import Any
 
 from kombu.transport import redis
-from kombu.utils.json import dumps
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import ResponseError
 
@@ -54,7 +54,7 @@ class Channel(redis.Channel):
         if self._writer is None or self._writer_pool is not self.pool:
             self._writer_pool, self._writer = self.pool, self.pool.get_connection()
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))  # type: ignore[no-untyped-call]
-        self._writer.send_command("LPUSH", key, dumps(message))  # type: ignore[no-untyped-call]
+        self._writer.send_command("LPUSH", key, dumps(message))
         self._writer.read_response()
 
     def _brpop_read(self, **options: Any) -> Any:

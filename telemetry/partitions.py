@@ -45,7 +45,7 @@ ROLLUPS = {
         days * DAY_MS,
         "telemetry_rollup",
         f"step_seconds = {step}",
-        f"start_ms + n_buckets * {step * 1000}",
+        f"start_ms + CAST(n_buckets AS bigint) * {step * 1000}",  # of 25 days it is no int4 any more
         row_ms,
     )
     for step, days, row_ms in ((60, 7, DAY_MS // 24), (900, 30, DAY_MS), (3600, 360, 30 * DAY_MS))

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Length
+from django.db.models import BigIntegerField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models.functions import Cast, Length
 
 from fleet.models import Event, Origin
 from telemetry import partitions
@@ -115,7 +115,10 @@ def retire_groups(now: datetime, deadline: float) -> int:
     gone = 0
     for step, partitioned in partitions.ROLLUPS.items():
         before_ms = milliseconds(now - timedelta(seconds=ages()[partitioned]))
-        ended = GroupRollup.objects.alias(end_ms=F("start_ms") + F("n_buckets") * step * 1000)
+        length_ms = Cast("n_buckets", BigIntegerField()) * (1000 * step)  # of 25 days it is no int4 any more
+        # Of an IntegerField, which the sum is to Django, PostgreSQL has no such numbers: it leaves the comparison out.
+        end_ms = ExpressionWrapper(F("start_ms") + length_ms, BigIntegerField())
+        ended = GroupRollup.objects.alias(end_ms=end_ms)
         old = ended.filter(step_seconds=step, start_ms__lt=before_ms, end_ms__lte=before_ms)
         while time.monotonic() < deadline and (
             some := partitions.first_of(old.values_list("pk", Length("body"))[:_GROUPS_SLICE], _SLICE_BYTES)

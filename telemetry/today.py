@@ -9,7 +9,7 @@ import numpy as np
 from fleet.timerange import midnight
 from telemetry import trends
 from telemetry.accounts.accounts import Account, Scope
-from telemetry.accounts.fleet import fleet_accounts
+from telemetry.accounts.fleet import Inventory, fleet_accounts, look
 from telemetry.accounts.growth import growth
 from telemetry.energy_rates import Rates
 from telemetry.store.read import column
@@ -30,16 +30,17 @@ def today(now: datetime, rates: Rates, cluster: str | None) -> Today:
     """Return the account since midnight in the tariff's zone, of the fleet or of a cluster."""
     start = midnight(now, rates.zone)
     yesterday = midnight(start - timedelta(hours=12), rates.zone)
-    account = _account(_ms(start), _ms(now), now, rates, cluster)
+    seen = look()
+    account = _account(_ms(start), _ms(now), now, rates, cluster, seen)
     begins_ms = _ms(yesterday)  # hours that went by, not the clock's: a day after its change has as many of them
-    before = _account(begins_ms, begins_ms + _ms(now) - _ms(start), now, rates, cluster)
+    before = _account(begins_ms, begins_ms + _ms(now) - _ms(start), now, rates, cluster, seen)
     return Today(account, growth(account, before), _sum_so_far(_ms(start), _ms(now), cluster))
 
 
-def _account(start_ms: int, end_ms: int, now: datetime, rates: Rates, cluster: str | None) -> Account:
+def _account(start_ms: int, end_ms: int, now: datetime, rates: Rates, cluster: str | None, seen: Inventory) -> Account:
     found = fleet_accounts(
         start_ms, end_ms, now, scope=Scope.DEVICE, group_by="" if cluster is None else "cluster", rates=rates,
-        zone=rates.zone,
+        zone=rates.zone, seen=seen,
     )  # fmt: skip
     if cluster is None:
         return found.total

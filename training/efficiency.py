@@ -159,7 +159,7 @@ def _joined(key: str, works: Sequence[Work]) -> Work:
         why_not_idle=next(each.why_not_idle for each in done),
         mfu_ratio=mfu.value,
         goodput_ratio=goodput.value,
-        why=next((each.why for each in done if each.why), "no run gives it"),
+        why="" if mfu.value is not None else next((each.why for each in done if each.why), "no run gives it"),
         part_seconds=min((each.part_seconds for each in done if each.part_seconds is not None), default=None),
     )
     return Work(key, [work.run for work in works], together)

@@ -29,6 +29,7 @@ MAX_STEP_SECONDS = 1e7
 MAX_RESULT_FIELDS = 100
 _MAX_RESULT_CHARACTERS = 2_000
 INT_32 = 2**31
+MOST_RANKS = 2**20  # of a run, and of its starts: what counts them takes memory for each number below the greatest
 REFERENCE_PREFIX = "reference-"
 _JOB_LAUNCH = re.compile(r"[A-Za-z0-9]{1,32}")
 LAUNCH = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -140,7 +141,7 @@ def step_from(row: object) -> StepTiming:
         number=integer(row.get("number"), "number"),
         ended_ms=below(LATEST_MS, row.get("ended_ms"), "ended_ms"),
         seconds=seconds,
-        rank=below(INT_32, row.get("rank", 0), "rank"),
+        rank=below(MOST_RANKS, row.get("rank", 0), "rank"),
         device_uuid=text(row.get("device_uuid", ""), "device_uuid", 96),
         samples=_optional(row, "samples"),
         tokens=_optional(row, "tokens"),

@@ -172,9 +172,9 @@ class Book:
     def expect(self, start_ms: int, end_ms: int) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
         seconds = (end_ms - start_ms) / 1000
-        for device in self._scoped.values():
-            for account in [self._total] if self._group_by == "day" else self._accounts(device, ""):
-                account.asked_seconds += seconds
+        self._total.asked_seconds += seconds * len(self._scoped)
+        for device in () if self._group_by in {"", "day"} else self._scoped.values():
+            self._group(device).asked_seconds += seconds
         for day, day_seconds in self._days(start_ms, end_ms) if self._group_by == "day" else ():
             self._groups.setdefault(day, Account(day)).asked_seconds += day_seconds * len(self._scoped)
 

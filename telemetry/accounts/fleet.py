@@ -43,14 +43,29 @@ class DeviceRow:
     host: HostRow
 
 
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All devices, and whether the groups' rollups count just these: what a fleet of 10,000 takes 65 ms to tell."""
+
+    devices: list[DeviceRow]
+    is_followed: bool
+
+
+def look() -> Inventory:
+    """Return the inventory as it stands now."""
+    return Inventory(all_devices(), groups.is_followed())
+
+
 def fleet_accounts(
-    start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo
-) -> Accounts:
-    """Return what accounts.accounts returns of all devices."""
-    devices = all_devices()
+    start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo,
+    seen: Inventory | None = None,
+) -> Accounts:  # fmt: skip
+    """Return what accounts.accounts returns of all devices; `seen` is for who asks more than once."""
+    devices = all_devices() if seen is None else seen.devices
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
-    names = _names(group_by) if group_by not in _ALONE and groups.is_followed() else {}
+    is_grouped = group_by not in _ALONE and (groups.is_followed() if seen is None else seen.is_followed)
+    names = _names(group_by) if is_grouped else {}
     kept_ms = _kept_from_ms(now)
     stretches = (
         group_energy.stretches(names, start_ms, end_ms, kept_from_ms=kept_ms, quarters_from_ms=quarters_ms)

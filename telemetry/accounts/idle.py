@@ -102,9 +102,9 @@ class _Book:
     """Enters rows of waste into accounts by group."""
 
     def __init__(self, devices: Mapping[int, IdleDevice], group_by: str, rates: Rates, zone: ZoneInfo) -> None:
-        self.total = IdleAccount("")
-        self.groups: dict[str, IdleAccount] = {}
         self._devices, self._group_by, self._rates, self._zone = devices, group_by, rates, zone
+        self.total = self._begun("")
+        self.groups: dict[str, IdleAccount] = {}
         self._days_of: dict[bytes, tuple[list[str], list[int]]] = {}
         if group_by not in {"", "day"}:
             for device in devices.values():
@@ -166,7 +166,14 @@ class _Book:
         return [self.total, self._group(name)] if self._group_by else [self.total]
 
     def _group(self, key: str) -> IdleAccount:
-        return self.groups.setdefault(key, IdleAccount(key))
+        if key not in self.groups:
+            self.groups[key] = self._begun(key)
+        return self.groups[key]
+
+    def _begun(self, key: str) -> IdleAccount:
+        """Return an account in which nothing is wasted; where there is a price, that costs nothing."""
+        cost = None if self._rates.tariff is None else 0.0
+        return IdleAccount(key, Waste(cost=cost), {state: Waste(cost=cost) for state in Allocated})
 
     def _told(self, pk: int, state: Allocated) -> Allocated:
         if state is not Allocated.UNKNOWN:

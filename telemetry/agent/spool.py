@@ -60,10 +60,9 @@ class Spool:
         self._machines: dict[str, str] = {}
         self._store, self.is_failed = SpoolFile(MEMORY), True
         self._tended = self._tried = steady()
-        self.n_dropped = self.n_bytes = 0
+        self.n_dropped = 0
         self.turn = 0  # counts up where the order of `after` begins anew
         self._heal()
-        self._note_bytes()
 
     def close(self) -> None:
         self._store.close()
@@ -83,6 +82,11 @@ class Spool:
     def n_batches(self) -> int:
         return self._store.n_batches
 
+    @property
+    def n_bytes(self) -> int:
+        """Return what waits takes on the disk, or in memory."""
+        return self._store.n_bytes
+
     def sync(self, *, is_wanted: bool) -> None:
         """Have what is added survive a power cut too: wanted where nobody else has it soon."""
         if is_wanted is not self._is_synced:
@@ -93,15 +97,12 @@ class Spool:
         """Keep them, renamed where their epoch is over; they may be sent from now on."""
         made_ms = int(self._now() * 1000)
         kept = self._trying(lambda: self._store.add([self._current(each) for each in parcels], self._names, made_ms))
-        self._note_bytes()
         self._make_room()
         return kept or []
 
     def remove(self, epoch: str, ranges: Ranges) -> int:
         """Remove what the server has; returns how many batches that were."""
-        n = self._trying(lambda: self._store.remove(epoch, ranges)) or 0
-        self._note_bytes()
-        return n
+        return self._trying(lambda: self._store.remove(epoch, ranges)) or 0
 
     def after(self, number: int, most: int) -> list[Kept]:
         return self._trying(lambda: self._store.after(number, most)) or []
@@ -131,7 +132,8 @@ class Spool:
             self._tended = steady
             too_old_ms = int((now - self._limit_seconds) * 1000)
             self._note_dropped(self._trying(lambda: self._store.drop_before(too_old_ms)) or 0, "age")
-            self._trying(lambda: self._store.forget_pages())  # noqa: PLW0108 — as in `_note_bytes`
+            # Not the method itself: a failure puts another store in this one's place.
+            self._trying(lambda: self._store.forget_pages())  # noqa: PLW0108
         if self.is_failed and steady - self._tried >= HEAL_SECONDS:
             self._heal()
 
@@ -180,11 +182,6 @@ class Spool:
             if not dropped:
                 return
             self._note_dropped(dropped, "size")
-            self._note_bytes()
-
-    def _note_bytes(self) -> None:
-        # Not the method itself: a failure puts another store in this one's place.
-        self.n_bytes = self._trying(lambda: self._store.n_bytes()) or 0  # noqa: PLW0108
 
     def _note_dropped(self, n: int, bound: str) -> None:
         if n and not self.n_dropped:

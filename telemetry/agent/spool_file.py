@@ -51,14 +51,14 @@ class Kept(NamedTuple):
 
 
 class SpoolFile:
-    """All of it may raise SpoolFailed, and then nothing of that call was done."""
+    """All of it may raise SpoolFailed, and then nothing of that call was done. `n_bytes` is what the batches take on the disk."""
 
     def __init__(self, path: Path | str, *, boot: str = "") -> None:
         """`boot` tells the machine's starts apart."""
         self._boot = boot
         with _translated():
             self._db = sqlite3.connect(path, timeout=2.0, isolation_level=None, check_same_thread=False)
-        self._n = self._last = 0
+        self._n = self._last = self.n_bytes = 0
         self._numbers: dict[str, int] = {}
         try:
             with _translated():
@@ -190,11 +190,6 @@ class SpoolFile:
     def n_batches(self) -> int:
         return self._n
 
-    def n_bytes(self) -> int:
-        """Return what the batches take on the disk."""
-        with _translated():
-            return (self._pragma("page_count") - self._pragma("freelist_count")) * self._page_bytes
-
     def _prepare(self) -> None:
         # Before the first table: without it a file that was once full would never be smaller again.
         self._db.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -204,6 +199,7 @@ class SpoolFile:
         self._db.executescript(_TABLES)
         self._page_bytes = self._pragma("page_size")
         self._n, self._last = self._db.execute("SELECT count(*), coalesce(max(id), 0) FROM batches").fetchone()
+        self._measure()
 
     def _begin(self, names: Names, machine: str) -> None:
         self._db.execute(
@@ -252,6 +248,10 @@ class SpoolFile:
             if free > _VACUUM_PAGES:
                 # As a script: it has a step for each page, and `execute` takes only the first, as there are no columns.
                 self._db.executescript(f"PRAGMA incremental_vacuum({min(free, _MOST_VACUUM_PAGES)})")
+                self._measure()
+
+    def _measure(self) -> None:
+        self.n_bytes = (self._pragma("page_count") - self._pragma("freelist_count")) * self._page_bytes
 
     def _pragma(self, name: str) -> int:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
@@ -262,6 +262,7 @@ class SpoolFile:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._measure()  # within, where it takes no lock of its own
                 self._db.execute("COMMIT")
             except BaseException:
                 self._numbers.clear()  # what was begun may be gone

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 MAX_FRAME_BYTES = 8_192
 MAX_FRAMES = 2_000  # handed on at a time
-SHORTEST_NAP_SECONDS, LONGEST_NAP_SECONDS = 0.001, 0.05
+SHORTEST_NAP_SECONDS, FIRST_NAP_SECONDS, LONGEST_NAP_SECONDS = 0.001, 0.05, 0.25
 QUIET_SECONDS = 1.0  # without a datagram: then the next one wakes the thread
 _RECEIVE_BUFFER_BYTES = 4 << 20
 _CREDENTIALS = struct.Struct("3i")  # unix(7), struct ucred: pid, uid, gid
@@ -61,7 +61,7 @@ class StepListener:
         self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
         self._ending = threading.Event()
         self._room = _kept_datagrams()
-        self._nap = LONGEST_NAP_SECONDS
+        self._nap = FIRST_NAP_SECONDS
         self._heard = -math.inf
 
     def register(self, handler: Handler) -> None:
@@ -106,8 +106,9 @@ class StepListener:
         """Return the next datagrams, as many as there are; none once the end has come and all are taken.
 
         While they come, the thread naps between two looks instead of waiting in the call: to wake it would cost the
-        training loop more than all else of its step. The naps are as long as the kernel's queue has room, which is that
-        of 10 datagrams where net.unix.max_dgram_qlen was never raised; a client keeps what finds none.
+        training loop more than all else of its step, and each look takes time from a training that has all cores. The naps
+        become as long as the kernel's queue has room, which is that of 10 datagrams where net.unix.max_dgram_qlen was never
+        raised; a client keeps what finds none.
         """
         while not (frames := self._take()):
             if self._ending.is_set():
@@ -118,6 +119,7 @@ class StepListener:
                 self._socket.setblocking(True)
                 frames = self._take(1)
                 self._socket.setblocking(False)
+                self._nap = FIRST_NAP_SECONDS
                 if frames:
                     break
         self._heard = time.monotonic()

@@ -28,7 +28,7 @@ from telemetry.bench.peer import Peer, answered
 N_REQUESTS, N_LOADS, N_TICKS, TICK_SECONDS = 60, 5, 15, 2.0
 N_OTHERS = 20
 OTHERS = (
-    "/hosts/", "/hosts/?sort=-job", "/power/?range=30d", "/efficiency/?range=30d", "/efficiency/work/?range=7d",
+    "/hosts/", "/hosts/?sort=-job", "/power/?range=30d", "/efficiency/?range=30d",
     "/efficiency/hosts/", "/fleet/devices/", "/events/", "/events/?state=firing", "/runs/", "/reference/", "/reference/matrix/",
     "/reference/standing/", "/search/?q=gpu", f"/hosts/{name(0)}/", "/settings/",
 )  # fmt: skip

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from django.db.models import F, Max
+from django.db.models import BigIntegerField, F, Max
+from django.db.models.functions import Cast
 
 from telemetry.models import DirtyRollup, Rollup
 
@@ -54,7 +55,9 @@ def _made_to(host_ids: Sequence[int], last_ms: int) -> int:
     for at in range(0, len(host_ids), _HOSTS):
         # By host: every key of the table begins with it, and without it all rows of all resolutions are looked through.
         rows = Rollup.objects.filter(host__in=host_ids[at : at + _HOSTS], step_seconds=3600, start_ms__lt=last_ms)
-        found.append(rows.aggregate(end=Max(F("start_ms") + F("n_buckets") * HOUR_MS))["end"] or 0)
+        found.append(
+            rows.aggregate(end=Max(F("start_ms") + Cast("n_buckets", BigIntegerField()) * HOUR_MS))["end"] or 0
+        )
     return max(found)
 
 

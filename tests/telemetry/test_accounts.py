@@ -76,6 +76,18 @@ def test_what_is_not_known_is_not_zero(gpus):
     assert (total.joules, total.kwh, total.cost, total.covered_share) == (None, None, None, 0)
 
 
+def test_what_was_not_measured_costs_nobody_knows_what(host, gpus):
+    other = make_host("gpu-b01", cluster="borealis")
+    make_device(other)
+    roll_up(other, {other.devices.get(): 0.0}, covered=0.0)
+    roll_up(host, {gpus[0]: 3.6e6})
+
+    found = account(rates=Rates(Tariff(0.5), 400, None), group_by="cluster")
+
+    assert [(group.cost, group.grams_co2) for group in found.groups if group.joules is None] == [(None, None)]
+    assert [(group.cost, group.grams_co2) for group in found.groups if group.joules is not None] == [(0.5, 400)]
+
+
 def test_what_was_estimated_is_told_apart(host, gpus):
     roll_up(host, {gpus[0]: 100}, estimated=True)
     roll_up(host, {gpus[0]: 300}, start_ms=T0 + HOUR_MS)

@@ -355,3 +355,15 @@ def test_panels_of_a_silent_host_say_since_when_nothing_is_known(viewer):
 
     assert f"Who uses the devices is not known: {note}." in text(viewer.get("/hosts/gpu-a07/"))
     assert f"Not known now: {note}." in text(viewer.get("/hosts/gpu-a07/agent/"))
+
+
+def test_the_readings_stand_below_all_panels_across_the_page(viewer):
+    report({"power_draw_watts": 541.0})
+
+    page = viewer.get(DEVICE).content.decode()
+
+    assert (
+        max(page.index('id="users"'), page.index('id="happened"'))
+        < page.index('class="panel columned"')
+        < page.index('id="readings"')
+    )

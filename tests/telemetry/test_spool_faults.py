@@ -101,7 +101,7 @@ def test_the_memory_is_bounded_too(opened, monkeypatch):
 def test_a_file_that_cannot_be_measured_gives_way_to_memory_which_is_measured(opened, monkeypatch, caplog):
     spool = opened()
     spool.add([parcel(spool.names(HOST, MACHINE))])
-    broken(monkeypatch, sqlite3.SQLITE_IOERR, call="n_bytes")
+    broken(monkeypatch, sqlite3.SQLITE_IOERR, call="_measure")
 
     spool.remove("of nobody", [(0, 0)])
 

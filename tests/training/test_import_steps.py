@@ -150,7 +150,7 @@ def test_steps_of_a_second_host_are_told_and_not_mixed_in(tmp_path):
     assert "'b', after 'a'" in faults
 
 
-@pytest.mark.parametrize("loss", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize("loss", ["inf", "-inf", "nan", "1e308"])
 def test_a_step_that_diverged_is_a_step_without_a_loss(tmp_path, loss):
     told, _ = run(write(tmp_path, f"time_ms,seconds,loss\n1715960307000,2,{loss}\n"), "--run", "r")
 
@@ -161,6 +161,12 @@ def test_a_step_that_diverged_is_a_step_without_a_loss(tmp_path, loss):
 @pytest.mark.parametrize("step", ["²", "9" * 5000, "-1", "1.5"])
 def test_a_step_number_that_is_none_is_a_bad_row(tmp_path, step):
     text = f"time_ms,seconds,step\n1715960307000,2,{step}\n1715960309000,2,7\n"
+    assert "1 bad rows" in run(write(tmp_path, text), "--run", "r")[0]
+
+
+@pytest.mark.parametrize("column", ["rank", "attempt"])
+def test_more_ranks_or_starts_than_memory_is_taken_for_are_a_bad_row(tmp_path, column):
+    text = f"time_ms,seconds,{column}\n1715960307000,2,2147483646\n1715960309000,2,7\n"
     assert "1 bad rows" in run(write(tmp_path, text), "--run", "r")[0]
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from unittest import mock
 
 import pytest
 from django.core.cache import cache
@@ -11,6 +12,7 @@ from tests.factories import make_host
 from tests.training.pages import text
 from tests.training.runs import goes_on, make_run, queries_of, with_power
 from training.runs import summaries
+from training.views import runs
 
 pytestmark = pytest.mark.django_db
 
@@ -109,13 +111,12 @@ def test_the_refresh_is_the_table_alone(viewer):
 def test_figures_for_which_the_time_did_not_suffice_come_with_the_next_refresh(viewer, monkeypatch):
     make_run("a")
     make_run("b")
-    monkeypatch.setattr(summaries, "_BUDGET_SECONDS", 1e-9)
-    none_yet = viewer.get("/runs/")
-    monkeypatch.undo()
+    monkeypatch.setattr(runs, "_PAGE_SECONDS", 0.0)
+    first = viewer.get("/runs/").content.decode()
 
-    assert "being worked out" in none_yet.content.decode()
-    assert "throttle" not in none_yet.content.decode().partition('id="runs"')[2][:200]
-    assert "being worked out" not in viewer.get("/runs/").content.decode()
+    assert "being worked out" in first
+    assert "load delay:300ms" in first.partition('id="runs"')[2][:200]
+    assert "being worked out" not in viewer.get("/runs/", headers={"HX-Request": "true"}).content.decode()
 
 
 def test_the_window_is_cut_where_a_row_would_read_too_many_steps(viewer, monkeypatch):
@@ -177,3 +178,16 @@ def test_the_navigation_leads_to_the_runs(viewer):
     make_run()
 
     assert '<a class="item" href="/runs/" data-go="r" aria-current="page">' in viewer.get("/runs/").content.decode()
+
+
+def test_the_page_works_out_one_run_and_its_table_the_others_which_keep_their_figures_meanwhile(viewer, monkeypatch):
+    monkeypatch.setattr(runs, "_PAGE_SECONDS", 0.0)
+    for name in ("a", "b", "c"):
+        make_run(name, 1)
+    known = [bool(row.summary) for row in viewer.get("/runs/").context["rows"]]
+    assert known.count(True) == 1
+
+    assert all(row.summary for row in viewer.get("/runs/", headers={"HX-Request": "true"}).context["rows"])
+    monkeypatch.setattr(summaries, "_key", lambda run, *_: f"later:{run.pk}")
+    with mock.patch.object(summaries, "summary", side_effect=AssertionError):
+        assert all(row.summary for row in viewer.get("/runs/").context["rows"])

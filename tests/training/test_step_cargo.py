@@ -159,6 +159,7 @@ BLOCK = msgpack.unpackb(blocks(0, 1)[0])
         {"head": b'{"v":2,"run":"a","launch":"../l","process":"' + b"a" * 32 + b'"}'},
         {"head": b'{"v":2,"run":"a","launch":"l","process":"x"}'},
         {"head": b'{"v":2,"run":"a","launch":"l","rank":-1,"process":"' + b"a" * 32 + b'"}'},
+        {"head": b'{"v":2,"run":"a","launch":"l","rank":1048576,"process":"' + b"a" * 32 + b'"}'},
         {"from": [1]},
         {"columns": [[8, b"\xff" * 16]] * 8},
         {"columns": BLOCK["columns"][:-1]},

@@ -1,8 +1,9 @@
 """What harness and agent cost a training: its throughput beside that of the same model and batch in a bare loop.
 
 A real agent runs a job whose process (paired_loops.py) drives one model in turns, by a bare loop and by the harness; while the
-bare loop has it, the agent is stopped (SIGSTOP), so that its sampling and listening count as cost. STEPWATT_BENCH_PAIRS is how
-many pairs of stretches, each of about a second, are run (30); STEPWATT_BENCH_WORKLOADS which trainings.
+bare loop has it, the agent is stopped (SIGSTOP), so that its sampling and listening count as cost. A stretch is about as long
+as the agent's time between two batches, and begins once what it missed is made up for: it holds what falls due in that time, no
+more and no less. STEPWATT_BENCH_PAIRS is how many pairs of stretches are run (12); STEPWATT_BENCH_WORKLOADS which trainings.
 """
 
 import json
@@ -31,14 +32,17 @@ from telemetry.envelope import seal_order
 from telemetry.transport import CELERY_OPTIONS
 from telemetry.wire import INGEST_QUEUE, DeviceInfo, DeviceKind, host_queue
 from training import wire
-from training.bench.paired_loops import BARE, N_WARM_UP_STRETCHES
+from training.bench.paired_loops import BARE, HARNESS, N_WARM_UP_STRETCHES
 from training.ladder.speedup import Speedup, speedup
 from training.workloads.catalog import WORKLOADS, validate
 
-PAIRS = 30
+PAIRS = 12
 LEAST_SHARE = 0.99
 _HOST = "bench"
 _START_SECONDS, _ANSWER_SECONDS, _LIMIT_SECONDS = 60.0, 300.0, 7_200
+_SETTLE_SECONDS = (
+    0.5  # before each stretch of either side: an agent that was stopped has a tick and a batch to make up for
+)
 _TRAININGS = tuple(name for name, workload in WORKLOADS.items() if workload.is_training)
 
 
@@ -163,14 +167,19 @@ def _measured(
 
 
 def _told(name: str, lines: TextIO, agent: "subprocess.Popen[bytes]") -> dict[str, Any]:
-    before = 0.0
+    """Answer the job's process before each stretch, and add up the agent's CPU time in those of the harness."""
+    spent, before = 0.0, None
     for n_before, line in enumerate(lines):
+        if before is not None:
+            spent += cpu_seconds_of(agent.pid) - before
         if line.startswith("{"):
             told: dict[str, Any] = json.loads(line)
-            return told | {"agent_cpu_seconds": cpu_seconds_of(agent.pid) - before}
-        if n_before == N_WARM_UP_STRETCHES:
-            before = cpu_seconds_of(agent.pid)
-        agent.send_signal(signal.SIGSTOP if line.strip() == BARE else signal.SIGCONT)
+            return told | {"agent_cpu_seconds": spent}
+        side = line.strip()
+        agent.send_signal(signal.SIGSTOP if side == BARE else signal.SIGCONT)
+        time.sleep(_SETTLE_SECONDS)
+        is_counted = side == HARNESS and n_before >= N_WARM_UP_STRETCHES
+        before = cpu_seconds_of(agent.pid) if is_counted else None
         lines.write("\n")
         lines.flush()
     raise BenchFailed(f"{name}: the job ended before its measurement")

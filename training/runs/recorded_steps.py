@@ -15,7 +15,7 @@ from training.models import Run
 from training.runs import recorded_run
 from training.runs.recorded_run import UNNUMBERED, Step
 from training.steps.columns import StepKind
-from training.wire import MAX_STEP_SECONDS
+from training.wire import MAX_STEP_SECONDS, MOST_RANKS
 
 _PHASE = ("phase_", "_seconds")
 _NUMBERS = ("seconds", "milliseconds", "compute_seconds", "samples", "tokens", "loss")
@@ -149,7 +149,7 @@ def _steps_of(
 ) -> Iterator[Step]:  # fmt: skip
     try:
         said = {source.target: cells[source.position].strip() for source in sources}
-        rank = ranks.setdefault(_whole(said, "rank", 0), _Rank())
+        rank = ranks.setdefault(_whole(said, "rank", 0, MOST_RANKS), _Rank())
         step = _step(said, sources, rank, start)
     except IndexError:
         report.faults.add(where, f"only {len(cells)} of its columns")
@@ -178,8 +178,8 @@ def _step(said: Mapping[str, str], sources: Sequence[Source], rank: _Rank, start
     phases = {name[len(_PHASE[0]) : -len(_PHASE[1])]: value for name, value in numbers.items()
               if name.startswith(_PHASE[0]) and value is not None}  # fmt: skip
     return Step(
-        rank=_whole(said, "rank", 0),
-        attempt=_whole(said, "attempt", 0),
+        rank=_whole(said, "rank", 0, MOST_RANKS),
+        attempt=_whole(said, "attempt", 0, MOST_RANKS),
         number=_whole(said, "step", UNNUMBERED),
         kind=_kind(said.get("kind", "train")),
         is_warmup=_whole(said, "is_warmup", 0) > 0,
@@ -217,12 +217,12 @@ def _number(source: Source, words: str, rank: _Rank) -> float | None:
     return None if before is None else value - before
 
 
-def _whole(said: Mapping[str, str], name: str, otherwise: int) -> int:
+def _whole(said: Mapping[str, str], name: str, otherwise: int, limit: int = 2**31) -> int:
     words = said.get(name, "")
     if words.lower() in _ABSENT:
         return otherwise
-    if not words.isdecimal() or len(words) > 10 or int(words) >= 2**31:
-        raise ValueUnreadable(f"{name}: {words!r}: expected a whole number from 0 on")
+    if not words.isdecimal() or len(words) > 10 or int(words) >= limit:
+        raise ValueUnreadable(f"{name}: {words!r}: expected a whole number from 0 to {limit - 1}")
     return int(words)
 
 

@@ -50,9 +50,13 @@ class Summary:
 def summaries(
     runs: Iterable[Run], window_ms: int, now: datetime, budget_seconds: float | None = None
 ) -> Mapping[int, Summary]:
-    """Return the rows' figures by run id; those for which the time did not suffice are some minutes old, or missing at first."""
+    """Return the rows' figures by run id; those for which the time did not suffice are some minutes old, or missing at first.
+
+    One is worked out in any case: with no time at all one of which nothing is known yet.
+    """
     found: dict[int, Summary] = {}
-    until = time.monotonic() + (_BUDGET_SECONDS if budget_seconds is None else budget_seconds)
+    seconds = _BUDGET_SECONDS if budget_seconds is None else budget_seconds
+    until = time.monotonic() + seconds
     older: list[tuple[float, Run]] = []
     for run in runs:
         kept = cache.get(_key(run, window_ms, now))
@@ -63,8 +67,9 @@ def summaries(
         older.append((at, run))
         if before is not None:
             found[run.pk] = before
-    for n, (_, run) in enumerate(sorted(older, key=lambda each: each[0])):
-        if n and time.monotonic() > until:
+    for n, (at, run) in enumerate(sorted(older, key=lambda each: each[0])):
+        is_first = n == 0 and (seconds > 0 or not at)
+        if not is_first and time.monotonic() >= until:
             break
         found[run.pk] = summary(run, window_ms, now)
         cache.set(_key(run, window_ms, now), found[run.pk], _KEPT_SECONDS)

@@ -19,7 +19,7 @@ from training.steps.block import COLUMNS, NUMBERS, TICK_NS
 from training.steps.columns import Floats, StepColumns, StepKind
 from training.steps.datagram import MAX_PHASES
 from training.steps.teller import Teller
-from training.wire import INT_32, LAUNCH, MAX_STEP_SECONDS, NAME, below, fields_of
+from training.wire import INT_32, LAUNCH, MAX_STEP_SECONDS, MOST_RANKS, NAME, below, fields_of
 
 _MAX_BYTES = 2_000_000
 _MAX_STEPS = 200_000
@@ -96,7 +96,7 @@ def _teller(head: dict[str, Any], sender: object) -> Teller:
     return Teller(
         run=matching(head, "run", NAME),
         launch=matching(head, "launch", LAUNCH),
-        rank=below(INT_32, head.get("rank", 0), "rank"),
+        rank=below(MOST_RANKS, head.get("rank", 0), "rank"),
         user=user,
         process=matching(head, "process", _PROCESS),
         owner=text(head.get("owner", ""), "owner", 100),

@@ -25,7 +25,7 @@ from training.runs.summaries import Summary
 ROWS_A_PAGE = 50
 _IN_PANEL = 6
 _FILE_SECONDS = 20.0  # of working out figures that nobody has asked for before
-_FRAGMENT_SECONDS = 0.4  # the same, of the table that follows the page, for which nobody waits
+_PAGE_SECONDS, _FRAGMENT_SECONDS = 0.0, 0.4  # the same: for the table that follows the page at once nobody waits
 _FIGURES = ("step", "throughput", "mfu", "joule", "energy")
 _CSV = ("run", "launch", "owner", "group", "state", "devices", "steps", "step_seconds", "throughput", "throughput_unit", "mfu",
         "per_joule", "per_joule_unit", "joules", "seconds", "why_unknown")  # fmt: skip
@@ -117,7 +117,7 @@ def runs(request: HttpRequest) -> HttpResponse:
         return csv_answer("runs", _CSV, map(_csv_row, rows(found, now, window_ms, _FILE_SECONDS)))
     page = Paginator(found, ROWS_A_PAGE).get_page(request.GET.get("page"))
     is_fragment = bool(request.htmx)  # type: ignore[attr-defined]  # set by django-htmx's middleware
-    shown = rows(page.object_list, now, window_ms, _FRAGMENT_SECONDS if is_fragment else None)
+    shown = rows(page.object_list, now, window_ms, _FRAGMENT_SECONDS if is_fragment else _PAGE_SECONDS)
     context = {
         "rows": shown,
         "is_whole": all(row.summary for row in shown),

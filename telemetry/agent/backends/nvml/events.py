@@ -41,7 +41,7 @@ class EventListener:
     """
 
     def __init__(
-        self, *, wait_seconds: float = 4.0, retry_seconds: float = 60.0, clock: Callable[[], float] = time.time
+        self, *, wait_seconds: float = 8.0, retry_seconds: float = 60.0, clock: Callable[[], float] = time.time
     ) -> None:
         self._wait_seconds = wait_seconds
         self._retry_seconds = retry_seconds
