@@ -163,8 +163,12 @@ LOGGING = {
     "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
-    # A line for each task would bury what people look for.
-    "loggers": {name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")},
+    "filters": {"refusals": {"()": "fleet.log.RefusalsInOneLine"}},
+    "loggers": {
+        "django.request": {"filters": ["refusals"]},
+        # A line for each task would bury what people look for.
+        **{name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")},
+    },
 }
 
 # Mail -----------------------------------------------------------------------------------------------------------
