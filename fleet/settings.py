@@ -101,8 +101,11 @@ TEMPLATES = [
 
 DATABASES = {"default": databases.configured(STEPWATT_DATABASE_URL, STEPWATT_DATA_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-CACHES = {  # figures of runs, some kilobytes each: with Django's 300 entries a long list would lose its own
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 10_000}}
+_LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
+CACHES = {
+    "default": {"BACKEND": _LOCMEM},
+    # Some kilobytes each: with Django's 300 entries a long list of runs would lose its own.
+    "figures of runs": {"BACKEND": _LOCMEM, "LOCATION": "figures of runs", "OPTIONS": {"MAX_ENTRIES": 10_000}},
 }
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -160,8 +163,12 @@ LOGGING = {
     "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
-    # A line for each task would bury what people look for.
-    "loggers": {name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")},
+    "filters": {"refusals": {"()": "fleet.log.RefusalsInOneLine"}},
+    "loggers": {
+        "django.request": {"filters": ["refusals"]},
+        # A line for each task would bury what people look for.
+        **{name: {"level": "WARNING"} for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat")},
+    },
 }
 
 # Mail -----------------------------------------------------------------------------------------------------------

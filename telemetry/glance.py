@@ -14,9 +14,11 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from django.db import close_old_connections
+from django.db import close_old_connections, transaction
+from django.dispatch import receiver
 from numpy.typing import NDArray
 
+from fleet.enrolment import host_leaves
 from fleet.models import DeviceKind, Host
 from telemetry import glance_alerts, queries
 from telemetry.exposition.presence import ordered
@@ -147,9 +149,14 @@ class Lookout:
     def look_again(self, now: datetime) -> Glance:
         """Return what was seen less than a second ago, else look. Who asks while another looks waits for him."""
         with self._looking:
-            if self._seen is None or not timedelta(0) <= now - self._seen.now < SEEN_AGAIN:
+            if self._seen is None or abs(now - self._seen.now) >= SEEN_AGAIN:
                 self._seen = self.look(now)
             return self._seen
+
+    def forget(self) -> None:
+        """Have the next one look, however soon."""
+        with self._looking:
+            self._seen = None
 
     def look(self, now: datetime) -> Glance:
         """Return the fleet as it stands. Four queries and, where hosts have changed, those that read them."""
@@ -216,6 +223,11 @@ def recent(now: datetime) -> Glance:
 def of_this_process() -> Lookout:
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="glance")
     return Lookout(lambda read: thread.submit(_with_own_connection, read))
+
+
+@receiver(host_leaves)
+def _forget_who_left(**_: object) -> None:
+    transaction.on_commit(of_this_process().forget)
 
 
 def _with_own_connection(read: Callable[[], None]) -> None:

@@ -50,7 +50,7 @@ _AGENT: dict[str, Any] = {
     "requires-python": ">=3.11",
     "dependencies": [
         "celery[redis]>=5.6.3,<5.7",
-        "kombu>=5.6,<6",
+        "kombu>=5.7,<5.8",  # telemetry/full_broker.py reaches into it
         "msgpack>=1.1,<2",
         "zstandard>=0.23,<1",
         "psutil>=7,<8",

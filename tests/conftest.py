@@ -6,7 +6,7 @@ from typing import Any
 import hypothesis
 import pytest
 from django.conf import settings
-from django.core.cache import cache
+from django.core.cache import caches
 from xdist.scheduler import LoadScopeScheduling
 
 from fleet import shared_answer
@@ -59,7 +59,8 @@ def _nothing_kept_of_before() -> None:
     """Tests write over each other's rows, and what a process knows of the fleet or has worked out it keeps by their keys."""
     glance.of_this_process.cache_clear()
     shared_answer.forget()
-    cache.clear()
+    for each in caches.all(initialized_only=True):
+        each.clear()
     app.set_current()  # an agent's app that a test has made is that one's
 
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from django.core.cache import cache
-
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from training.models import Run
 from training.runs import lives
 from training.runs.doings import Doings, doings
+from training.runs.kept import cache
 from training.runs.queries import life_ms
 
 _BUDGET_SECONDS = 0.05  # of a panel that is waited for: one run at least

@@ -153,7 +153,7 @@ def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[st
     window = timerange.of_query(request.GET, found.now)
     asked = {"range": window.key, **({} if cluster is None else {"cluster": cluster})}
     arrays = f"{reverse('fleet-arrays')}?{urlencode(asked)}"
-    everything = found if cluster is None else glance.recent(found.now)
+    everything = found if cluster is None else glance.recent(timezone.now())
     return {
         "range": window,
         "arrays": arrays,

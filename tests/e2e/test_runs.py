@@ -22,7 +22,9 @@ FIRST = "[data-figure=fig-step]"
 WORDS_ABOVE = """(selector) => {
     const chart = document.querySelector(selector), canvas = chart.querySelector('canvas');
     const above = chart.querySelector('.u-over').offsetTop * devicePixelRatio;
-    const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, Math.floor(above));
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', {willReadFrequently: true});
+    copy.drawImage(canvas, 0, 0);
+    const {data} = copy.getImageData(0, 0, canvas.width, Math.floor(above));
     let n = 0;
     for (let i = 3; i < data.length; i += 4) if (data[i] > 100) n += 1;
     return n > 20;
@@ -36,7 +38,9 @@ DRAWN = """([selector, token]) => {
     probe.style.color = `var(--${token})`;
     const tone = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
     probe.remove();
-    const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', {willReadFrequently: true});
+    copy.drawImage(canvas, 0, 0);
+    const {data} = copy.getImageData(0, 0, canvas.width, canvas.height);
     let n = 0;
     for (let i = 0; i < data.length; i += 4)
         if (data[i + 3] > 200 && [0, 1, 2].every((k) => Math.abs(data[i + k] - tone[k]) < 6)) n += 1;

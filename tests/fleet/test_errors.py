@@ -1,5 +1,7 @@
 """The pages for what went wrong."""
 
+import logging
+
 import pytest
 from django.db import connection
 from django.test import Client, RequestFactory
@@ -57,3 +59,16 @@ def test_what_is_missing_is_called_by_its_own_word(path, words):
 
     assert page.status_code == 404
     assert f"There is {words}" in page.content.decode()
+
+
+def test_a_request_that_is_refused_is_one_line_of_the_log_and_a_fault_has_its_traceback(caplog):
+    def lines(status_code):
+        caplog.clear()
+        logging.getLogger("django.request").warning(
+            "x", exc_info=ValueError("from"), extra={"status_code": status_code}
+        )
+        [record] = caplog.records
+        return logging.Formatter().format(record).splitlines()
+
+    assert lines(400) == ["x"]
+    assert lines(500)[-1] == "ValueError: from"

@@ -87,7 +87,7 @@ def test_simulated_batches_come_every_five_seconds(monkeypatch):
 
 
 def test_a_short_run_gives_every_figure(monkeypatch, nvml_library):
-    monkeypatch.setenv("STEPWATT_BENCH_SECONDS", "2")
+    monkeypatch.setenv("STEPWATT_BENCH_SECONDS", "7")  # the worker at rest wakes every 5 s
     monkeypatch.setattr(agent, "SETTLE_SECONDS", 8.0)
     monkeypatch.setattr(agent_wire, "SIMULATED_SECONDS", 20)
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from django.utils import timezone
 
+from fleet.audit import Actor
+from fleet.enrolment import remove_host
 from fleet.models import DeviceKind, Event, EventKind, Host, Origin, Severity
 from telemetry import glance, host_lines, queries
 from telemetry.glance import Lookout
@@ -157,7 +159,19 @@ def test_who_looks_within_a_second_sees_what_was_seen(lookout, monkeypatch, djan
 
     with django_assert_num_queries(0):
         assert lookout.look_again(now + timedelta(seconds=0.9)) is seen
+        assert lookout.look_again(now - timedelta(seconds=0.5)) is seen  # who read the clock before the looker
     assert lookout.look_again(now + timedelta(seconds=1)).now == now + timedelta(seconds=1)
+
+
+def test_a_host_that_was_removed_is_not_listed_any_more(monkeypatch, django_capture_on_commit_callbacks):
+    monkeypatch.setattr(glance, "SEEN_AGAIN", timedelta(hours=1))
+    host, now = make_gpu_host("gpu-a01", 2), timezone.now()
+    assert [each.name for each in glance.recent(now).hosts] == ["gpu-a01"]
+
+    with django_capture_on_commit_callbacks(execute=True):
+        remove_host(host, Actor.of_command(), now)
+
+    assert glance.recent(now).hosts == []
 
 
 def test_a_host_falls_silent_without_a_word_and_a_removed_one_is_gone(lookout):

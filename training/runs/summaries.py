@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-from django.core.cache import cache
 
 from training.figure import Figure
 from training.models import Run
 from training.runs import figures as run_figures
 from training.runs import stragglers
 from training.runs.figures import RunFigures
+from training.runs.kept import cache
 from training.runs.members import Members, members
 from training.runs.queries import life_ms
 from training.steps import grid as step_grid
@@ -72,7 +72,7 @@ def summaries(
         if not is_first and time.monotonic() >= until:
             break
         found[run.pk] = summary(run, window_ms, now)
-        cache.set(_key(run, window_ms, now), found[run.pk], _KEPT_SECONDS)
+        cache.set(_key(run, window_ms, now), found[run.pk], _FRESH_SECONDS if run.is_running(now) else _KEPT_SECONDS)
         cache.set(_key_before(run, window_ms), (time.monotonic(), found[run.pk]), _SHOWN_SECONDS)
     return found
 

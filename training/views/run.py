@@ -88,6 +88,7 @@ def _page(request: HttpRequest, found: Run, window: RunWindow, now: datetime) ->
         "csv": f"{reverse('training:run-steps', args=[found.pk])}?range={window.key}",
         "others": queries.runs(now).exclude(pk=found.pk)[:_OTHERS],
         "origins": sorted({host.origin for host in who.hosts}),
+        "awaited_rows": range(min(who.n_ranks, run_ranks.ROWS)),
         **_charts(found, figures, judged, who, window),
         **(_context(found, figures, judged, who, window, now) if is_whole else _about(found, who, now)),
     }

@@ -19,7 +19,7 @@ from training.views.run_tiles import money
 COLUMNS = ("seconds", "compute_seconds", "number", "attempt", "kind", "is_warmup")  # of the steps, that all this needs
 MOST_CELLS = 1024
 _FULL_SCALE = 0.15  # a rank that much over the fastest one fills its cell
-_ROWS = 12
+ROWS = 12
 _JUDGED_STEPS = 2_000
 _LEAST_CELL = 3
 
@@ -143,9 +143,9 @@ def panel(found: Sequence[Row], judged: Judgement, said: list[Said]) -> Ranks:
         cells=_cells(found, has_compute=has_compute) if is_strip else [],
         hosts=hosts if 1 < len(hosts) <= 8 and is_strip else [],
         verdict=said,
-        rows=by_value[:_ROWS],
+        rows=by_value[:ROWS],
         has_compute=has_compute,
-        n_more=max(0, len(found) - _ROWS),
+        n_more=max(0, len(found) - ROWS),
         why="" if judged.stragglers else judged.reason or "No rank holds up the others.",
     )
 
