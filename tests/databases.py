@@ -3,11 +3,14 @@
 A test that asks for `each_database` runs on either, one that asks for `on_postgresql` on that alone; both instead of the mark
 `django_db`. The connection `default` is another one for as long as the test takes, in its own thread; all that it wrote is
 rolled back. `empty_database` is either without a table, and in no transaction: for migrations. PostgreSQL's server is private,
-one for the whole run, migrated once. Without its program such a test is skipped.
+one for the whole run, migrated once. Without its program such a test is skipped. `file_database` is a migrated file that other
+processes could write, too.
 """
 
+import sqlite3
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,11 @@ import dj_database_url
 import psycopg
 import pytest
 from django.core.management import call_command
-from django.db import connections, transaction
+from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
+from fleet.databases import configured
 from tests.servers import PostgreSQL, postgresql_server
 
 
@@ -98,4 +102,16 @@ def empty_database(
     wrapper = connection_to(url)
     with django_db_blocker.unblock(), default_database(wrapper):
         yield wrapper
+        wrapper.close()
+
+
+@pytest.fixture
+def file_database(tmp_path: Path, db: None) -> Iterator[Path]:
+    """Have the test's database be a migrated file with the product's settings, in no transaction; returns its path."""
+    config = configured("", tmp_path)
+    with closing(sqlite3.connect(config["NAME"])) as file:
+        file.executescript("\n".join(connection.connection.iterdump()))
+    wrapper = connection_with(config)
+    with default_database(wrapper):
+        yield config["NAME"]
         wrapper.close()

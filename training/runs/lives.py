@@ -17,6 +17,7 @@ from training.models import Run, RunLife
 from training.runs.doings import Doings, doings
 from training.runs.queries import life_ms
 
+_AT_ONCE = 200
 _AGAIN, _UNTIL = timedelta(hours=1), timedelta(days=7)
 _FIGURES = tuple(field.name for field in fields(Doings))[:-1]  # all but the trend
 
@@ -26,7 +27,8 @@ def measure(now: datetime, budget_seconds: float) -> int:
     deadline, n_measured, rates = time.monotonic() + budget_seconds, 0, Rates.in_force()
     is_over = (Q(ends_at=None) | Q(ends_at__lte=now)) & Q(last_step_at__isnull=False)
     is_old = ~Q(life__last_step_at=F("last_step_at")) | ~Q(life__rates=digest(rates)) | Q(life__due_at__lte=now)
-    for run in Run.objects.filter(is_over).filter(Q(life=None) | is_old).order_by("-last_step_at").iterator(20):
+    due = Run.objects.filter(is_over).filter(Q(life=None) | is_old).order_by("-last_step_at")
+    for run in list(due[:_AT_ONCE]):  # a query that is still open would keep what is written below from SQLite
         if time.monotonic() >= deadline:
             break
         _keep(run, now, rates)

@@ -12,6 +12,7 @@ from fleet.models import Origin
 from training.models import Run, StepChunk
 
 _SLICE = 40  # chunks are up to a megabyte
+_AT_ONCE = 1000
 
 
 def retire(now: datetime, budget_seconds: float) -> int:
@@ -19,7 +20,9 @@ def retire(now: datetime, budget_seconds: float) -> int:
     deadline, n_gone = time.monotonic() + budget_seconds, 0
     before = now - timedelta(seconds=settings.STEPWATT_RETENTION_RUNS)
     due = Run.objects.filter(last_step_at__lt=before).exclude(host__origin=Origin.IMPORTED).order_by("last_step_at")
-    for run in due.only("pk").iterator():
+    for run in list(
+        due.only("pk")[:_AT_ONCE]
+    ):  # a query that is still open would keep what is written below from SQLite
         while time.monotonic() < deadline and _delete_some(run):
             pass
         if time.monotonic() >= deadline:
