@@ -13,6 +13,7 @@ from hashlib import sha256
 
 from django.core.cache import cache
 
+from fleet.turns import Turns
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from training.models import Run
 from training.runs import lives
@@ -24,6 +25,9 @@ _KEPT_SECONDS = 3600
 _MINUTE_MS = 60_000
 _STEPS_MS = ((7 * 24 * 60 * _MINUTE_MS, 60 * _MINUTE_MS), (24 * 60 * _MINUTE_MS, 15 * _MINUTE_MS))
 _LATER = Doings(why="being worked out", why_not_idle="being worked out")
+_NOT_TOLD = "could not be worked out; the server's log says why"
+_FAILED = Doings(why=_NOT_TOLD, why_not_idle=_NOT_TOLD)
+_AGAIN_SECONDS = 60  # a run whose figures could not be worked out is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +44,8 @@ class Work:
 
     @property
     def later(self) -> str:
-        """Return why there are no figures at all yet; "" where there are."""
-        return _LATER.why if self.done is _LATER else ""
+        """Return why there are no figures at all; "" where there are."""
+        return self.done.why if self.done.why in (_LATER.why, _FAILED.why) else ""
 
     @property
     def kwh(self) -> float | None:
@@ -122,9 +126,15 @@ def _of_part(run: Run, part: tuple[int, int], rates: Rates, until: float) -> Doi
     key = f"run-did:{sha256(repr((run.pk, part, rates)).encode()).hexdigest()}"
     kept: Doings | None = cache.get(key)
     if kept is None and time.monotonic() < until:
-        kept = doings(run, *part, rates)
-        cache.set(key, kept, _KEPT_SECONDS)
+        kept = _worked_out(run, part, rates)
+        cache.set(key, kept, _AGAIN_SECONDS if kept == _FAILED else _KEPT_SECONDS)
     return kept
+
+
+def _worked_out(run: Run, part: tuple[int, int], rates: Rates) -> Doings:
+    with Turns[int]("working out the part of run").of(run.pk):
+        return doings(run, *part, rates)
+    return _FAILED
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from fleet.models import DeviceKind, Origin
 from fleet.tariff import Tariff
+from fleet.turns import TurnFailed
 from telemetry.energy_rates import Rates
 from telemetry.models import DevicePrice, EnergyPrice
 from telemetry.store.idle_quarters import FREE, QUARTER_MS
@@ -29,7 +30,7 @@ from training.efficiency import Report, Work, by_group, by_run
 from training.hardware_efficiency import hardware
 from training.models import JobState, Outcome, Run, RunLife, Verdict
 from training.runs import lives
-from training.runs.doings import Doings
+from training.runs.doings import Doings, doings
 from training.views import efficiency as efficiency_view
 
 pytestmark = pytest.mark.django_db
@@ -175,6 +176,30 @@ def test_runs_for_which_the_time_did_not_suffice_are_told_of_and_not_silently_le
     assert "the others are being worked out" in page
     assert 'title="being worked out"' in page
     assert 'hx-trigger="load delay:1s"' in page
+
+
+@pytest.fixture
+def broken(runs, monkeypatch):
+    """The newest run is one of which nothing can be worked out."""
+    newest = Run.objects.get(name="vit")
+    Run.objects.filter(pk=newest.pk).update(last_step_at=F("last_step_at") + timedelta(seconds=1))
+    for place in (efficiency, lives):
+        monkeypatch.setattr(place, "doings", lambda run, *part: doings(run, *part) if run != newest else 1 / 0)
+
+
+def test_a_run_whose_life_cannot_be_worked_out_keeps_back_no_older_one(broken):
+    with pytest.raises(TurnFailed):
+        lives.measure(timezone.now(), 10)
+
+    assert set(RunLife.objects.values_list("run__name", flat=True)) == {"llm-7b", "llm-1b"}
+
+
+def test_a_run_that_cannot_be_worked_out_says_so_beside_the_others(viewer, broken):
+    page = viewer.get(f"/efficiency/work/?{WINDOW}&by=run").content.decode()
+
+    assert page.count("could not be worked out; the server&#x27;s log says why") >= 5
+    assert "3 runs" in page
+    assert "its devices are not known" not in page
 
 
 def test_a_run_that_began_before_the_time_counts_with_its_part_alone():
