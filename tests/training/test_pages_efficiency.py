@@ -23,7 +23,7 @@ from tests.people import signed_in
 from tests.telemetry.test_idle_accounts import roll_up
 from tests.training.judging.judged import board, judged, with_history
 from tests.training.reference_jobs import existing_job, ready_host
-from tests.training.runs import START, make_run, rank_steps, with_power
+from tests.training.runs import START, goes_on, make_run, rank_steps, with_power
 from tests.training.stored_steps import enter
 from training import efficiency
 from training.efficiency import Report, Work, by_group, by_run
@@ -167,15 +167,28 @@ def test_a_life_that_has_just_ended_is_worked_out_again_as_hosts_may_be_late():
 
 def test_runs_for_which_the_time_did_not_suffice_are_told_of_and_not_silently_left_out(viewer, runs, monkeypatch):
     monkeypatch.setattr(efficiency, "_BUDGET_SECONDS", -1.0)
-    lives.measure(timezone.now(), 10)
-    RunLife.objects.filter(run__name="vit").delete()
 
     page = viewer.get(f"/efficiency/work/?{WINDOW}").content.decode()
 
-    assert "2 of 3 runs so far" in page
+    assert "1 of 3 runs so far" in page
     assert "the others are being worked out" in page
     assert 'title="being worked out"' in page
-    assert 'hx-trigger="load delay:1s"' in page
+    assert 'hx-trigger="sw:tick from:body"' in page
+
+
+def test_figures_of_before_are_shown_until_the_new_ones_are_there(runs, monkeypatch):
+    for run in Run.objects.all():
+        goes_on(run)
+    step_ms = 900_000
+    start = START // step_ms * step_ms - 2 * step_ms
+    now = timezone.now()
+    assert by_run(start, start + 4 * step_ms, now, UNPRICED).is_whole
+
+    monkeypatch.setattr(efficiency, "_BUDGET_SECONDS", -1.0)
+    looks = [by_run(start + step_ms + at, start + 5 * step_ms + at, now, UNPRICED) for at in (0, 60_000, 899_999)]
+
+    assert [look.n_told for look in looks] == [1, 2, 3]
+    assert [work.later for look in looks for work in look.works] == [""] * 9
 
 
 @pytest.fixture
@@ -213,7 +226,7 @@ def test_a_run_that_began_before_the_time_counts_with_its_part_alone():
     assert whole.device_hours == pytest.approx(400 / 3600, rel=0.01)
 
 
-@pytest.mark.parametrize(("days", "step_ms"), [(0.1, 60_000), (1, 900_000), (7, 3_600_000)])
+@pytest.mark.parametrize(("days", "step_ms"), [(0.01, 60_000), (0.1, 900_000), (1, 900_000), (7, 3_600_000)])
 def test_the_longer_the_time_the_coarser_its_ends(days, step_ms):
     length = int(days * 86_400_000)
     start, end = efficiency.whole_steps(START, START + length)
