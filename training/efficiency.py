@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from fleet.turns import Turns
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from training.models import Run
 from training.runs import lives
@@ -19,10 +20,13 @@ from training.runs.kept import cache
 from training.runs.queries import life_ms
 
 _BUDGET_SECONDS = 0.05  # of a panel that is waited for: one run at least
-_KEPT_SECONDS = 3600
+_KEPT_SECONDS = 2 * 3600  # longer than the longest step of time: they are shown until the next ones are there
 _MINUTE_MS = 60_000
-_STEPS_MS = ((7 * 24 * 60 * _MINUTE_MS, 60 * _MINUTE_MS), (24 * 60 * _MINUTE_MS, 15 * _MINUTE_MS))
+_STEPS_MS = ((7 * 24 * 60 * _MINUTE_MS, 60 * _MINUTE_MS), (60 * _MINUTE_MS, 15 * _MINUTE_MS))
 _LATER = Doings(why="being worked out", why_not_idle="being worked out")
+_NOT_TOLD = "could not be worked out; the server's log says why"
+_FAILED = Doings(why=_NOT_TOLD, why_not_idle=_NOT_TOLD)
+_AGAIN_SECONDS = 60  # a run whose figures could not be worked out is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,8 @@ class Work:
 
     @property
     def later(self) -> str:
-        """Return why there are no figures at all yet; "" where there are."""
-        return _LATER.why if self.done is _LATER else ""
+        """Return why there are no figures at all; "" where there are."""
+        return self.done.why if self.done.why in (_LATER.why, _FAILED.why) else ""
 
     @property
     def kwh(self) -> float | None:
@@ -73,23 +77,30 @@ class Report:
 
 
 def by_run(start_ms: int, end_ms: int, now: datetime, rates: Rates) -> Report:
-    """Return the runs that had steps in the window, newest first; those for which the time did not suffice come next time."""
+    """Return the runs that had steps in the window, newest first; those for which the time did not suffice come next time.
+
+    Until then their figures are those of a step of time before, if these are kept.
+    """
     start_ms, end_ms = whole_steps(start_ms, end_ms)
     start, end = (datetime.fromtimestamp(at / 1000, UTC) for at in (start_ms, end_ms))
     found = Run.objects.filter(started_at__lt=end, last_step_at__gt=start).order_by("-last_step_at", "-pk")
     runs = list(found.defer("description"))
-    told = _told(runs, (start_ms, end_ms), now, rates, lives.kept(start, end, rates))
-    works = [Work(run.name, [run], told.get(run.pk, _LATER)) for run in runs]
+    told, before = _told(runs, (start_ms, end_ms), now, rates, lives.kept(start, end, rates))
+    works = [Work(run.name, [run], told.get(run.pk) or before.get(run.pk, _LATER)) for run in runs]
     return Report(works, start_ms, end_ms, len(runs), len(told))
 
 
 def whole_steps(start_ms: int, end_ms: int) -> tuple[int, int]:
-    """Return the window in whole minutes, of a day or more in whole quarters, of a week or more in whole hours.
+    """Return the window in whole minutes, of an hour or more in whole quarters, of a week or more in whole hours.
 
     What runs did in their part of it need not be worked out anew each minute then.
     """
-    step_ms = next((step for length, step in _STEPS_MS if end_ms - start_ms >= length), _MINUTE_MS)
+    step_ms = _step_ms(end_ms - start_ms)
     return start_ms // step_ms * step_ms, end_ms // step_ms * step_ms
+
+
+def _step_ms(length_ms: int) -> int:
+    return next((step for length, step in _STEPS_MS if length_ms >= length), _MINUTE_MS)
 
 
 def by_group(report: Report) -> Report:
@@ -103,27 +114,49 @@ def by_group(report: Report) -> Report:
 
 def _told(
     runs: Iterable[Run], window: tuple[int, int], now: datetime, rates: Rates, known: Mapping[int, Doings]
-) -> Mapping[int, Doings]:
-    """Return by run id what is kept of the runs, and what can be worked out of the others as far as the time suffices."""
+) -> tuple[Mapping[int, Doings], Mapping[int, Doings]]:
+    """Return by run id what they did, and what those did a step of time before for which there was no time left.
+
+    One is worked out in any case, first of those of which nothing is known.
+    """
     found: dict[int, Doings] = {}
-    until = time.monotonic() + _BUDGET_SECONDS
+    parts: dict[Run, tuple[int, int]] = {}
+    step_ms = _step_ms(window[1] - window[0])
+    keys, keys_before = dict[int, str](), dict[int, str]()
     for run in runs:
         began, ended = life_ms(run, now)
         part = max(window[0], began), min(window[1], ended)
-        done = known.get(run.pk) if part == (began, ended) and not run.is_running(now) else None
-        done = done or _of_part(run, part, rates, until)
-        if done is not None:
-            found[run.pk] = done
-    return found
+        if part == (began, ended) and not run.is_running(now) and run.pk in known:
+            found[run.pk] = known[run.pk]
+            continue
+        parts[run] = part
+        keys[run.pk] = _key(run, part, rates)
+        keys_before[run.pk] = _key(run, (max(window[0] - step_ms, began), min(window[1] - step_ms, ended)), rates)
+    found |= _kept(keys)
+    before = _kept({pk: key for pk, key in keys_before.items() if pk not in found})
+    missing = sorted((run for run in parts if run.pk not in found), key=lambda run: run.pk in before)
+    until = time.monotonic() + _BUDGET_SECONDS
+    for n, run in enumerate(missing):
+        if n and time.monotonic() >= until:
+            break
+        done = found[run.pk] = _worked_out(run, parts[run], rates)
+        cache.set(keys[run.pk], done, _AGAIN_SECONDS if done == _FAILED else _KEPT_SECONDS)
+    return found, before
 
 
-def _of_part(run: Run, part: tuple[int, int], rates: Rates, until: float) -> Doings | None:
-    key = f"run-did:{sha256(repr((run.pk, part, rates)).encode()).hexdigest()}"
-    kept: Doings | None = cache.get(key)
-    if kept is None and time.monotonic() < until:
-        kept = doings(run, *part, rates)
-        cache.set(key, kept, _KEPT_SECONDS)
-    return kept
+def _key(run: Run, part: tuple[int, int], rates: Rates) -> str:
+    return f"run-did:{sha256(repr((run.pk, part, rates)).encode()).hexdigest()}"
+
+
+def _kept(keys: Mapping[int, str]) -> dict[int, Doings]:
+    kept: Mapping[str, Doings] = cache.get_many(keys.values())
+    return {pk: kept[key] for pk, key in keys.items() if key in kept}
+
+
+def _worked_out(run: Run, part: tuple[int, int], rates: Rates) -> Doings:
+    with Turns[int]("working out the part of run").of(run.pk):
+        return doings(run, *part, rates)
+    return _FAILED
 
 
 @dataclass(slots=True)

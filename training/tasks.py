@@ -89,9 +89,14 @@ def compact_steps() -> None:
 @shared_task(name="training.measure_runs")
 def measure_runs() -> None:
     now = datetime.now(UTC)
-    measures.measure(now, budget_seconds=10)
-    mfu_history.note(now)
-    lives.measure(now, budget_seconds=10)
+    turns = Turns[str]("measuring")
+    with turns.of("running runs"):
+        measures.measure(now, budget_seconds=10)
+    with turns.of("the fleet's MFU"):
+        mfu_history.note(now)
+    with turns.of("lives"):
+        lives.measure(now, budget_seconds=10)
+    turns.end()
 
 
 @shared_task(name="training.retire_runs")

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from fleet.models import DeviceKind, Origin
 from fleet.tariff import Tariff
+from fleet.turns import TurnFailed
 from telemetry.energy_rates import Rates
 from telemetry.models import DevicePrice, EnergyPrice
 from telemetry.store.idle_quarters import FREE, QUARTER_MS
@@ -22,14 +23,14 @@ from tests.people import signed_in
 from tests.telemetry.test_idle_accounts import roll_up
 from tests.training.judging.judged import board, judged, with_history
 from tests.training.reference_jobs import existing_job, ready_host
-from tests.training.runs import START, make_run, rank_steps, with_power
+from tests.training.runs import START, goes_on, make_run, rank_steps, with_power
 from tests.training.stored_steps import enter
 from training import efficiency
 from training.efficiency import Report, Work, by_group, by_run
 from training.hardware_efficiency import hardware
 from training.models import JobState, Outcome, Run, RunLife, Verdict
 from training.runs import lives
-from training.runs.doings import Doings
+from training.runs.doings import Doings, doings
 from training.views import efficiency as efficiency_view
 
 pytestmark = pytest.mark.django_db
@@ -166,15 +167,52 @@ def test_a_life_that_has_just_ended_is_worked_out_again_as_hosts_may_be_late():
 
 def test_runs_for_which_the_time_did_not_suffice_are_told_of_and_not_silently_left_out(viewer, runs, monkeypatch):
     monkeypatch.setattr(efficiency, "_BUDGET_SECONDS", -1.0)
-    lives.measure(timezone.now(), 10)
-    RunLife.objects.filter(run__name="vit").delete()
 
     page = viewer.get(f"/efficiency/work/?{WINDOW}").content.decode()
 
-    assert "2 of 3 runs so far" in page
+    assert "1 of 3 runs so far" in page
     assert "the others are being worked out" in page
     assert 'title="being worked out"' in page
-    assert 'hx-trigger="load delay:1s"' in page
+    assert 'hx-trigger="sw:tick from:body"' in page
+
+
+def test_figures_of_before_are_shown_until_the_new_ones_are_there(runs, monkeypatch):
+    for run in Run.objects.all():
+        goes_on(run)
+    step_ms = 900_000
+    start = START // step_ms * step_ms - 2 * step_ms
+    now = timezone.now()
+    assert by_run(start, start + 4 * step_ms, now, UNPRICED).is_whole
+
+    monkeypatch.setattr(efficiency, "_BUDGET_SECONDS", -1.0)
+    looks = [by_run(start + step_ms + at, start + 5 * step_ms + at, now, UNPRICED) for at in (0, 60_000, 899_999)]
+
+    assert [look.n_told for look in looks] == [1, 2, 3]
+    assert [work.later for look in looks for work in look.works] == [""] * 9
+
+
+@pytest.fixture
+def broken(runs, monkeypatch):
+    """The newest run is one of which nothing can be worked out."""
+    newest = Run.objects.get(name="vit")
+    Run.objects.filter(pk=newest.pk).update(last_step_at=F("last_step_at") + timedelta(seconds=1))
+    for place in (efficiency, lives):
+        monkeypatch.setattr(place, "doings", lambda run, *part: doings(run, *part) if run != newest else 1 / 0)
+
+
+def test_a_run_whose_life_cannot_be_worked_out_keeps_back_no_older_one(broken):
+    with pytest.raises(TurnFailed):
+        lives.measure(timezone.now(), 10)
+
+    assert set(RunLife.objects.values_list("run__name", flat=True)) == {"llm-7b", "llm-1b"}
+
+
+def test_a_run_that_cannot_be_worked_out_says_so_beside_the_others(viewer, broken):
+    page = viewer.get(f"/efficiency/work/?{WINDOW}&by=run").content.decode()
+
+    assert page.count("could not be worked out; the server&#x27;s log says why") >= 5
+    assert "3 runs" in page
+    assert "its devices are not known" not in page
 
 
 def test_a_run_that_began_before_the_time_counts_with_its_part_alone():
@@ -188,7 +226,7 @@ def test_a_run_that_began_before_the_time_counts_with_its_part_alone():
     assert whole.device_hours == pytest.approx(400 / 3600, rel=0.01)
 
 
-@pytest.mark.parametrize(("days", "step_ms"), [(0.1, 60_000), (1, 900_000), (7, 3_600_000)])
+@pytest.mark.parametrize(("days", "step_ms"), [(0.01, 60_000), (0.1, 900_000), (1, 900_000), (7, 3_600_000)])
 def test_the_longer_the_time_the_coarser_its_ends(days, step_ms):
     length = int(days * 86_400_000)
     start, end = efficiency.whole_steps(START, START + length)

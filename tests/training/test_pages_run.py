@@ -339,6 +339,13 @@ def test_the_charts_of_a_comparison_go_by_step_number(viewer):
         assert len(chart["figure"]["data"]) == len(answer["charts"][chart["id"]]["traces"])
 
 
+def test_a_comparison_of_one_step_each_has_room_on_both_sides(viewer):
+    run, other = make_run(n_steps=1), make_run("llm-13b", n_steps=1)
+    page = viewer.get(f"/runs/{run.pk}/?with={other.pk}")
+
+    assert viewer.get(page.context["compare_arrays"]).json()["range"] == [-0.5, 0.5]
+
+
 def test_a_comparison_needs_the_other_run(viewer):
     assert viewer.get(f"/runs/{make_run().pk}/compare/").status_code == 400
     assert viewer.get(f"/runs/{make_run().pk}/?with=987").status_code == 404

@@ -121,7 +121,7 @@ def test_figures_for_which_the_time_did_not_suffice_come_with_the_next_refresh(v
 
 def test_the_window_is_cut_where_a_row_would_read_too_many_steps(viewer, monkeypatch):
     make_run()
-    monkeypatch.setattr(summaries, "_MOST_STEPS", 20)
+    monkeypatch.setattr(summaries, "MOST_STEPS", 20)
     [row] = viewer.get("/runs/").context["rows"]
 
     assert row.summary.window_ms == pytest.approx(10_000, rel=0.01)

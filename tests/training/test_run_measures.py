@@ -4,12 +4,16 @@ from datetime import timedelta
 
 import pytest
 
+from fleet.turns import TurnFailed
 from telemetry.exposition.textformat import render
+from tests.training.runs import goes_on, make_run
 from tests.training.test_exposition import values
 from tests.training.test_run_figures import a_run
 from training.exposition import families
-from training.models import Run
+from training.models import FleetMfu, Run, RunLife
+from training.runs import measures
 from training.runs.measures import measure
+from training.tasks import measure_runs
 
 pytestmark = pytest.mark.django_db
 
@@ -56,3 +60,16 @@ def test_the_window_holds_some_steps_however_long_they_are():
     measure(now_of(run), budget_seconds=60)
 
     assert Run.objects.get().mfu_ratio == pytest.approx(8 / 120 * 4.947e12 / 989.4e12, rel=0.01)
+
+
+def test_a_run_that_cannot_be_measured_stops_neither_the_fleets_history_nor_the_lives(monkeypatch):
+    goes_on(make_run("running"))
+    Run.objects.update(mfu_ratio=0.4)
+    over = make_run("over")
+    monkeypatch.setattr(measures, "utilisation", lambda *_: 1 / 0)
+
+    with pytest.raises(TurnFailed):
+        measure_runs()
+
+    assert FleetMfu.objects.get().ranks == 2
+    assert RunLife.objects.get().run == over

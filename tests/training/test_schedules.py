@@ -239,6 +239,26 @@ def test_what_is_changed_holds_from_then_on():
     assert [job.requested_by for job in turn(NOW + timedelta(days=2))] == ["schedule weekly"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "outcome"),
+    [({"as_one": True}, schedules.CHANGED), ({"selection": Selection(model="H100")}, schedules.CHANGED), ({}, "")],
+)
+def test_what_waits_for_its_host_waits_on_only_where_the_hosts_stay_those_they_were(fields, outcome):
+    host("b")
+    existing_job(host("a"), JobState.RUNNING)
+    schedule = nightly()
+    due = NOW + timedelta(hours=15, minutes=1)
+    turn(due)
+
+    given = {"selection": Selection(cluster="atlas"), "cron": "0 4 * * *"} | fields
+    schedules.change(schedule, Plan("nightly", "gpt-train", **given), actor=ADA, now=due)
+    ReferenceJob.objects.update(state=JobState.DONE)
+    jobs = turn(due + timedelta(minutes=1))
+
+    assert ScheduledVisit.objects.get(host__name="a").outcome == outcome
+    assert len(jobs) == (2 if outcome else 3)
+
+
 def test_every_change_stands_in_the_audit_log():
     schedule = nightly()
     schedules.change(schedule, Plan("late", "gpt-train", Selection(model="H100"), "0 4 * * *"), actor=ADA, now=NOW)

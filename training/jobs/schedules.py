@@ -21,6 +21,7 @@ from training.workloads.params import ParamsInvalid
 
 _LONGEST_NAME = 100
 PAUSED = "the schedule was paused"
+CHANGED = "the schedule was changed"
 
 
 class ScheduleInvalid(ValueError):
@@ -61,9 +62,15 @@ def keep(plan: Plan, *, actor: Actor, now: datetime) -> Schedule:
 
 @transaction.atomic
 def change(schedule: Schedule, plan: Plan, *, actor: Actor, now: datetime) -> Schedule:
-    """Have the schedule say something else from now on; what waits for its host starts as it now says. Raises ScheduleInvalid."""
+    """Have the schedule say something else from now on; what waits for its host starts as it now says.
+
+    Where it now says other hosts, or that they are one job or no longer one, nothing waits on. Raises ScheduleInvalid.
+    """
+    where = schedule.as_one, schedule.selection
     Schedule.objects.filter(pk=schedule.pk).update(**_checked(plan, now, schedule.pk))
     schedule.refresh_from_db()
+    if (schedule.as_one, schedule.selection) != where:
+        schedule.visits.filter(ended_at=None).update(ended_at=now, outcome=CHANGED)
     _audit("reference.schedule_change", schedule, actor)
     return schedule
 

@@ -82,7 +82,9 @@ def compare_arrays(own: StepColumns, other: StepColumns) -> Drawn:
         }
         for chart in CHARTS
     }
-    return {"range": [float(numbers.min()), float(numbers.max())] if numbers.size else [0.0, 1.0], "charts": charts}
+    low, high = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 1.0)
+    room = 0.5 if low == high else 0.0  # of one step alone
+    return {"range": [low - room, high + room], "charts": charts}
 
 
 @dataclass(frozen=True, slots=True)

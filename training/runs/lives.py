@@ -12,6 +12,7 @@ from hashlib import sha256
 
 from django.db.models import F, Q
 
+from fleet.turns import Turns
 from telemetry.energy_rates import Rates
 from training.models import Run, RunLife
 from training.runs.doings import Doings, doings
@@ -23,16 +24,22 @@ _FIGURES = tuple(field.name for field in fields(Doings))[:-1]  # all but the tre
 
 
 def measure(now: datetime, budget_seconds: float) -> int:
-    """Work out the lives that are due, the newest first, as many as there is time for; returns how many."""
+    """Work out the lives that are due, the newest first, as many as there is time for; returns how many.
+
+    Raises TurnFailed in the end where one could not be worked out.
+    """
     deadline, n_measured, rates = time.monotonic() + budget_seconds, 0, Rates.in_force()
+    turns = Turns[int]("working out the life of run")
     is_over = (Q(ends_at=None) | Q(ends_at__lte=now)) & Q(last_step_at__isnull=False)
     is_old = ~Q(life__last_step_at=F("last_step_at")) | ~Q(life__rates=digest(rates)) | Q(life__due_at__lte=now)
     due = Run.objects.filter(is_over).filter(Q(life=None) | is_old).order_by("-last_step_at")
     for run in list(due[:_AT_ONCE]):  # a query that is still open would keep what is written below from SQLite
         if time.monotonic() >= deadline:
             break
-        _keep(run, now, rates)
-        n_measured += 1
+        with turns.of(run.pk):
+            _keep(run, now, rates)
+            n_measured += 1
+    turns.end()
     return n_measured
 
 

@@ -14,12 +14,11 @@ from telemetry.wire import HOST_NAME
 from training.models import Run
 from training.runs import recorded_run
 from training.runs.recorded_run import UNNUMBERED, Step
-from training.steps.columns import StepKind
+from training.steps.columns import INFINITE, StepKind
 from training.wire import MAX_STEP_SECONDS, MOST_RANKS
 
 _PHASE = ("phase_", "_seconds")
 _NUMBERS = ("seconds", "milliseconds", "compute_seconds", "samples", "tokens", "loss")
-_INFINITE = 1e300  # a number of so much is as good as infinite, and the sum of some is
 _WHOLE = ("step", "rank", "attempt", "is_warmup")
 _KINDS = {"train": StepKind.TRAIN, "train_loss": StepKind.TRAIN, "training": StepKind.TRAIN, "validation": StepKind.VALIDATION,
           "val": StepKind.VALIDATION, "val_loss": StepKind.VALIDATION, "eval": StepKind.VALIDATION,
@@ -205,8 +204,8 @@ def _number(source: Source, words: str, rank: _Rank) -> float | None:
     except ValueError:
         raise ValueUnreadable(f"{source.target}: {words!r} is no number") from None
     if source.target == "loss":
-        return value if abs(value) < _INFINITE else None  # of a step that diverged: it is a step all the same
-    if not 0 <= value < _INFINITE:
+        return value if abs(value) < INFINITE else None  # of a step that diverged: it is a step all the same
+    if not 0 <= value < INFINITE:
         raise ValueUnreadable(f"{source.target}: {words!r}: expected a number from 0 on")
     if not source.is_cumulative:
         return value

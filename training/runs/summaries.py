@@ -21,7 +21,7 @@ from training.runs.members import Members, members
 from training.runs.queries import life_ms
 from training.steps import grid as step_grid
 
-_MOST_STEPS = 100_000  # of all ranks together, that a row may read
+MOST_STEPS = 100_000  # of all ranks together, that a row may read
 _TREND_POINTS = 48
 _BUDGET_SECONDS = 0.05  # of a page that is waited for: one run at least
 _SHOWN_SECONDS = 600  # figures of before are shown so long, the oldest of a page's rows are worked out first
@@ -133,7 +133,7 @@ def work_rate(figures: RunFigures) -> Figure:
 def _affordable_ms(who: Members, window_ms: int, end_ms: int) -> int:
     """Return for how long a time the steps of all ranks may be read."""
     n_steps = who.foreseen(end_ms - window_ms, end_ms)
-    return window_ms if n_steps <= _MOST_STEPS else max(_LEAST_MS, window_ms * _MOST_STEPS // n_steps)
+    return window_ms if n_steps <= MOST_STEPS else max(_LEAST_MS, window_ms * MOST_STEPS // n_steps)
 
 
 def _trend(figures: RunFigures, unit: str, start_ms: int, end_ms: int) -> list[float | None]:

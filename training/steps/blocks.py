@@ -16,7 +16,7 @@ from telemetry.codec import WIDTHS, BlockInvalid
 from telemetry.wire import LATEST_MS, MessageInvalid, integer, matching, read_message, text
 from training.steps import block, columns, datagram
 from training.steps.block import COLUMNS, NUMBERS, TICK_NS
-from training.steps.columns import Floats, StepColumns, StepKind
+from training.steps.columns import INFINITE, Floats, StepColumns, StepKind
 from training.steps.datagram import MAX_PHASES
 from training.steps.teller import Teller
 from training.wire import INT_32, LAUNCH, MAX_STEP_SECONDS, MOST_RANKS, NAME, below, fields_of
@@ -27,7 +27,6 @@ _MAX_DEVICES = 64
 _MAX_PARTS = 200
 _TICKS_PER_SECOND = 1_000_000_000 // TICK_NS
 _LARGEST = 2**62
-_DIVERGED = 1e300  # a loss of so much is as good as infinite, and the sum of some is
 _PROCESS = re.compile(r"[0-9a-f]{32}")
 _DEVICE = re.compile(r"[A-Za-z0-9/_.:-]{1,96}")
 _PHASE = re.compile(r"[A-Za-z0-9_. /-]{1,40}")
@@ -158,7 +157,7 @@ def _steps(told: dict[str, Integers], numbers: dict[str, Floats], phases: dict[s
     for name in ("samples", "tokens"):
         can_be = (numbers[name] >= 0) & (numbers[name] < _LARGEST)
         numbers[name] = np.where(can_be, numbers[name], np.nan)
-    numbers["loss"] = np.where(np.abs(numbers["loss"]) < _DIVERGED, numbers["loss"], np.nan)
+    numbers["loss"] = np.where(np.abs(numbers["loss"]) < INFINITE, numbers["loss"], np.nan)
     kinds = told["kind"]
     return columns.of_arrays(
         {

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+INFINITE = 1e300  # a number of so much is as good as infinite, and the sum of some is
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_] | NDArray[np.int64] | slice  # True where kept, or the places of those kept, in order
 

@@ -27,6 +27,7 @@ from training.judging import results
 from training.judging.results import Standing
 from training.runs import lives
 from training.runs.queries import short_name
+from training.runs.summaries import MOST_STEPS
 
 _VIEWS = {"group": "Groups", "run": "Runs"}
 _AT_EACH_END, ROWS_A_PAGE = 4, 50
@@ -72,6 +73,7 @@ def work(request: HttpRequest) -> HttpResponse:
         "by": by,
         "window": window,
         "sorting": order,
+        "most_steps": MOST_STEPS,
         "has_price": rates.tariff is not None,
         "currency": rates.currency,
     }

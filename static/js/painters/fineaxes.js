@@ -13,11 +13,12 @@ const FINER = 1.6;
 const HEADROOM = 1.06;
 const NUMBER_PIXELS = 80; // of the x axis, where it is no time: a tick in so many
 
-/* What is shown of the x axis: the window, else all that there is. */
+/* What is shown of the x axis: the window, else all that there is; of one x alone a little on both sides. */
 export function xRange(chart) {
   const found = chart.window();
   if (found) return found;
   const [low, high] = chart.traces.reduce(([low, high], { x }) => [Math.min(low, x[0] ?? low), Math.max(high, x.at(-1) ?? high)], [Infinity, -Infinity]);
+  if (low === high) return [low - 0.5, high + 0.5];
   return high > low ? [low, high] : [0, 1];
 }
 
