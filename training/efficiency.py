@@ -154,9 +154,10 @@ def _kept(keys: Mapping[int, str]) -> dict[int, Doings]:
 
 
 def _worked_out(run: Run, part: tuple[int, int], rates: Rates) -> Doings:
+    done = _FAILED
     with Turns[int]("working out the part of run").of(run.pk):
-        return doings(run, *part, rates)
-    return _FAILED
+        done = doings(run, *part, rates)
+    return done
 
 
 @dataclass(slots=True)
