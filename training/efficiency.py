@@ -154,10 +154,10 @@ def _kept(keys: Mapping[int, str]) -> dict[int, Doings]:
 
 
 def _worked_out(run: Run, part: tuple[int, int], rates: Rates) -> Doings:
-    done = _FAILED
-    with Turns[int]("working out the part of run").of(run.pk):
+    turns, done = Turns[int]("working out the part of run"), _FAILED
+    with turns.of(run.pk):
         done = doings(run, *part, rates)
-    return done
+    return _FAILED if turns.failed else done
 
 
 @dataclass(slots=True)
