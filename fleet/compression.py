@@ -45,9 +45,7 @@ class CompressionMiddleware:
         if isinstance(answer, StreamingHttpResponse):
             return self._of_file(request.path, answer) if answer.has_header("Last-Modified") else answer
         if isinstance(answer, HttpResponse) and len(answer.content) >= _LEAST_BYTES:
-            is_page = kind.startswith("text/html")
-            body = answer.content
-            answer.content = compress_string(body, max_random_bytes=_RANDOM_BYTES) if is_page else _data(body)
+            answer.content = _compressed(answer.content, kind)
             _tell(answer, len(answer.content))
         return answer
 
@@ -64,6 +62,12 @@ class CompressionMiddleware:
         compressed = HttpResponse(body, headers=dict(answer.headers))
         _tell(compressed, len(body))
         return compressed
+
+
+def _compressed(body: bytes, kind: str) -> bytes:
+    if kind.startswith("text/html"):
+        return compress_string(body, max_random_bytes=_RANDOM_BYTES)
+    return _data(body) if kind.startswith("application/json") else _gzip(body, _DATA_LEVEL)
 
 
 @lru_cache(maxsize=8)

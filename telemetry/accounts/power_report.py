@@ -1,7 +1,7 @@
 """The figures of the power page: the energy of a time, what it cost, and what idle devices wasted of it. Views ask and render.
 
-The energy is that of the groups' accounts, and kept for half a minute; idle waste reads the hosts' quarters of an
-hour, and is kept for some minutes.
+The energy is that of the groups' accounts, and kept for half a minute, that of a day or more for some minutes; idle waste reads
+the hosts' quarters of an hour, and is kept for some minutes.
 """
 
 from datetime import datetime, timedelta
