@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from django.db.models import Q, prefetch_related_objects
+from django.db.models import prefetch_related_objects
 
-from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin, Severity
+from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin
 from telemetry.catalog import AbsentReason
-from telemetry.health import Finding, Health, alerts, gravest, is_read, judge, rules
+from telemetry.health import Finding, Health, gravest, is_read, judge
 from telemetry.health.gravest import Gravest
 from telemetry.health.judgement import HEAT
 from telemetry.store import latest as newest
@@ -161,23 +161,6 @@ class FleetState:
         return sum(d.health is health for d in self.counted)
 
 
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """One line of the attention list. `is_shared`: it is about several hosts together, and of none of them alone.
-
-    `url` leads to whom it is about, `evidence_url` to what was seen.
-    """
-
-    health: Health
-    title: str
-    detail: str
-    since: datetime | None
-    url: str
-    acknowledged_by: str = ""
-    is_shared: bool = False
-    evidence_url: str = ""
-
-
 def counted(devices: Sequence[DeviceState]) -> list[DeviceState]:
     """Return the devices that figures speak of: whole accelerators where there are any, else CPUs, else nodes.
 
@@ -235,64 +218,6 @@ def host_states(hosts: Sequence[Host], now: datetime) -> list[HostState]:
 
 def device_state(device: Device, now: datetime) -> DeviceState:
     return host_state(device.host, now).of(device)
-
-
-def attention(state: FleetState) -> list[Attention]:
-    """Return what needs a person at these hosts: as `attention_of`."""
-    if state.cluster == "":
-        return attention_of(None)
-    hosts = [host.host for host in state.hosts]
-    return attention_of(Q(host__in=hosts) | _together(host__in=hosts) | Q(subject=f"cluster:{state.cluster}"))
-
-
-def attention_of_cluster(cluster: str) -> list[Attention]:
-    """Return what needs a person in a cluster: as `attention_of`."""
-    of_hosts = Q(host__cluster=cluster) | _together(host__cluster=cluster)
-    return attention_of(of_hosts | Q(subject=f"cluster:{cluster}"))
-
-
-def _together(**which: object) -> Q:
-    """Return the alerts about several hosts together of which such a host is one."""
-    return Q(pk__in=Event.hosts.through.objects.filter(**which).values("event"))
-
-
-def attention_of(where: Q | None) -> list[Attention]:
-    """Return what needs a person: the open alerts, gravest first, those that somebody has acknowledged last.
-
-    Equal alerts of several devices of a host are one line. `where` None is the whole fleet.
-    """
-    found = alerts.open_alerts().filter(severity__in=_NEEDS_A_PERSON).select_related("host", "device")
-    if where is not None:
-        found = found.filter(where)
-    folded: dict[tuple[object, ...], list[Event]] = {}
-    for event in found.order_by("first_at", "device__index"):
-        place = event.host_id if event.device_id else event.subject
-        folded.setdefault((event.rule, event.severity, place, event.acknowledged_by), []).append(event)
-    items = [_attention(events) for events in folded.values()]
-    return sorted(items, key=lambda item: (bool(item.acknowledged_by), item.health is not Health.CRIT))
-
-
-_NEEDS_A_PERSON = {Severity.CRITICAL: Health.CRIT, Severity.WARNING: Health.WARN}
-
-
-def _attention(events: Sequence[Event]) -> Attention:
-    first, n = events[0], len(events)
-    where, evidence, text = first.subject.replace(":", " ", 1), f"/events/?rule={first.rule}", first.text
-    url = evidence
-    if first.host is not None:
-        evidence = f"{evidence}&host={first.host.name}"
-        where, url = first.host.name, f"/hosts/{first.host.name}/"
-    is_shared = first.subject.startswith("hosts:")
-    if is_shared:
-        url = f"/events/?event={first.pk}"
-    if first.device is not None and n == 1:
-        where, url = f"{where} {first.device.title}", f"/devices/{first.device.uuid}/"
-    if n > 1:
-        where, text = f"{where}, {n} devices", rules.words(first.rule)
-    detail, health = first.detail.get("action", ""), _NEEDS_A_PERSON[Severity(first.severity)]
-    return Attention(
-        health, f"{where}: {text}", detail, first.first_at, url, first.acknowledged_by, is_shared, evidence
-    )
 
 
 _STALE = timedelta(seconds=30)  # apart from the other devices of its host, by the host's own clock

@@ -7,9 +7,10 @@ from typing import Any
 from ninja import Schema
 
 from telemetry import catalog
+from telemetry.attention import Attention
 from telemetry.catalog import AbsentReason, Metric
 from telemetry.health import Health
-from telemetry.queries import Attention, DeviceState, FleetState, HostState
+from telemetry.queries import DeviceState, FleetState, HostState
 
 
 class Reading(Schema):

@@ -10,7 +10,7 @@ from ninja import Field, Query, Router, Schema
 from fleet.api_errors import ApiError
 from fleet.api_lists import Listed, page_of
 from fleet.models import Device, Host
-from telemetry import queries, trends
+from telemetry import attention, queries, trends
 from telemetry.api import energy, events, export, notify
 from telemetry.api import series as api_series
 from telemetry.api.answers import DeviceDetail, DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
@@ -82,7 +82,7 @@ class Cluster(Schema):
 def summary(request: HttpRequest, asked: Query[Cluster]) -> Summary:
     """Show what the first screen's tiles and attention list show."""
     state = queries.fleet_state(timezone.now(), cluster=asked.cluster)
-    return Summary.of(state, queries.attention(state))
+    return Summary.of(state, attention.of_state(state))
 
 
 class MapQuestion(Cluster):

@@ -18,7 +18,7 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from fleet import timerange, units
 from fleet.shared_answer import shared
-from telemetry import day_before, figures, glance, queries, trends
+from telemetry import attention, day_before, figures, glance, queries, trends
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.energy_rates import Rates
 from telemetry.glance import Glance
@@ -65,12 +65,12 @@ def _fragment(request: HttpRequest) -> HttpResponse:
 
 def _newest(request: HttpRequest, found: Glance) -> dict[str, Any]:
     cluster = request.GET.get("cluster")
-    attention = queries.attention_of(None) if cluster is None else queries.attention_of_cluster(cluster)
+    lines = attention.listed(None) if cluster is None else attention.of_cluster(cluster)
     return {
         "glance": found,
         "headlines": headlines(found, day_before.known(cluster)),
-        "attention": attention[:SHOWN],
-        "n_attention": len(attention),
+        "attention": lines[:SHOWN],
+        "n_attention": len(lines),
         "counts": {mark: found.count(health) for mark, health in _MARKS.items()},
         "path": request.get_full_path(),
         "cluster": cluster,

@@ -18,7 +18,7 @@ from fleet import timerange, units
 from fleet.auth import actor_of, has_role, require_role
 from fleet.csv_answer import asked_table
 from fleet.models import Device, Host, Role
-from telemetry import catalog, driver, event_log, figures, queries
+from telemetry import attention, catalog, driver, event_log, figures, queries
 from telemetry.catalog import AbsentReason
 from telemetry.event_log import Question
 from telemetry.figures import Reference
@@ -74,7 +74,7 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
         "power_watts": sum(state.known_power_watts),
         "software": {label: found.software[name] for name, label in _SOFTWARE.items() if name in found.software},
         "chosen": chosen,
-        "attention": queries.attention(FleetState(now, [state])),
+        "attention": attention.of_state(FleetState(now, [state])),
         "users": host_panels.users(state),
         "why_no_users": host_panels.why_no_users(state),
         "node_rows": host_panels.node_rows(state),

@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from fleet.audit import Actor
 from fleet.models import Host
-from telemetry import queries, tasks
+from telemetry import attention, queries, tasks
 from telemetry.health import alerts
 from telemetry.queries import FleetState
 from telemetry.simulation.faults import FaultKind
@@ -28,7 +28,7 @@ def host() -> WatchedHost:
 
 
 def listed(**state):
-    return queries.attention(FleetState(timezone.now(), [], **({"cluster": ""} | state)))
+    return attention.of_state(FleetState(timezone.now(), [], **({"cluster": ""} | state)))
 
 
 def test_equal_alerts_of_a_hosts_devices_are_one_line(host):
@@ -51,9 +51,9 @@ def test_the_gravest_come_first_and_what_is_acknowledged_last(host):
 
 def test_a_cluster_or_a_host_lists_its_own(host):
     assert listed(cluster="other") == []
-    assert queries.attention(queries.fleet_state(timezone.now(), cluster="")) == listed()
+    assert attention.of_state(queries.fleet_state(timezone.now(), cluster="")) == listed()
     state = queries.host_state(Host.objects.get(), timezone.now())
-    assert len(queries.attention(FleetState(timezone.now(), [state]))) == len(listed())
+    assert len(attention.of_state(FleetState(timezone.now(), [state]))) == len(listed())
 
 
 def test_what_is_for_information_needs_nobody(host):

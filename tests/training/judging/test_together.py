@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fleet.audit import Actor
 from fleet.models import Event, Host
-from telemetry import queries
+from telemetry import attention
 from telemetry.health.watch import watch
 from tests.training.judging.judged import NOW, SPREAD, board, judged, result, together
 from tests.training.pages import text
@@ -86,9 +86,9 @@ def test_its_hosts_and_its_clusters_find_it_and_others_do_not(viewer):
 
     found = {name: viewer.get(f"/api/v1/events?host={name}&rule=below_baseline").json()["count"] for name in "abc"}
     assert found == {"a": 1, "b": 1, "c": 0}
-    (line,) = queries.attention_of_cluster("atlas")
+    (line,) = attention.of_cluster("atlas")
     assert line.title == "hosts a,b: gpt-train over 2 ranks, 5 fresh runs"
-    assert queries.attention_of_cluster("borealis") == []
+    assert attention.of_cluster("borealis") == []
 
 
 def test_an_alert_of_an_earlier_release_comes_to_know_its_hosts():
