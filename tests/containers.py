@@ -113,9 +113,8 @@ class Inside:
         if self._process.poll() is not None:
             _, said = self._process.communicate()
             pytest.fail(f"no container (it needs root, and a kernel that lets it make namespaces): {said.strip()}")
-        found = [each for each in psutil.Process(self._process.pid).children() if each.name() == "sh"]
-        self._first = found[0] if found else None
-        return bool(found)
+        self._first = next(filter(_is_apart, psutil.Process(self._process.pid).children()), None)
+        return self._first is not None
 
     def tell(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -136,7 +135,15 @@ class Inside:
         if self._first is not None and self._first.is_running():
             self._first.kill()
         self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=60)
+
+
+def _is_apart(process: psutil.Process) -> bool:
+    """Whether it has PIDs of its own: not a shell that is about to mount something."""
+    try:
+        return Path(f"/proc/{process.pid}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
+    except FileNotFoundError:
+        return False
 
 
 def _require_root() -> None:

@@ -63,9 +63,9 @@ def of_hosts(hosts: Sequence[Host]) -> dict[int, Latest]:
     }
 
 
-def processes_by_host() -> dict[int, tuple[int, dict[str, dict[str, Any]]]]:
+def processes_of_hosts(hosts: Collection[Host]) -> dict[int, tuple[int, dict[str, dict[str, Any]]]]:
     """Return (time of the newest readings, who used which device) by host id, without the readings, which are long."""
-    rows = LatestState.objects.values_list("host_id", "at_ms", "processes")
+    rows = LatestState.objects.filter(host__in=hosts).values_list("host_id", "at_ms", "processes")
     return {host_id: (at_ms, processes) for host_id, at_ms, processes in rows}
 
 

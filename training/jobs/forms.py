@@ -12,7 +12,7 @@ from django.http import QueryDict
 from fleet.models import Device, Host, Origin
 from training.jobs import queries, readiness
 from training.jobs.asked import Asked
-from training.jobs.picker import HostChoice, choices
+from training.jobs.picker import LISTED, HostChoice, Offer, offer
 from training.jobs.readiness import Hindrance
 from training.jobs.selection import NothingSelected, Selection, select
 from training.workloads.catalog import read_texts, validate, why_not_as_one
@@ -35,19 +35,34 @@ class Field:
 class LaunchForm:
     """`errors` by field: workload, hosts, selection, labels, n_devices, or a parameter's name.
 
-    `left_out` are hosts that a selection fits and that have a job; `against` what would refuse the launch without a force.
+    `hosts` are those on offer, `n_more` others that fit what was looked for; `left_out` hosts that a selection fits and that have
+    a job; `against` what would refuse the launch without a force.
     """
 
     workloads: list[Workload]
     workload: Workload
     fields: list[Field]
-    hosts: list[HostChoice]
+    offer: Offer
     asked: Asked
     chosen: list[HostChoice]
     left_out: list[str]
     against: list[Hindrance]
     force_reason: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hosts(self) -> list[HostChoice]:
+        return self.offer.rows
+
+    @property
+    def is_long(self) -> bool:
+        """Tell whether there are more hosts than a list of them holds: then the server looks for them."""
+        return self.offer.n_hosts > LISTED
+
+    @property
+    def listed(self) -> list[HostChoice]:
+        """Return the rows by hand: what a selection takes beyond them is told in numbers."""
+        return self.hosts if self.asked.by == "hand" else self.hosts[:LISTED]
 
     @property
     def may_be_distributed(self) -> bool:
@@ -104,13 +119,13 @@ class LaunchForm:
 
     @property
     def clusters(self) -> list[str]:
-        real = {choice.host.cluster for choice in self.hosts if choice.host.origin == Origin.REAL}
-        return sorted(real - {""})
+        real = Host.objects.filter(origin=Origin.REAL).exclude(cluster="")
+        return list(real.order_by("cluster").values_list("cluster", flat=True).distinct())
 
     @property
     def known_models(self) -> list[str]:
-        hosts = [choice.host for choice in self.hosts if choice.host.origin == Origin.REAL]
-        return sorted({device.model for host in hosts for device in host.devices.all() if device.model})
+        real = Device.objects.filter(host__origin=Origin.REAL).exclude(model="")
+        return list(real.order_by("model").values_list("model", flat=True).distinct())
 
 
 def launch_form(
@@ -133,10 +148,10 @@ def launch_form(
         errors |= {"selection": why} if why and not asked.errors else {}
     by_hand = Selection(per=asked.selection.per, n_devices=asked.selection.n_devices)
     means = asked.selection if asked.by == "selection" else by_hand
-    hosts = choices(workload, means, names, refused or {}, now, waits=waits)
-    chosen = _with_device([choice for choice in hosts if choice.is_chosen], asked)
+    found = offer(workload, means, names, refused or {}, now, words=data.get("q", ""), waits=waits)
+    chosen = _with_device([choice for choice in found.rows if choice.is_chosen], asked)
     return LaunchForm(
-        workloads, workload, fields, hosts, asked, chosen, left_out, _against(chosen, workload, data),
+        workloads, workload, fields, found, asked, chosen, left_out, _against(chosen, workload, data),
         data.get("force_reason", ""), errors,
     )  # fmt: skip
 

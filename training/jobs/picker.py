@@ -1,16 +1,22 @@
-"""The hosts as a form offers them: each with its devices, how it stands, and what speaks against it. Called by forms.py."""
+"""The hosts as a form offers them: each with its devices, how it stands, and what speaks against it. Called by forms.py.
+
+A large fleet is not listed whole: what is asked for by words is looked for among all.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Max
+from django.db.models import Case, Exists, Max, OuterRef, Q, QuerySet, When
 
 from fleet.models import Device, Host, Origin
 from training.jobs import queries, readiness
 from training.jobs.selection import Selection, devices_of
 from training.models import JobState, ReferenceJob
 from training.workloads.workload import Workload
+
+LISTED = 100  # hosts besides those that are chosen
+_REAL_FIRST = Case(When(origin=Origin.REAL, then=0), default=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +44,55 @@ class HostChoice:
         return [self.host.cluster, *labels] if self.host.cluster else labels
 
 
-def choices(
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """`rows` begin with those that were refused, then those that can be chosen; `n_more` fit the words and are not among them."""
+
+    rows: list[HostChoice]
+    n_hosts: int
+    n_more: int
+
+
+def offer(
     workload: Workload,
     asked: Selection,
     chosen: set[str],
     refused: Mapping[str, str],
     now: datetime,
     *,
+    words: str = "",
     waits: bool = False,
-) -> list[HostChoice]:
-    """Return all hosts, those that can be chosen first. Four queries, however many there are.
+) -> Offer:
+    """Return the hosts to choose from: of more than are listed, those that fit the words. The same queries for any fleet.
 
     Where somebody `waits` for them, those that have a job may be chosen, too.
     """
+    n_hosts, wanted = Host.objects.count(), chosen | set(refused)
+    others = _fitting(words if n_hosts > LISTED else "").exclude(name__in=wanted)
+    listed = list(others.order_by(_REAL_FIRST, "name").values_list("pk", flat=True)[: LISTED + 1])
+    n_more = others.count() - LISTED if len(listed) > LISTED else 0
+    hosts = list(Host.objects.filter(Q(name__in=wanted) | Q(pk__in=listed[:LISTED])).prefetch_related("devices"))
+    rows = _rows(workload, asked, hosts, chosen, refused, now, waits=waits)
+    return Offer(rows, n_hosts, n_more)
+
+
+def _fitting(words: str) -> QuerySet[Host]:
+    """Return the hosts that have each of the words in their name, cluster, labels, or the model of a device."""
+    found = Host.objects.all()
+    for word in words.split():
+        of_model = Exists(Device.objects.filter(host=OuterRef("pk"), model__icontains=word))
+        found = found.filter(
+            Q(name__icontains=word) | Q(cluster__icontains=word) | Q(labels__icontains=word) | of_model
+        )
+    return found
+
+
+def _rows(
+    workload: Workload, asked: Selection, hosts: list[Host], chosen: set[str], refused: Mapping[str, str], now: datetime,
+    *, waits: bool,
+) -> list[HostChoice]:  # fmt: skip
     busy = {job.host_id: job for job in queries.jobs(active=True, with_ranks=True)}
-    last = _last_runs(workload)
-    hosts = list(Host.objects.prefetch_related("devices"))
+    last = _last_runs(workload, hosts)
     used = readiness.in_use(hosts)
     rows = []
     for host in hosts:
@@ -100,9 +139,9 @@ def _devices_text(devices: Sequence[Device]) -> str:
     return ", ".join(f"{n} × {name}" for name, n in counts.items())
 
 
-def _last_runs(workload: Workload) -> dict[int, tuple[float, float | None]]:
+def _last_runs(workload: Workload, hosts: list[Host]) -> dict[int, tuple[float, float | None]]:
     """Return (seconds, joules of the measured steps) of the newest finished job of the workload, by host id."""
-    done = ReferenceJob.objects.filter(workload=workload.name, state=JobState.DONE, team=None)
+    done = ReferenceJob.objects.filter(workload=workload.name, state=JobState.DONE, team=None, host__in=hosts)
     newest = done.order_by().values("host").annotate(newest=Max("pk")).values("newest")
     return {
         job.host_id: ((job.ended_at - job.started_at).total_seconds(), job.energy.get("joules"))

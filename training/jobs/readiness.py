@@ -3,7 +3,7 @@
 A launch refuses for these unless it is forced with a reason; a device of which nothing is known is not refused.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fleet.models import Device, Host
@@ -39,9 +39,9 @@ def hindrances(targets: Sequence[tuple[Host, Device]], workload: str, params: Ma
     return found
 
 
-def in_use(hosts: Iterable[Host]) -> dict[int, str]:
+def in_use(hosts: Collection[Host]) -> dict[int, str]:
     """Return by whom devices are used, by host id, where any is: in one query, and from what is small of each host."""
-    known = latest.processes_by_host()
+    known = latest.processes_of_hosts(hosts)
     found = {}
     for host in hosts:
         at_ms, processes = known.get(host.pk, (0, {}))

@@ -29,7 +29,11 @@ from training.workloads.catalog import find, read_texts
 from training.workloads.params import ParamsInvalid
 
 ROWS_A_PAGE = 50
-_PARTS = {"settings": "training/_settings_refresh.html", "before": "training/_before_refresh.html"}
+_PARTS = {
+    "settings": "training/_settings_refresh.html",
+    "before": "training/_before_refresh.html",
+    "hosts": "training/_offered.html",
+}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

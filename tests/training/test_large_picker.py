@@ -1,0 +1,74 @@
+"""The launch form of a fleet that is too large to be listed: what is looked for, chosen or refused is there."""
+
+import re
+
+import pytest
+
+from fleet.models import Device, DeviceKind, Host, Origin
+from tests.training.pages import LAUNCH, form, text
+from training.jobs.picker import LISTED
+from training.models import ReferenceJob
+
+pytestmark = pytest.mark.django_db
+
+N_HOSTS = LISTED + 50
+
+
+@pytest.fixture(autouse=True)
+def fleet(db):
+    hosts = Host.objects.bulk_create(
+        Host(name=f"gpu-{n:03}", origin=Origin.REAL, cluster="atlas", labels={"rack": f"r{n % 7}"})
+        for n in range(N_HOSTS)
+    )
+    Device.objects.bulk_create(
+        Device(host=host, uuid=f"GPU-{host.name}", index=0, kind=DeviceKind.NVIDIA, model="NVIDIA L4") for host in hosts
+    )
+    Device.objects.filter(host=hosts[-1]).update(model="NVIDIA H100 80GB HBM3")
+
+
+def offered(operator, **asked):
+    query = "".join(f"&{name}={value}" for name, value in asked.items())
+    page = operator.get(f"{LAUNCH}&part=hosts&by=hand{query}").content.decode()
+    return re.findall(r'name="host" value="([^"]+)"', page), page
+
+
+def test_so_many_are_listed_and_the_others_counted(operator):
+    names, page = offered(operator)
+
+    assert names == [f"gpu-{n:03}" for n in range(LISTED)]
+    assert f"And {N_HOSTS - LISTED} more" in page
+
+
+@pytest.mark.parametrize("words", ["gpu-149", "H100", "h100 atlas", "149 r2"])
+def test_one_beyond_the_list_is_found_by_its_words(operator, words):
+    names, page = offered(operator, q=words)
+
+    assert names == ["gpu-149"]
+    assert "more:" not in page
+
+
+def test_what_was_chosen_stays_while_one_looks_for_others(operator):
+    names, page = offered(operator, q="H100", host="gpu-003")
+
+    assert sorted(names) == ["gpu-003", "gpu-149"]
+    assert 'value="gpu-003" checked' in page
+
+
+def test_the_page_looks_for_hosts_by_asking_the_server(operator):
+    page = operator.get(LAUNCH).content.decode()
+
+    assert "part=hosts" in page
+    assert f"0 of {N_HOSTS} chosen" in text(operator.get(LAUNCH))
+
+
+def test_a_host_beyond_the_list_is_launched_on(operator):
+    operator.post(LAUNCH, form(host="gpu-149"))
+
+    assert ReferenceJob.objects.get().host.name == "gpu-149"
+
+
+def test_a_selection_of_all_is_told_in_numbers_and_not_listed(operator):
+    page = operator.get(f"{LAUNCH}&by=selection&cluster=atlas").content.decode()
+
+    assert len(re.findall(r'name="host" value=', page)) == LISTED
+    assert f"{N_HOSTS} selected" in page
