@@ -39,7 +39,7 @@ def test_so_many_are_listed_and_the_others_counted(operator):
     assert f"And {N_HOSTS - LISTED} more" in page
 
 
-@pytest.mark.parametrize("words", ["gpu-149", "H100", "h100 atlas", "149 r2"])
+@pytest.mark.parametrize("words", ["gpu-149", "H100", "h100 atlas", "149 r2", "149 rack"])
 def test_one_beyond_the_list_is_found_by_its_words(operator, words):
     names, page = offered(operator, q=words)
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Case, Exists, Max, OuterRef, Q, QuerySet, When
+from django.db.models import Case, Exists, Max, OuterRef, Q, QuerySet, TextField, When
+from django.db.models.functions import Cast
 
 from fleet.models import Device, Host, Origin
 from training.jobs import queries, readiness
@@ -78,11 +79,11 @@ def offer(
 
 def _fitting(words: str) -> QuerySet[Host]:
     """Return the hosts that have each of the words in their name, cluster, labels, or the model of a device."""
-    found = Host.objects.all()
+    found = Host.objects.alias(label_text=Cast("labels", TextField()))
     for word in words.split():
         of_model = Exists(Device.objects.filter(host=OuterRef("pk"), model__icontains=word))
         found = found.filter(
-            Q(name__icontains=word) | Q(cluster__icontains=word) | Q(labels__icontains=word) | of_model
+            Q(name__icontains=word) | Q(cluster__icontains=word) | Q(label_text__icontains=word) | of_model
         )
     return found
 
