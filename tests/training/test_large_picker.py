@@ -6,8 +6,9 @@ import pytest
 
 from fleet.models import Device, DeviceKind, Host, Origin
 from tests.training.pages import LAUNCH, form, text
+from tests.training.reference_jobs import existing_job
 from training.jobs.picker import LISTED
-from training.models import ReferenceJob
+from training.models import JobState, ReferenceJob
 
 pytestmark = pytest.mark.django_db
 
@@ -39,7 +40,7 @@ def test_so_many_are_listed_and_the_others_counted(operator):
     assert f"And {N_HOSTS - LISTED} more" in page
 
 
-@pytest.mark.parametrize("words", ["gpu-149", "H100", "h100 atlas", "149 r2", "149 rack"])
+@pytest.mark.parametrize("words", ["gpu-149", "H100", "h100 atlas", "149 r2", "149 rack", "149 rack=r2"])
 def test_one_beyond_the_list_is_found_by_its_words(operator, words):
     names, page = offered(operator, q=words)
 
@@ -72,3 +73,10 @@ def test_a_selection_of_all_is_told_in_numbers_and_not_listed(operator):
 
     assert len(re.findall(r'name="host" value=', page)) == LISTED
     assert f"{N_HOSTS} selected" in page
+
+
+def test_those_that_are_free_are_listed_before_the_busy_ones(operator):
+    for host in Host.objects.order_by("name")[:LISTED]:
+        existing_job(host, JobState.RUNNING)
+
+    assert offered(operator)[0][: N_HOSTS - LISTED] == [f"gpu-{n:03}" for n in range(LISTED, N_HOSTS)]

@@ -11,10 +11,10 @@ from training.jobs.selection import Selection
 from training.workloads.catalog import find
 
 
-@pytest.mark.parametrize("words", ["a01", "ATLAS", "team", "visi", "h100 atlas", "n=visi"])
+@pytest.mark.parametrize("words", ["a01", "ATLAS", "team", "visi", "h100 atlas", "team=visi"])
 def test_a_part_of_a_word_is_enough(each_database, monkeypatch, words):
     monkeypatch.setattr(picker, "LISTED", 1)
-    make_gpu_host("gpu-a01", 1, cluster="atlas", labels={"team=n": "n=vision"})
+    make_gpu_host("gpu-a01", 1, cluster="atlas", labels={"team": "vision"})
     Host.objects.create(name="other")
 
     found = picker.offer(find("gpt-train"), Selection(), set(), {}, datetime.now(UTC), words=words)

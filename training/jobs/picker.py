@@ -17,7 +17,6 @@ from training.models import JobState, ReferenceJob
 from training.workloads.workload import Workload
 
 LISTED = 100  # hosts besides those that are chosen
-_REAL_FIRST = Case(When(origin=Origin.REAL, then=0), default=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +68,30 @@ def offer(
     Where somebody `waits` for them, those that have a job may be chosen, too.
     """
     n_hosts, wanted = Host.objects.count(), chosen | set(refused)
+    busy = {job.host_id: job for job in queries.jobs(active=True, with_ranks=True)}
+    free_first = Case(When(origin=Origin.REAL, then=0), default=2) + Case(When(pk__in=list(busy), then=1), default=0)
     others = _fitting(words if n_hosts > LISTED else "").exclude(name__in=wanted)
-    listed = list(others.order_by(_REAL_FIRST, "name").values_list("pk", flat=True)[: LISTED + 1])
+    listed = list(others.order_by(free_first, "name").values_list("pk", flat=True)[: LISTED + 1])
     n_more = others.count() - LISTED if len(listed) > LISTED else 0
     hosts = list(Host.objects.filter(Q(name__in=wanted) | Q(pk__in=listed[:LISTED])).prefetch_related("devices"))
-    rows = _rows(workload, asked, hosts, chosen, refused, now, waits=waits)
+    rows = _rows(workload, asked, hosts, busy, chosen, refused, now, waits=waits)
     return Offer(rows, n_hosts, n_more)
 
 
 def _fitting(words: str) -> QuerySet[Host]:
-    """Return the hosts that have each of the words in their name, cluster, labels, or the model of a device."""
+    """Return the hosts that have each of the words in their name, cluster, labels (`key=value`), or the model of a device."""
     found = Host.objects.alias(label_text=Cast("labels", TextField()))
     for word in words.split():
         of_model = Exists(Device.objects.filter(host=OuterRef("pk"), model__icontains=word))
-        found = found.filter(
-            Q(name__icontains=word) | Q(cluster__icontains=word) | Q(label_text__icontains=word) | of_model
-        )
+        of_label = Q(label_text__icontains=word) | Q(label_text__icontains=word.replace("=", '": "'))  # as JSON has it
+        found = found.filter(Q(name__icontains=word) | Q(cluster__icontains=word) | of_label | of_model)
     return found
 
 
 def _rows(
-    workload: Workload, asked: Selection, hosts: list[Host], chosen: set[str], refused: Mapping[str, str], now: datetime,
-    *, waits: bool,
+    workload: Workload, asked: Selection, hosts: list[Host], busy: Mapping[int, ReferenceJob], chosen: set[str],
+    refused: Mapping[str, str], now: datetime, *, waits: bool,
 ) -> list[HostChoice]:  # fmt: skip
-    busy = {job.host_id: job for job in queries.jobs(active=True, with_ranks=True)}
     last = _last_runs(workload, hosts)
     used = readiness.in_use(hosts)
     rows = []
