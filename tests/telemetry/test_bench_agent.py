@@ -93,7 +93,7 @@ def test_a_short_run_gives_every_figure(monkeypatch, nvml_library):
 
     figures = agent.run()
 
-    assert len(figures) == 10
+    assert len(figures) == 11
     assert all(figure.value > 0 for figure in figures)
     assert {figure.peer for figure in figures if figure.peer_value} == {
         PEER,
