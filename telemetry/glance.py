@@ -249,10 +249,7 @@ def _glance(now: datetime, hosts: Sequence[HostRow], parts: Sequence[Part], aler
     silent = [at for at, host in enumerate(hosts) if host.is_silent(now)]
     host = np.repeat(np.arange(len(hosts)), sizes)
     of_silent = np.isin(host, silent)
-    values = np.concatenate([part.values for part in parts]) if parts else np.zeros((0, len(METRICS)))
-    health = np.concatenate([part.health for part in parts]) if parts else np.zeros(0, np.int8)
-    is_read = np.concatenate([part.is_read for part in parts]) if parts else np.zeros(0, np.bool_)
-    is_hot = np.concatenate([part.is_hot for part in parts]) if parts else np.zeros(0, np.bool_)
+    values, health, is_read, is_hot = _columns(parts)
     values[of_silent], health[of_silent] = np.nan, CODE[Health.SILENT]
     firsts = np.cumsum([0, *sizes]).tolist()
     notes = {
@@ -267,17 +264,19 @@ def _glance(now: datetime, hosts: Sequence[HostRow], parts: Sequence[Part], aler
         worst[at] = Finding(Health.SILENT, queries.silence(hosts[at]))
         notes |= dict.fromkeys(range(firsts[at], firsts[at + 1]), worst[at].note)
     host_health = np.array([CODE[found.health] for found in worst], np.int8)
-    host_notes = [found.note for found in worst]
     return Glance(
-        now,
-        hosts,
-        parts,
-        host,
-        values,
-        is_read & ~of_silent,
-        is_hot & ~of_silent,
-        health,
-        notes,
-        host_health,
-        host_notes,
+        now, hosts, parts, host, values, is_read & ~of_silent, is_hot & ~of_silent, health, notes, host_health,
+        [found.note for found in worst],
+    )  # fmt: skip
+
+
+def _columns(parts: Sequence[Part]) -> tuple[Floats, Codes, Flags, Flags]:
+    """Return values, health, what gives readings and what is hot, of all hosts' devices end to end."""
+    if not parts:
+        return np.zeros((0, len(METRICS))), np.zeros(0, np.int8), np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+    return (
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.health for part in parts]),
+        np.concatenate([part.is_read for part in parts]),
+        np.concatenate([part.is_hot for part in parts]),
     )

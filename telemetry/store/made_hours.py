@@ -34,19 +34,9 @@ def parts(host_ids: Sequence[int], start_ms: int, end_ms: int) -> Iterator[tuple
     marked = _marked(first, last)
     for host in host_ids:
         alike.setdefault(frozenset(marked.get(host, ())), []).append(host)
+    before, after = Part(start_ms, first, is_made=False), Part(last, end_ms, is_made=False)
     for hours, hosts in alike.items():
-        yield (
-            hosts,
-            list(
-                _joined(
-                    [
-                        Part(start_ms, first, is_made=False),
-                        *_hours(first, last, hours),
-                        Part(last, end_ms, is_made=False),
-                    ]
-                )
-            ),
-        )
+        yield hosts, list(_joined([before, *_hours(first, last, hours), after]))
 
 
 def _made_to(host_ids: Sequence[int], last_ms: int) -> int:

@@ -40,9 +40,7 @@ PAIRS = 12
 LEAST_SHARE = 0.99
 _HOST = "bench"
 _START_SECONDS, _ANSWER_SECONDS, _LIMIT_SECONDS = 60.0, 300.0, 7_200
-_SETTLE_SECONDS = (
-    0.5  # before each stretch of either side: an agent that was stopped has a tick and a batch to make up for
-)
+_SETTLE_SECONDS = 0.5  # before each stretch: an agent that was stopped has a tick and a batch to make up for
 _TRAININGS = tuple(name for name, workload in WORKLOADS.items() if workload.is_training)
 
 

@@ -35,8 +35,7 @@ class Field:
 class LaunchForm:
     """`errors` by field: workload, hosts, selection, labels, n_devices, or a parameter's name.
 
-    `hosts` are those on offer, `n_more` others that fit what was looked for; `left_out` hosts that a selection fits and that have
-    a job; `against` what would refuse the launch without a force.
+    `left_out` are hosts that a selection fits and that have a job; `against` what would refuse the launch without a force.
     """
 
     workloads: list[Workload]

@@ -20,9 +20,8 @@ def retire(now: datetime, budget_seconds: float) -> int:
     deadline, n_gone = time.monotonic() + budget_seconds, 0
     before = now - timedelta(seconds=settings.STEPWATT_RETENTION_RUNS)
     due = Run.objects.filter(last_step_at__lt=before).exclude(host__origin=Origin.IMPORTED).order_by("last_step_at")
-    for run in list(
-        due.only("pk")[:_AT_ONCE]
-    ):  # a query that is still open would keep what is written below from SQLite
+    # As a list: a query that is still open would keep what is written below from SQLite.
+    for run in list(due.only("pk")[:_AT_ONCE]):
         while time.monotonic() < deadline and _delete_some(run):
             pass
         if time.monotonic() >= deadline:
