@@ -146,7 +146,7 @@ def test_a_stranger_sees_nothing(client, two):
         assert client.get(path).status_code == 302
 
 
-@pytest.mark.parametrize(("minutes", "words"), [(60, "±0.0 % on the hour before"), (30, "known for 50 % of the time")])
+@pytest.mark.parametrize(("minutes", "words"), [(60, "±0.0 % on the time before"), (30, "known for 50 % of the time")])
 def test_a_time_of_which_half_is_unknown_is_not_compared_with_a_whole_one(viewer, minutes, words):
     host = make_host("a")
     device = make_device(host)
