@@ -138,8 +138,8 @@ def _not_enclosed(found: Gathered, ids: Mapping[str, int], span: Span) -> dict[s
     """
     inside: set[str] = set(ids)
     for side in (found.times_ms < span.first_ms, found.times_ms >= span.end_ms):
-        there = found.present[:, side].any(axis=1).tolist()
-        inside &= {uuid for (uuid, _), is_there in zip(found.series, there, strict=True) if is_there}
+        there = np.flatnonzero(found.present[:, side].any(axis=1)).tolist()
+        inside &= {found.series[row][0] for row in there}
     return {uuid: pk for uuid, pk in ids.items() if uuid not in inside}
 
 

@@ -187,7 +187,8 @@ def reach_ms(interval_ms: int) -> int:
 
 def reaches_ms(intervals_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the same for each of these intervals."""
-    return np.maximum(_COUNTER_REACH_MS, np.rint(_GAP_INTERVALS * intervals_ms).astype(np.int64))
+    gaps_ms: NDArray[np.int64] = np.rint(_GAP_INTERVALS * intervals_ms).astype(np.int64)
+    return np.maximum(gaps_ms, np.int64(_COUNTER_REACH_MS))
 
 
 def of_device(device: Device, metric: str, start_ms: int, end_ms: int) -> Samples:
