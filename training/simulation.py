@@ -77,7 +77,7 @@ class Line(Protocol):
 class Simulation:
     """A fleet on the clock. `span` seconds at `speed` end now; without `span` it lives on with the clock, until told to stop.
 
-    Before it does, `history` seconds up to now are made as fast as the machine can, with a sample each ten seconds.
+    Before it does, `history` seconds up to now are made as fast as the machine can, with a sample each half minute.
     """
 
     def __init__(

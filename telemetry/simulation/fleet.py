@@ -34,7 +34,7 @@ class Pace(NamedTuple):
 
 
 LIVE = Pace(SAMPLE_SECONDS, BATCH_TICKS)
-PAST = Pace(10.0, 60)  # as slowly as an agent may sample
+PAST = Pace(30.0, 20)  # what a day costs is mostly its samples
 
 
 @dataclass(frozen=True, slots=True)

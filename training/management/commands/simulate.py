@@ -58,7 +58,7 @@ class Command(BaseCommand):
             "--history",
             type=_number(60, _MAX_SPAN_SECONDS),
             metavar="SECONDS",
-            help="first make so much of the past, a sample each ten seconds, unless the hosts have one",
+            help="first make so much of the past, a sample each half minute, unless the hosts have one",
         )
         parser.add_argument("--seed", type=_between(0, 2**31), default=1, help="the same seed makes the same fleet (1)")
         parser.add_argument("--cluster", type=_matching(_CLUSTER), default="simulated", help="of the hosts (simulated)")
@@ -102,7 +102,7 @@ class Command(BaseCommand):
         names = shape.host_names()
         self.stdout.write(f"{shape.n_hosts} simulated hosts of {shape.n_gpus} {shape.model}: {names[0]} to {names[-1]}")
         if times["history"]:
-            self.stdout.write(f"first their past of {units.duration(times['history'])}, with a sample each ten seconds")
+            self.stdout.write(f"first their past of {units.duration(times['history'])}, with a sample each half minute")
         line.start()
         post.start()
         try:
