@@ -49,12 +49,19 @@ class SimulatedLoops:
         """Return what goes along with a batch of the host at that place in the fleet, at UTC seconds."""
         if host not in self._places:
             return {}
-        place, _ = self._places[host]
+        self._hear(self._places[host][0], now)
+        blocks = self._holds.setdefault(host, StepHold()).take(MAX_CARGO_BYTES)
+        return {STEPS_CARGO: blocks} if blocks else {}
+
+    def hear(self, now: float) -> None:
+        """Have all ranks tell what they have done: to be called more often than once a minute, which steps may be old."""
+        for place in self._fleet.runs:
+            self._hear(place, now)
+
+    def _hear(self, place: RunPlace, now: float) -> None:
         for step in place.run.take_steps(now):
             for at, each in enumerate(place.hosts):
                 self._tell(place, at, each, step, now)
-        blocks = self._holds.setdefault(host, StepHold()).take(MAX_CARGO_BYTES)
-        return {STEPS_CARGO: blocks} if blocks else {}
 
     def _tell(self, place: RunPlace, at: int, host: int, step: SimulatedStep, now: float) -> None:
         """Have the ranks of one host tell their agent of a step: its clock is the simulation's."""

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from fleet import audit
 from fleet.audit import Actor
-from fleet.models import Device, Host, Origin
+from fleet.models import Device, Host, Origin, in_place
 from training.jobs import admission, holding, orders, readiness, teams
 from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
 from training.rank_order import MAX_RANKS
@@ -271,7 +271,7 @@ def _locked(names: Sequence[str]) -> QuerySet[Host]:
 
 
 def _device(host: Host, device_uuid: str) -> Device:
-    devices = sorted(host.devices.all(), key=lambda device: (device.kind, device.index))
+    devices = sorted(host.devices.all(), key=lambda device: (device.kind, in_place(device.index)))
     if device_uuid:
         devices = [device for device in devices if device.uuid == device_uuid]
         if not devices:

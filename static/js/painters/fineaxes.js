@@ -5,7 +5,7 @@ import { hasValues, spans, tickWords, timeTicks } from "../figure.js";
 import { token } from "../shell.js";
 
 export const FONT = "Inter, system-ui, sans-serif";
-const STEPS_LOW = 3; // between ticks of the y axis, at most; of a chart that is
+const STEPS_LOW = 3.5; // between ticks of the y axis, at most; of a chart that is
 const LOW = 130; // pixels high, or less
 const STEPS = 4;
 const ENOUGH = 8;
