@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, RequestDataTooBig
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
@@ -34,8 +34,21 @@ def _place(request: HttpRequest) -> str | None:
     if NUL in request.path:
         return _PATH
     if request.path.startswith(_API):
-        return _named(request.GET.lists()) or (_BODY if _IN_JSON.search(request.body) else None)
+        return _named(request.GET.lists()) or (_BODY if _IN_JSON.search(_body(request)) else None)
     return _named([*request.GET.lists(), *request.POST.lists()])
+
+
+def _body(request: HttpRequest) -> bytes:
+    """Return the body of what somebody's token or session asks.
+
+    What anybody may send has limits of its own before it is read; one that cannot be read is for its endpoint to answer.
+    """
+    if getattr(request, "api_token", None) is None and not request.user.is_authenticated:
+        return b""
+    try:
+        return request.body
+    except (RequestDataTooBig, ValueError):  # ValueError: its length is no number
+        return b""
 
 
 def _named(lists: Iterable[tuple[str, list[str]]]) -> str | None:
