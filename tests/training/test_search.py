@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from django.db.models import Value
+from django.db.models.functions import Concat
 from django.test import Client
 
 from fleet.models import Role
@@ -34,6 +36,13 @@ def test_each_kind_is_found_by_what_people_know_of_it(known):
     assert found(client, "team vision") == ["/hosts/gpu-a01/"]
     assert found(client, "llm")[0].startswith("/runs/")
     assert f"/reference/{known.pk}/" in found(client, str(known.pk))
+
+
+def test_a_device_is_found_first_by_what_it_is_called(known):
+    seventh = known.host.devices.get(index=6)
+    known.host.devices.update(uuid=Concat(Value("X-"), "uuid"))
+
+    assert found(signed_in(), "a01 gpu 6")[0] == f"/devices/X-{seventh.uuid}/"
 
 
 def test_every_word_must_fit(known):
