@@ -69,7 +69,7 @@ def fleet_map(request: HttpRequest) -> HttpResponse:
     titles, title_of = _coded(found.titles)
     models, model_of = _coded([identity.model for identity in found.identities])
     notes, note_of = _coded(list(found.notes.values()))
-    drawn = found.values[:, [METRICS.index("power_draw_watts"), METRICS.index("power_limit_watts")]]
+    drawn = found.values[found.counted][:, [METRICS.index("power_draw_watts"), METRICS.index("power_limit_watts")]]
     answer = {
         "hosts": {
             "name": [host.name for host in found.hosts],

@@ -87,11 +87,11 @@ function drawTriangles(plot, ctx, { x, y }, { size, color }) {
   ctx.fill();
 }
 
-/* Behind words, so that a line does not run through them. */
-function drawGround(ctx, text, x, y) {
+/* Behind words that lie on the plot, so that no line runs through them. */
+function drawGround(ctx, { text, bgcolor }, x, y) {
   const ink = ctx.fillStyle;
   const { actualBoundingBoxLeft: left, actualBoundingBoxRight: right, actualBoundingBoxAscent: up, actualBoundingBoxDescent: down } = ctx.measureText(text);
-  ctx.fillStyle = resolved("token:surface/0.7");
+  ctx.fillStyle = bgcolor;
   ctx.fillRect(x - left - 2, y - up - 1, left + right + 4, up + down + 2);
   ctx.fillStyle = ink;
 }
@@ -104,7 +104,7 @@ function drawWords(plot, ctx, item) {
   ctx.textBaseline = { top: "top", bottom: "bottom" }[item.yanchor] ?? "middle";
   const lift = ({ top: 2, bottom: -2 }[item.yanchor] ?? 0) - (item.yshift ?? 0);
   const [x, y] = [position(plot, item, "x", "x") + (item.xshift ?? 0) * ratio, position(plot, item, "y", "y") + lift * ratio];
-  drawGround(ctx, item.text, x, y);
+  if (item.bgcolor) drawGround(ctx, item, x, y);
   ctx.fillText(item.text, x, y);
 }
 
