@@ -10,17 +10,18 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from django.conf import settings
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Case, Model, Q, QuerySet, When
 from django.urls import reverse
 from django.utils import timezone
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Device, DeviceKind, Host, Origin
 from training.jobs import queries
 from training.models import JobState, ReferenceJob, Run
 from training.runs import queries as run_queries
 
 Found = TypeVar("Found", bound=Model)
 _LONGEST = 200
+_INDEX_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,24 @@ def _hosts(words: Sequence[str], now: datetime) -> QuerySet[Host]:
 
 
 def _devices(words: Sequence[str]) -> QuerySet[Device]:
-    found = _all(words, "uuid", "model", "pci_bus_id", "host__name")
-    return Device.objects.filter(found).select_related("host").order_by("host__name", "kind", "index")
+    found = Q()
+    for word in words:
+        found &= _all([word], "uuid", "model", "pci_bus_id", "host__name") | _of_title(word)
+    indices = [index for index in map(_index, words) if index is not None]
+    # What is called so comes before what has the digit somewhere.
+    is_another = Case(When(index__in=indices, then=0), default=1)
+    return Device.objects.filter(found).select_related("host").order_by(is_another, "host__name", "kind", "index")
+
+
+def _of_title(word: str) -> Q:
+    """A device is called by its kind and its index, such as "GPU 3"."""
+    kinds = [kind for kind in DeviceKind if kind.label.lower() == word.lower()]
+    indices = [index for index in (_index(word),) if index is not None]
+    return Q(kind__in=kinds) | Q(index__in=indices)
+
+
+def _index(word: str) -> int | None:
+    return int(word) if word.isdecimal() and len(word) < _INDEX_DIGITS else None
 
 
 def _jobs(words: Sequence[str]) -> QuerySet[ReferenceJob]:

@@ -168,6 +168,7 @@ class Book:
         self._counted = {device.pk: device for device in counted_of(devices)}
         self._nodes = {device.pk: device for device in devices if device.kind == DeviceKind.NODE}
         self._scoped = self._counted if scope is Scope.DEVICE else self._nodes
+        self._some_of = {device.host_id: device for device in (*self._counted.values(), *self._nodes.values())}
         self._group_by, self._rates, self._zone = group_by, rates, zone
         self._total, self._groups = Account(""), dict[str, Account]()
         self._own: dict[int, list[Account]] = {}  # by device; not those of days
@@ -201,7 +202,8 @@ class Book:
         sums = (each.sum(axis=1).tolist() for each in (rows.measured, rows.estimated, rows.covered_seconds))
         for pk, measured, estimated, covered in zip(owners, *sums, strict=True):
             if pk in self._scoped:
-                for account in self._accounts(self._scoped[pk], day):
+                device = self._some_of.get(rows.host_id) if self._group_by == "host" else None
+                for account in self._accounts(device or self._scoped[pk], day):
                     account.measured += measured
                     account.estimated += estimated
                     account.covered_seconds += covered
@@ -219,7 +221,7 @@ class Book:
         joules, covered = (rows.measured + rows.estimated)[places], rows.covered_seconds[places]
         by_devices, by_meters = charged(joules, covered, is_node, np.zeros(len(places), np.int64))
         pk = owners[places[0]]
-        device = self._nodes.get(pk) or self._counted[pk]
+        device = self._some_of.get(rows.host_id) or self._nodes.get(pk) or self._counted[pk]
         accounts = [self._total] if self._group_by in _WITHIN_HOSTS else self._accounts(device, day)
         for account in accounts:
             self._pay(account, rows, by_devices, by_meters)

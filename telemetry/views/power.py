@@ -132,13 +132,11 @@ def _now(newest: Glance, budget: float | None) -> Headline:
 def _energy(total: Account, before: Account, window: TimeRange, n_cpu_hosts: int) -> Headline:
     note, grown = "", growth(total, before)
     if grown is not None:
-        note = f"{units.signed(grown * 100)} % on the {window.words} before"
+        note = f"{units.signed(grown * 100)} % on the {'time' if window.is_chosen else window.words} before"
     elif total.covered_share is not None:
         note = f"known for {units.quantity(total.covered_share, 'ratio')} of the time"
     note = " · ".join(filter(None, (note, cpu_hosts("with", n_cpu_hosts))))
-    return Headline(
-        f"Energy, {window.key[:-1]} {window.key[-1]}", total.joules, "joules", note, "#groups-h", total.why_unknown
-    )
+    return Headline(f"Energy, {window.label}", total.joules, "joules", note, "#groups-h", total.why_unknown)
 
 
 def _cost(total: Account, rates: Rates) -> Headline:

@@ -68,8 +68,8 @@ def test_the_tiles_say_how_they_stand_to_the_day_before():
     viewer.get("/fleet/energy/")
 
     page = text(viewer.get("/"))
-    assert "↑ 10.0 pp on the day before" in page
-    assert "↑ 25.0 % on the day before" in page
+    assert "↑ 10.0 pp in a day" in page
+    assert "↑ 25.0 % in a day" in page
 
 
 def tiles(viewer) -> dict[str, str]:

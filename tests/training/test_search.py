@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from django.db.models import Value
+from django.db.models.functions import Concat
 from django.test import Client
 
 from fleet.models import Origin, Role
@@ -49,6 +51,19 @@ def test_a_word_for_a_state_finds_what_is_in_it():
     assert found(client, "Failed") == [f"/reference/{failed.pk}/"]
     assert found(client, "queued gpu-b01") == [f"/reference/{queued.pk}/"]
     assert found(client, "queued gpu-a01") == []
+
+
+def test_a_device_is_found_first_by_what_it_is_called(known):
+    seventh = known.host.devices.get(index=6)
+    known.host.devices.update(uuid=Concat(Value("X-"), "uuid"))
+
+    assert found(signed_in(), "a01 gpu 6")[0] == f"/devices/X-{seventh.uuid}/"
+
+
+def test_a_device_without_an_index_is_not_found_by_any_word(known):
+    known.host.devices.update(index=None)
+
+    assert found(signed_in(), "nothing-of-it") == []
 
 
 def test_every_word_must_fit(known):
