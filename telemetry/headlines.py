@@ -53,6 +53,11 @@ def arrow(change: float | None, words: str) -> str:
     return f"{'↑' if change > 0 else '↓' if change < 0 else '='} {abs(change):.1f} {words} in a day"
 
 
+def cpu_hosts(word: str, n: int) -> str:
+    """Return "without 2 CPU hosts", in which power, of accelerators, and energy, of each host, differ; "" of none."""
+    return f"{word} {n:,} CPU host{'' if n == 1 else 's'}" if n else ""
+
+
 def _reporting(glance: Glance) -> Headline:
     words = {Health.CRIT: "critical", Health.WARN: "warning", Health.SILENT: "silent"}
     wrong = [f"{glance.count(health):,} {word}" for health, word in words.items() if glance.count(health)]
@@ -106,7 +111,7 @@ def _power(glance: Glance, before: DayBefore) -> Headline:
         label="Fleet power",
         value=float(drawn[giving].sum()) if n else None,
         unit="watts",
-        note=" · ".join(filter(None, (arrow(grown, "%"), note))),
+        note=" · ".join(filter(None, (arrow(grown, "%"), note, cpu_hosts("without", glance.n_apart)))),
         href="/power/",
         why_unknown=glance.why_absent("power_draw_watts"),
         spark="power",

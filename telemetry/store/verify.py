@@ -177,7 +177,8 @@ def _expected(found: Host, uuids: Mapping[int, str], step: int, start_ms: int, e
         below = rolled.of_hosts([found.pk], _BELOW[step], start_ms, end_ms).get(found.pk)
         return {} if below is None else _of_statistics(rolled.regrouped(below, start_ms, 1000 * step, n))
     span, ids = Span(start_ms, n), {uuid: pk for pk, uuid in uuids.items()}
-    made = inputs.statistics_of(found.pk, inputs.read([found.pk], span, _REACH_MS)[found.pk], ids, span)
+    read = inputs.read([found.pk], span, _REACH_MS, are_imported=found.origin == Origin.IMPORTED)[found.pk]
+    made = inputs.statistics_of(found.pk, read, ids, span)
     return {} if made is None else _of_statistics(made)
 
 

@@ -9,6 +9,7 @@ import orjson
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
@@ -185,8 +186,9 @@ def _row(found: Glance, columns: Mapping[str, Floats], at: int) -> Row:
 
 @require_safe
 def device_of_cell(request: HttpRequest, pk: int) -> HttpResponse:
-    """Lead from a cell to its device's page: the map tells ids, a tenth of what its UUIDs would take."""
+    """Lead from a cell to its device's page as it was asked for: the map tells ids, a tenth of what its UUIDs would take."""
     uuid = Device.objects.filter(pk=pk).values_list("uuid", flat=True).first()
     if uuid is None:
         raise Http404("This device is not there any more.")
-    return redirect("device", uuid=uuid)
+    address, asked = reverse("device", args=[uuid]), request.GET.urlencode()
+    return redirect(f"{address}?{asked}" if asked else address)

@@ -133,6 +133,34 @@ def test_a_host_that_changes_its_cluster_takes_its_energy_along_at_once():
 
 
 @pytest.mark.usefixtures("fleet")
+def test_what_a_device_drew_before_it_moved_stays_with_its_host_of_then():
+    def of_hosts():
+        return {each["key"]: (each["measured"], each["estimated"], each["cost"]) for each in both("host")[0]}
+
+    before = of_hosts()
+    Device.objects.filter(uuid="nvidia-a-0").update(host=Host.objects.get(name="b"))
+
+    assert of_hosts() == before
+
+
+def test_a_device_that_moved_within_an_hour_is_counted_on_both_hosts():
+    for place, name in enumerate(("a", "b")):
+        enrolled(name)
+        report(name, DeviceKind.NODE, 900, sequence=0, n=1)
+        device = DeviceInfo("GPU-1", DeviceKind.NVIDIA, 0, "H100")
+        Device.objects.filter(uuid="GPU-1").update(host=Host.objects.get(name=name))
+        times = [T0 + place * 1_800_000 + 10_000 * tick for tick in range(61)]
+        columns = {"power_draw_watts": [100.0] * 61}
+        take(payload(times, columns, host=name, device=device, sequence=1, sample_seconds=10.0), NOW)
+        rollups.roll_up(60, NOW)
+
+    expected, found = both()
+
+    assert found == expected
+    assert found[0]["estimated"] == 2 * 60_000
+
+
+@pytest.mark.usefixtures("fleet")
 @pytest.mark.parametrize("days", [100, 2000])
 def test_a_recording_older_than_the_groups_statistics_counts_whole(days):
     """Its own minutes and hours are kept whatever their age, those of its groups are not."""
