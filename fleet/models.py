@@ -7,6 +7,8 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from fleet.units import UNKNOWN
+
 HOST_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
@@ -96,6 +98,15 @@ class DeviceKind(models.TextChoices):
 ACCELERATORS = (DeviceKind.NVIDIA, DeviceKind.AMD, DeviceKind.TPU)
 
 
+def shown_index(index: int | None) -> str:
+    return UNKNOWN if index is None else str(index)
+
+
+def in_place(index: int | None) -> tuple[bool, int]:
+    """Return what devices of one kind sort by: those whose index is not known stand last."""
+    return index is None, index or 0
+
+
 class Device(models.Model):
     """One device of a host. Its identity is the UUID; its index is only shown.
 
@@ -105,7 +116,7 @@ class Device(models.Model):
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="devices")
     uuid = models.CharField(max_length=96, unique=True)
     kind = models.CharField(max_length=6, choices=DeviceKind.choices)
-    index = models.PositiveIntegerField()
+    index = models.PositiveIntegerField(null=True, help_text="None where a recording does not tell it.")
     model = models.CharField(max_length=500, blank=True, default="")
     pci_bus_id = models.CharField(max_length=32, blank=True, default="")
     driver_version = models.CharField(max_length=100, blank=True, default="")
@@ -122,8 +133,8 @@ class Device(models.Model):
     @property
     def title(self) -> str:
         if self.profile:
-            return f"MIG {self.index} ({self.profile})"
-        return f"{self.get_kind_display()} {self.index}"
+            return f"MIG {shown_index(self.index)} ({self.profile})"
+        return f"{self.get_kind_display()} {shown_index(self.index)}"
 
     @property
     def is_accelerator(self) -> bool:

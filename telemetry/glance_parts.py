@@ -12,7 +12,7 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
-from fleet.models import ACCELERATORS, DeviceKind, Origin
+from fleet.models import ACCELERATORS, DeviceKind, Origin, shown_index
 from telemetry import queries
 from telemetry.catalog import AbsentReason
 from telemetry.exposition.presence import STALE_MS, is_part
@@ -169,5 +169,5 @@ def words_of(models: Sequence[str]) -> str:
 def _title(identity: Identity) -> str:
     """Return what Device.title does."""
     if identity.profile:
-        return f"MIG {identity.index} ({identity.profile})"
-    return f"{_LABELS[identity.kind]} {identity.index}"
+        return f"MIG {shown_index(identity.index)} ({identity.profile})"
+    return f"{_LABELS[identity.kind]} {shown_index(identity.index)}"

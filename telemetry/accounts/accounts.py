@@ -5,7 +5,7 @@ Devices are those that figures speak of: a host's accelerators, or its CPUs wher
 meter shows: of a host with a node meter that, of another its devices. PUE, the building's own use, comes on top once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
@@ -17,6 +17,7 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from fleet.models import ACCELERATORS, DeviceKind
+from telemetry.accounts.asked import Asked, Span, recorded
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.store import energy_rows
 from telemetry.store.charging import charged
@@ -70,8 +71,9 @@ Counted = TypeVar("Counted", bound=AccountDevice)
 class Account:
     """Joules and what they cost. `cost` is None without a price, `grams_co2` without a figure for CO₂.
 
-    `covered_seconds` are those of all devices together for which energy is known, of `asked_seconds`; where nothing is
-    covered the energy is unknown, and `joules` None. `priced_by` names what the cost was taken from.
+    `covered_seconds` are those of all devices together for which energy is known, of `asked_seconds` in which they could have
+    told it (asked.py); where nothing is covered the energy is unknown, and `joules` None. `priced_by` names what the cost was
+    taken from.
     """
 
     key: str
@@ -113,16 +115,17 @@ class Accounts:
 
 def accounts(
     devices: Sequence[AccountDevice], start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates,
-    zone: ZoneInfo,
+    zone: ZoneInfo, recordings: Mapping[int, Span] | None = None,
 ) -> Accounts:  # fmt: skip
     """Return the accounts of the devices' hosts over the whole minutes of the span.
 
     `group_by` is "" for none, host, device, cluster, model, day (of `zone`), or label:<key>. Cost and CO₂ are those of the
     group's share in what the meters show; a group within a host (a device, a model) has those of its own energy.
+    `recordings` are asked.recorded(), for who has them.
     """
     start_ms, end_ms = whole_minutes(start_ms, end_ms)
     book = Book(devices, scope, group_by, rates, zone)
-    book.expect(start_ms, end_ms)
+    book.expect(start_ms, end_ms, recorded() if recordings is None else recordings)
     host_ids = sorted({device.host_id for device in devices})
     for rows in energy_rows.read(host_ids, start_ms, end_ms, quarters_from_ms=quarters_from_ms(group_by, rates, now)):
         book.enter(rows)
@@ -170,21 +173,21 @@ class Book:
         self._total, self._groups = Account(""), dict[str, Account]()
         self._own: dict[int, list[Account]] = {}  # by device; not those of days
 
-    def expect(self, start_ms: int, end_ms: int) -> None:
+    def expect(self, start_ms: int, end_ms: int, recordings: Mapping[int, Span]) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
-        seconds = (end_ms - start_ms) / 1000
-        self._total.asked_seconds += seconds * len(self._scoped)
+        asked = Asked((device.host_id for device in self._scoped.values()), recordings)
+        self._total.asked_seconds += asked.of_all(start_ms, end_ms)
         for device in () if self._group_by in {"", "day"} else self._scoped.values():
-            self._group(device).asked_seconds += seconds
-        for day, day_seconds in self._days(start_ms, end_ms) if self._group_by == "day" else ():
-            self._groups.setdefault(day, Account(day)).asked_seconds += day_seconds * len(self._scoped)
+            self._group(device).asked_seconds += asked.of_host(device.host_id, start_ms, end_ms)
+        for day, *span in self._days(start_ms, end_ms) if self._group_by == "day" else ():
+            self._groups.setdefault(day, Account(day)).asked_seconds += asked.of_all(*span)
 
-    def _days(self, start_ms: int, end_ms: int) -> Iterator[tuple[str, float]]:
-        """Yield each day of the span, in the zone, with the seconds of the span that lie in it."""
+    def _days(self, start_ms: int, end_ms: int) -> Iterator[tuple[str, int, int]]:
+        """Yield each day of the span, in the zone, with the beginning and the end of what lies in it."""
         at = datetime.fromtimestamp(start_ms / 1000, self._zone)
         while (at_ms := round(at.timestamp() * 1000)) < end_ms:
             midnight = datetime.combine(at.date() + timedelta(days=1), time(), self._zone)
-            yield at.date().isoformat(), (min(round(midnight.timestamp() * 1000), end_ms) - at_ms) / 1000
+            yield at.date().isoformat(), at_ms, min(round(midnight.timestamp() * 1000), end_ms)
             at = midnight
 
     def enter(self, rows: EnergyRows) -> None:

@@ -15,6 +15,7 @@ from django.conf import settings
 from fleet.models import Device, Host
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Accounts, Book, Scope
+from telemetry.accounts.asked import Span, recorded
 from telemetry.energy_rates import Rates
 from telemetry.models import GroupKind, RollupGroup
 from telemetry.store import energy_rows, group_energy, groups
@@ -38,22 +39,23 @@ class DeviceRow:
     model: str
     parent_id: int | None
     profile: str
-    index: int
+    index: int | None
     host_id: int
     host: HostRow
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All devices, and whether the groups' rollups count just these: what a fleet of 10,000 takes 65 ms to tell."""
+    """All devices, whether the groups' rollups count just these (what a fleet of 10,000 takes 65 ms to tell), and recordings."""
 
     devices: list[DeviceRow]
     is_followed: bool
+    recordings: Mapping[int, Span]
 
 
 def look() -> Inventory:
     """Return the inventory as it stands now."""
-    return Inventory(all_devices(), groups.is_followed())
+    return Inventory(all_devices(), groups.is_followed(), recorded())
 
 
 def fleet_accounts(
@@ -62,6 +64,7 @@ def fleet_accounts(
 ) -> Accounts:  # fmt: skip
     """Return what accounts.accounts returns of all devices; `seen` is for who asks more than once."""
     devices = all_devices() if seen is None else seen.devices
+    recordings = recorded() if seen is None else seen.recordings
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
     is_grouped = group_by not in _ALONE and (groups.is_followed() if seen is None else seen.is_followed)
@@ -74,10 +77,10 @@ def fleet_accounts(
     )
     if stretches is None:
         return accounts.accounts(
-            devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=zone
+            devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=zone, recordings=recordings
         )  # fmt: skip
     book = Book(devices, scope, group_by, rates, zone)
-    book.expect(start_ms, end_ms)
+    book.expect(start_ms, end_ms, recordings)
     hosts = sorted({device.host_id for device in devices})
     for stretch in stretches:
         if not stretch.is_of_groups:

@@ -22,18 +22,17 @@ _HOSTS = 20
 
 def roll_up(step_seconds: int, now_ms: int, deadline: float) -> int:
     """Make the marked buckets that are over; returns how many."""
-    done, before_ms = 0, now_ms - 1000 * step_seconds - _SETTLED_MS[step_seconds]
+    before_ms = now_ms - 1000 * step_seconds - _SETTLED_MS[step_seconds]
     turns = Turns[int](f"making the buckets of {step_seconds} s of host")
     while time.monotonic() < deadline:
         due = marks.due_of_hosts(step_seconds, before_ms, _MARKS, turns.failed)
         for start_ms, hosts in _parts(due):
-            done += turns.of_many(hosts, partial(_make, step_seconds, start_ms, now_ms))
+            turns.of_many(hosts, partial(_make, step_seconds, start_ms, now_ms))
             if time.monotonic() > deadline:
                 break
         if len(due) < _MARKS:
             break
-    turns.end()
-    return done
+    return turns.end()
 
 
 def _parts(due: Iterable[Mark]) -> Iterator[tuple[int, dict[int, Mark]]]:

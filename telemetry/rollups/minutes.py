@@ -39,17 +39,16 @@ class _Made(NamedTuple):
 
 def roll_up(now_ms: int, deadline: float) -> int:
     """Make the minutes that are marked and over, the newest first; returns how many."""
-    done, before_ms, turns = 0, now_ms - MINUTE_MS - _SETTLED_MS, Turns[int]("making the minutes of host")
+    before_ms, turns = now_ms - MINUTE_MS - _SETTLED_MS, Turns[int]("making the minutes of host")
     while time.monotonic() < deadline:
         due = marks.due_of_hosts(STEP, before_ms, _MARKS, turns.failed)
         for span, hosts in _parts(due):
-            done += turns.of_many(hosts, partial(_make, span, now_ms))
+            turns.of_many(hosts, partial(_make, span, now_ms))
             if time.monotonic() > deadline:
                 break
         if len(due) < _MARKS:
             break
-    turns.end()
-    return done
+    return turns.end()
 
 
 def _spans(due: Iterable[Mark]) -> Sequence[tuple[Span, dict[int, list[Mark]]]]:

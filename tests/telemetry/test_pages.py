@@ -228,6 +228,13 @@ def test_a_cell_leads_to_its_device(viewer, gpu_host):
     assert viewer.get("/fleet/devices/0/").status_code == 404
 
 
+def test_the_way_to_a_device_keeps_what_was_asked_for(viewer, gpu_host):
+    device = gpu_host.devices.last()
+    answer = viewer.get(f"/fleet/devices/{device.pk}/?range=7d&compare=a%26b")
+
+    assert answer.headers["Location"] == f"/devices/{device.uuid}/?range=7d&compare=a%26b"
+
+
 def test_the_map_as_a_table_sorts_by_any_metric_and_names_what_it_does_not_know(viewer, gpu_host):
     make_latest(
         make_host("hot"), {make_device(Host.objects.get(name="hot"), 0): {**GPU_READINGS, "temperature_celsius": 91.0}}

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.http import QueryDict
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Device, Host, Origin, in_place
 from training.jobs import queries, readiness
 from training.jobs.asked import Asked
 from training.jobs.picker import LISTED, HostChoice, Offer, offer
@@ -96,9 +96,8 @@ class LaunchForm:
         if self.asked.by == "selection" or len(self.chosen) != 1 or self.asked.selection.per == "device":
             return []
         whole = [each for each in self.chosen[0].host.devices.all() if each.parent_id is None and not each.profile]
-        return (
-            sorted(whole, key=lambda each: (not each.is_accelerator, each.kind, each.index)) if len(whole) > 1 else []
-        )
+        ordered = sorted(whole, key=lambda each: (not each.is_accelerator, each.kind, in_place(each.index)))
+        return ordered if len(whole) > 1 else []
 
     @property
     def unknown_duration(self) -> list[str]:

@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from fleet import audit
 from fleet.audit import Actor
-from fleet.models import Device, Host, Origin
-from training.jobs import holding, orders, readiness, teams
+from fleet.models import Device, Host, Origin, in_place
+from training.jobs import admission, holding, orders, readiness, teams
 from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
 from training.rank_order import MAX_RANKS
 from training.workloads.catalog import validate, why_not_as_one
@@ -46,6 +46,11 @@ class LaunchRefused(Exception):
         self.field = field
         self.is_busy = is_busy
         self.at = at or {}
+
+    @property
+    def why(self) -> str:
+        """Return what speaks against it at the first host, for who waits until it does no more."""
+        return next(iter(self.at.values()), str(self))
 
 
 def launch(
@@ -103,7 +108,7 @@ def prepare(
         chosen, complete = validate(workload, params)
     except ParamsInvalid as error:
         raise LaunchRefused(error.field, str(error)) from error
-    now = timezone.now()
+    now, force_reason = timezone.now(), force_reason.strip()
     found = targets(wanted)
     if as_one:
         _check_as_one(found, chosen)
@@ -210,6 +215,8 @@ def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
     most = min(MAX_RANKS, settings.STEPWATT_JOBS_AT_ONCE)
     if not 2 <= len(found) <= most:
         raise LaunchRefused("hosts", f"a distributed job takes 2 to {most} devices; these are {len(found)}")
+    if why_not := admission.why_never(admission.watts_of([target.device for target in found]).values()):
+        raise LaunchRefused("hosts", why_not)
     kinds = {target.device.kind for target in found}
     if len(kinds) > 1:
         raise LaunchRefused(
@@ -264,7 +271,7 @@ def _locked(names: Sequence[str]) -> QuerySet[Host]:
 
 
 def _device(host: Host, device_uuid: str) -> Device:
-    devices = sorted(host.devices.all(), key=lambda device: (device.kind, device.index))
+    devices = sorted(host.devices.all(), key=lambda device: (device.kind, in_place(device.index)))
     if device_uuid:
         devices = [device for device in devices if device.uuid == device_uuid]
         if not devices:

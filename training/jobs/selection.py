@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Device, Host, Origin, in_place
 from training.jobs.launch import Wanted, default_device
 from training.models import ACTIVE_STATES, ReferenceJob
 
@@ -77,7 +77,7 @@ def devices_of(host: Host, asked: Selection) -> list[Device]:
     """Return the devices of a host that are meant: whole ones, all accelerators of the model or the one it takes by itself."""
     whole = [device for device in host.devices.all() if device.parent_id is None and not device.profile]
     fitting = [device for device in whole if asked.model.casefold() in device.model.casefold()]
-    fitting.sort(key=lambda device: (device.kind, device.index))
+    fitting.sort(key=lambda device: (device.kind, in_place(device.index)))
     if not fitting:
         return []
     chosen = default_device(fitting)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from django.db.models import Q, QuerySet, prefetch_related_objects
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Device, Host, Origin, in_place
 from training.judging import results
 from training.judging.results import Cell
 from training.workloads.catalog import WORKLOADS
@@ -113,7 +113,7 @@ def _keep_slowest(cells: dict[_Place, Cell], place: _Place, cell: Cell) -> None:
 
 
 def _model(devices: Iterable[Device]) -> str:
-    ordered = sorted(devices, key=lambda device: (not device.is_accelerator, device.kind, device.index))
+    ordered = sorted(devices, key=lambda device: (not device.is_accelerator, device.kind, in_place(device.index)))
     return ordered[0].model if ordered else ""
 
 
