@@ -114,14 +114,21 @@ def _amounts(energy: tuple[Whole, Whole], field: Field, ids: Whole) -> Whole:
     keys, values = energy
     rows = np.flatnonzero(keys[:, 1] == field)
     rows = rows[np.argsort(keys[rows, 3], kind="stable")]
-    owners, begins = np.unique(keys[rows, 3], return_index=True)
+    owners = keys[rows, 3]
     found: Whole = np.zeros((ids.size, values.shape[1]), np.int64)
+    if (begins := _begins(owners)) is not None:
+        values, owners, rows = np.add.reduceat(values[rows], begins), owners[begins], np.arange(begins.size)
     if rows.size:
-        of_owners = np.add.reduceat(values[rows], begins)
-        at = np.minimum(np.searchsorted(owners, ids), owners.size - 1)
+        at = np.minimum(np.searchsorted(owners, ids), rows.size - 1)
         has = owners[at] == ids
-        found[has] = of_owners[at[has]]
+        found[has] = values[rows[at[has]]]
     return found
+
+
+def _begins(owners: Whole) -> Whole | None:
+    """Return where each owner's rows begin, ascending as they are; None where all have one: no device has moved lately."""
+    is_new = np.diff(owners, prepend=-1) != 0
+    return None if is_new.all() else np.flatnonzero(is_new)
 
 
 def _of_metric(keys: Whole, values: Whole, number: int) -> Devices:
@@ -133,9 +140,9 @@ def _of_metric(keys: Whole, values: Whole, number: int) -> Devices:
 
     counts, sums = values[of(Field.COUNT)], values[of(Field.SUM)]
     low, high = values[of(Field.MINIMUM)], values[of(Field.MAXIMUM)]
-    owners, begins = np.unique(keys[of(Field.COUNT), 3], return_index=True)
-    if owners.size < counts.shape[0]:  # one that moved has rows of each of its hosts
-        limits = np.iinfo(np.int64)
+    owners = keys[of(Field.COUNT), 3]
+    if (begins := _begins(owners)) is not None:
+        limits, owners = np.iinfo(np.int64), owners[begins]
         low = np.minimum.reduceat(np.where(counts > 0, low, limits.max), begins)
         high = np.maximum.reduceat(np.where(counts > 0, high, limits.min), begins)
         counts, sums = np.add.reduceat(counts, begins), np.add.reduceat(sums, begins)

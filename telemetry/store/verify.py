@@ -95,10 +95,14 @@ def unreadable(
     for row in rows.filter(start_ms__lt=until_ms).order_by("start_ms").iterator(chunk_size=200):
         if row.start_ms + 1000 * row.step_seconds * row.n_buckets <= since_ms:
             continue
+        what = f"a rollup of {row.step_seconds} s"
         try:
-            statistics.decode(bytes(row.body), row.start_ms, 1000 * row.step_seconds)
+            found = statistics.decode(bytes(row.body), row.start_ms, 1000 * row.step_seconds)
         except RollupCorrupt as error:
-            yield Difference(subject, row.start_ms, f"a rollup of {row.step_seconds} s is corrupt: {error}")
+            yield Difference(subject, row.start_ms, f"{what} is corrupt: {error}")
+            continue
+        if (n_buckets := found.values.shape[1]) != row.n_buckets:
+            yield Difference(subject, row.start_ms, f"{what} has {n_buckets} buckets, its row says {row.n_buckets}")
 
 
 def _hours_of_minutes(found: Host, since_ms: int, until_ms: int) -> set[int]:
