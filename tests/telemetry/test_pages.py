@@ -213,6 +213,16 @@ def test_the_host_map_is_columns_over_devices(viewer, gpu_host):
     assert [answer["words"]["title"][code] for code in answer["devices"]["title"]] == [f"GPU {n}" for n in range(8)]
 
 
+def test_beside_gpus_a_node_is_neither_in_the_scale_of_power_nor_called_a_gpu(viewer, gpu_host):
+    recorded = make_host("node-1", origin=Origin.IMPORTED)
+    make_latest(recorded, {make_device(recorded, kind=DeviceKind.NODE): {"power_draw_watts": 7000.0}})
+    page = text(viewer.get("/fleet/devices/"))
+
+    assert viewer.get("/fleet/map/").json()["power_scale_watts"] == 700.0
+    assert "9 devices" in page
+    assert re.search(r"node-1 node 0 \S+ recorded", page)
+
+
 def test_the_host_map_is_not_sent_again_to_one_who_has_it(viewer, gpu_host):
     etag = viewer.get("/fleet/map/").headers["ETag"]
     assert viewer.get("/fleet/map/", headers={"If-None-Match": etag}).status_code == 304

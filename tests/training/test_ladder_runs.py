@@ -114,6 +114,17 @@ def test_without_a_result_of_the_first_rung_it_fails_with_the_reason():
     assert "out of memory" in run.reason
 
 
+def test_with_every_process_of_the_first_rung_contaminated_it_fails_and_names_them():
+    run = start(n_blocks=1)
+    for minute in range(1, 6):
+        end(turn(minute), minute, result=result(1.0, **CHANGES | {"foreign_cores": 40.0}))
+    turn(7)
+
+    run.refresh_from_db()
+    assert run.state == LadderState.FAILED
+    assert "others kept 40.0 of its cores busy" in run.reason
+
+
 def test_cancelling_ends_its_process_too(sent):
     run = start()
     job = turn(1)

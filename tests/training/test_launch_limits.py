@@ -216,3 +216,12 @@ def test_one_that_waits_when_the_budget_is_lowered_holds_up_nobody(settings):
     watch(timezone.now())
 
     assert held() == {"a", "b"}
+
+
+def test_where_one_job_may_run_at_once_a_distributed_one_is_refused_in_words(settings):
+    settings.STEPWATT_JOBS_AT_ONCE = 1
+    board("a")
+    board("b")
+
+    with pytest.raises(LaunchRefused, match="one may run at once here"):
+        as_one("a", "b")

@@ -305,3 +305,11 @@ def test_a_log_whose_beginning_the_host_let_go_of_says_so(viewer):
     job = job_in(JobState.RUNNING, log="step\n" * 40_000)
 
     assert "last 200 of 40000 lines that the host has kept" in text(viewer.get(f"/reference/{job.pk}/"))
+
+
+@pytest.mark.parametrize("make", [job_in, finished])
+def test_a_forced_job_says_why_it_was_forced(viewer, make):
+    job = make(**{"state": JobState.RUNNING} if make is job_in else {}, forced="bob agreed <by mail>")
+
+    assert "Forced bob agreed &lt;by mail&gt;" in text(viewer.get(f"/reference/{job.pk}/"))
+    assert viewer.get(f"/api/v1/reference/jobs/{job.pk}").json()["forced"] == "bob agreed <by mail>"

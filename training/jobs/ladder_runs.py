@@ -122,7 +122,7 @@ def _step(run: LadderRun, now: datetime) -> None:
         None,
     )
     if place is None:
-        _conclude(run, rows, now)
+        _conclude(run, now)
     elif run.device is None:
         _end(run, LadderState.FAILED, "its device is no longer known", now)
     elif now - (rows[-1].job.ended_at or now if rows else run.created_at) > PATIENCE:
@@ -179,12 +179,13 @@ def _learn(run: LadderRun, row: LadderProcess) -> bool:
     return True
 
 
-def _conclude(run: LadderRun, rows: list[LadderProcess], now: datetime) -> None:
-    if any(row.rung == 0 and row.job.state == JobState.DONE for row in rows):
+def _conclude(run: LadderRun, now: datetime) -> None:
+    first = [process for process in processes(run) if process.rung == 0]
+    if any(process.is_usable for process in first):
         _end(run, LadderState.DONE, "", now)
         return
-    why = next((row.job.reason for row in rows if row.rung == 0), "") or run.not_offered.get("0", "")
-    _end(run, LadderState.FAILED, f"no process of the first rung has a result: {why}", now)
+    why = next((each.failure or "; ".join(each.markers) for each in first), "") or run.not_offered.get("0", "")
+    _end(run, LadderState.FAILED, f"no process of the first rung has a result that counts: {why}", now)
 
 
 def _end(run: LadderRun, state: LadderState, reason: str, now: datetime) -> None:

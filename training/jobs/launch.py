@@ -213,6 +213,8 @@ def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
     if why_not := why_not_as_one(workload):
         raise LaunchRefused("workload", why_not)
     most = min(MAX_RANKS, settings.STEPWATT_JOBS_AT_ONCE)
+    if most < 2:
+        raise LaunchRefused("hosts", "a distributed job is as many jobs as it has ranks, and one may run at once here")
     if not 2 <= len(found) <= most:
         raise LaunchRefused("hosts", f"a distributed job takes 2 to {most} devices; these are {len(found)}")
     if why_not := admission.why_never(admission.watts_of([target.device for target in found]).values()):
