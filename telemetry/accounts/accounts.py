@@ -5,7 +5,7 @@ Devices are those that figures speak of: a host's accelerators, or its CPUs wher
 meter shows: of a host with a node meter that, of another its devices. PUE, the building's own use, comes on top once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
@@ -16,7 +16,7 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
-from fleet.models import ACCELERATORS, DeviceKind
+from fleet.models import ACCELERATORS, DeviceKind, Host
 from telemetry.accounts.asked import Asked, Span, recorded
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.store import energy_rows
@@ -84,6 +84,7 @@ class Account:
     cost: float | None = None
     grams_co2: float | None = None
     priced_by: set[Scope] = field(default_factory=set)
+    has_moved: bool = False  # one of its devices came or left within the time: how long they were here is not known
 
     @property
     def joules(self) -> float | None:
@@ -104,7 +105,12 @@ class Account:
 
     @property
     def covered_share(self) -> float | None:
-        return self.covered_seconds / self.asked_seconds if self.asked_seconds else None
+        return self.covered_seconds / self.asked_seconds if self.asked_seconds and not self.has_moved else None
+
+    @property
+    def why_not_covered(self) -> str:
+        """Return why `covered_share` is None, where it is."""
+        return "a device came or left within this time" if self.has_moved else "no device could tell of this time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +121,27 @@ class Accounts:
 
 def accounts(
     devices: Sequence[AccountDevice], start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates,
-    zone: ZoneInfo, recordings: Mapping[int, Span] | None = None,
+    zone: ZoneInfo, recordings: Mapping[int, Span] | None = None, host_ids: Collection[int] | None = None,
 ) -> Accounts:  # fmt: skip
     """Return the accounts of the devices' hosts over the whole minutes of the span.
 
     `group_by` is "" for none, host, device, cluster, model, day (of `zone`), or label:<key>. Cost and CO₂ are those of the
     group's share in what the meters show; a group within a host (a device, a model) has those of its own energy.
-    `recordings` are asked.recorded(), for who has them.
+    `recordings` are asked.recorded(), and `host_ids` hosts_with(devices), for who has them.
     """
     start_ms, end_ms = whole_minutes(start_ms, end_ms)
     book = Book(devices, scope, group_by, rates, zone)
     book.expect(start_ms, end_ms, recorded() if recordings is None else recordings)
-    host_ids = sorted({device.host_id for device in devices})
-    for rows in energy_rows.read(host_ids, start_ms, end_ms, quarters_from_ms=quarters_from_ms(group_by, rates, now)):
+    hosts = sorted(hosts_with(devices) if host_ids is None else host_ids)
+    for rows in energy_rows.read(hosts, start_ms, end_ms, quarters_from_ms=quarters_from_ms(group_by, rates, now)):
         book.enter(rows)
     return book.closed()
+
+
+def hosts_with(devices: Iterable[AccountDevice]) -> set[int]:
+    """Return the devices' hosts, and those without any: a machine that has a new name left there what it drew before."""
+    empty = Host.objects.filter(devices=None).order_by().values_list("pk", flat=True)
+    return {device.host_id for device in devices} | set(empty)
 
 
 def quarters_from_ms(group_by: str, rates: Rates, now: datetime) -> int | None:
@@ -202,8 +214,10 @@ class Book:
         sums = (each.sum(axis=1).tolist() for each in (rows.measured, rows.estimated, rows.covered_seconds))
         for pk, measured, estimated, covered in zip(owners, *sums, strict=True):
             if pk in self._scoped:
-                device = self._some_of.get(rows.host_id) if self._group_by == "host" else None
-                for account in self._accounts(device or self._scoped[pk], day):
+                device = self._scoped[pk]
+                if self._group_by == "host":
+                    device = self._of_host(rows.host_id, device, is_known=covered > 0)
+                for account in self._accounts(device, day):
                     account.measured += measured
                     account.estimated += estimated
                     account.covered_seconds += covered
@@ -212,6 +226,13 @@ class Book:
             for place, pk in enumerate(owners):
                 if pk in self._scoped:
                     self._charge(self._group(self._scoped[pk]), rows, (rows.measured + rows.estimated)[place])
+
+    def _of_host(self, host_id: int, device: AccountDevice, *, is_known: bool) -> AccountDevice:
+        """Return who stands for the host that the device was in; itself where that one has none any more."""
+        there = self._some_of.get(host_id, device)
+        if is_known and there.host_id != device.host_id:
+            self._group(device).has_moved = self._group(there).has_moved = True
+        return there
 
     def _charge_host(self, rows: EnergyRows, owners: Sequence[int], day: str) -> None:
         places = [place for place, pk in enumerate(owners) if pk in self._nodes or pk in self._counted]

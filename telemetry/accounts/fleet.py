@@ -46,16 +46,17 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All devices, whether the groups' rollups count just these (what a fleet of 10,000 takes 65 ms to tell), and recordings."""
+    """All devices and hosts, whether the groups' rollups count just these (65 ms of a fleet of 10,000), and recordings."""
 
     devices: list[DeviceRow]
+    host_ids: list[int]
     is_followed: bool
     recordings: Mapping[int, Span]
 
 
 def look() -> Inventory:
     """Return the inventory as it stands now."""
-    return Inventory(all_devices(), groups.is_followed(), recorded())
+    return Inventory(*_all(), groups.is_followed(), recorded())
 
 
 def fleet_accounts(
@@ -63,7 +64,7 @@ def fleet_accounts(
     seen: Inventory | None = None,
 ) -> Accounts:  # fmt: skip
     """Return what accounts.accounts returns of all devices; `seen` is for who asks more than once."""
-    devices = all_devices() if seen is None else seen.devices
+    devices, host_ids = _all() if seen is None else (seen.devices, seen.host_ids)
     recordings = recorded() if seen is None else seen.recordings
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
@@ -77,14 +78,14 @@ def fleet_accounts(
     )
     if stretches is None:
         return accounts.accounts(
-            devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=zone, recordings=recordings
+            devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=zone, recordings=recordings,
+            host_ids=host_ids,
         )  # fmt: skip
     book = Book(devices, scope, group_by, rates, zone)
     book.expect(start_ms, end_ms, recordings)
-    hosts = sorted({device.host_id for device in devices})
     for stretch in stretches:
         if not stretch.is_of_groups:
-            for rows in energy_rows.of_step(hosts, *stretch[:3]):
+            for rows in energy_rows.of_step(host_ids, *stretch[:3]):
                 book.enter(rows)
             continue
         for group, found in group_energy.of_groups(names, stretch, is_of_nodes=scope is Scope.NODE).items():
@@ -114,8 +115,13 @@ def _names(group_by: str) -> dict[int, str | None]:
 
 def all_devices() -> list[DeviceRow]:
     """Return the inventory's devices, in two queries."""
+    return _all()[0]
+
+
+def _all() -> tuple[list[DeviceRow], list[int]]:
+    """Return the devices, and all hosts: one that has none any more keeps what its devices drew."""
     hosts = {pk: HostRow(*said) for pk, *said in Host.objects.order_by().values_list("pk", *HostRow._fields)}
     names = [field.name for field in fields(DeviceRow) if field.name != "host"]
     rows = Device.objects.order_by("pk").values_list(*names)
     whole = ((*said, hosts[said[-1]]) for said in rows if said[-1] in hosts)
-    return [DeviceRow(*each) for each in whole]
+    return [DeviceRow(*each) for each in whole], sorted(hosts)
