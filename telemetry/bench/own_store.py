@@ -40,12 +40,12 @@ def broker_url() -> str:
 
 
 def enrol(names: list[str]) -> dict[str, str]:
-    """Make hosts; returns the seed of each one's key, in hex."""
+    """Make hosts; returns the seed of each one's key, in hex. Real ones: a simulated one's past is no present of it."""
     keys = {name: Ed25519PrivateKey.generate() for name in names}
     now = datetime.now(UTC)
     Host.objects.bulk_create(
         Host(
-            name=name, cluster="bench", origin=Origin.SIMULATED, joined_at=now,
+            name=name, cluster="bench", origin=Origin.REAL, joined_at=now,
             public_key=key.public_key().public_bytes_raw(),
         )
         for name, key in keys.items()
