@@ -79,10 +79,14 @@ class Host(models.Model):
         return self.heard_at is not None or self.last_seen_at is not None
 
     def is_silent(self, now: datetime) -> bool:
-        """Tell whether a host that should report has not done so for `STEPWATT_SILENT_SECONDS`, wherever its clock stands."""
-        if self.origin == Origin.IMPORTED:
-            return False
-        return self.heard_at is None or (now - self.heard_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
+        return has_gone_silent(self.origin, self.heard_at, now)
+
+
+def has_gone_silent(origin: str, heard_at: datetime | None, now: datetime) -> bool:
+    """Tell whether a host that should report has not done so for `STEPWATT_SILENT_SECONDS`, wherever its clock stands."""
+    if origin == Origin.IMPORTED:
+        return False
+    return heard_at is None or (now - heard_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
 
 
 class DeviceKind(models.TextChoices):
@@ -121,13 +125,16 @@ class Device(models.Model):
 
     @property
     def title(self) -> str:
-        if self.profile:
-            return f"MIG {self.index} ({self.profile})"
-        return f"{self.get_kind_display()} {self.index}"
+        return title_of(self.kind, self.index, self.profile)
 
     @property
     def is_accelerator(self) -> bool:
         return self.kind in ACCELERATORS
+
+
+def title_of(kind: str, index: int, profile: str) -> str:
+    """Return what a device is called beside its host's name."""
+    return f"MIG {index} ({profile})" if profile else f"{DeviceKind(kind).label} {index}"
 
 
 class EnrolmentToken(models.Model):
