@@ -42,18 +42,26 @@ class DeviceRow:
     host_id: int
     host: HostRow
 
+    @property
+    def is_whole(self) -> bool:
+        return self.parent_id is None and not self.profile
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All devices, and whether the groups' rollups count just these: what a fleet of 10,000 takes 65 ms to tell."""
+    """All devices, and whether the groups' rollups count just these."""
 
     devices: list[DeviceRow]
     is_followed: bool
 
 
 def look() -> Inventory:
-    """Return the inventory as it stands now."""
-    return Inventory(all_devices(), groups.is_followed())
+    """Return the inventory as it stands now, in three queries."""
+    hosts = _hosts()
+    devices = _devices(hosts)
+    wholes = ((each.pk, each.host_id, each.kind, each.model) for each in devices if each.is_whole)
+    says = ((pk, host.cluster, host.labels) for pk, host in hosts.items())
+    return Inventory(devices, groups.is_followed(says, wholes))
 
 
 def fleet_accounts(
@@ -61,11 +69,13 @@ def fleet_accounts(
     seen: Inventory | None = None,
 ) -> Accounts:  # fmt: skip
     """Return what accounts.accounts returns of all devices; `seen` is for who asks more than once."""
-    devices = all_devices() if seen is None else seen.devices
+    is_alone = group_by in _ALONE
+    if seen is None:
+        seen = Inventory(all_devices(), is_followed=False) if is_alone else look()
+    devices = seen.devices
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
-    is_grouped = group_by not in _ALONE and (groups.is_followed() if seen is None else seen.is_followed)
-    names = _names(group_by) if is_grouped else {}
+    names = _names(group_by) if seen.is_followed and not is_alone else {}
     kept_ms = _kept_from_ms(now)
     stretches = (
         group_energy.stretches(names, start_ms, end_ms, kept_from_ms=kept_ms, quarters_from_ms=quarters_ms)
@@ -111,8 +121,14 @@ def _names(group_by: str) -> dict[int, str | None]:
 
 def all_devices() -> list[DeviceRow]:
     """Return the inventory's devices, in two queries."""
-    hosts = {pk: HostRow(*said) for pk, *said in Host.objects.order_by().values_list("pk", *HostRow._fields)}
+    return _devices(_hosts())
+
+
+def _hosts() -> dict[int, HostRow]:
+    return {pk: HostRow(*said) for pk, *said in Host.objects.order_by().values_list("pk", *HostRow._fields)}
+
+
+def _devices(hosts: Mapping[int, HostRow]) -> list[DeviceRow]:
     names = [field.name for field in fields(DeviceRow) if field.name != "host"]
     rows = Device.objects.order_by("pk").values_list(*names)
-    whole = ((*said, hosts[said[-1]]) for said in rows if said[-1] in hosts)
-    return [DeviceRow(*each) for each in whole]
+    return [DeviceRow(*said, hosts[said[-1]]) for said in rows if said[-1] in hosts]
