@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fleet.models import ACCELERATORS, DeviceKind
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.store import energy_rows
-from telemetry.store.charging import charged
+from telemetry.store.charging import charged_of_one
 from telemetry.store.energy_rows import EnergyRows, Floats
 from telemetry.store.group_energy import GroupEnergy
 
@@ -167,14 +167,19 @@ class Book:
         self._scoped = self._counted if scope is Scope.DEVICE else self._nodes
         self._group_by, self._rates, self._zone = group_by, rates, zone
         self._total, self._groups = Account(""), dict[str, Account]()
-        self._own: dict[int, list[Account]] = {}  # by device; not those of days
+        self._own: dict[int, list[Account]] = {}  # by scoped device; not those of days
 
     def expect(self, start_ms: int, end_ms: int) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
         seconds = (end_ms - start_ms) / 1000
         self._total.asked_seconds += seconds * len(self._scoped)
-        for device in () if self._group_by in {"", "day"} else self._scoped.values():
-            self._group(device).asked_seconds += seconds
+        if self._group_by in {"", "day"}:
+            self._own = {pk: [self._total] for pk in self._scoped}
+        else:
+            for pk, device in self._scoped.items():
+                group = self._group(device)
+                group.asked_seconds += seconds
+                self._own[pk] = [self._total, group]
         for day, day_seconds in self._days(start_ms, end_ms) if self._group_by == "day" else ():
             self._groups.setdefault(day, Account(day)).asked_seconds += day_seconds * len(self._scoped)
 
@@ -196,47 +201,51 @@ class Book:
     def _enter(self, rows: EnergyRows, day: str) -> None:
         owners = rows.device_ids.tolist()
         sums = (each.sum(axis=1).tolist() for each in (rows.measured, rows.estimated, rows.covered_seconds))
+        of_day = [self._total, self._groups.setdefault(day, Account(day))] if day else None
         for pk, measured, estimated, covered in zip(owners, *sums, strict=True):
-            if pk in self._scoped:
-                for account in self._accounts(self._scoped[pk], day):
-                    account.measured += measured
-                    account.estimated += estimated
-                    account.covered_seconds += covered
+            for account in (of_day or self._own[pk]) if pk in self._scoped else ():
+                account.measured += measured
+                account.estimated += estimated
+                account.covered_seconds += covered
         self._charge_host(rows, owners, day)
-        if self._group_by in _WITHIN_HOSTS:
+        if self._group_by in _WITHIN_HOSTS and self._rates.tells:
+            joules = rows.measured + rows.estimated
             for place, pk in enumerate(owners):
                 if pk in self._scoped:
-                    self._charge(self._group(self._scoped[pk]), rows, (rows.measured + rows.estimated)[place])
+                    self._charge(self._group(self._scoped[pk]), rows, joules[place])
 
     def _charge_host(self, rows: EnergyRows, owners: Sequence[int], day: str) -> None:
         places = [place for place, pk in enumerate(owners) if pk in self._nodes or pk in self._counted]
         if not places:
             return
         is_node = np.array([owners[place] in self._nodes for place in places])
-        joules, covered = (rows.measured + rows.estimated)[places], rows.covered_seconds[places]
-        by_devices, by_meters = charged(joules, covered, is_node, np.zeros(len(places), np.int64))
+        joules, covered = rows.measured + rows.estimated, rows.covered_seconds
+        if len(places) < len(owners):
+            joules, covered = joules[places], covered[places]
+        by_devices, by_meters = charged_of_one(joules, covered, is_node)
         pk = owners[places[0]]
         device = self._nodes.get(pk) or self._counted[pk]
-        accounts = [self._total] if self._group_by in _WITHIN_HOSTS else self._accounts(device, day)
-        for account in accounts:
-            self._pay(account, rows, by_devices, by_meters)
+        self._pay(self._charged_accounts(device, day), rows, by_devices, by_meters)
 
-    def _pay(self, account: Account, rows: EnergyRows | GroupEnergy, by_devices: Floats, by_meters: Floats) -> None:
-        self._charge(account, rows, by_devices + by_meters)
-        account.priced_by |= {
-            scope for scope, drawn in ((Scope.NODE, by_meters), (Scope.DEVICE, by_devices)) if drawn.any()
-        }
+    def _pay(
+        self, accounts: Sequence[Account], rows: EnergyRows | GroupEnergy, by_devices: Floats, by_meters: Floats
+    ) -> None:
+        scopes = {scope for scope, drawn in ((Scope.NODE, by_meters), (Scope.DEVICE, by_devices)) if drawn.any()}
+        joules = by_devices + by_meters
+        for account in accounts:
+            self._charge(account, rows, joules)
+            account.priced_by |= scopes
 
     def enter_fleet(self, rows: GroupEnergy) -> None:
         """Enter what the whole fleet used and is charged for; by day too."""
         self._add(self._total, rows)
-        self._pay(self._total, rows, rows.by_devices, rows.by_meters)
+        self._pay([self._total], rows, rows.by_devices, rows.by_meters)
         if self._group_by != "day":
             return
         for day, places in self._by_day(rows.starts_ms).items():
             account, of_day = self._groups.setdefault(day, Account(day)), rows.of_buckets(places)
             self._add(account, of_day)
-            self._pay(account, of_day, of_day.by_devices, of_day.by_meters)
+            self._pay([account], of_day, of_day.by_devices, of_day.by_meters)
 
     def enter_group(self, key: str, rows: GroupEnergy) -> None:
         """Enter what a group of the fleet used; one that is charged for has an account, also where none of it is in scope."""
@@ -248,7 +257,7 @@ class Book:
         if self._group_by in _WITHIN_HOSTS:
             self._charge(account, rows, rows.measured + rows.estimated)
         else:
-            self._pay(account, rows, rows.by_devices, rows.by_meters)
+            self._pay([account], rows, rows.by_devices, rows.by_meters)
 
     def _add(self, account: Account, rows: GroupEnergy) -> None:
         account.measured += float(rows.measured.sum())
@@ -266,18 +275,20 @@ class Book:
         account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
         account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
 
-    def _accounts(self, device: AccountDevice, day: str) -> list[Account]:
+    def _charged_accounts(self, device: AccountDevice, day: str) -> list[Account]:
+        """Return the accounts that pay for the device's host."""
         if day:
             return [self._total, self._groups.setdefault(day, Account(day))]
-        own = self._own.get(device.pk)
-        if own is None:
-            own = [self._total, self._group(device)] if self._group_by not in {"", "day"} else [self._total]
-            self._own[device.pk] = own
-        return own
+        if self._group_by == "" or self._group_by in _WITHIN_HOSTS:
+            return [self._total]
+        return [self._total, self._group(device)]
 
     def _group(self, device: AccountDevice) -> Account:
         key = key_of(device, self._group_by)
-        return self._groups.setdefault(key, Account(key))
+        found = self._groups.get(key)
+        if found is None:
+            found = self._groups[key] = Account(key)
+        return found
 
     def closed(self) -> Accounts:
         for account in (self._total, *self._groups.values()):

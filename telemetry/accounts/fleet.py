@@ -131,4 +131,4 @@ def _hosts() -> dict[int, HostRow]:
 def _devices(hosts: Mapping[int, HostRow]) -> list[DeviceRow]:
     names = [field.name for field in fields(DeviceRow) if field.name != "host"]
     rows = Device.objects.order_by("pk").values_list(*names)
-    return [DeviceRow(*said, hosts[said[-1]]) for said in rows if said[-1] in hosts]
+    return [DeviceRow(*(*said, hosts[said[-1]])) for said in rows if said[-1] in hosts]
