@@ -4,6 +4,7 @@ Called by the selection and by the form's picker. Reads only.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ from fleet.models import ACCELERATORS, Device, DeviceKind, Host, has_gone_silent
 _MANY = 250  # hosts: their ids make a longer question than all devices an answer
 
 
-class DeviceRow(NamedTuple):
+@dataclass(slots=True)
+class DeviceRow:
     """A device, as far as a launch asks of it."""
 
     host_id: int
@@ -62,7 +64,7 @@ class HostRow(NamedTuple):
 def read(where: Q) -> list[HostRow]:
     """Return these hosts by name. Two queries."""
     rows = Host.objects.filter(where).order_by("name").values_list(*HostRow._fields[:-1])
-    found = {row[0]: HostRow(*row, []) for row in rows}
+    found = {row[0]: HostRow(*(*row, [])) for row in rows}
     for device in _devices(list(found)):
         if device.host_id in found:
             found[device.host_id].devices.append(device)
@@ -70,5 +72,6 @@ def read(where: Q) -> list[HostRow]:
 
 
 def _devices(hosts: Sequence[int]) -> list[DeviceRow]:
-    rows = Device.objects.order_by("host_id", "kind", "index", "pk").values_list(*DeviceRow._fields)
+    names = [field.name for field in fields(DeviceRow)]
+    rows = Device.objects.order_by("host_id", "kind", "index", "pk").values_list(*names)
     return [DeviceRow(*row) for row in (rows if len(hosts) > _MANY else rows.filter(host__in=hosts))]

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import orjson
 from django.db.models import Q, TextField
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast
 
 from fleet.models import Device, Host
@@ -80,14 +81,14 @@ class _Row(NamedTuple):
     agreement_reason: str
     uuid: str | None
     kind: str
-    index: int
+    number: int
     model: str
     profile: str
     screens: str
     values: str
 
 
-_COLUMNS = (
+_COLUMNS: tuple[str | Combinable, ...] = (
     "job__host_id", "job__workload", "job_id", "ended_at", "outcome", "reason", "agreement", "agreement_reason",
     *(f"job__device__{name}" for name in ("uuid", "kind", "index", "model", "profile")),
     *(Cast(name, TextField()) for name in ("screens", "values")),
@@ -109,7 +110,7 @@ def of_hosts(hosts: Sequence[Host], mode: str) -> dict[tuple[int, str], Cell]:
 def _of_row(row: _Row, screened: Screened) -> Cell:
     device = None
     if row.uuid is not None:
-        device = Device(uuid=row.uuid, kind=row.kind, index=row.index, model=row.model, profile=row.profile)
+        device = Device(uuid=row.uuid, kind=row.kind, index=row.number, model=row.model, profile=row.profile)
     metric = metrics.of_workload(row.workload)[0]
     value = orjson.loads(row.values).get(metric.name)
     return Cell(row.job_id, row.workload, row.ended_at, row.outcome, row.reason, row.agreement, row.agreement_reason, device,
