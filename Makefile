@@ -11,7 +11,7 @@ demo: .venv/installed
 	@exec .venv/bin/python manage.py up --demo
 
 test: .venv/installed-for-tests
-	@exec .venv/bin/python -m pytest --numprocesses 2 --dist loadscope
+	@exec .venv/bin/python -m pytest --numprocesses 3 --dist loadscope
 
 # The training frameworks that the client's callbacks are tested with, apart from .venv: without them those tests are skipped.
 frameworks: .venv-frameworks/torch/installed .venv-frameworks/tensorflow/installed

@@ -12,6 +12,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
+from fleet import heap
 from fleet.request_threads import RequestThreads
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
@@ -53,6 +54,7 @@ class Handler(ASGIHandler):
                 await self.handle(scope, receive, send)
 
 
+heap.keep()
 django.setup(set_prefix=False)
 application = Handler()
 gc.collect()

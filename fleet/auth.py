@@ -43,8 +43,9 @@ class BearerTokenMiddleware(MiddlewareMixin):
         scheme, _, raw = request.headers.get("Authorization", "").partition(" ")
         token = None
         if scheme.lower() == "bearer":
-            token = ApiToken.objects.filter(digest=_digest(raw.strip()), revoked_at=None).first()
-            if token is None:
+            try:
+                token = ApiToken.objects.get(digest=_digest(raw.strip()), revoked_at=None)
+            except ApiToken.DoesNotExist:
                 return ApiError(401, "unauthenticated", "this API token is unknown or revoked").response
             _note_use(token)
             request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # noqa: SLF001 — Django's own switch

@@ -7,6 +7,8 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from fleet.units import UNKNOWN
+
 HOST_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
@@ -100,6 +102,15 @@ class DeviceKind(models.TextChoices):
 ACCELERATORS = (DeviceKind.NVIDIA, DeviceKind.AMD, DeviceKind.TPU)
 
 
+def shown_index(index: int | None) -> str:
+    return UNKNOWN if index is None else str(index)
+
+
+def in_place(index: int | None) -> tuple[bool, int]:
+    """Return what devices of one kind sort by: those whose index is not known stand last."""
+    return index is None, index or 0
+
+
 class Device(models.Model):
     """One device of a host. Its identity is the UUID; its index is only shown.
 
@@ -109,7 +120,7 @@ class Device(models.Model):
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="devices")
     uuid = models.CharField(max_length=96, unique=True)
     kind = models.CharField(max_length=6, choices=DeviceKind.choices)
-    index = models.PositiveIntegerField()
+    index = models.PositiveIntegerField(null=True, help_text="None where a recording does not tell it.")
     model = models.CharField(max_length=500, blank=True, default="")
     pci_bus_id = models.CharField(max_length=32, blank=True, default="")
     driver_version = models.CharField(max_length=100, blank=True, default="")
@@ -132,9 +143,10 @@ class Device(models.Model):
         return self.kind in ACCELERATORS
 
 
-def title_of(kind: str, index: int, profile: str) -> str:
+def title_of(kind: str, index: int | None, profile: str) -> str:
     """Return what a device is called beside its host's name."""
-    return f"MIG {index} ({profile})" if profile else f"{DeviceKind(kind).label} {index}"
+    shown = shown_index(index)
+    return f"MIG {shown} ({profile})" if profile else f"{DeviceKind(kind).label} {shown}"
 
 
 class EnrolmentToken(models.Model):

@@ -13,7 +13,7 @@ from fleet.env import load_dotenv
 from fleet.settings import BASE_DIR
 
 DEMO_NAME = "simulate"
-_DEMO_OPTIONS = ("--hosts", "8", "--gpus", "8", "--cluster", "demo", "--prefix", "demo")
+_DEMO_OPTIONS = ("--hosts", "8", "--gpus", "8", "--cluster", "demo", "--prefix", "demo", "--history", "86400")
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "--app")
 _WORKER_OPTIONS = ("--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat")
 _PREFETCH = ("--prefetch-multiplier", "400")  # two groups of messages: one is stored while the next one comes

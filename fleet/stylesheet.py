@@ -14,7 +14,7 @@ from rcssmin import cssmin
 # What comes later overrides what comes before.
 FILES = (
     "tokens", "base", "shell", "controls", "status", "panel", "tile", "hostmap", "attention", "table", "matrix", "results",
-    "chart", "facts", "card", "job", "run", "launch", "empty", "login", "find", "power", "settings",
+    "chart", "facts", "card", "job", "run", "launch", "empty", "login", "find", "power", "settings", "print",
 )  # fmt: skip
 
 

@@ -19,15 +19,29 @@ _LONGEST_MS = 366 * 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """A span of time, `start_ms` ≤ t < `end_ms`; `key` is the named range of the page that it belongs to."""
+    """A span of time, `start_ms` ≤ t < `end_ms`; `key` is the named range of the page that it belongs to.
+
+    With `is_chosen` its ends were asked for, and the named range is that to which the page goes back.
+    """
 
     key: str
     start_ms: int
     end_ms: int
+    is_chosen: bool = False
 
     @property
     def words(self) -> str:
         return WORDS[self.key]
+
+    @property
+    def phrase(self) -> str:
+        """Return "last 6 hours"."""
+        return "chosen time" if self.is_chosen else f"last {self.words}"
+
+    @property
+    def label(self) -> str:
+        """Return "6 h"."""
+        return "chosen time" if self.is_chosen else f"{self.key[:-1]} {self.key[-1]}"
 
 
 def midnight(now: datetime, zone: ZoneInfo) -> datetime:
@@ -49,4 +63,4 @@ def of_query(query: QueryDict, now: datetime, default: str = DEFAULT) -> TimeRan
         raise BadRequest("from, to: expected milliseconds since 1970 (UTC)") from None
     if not 0 <= start < end <= start + _LONGEST_MS:
         raise BadRequest("from, to: expected a span of at most 366 days, its start before its end")
-    return TimeRange(key, start, end)
+    return TimeRange(key, start, end, is_chosen=True)

@@ -18,14 +18,22 @@ What = TypeVar("What")
 
 
 class TurnFailed(Exception):
-    """Somebody's turn failed; the log has each with its traceback."""
+    """Somebody's turn failed; the log has each with its traceback. `done` is what was done in the others' turns."""
+
+    def __init__(self, words: str, done: int = 0) -> None:
+        super().__init__(words)
+        self.done = done
 
 
 class Turns(Generic[Whose]):
-    """The turns of one pass; `work` says for the log what is done with whom. `failed` has those whose turn failed."""
+    """The turns of one pass; `work` says for the log what is done with whom. `failed` has those whose turn failed.
+
+    `done` is for the pass to count in; what a pass within this one did before it failed is added to it.
+    """
 
     def __init__(self, work: str) -> None:
         self.failed: list[Whose] = []
+        self.done = 0
         self._work = work
         self._error: Exception | None = None
 
@@ -37,30 +45,37 @@ class Turns(Generic[Whose]):
         except _OF_ALL:
             raise
         except Exception as error:
-            if not isinstance(error, TurnFailed):  # of a pass within this one, and logged there
+            if isinstance(error, TurnFailed):  # of a pass within this one, and logged there
+                self.done += error.done
+            else:
                 logger.exception("%s %s failed; the others go on", self._work, whose)
             self.failed.append(whose)
             self._error = error
 
-    def of_many(self, many: Mapping[Whose, What], make: Callable[[Mapping[Whose, What]], int]) -> int:
-        """Have many a turn together; where that fails, one after the other. Returns what was made, of all."""
+    def of_many(self, many: Mapping[Whose, What], make: Callable[[Mapping[Whose, What]], int]) -> None:
+        """Have many a turn together; where that fails, one after the other. What was made counts as done."""
         if len(many) > 1:
             try:
-                return make(many)
+                self.done += make(many)
             except _OF_ALL:
                 raise
             except Exception as error:  # noqa: BLE001  whatever it is, each one's own turn tells whose it was
                 logger.warning("%s: %d together failed (%s); now one after the other", self._work, len(many), error)
-        done = 0
+            else:
+                return
         for whose, what in many.items():
             with self.of(whose):
-                done += make({whose: what})
-        return done
+                self.done += make({whose: what})
 
-    def end(self) -> None:
-        """Raise TurnFailed where a turn failed, now that all have had theirs: so the task is known to have failed."""
+    @property
+    def failure(self) -> str:
+        """Return how many turns failed, and what of; "" where none did."""
+        if self._error is None:
+            return ""
+        return f"{self._work}: {len(self.failed)} failed, the last with {type(self._error).__name__}: {self._error}"
+
+    def end(self) -> int:
+        """Return what was done. Raises TurnFailed where a turn failed, now that all have had theirs: so the task has failed."""
         if self._error is not None:
-            words = (
-                f"{self._work}: {len(self.failed)} failed, the last with {type(self._error).__name__}: {self._error}"
-            )
-            raise TurnFailed(words) from self._error
+            raise TurnFailed(self.failure, self.done) from self._error
+        return self.done

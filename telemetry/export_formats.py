@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _LINES = 2000  # of one part of the stream
 _GROUP_ROWS = 50_000  # of Parquet, at least
-_IDENTITY = ("host", "index", "uuid")
+_IDENTITY = ("host", "kind", "index", "uuid")
 
 
 class Format(StrEnum):
@@ -31,15 +31,16 @@ class Format(StrEnum):
 
 
 def stream(form: Format, pieces: Iterable[Piece], columns: Mapping[str, Metric]) -> Iterator[bytes]:
-    """Yield the file's bytes; the columns are time_ms, host, index, uuid and those named."""
+    """Yield the file's bytes; the columns are time_ms, host, kind, index, uuid and those named."""
     return _csv(pieces, columns) if form is Format.CSV else _parquet(pieces, columns)
 
 
-def _identity(piece: Piece) -> tuple[str, str, str]:
-    """Return host, index and UUID. The host as a whole is the device where a row names none (canonical CSV)."""
+def _identity(piece: Piece) -> tuple[str, str, str, str]:
+    """Return host, kind, index and UUID. The host as a whole is the device where a row names none (canonical CSV)."""
     device = piece.device
-    is_host = device.kind == DeviceKind.NODE
-    return device.host.name, "" if is_host else str(device.index), "" if is_host else device.uuid
+    if device.kind == DeviceKind.NODE:
+        return device.host.name, device.kind, "", ""
+    return device.host.name, device.kind, "" if device.index is None else str(device.index), device.uuid
 
 
 def _csv(pieces: Iterable[Piece], columns: Mapping[str, Metric]) -> Iterator[bytes]:

@@ -78,6 +78,12 @@ class Glance:
     def n_counted(self) -> int:
         return int(self.counted.sum())
 
+    @property
+    def n_apart(self) -> int:
+        """How many hosts have CPUs alone where the figures speak of accelerators: their energy is accounted (accounts.py)."""
+        ranks = [part.rank for part in self.parts if part.identities]
+        return ranks.count(1) if 0 in ranks else 0
+
     @cached_property
     def reporting(self) -> Flags:
         return self.is_read & self.counted

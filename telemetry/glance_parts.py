@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.models import ACCELERATORS, DeviceKind, has_gone_silent
+from fleet.models import ACCELERATORS, DeviceKind, has_gone_silent, shown_index
 from telemetry import queries
 from telemetry.catalog import AbsentReason
 from telemetry.exposition.presence import STALE_MS, is_part
@@ -166,5 +166,5 @@ def words_of(models: Sequence[str]) -> str:
 def _title(identity: Identity) -> str:
     """Return what Device.title does."""
     if identity.profile:
-        return f"MIG {identity.index} ({identity.profile})"
-    return f"{_LABELS[identity.kind]} {identity.index}"
+        return f"MIG {shown_index(identity.index)} ({identity.profile})"
+    return f"{_LABELS[identity.kind]} {shown_index(identity.index)}"

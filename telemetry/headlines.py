@@ -47,10 +47,15 @@ def headlines(glance: Glance, before: DayBefore = NOT_KNOWN) -> list[Headline]:
 
 
 def arrow(change: float | None, words: str) -> str:
-    """Return "↑ 2.4 % on the day before" of a change in percent (or points); "" where it is not known."""
+    """Return "↑ 2.4 % in a day" of a change in percent (or points) to the day before; "" where it is not known."""
     if change is None:
         return ""
-    return f"{'↑' if change > 0 else '↓' if change < 0 else '='} {abs(change):.1f} {words} on the day before"
+    return f"{'↑' if change > 0 else '↓' if change < 0 else '='} {abs(change):.1f} {words} in a day"
+
+
+def cpu_hosts(word: str, n: int) -> str:
+    """Return "without 2 CPU hosts", in which power, of accelerators, and energy, of each host, differ; "" of none."""
+    return f"{word} {n:,} CPU host{'' if n == 1 else 's'}" if n else ""
 
 
 def _reporting(glance: Glance) -> Headline:
@@ -87,7 +92,7 @@ def _busy(glance: Glance, before: DayBefore) -> Headline:
         label="Busy share",
         value=float((values >= BUSY_RATIO).mean()) if values.size else None,
         unit="ratio",
-        note=" · ".join(filter(None, (mean, arrow(grown, "pp")))),
+        note=" · ".join(filter(None, (arrow(grown, "pp"), mean))),
         href="/hosts/?sort=-utilisation",
         why_unknown=glance.why_absent("gpu_utilization_ratio"),
         spark="utilisation",
@@ -106,7 +111,7 @@ def _power(glance: Glance, before: DayBefore) -> Headline:
         label="Fleet power",
         value=float(drawn[giving].sum()) if n else None,
         unit="watts",
-        note=" · ".join(filter(None, (arrow(grown, "%"), note))),
+        note=" · ".join(filter(None, (arrow(grown, "%"), note, cpu_hosts("without", glance.n_apart)))),
         href="/power/",
         why_unknown=glance.why_absent("power_draw_watts"),
         spark="power",

@@ -31,21 +31,22 @@ class Partitioned:
     table: str
     width_ms: int
     whole: str
+    end: str  # of a row: what retention goes by
     which: str = "true"
-    end: str = "start_ms + 1"  # of a row: what retention goes by
     row_ms: int = 0  # how far the longest row reaches beyond its beginning, and so beyond its partition
 
 
 # As wide as one drop may overshoot, and few enough for the planner: 90 days of minutes are 13 weeks, 5 years of hours 6.
-BATCHES = Partitioned("telemetry_storedbatch", DAY_MS, "telemetry_storedbatch")
-CHUNKS = Partitioned("telemetry_chunk", DAY_MS, "telemetry_chunk")
+# Samples go when the last of their row is old: whoever makes statistics takes what is younger to be whole.
+BATCHES = Partitioned("telemetry_storedbatch", DAY_MS, "telemetry_storedbatch", "end_ms + 1", row_ms=DAY_MS)
+CHUNKS = Partitioned("telemetry_chunk", DAY_MS, "telemetry_chunk", "end_ms + 1")
 ROLLUPS = {
     step: Partitioned(
         f"telemetry_rollup_{step}",
         days * DAY_MS,
         "telemetry_rollup",
-        f"step_seconds = {step}",
         f"start_ms + CAST(n_buckets AS bigint) * {step * 1000}",  # of 25 days it is no int4 any more
+        f"step_seconds = {step}",
         row_ms,
     )
     for step, days, row_ms in ((60, 7, DAY_MS // 24), (900, 30, DAY_MS), (3600, 360, 30 * DAY_MS))

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from django.db.models import prefetch_related_objects
 
-from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin
+from fleet.models import ACCELERATORS, Device, DeviceKind, Event, EventKind, Host, Origin, in_place
 from telemetry.catalog import AbsentReason
 from telemetry.health import Finding, Health, gravest, is_read, judge
 from telemetry.health.gravest import Gravest
@@ -262,7 +262,8 @@ def recent_xids_by_host(now: datetime) -> dict[int, dict[int, list[int]]]:
 def _host_state(host: Host, latest: newest.Latest | None, events: _Events, now: datetime) -> HostState:
     silent = host.is_silent(now)
     wholes_first = sorted(
-        host.devices.all(), key=lambda d: (not d.is_accelerator, d.kind, is_part(d), d.index, d.profile, d.uuid)
+        host.devices.all(),
+        key=lambda d: (not d.is_accelerator, d.kind, is_part(d), in_place(d.index), d.profile, d.uuid),
     )
     by_id = {device.pk: device for device in wholes_first}
     for device in wholes_first:

@@ -5,41 +5,18 @@ Called from beat. Each part notes its run in MaintenanceRun; a part that fails d
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
 
 from telemetry import disk_limit, partitions, retention, vendor_sql
-from telemetry.models import MaintenanceRun, TableFigures
+from telemetry.models import TableFigures
+from telemetry.noted import Run, noted
 
 logger = logging.getLogger(__name__)
 
 TABLES = (
     "telemetry_storedbatch", "telemetry_chunk", "telemetry_rollup", "telemetry_grouprollup", "telemetry_setaside",
 )  # fmt: skip
-
-
-@dataclass(slots=True)
-class Run:
-    """What a part of the upkeep fills in while it runs."""
-
-    done: int = 0
-    note: str = ""
-
-
-@contextmanager
-def noted(name: str, now: datetime) -> Iterator[Run]:
-    """Note how long a part took and what it did; also where it failed, with the error, which goes on."""
-    run, begun = Run(), time.monotonic()
-    try:
-        yield run
-    except Exception as error:
-        run.note = f"failed: {type(error).__name__}: {error}"
-        raise
-    finally:
-        fields = {"started_at": now, "seconds": time.monotonic() - begun, "done": run.done, "note": run.note[:500]}
-        MaintenanceRun.objects.update_or_create(name=name, defaults=fields)
 
 
 def keep(now: datetime, budget_seconds: float) -> None:

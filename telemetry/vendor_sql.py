@@ -111,6 +111,13 @@ def bound_cursor() -> Iterator[psycopg.Cursor[Any]]:
         yield cursor
 
 
+def take_turn(turn: int) -> None:
+    """Within a transaction, wait for others that took the same turn, and keep it to the end. SQLite lets one write at a time."""
+    if is_postgresql():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [turn])
+
+
 # Reading -------------------------------------------------------------------------------------------------------
 
 

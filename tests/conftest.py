@@ -1,13 +1,11 @@
-"""Fixtures for all tests, and how `make test` divides these among its processes."""
+"""Fixtures for all tests."""
 
 from datetime import timedelta
-from typing import Any
 
 import hypothesis
 import pytest
 from django.conf import settings
 from django.core.cache import caches
-from xdist.scheduler import LoadScopeScheduling
 
 from fleet import shared_answer
 from fleet.celery import app
@@ -16,9 +14,7 @@ from training import efficiency
 from training.runs import summaries
 from training.views import runs
 
-_WHOLE_PROGRAMS = ("tests/process/", "tests/e2e/", "tests/soak/", "tests/frameworks/")
-
-pytest_plugins = ["tests.nvml_stub.fixtures", "tests.stack", "tests.databases"]
+pytest_plugins = ["tests.grouping", "tests.nvml_stub.fixtures", "tests.stack", "tests.databases"]
 
 # How quick an example is depends on what else the machine does. Where CI is set, hypothesis itself has the examples be the same
 # each time, which this keeps.
@@ -29,23 +25,6 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("any machine")
-
-
-class Grouping(LoadScopeScheduling):
-    """Not by marks: xdist 3.8 writes its groups where pytest 9.2 does not read them, and then each test goes anywhere."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid)
-
-
-def group_of(nodeid: str) -> str:
-    """Return what runs in one process, in its order: all that starts whole programs, else a file's tests."""
-    return "whole programs" if nodeid.startswith(_WHOLE_PROGRAMS) else nodeid.partition("::")[0]
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Grouping:
-    return Grouping(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

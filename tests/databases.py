@@ -2,15 +2,16 @@
 
 A test that asks for `each_database` runs on either, one that asks for `on_postgresql` on that alone; both instead of the mark
 `django_db`. The connection `default` is another one for as long as the test takes, in its own thread; all that it wrote is
-rolled back. `empty_database` is either without a table, and in no transaction: for migrations. PostgreSQL's server is private,
-one for the whole run, migrated once. Without its program such a test is skipped. `file_database` is a migrated file that other
-processes could write, too.
+rolled back. `empty_database` is either without a table, and in no transaction: for migrations. `databases` makes such, and copies
+of them: what takes long is migrated once. PostgreSQL's server is private, one for the whole run, migrated once. Without
+its program such a test is skipped. `file_database` is a migrated file that other processes could write, too.
 """
 
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,21 +89,45 @@ def each_database(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database(
-    request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: object
-) -> Iterator[BaseDatabaseWrapper]:
-    """Have the test's database be one that holds nothing, of SQLite and of PostgreSQL; returns its connection."""
-    url = f"sqlite:///{tmp_path}/empty.sqlite3"
-    if request.param == "postgresql":
-        server_url, name = request.getfixturevalue("postgresql_url"), f"empty_{uuid.uuid4().hex}"
-        with psycopg.connect(server_url, autocommit=True) as session:
-            session.execute(f"CREATE DATABASE {name}")
-        url = f"{server_url.rpartition('/')[0]}/{name}"
+class Databases:
+    """Makes databases of one kind: files in a directory, or PostgreSQL's where `server_url` names a server."""
+
+    def __init__(self, directory: Path, server_url: str) -> None:
+        self._directory, self._server_url = directory, server_url
+
+    def make(self, like: str = "") -> str:
+        """Return the URL of a new one: empty, or a copy of one that nobody has open."""
+        name = f"made_{uuid.uuid4().hex}"
+        if not self._server_url:
+            file = self._directory / f"{name}.sqlite3"
+            if like:
+                shutil.copyfile(like.removeprefix("sqlite:///"), file)
+            return f"sqlite:///{file}"
+        with psycopg.connect(self._server_url, autocommit=True) as session:
+            session.execute(f"CREATE DATABASE {name} TEMPLATE {like.rpartition('/')[2] or 'template1'}")
+        return f"{self._server_url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def databases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    """Run the test on databases of SQLite and of PostgreSQL; returns what makes them."""
+    server_url = request.getfixturevalue("_server").url if request.param == "postgresql" else ""
+    return Databases(tmp_path_factory.mktemp("databases"), server_url)
+
+
+@contextmanager
+def opened(url: str) -> Iterator[BaseDatabaseWrapper]:
+    """Have the database be the default one; it is closed afterwards."""
     wrapper = connection_to(url)
-    with django_db_blocker.unblock(), default_database(wrapper):
+    with default_database(wrapper), closing(wrapper):
         yield wrapper
-        wrapper.close()
+
+
+@pytest.fixture
+def empty_database(databases: Databases, django_db_blocker: object) -> Iterator[BaseDatabaseWrapper]:
+    """Have the test's database be one that holds nothing, of SQLite and of PostgreSQL; returns its connection."""
+    with django_db_blocker.unblock(), opened(databases.make()) as wrapper:
+        yield wrapper
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import base64
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from tests import seeded
 from tests.e2e.conftest import FLAGS
@@ -21,8 +21,35 @@ from tests.programs import require
 from tests.stack import ROOT, Stack, start_stack
 
 PICTURES = ROOT / "docs" / "screenshots"
-_LOOKS = {"dark": ("dark", 1440, 1000), "light": ("light", 1440, 1000), "390": ("dark", 390, 844)}
+_LOOKS = {"dark": ("dark", 1440), "light": ("light", 1440), "390": ("dark", 390)}
+_HEIGHT = 1000
+_WHOLE = f"() => Math.max({_HEIGHT}, Math.min(2600, document.documentElement.scrollHeight))"  # most of a long page
 _QUALITY = 50  # of WebP: text stays sharp
+
+
+def _walk_the_map(page: Page) -> None:
+    page.locator("#hostmap canvas").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+
+
+def _point_at_a_chart(page: Page) -> None:
+    page.locator(".chart .u-over").first.hover()
+
+
+def _look_for_a_host(page: Page) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("atlas")
+    page.locator("#found a.hit").first.wait_for(timeout=60_000)
+
+
+# What stands only after a deed: its page, by name or path, and the deed.
+_DEEDS = {
+    "map-by-keys": ("/?metric=power", _walk_the_map),
+    "crosshair": ("host", _point_at_a_chart),
+    "search-field": ("hosts", _look_for_a_host),
+    "shortcuts": ("hosts", lambda page: page.keyboard.press("?")),
+}
 
 
 def main() -> None:
@@ -61,21 +88,34 @@ def n_silent(stack: Stack) -> int:
 
 
 def _picture_all(stack: Stack) -> None:
-    paths = seeded.pages(stack.signed_in())
     PICTURES.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=require("chromium"), args=FLAGS)
-        for look, (theme, width, height) in _LOOKS.items():
-            size = {"width": width, "height": height}
-            context = browser.new_context(
-                base_url=stack.url, viewport=size, color_scheme=theme, reduced_motion="reduce"
-            )
-            page = context.new_page()
-            sign_in(page, stack)
-            page.wait_for_function("() => document.querySelector('.tiles .tile')", timeout=60_000)
-            for name, path in paths.items():
-                _picture(page, path, PICTURES / f"{name}-{look}.webp")
+        pages = {look: _opened(browser, stack, look) for look in _LOOKS}
+        seen = seeded.pages(stack.signed_in())
+        _picture_each(pages, seen)
+        for name, (path, deed) in _DEEDS.items():
+            _picture(pages["dark"], seen.get(path, path), PICTURES / f"{name}-dark.webp", deed)
+        _picture_each(pages, seeded.pages_of_jobs(stack))  # these bring silent hosts, which no other picture needs
         browser.close()
+
+
+def _opened(browser: Browser, stack: Stack, look: str) -> Page:
+    """Return a page in which the admin is signed in; on the way it takes the picture of the sign-in."""
+    theme, width = _LOOKS[look]
+    size: ViewportSize = {"width": width, "height": _HEIGHT}
+    context = browser.new_context(base_url=stack.url, viewport=size, color_scheme=theme, reduced_motion="reduce")
+    page = context.new_page()
+    _picture(page, "/login/", PICTURES / f"login-{look}.webp")
+    sign_in(page, stack)
+    page.wait_for_function("() => document.querySelector('.tiles .tile')", timeout=60_000)
+    return page
+
+
+def _picture_each(pages: Mapping[str, Page], paths: Mapping[str, str]) -> None:
+    for look, page in pages.items():
+        for name, path in paths.items():
+            _picture(page, path, PICTURES / f"{name}-{look}.webp")
 
 
 def sign_in(page: Page, stack: Stack) -> None:
@@ -86,13 +126,18 @@ def sign_in(page: Page, stack: Stack) -> None:
     page.wait_for_url("/")
 
 
-def _picture(page: Page, path: str, file: Path) -> None:
+def _picture(page: Page, path: str, file: Path, deed: Callable[[Page], object] | None = None) -> None:
     """Chromium itself writes WebP: a fifth of the size of a PNG."""
     page.goto(path)
     page.wait_for_function(READY, timeout=60_000)
     page.wait_for_timeout(1500)  # sparklines and tiles follow with the first tick
+    if deed:
+        deed(page)
+    width = page.viewport_size["width"]
+    page.set_viewport_size({"width": width, "height": page.evaluate(_WHOLE)})
     taken = page.context.new_cdp_session(page).send("Page.captureScreenshot", {"format": "webp", "quality": _QUALITY})
     file.write_bytes(base64.b64decode(taken["data"]))
+    page.set_viewport_size({"width": width, "height": _HEIGHT})
     print(f"{file.name} {file.stat().st_size:,} B")
 
 

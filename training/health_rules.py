@@ -122,7 +122,7 @@ def _of_losses(verdict: Verdict) -> Sign | None:
 register(
     Rule(
         "below_baseline", "Below baseline", Severity.WARNING,
-        "The newest verdict of each reference workload on the device, confirmed by fresh runs.",
+        "The newest verdict of each reference workload on the device, confirmed by fresh runs",
         "see the likely cause on the job's page; compare clocks, cap and temperature with a sound device, then run the job again",
         lambda limits, now: VerdictSurvey(limits, now, _conclusive, _of_speed),
         scope=Scope.FLEET, own_thresholds=(_DAYS,),
@@ -131,7 +131,7 @@ register(
 register(
     Rule(
         "silent_corruption", "Possible silent corruption", Severity.CRITICAL,
-        "The losses of reference trainings with one seed, beside those of other devices of the same model and software.",
+        "The losses of reference trainings with one seed, beside those of other devices of the same model and software",
         "take the device out of work, run the job again on it and on a sound one, and have the board checked",
         lambda limits, now: VerdictSurvey(limits, now, _compared, _of_losses),
         scope=Scope.FLEET, own_thresholds=(_DAYS,),

@@ -11,8 +11,8 @@ from django.db.models import Sum
 
 from telemetry import clock_events
 from telemetry.store import latest
-from training.judging import metrics
-from training.models import Outcome, ReferenceJob, RunRank, Verdict
+from training.judging import acceptance, metrics
+from training.models import ReferenceJob, RunRank, Verdict
 from training.verdicts.screening import FEWEST
 
 _NOT_THROTTLED = 0x1 | 0x2  # idle, and clocks that somebody has set: no device is slow because of these
@@ -79,9 +79,9 @@ def expected_steps(jobs: Sequence[ReferenceJob]) -> dict[int, float]:
     first = jobs[0]
     alike = Verdict.objects.filter(
         device_key__in={job.device_id for job in jobs}, job__workload=first.workload, job__params=first.params,
-        is_clean=True, job__created_at__lt=first.created_at,
+        job__team=None, is_clean=True, job__created_at__lt=first.created_at,
     )  # fmt: skip
-    rows = alike.exclude(outcome__in=(Outcome.SLOW, Outcome.SUSPECT)).exclude(key="").order_by("-ended_at")
+    rows = acceptance.usable(alike).exclude(key="").order_by("-ended_at")
     keys: dict[int, str] = {}
     values: dict[int, list[float]] = {}
     for device, key, told in rows.values_list("device_key", "key", "values")[:_MOST_ROWS]:

@@ -38,6 +38,7 @@ class SimulatedLoops:
         self._choose = random.Random(seed)  # noqa: S311 — a simulation is to be repeatable
         self._holds: dict[int, StepHold] = {}
         self._sequences: dict[tuple[int, int], int] = {}
+        self._heads: dict[tuple[int, int, bool], bytes] = {}  # by host, GPU, and whether the step is no training step
         self._places = {host: (place, at) for place in fleet.runs for at, host in enumerate(place.hosts)}
         board = BOARDS[fleet.shape.model]
         self._samples = {
@@ -49,12 +50,19 @@ class SimulatedLoops:
         """Return what goes along with a batch of the host at that place in the fleet, at UTC seconds."""
         if host not in self._places:
             return {}
-        place, _ = self._places[host]
+        self._hear(self._places[host][0], now)
+        blocks = self._holds.setdefault(host, StepHold()).take(MAX_CARGO_BYTES)
+        return {STEPS_CARGO: blocks} if blocks else {}
+
+    def hear(self, now: float) -> None:
+        """Have all ranks tell what they have done: to be called more often than once a minute, which steps may be old."""
+        for place in self._fleet.runs:
+            self._hear(place, now)
+
+    def _hear(self, place: RunPlace, now: float) -> None:
         for step in place.run.take_steps(now):
             for at, each in enumerate(place.hosts):
                 self._tell(place, at, each, step, now)
-        blocks = self._holds.setdefault(host, StepHold()).take(MAX_CARGO_BYTES)
-        return {STEPS_CARGO: blocks} if blocks else {}
 
     def _tell(self, place: RunPlace, at: int, host: int, step: SimulatedStep, now: float) -> None:
         """Have the ranks of one host tell their agent of a step: its clock is the simulation's."""
@@ -66,10 +74,20 @@ class SimulatedLoops:
 
     def _datagram(self, place: RunPlace, at: int, host: int, gpu: int, step: SimulatedStep) -> bytes:
         """Return the step as one rank saw it: fast ones wait for the slowest."""
+        key = host, gpu, bool(step.phase)
+        head = self._heads.get(key)
+        if head is None:
+            head = self._heads[key] = self._head(place, at, host, gpu, is_aside=bool(step.phase))
+        return head + datagram.put_record(self._record(place, host, gpu, step))
+
+    def _samples_of_rank(self, place: RunPlace) -> float:
+        return self._samples[place.run.plan.name] / (len(place.hosts) * self._fleet.shape.n_gpus)
+
+    def _head(self, place: RunPlace, at: int, host: int, gpu: int, *, is_aside: bool) -> bytes:
+        """Return what a rank tells of itself with each step."""
         fleet, run = self._fleet, place.run
         n_ranks = len(place.hosts) * fleet.shape.n_gpus
         rank = at * fleet.shape.n_gpus + gpu
-        samples = self._samples[run.plan.name] / n_ranks
         head = {
             "run": run.plan.name,
             "launch": run.launch,
@@ -79,13 +97,13 @@ class SimulatedLoops:
             "devices": [fleet.machines[host].devices[gpu].uuid],
             "owner": "simulation",
             "group": run.plan.group,
-            "phases": _ASIDES if step.phase else _PHASES,
-            "about": _about(run.plan, samples),
+            "phases": _ASIDES if is_aside else _PHASES,
+            "about": _about(run.plan, self._samples_of_rank(place)),
         }
-        return datagram.put(head, self._record(place, host, gpu, step, samples))
+        return datagram.put_head(head)
 
-    def _record(self, place: RunPlace, host: int, gpu: int, step: SimulatedStep, samples: float) -> Record:
-        run = place.run
+    def _record(self, place: RunPlace, host: int, gpu: int, step: SimulatedStep) -> Record:
+        run, samples = place.run, self._samples_of_rank(place)
         pace = run.slowest if self._fleet.straggler == (host, gpu) else 1 - _RANK_JITTER * self._choose.random()
         seconds, compute = step.seconds * run.slowest, step.seconds * _COMPUTE_SHARE * pace
         sequence = self._sequences[host, gpu] = self._sequences.get((host, gpu), -1) + 1

@@ -57,6 +57,11 @@ def enrol(shape: Shape, cluster: str) -> Keys:
     return keys
 
 
+def has_reported(shape: Shape) -> bool:
+    """Tell whether any of the hosts has sent anything before."""
+    return Host.objects.filter(name__in=shape.host_names(), last_seen_at__isnull=False).exists()
+
+
 class Line(Protocol):
     """The agent's way to the server: its sender, with an outbox over a spool."""
 
@@ -70,7 +75,10 @@ class Line(Protocol):
 
 
 class Simulation:
-    """A fleet on the clock. `span` seconds at `speed` end now; without `span` it lives on with the clock, until told to stop."""
+    """A fleet on the clock. `span` seconds at `speed` end now; without `span` it lives on with the clock, until told to stop.
+
+    Before it does, `history` seconds up to now are made as fast as the machine can, with a sample each half minute.
+    """
 
     def __init__(
         self,
@@ -80,6 +88,7 @@ class Simulation:
         *,
         span: float | None = None,
         speed: float = 1.0,
+        history: float = 0.0,
         n_unread: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -90,22 +99,39 @@ class Simulation:
         self._span, self._speed, self._n_unread = span, speed, n_unread
         self._began = clock()
         self._start = self._began + (span or 0.0) / speed - (span or 0.0)
-        self._now = self._start
+        self._now = self._start - history
+        self._has_past = bool(history)
         self.fleet = Fleet(
-            shape, lambda: self._now, self._send_batch, line.names, lambda place: self._steps.cargo(place, self._now)
-        )
+            shape, lambda: self._now, self._send_batch, line.names, lambda place: self._steps.cargo(place, self._now),
+            past_until=self._start if history else 0.0,
+        )  # fmt: skip
         self._steps = SimulatedLoops(self.fleet, f"{shape.seed}/steps")
 
     def run(self) -> None:
         """Live until the span is over or `stop` is set; then hand over what is left."""
+        if self._has_past:
+            self._make_past()
         number = 0
         while not self.stop.is_set() and (self._span is None or number * SAMPLE_SECONDS < self._span):
             number = self._wait_for(number + 1)
             self._now = self._start + number * SAMPLE_SECONDS
             self.fleet.tick()
-            if number % BATCH_TICKS == 0:
+            if number % BATCH_TICKS == 0 and self._span is not None:
                 self._let_the_server_catch_up()
         self.fleet.end()
+
+    def _make_past(self) -> None:
+        """Go from tick to tick until the clock is reached, which goes on meanwhile; live from there."""
+        number, (seconds, batch_ticks) = 0, self.fleet.pace
+        while not self.stop.is_set() and self._now + seconds <= self._clock():
+            self._now += seconds
+            self._steps.hear(self._now)
+            self.fleet.tick()
+            number += 1
+            if number % batch_ticks == 0:
+                self._let_the_server_catch_up()
+        self.fleet.arrive()
+        self._began = self._start = self._now
 
     def _wait_for(self, number: int) -> int:
         """Return the tick that is due, at its time; where this machine is too slow for the clock, ticks are left out."""
@@ -120,7 +146,7 @@ class Simulation:
 
     def _let_the_server_catch_up(self) -> None:
         is_said = False
-        while self._span is not None and (n_unread := self._n_unread()) > _MOST_UNREAD and not self.stop.is_set():
+        while (n_unread := self._n_unread()) > _MOST_UNREAD and not self.stop.is_set():
             if not is_said:
                 logger.warning("%d messages lie in the broker: waiting until the server has read them", n_unread)
                 is_said = True

@@ -10,8 +10,8 @@ from django.db import InterfaceError, OperationalError, connection
 from fleet.turns import Turns
 from telemetry import authentic
 from telemetry.grouped import GroupTask
+from telemetry.noted import noted
 from telemetry.tasks import UNTIL_STORED
-from telemetry.upkeep import noted
 from telemetry.wire import MessageInvalid
 from training import wire
 from training.jobs import ingest, ladder_runs, visits, watch

@@ -264,9 +264,10 @@ document.addEventListener("sw:query", ({ detail }) => {
   const groups = new Set(charts.filter((chart) => chart.isTime && chart.element.dataset.sync).map((chart) => chart.group));
   groups.forEach((group) => showWindow(group, zoomOfAddress()));
 });
-function drawAnew() {
+function drawAnew({ detail }) {
   charts.forEach((chart) => chart.painter.forget(chart));
-  drawAll(charts);
+  if (detail?.isAtOnce) charts.forEach((chart) => draw(chart));
+  else drawAll(charts);
 }
 document.addEventListener("sw:theme", drawAnew);
 document.addEventListener("toggle", async ({ target }) => {

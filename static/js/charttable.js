@@ -1,7 +1,9 @@
 /* What charts show, as a table: <details data-chart-table="id id …"> is filled when it is opened, and stays as it was then.
-   A row a bucket, a column an entry of a legend; of entries that stand for several lines the least and the greatest value. */
+   A row a bucket or step, a column an entry of a legend; of entries that stand for several lines the least and the greatest value. */
 
 import { format, spanAt } from "./legend.js";
+
+const MOMENT = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" };
 
 const make = (tag, text, options = {}) => Object.assign(document.createElement(tag), { textContent: text }, options);
 
@@ -23,11 +25,12 @@ export function fillTable(box, charts) {
   const drawn = charts.filter((chart) => chart.traces);
   const columns = columnsOf(drawn);
   const [first] = drawn;
-  const times = first?.traces.find((_, index) => first.figure.data[index].fill !== "toself")?.x ?? [];
+  const grids = first?.traces.filter((_, index) => first.figure.data[index].fill !== "toself").map(({ x }) => x) ?? [];
+  const times = grids.reduce((most, x) => (x.length > most.length ? x : most), []);
   const table = document.createElement("table");
   const head = table.createTHead().insertRow();
-  head.append(make("th", "Time", { scope: "col" }), ...columns.map(({ title, unit }) => make("th", unit[1] ? `${title}, ${unit[1]}` : title, { scope: "col", className: "num" })));
+  head.append(make("th", first?.isTime === false ? "Step" : "Time", { scope: "col" }), ...columns.map(({ title, unit }) => make("th", unit[1] ? `${title}, ${unit[1]}` : title, { scope: "col", className: "num" })));
   const body = table.createTBody();
-  for (const at of times) body.append(row(columns, at, new Date(at).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit" })));
+  for (const at of times) body.append(row(columns, at, first.isTime ? new Date(at).toLocaleString("en-GB", MOMENT) : format(at)));
   box.replaceChildren(table);
 }

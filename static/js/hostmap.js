@@ -8,6 +8,8 @@ import { query } from "./shell.js";
 
 const WORDS = { ok: "healthy", warn: "warning", crit: "critical", silent: "silent" };
 const FONT = "Inter, system-ui, sans-serif";
+const [LABEL, NAME, WORDING] = [`400 10.5px ${FONT}`, `600 12px ${FONT}`, `400 12px ${FONT}`];
+const INDENT = 10; // pixels between a cluster's name and what it is
 const ROWS = Object.values(METRICS).filter(({ key }) => key);
 
 const make = (tag, text, name = "") => Object.assign(document.createElement(tag), { textContent: text, className: name });
@@ -63,7 +65,8 @@ export class HostMap {
     const width = Math.floor(this.box.clientWidth - 24);
     this.drawnWidth = this.box.clientWidth;
     this.clusters = grouped(this.data.hosts);
-    this.plan = layout(this.clusters, width, (host) => this.labelWidth(host.name));
+    const headings = new Map(this.clusters.map((cluster) => [cluster, this.headingWidth(cluster)]));
+    this.plan = layout(this.clusters, width, { label: (host) => this.labelWidth(host.name), heading: (cluster) => headings.get(cluster) });
     this.ratio = devicePixelRatio || 1;
     this.canvas.style.height = `${this.plan.height}px`;
     Object.assign(this.canvas, { width: Math.round(width * this.ratio), height: Math.round(this.plan.height * this.ratio) });
@@ -71,12 +74,25 @@ export class HostMap {
     this.draw();
   }
 
+  textWidth(text, font) {
+    this.ctx.font = font;
+    return this.ctx.measureText(text).width;
+  }
+
+  /* Kept: each size that is tried asks for all of them. */
   labelWidth(name) {
-    if (!this.widths.has(name)) {
-      this.ctx.font = `400 10.5px ${FONT}`;
-      this.widths.set(name, this.ctx.measureText(name).width);
-    }
+    if (!this.widths.has(name)) this.widths.set(name, this.textWidth(name, LABEL));
     return this.widths.get(name);
+  }
+
+  /* Of any metric about the same. */
+  headingWidth(cluster) {
+    const [whole] = this.headingWords(cluster, METRICS.utilisation);
+    return this.textWidth(this.headingName(cluster), NAME) + INDENT + this.textWidth(whole, WORDING);
+  }
+
+  headingName(cluster) {
+    return cluster.name || (this.clusters.length > 1 ? "no cluster" : "");
   }
 
   draw() {
@@ -98,16 +114,17 @@ export class HostMap {
     const { ctx, colors } = this;
     const headings = new Map(this.plan.blocks.map((block) => [block.cluster, block.heading]));
     ctx.textBaseline = "alphabetic";
-    for (const [cluster, y] of headings) {
-      const name = cluster.name || (this.clusters.length > 1 ? "no cluster" : "");
-      ctx.font = `600 12px ${FONT}`;
-      ctx.fillStyle = colors.text;
-      ctx.fillText(name, 0, y + 12);
-      const indent = name ? ctx.measureText(name).width + 10 : 0;
-      ctx.font = `400 12px ${FONT}`;
-      ctx.fillStyle = colors["text-3"];
+    for (const [cluster, { x, y, width }] of headings) {
+      const name = this.headingName(cluster);
+      const indent = name ? this.textWidth(name, NAME) + INDENT : 0;
       const [whole, short] = this.headingWords(cluster, metric);
-      ctx.fillText(ctx.measureText(whole).width + indent <= this.plan.width ? whole : short, indent, y + 12);
+      const words = this.textWidth(whole, WORDING) + indent <= width ? whole : short;
+      ctx.font = NAME;
+      ctx.fillStyle = colors.text;
+      ctx.fillText(name, x, y + 12);
+      ctx.font = WORDING;
+      ctx.fillStyle = colors["text-3"];
+      ctx.fillText(words, x + indent, y + 12);
     }
   }
 
@@ -125,7 +142,7 @@ export class HostMap {
 
   drawLabels() {
     const { ctx, colors, data } = this;
-    ctx.font = `400 10.5px ${FONT}`;
+    ctx.font = LABEL;
     for (const { host, x, y, height } of this.plan.blocks) {
       const isWell = data.health.slice(host.first, host.first + host.n).every((health) => health === "ok");
       ctx.fillStyle = isWell ? colors["text-3"] : colors.text;

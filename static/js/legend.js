@@ -29,9 +29,16 @@ export function buildLegend(chart) {
 function valueAt(chart, index, at) {
   const { x, y, customdata } = chart.traces[index];
   const values = customdata ?? y;
-  if (at !== null) return values[nearest(x, at)] ?? null;
+  if (at !== null) return isWithin(x, at) ? (values[nearest(x, at)] ?? null) : null;
   const recent = chart.source?.fetchesWindow ? values.slice(-RECENT) : values;
   return recent.findLast((value) => value !== null) ?? null;
+}
+
+/* Tell whether a line has come that far, or has begun: beyond its ends nothing is known. */
+function isWithin(xs, at) {
+  const [first, last] = [xs[0], xs.at(-1)];
+  const step = xs.length > 1 ? (last - first) / (xs.length - 1) : 0;
+  return at >= first - step && at <= last + step;
 }
 
 export function nearest(xs, at) {

@@ -22,12 +22,12 @@ export function figure(value, { size, unit, isSigned }) {
   return `${isSigned && value > 0 ? "+" : ""}${shown}${GAP}${unit}`;
 }
 
-/* The metric as it is drawn of this data: power ends at the greatest limit. */
+/* The metric as it is drawn of this data: power ends at the greatest limit, beyond which a whole node may lie. */
 export function metricOf(name, data) {
   const chosen = METRICS[name] ?? METRICS.utilisation;
   if (chosen !== METRICS.power) return chosen;
   const high = data.power ?? 1;
-  return { ...chosen, high, highLabel: figure(high, chosen) };
+  return { ...chosen, high, highLabel: figure(high, chosen) + (data.isBeyond ? " and more" : "") };
 }
 
 function column(whole, steps) {
@@ -38,10 +38,12 @@ function column(whole, steps) {
 
 /* The server's columns (telemetry/views/fleet_map.py), ready to be drawn. */
 export function readColumns({ hosts, devices, words, steps, values, power_scale_watts: power }) {
+  const watts = values.power_draw_watts;
   const note = new Map(devices.noted[0].map((position, i) => [position, words.note[devices.noted[1][i]]]));
   return {
     hosts,
     power,
+    isBeyond: power !== null && watts.some((whole) => whole !== null && whole / steps.power_draw_watts > power),
     id: devices.id,
     health: devices.health.map((code) => words.health[code]),
     title: (i) => words.title[devices.title[i]],

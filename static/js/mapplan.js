@@ -1,7 +1,9 @@
 /* Where the cells of the host map stand: devices grouped by cluster and host, in the largest size that fits. Pure. */
 
 const TOP = 21; // a cluster's heading
-const GAP = 17; // between clusters
+const HIGH = 360; // about what stands beside it
+const GAP = 17; // between lines of clusters
+const ASIDE = 32; // between clusters of one line
 
 /* Columns → clusters > hosts, each with the position of its first device and how many it has. */
 export function grouped({ name, cluster, devices }) {
@@ -19,49 +21,46 @@ export function grouped({ name, cluster, devices }) {
 
 const columnsOf = (n) => (n < 3 ? n : Math.ceil(n / 2));
 
-/* The sizes for one cell width: where each host stands, and how high it all is. */
-function plan(clusters, width, cell, cellHeight, labelWidth) {
+/* The sizes for one cell width: where each host stands, and how high it all is. Clusters whose hosts stand in one row share lines. */
+function plan(clusters, width, cell, cellHeight, widths) {
   const gap = cell >= 7 ? 2 : cell >= 5 ? 1 : 0;
   const between = cell >= 10 ? 11 : cell >= 7 ? 6 : cell >= 5 ? 4 : 3;
   const label = cell >= 13 ? 15 : 0;
+  const own = (host) => columnsOf(host.n) * (cell + gap) - gap;
+  const step = (host) => Math.max(own(host), label ? widths.label(host) : 0) + between;
   const blocks = [];
-  let y = 0;
+  let [left, top, lowest] = [0, 0, 0]; // of the line of clusters
   for (const cluster of clusters) {
-    const heading = y;
-    let x = 0;
-    let tallest = 0;
-    y += TOP;
+    const needed = Math.max(widths.heading(cluster), cluster.hosts.reduce((sum, host) => sum + step(host), -between));
+    if (left && left + needed > width) [left, top, lowest] = [0, lowest + GAP, 0];
+    let [x, y, tallest] = [left, top + TOP, 0];
     for (const host of cluster.hosts) {
-      const columns = columnsOf(host.n);
-      const rows = Math.ceil(host.n / columns);
-      const own = columns * (cell + gap) - gap;
-      const step = Math.max(own, label ? labelWidth(host) : 0);
-      if (x && x + step > width) {
-        x = 0;
-        y += tallest + label + (label ? 7 : between);
-        tallest = 0;
+      if (x > left && x + step(host) - between > width) {
+        [x, y, tallest] = [left, y + tallest + label + (label ? 7 : between), 0];
       }
-      const height = rows * (cellHeight + gap) - gap;
-      blocks.push({ cluster, host, x, y, columns, width: own, height, heading });
+      const height = Math.ceil(host.n / columnsOf(host.n)) * (cellHeight + gap) - gap;
+      blocks.push({ cluster, host, x, y, columns: columnsOf(host.n), width: own(host), height, heading: { x: left, y: top, width: width - left } });
       tallest = Math.max(tallest, height);
-      x += step + between;
+      x += step(host);
     }
-    y += tallest + label + (label ? 7 : between) + GAP;
+    lowest = Math.max(lowest, y + tallest + label + (label ? 7 : between));
+    left += needed + ASIDE;
   }
-  return { width, cell, cellHeight, gap, label, blocks, height: y - GAP };
+  return { width, cell, cellHeight, gap, label, blocks, height: lowest };
 }
 
-export function layout(clusters, width, labelWidth) {
+/* `widths` tell how wide a host's label and a cluster's heading are, pixels. */
+export function layout(clusters, width, widths) {
   const n = clusters.reduce((sum, cluster) => sum + cluster.n, 0);
   const largest = n <= 8 ? 44 : 30;
-  const limit = width < 600 ? 640 : n > 1000 ? 560 : 330;
+  const limit = width < 600 ? 640 : n > 1000 ? 560 : HIGH;
   for (let cell = largest; cell >= 3; cell--) {
-    const found = plan(clusters, width, cell, cell, labelWidth);
+    const found = plan(clusters, width, cell, cell, widths);
     if (found.height > limit && cell > 3) continue;
     let best = found;
     for (let high = cell + 1; cell >= 13 && high < cell * 1.7; high++) {
-      const taller = plan(clusters, width, cell, high, labelWidth);
-      if (taller.height > Math.min(limit, 330)) break; // cells use the height that is there
+      const taller = plan(clusters, width, cell, high, widths);
+      if (taller.height > Math.min(limit, HIGH)) break; // cells use the height that is there
       best = taller;
     }
     return placed(best, n);

@@ -21,6 +21,7 @@ function label({ at, tone, label: text }, isLate) {
     yanchor: "top",
     xshift: isLate ? -5 : 4,
     showarrow: false,
+    bgcolor: "token:surface/0.7",
     font: { size: FONT, color: `token:${tone}` },
   };
 }

@@ -1,4 +1,5 @@
-/* The custom time range: from and to by the viewer's clock, in the address as UTC milliseconds. The page is asked for anew, as
+/* The custom time range, and what the page says of the time that it shows ([data-range-words], which hold the words of the named
+   range): from and to by the viewer's clock, in the address as UTC milliseconds. The page is asked for anew, as
    with a named range, so that the browser's Back leads to the range before. */
 
 import { query } from "./address.js";
@@ -22,7 +23,9 @@ function chosen() {
 
 function show() {
   const window_ = chosen();
-  words.textContent = window_ ? window_.map(short).join(" – ") : "Custom";
+  const chosenWords = window_?.map(short).join(" – ");
+  words.textContent = chosenWords ?? "Custom";
+  for (const each of document.querySelectorAll("[data-range-words]")) each.textContent = chosenWords ?? each.dataset.rangeWords;
   const [from, to] = window_ ?? [Date.now() - 3_600_000, Date.now()];
   form.elements.from.value = field(from);
   form.elements.to.value = field(to);

@@ -1,7 +1,8 @@
 /* The shell of every page: live ticks, theme, URL state, times, menus, copy; tables by table.js.
 
    `sw:tick` goes to document.body every 2 s while the page is live and in sight; htmx fragments and charts refresh on it.
-   `sw:theme` goes to document when the colours change, `sw:query` when a control writes the query string. */
+   `sw:theme` goes to document when the colours change, with `isAtOnce` where what is drawn must follow before it returns;
+   `sw:query` when a control writes the query string. */
 
 import { carryWindow, query, reflect, setQuery } from "./address.js";
 import { applySort, filterRows, sortByHeading } from "./table.js";
@@ -68,9 +69,9 @@ function showLive() {
 const systemIsDark = matchMedia("(prefers-color-scheme: dark)");
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemIsDark.matches);
 const tokens = new Map();
-const themed = () => {
+const themed = (isAtOnce = false) => {
   tokens.clear();
-  document.dispatchEvent(new Event("sw:theme"));
+  document.dispatchEvent(new CustomEvent("sw:theme", { detail: { isAtOnce } }));
 };
 const probe = document.createElement("span");
 probe.hidden = true;
@@ -96,6 +97,20 @@ function toggleTheme() {
   } catch {
     /* storage is closed to this page: the choice lasts until it is left */
   }
+  themed();
+}
+
+/* Paper is light: what scripts have drawn is drawn so before it is printed, and as it was thereafter. */
+function beforePrint() {
+  const { theme } = root.dataset;
+  root.dataset.theme = "light";
+  themed(true);
+  addEventListener("afterprint", () => afterPrint(theme), { once: true });
+}
+
+function afterPrint(theme) {
+  if (theme) root.dataset.theme = theme;
+  else delete root.dataset.theme;
   themed();
 }
 
@@ -213,7 +228,8 @@ document.addEventListener("htmx:afterSwap", afterSwap);
 document.addEventListener("visibilitychange", tick);
 addEventListener("pointerdown", () => (pointerIsDown = true));
 for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, () => (pointerIsDown = false));
-systemIsDark.addEventListener("change", themed);
+systemIsDark.addEventListener("change", () => themed());
+addEventListener("beforeprint", beforePrint);
 
 for (const input of all("[data-filter]")) input.value = query().get("q") ?? "";
 reflect();

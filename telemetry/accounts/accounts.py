@@ -5,7 +5,7 @@ Devices are those that figures speak of: a host's accelerators, or its CPUs wher
 meter shows: of a host with a node meter that, of another its devices. PUE, the building's own use, comes on top once.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
@@ -17,6 +17,7 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from fleet.models import ACCELERATORS, DeviceKind
+from telemetry.accounts.asked import Asked, Span, recorded
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.store import energy_rows
 from telemetry.store.charging import charged_of_one
@@ -70,8 +71,9 @@ Counted = TypeVar("Counted", bound=AccountDevice)
 class Account:
     """Joules and what they cost. `cost` is None without a price, `grams_co2` without a figure for CO₂.
 
-    `covered_seconds` are those of all devices together for which energy is known, of `asked_seconds`; where nothing is
-    covered the energy is unknown, and `joules` None. `priced_by` names what the cost was taken from.
+    `covered_seconds` are those of all devices together for which energy is known, of `asked_seconds` in which they could have
+    told it (asked.py); where nothing is covered the energy is unknown, and `joules` None. `priced_by` names what the cost was
+    taken from.
     """
 
     key: str
@@ -113,16 +115,17 @@ class Accounts:
 
 def accounts(
     devices: Sequence[AccountDevice], start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates,
-    zone: ZoneInfo,
+    zone: ZoneInfo, recordings: Mapping[int, Span] | None = None,
 ) -> Accounts:  # fmt: skip
     """Return the accounts of the devices' hosts over the whole minutes of the span.
 
     `group_by` is "" for none, host, device, cluster, model, day (of `zone`), or label:<key>. Cost and CO₂ are those of the
     group's share in what the meters show; a group within a host (a device, a model) has those of its own energy.
+    `recordings` are asked.recorded(), for who has them.
     """
     start_ms, end_ms = whole_minutes(start_ms, end_ms)
     book = Book(devices, scope, group_by, rates, zone)
-    book.expect(start_ms, end_ms)
+    book.expect(start_ms, end_ms, recorded() if recordings is None else recordings)
     host_ids = sorted({device.host_id for device in devices})
     for rows in energy_rows.read(host_ids, start_ms, end_ms, quarters_from_ms=quarters_from_ms(group_by, rates, now)):
         book.enter(rows)
@@ -165,30 +168,31 @@ class Book:
         self._counted = {device.pk: device for device in counted_of(devices)}
         self._nodes = {device.pk: device for device in devices if device.kind == DeviceKind.NODE}
         self._scoped = self._counted if scope is Scope.DEVICE else self._nodes
+        self._some_of = {device.host_id: device for device in (*self._counted.values(), *self._nodes.values())}
         self._group_by, self._rates, self._zone = group_by, rates, zone
         self._total, self._groups = Account(""), dict[str, Account]()
         self._own: dict[int, list[Account]] = {}  # by scoped device; not those of days
 
-    def expect(self, start_ms: int, end_ms: int) -> None:
+    def expect(self, start_ms: int, end_ms: int, recordings: Mapping[int, Span]) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
-        seconds = (end_ms - start_ms) / 1000
-        self._total.asked_seconds += seconds * len(self._scoped)
+        asked = Asked((device.host_id for device in self._scoped.values()), recordings)
+        self._total.asked_seconds += asked.of_all(start_ms, end_ms)
         if self._group_by in {"", "day"}:
             self._own = {pk: [self._total] for pk in self._scoped}
         else:
             for pk, device in self._scoped.items():
                 group = self._group(device)
-                group.asked_seconds += seconds
+                group.asked_seconds += asked.of_host(device.host_id, start_ms, end_ms)
                 self._own[pk] = [self._total, group]
-        for day, day_seconds in self._days(start_ms, end_ms) if self._group_by == "day" else ():
-            self._groups.setdefault(day, Account(day)).asked_seconds += day_seconds * len(self._scoped)
+        for day, *span in self._days(start_ms, end_ms) if self._group_by == "day" else ():
+            self._groups.setdefault(day, Account(day)).asked_seconds += asked.of_all(*span)
 
-    def _days(self, start_ms: int, end_ms: int) -> Iterator[tuple[str, float]]:
-        """Yield each day of the span, in the zone, with the seconds of the span that lie in it."""
+    def _days(self, start_ms: int, end_ms: int) -> Iterator[tuple[str, int, int]]:
+        """Yield each day of the span, in the zone, with the beginning and the end of what lies in it."""
         at = datetime.fromtimestamp(start_ms / 1000, self._zone)
         while (at_ms := round(at.timestamp() * 1000)) < end_ms:
             midnight = datetime.combine(at.date() + timedelta(days=1), time(), self._zone)
-            yield at.date().isoformat(), (min(round(midnight.timestamp() * 1000), end_ms) - at_ms) / 1000
+            yield at.date().isoformat(), at_ms, min(round(midnight.timestamp() * 1000), end_ms)
             at = midnight
 
     def enter(self, rows: EnergyRows) -> None:
@@ -201,9 +205,14 @@ class Book:
     def _enter(self, rows: EnergyRows, day: str) -> None:
         owners = rows.device_ids.tolist()
         sums = (each.sum(axis=1).tolist() for each in (rows.measured, rows.estimated, rows.covered_seconds))
-        of_day = [self._total, self._groups.setdefault(day, Account(day))] if day else None
+        host = self._some_of.get(rows.host_id) if self._group_by == "host" else None
+        shared: list[Account] | None = None
         for pk, measured, estimated, covered in zip(owners, *sums, strict=True):
-            for account in (of_day or self._own[pk]) if pk in self._scoped else ():
+            if pk not in self._scoped:
+                continue
+            if shared is None and (day or host is not None):
+                shared = self._shared(host or self._scoped[pk], day)
+            for account in shared or self._own[pk]:
                 account.measured += measured
                 account.estimated += estimated
                 account.covered_seconds += covered
@@ -224,8 +233,8 @@ class Book:
             joules, covered = joules[places], covered[places]
         by_devices, by_meters = charged_of_one(joules, covered, is_node)
         pk = owners[places[0]]
-        device = self._nodes.get(pk) or self._counted[pk]
-        self._pay(self._charged_accounts(device, day), rows, by_devices, by_meters)
+        device = self._some_of.get(rows.host_id) or self._nodes.get(pk) or self._counted[pk]
+        self._pay(self._shared(device, day), rows, by_devices, by_meters)
 
     def _pay(
         self, accounts: Sequence[Account], rows: EnergyRows | GroupEnergy, by_devices: Floats, by_meters: Floats
@@ -275,8 +284,8 @@ class Book:
         account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
         account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
 
-    def _charged_accounts(self, device: AccountDevice, day: str) -> list[Account]:
-        """Return the accounts that pay for the device's host."""
+    def _shared(self, device: AccountDevice, day: str) -> list[Account]:
+        """Return the accounts of the device's host as a whole."""
         if day:
             return [self._total, self._groups.setdefault(day, Account(day))]
         if self._group_by == "" or self._group_by in _WITHIN_HOSTS:

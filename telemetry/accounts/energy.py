@@ -66,12 +66,12 @@ def summed(found: Sequence[Energy]) -> Energy:
 
 def trapezoid(power: Samples, start_ms: int, end_ms: int) -> tuple[float, float]:
     """Return (joules, covered seconds) of power samples inside the window; a gap counts nothing."""
-    gap_ms = _GAP_INTERVALS * power.interval_ms
+    gaps_ms = _GAP_INTERVALS * power.intervals_ms
     joules = covered = 0.0
     times, watts = power.times_ms, power.values
     for left, right in zip(range(times.size - 1), range(1, times.size), strict=True):
         begin, end = max(times[left], start_ms), min(times[right], end_ms)
-        if end <= begin or times[right] - times[left] > gap_ms:
+        if end <= begin or times[right] - times[left] > gaps_ms[right]:
             continue
         first, last = np.interp([begin, end], times[left : right + 1], watts[left : right + 1])
         joules += float(first + last) / 2 * float(end - begin) / 1000
@@ -87,7 +87,7 @@ def _from_counter(counter: Samples, start_ms: int, end_ms: int) -> float | None:
         return None
     around = slice(left, right + 1)
     times, values, clocks = counter.times_ms[around], counter.values[around], counter.clocks[around]
-    has_gap = (np.diff(times) > _GAP_INTERVALS * counter.interval_ms).any()
+    has_gap = (np.diff(times) > _GAP_INTERVALS * counter.intervals_ms[around][1:]).any()
     if has_gap or (clocks != clocks[0]).any() or (np.diff(values) < 0).any():
         return None
     edges: Floats = np.interp([start_ms, end_ms], times, values)

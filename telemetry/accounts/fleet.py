@@ -15,6 +15,7 @@ from django.conf import settings
 from fleet.models import Device, Host
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Accounts, Book, Scope
+from telemetry.accounts.asked import Span, recorded
 from telemetry.energy_rates import Rates
 from telemetry.models import GroupKind, RollupGroup
 from telemetry.store import energy_rows, group_energy, groups
@@ -38,7 +39,7 @@ class DeviceRow:
     model: str
     parent_id: int | None
     profile: str
-    index: int
+    index: int | None
     host_id: int
     host: HostRow
 
@@ -49,19 +50,20 @@ class DeviceRow:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All devices, and whether the groups' rollups count just these."""
+    """All devices, whether the groups' rollups count just these, and recordings."""
 
     devices: list[DeviceRow]
     is_followed: bool
+    recordings: Mapping[int, Span]
 
 
 def look() -> Inventory:
-    """Return the inventory as it stands now, in three queries."""
+    """Return the inventory as it stands now."""
     hosts = _hosts()
     devices = _devices(hosts)
     wholes = ((each.pk, each.host_id, each.kind, each.model) for each in devices if each.is_whole)
     says = ((pk, host.cluster, host.labels) for pk, host in hosts.items())
-    return Inventory(devices, groups.is_followed(says, wholes))
+    return Inventory(devices, groups.is_followed(says, wholes), recorded())
 
 
 def fleet_accounts(
@@ -71,8 +73,8 @@ def fleet_accounts(
     """Return what accounts.accounts returns of all devices; `seen` is for who asks more than once."""
     is_alone = group_by in _ALONE
     if seen is None:
-        seen = Inventory(all_devices(), is_followed=False) if is_alone else look()
-    devices = seen.devices
+        seen = Inventory(all_devices(), is_followed=False, recordings=recorded()) if is_alone else look()
+    devices, recordings = seen.devices, seen.recordings
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
     names = _names(group_by) if seen.is_followed and not is_alone else {}
@@ -84,10 +86,10 @@ def fleet_accounts(
     )
     if stretches is None:
         return accounts.accounts(
-            devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=zone
+            devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=zone, recordings=recordings
         )  # fmt: skip
     book = Book(devices, scope, group_by, rates, zone)
-    book.expect(start_ms, end_ms)
+    book.expect(start_ms, end_ms, recordings)
     hosts = sorted({device.host_id for device in devices})
     for stretch in stretches:
         if not stretch.is_of_groups:

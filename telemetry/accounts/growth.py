@@ -6,11 +6,14 @@ _ENOUGH = 0.98  # of either that is known: less would compare a part with a whol
 
 
 def growth(account: Account, before: Account) -> float | None:
-    """Return joules over those before, − 1; None where either is not known well enough.
+    """Return joules over those before, − 1; None where either is not known well enough, or other devices could tell of it.
 
     Both are scaled up to all that was asked for: the newest minutes may be on their way.
     """
     share, share_before = account.covered_share or 0.0, before.covered_share or 0.0
     if not account.joules or not before.joules or min(share, share_before) < _ENOUGH:
+        return None
+    asked = account.asked_seconds, before.asked_seconds
+    if min(asked) < _ENOUGH * max(asked):  # a recording lies in one of them alone
         return None
     return (account.joules / share) / (before.joules / share_before) - 1

@@ -30,7 +30,7 @@ class IdleDevice(AccountDevice, Protocol):
     """What accounts of waste ask of a device: a host's label may name it by its index."""
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int | None: ...
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 MAX_FRAME_BYTES = 8_192
 MAX_FRAMES = 2_000  # handed on at a time
-SHORTEST_NAP_SECONDS, FIRST_NAP_SECONDS, LONGEST_NAP_SECONDS = 0.001, 0.05, 0.25
+SHORTEST_NAP_SECONDS, FIRST_NAP_SECONDS, LONGEST_NAP_SECONDS = 0.001, 0.05, 0.5
 QUIET_SECONDS = 1.0  # without a datagram: then the next one wakes the thread
 _RECEIVE_BUFFER_BYTES = 4 << 20
 _CREDENTIALS = struct.Struct("3i")  # unix(7), struct ucred: pid, uid, gid

@@ -30,7 +30,7 @@ class DeviceItem(Schema):
     cluster: str
     origin: str
     kind: str
-    index: int
+    index: int | None
     model: str
     pci_bus_id: str
     driver_version: str
@@ -240,7 +240,7 @@ class MapItem(Schema):
     host: str
     cluster: str
     kind: str
-    index: int
+    index: int | None
     model: str
     health: Health
     reading: Reading

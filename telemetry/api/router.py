@@ -114,7 +114,7 @@ def fleet_series(request: HttpRequest, asked: Query[FleetSeriesQuestion]) -> Htt
 
 
 def _device(uuid: str) -> Device:
-    found = Device.objects.filter(uuid=uuid).first()
-    if found is None:
-        raise ApiError(404, "not_found", f"there is no device {uuid}", "uuid")
-    return found
+    try:
+        return Device.objects.get(uuid=uuid)
+    except Device.DoesNotExist as error:
+        raise ApiError(404, "not_found", f"there is no device {uuid}", "uuid") from error

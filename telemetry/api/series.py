@@ -17,8 +17,6 @@ from telemetry.store.read import Bucketed, BucketedMetric, Column
 from telemetry.store.samples import Floats
 from telemetry.trends import Trend
 
-_EXACT = 2.0**53  # below this each whole number is a float64 of its own
-
 
 class GaugeSeries(Schema):
     """Each list `(n_buckets,)`; null in a bucket without a sample."""
@@ -81,9 +79,9 @@ def _columns(metric: Metric, found: BucketedMetric) -> dict[str, Any]:
 
 def _plain(values: Floats) -> NDArray[Any]:
     """Return whole numbers as integers: the same numbers in JSON, of fewer bytes and written in a seventh of the time."""
-    if (np.abs(values) < _EXACT).all() and (values == np.rint(values)).all():  # neither holds of NaN
-        return values.astype(np.int64)
-    return values
+    with np.errstate(invalid="ignore"):  # what is no number becomes one that it does not equal
+        whole = values.astype(np.int64)
+    return whole if (whole == values).all() else values
 
 
 def _written_once(values: NDArray[Any]) -> orjson.Fragment:

@@ -18,6 +18,7 @@ from http.client import HTTPConnection
 from math import ceil
 from pathlib import Path
 from statistics import median
+from typing import Any
 from urllib.parse import urlencode
 
 from telemetry.bench import energy, parts, query_data, victoria
@@ -73,7 +74,9 @@ def _of_host(end_ms: int, directory: Path) -> list[Figure]:
     with sides(directory, [HOST], query_data.host(end_ms), with_prometheus=False) as found:
         hour = partial(_window, end_ms, HOUR_MS, 7000)
         own = partial(_own_series, f"/api/v1/devices/GPU-{HOST}-3/series", METRICS, hour, 3700)
-        gpu = _take_turns(found, own, partial(_range_query, f'{{uuid="GPU-{HOST}-3"}}', hour, 1))
+        query = partial(_range_query, f'{{uuid="GPU-{HOST}-3"}}', hour, 1)
+        _check_hour(found, own(0), query(0))
+        gpu = _take_turns(found, own, query)
         day = partial(_window, end_ms, DAY_MS, _MINUTE_MS)
         page = _take_turns(found, partial(_own_page, HOST, day), _page_query(HOST, day, _DAY_STEP))
         disk = _of_disk(found)
@@ -165,20 +168,43 @@ def _times(seconds: Sequence[float]) -> Times:
 
 def _check_mean(found: Sides, own: str, query: str) -> None:
     """Raise BenchFailed where the sides do not answer the same: a fast answer to another question is no figure."""
-    connection = found.web.connect()
-    connection.request("GET", own, headers=_authorised(found))
-    ours = json.loads(answered(connection, own))["groups"][0]["mean"]
-    connection.close()
+    if found.victoria is not None:
+        _check_alike("mean", _asked(found, own)["groups"][0]["mean"], _peers(found.victoria, query)[0][1])
+
+
+def _check_hour(found: Sides, own: str, query: str) -> None:
+    """Do the same of each level of a GPU; a counter's growth is no answer of the peer's."""
     if found.victoria is None:
         return
-    theirs = [float(value) for _, value in json.loads(found.victoria.get(query))["data"]["result"][0]["values"]]
-    if len(ours) != len(theirs) or None in ours:
+    theirs = dict(_peers(found.victoria, query))
+    for name, series in _asked(found, own)["metrics"].items():
+        if "mean" in series:
+            _check_alike(name, series["mean"], theirs[name])
+
+
+def _asked(found: Sides, path: str) -> dict[str, Any]:
+    connection = found.web.connect()
+    connection.request("GET", path, headers=_authorised(found))
+    answer: dict[str, Any] = json.loads(answered(connection, path))
+    connection.close()
+    return answer
+
+
+def _peers(peer: Peer, query: str) -> list[tuple[str, list[float]]]:
+    """Return the series of the peer's answer, with their names."""
+    found = json.loads(peer.get(query))["data"]["result"]
+    return [(each["metric"].get("__name__", ""), [float(value) for _, value in each["values"]]) for each in found]
+
+
+def _check_alike(what: str, ours: Sequence[float | None], theirs: Sequence[float]) -> None:
+    known = [value for value in ours if value is not None]
+    if len(ours) != len(theirs) or len(known) != len(ours):
         raise BenchFailed(
-            f"the store answers {len(ours)} steps, {sum(v is None for v in ours)} empty; its peer {len(theirs)}"
+            f"{what}: the store answers {len(ours)} steps, {len(ours) - len(known)} empty; its peer {len(theirs)}"
         )
-    worst = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
-    if worst > _MOST_DIFFERENCE:
-        raise BenchFailed(f"the store's means differ from its peer's by up to {worst:g}")
+    apart = (abs(one - other) / max(1.0, abs(other)) for one, other in zip(known, theirs, strict=True))
+    if (worst := max(apart)) > _MOST_DIFFERENCE:
+        raise BenchFailed(f"{what}: the store's answer differs from its peer's by up to {worst:g}")
 
 
 # The figures -------------------------------------------------------------------------------------------------------

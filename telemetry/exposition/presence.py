@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from fleet.models import ACCELERATORS, Host, Origin
+from fleet.models import ACCELERATORS, Host, Origin, in_place
 from telemetry.catalog import AbsentReason
 from telemetry.health import OF_THE_AGENT, is_read
 from telemetry.store.newest import Identity
@@ -54,7 +54,7 @@ def ordered(identities: Iterable[Identity]) -> list[Identity]:
     """Return the devices as the pages order them: accelerators first, wholes before their parts."""
     return sorted(
         identities,
-        key=lambda d: (d.kind not in ACCELERATORS, d.kind, is_part(d), d.index, d.profile, d.uuid),
+        key=lambda d: (d.kind not in ACCELERATORS, d.kind, is_part(d), in_place(d.index), d.profile, d.uuid),
     )
 
 

@@ -45,7 +45,7 @@ def of_device(device: DeviceSeen) -> Allocation:
     return by_hand(device.host.host.labels, device.index)
 
 
-def by_hand(labels: Mapping[str, Any], index: int) -> Allocation:
+def by_hand(labels: Mapping[str, Any], index: int | None) -> Allocation:
     """Return what the host's labels say of a device; unknown where they do not name it, or are not understood."""
     text = str(labels.get(LABEL, ""))
     pairs = dict(part.strip().partition(":")[::2] for part in text.split(","))

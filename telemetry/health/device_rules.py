@@ -93,7 +93,8 @@ def _uncorrected(device: DeviceSeen, limits: Limits) -> Sign | None:
     if errors < limits["errors"]:
         return None
     return raised(
-        f"{errors:.0f} uncorrected memory errors since the driver was loaded", {"ecc_uncorrected_total": errors}
+        f"{errors:.0f} uncorrected memory {'error' if errors == 1 else 'errors'} since the driver was loaded",
+        {"ecc_uncorrected_total": errors},
     )
 
 
@@ -113,42 +114,42 @@ _XID_SPAN = Threshold("recent_seconds", "an XID is recent for", "seconds", _HOUR
 RULES = (
     Rule(
         "device_lost", "Device lost", Severity.CRITICAL,
-        "What the driver answers; whether the host still names the device.",
+        "What the driver answers; whether the host still names the device",
         ABSENT[AbsentReason.GPU_IS_LOST].advice, _lost,
         own_thresholds=(Threshold("missing_seconds", "not named by its host for", "seconds", 300, 60, 86_400),),
     ),
     Rule(
         "device_reset", "Device must be reset", Severity.CRITICAL,
-        "What the driver answers, and the recovery action that it names.", RESET, _must_be_reset,
+        "What the driver answers, and the recovery action that it names", RESET, _must_be_reset,
     ),
     Rule(
-        "driver_hanging", "Driver call hangs", Severity.WARNING, "Whether the driver's calls return.",
+        "driver_hanging", "Driver call hangs", Severity.WARNING, "Whether the driver's calls return",
         ABSENT[AbsentReason.TIMEOUT].advice, _hanging, for_seconds=20,
     ),
     Rule(
-        "driver_unreachable", "Driver not reached", Severity.WARNING, "Whether the driver gives readings that are understood.",
+        "driver_unreachable", "Driver not reached", Severity.WARNING, "Whether the driver gives readings that are understood",
         ABSENT[AbsentReason.DRIVER_AWAY].advice, _unreachable, for_seconds=20,
     ),
     Rule(
-        "xid_hardware", "XID of the hardware", Severity.CRITICAL, "XIDs that NVIDIA's catalogue lays to device, link or driver.",
+        "xid_hardware", "XID of the hardware", Severity.CRITICAL, "XIDs that NVIDIA's catalogue lays to device, link or driver",
         "see the XID's own action", _xids_of(lambda row: row.severity != Severity.INFO),
         own_thresholds=(_XID_SPAN,), clear_seconds=0,
     ),
     Rule(
-        "xid_application", "XID of an application", Severity.INFO, "XIDs that NVIDIA's catalogue lays to a program.",
+        "xid_application", "XID of an application", Severity.INFO, "XIDs that NVIDIA's catalogue lays to a program",
         xid.Action.APPLICATION.words, _xids_of(lambda row: row.action is xid.Action.APPLICATION),
         own_thresholds=(_XID_SPAN,), clear_seconds=0,
     ),
     Rule(
-        "ecc_uncorrected", "Uncorrected memory errors", Severity.CRITICAL, "ecc_uncorrected_total", RESET, _uncorrected,
+        "ecc_uncorrected", "Uncorrected memory errors", Severity.CRITICAL, "Errors that ECC did not correct", RESET, _uncorrected,
         own_thresholds=(Threshold("errors", "errors since the driver was loaded", "errors", 1, 1, 1e6),),
     ),
     Rule(
-        "row_remap_pending", "Row remap pending", Severity.WARNING, "row_remap_pending",
+        "row_remap_pending", "Row remap pending", Severity.WARNING, "Whether a memory row waits to be replaced",
         f"when convenient: {RESET}", _flag("row_remap_pending", "a memory row waits to be replaced"),
     ),
     Rule(
-        "row_remap_failed", "Row remap failed", Severity.CRITICAL, "row_remap_failure",
+        "row_remap_failed", "Row remap failed", Severity.CRITICAL, "Whether a memory row could not be replaced",
         "drain the host and have the board replaced", _flag("row_remap_failure", "a memory row could not be replaced"),
     ),
 )  # fmt: skip

@@ -159,7 +159,7 @@ class DiskSurvey:
 RULES = (
     Rule(
         "power_budget", "Power budget", Severity.WARNING,
-        "The nodes' meters, else the power of their accelerators, else of their CPUs, summed.",
+        "The nodes' meters, else the power of their accelerators, else of their CPUs, summed",
         "lower power limits, or let jobs wait", PowerSurvey, scope=Scope.FLEET,
         own_thresholds=(
             Threshold("watts", "budget", "watts", None, 1, 1e10, by_cluster=True),
@@ -168,12 +168,12 @@ RULES = (
         for_seconds=60,
     ),
     Rule(
-        "nothing_heard", "Nothing is heard", Severity.CRITICAL, "When the newest batch of any host was stored.",
+        "nothing_heard", "Nothing is heard", Severity.CRITICAL, "When the newest batch of any host was stored",
         "see /readyz: the broker, the ingest worker and its queue, the network to the hosts", HearingSurvey,
         scope=Scope.FLEET, for_seconds=20, clear_seconds=0,
     ),
     Rule(
-        "disk_full", "Disk nearly full", Severity.WARNING, "The disk of the server's data directory.",
+        "disk_full", "Disk nearly full", Severity.WARNING, "The disk of the server's data directory",
         "free space, give it more, or shorten the retention of raw samples", DiskSurvey, scope=Scope.FLEET,
         own_thresholds=(
             Threshold("used_ratio", "full from", "ratio", 0.9, 0.1, 1),

@@ -69,22 +69,22 @@ def _skewed(host: HostSeen, limits: Limits) -> Sign | None:
 
 RULES = (
     Rule(
-        "host_silent", "Host silent", Severity.CRITICAL, "When its newest batch was stored.",
+        "host_silent", "Host silent", Severity.CRITICAL, "When its newest batch was stored",
         "see whether host and network are up, then its agent (systemctl status stepwatt-agent)", _silent,
         scope=Scope.HOST, clear_seconds=30,
     ),
     Rule(
-        "agent_dropping", "Agent drops samples", Severity.WARNING, "growth of agent_batches_dropped_total within an hour",
+        "agent_dropping", "Agent drops samples", Severity.WARNING, "Batches that the agent dropped within an hour",
         "see why it cannot send: broker, network, disk of the host; give its spool more room", _dropping,
         scope=Scope.HOST, own_thresholds=(Threshold("batches_per_hour", "batches in an hour from", "batches", 1, 1, 1e6),),
     ),
     Rule(
-        "spool_failed", "Spool cannot be written", Severity.WARNING, "agent_spool_failed",
+        "spool_failed", "Spool cannot be written", Severity.WARNING, "Whether the agent can write its spool",
         "see the disk of the host: full, read-only or broken; what waits in memory is lost when the agent ends", _cannot_spool,
         scope=Scope.HOST, for_seconds=20,
     ),
     Rule(
-        "agent_lagging", "Agent lags", Severity.WARNING, "Age of the newest sample when it was stored.",
+        "agent_lagging", "Agent lags", Severity.WARNING, "Age of the newest sample when it was stored",
         "see /readyz for the server's own lag, then the host's network and load; a backlog after an outage passes", _lagging,
         scope=Scope.HOST,
         own_thresholds=(
@@ -94,7 +94,7 @@ RULES = (
         for_seconds=60,
     ),
     Rule(
-        "clock_skewed", "Clock skewed", Severity.WARNING, "host_clock_offset_seconds less its own error",
+        "clock_skewed", "Clock skewed", Severity.WARNING, "How far the host's clock is off, less the error of that",
         "let the host follow a time server (chronyc tracking; timedatectl)", _skewed,
         scope=Scope.HOST,
         own_thresholds=(

@@ -103,7 +103,7 @@ def _of_memory(values: Mapping[str, float]) -> Finding | None:
     if values.get("row_remap_failure"):
         return Finding(Health.CRIT, "a memory row could not be replaced", "drain the host and have the board replaced")
     if errors := values.get("ecc_uncorrected_total", 0):
-        note = f"{errors:.0f} uncorrected memory errors since the driver was loaded"
+        note = f"{errors:.0f} uncorrected memory {'error' if errors == 1 else 'errors'} since the driver was loaded"
         return Finding(Health.CRIT, note, RESET)
     if values.get("row_remap_pending"):
         return Finding(Health.WARN, "a memory row waits to be replaced", f"when convenient: {RESET}")

@@ -110,12 +110,12 @@ def _allocated_idle(device: DeviceSeen, limits: Limits) -> Sign | None:
 RULES = (
     Rule(
         "thermal_throttling", "Thermal throttling", Severity.WARNING,
-        "clock_event_reasons: software and hardware thermal slowdown",
+        "Clock event reasons: software and hardware thermal slowdown",
         "check its cooling: fans, air flow, coolant", _hot, for_seconds=30, clear_seconds=180,
     ),
     Rule(
         "power_throttling", "Power throttling", Severity.WARNING,
-        "clock_event_reasons: power brake; a power cap that takes a great part of the clock",
+        "Clock event reasons: power brake; a power cap that takes a great part of the clock",
         "check its power supply and cables", _starved,
         own_thresholds=(
             Threshold("clock_ratio", "clock under the power cap below", "ratio", 0.5, 0.05, 1),
@@ -124,7 +124,7 @@ RULES = (
         for_seconds=30, clear_seconds=180,
     ),
     Rule(
-        "hot_memory", "Hot memory", Severity.WARNING, "memory_temperature_celsius",
+        "hot_memory", "Hot memory", Severity.WARNING, "Temperature of the memory",
         "check its cooling; compare with its peers, and have the board checked if it alone is hot", _hot_memory,
         own_thresholds=(
             Threshold("celsius", "memory from", "celsius", 95, 40, 130),
@@ -139,7 +139,7 @@ RULES = (
         for_seconds=60, clear_seconds=180,
     ),
     Rule(
-        "nvlink_degraded", "NVLink degraded", Severity.WARNING, "growth of nvlink_errors_total within an hour",
+        "nvlink_degraded", "NVLink degraded", Severity.WARNING, "NVLink errors within an hour",
         "see which end counts them (nvidia-smi nvlink -e); reset the GPUs at both ends, then have the link checked", _nvlink,
         own_thresholds=(
             Threshold("errors_per_hour", "errors in an hour from", "errors", 10, 1, 1e9),
@@ -147,7 +147,7 @@ RULES = (
         ),
     ),
     Rule(
-        "allocated_idle", "Allocated but idle", Severity.WARNING, "Who has it allocated, and gpu_utilization_ratio",
+        "allocated_idle", "Allocated but idle", Severity.WARNING, "Who has it allocated, and its utilisation",
         "ask its user; end the job or let others have it", _allocated_idle,
         own_thresholds=(
             Threshold("load_ratio", "utilisation below", "ratio", 0.05, 0.001, 1),

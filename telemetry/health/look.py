@@ -31,7 +31,7 @@ class Identity(NamedTuple):
     pk: int
     uuid: str
     kind: str
-    place: int
+    place: int | None
     model: str
 
 

@@ -48,7 +48,7 @@ class DeviceSeen:
     pk: int
     uuid: str
     kind: str
-    index: int
+    index: int | None
     model: str
     host: "HostSeen"
     at_ms: int

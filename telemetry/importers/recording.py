@@ -6,10 +6,11 @@ the next file of the same host names the same device.
 
 import uuid
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import isnan, nan
+from typing import Any
 
 import numpy as np
 
@@ -24,15 +25,32 @@ class DeviceUnclear(ValueError):
     """The row does not tell which device it speaks of."""
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A device as a row names it: `said` are the fields of `info` that the file tells, the others stand for nothing."""
+
+    info: DeviceInfo
+    said: frozenset[str]
+
+
 @dataclass(slots=True)
 class Recording:
-    """One device's samples: `times_ms (n,)`, and per metric a column `(n,)` with NaN where there is no reading."""
+    """One device's samples: `times_ms (n,)`, and per metric a column `(n,)` with NaN where there is no reading.
+
+    `said` are the fields of `device` that any file tells.
+    """
 
     host: str
     device: DeviceInfo
+    said: frozenset[str] = frozenset()
     times_ms: "array[int]" = field(default_factory=lambda: array("q"))
     files: "array[int]" = field(default_factory=lambda: array("i"))  # which file each row comes from, in order
     columns: dict[str, "array[float]"] = field(default_factory=dict)
+
+    def learn(self, named: Named) -> None:
+        """Take what a file says of the device; a later one holds."""
+        self.device = replace(self.device, **{name: getattr(named.info, name) for name in named.said})
+        self.said |= named.said
 
     def add(self, time_ms: int, values: dict[str, float], file: int = 0) -> None:
         self.times_ms.append(time_ms)
@@ -77,7 +95,7 @@ class Recording:
 
     @property
     def name(self) -> str:
-        return f"{self.device.kind} {self.device.index}"
+        return f"{self.device.kind} {self.device.index if 'index' in self.said else self.device.uuid}"
 
     def _joined(
         self, times: np.ndarray, files: np.ndarray, columns: dict[str, np.ndarray], faults: Faults
@@ -117,13 +135,12 @@ def _epoch(host: str, device: str) -> str:
     return blake2b(f"recorded/{host}/{device}".encode(), digest_size=16).hexdigest()
 
 
-def device_of(row: Row, *, is_gpu_file: bool) -> DeviceInfo:
+def device_of(row: Row, *, is_gpu_file: bool) -> Named:
     """Return which device a row speaks of; one that names none is the host as a whole. Raises DeviceUnclear."""
     said = dict(row.device)
     place = said.get("device", said.get("index", ""))
     bus = said.get("pci_bus_id", "")
-    is_node = not is_gpu_file and not (place or bus or "uuid" in said)
-    kind = DeviceKind.NODE if is_node else DeviceKind.NVIDIA
+    kind = _kind(said, has_device=is_gpu_file or bool(place or bus or "uuid" in said))
     own = said.get("uuid", "")
     if place and not place.isdecimal():
         own, place = own or place, ""
@@ -131,8 +148,24 @@ def device_of(row: Row, *, is_gpu_file: bool) -> DeviceInfo:
         raise DeviceUnclear(f"uuid: {own!r} has characters that no driver gives")
     if len(place) > 4:
         raise DeviceUnclear(f"index: {place[:20]} is too large")
-    index = int(place) if place else 0
     made = uuid.uuid5(_NAMESPACE, f"{row.host}/{kind}/{place or bus or 0}")
-    return DeviceInfo(
-        own or str(made), kind, index, said.get("model", "")[:500], bus[:32], said.get("driver_version", "")[:100]
-    )
+    told = {
+        "index": int(place) if place else None,
+        "model": said.get("model", "")[:500],
+        "pci_bus_id": bus[:32],
+        "driver_version": said.get("driver_version", "")[:100],
+    }
+    known: dict[str, Any] = {name: value for name, value in told.items() if value not in {None, ""}}
+    unknown: dict[str, Any] = {"index": 0, "model": ""}
+    info = DeviceInfo(own or str(made), kind, **unknown | known)
+    return Named(info, frozenset(known) | ({"kind"} & said.keys()))
+
+
+def _kind(said: Mapping[str, str], *, has_device: bool) -> DeviceKind:
+    """Return the kind that a row tells; where it tells none, what recordings mostly are of. Raises DeviceUnclear."""
+    if "kind" not in said:
+        return DeviceKind.NVIDIA if has_device else DeviceKind.NODE
+    try:
+        return DeviceKind(said["kind"].lower())
+    except ValueError:
+        raise DeviceUnclear(f"kind: {said['kind'][:20]!r} is none of {', '.join(DeviceKind)}") from None

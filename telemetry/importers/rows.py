@@ -19,6 +19,9 @@ from telemetry.wire import HOST_NAME
 _EARLIEST_MS = 946_684_800_000  # 2000-01-01: what lies before is no time in milliseconds
 _NVIDIA_SMI_TIMES = ("%Y/%m/%d %H:%M:%S.%f", "%Y/%m/%d %H:%M:%S")
 _SHOWN_FAULTS = 20
+_STRAY_QUOTE = (
+    'a quote (") begins a cell and does not end it in this line; remove it, or write "" for one that is meant'
+)
 
 
 class FileUnusable(Exception):
@@ -33,6 +36,7 @@ class Row:
     host: str
     device: tuple[tuple[str, str], ...]
     values: dict[str, float]
+    line: int = 0  # of its file
 
 
 @dataclass(slots=True)
@@ -86,7 +90,7 @@ def _good_rows(
         if not any(cell.strip() for cell in cells):
             continue
         try:
-            row = _row(header, cells, host, zone, latest_ms)
+            row = _row(header, line, cells, host, zone, latest_ms)
         except ValueUnreadable as error:
             faults.add(f"{path}, line {line}", str(error))
         except IndexError:
@@ -95,7 +99,7 @@ def _good_rows(
             yield row
 
 
-def _row(header: Header, cells: list[str], host: str, zone: tzinfo, latest_ms: int) -> Row:
+def _row(header: Header, line: int, cells: list[str], host: str, zone: tzinfo, latest_ms: int) -> Row:
     at_ms = time_ms(cells[header.time].strip(), header.time_name, zone)
     if at_ms > latest_ms:
         raise ValueUnreadable(f"{header.time_name}: {cells[header.time].strip()!r} lies in the future")
@@ -105,7 +109,7 @@ def _row(header: Header, cells: list[str], host: str, zone: tzinfo, latest_ms: i
     device = tuple((meaning, cells[at].strip()) for meaning, at in header.devices.items() if cells[at].strip())
     readings = {column.metric: column.read(cells[column.position]) for column in header.metrics}
     values = {metric: value for metric, value in readings.items() if value is not None}
-    return Row(at_ms, name, device, values)
+    return Row(at_ms, name, device, values, line)
 
 
 def time_ms(words: str, name: str, zone: tzinfo) -> int:
@@ -136,19 +140,20 @@ def _moment(words: str, zone: tzinfo) -> datetime:
 
 
 def cells_of(path: Path, faults: Faults) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, cells); a line that is none of CSV goes to `faults`. Raises FileUnusable where the file cannot be read."""
+    """Yield (line, cells); a line that is none of CSV goes to `faults`. Raises FileUnusable where the file cannot be read.
+
+    Each line is read by itself: a quote that nobody closes spoils its own line, and swallows none of those after it.
+    """
     try:
         with opened(path) as file:
-            reader = csv.reader(file, skipinitialspace=True)
-            while True:
+            for number, line in enumerate(file, start=1):
+                is_open = line.count('"') % 2 == 1
                 try:
-                    cells = next(reader)
+                    cells = next(csv.reader((line,), skipinitialspace=True, strict=is_open), [])
                 except csv.Error as error:  # such as the zeros that a crash leaves in a log
-                    faults.add(f"{path}, line {reader.line_num}", f"cannot be read ({error})")
-                except StopIteration:
-                    return
+                    faults.add(f"{path}, line {number}", _STRAY_QUOTE if is_open else f"cannot be read ({error})")
                 else:
-                    yield reader.line_num, cells
+                    yield number, cells
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise FileUnusable(f"{path}: cannot be read ({error})") from error
 

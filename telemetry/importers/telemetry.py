@@ -13,10 +13,10 @@ from django.db import transaction
 
 from fleet.models import Device, Host, Origin
 from telemetry.importers.recording import DeviceUnclear, Recording, device_of
-from telemetry.importers.rows import Faults, FileUnusable, read_rows
+from telemetry.importers.rows import Faults, FileUnusable, Row, read_rows
 from telemetry.importers.vocabulary import Header
 from telemetry.store import recorded
-from telemetry.wire import DeviceInfo
+from telemetry.wire import DeviceKind
 
 _FUTURE_MS = 60_000
 
@@ -49,22 +49,35 @@ def import_files(
             path, host=host, columns=columns or {}, zone=zone, latest_ms=latest_ms, faults=report.faults
         )
         report.ignored_columns |= set(header.ignored)
-        before = report.rows
-        for row in rows:
-            try:
-                device = device_of(row, is_gpu_file=_is_of_gpus(header))
-            except DeviceUnclear as error:
-                report.faults.add(str(path), str(error))
-                continue
-            recordings.setdefault((row.host, device.uuid), Recording(row.host, device)).add(
-                row.time_ms, row.values, number
-            )
-            report.rows += 1
-        if report.rows == before:
+        n_good = _gather(path, rows, recordings, number, report.faults, is_gpu_file=_is_of_gpus(header))
+        if not n_good:
             shown = "; ".join(report.faults.shown[:3])
             raise FileUnusable(f"{path}: no row could be used{f' ({shown})' if shown else ''}; nothing was changed")
+        report.rows += n_good
     _write(list(recordings.values()), now, cluster, report, progress, shift_to_now=shift_to_now)
     return report
+
+
+def _gather(
+    path: Path, rows: Iterable[Row], recordings: dict[tuple[str, str], Recording], number: int, faults: Faults, *,
+    is_gpu_file: bool,
+) -> int:  # fmt: skip
+    """Add a file's rows to the recordings by host and device's UUID; returns how many there were."""
+    n_good, known = 0, dict[tuple[str, tuple[tuple[str, str], ...]], Recording]()
+    for row in rows:
+        recording = known.get((row.host, row.device))
+        if recording is None:
+            try:
+                named = device_of(row, is_gpu_file=is_gpu_file)
+            except DeviceUnclear as error:
+                faults.add(f"{path}, line {row.line}", str(error))
+                continue
+            recording = recordings.setdefault((row.host, named.info.uuid), Recording(row.host, named.info))
+            recording.learn(named)
+            known[row.host, row.device] = recording
+        recording.add(row.time_ms, row.values, number)
+        n_good += 1
+    return n_good
 
 
 def _is_of_gpus(header: Header) -> bool:
@@ -96,7 +109,7 @@ def _know(recordings: Iterable[Recording], cluster: str) -> dict[str, Host]:
     for recording in recordings:
         if recording.host not in hosts:
             hosts[recording.host] = _know_host(recording.host, cluster)
-        _know_device(hosts[recording.host], recording.device)
+        _know_device(hosts[recording.host], recording)
     return hosts
 
 
@@ -111,17 +124,17 @@ def _know_host(name: str, cluster: str) -> Host:
     return host
 
 
-def _know_device(host: Host, info: DeviceInfo) -> None:
-    fields = {"kind": info.kind.value, "index": info.index, "model": info.model, "pci_bus_id": info.pci_bus_id,
-              "driver_version": info.driver_version}  # fmt: skip
+def _know_device(host: Host, recording: Recording) -> None:
+    """Have the device's row say what the files say of it. What none of them says is not known, or stays as it was."""
+    info = recording.device
+    told = {name: str(info.kind) if name == "kind" else getattr(info, name) for name in recording.said}
     device = Device.objects.select_related("host").filter(uuid=info.uuid).first()
     if device is None:
-        Device.objects.create(host=host, uuid=info.uuid, **fields)
+        unsaid = {"kind": str(info.kind), "index": 0 if info.kind is DeviceKind.NODE else None}
+        Device.objects.create(host=host, uuid=info.uuid, **unsaid | told)
     elif device.host_id != host.pk:
         raise FileUnusable(
             f"device {info.uuid} belongs to host {device.host.name}, not to {host.name}; nothing was changed"
         )
-    else:
-        # The index 0 is also that of a file which names none.
-        told = {name: value for name, value in fields.items() if value not in {"", 0}}
+    elif told:
         Device.objects.filter(pk=device.pk).update(**told)

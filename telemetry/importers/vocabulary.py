@@ -68,7 +68,7 @@ _UNITS: dict[str, dict[str, float]] = {
 TIMES = ("time_ms", "timestamp")
 HOSTS = ("host", "node")
 # What tells a device and what it is, in nvidia-smi's words and the canonical ones.
-DEVICES = {"device": "device", "index": "index", "uuid": "uuid", "gpu_uuid": "uuid", "pci.bus_id": "pci_bus_id",
+DEVICES = {"kind": "kind", "device": "device", "index": "index", "uuid": "uuid", "gpu_uuid": "uuid", "pci.bus_id": "pci_bus_id",
            "gpu_bus_id": "pci_bus_id", "name": "model", "gpu_name": "model", "driver_version": "driver_version"}  # fmt: skip
 
 _ABSENT = {"", "n/a", "nan", "none", "null"}

@@ -25,14 +25,13 @@ def deliver(now: datetime) -> int:
     """Note what is due, and send it; returns how many alerts were told."""
     due.note_due(now)
     targets = NotificationTarget.objects.filter(deliveries__next_attempt_at__lte=now).distinct()
-    n_told, turns, begun = 0, Turns[str]("telling alerts to"), time.monotonic()
+    turns, begun = Turns[str]("telling alerts to"), time.monotonic()
     for target in targets:
         with turns.of(target.name):
             # A lease begins with its sending: the targets before may have taken their time to answer nothing.
             lease_ends = now + timedelta(seconds=time.monotonic() - begun) + _LEASE
-            n_told += _deliver_to(target, now, lease_ends)
-    turns.end()
-    return n_told
+            turns.done += _deliver_to(target, now, lease_ends)
+    return turns.end()
 
 
 def _deliver_to(target: NotificationTarget, now: datetime, lease_ends: datetime) -> int:

@@ -8,7 +8,8 @@ import time
 from datetime import UTC, datetime
 
 from fleet.turns import Turns
-from telemetry.rollups import across, coarser, joining, minutes, noted
+from telemetry.noted import Run, note, noted
+from telemetry.rollups import across, coarser, joining, minutes
 from telemetry.store import groups
 
 __all__ = ["join", "roll_up"]
@@ -18,26 +19,25 @@ def roll_up(budget_seconds: float, now: datetime | None = None) -> int:
     """Make the marked buckets that are over until none is left or the time is up; returns how many were made."""
     now = now or datetime.now(UTC)
     now_ms, deadline, begun = round(now.timestamp() * 1000), time.monotonic() + budget_seconds, time.monotonic()
-    done, turns = 0, Turns[str]("the rollups' part")
+    turns = Turns[str]("the rollups' part")
     with turns.of("members"):
         groups.follow_members()
     with turns.of("minutes"):
-        done += minutes.roll_up(now_ms, deadline)
+        turns.done += minutes.roll_up(now_ms, deadline)
     for step_seconds in (900, 3600):
         with turns.of(f"{step_seconds} s"):
-            done += coarser.roll_up(step_seconds, now_ms, deadline)
+            turns.done += coarser.roll_up(step_seconds, now_ms, deadline)
     with turns.of("groups"):
-        done += across.roll_up(now_ms, deadline)
-    if done:
-        noted.note("rollups", now, time.monotonic() - begun, done)
-    turns.end()
-    return done
+        turns.done += across.roll_up(now_ms, deadline)
+    if turns.done or turns.failed:
+        failure = f"failed: {turns.failure}" if turns.failed else ""
+        note("rollups", now, time.monotonic() - begun, Run(turns.done, failure))
+    return turns.end()
 
 
 def join(budget_seconds: float, now: datetime | None = None) -> int:
     """Join fresh rows to one for each period, until none is left or the time is up; returns how many rows were joined."""
     now = now or datetime.now(UTC)
-    now_ms, deadline, begun = round(now.timestamp() * 1000), time.monotonic() + budget_seconds, time.monotonic()
-    done = joining.join(now_ms, deadline)
-    noted.note("rollups joined", now, time.monotonic() - begun, done)
-    return done
+    with noted("rollups joined", now) as run:
+        run.done = joining.join(round(now.timestamp() * 1000), time.monotonic() + budget_seconds)
+    return run.done

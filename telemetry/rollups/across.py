@@ -21,20 +21,19 @@ _BUCKETS = 15  # in memory at once, of all hosts
 
 def roll_up(now_ms: int, deadline: float) -> int:
     """Make the groups' marked buckets that are over; returns how many."""
-    done, turns = 0, Turns[int]("making the buckets of group")
+    turns = Turns[int]("making the buckets of group")
     for step_seconds in rolled.STEPS:
         before_ms = now_ms - 1000 * step_seconds - _SETTLED_MS[step_seconds]
         while time.monotonic() < deadline:
             due = marks.due_of_groups(step_seconds, before_ms, _MARKS, turns.failed)
             ready = _without_awaited(due, step_seconds, now_ms)
             for groups in _parts(ready, step_seconds):
-                done += turns.of_many(groups, partial(_make, step_seconds))
+                turns.of_many(groups, partial(_make, step_seconds))
                 if time.monotonic() > deadline:
                     break
             if len(due) < _MARKS or not ready:
                 break
-    turns.end()
-    return done
+    return turns.end()
 
 
 def _without_awaited(due: Sequence[Mark], step_seconds: int, now_ms: int) -> list[Mark]:

@@ -22,18 +22,17 @@ _HOSTS = 20
 
 def roll_up(step_seconds: int, now_ms: int, deadline: float) -> int:
     """Make the marked buckets that are over; returns how many."""
-    done, before_ms = 0, now_ms - 1000 * step_seconds - _SETTLED_MS[step_seconds]
+    before_ms = now_ms - 1000 * step_seconds - _SETTLED_MS[step_seconds]
     turns = Turns[int](f"making the buckets of {step_seconds} s of host")
     while time.monotonic() < deadline:
         due = marks.due_of_hosts(step_seconds, before_ms, _MARKS, turns.failed)
         for start_ms, hosts in _parts(due):
-            done += turns.of_many(hosts, partial(_make, step_seconds, start_ms, now_ms))
+            turns.of_many(hosts, partial(_make, step_seconds, start_ms, now_ms))
             if time.monotonic() > deadline:
                 break
         if len(due) < _MARKS:
             break
-    turns.end()
-    return done
+    return turns.end()
 
 
 def _parts(due: Iterable[Mark]) -> Iterator[tuple[int, dict[int, Mark]]]:
@@ -47,8 +46,8 @@ def _parts(due: Iterable[Mark]) -> Iterator[tuple[int, dict[int, Mark]]]:
 
 
 def _make(step_seconds: int, start_ms: int, now_ms: int, due: Mapping[int, Mark]) -> int:
-    step_ms, below = 1000 * step_seconds, BELOW[step_seconds]
-    tables = rolled.of_hosts(due, below, start_ms, start_ms + step_ms)
+    step_ms, below, short = 1000 * step_seconds, BELOW[step_seconds], set[int]()
+    tables = rolled.of_hosts(due, below, start_ms, start_ms + step_ms, unread=short)
     has_idle = step_seconds == idle_quarters.STEP
     before, reach_ms = (idle_quarters.before(tables, start_ms), idle_quarters.LOOK_BACK_MS) if has_idle else ({}, 0)
     rows = []
@@ -58,8 +57,10 @@ def _make(step_seconds: int, start_ms: int, now_ms: int, due: Mapping[int, Mark]
             made = idle_quarters.with_idle(made, table, before.get(host))
         rows.append(RollupRow(host, step_seconds, start_ms, 1, statistics.encode_fresh(made)))
     if start_ms - reach_ms < now_ms - 1000 * _kept_seconds(below):
-        there = rolled.of_hosts(tables, step_seconds, start_ms, start_ms + step_ms, ())
-        rows = [row for row in rows if row.host_id not in there]  # of what is below, some may be gone
+        short = set(tables)  # of what is below, some may be gone
+    if short:
+        there = rolled.of_hosts(short, step_seconds, start_ms, start_ms + step_ms, ())
+        rows = [row for row in rows if row.host_id not in there]
     with transaction.atomic():
         # Whoever has made a bucket below meanwhile has set the mark again, under another id: it stays, and this is too old.
         taken = marks.take_of_hosts([mark.pk for mark in due.values()])

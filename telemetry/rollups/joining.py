@@ -25,16 +25,15 @@ _Model = type[Rollup] | type[GroupRollup]
 
 def join(now_ms: int, deadline: float) -> int:
     """Join the fresh rows of periods that are over; returns how many rows went into others."""
-    done, turns = 0, Turns[str]("joining the rollups of")
+    turns = Turns[str]("joining the rollups of")
     for model, owner in ((Rollup, "host"), (GroupRollup, "group")):
         owners = list(model.objects.order_by().values_list(f"{owner}_id", flat=True).distinct())
         for pk in owners:
             if time.monotonic() > deadline:
                 break
             with turns.of(f"{owner} {pk}"):
-                done += _join_all(model, owner, pk, now_ms, deadline)
-    turns.end()
-    return done
+                turns.done += _join_all(model, owner, pk, now_ms, deadline)
+    return turns.end()
 
 
 def _join_all(model: _Model, owner: str, pk: int, now_ms: int, deadline: float) -> int:

@@ -34,21 +34,21 @@ class _Made(NamedTuple):
     starts_ms: list[int]
     seen: set[tuple[object, ...]]
     found: Statistics | None
+    is_short: bool  # some of its chunks cannot be read
 
 
 def roll_up(now_ms: int, deadline: float) -> int:
     """Make the minutes that are marked and over, the newest first; returns how many."""
-    done, before_ms, turns = 0, now_ms - MINUTE_MS - _SETTLED_MS, Turns[int]("making the minutes of host")
+    before_ms, turns = now_ms - MINUTE_MS - _SETTLED_MS, Turns[int]("making the minutes of host")
     while time.monotonic() < deadline:
         due = marks.due_of_hosts(STEP, before_ms, _MARKS, turns.failed)
         for span, hosts in _parts(due):
-            done += turns.of_many(hosts, partial(_make, span, now_ms))
+            turns.of_many(hosts, partial(_make, span, now_ms))
             if time.monotonic() > deadline:
                 break
         if len(due) < _MARKS:
             break
-    turns.end()
-    return done
+    return turns.end()
 
 
 def _spans(due: Iterable[Mark]) -> Sequence[tuple[Span, dict[int, list[Mark]]]]:
@@ -81,12 +81,17 @@ def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
     made = []
     for is_imported, of_kind in ((True, imported), (False, set(hosts) - imported)):
         for host, found in (
-            inputs.read(of_kind, span, inputs.REACH_MS, with_bodies=is_imported) if of_kind else {}
+            inputs.read(of_kind, span, inputs.REACH_MS, are_imported=is_imported) if of_kind else {}
         ).items():
             result = inputs.statistics_of(host, found, ids[host], span)
             mine = hosts[host]
-            made.append(_Made(host, [m.pk for m in mine], [m.start_ms for m in mine], found.seen, result))
-    kept = {each.host: _rows(each, is_old=each.host not in imported and _is_old(span, now_ms)) for each in made}
+            made.append(
+                _Made(host, [m.pk for m in mine], [m.start_ms for m in mine], found.seen, result, found.is_short)
+            )
+    is_old = _is_old(span, now_ms)
+    kept = {
+        each.host: _rows(each, is_whole=not (each.is_short or (is_old and each.host not in imported))) for each in made
+    }
     with transaction.atomic():
         # First, and so either whoever stores a batch waits for this, or this waits for him and then sees what he stored.
         taken = marks.take_of_hosts([pk for each in made for pk in each.pks])
@@ -106,7 +111,7 @@ def _changed(span: Span, made: Sequence[_Made], imported: set[int]) -> set[int]:
     real = set(before) - imported
     now: dict[int, set[tuple[object, ...]]] = dict(inputs.seen_now(real, span, inputs.REACH_MS)) if real else {}
     if imported:
-        found = inputs.read(imported, span, inputs.REACH_MS, with_bodies=True)
+        found = inputs.read(imported, span, inputs.REACH_MS, are_imported=True)
         now |= {host: each.seen for host, each in found.items()}
     return {host for host, seen in before.items() if now[host] != seen}
 
@@ -119,12 +124,12 @@ def _is_old(span: Span, now_ms: int) -> bool:
     return begins_ms < max(now_ms - 1000 * settings.STEPWATT_RETENTION_RAW, shortened.samples_before_ms())
 
 
-def _rows(made: _Made, *, is_old: bool) -> list[RollupRow]:
-    """Return the rows; of a time whose samples may be gone in part, what was made when all were there is left as it is."""
+def _rows(made: _Made, *, is_whole: bool) -> list[RollupRow]:
+    """Return the rows; of a time whose samples may be lost in part, what was made when all were there is left as it is."""
     if made.found is None:
         return []
     there: set[int] = set()
-    if is_old:
+    if not is_whole:
         first, n = made.starts_ms[0], len(made.starts_ms)
         table = rolled.of_hosts([made.host], STEP, first, first + n * MINUTE_MS, ()).get(made.host)
         there = set() if table is None else set(table.starts_ms.tolist())

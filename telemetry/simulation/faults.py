@@ -7,6 +7,9 @@ from enum import StrEnum
 
 _HOST_GAP_SECONDS = 7200.0  # a host's mean time between faults
 _LONGEST_GAP_SECONDS = 120.0  # a small fleet has faults to show all the same
+_PAST_GAP_SECONDS = (
+    3600.0  # of the fleet's past: what breaks for good in a day at the pace above would be half of a small one
+)
 
 
 class FaultKind(StrEnum):
@@ -57,14 +60,17 @@ class Fault:
     end: float
 
 
-def faults(seed: str, start: float, n_hosts: int, n_gpus: int) -> Iterator[Fault]:
-    """Yield the fleet's faults without end, ordered by their start."""
+def faults(seed: str, start: float, n_hosts: int, n_gpus: int, past_until: float = 0.0) -> Iterator[Fault]:
+    """Yield the fleet's faults without end, ordered by their start; they are rarer until `past_until`."""
     choose = random.Random(seed)  # noqa: S311 — a simulation is to be repeatable
     gap = min(_LONGEST_GAP_SECONDS, _HOST_GAP_SECONDS / n_hosts)
     kinds: list[FaultKind] = []
     at = start
     while True:
-        at += choose.expovariate(1 / gap)
+        is_past = at < past_until
+        at += choose.expovariate(1 / (_PAST_GAP_SECONDS if is_past else gap))
+        if is_past and at >= past_until:
+            at = past_until + choose.expovariate(1 / gap)
         if not kinds:  # each kind once before any comes twice
             kinds = choose.sample(list(FaultKind), len(FaultKind))
         kind = kinds.pop()

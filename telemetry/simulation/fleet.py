@@ -6,6 +6,7 @@ Called by the upper package, which enrols the hosts and sends what they make. No
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 from uuid import uuid4
 
 from telemetry.agent.batching import machine_digest
@@ -23,6 +24,17 @@ MAX_HOSTS, MAX_GPUS = 5000, 16
 SAMPLE_SECONDS, BATCH_TICKS = 1.0, 5
 STRAGGLER_CLOCK = 0.86
 _TRAINING_SHARE, _INFERENCE_SHARE = 0.6, 0.25
+
+
+class Pace(NamedTuple):
+    """How far samples lie apart, and how many of them go together."""
+
+    sample_seconds: float
+    batch_ticks: int
+
+
+LIVE = Pace(SAMPLE_SECONDS, BATCH_TICKS)
+PAST = Pace(30.0, 20)  # what a day costs is mostly its samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,7 @@ class Fleet:
     """`clock` gives UTC seconds, and may run faster than time; `submit` takes each batch.
 
     `names(host, machine)` gives a host's batches their names, as a spool does; `cargo(place)` what goes along with a batch of
-    the host at that place.
+    the host at that place. Until `past_until` it samples at the pace of PAST, and is told by `arrive` when it has got there.
     """
 
     def __init__(
@@ -62,8 +74,11 @@ class Fleet:
         submit: Callable[[Parcel], None],
         names: Callable[[str, str], Names] = lambda host, _: Names(uuid4().hex, host=host),
         cargo: Callable[[int], Cargo] = lambda _: {},
+        *,
+        past_until: float = 0.0,
     ) -> None:
         self.shape, self._clock = shape, clock
+        self.pace = PAST if past_until else LIVE
         start = clock()
         self.runs = _runs(shape, start)
         tasks = _tasks(shape, self.runs)
@@ -71,18 +86,19 @@ class Fleet:
             _machine(shape, name, task, clock) for name, task in zip(shape.host_names(), tasks, strict=True)
         ]
         self.hosts = [
-            _host(machine, clock, submit, names, partial(cargo, place)) for place, machine in enumerate(self.machines)
+            _host(machine, clock, submit, self.pace, names, partial(cargo, place))
+            for place, machine in enumerate(self.machines)
         ]
         self.straggler = _straggler(shape, len(self.runs[0].hosts))
         if self.straggler:
             host, gpu = self.straggler
             self.machines[host].gpus[gpu].condition.clock = STRAGGLER_CLOCK
-        self._faults: Iterator[Fault] = faults(f"{shape.seed}/faults", start, shape.n_hosts, shape.n_gpus)
+        self._faults: Iterator[Fault] = faults(f"{shape.seed}/faults", start, shape.n_hosts, shape.n_gpus, past_until)
         self._next_fault = next(self._faults)
         self._n_ticks = 0
 
     def tick(self) -> None:
-        """Take one sample of every host, and let each fifth of them send what it has."""
+        """Take one sample of every host, and let some of them send what they have: each once in a batch's ticks."""
         now = self._clock()
         while self._next_fault.start <= now:
             self.machines[self._next_fault.host].suffer(self._next_fault)
@@ -92,8 +108,14 @@ class Fleet:
             if now < machine.silent_until:
                 continue
             host.tick()
-            if (self._n_ticks + place) % BATCH_TICKS == 0:
+            if (self._n_ticks + place) % self.pace.batch_ticks == 0:
                 host.send()
+
+    def arrive(self) -> None:
+        """Live from now on: what was made of the past is sent."""
+        self.pace = LIVE
+        for host in self.hosts:
+            host.sample_every(LIVE.sample_seconds)
 
     def end(self) -> None:
         """Let every host send what it still has."""
@@ -111,11 +133,13 @@ def _host(
     machine: Machine,
     clock: Callable[[], float],
     submit: Callable[[Parcel], None],
+    pace: Pace,
     names: Callable[[str, str], Names],
     cargo: Callable[[], Cargo],
 ) -> Host:
     digest = machine_digest(machine.host)
-    return Host(machine, clock, submit, SAMPLE_SECONDS, names=names(machine.host, digest), digest=digest, cargo=cargo)
+    named = names(machine.host, digest)
+    return Host(machine, clock, submit, pace.sample_seconds, names=named, digest=digest, cargo=cargo)
 
 
 def _straggler(shape: Shape, n_hosts: int) -> tuple[int, int] | None:

@@ -36,12 +36,21 @@ class Host:
         cargo: Callable[[], Cargo] = dict,
     ) -> None:
         self._machine, self._clock, self._submit = machine, clock, submit
-        self._collector = Collector([machine], sample_seconds, clock)
-        self._maker = BatchMaker(machine.host, digest, names, sample_seconds, cargo)
+        self._machine_digest, self._cargo = digest, cargo
         self._ticks: list[Tick] = []
         self._number = 0
         self.names = names
         self.n_batches = self.n_samples = self.digest = 0
+        self._begin(sample_seconds)
+
+    def _begin(self, sample_seconds: float) -> None:
+        self._collector = Collector([self._machine], sample_seconds, self._clock)
+        self._maker = BatchMaker(self._machine.host, self._machine_digest, self.names, sample_seconds, self._cargo)
+
+    def sample_every(self, seconds: float) -> None:
+        """Send what it has, and lie so long between two ticks from now on."""
+        self.send()
+        self._begin(seconds)
 
     def tick(self) -> None:
         self._number += 1

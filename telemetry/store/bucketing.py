@@ -14,7 +14,7 @@ from telemetry.catalog import Kind
 from telemetry.store import joules, statistics
 from telemetry.store.gather import Gathered, Indices
 from telemetry.store.joules import GAP_INTERVALS
-from telemetry.store.samples import Samples, reach_ms
+from telemetry.store.samples import Samples, milliseconds, reach_ms, reaches_ms
 from telemetry.store.statistics import ENERGY, Field, Statistics, Whole
 
 HOLD_INTERVALS = 2  # so many sampling intervals a state holds at most, until the next sample says the same or another
@@ -195,8 +195,7 @@ def _growth(series: _Series, found: Gathered) -> tuple[Whole, Whole, Flags]:
     """
     before = _sample_before(series.present, found.clocks)
     at = np.maximum(before, 0)
-    intervals = np.rint(found.seconds * 1000).astype(np.int64)
-    reaches = np.maximum(reach_ms(0), np.rint(GAP_INTERVALS * intervals).astype(np.int64))
+    reaches = reaches_ms(milliseconds(found.seconds))
     longest = np.maximum(reaches, reaches[at])
     lasted = found.times_ms - found.times_ms[at]
     counted = series.present & (before >= 0) & (lasted <= longest)
@@ -243,7 +242,7 @@ def _held(series: _Series, found: Gathered) -> Indices:
     """Return until when each sample holds, `(s, n_ticks)` ms: until the next on its clock, at most HOLD_INTERVALS."""
     backwards = _sample_before(series.present[:, ::-1], found.clocks[::-1])[:, ::-1]
     after = np.where(backwards >= 0, found.times_ms.size - 1 - backwards, -1)
-    longest = found.times_ms + HOLD_INTERVALS * np.rint(found.seconds * 1000).astype(np.int64)
+    longest = found.times_ms + HOLD_INTERVALS * milliseconds(found.seconds)
     return np.where(after >= 0, np.minimum(found.times_ms[after], longest), longest)
 
 
@@ -312,6 +311,4 @@ def _end_to_end(
     place = np.array(places, np.int64)[row]
     values = matrix.in_base_units(found.steps[at[row], tick], catalog.BY_NAME[name].resolution)
     clocks = found.clocks[tick] + place * len(found.names)
-    return Samples(
-        found.times_ms[tick] + place * apart_ms, values, clocks, round(1000 * float(found.seconds[tick].max()))
-    )
+    return Samples(found.times_ms[tick] + place * apart_ms, values, clocks, milliseconds(found.seconds[tick]))

@@ -31,7 +31,7 @@ def compact(now: datetime, budget_seconds: float) -> Done:
             done.add(host_hour.compact(host, start_ms))
         if time.monotonic() - began > budget_seconds:
             break
-    _note(now, time.monotonic() - began, done)
+    _note(now, time.monotonic() - began, done, turns.failure)
     turns.end()
     return done
 
@@ -57,12 +57,14 @@ def _hour_of_oldest(batches: QuerySet[StoredBatch]) -> int | None:
     return None if oldest is None else oldest // HOUR_MS * HOUR_MS
 
 
-def _note(now: datetime, seconds: float, done: Done) -> None:
+def _note(now: datetime, seconds: float, done: Done, failure: str) -> None:
     note = f"{done.n_batches} batches became {done.n_chunks} chunks"
     if done.n_aside:
         note += f"; {done.n_aside} of them were set aside too"
     if done.corrupt:
         note += f"; {len(done.corrupt)} hours wait, their chunks are corrupt: {', '.join(done.corrupt)}"
+    if failure:
+        note += f"; failed: {failure}"
     if done.n_batches or done.corrupt:
         logger.info("compaction: %s", note)
     fields = {"started_at": now, "seconds": seconds, "done": done.n_batches, "note": note[:500]}

@@ -20,8 +20,12 @@ Floats = NDArray[np.float64]
 
 
 class EnergyRows(NamedTuple):
-    """Joules of one host's devices: `device_ids (d,)`, `starts_ms (n,)` of buckets of `step_ms`, the others `(d, n)`."""
+    """Joules of one host's devices: `device_ids (d,)`, `starts_ms (n,)` of buckets of `step_ms`, the others `(d, n)`.
 
+    The host is the one that they were in then: a device may have moved since.
+    """
+
+    host_id: int
     device_ids: NDArray[np.int64]
     starts_ms: NDArray[np.int64]
     step_ms: int
@@ -32,7 +36,7 @@ class EnergyRows(NamedTuple):
     def of_buckets(self, places: list[int]) -> "EnergyRows":
         """Return those buckets only."""
         parts = (values[:, places] for values in (self.measured, self.estimated, self.covered_seconds))
-        return EnergyRows(self.device_ids, self.starts_ms[places], self.step_ms, *parts)
+        return EnergyRows(self.host_id, self.device_ids, self.starts_ms[places], self.step_ms, *parts)
 
 
 def read(
@@ -54,10 +58,10 @@ def of_step(host_ids: Sequence[int], step_seconds: int, start_ms: int, end_ms: i
     """Yield what the rollups of one resolution tell of the buckets that begin in start ≤ time < end."""
     for at in range(0, len(host_ids) if start_ms < end_ms else 0, _HOSTS):
         tables = rolled.of_hosts(host_ids[at : at + _HOSTS], step_seconds, start_ms, end_ms, [ENERGY], _FIELDS)
-        yield from map(_energy, tables.values())
+        yield from (_energy(host, table) for host, table in tables.items())
 
 
-def _energy(found: Table) -> EnergyRows:
+def _energy(host_id: int, found: Table) -> EnergyRows:
     plan = _plan(found.keys.fields.tobytes(), found.keys.owners.tobytes())
     columns = []
     for rows, places in zip(plan.rows, plan.places, strict=True):
@@ -70,7 +74,7 @@ def _energy(found: Table) -> EnergyRows:
         values = np.zeros((plan.owners.size, found.starts_ms.size))
         values[places] = found.values[rows] / 1000
         columns.append(values)
-    return EnergyRows(plan.owners, found.starts_ms, found.step_ms, *columns)
+    return EnergyRows(host_id, plan.owners, found.starts_ms, found.step_ms, *columns)
 
 
 class _Plan(NamedTuple):

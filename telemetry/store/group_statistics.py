@@ -110,17 +110,25 @@ def _account(energy: tuple[Whole, Whole], who: Group) -> Iterator[tuple[Key, Who
 
 
 def _amounts(energy: tuple[Whole, Whole], field: Field, ids: Whole) -> Whole:
-    """Return the devices' own, `(d, n)`; zeros of those that have none."""
+    """Return the devices' own, `(d, n)`; zeros of those that have none. Of one that moved all its hosts have some."""
     keys, values = energy
     rows = np.flatnonzero(keys[:, 1] == field)
     rows = rows[np.argsort(keys[rows, 3], kind="stable")]
     owners = keys[rows, 3]
     found: Whole = np.zeros((ids.size, values.shape[1]), np.int64)
+    if (begins := _begins(owners)) is not None:
+        values, owners, rows = np.add.reduceat(values[rows], begins), owners[begins], np.arange(begins.size)
     if rows.size:
         at = np.minimum(np.searchsorted(owners, ids), rows.size - 1)
         has = owners[at] == ids
         found[has] = values[rows[at[has]]]
     return found
+
+
+def _begins(owners: Whole) -> Whole | None:
+    """Return where each owner's rows begin, ascending as they are; None where all have one: no device has moved lately."""
+    is_new = np.diff(owners, prepend=-1) != 0
+    return None if is_new.all() else np.flatnonzero(is_new)
 
 
 def _of_metric(keys: Whole, values: Whole, number: int) -> Devices:
@@ -131,8 +139,15 @@ def _of_metric(keys: Whole, values: Whole, number: int) -> Devices:
         return rows[np.argsort(keys[rows, 3], kind="stable")]
 
     counts, sums = values[of(Field.COUNT)], values[of(Field.SUM)]
+    low, high = values[of(Field.MINIMUM)], values[of(Field.MAXIMUM)]
+    owners = keys[of(Field.COUNT), 3]
+    if (begins := _begins(owners)) is not None:
+        limits, owners = np.iinfo(np.int64), owners[begins]
+        low = np.minimum.reduceat(np.where(counts > 0, low, limits.max), begins)
+        high = np.maximum.reduceat(np.where(counts > 0, high, limits.min), begins)
+        counts, sums = np.add.reduceat(counts, begins), np.add.reduceat(sums, begins)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return Devices(keys[of(Field.COUNT), 3], means, values[of(Field.MINIMUM)], values[of(Field.MAXIMUM)])
+    return Devices(owners, means, low, high)
 
 
 def _across(number: int, found: Devices, mine: np.ndarray) -> Iterator[tuple[tuple[int, int, int, int], Whole]]:

@@ -10,7 +10,7 @@ from fleet.models import Device
 from telemetry import catalog, wire
 from telemetry.catalog import Kind
 from telemetry.models import Chunk, StoredBatch
-from telemetry.store import bucketing, chunks, stored_batches
+from telemetry.store import bucketing, chunks, statistics, stored_batches
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.gather import Gathered, Gathering
 from telemetry.store.statistics import Statistics
@@ -35,20 +35,25 @@ class Span(NamedTuple):
 
 @dataclass(slots=True)
 class Inputs:
-    """The rows that a host's span was made of; `seen` names them. Of imported hosts, whose windows grow, with their bodies."""
+    """The rows that a host's span was made of; `seen` names them. Of imported hosts, whose windows grow, with their bodies.
+
+    `is_short` is noted by `statistics_of`, where some of the chunks cannot be read.
+    """
 
     batches: list[StoredBatch] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     seen: set[tuple[Any, ...]] = field(default_factory=set)
+    is_imported: bool = False
+    is_short: bool = False
 
 
-def read(hosts: Collection[int], span: Span, reach_ms: int, *, with_bodies: bool = False) -> dict[int, Inputs]:
+def read(hosts: Collection[int], span: Span, reach_ms: int, *, are_imported: bool = False) -> dict[int, Inputs]:
     """Return the rows of each host that lie in the span or within `reach_ms` of it. Two queries."""
-    found = {host: Inputs() for host in hosts}
+    found = {host: Inputs(is_imported=are_imported) for host in hosts}
     # Batches before chunks: what is compacted between the two is read twice and counted once, not missed.
     for batch in _batches(hosts, span, reach_ms):
         found[batch.host_id].batches.append(batch)
-        found[batch.host_id].seen.add(_batch_key(batch, with_bodies=with_bodies))
+        found[batch.host_id].seen.add(_batch_key(batch, with_bodies=are_imported))
     for chunk in _chunks(hosts, span, reach_ms):
         found[chunk.host_id].chunks.append(chunk)
         found[chunk.host_id].seen.add((chunk.device_id, chunk.start_ms, chunk.end_ms, chunk.n_values))
@@ -103,10 +108,39 @@ def statistics_of(
     longest_ms = round(1000 * float(found.seconds.max(initial=0)))
     reach_ms = max(bucketing.reach(longest_ms)) if found.times_ms.size else _MAX_REACH_MS
     if reach_ms > REACH_MS:
-        wide = read([host], span, reach_ms)[host]
-        found = _all(wide, ids, numbers)
-    made = bucketing.of_samples(found, ids, span.first_ms, MINUTE_MS, span.n, with_energy=numbers is None)
+        found = _wide(host, inputs, ids, span, reach_ms, numbers)
+    far = _not_enclosed(found, ids, span) if inputs.is_imported and reach_ms < _MAX_REACH_MS else {}
+    parts = [(found, {uuid: pk for uuid, pk in ids.items() if uuid not in far})]
+    if far:
+        parts.append((_wide(host, inputs, far, span, _MAX_REACH_MS, numbers), far))
+    made = statistics.together(
+        [
+            bucketing.of_samples(each, of, span.first_ms, MINUTE_MS, span.n, with_energy=numbers is None)
+            for each, of in parts
+        ]
+    )
     return made if made.values.any() else None
+
+
+def _wide(
+    host: int, inputs: Inputs, ids: Mapping[str, int], span: Span, reach_ms: int, numbers: Collection[int] | None
+) -> Gathered:
+    wide = read([host], span, reach_ms)[host]
+    found = _all(wide, ids, numbers)
+    inputs.is_short |= wide.is_short
+    return found
+
+
+def _not_enclosed(found: Gathered, ids: Mapping[str, int], span: Span) -> dict[str, int]:
+    """Return the devices that have no samples on both sides of the span.
+
+    An agent's are all read at one interval. Of a recording each has its own, and what is far away may reach into the span.
+    """
+    inside: set[str] = set(ids)
+    for side in (found.times_ms < span.first_ms, found.times_ms >= span.end_ms):
+        there = np.flatnonzero(found.present[:, side].any(axis=1)).tolist()
+        inside &= {found.series[row][0] for row in there}
+    return {uuid: pk for uuid, pk in ids.items() if uuid not in inside}
 
 
 def _gathered(inputs: Inputs, ids: Mapping[str, int], span: Span, numbers: Collection[int] | None) -> Gathered:
@@ -140,6 +174,7 @@ def _all(inputs: Inputs, ids: Mapping[str, int], numbers: Collection[int] | None
             gathering.add_hour(uuids[chunk.device_id], chunks.decode(bytes(chunk.body), numbers))
         except chunks.ChunkCorrupt as error:
             chunks.warn_corrupt(uuids[chunk.device_id], chunk.start_ms, error)
+            inputs.is_short = True
     stored_batches.add(gathering, inputs.batches)
     return gathering.gathered()
 

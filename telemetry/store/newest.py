@@ -26,7 +26,7 @@ class Identity:
     pk: int
     uuid: str
     kind: str
-    index: int
+    index: int | None
     model: str
     pci_bus_id: str
     driver_version: str

@@ -158,8 +158,7 @@ def _bucket_samples(metric: Metric, found: Samples, grid: Grid, placed: _Placed)
     if metric.kind is Kind.COUNTER:
         return _summed(counter_growth(found), grid, metric.resolution)
     if metric.kind is Kind.STATE:
-        hold_ms = bucketing.HOLD_INTERVALS * found.interval_ms
-        return BucketedMetric(seconds=seconds_per_value(found, *grid, hold_ms))
+        return BucketedMetric(seconds=seconds_per_value(found, *grid, bucketing.HOLD_INTERVALS))
     values = found.values[placed.inside]
 
     def on_grid(of_bucket: Floats) -> Floats:

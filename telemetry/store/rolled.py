@@ -47,10 +47,13 @@ class Table(NamedTuple):
 
 def of_hosts(
     hosts: Collection[int], step_seconds: int, start_ms: int, end_ms: int, numbers: Collection[int] | None = None,
-    fields: Collection[Field] | None = None,
+    fields: Collection[Field] | None = None, unread: set[int] | None = None,
 ) -> dict[int, Table]:  # fmt: skip
-    """Return the buckets that begin in start ≤ time < end by host id; a host without any is left out."""
-    return _tables(Rollup, "host", hosts, step_seconds, start_ms, end_ms, _wanted(numbers, fields))
+    """Return the buckets that begin in start ≤ time < end by host id; a host without any is left out.
+
+    A row that is corrupt is reported and left out; `unread` gets the hosts of such.
+    """
+    return _tables(Rollup, "host", hosts, step_seconds, start_ms, end_ms, _wanted(numbers, fields), unread)
 
 
 def of_groups(
@@ -66,7 +69,7 @@ def _wanted(numbers: Collection[int] | None, fields: Collection[Field] | None = 
 
 def _tables(
     model: type[Rollup] | type[GroupRollup], owner: str, owners: Collection[int], step_seconds: int,
-    start_ms: int, end_ms: int, wanted: Wanted,
+    start_ms: int, end_ms: int, wanted: Wanted, unread: set[int] | None = None,
 ) -> dict[int, Table]:  # fmt: skip
     step_ms = 1000 * step_seconds
     period_ms = 1000 * (PERIODS if model is Rollup else GROUP_PERIODS)[step_seconds]
@@ -81,6 +84,8 @@ def _tables(
                 each = statistics.decode(body, first_ms, step_ms, wanted)
             except RollupCorrupt as error:
                 logger.warning("the rollup of %s %d from %d cannot be read: %s", owner, owner_id, first_ms, error)
+                if unread is not None:
+                    unread.add(owner_id)
                 continue
             found.setdefault(owner_id, []).append((n_buckets, each.between(start_ms, end_ms)))
     tables = ((owner_id, stacked(_joined_first(each))) for owner_id, each in found.items())

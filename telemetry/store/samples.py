@@ -32,17 +32,23 @@ class Samples:
     """Readings of one metric of one device: `times_ms (n,) int64` ascending, `values (n,) float64` in base units.
 
     `clocks (n,)` numbers the clock that each time was read on: an agent's start, and every step of its wall clock, begins
-    another. `interval_ms` is the longest sampling interval among them.
+    another. `intervals_ms (n,)` is the sampling interval of each: what is a gap in one stretch is none in a slower one.
     """
 
     times_ms: NDArray[np.int64]
     values: Floats
     clocks: NDArray[np.int64]
-    interval_ms: int
+    intervals_ms: NDArray[np.int64]
 
     @classmethod
     def none(cls) -> "Samples":
-        return cls(np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64), 1000)
+        nothing = np.empty(0, np.int64)
+        return cls(nothing, np.empty(0), nothing, nothing)
+
+    @property
+    def interval_ms(self) -> int:
+        """The longest sampling interval among them; a second where there is none."""
+        return int(self.intervals_ms.max()) if self.intervals_ms.size else 1000
 
 
 def raw(
@@ -138,7 +144,7 @@ def _straight(
     for each in straight.joined(hours, start_ms, end_ms):
         metric = catalog.BY_NUMBER[each.number]
         values, clocks = matrix.in_base_units(each.steps, metric.resolution), np.zeros_like(each.times_ms)
-        found[device.uuid, metric.name] = Samples(each.times_ms, values, clocks, round(1000 * each.seconds))
+        found[device.uuid, metric.name] = Samples(each.times_ms, values, clocks, each.intervals_ms)
     return found
 
 
@@ -146,7 +152,7 @@ def _series(found: Gathered, start_ms: int, end_ms: int) -> Iterator[tuple[tuple
     """Yield the series in order of time: those of two clocks may overlap, after the wall clock was set back."""
     inside = np.flatnonzero((found.times_ms >= start_ms) & (found.times_ms < end_ms))
     inside = inside[np.argsort(found.times_ms[inside], kind="stable")]
-    times, clocks, interval = found.times_ms[inside], found.clocks[inside], found.seconds[inside] * 1000
+    times, clocks, interval = found.times_ms[inside], found.clocks[inside], milliseconds(found.seconds[inside])
     for row, (uuid, number) in enumerate(found.series):
         metric = catalog.BY_NUMBER[number]
         steps, present = found.steps[row, inside], found.present[row, inside]
@@ -156,7 +162,12 @@ def _series(found: Gathered, start_ms: int, end_ms: int) -> Iterator[tuple[tuple
             at, of, every, steps = times[present], clocks[present], interval[present], steps[present]
         if at.size:
             values = matrix.in_base_units(steps, metric.resolution)
-            yield (uuid, metric.name), Samples(at, values, of, round(float(every.max())))
+            yield (uuid, metric.name), Samples(at, values, of, every)
+
+
+def milliseconds(seconds: Floats) -> NDArray[np.int64]:
+    """Return sampling intervals in whole ms."""
+    return np.rint(1000 * seconds).astype(np.int64)
 
 
 def raw_with_reach(
@@ -172,6 +183,12 @@ def raw_with_reach(
 def reach_ms(interval_ms: int) -> int:
     """Return the longest time across which the growth of a counter counts that is sampled at this interval."""
     return max(_COUNTER_REACH_MS, round(_GAP_INTERVALS * interval_ms))
+
+
+def reaches_ms(intervals_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the same for each of these intervals."""
+    gaps_ms: NDArray[np.int64] = np.rint(_GAP_INTERVALS * intervals_ms).astype(np.int64)
+    return np.maximum(gaps_ms, np.int64(_COUNTER_REACH_MS))
 
 
 def of_device(device: Device, metric: str, start_ms: int, end_ms: int) -> Samples:
@@ -191,12 +208,12 @@ class Growth(NamedTuple):
 def counter_growth(found: Samples) -> Growth:
     """Return when and by how much a counter grew.
 
-    A fall is a reset and adds nothing. Between two clocks, and across more than `reach_ms`, nothing is counted.
+    A fall is a reset and adds nothing. Between two clocks, and across more than `reaches_ms`, nothing is counted.
     """
-    times, values, clocks = found.times_ms, found.values, found.clocks
+    times, values, clocks, intervals = found.times_ms, found.values, found.clocks, found.intervals_ms
     if (clocks != clocks[:1]).any():
         order = np.lexsort((times, clocks))
-        times, values, clocks = times[order], values[order], clocks[order]
+        times, values, clocks, intervals = times[order], values[order], clocks[order], intervals[order]
     growth, lasted = np.diff(values), np.diff(times)
-    counts = (np.diff(clocks) == 0) & (lasted <= reach_ms(found.interval_ms))
+    counts = (np.diff(clocks) == 0) & (lasted <= reaches_ms(np.maximum(intervals[1:], intervals[:-1])))
     return Growth(times[1:][counts], np.where(growth < 0, 0.0, growth)[counts], lasted[counts])

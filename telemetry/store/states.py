@@ -5,15 +5,16 @@ import numpy as np
 from telemetry.store.samples import Floats, Samples
 
 
-def seconds_per_value(found: Samples, first_ms: int, step_ms: int, n: int, hold_ms: int) -> dict[int, Floats]:
+def seconds_per_value(found: Samples, first_ms: int, step_ms: int, n: int, hold_intervals: int) -> dict[int, Floats]:
     """Return seconds at each value per bucket, `(n,)` each; NaN in a bucket that no sample covers.
 
-    A sample holds until the next one, at most `hold_ms`, so that a gap counts as nothing.
+    A sample holds until the next one, at most `hold_intervals` of its own, so that a gap counts as nothing.
     """
     begins = found.times_ms
     if not begins.size:
         return {}
-    until = np.minimum(np.append(begins[1:], begins[-1] + hold_ms), begins + hold_ms)
+    longest = begins + hold_intervals * found.intervals_ms
+    until = np.minimum(np.append(begins[1:], longest[-1]), longest)
     values, row = np.unique(found.values.astype(np.int64), return_inverse=True)
     bucket = (begins - first_ms) // step_ms
     milliseconds = np.zeros(values.size * n)

@@ -6,6 +6,7 @@ checksum. What a directory says is the same from bucket to bucket: it is read on
 """
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol
@@ -114,6 +115,14 @@ def ordered(keys: Whole, values: Whole, start_ms: int, step_ms: int) -> Statisti
     order = np.lexsort((keys[:, 3], keys[:, 2], keys[:, 1], keys[:, 0]))
     numbers, fields, arguments, owners = np.ascontiguousarray(keys[order].T)
     return Statistics(interned(numbers, fields, arguments, owners), start_ms, step_ms, values[order])
+
+
+def together(parts: Sequence[Statistics]) -> Statistics:
+    """Return the statistics of different devices over the same buckets as one."""
+    if len(parts) == 1:
+        return parts[0]
+    keys, values = np.concatenate([each.keys.table for each in parts]), np.concatenate([each.values for each in parts])
+    return ordered(keys, values, parts[0].start_ms, parts[0].step_ms)
 
 
 def interned(numbers: Whole, fields: Whole, arguments: Whole, owners: Whole) -> Keys:

@@ -16,21 +16,21 @@ Indices = NDArray[np.int64]
 
 
 class Joined(NamedTuple):
-    """Readings of the metric `number` at `times_ms (n,)`, ascending; `seconds` is the longest sampling interval among them.
+    """Readings of the metric `number` at `times_ms (n,)`, ascending, with the sampling interval `intervals_ms (n,)` of each.
 
-    Metrics that were read at the same times share one array of them.
+    Metrics that were read at the same times share one array of them, and one of the intervals.
     """
 
     number: int
     times_ms: Indices
     steps: Steps
-    seconds: float
+    intervals_ms: Indices
 
 
 class _Piece(NamedTuple):
     times_ms: Indices
     steps: Steps
-    seconds: float
+    interval_ms: int
 
 
 def is_straight(hours: Sequence[DeviceHour]) -> bool:
@@ -44,19 +44,21 @@ def joined(hours: Sequence[DeviceHour], start_ms: int, end_ms: int) -> Iterator[
     pieces: dict[int, list[_Piece]] = {}
     for hour in hours:
         first, last = np.searchsorted(hour.times_ms, [start_ms, end_ms])
-        times, seconds = hour.times_ms[first:last], hour.stretches[0].sample_seconds
+        times, interval_ms = hour.times_ms[first:last], round(1000 * hour.stretches[0].sample_seconds)
         for number, series in hour.series.items():
             if series.ticks is None:
-                piece = _Piece(times, series.steps[first:last], seconds)
+                piece = _Piece(times, series.steps[first:last], interval_ms)
             else:
                 chosen = (series.ticks >= first) & (series.ticks < last)
-                piece = _Piece(hour.times_ms[series.ticks[chosen]], series.steps[chosen], seconds)
+                piece = _Piece(hour.times_ms[series.ticks[chosen]], series.steps[chosen], interval_ms)
             if piece.times_ms.size:
                 pieces.setdefault(number, []).append(piece)
-    shared: dict[tuple[int, ...], Indices] = {}
+    shared: dict[tuple[int, ...], tuple[Indices, Indices]] = {}
     for number, found in pieces.items():
         key = tuple(id(piece.times_ms) for piece in found)
         if key not in shared:
-            shared[key] = np.concatenate([piece.times_ms for piece in found])
-        steps = np.concatenate([piece.steps for piece in found])
-        yield Joined(number, shared[key], steps, max(piece.seconds for piece in found))
+            sizes = [piece.times_ms.size for piece in found]
+            intervals = np.repeat(np.array([piece.interval_ms for piece in found], np.int64), sizes)
+            shared[key] = np.concatenate([piece.times_ms for piece in found]), intervals
+        times, intervals = shared[key]
+        yield Joined(number, times, np.concatenate([piece.steps for piece in found]), intervals)

@@ -95,10 +95,14 @@ def unreadable(
     for row in rows.filter(start_ms__lt=until_ms).order_by("start_ms").iterator(chunk_size=200):
         if row.start_ms + 1000 * row.step_seconds * row.n_buckets <= since_ms:
             continue
+        what = f"a rollup of {row.step_seconds} s"
         try:
-            statistics.decode(bytes(row.body), row.start_ms, 1000 * row.step_seconds)
+            found = statistics.decode(bytes(row.body), row.start_ms, 1000 * row.step_seconds)
         except RollupCorrupt as error:
-            yield Difference(subject, row.start_ms, f"a rollup of {row.step_seconds} s is corrupt: {error}")
+            yield Difference(subject, row.start_ms, f"{what} is corrupt: {error}")
+            continue
+        if (n_buckets := found.values.shape[1]) != row.n_buckets:
+            yield Difference(subject, row.start_ms, f"{what} has {n_buckets} buckets, its row says {row.n_buckets}")
 
 
 def _hours_of_minutes(found: Host, since_ms: int, until_ms: int) -> set[int]:
@@ -177,7 +181,8 @@ def _expected(found: Host, uuids: Mapping[int, str], step: int, start_ms: int, e
         below = rolled.of_hosts([found.pk], _BELOW[step], start_ms, end_ms).get(found.pk)
         return {} if below is None else _of_statistics(rolled.regrouped(below, start_ms, 1000 * step, n))
     span, ids = Span(start_ms, n), {uuid: pk for pk, uuid in uuids.items()}
-    made = inputs.statistics_of(found.pk, inputs.read([found.pk], span, _REACH_MS)[found.pk], ids, span)
+    read = inputs.read([found.pk], span, _REACH_MS, are_imported=found.origin == Origin.IMPORTED)[found.pk]
+    made = inputs.statistics_of(found.pk, read, ids, span)
     return {} if made is None else _of_statistics(made)
 
 

@@ -26,7 +26,7 @@ from telemetry.queries import DeviceState, HostState
 from telemetry.store.samples import Floats
 from telemetry.views import device_panels, table_files
 from telemetry.views.device_panels import Readings
-from telemetry.views.host import METRICS, arrays_now, marks_of, metric_label, references
+from telemetry.views.host import METRICS, arrays_now, marks_of, metric_label, recorded, references
 from telemetry.views.host_panels import User
 
 N_EVENTS = 6
@@ -158,6 +158,7 @@ def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
         "arrays": arrays,
         "arrays_now": arrays_now(request, arrays) if rows else "",
         "marks": marks_of(state.device.host, state.device),
+        "recorded": recorded(state.device.host, window),
     }
 
 

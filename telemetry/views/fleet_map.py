@@ -9,16 +9,18 @@ import orjson
 from django.core.exceptions import BadRequest
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
 
 from fleet.csv_answer import csv_answer
-from fleet.models import Device
+from fleet.models import Device, Origin
 from fleet.shared_answer import shared
 from telemetry import catalog, glance
 from telemetry.glance import Glance
 from telemetry.glance_parts import HEALTHS, METRICS
+from telemetry.health import Health
 from telemetry.store.samples import Floats
 
 SHARE = "memory_used_ratio"
@@ -48,6 +50,7 @@ class Row:
     title: str
     model: str
     health: str
+    is_recorded: bool
     note: str
     values: list[tuple[float | None, str]]
 
@@ -66,7 +69,7 @@ def fleet_map(request: HttpRequest) -> HttpResponse:
     titles, title_of = _coded(found.titles)
     models, model_of = _coded([identity.model for identity in found.identities])
     notes, note_of = _coded(list(found.notes.values()))
-    drawn = found.values[:, [METRICS.index("power_draw_watts"), METRICS.index("power_limit_watts")]]
+    drawn = found.values[found.counted][:, [METRICS.index("power_draw_watts"), METRICS.index("power_limit_watts")]]
     answer = {
         "hosts": {
             "name": [host.name for host in found.hosts],
@@ -138,8 +141,13 @@ def devices(request: HttpRequest) -> HttpResponse:
     page = _page(request, len(order))
     rows = [_row(found, values, at) for at in order[page.first : page.last].tolist()]
     columns = [(metric, catalog.BY_NAME[metric].label) for metric in _STEPS]
-    context = {"rows": rows, "page": page, "sort": sort, "key": key, "columns": columns, "noun": found.noun}
+    context = {"rows": rows, "page": page, "sort": sort, "key": key, "columns": columns, "noun": _noun(found)}
     return render(request, "telemetry/devices.html", context)
+
+
+def _noun(found: Glance) -> str:
+    """Return what all rows together are: the fleet's noun only where it speaks of each of them."""
+    return found.noun if found.counted.all() else "devices"
 
 
 def _csv_row(row: Row) -> tuple[object, ...]:
@@ -170,6 +178,7 @@ def _row(found: Glance, columns: Mapping[str, Floats], at: int) -> Row:
         title=found.titles[at],
         model=identity.model,
         health=HEALTHS[found.health[at]].value,
+        is_recorded=host.origin == Origin.IMPORTED and HEALTHS[found.health[at]] is Health.OK,
         note=found.notes.get(at, ""),
         values=[(None if np.isnan(value) else value, unit) for value, unit in numbers],
     )
@@ -177,8 +186,9 @@ def _row(found: Glance, columns: Mapping[str, Floats], at: int) -> Row:
 
 @require_safe
 def device_of_cell(request: HttpRequest, pk: int) -> HttpResponse:
-    """Lead from a cell to its device's page: the map tells ids, a tenth of what its UUIDs would take."""
+    """Lead from a cell to its device's page as it was asked for: the map tells ids, a tenth of what its UUIDs would take."""
     uuid = Device.objects.filter(pk=pk).values_list("uuid", flat=True).first()
     if uuid is None:
         raise Http404("This device is not there any more.")
-    return redirect("device", uuid=uuid)
+    address, asked = reverse("device", args=[uuid]), request.GET.urlencode()
+    return redirect(f"{address}?{asked}" if asked else address)

@@ -17,7 +17,8 @@ from django.views.decorators.http import require_POST, require_safe
 from fleet import timerange, units
 from fleet.auth import actor_of, has_role, require_role
 from fleet.csv_answer import asked_table
-from fleet.models import Device, Host, Role
+from fleet.models import Device, Host, Origin, Role
+from fleet.timerange import TimeRange
 from telemetry import attention, catalog, driver, event_log, figures, queries
 from telemetry.catalog import AbsentReason
 from telemetry.event_log import Question
@@ -42,8 +43,10 @@ LIMITS = {
 }
 
 N_EVENTS = 6
+_HOUR_MS = 3_600_000
 _FOR_EVER = {AbsentReason.NOT_SUPPORTED, AbsentReason.NO_PERMISSION}
-_SOFTWARE = {"driver": "Driver", "cuda": "CUDA", "kernel": "Kernel"}
+_SOFTWARE = {"driver": "Driver", "cuda": "CUDA", "kernel": "Kernel"}  # what stands at the top
+_SPELLED = {"nccl": "NCCL", "cudnn": "cuDNN", "os": "OS", "torch": "PyTorch", **_SOFTWARE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
         return render(request, "telemetry/_host.html", context)
     still = {
         "topology": host_panels.topology(state),
-        "inventory": sorted(found.software.items()),
+        "inventory": sorted((_SPELLED.get(name, name), version) for name, version in found.software.items()),
         "asks": request.GET.get("confirm", ""),
         "driver_minutes": driver.MINUTES,
         "driver_most_minutes": driver.MOST_MINUTES,
@@ -161,7 +164,16 @@ def _charts(request: HttpRequest, state: HostState, chosen: DeviceState | None) 
     wanted = {"range": window.key, "metric": offered, "device": chosen.device.uuid if chosen else ""}
     arrays = f"{reverse('host-arrays', args=[state.host.name])}?{urlencode(wanted, doseq=True)}"
     now = arrays_now(request, arrays)
-    return {"range": window, "charts": charts, "arrays": arrays, "arrays_now": now, "marks": marks_of(state.host)}
+    own = {"range": window, "charts": charts, "arrays": arrays, "arrays_now": now}
+    return own | {"marks": marks_of(state.host), "recorded": recorded(state.host, window)}
+
+
+def recorded(host: Host, window: TimeRange) -> str:
+    """Return the query of the last hour of a recording that ends before the window; "" of other hosts."""
+    if host.origin != Origin.IMPORTED or host.last_seen_at is None:
+        return ""
+    end = int(host.last_seen_at.timestamp() * 1000) + 1
+    return urlencode({"from": end - _HOUR_MS, "to": end}) if end <= window.start_ms else ""
 
 
 def arrays_now(request: HttpRequest, arrays: str) -> str:

@@ -27,7 +27,7 @@ from telemetry.accounts.power_groups import OTHERS
 from telemetry.energy_rates import Rates
 from telemetry.figures import Reference
 from telemetry.glance import Glance
-from telemetry.headlines import Headline
+from telemetry.headlines import Headline, cpu_hosts
 from telemetry.store.read import column
 from telemetry.store.samples import Floats
 from telemetry.trends import Trend
@@ -48,7 +48,7 @@ def power(request: HttpRequest) -> HttpResponse:
     context = {
         "tiles": [
             _now(newest, budget),
-            _energy(total, before, window),
+            _energy(total, before, window, newest.n_apart),
             _cost(total, rates),
             _co2(total, rates),
             _pue(rates),
@@ -125,18 +125,18 @@ def _now(newest: Glance, budget: float | None) -> Headline:
     note = f"from {n:,} of {newest.n_counted:,} {newest.noun}"
     if watts is not None and budget:
         note = f"{units.quantity(watts / budget, 'ratio')} of the budget of {units.quantity(budget, 'watts')}"
+    note = " · ".join(filter(None, (note, cpu_hosts("without", newest.n_apart))))
     return Headline("Power now", watts, "watts", note, "/hosts/?sort=-power", newest.why_absent("power_draw_watts"))
 
 
-def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
+def _energy(total: Account, before: Account, window: TimeRange, n_cpu_hosts: int) -> Headline:
     note, grown = "", growth(total, before)
     if grown is not None:
-        note = f"{units.signed(grown * 100)} % on the {window.words} before"
+        note = f"{units.signed(grown * 100)} % on the {'time' if window.is_chosen else window.words} before"
     elif total.covered_share is not None:
         note = f"known for {units.quantity(total.covered_share, 'ratio')} of the time"
-    return Headline(
-        f"Energy, {window.key[:-1]} {window.key[-1]}", total.joules, "joules", note, "#groups-h", total.why_unknown
-    )
+    note = " · ".join(filter(None, (note, cpu_hosts("with", n_cpu_hosts))))
+    return Headline(f"Energy, {window.label}", total.joules, "joules", note, "#groups-h", total.why_unknown)
 
 
 def _cost(total: Account, rates: Rates) -> Headline:

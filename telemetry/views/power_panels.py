@@ -1,7 +1,9 @@
 """The panels that the power page fetches: energy by day, energy by group, idle waste by group. Each also as CSV."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from django.core.paginator import Paginator
@@ -10,7 +12,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import sorting
+from fleet import sorting, units
 from fleet.csv_answer import csv_answer
 from telemetry.accounts import power_report
 from telemetry.accounts.accounts import Account
@@ -21,16 +23,31 @@ from telemetry.views.power import by_of, window_of
 
 PAGE_SIZE = 50
 _BARS = 8
+_ROUND = (1, 2, 4, 5, 10)  # of a power of ten: where an axis may end, as half of it is round, too
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """`idle` is None where nothing is known of it; `height` and `idle_height` are shares of the greatest day's energy."""
+    """`idle` is None where nothing is known of it; `height` is a share of the axis."""
 
     account: Account
     idle: float | None
     height: float
     is_today: bool
+
+    @property
+    def words(self) -> str:
+        """Return "Sat 28 Nov"."""
+        day = date.fromisoformat(self.account.key)
+        return f"{day:%a} {day.day} {day:%b}"
+
+    @property
+    def short_words(self) -> str:
+        return self.words.rpartition(" ")[0]
+
+    @property
+    def title(self) -> str:
+        return f"{self.words}: {units.quantity(self.account.kwh, 'kWh')}"
 
     @property
     def idle_share(self) -> float | None:
@@ -57,6 +74,14 @@ class Day:
         return 100 - self.working_percent
 
 
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """From 0 to `top`, joules; `ticks` are the words at the top, half way and at 0."""
+
+    top: float
+    ticks: tuple[str, str, str]
+
+
 @require_safe
 def days(request: HttpRequest) -> HttpResponse:
     """Energy of each of the last days, and which part of it was idle waste."""
@@ -64,17 +89,26 @@ def days(request: HttpRequest) -> HttpResponse:
     by_day = power_report.energy_by_day(now, rates)
     wasted = power_report.idle(power_report.first_day_ms(now, rates), round(now.timestamp() * 1000), rates, "day")
     idle = {group.key: group for group in wasted.groups}
-    most = max((group.joules or 0 for group in by_day.groups), default=0) or 1
-    found = [_day(account, idle.get(account.key), most, account is by_day.groups[-1]) for account in by_day.groups]
+    axis = axis_of(max((group.joules or 0 for group in by_day.groups), default=0))
+    found = [_day(account, idle.get(account.key), axis, account is by_day.groups[-1]) for account in by_day.groups]
     if request.GET.get("format") == "csv":
         rows = ((*_of_account(day.account), day.idle, day.idle_share) for day in found)
         return csv_answer("energy-by-day", ("day", *_ACCOUNT, "idle_joules", "idle_ratio"), rows)
-    return render(request, "telemetry/_power_days.html", {"days": found, "zone": rates.zone, **_money(rates)})
+    context = {"days": found, "axis": axis, "zone": rates.zone, **_money(rates)}
+    return render(request, "telemetry/_power_days.html", context)
 
 
-def _day(account: Account, idle: IdleAccount | None, most: float, is_today: bool) -> Day:
+def axis_of(most: float) -> Axis:
+    """Return an axis that ends on a round number at or above the greatest day's energy."""
+    size, unit = (3.6e9, "MWh") if most >= 3.6e10 else (3.6e6, "kWh")  # as the table below, while that is readable
+    power = 10.0 ** math.floor(math.log10(most / size)) if most > 0 else 1.0
+    top = next(step * power for step in _ROUND if step * power * size >= most)
+    return Axis(top * size, (str(units.Quantity(f"{top:,g}", unit)), f"{top / 2:,g}", "0"))
+
+
+def _day(account: Account, idle: IdleAccount | None, axis: Axis, is_today: bool) -> Day:
     known = idle.total.joules if idle and idle.known_seconds else None
-    return Day(account, known, (account.joules or 0) / most, is_today)
+    return Day(account, known, (account.joules or 0) / axis.top, is_today)
 
 
 _ACCOUNT = ("joules", "kwh", "estimated_ratio", "covered_ratio", "cost", "grams_co2")

@@ -1,4 +1,4 @@
-"""How `make test` divides the tests among its two processes: a file's tests run in one of them, whole programs in one, too."""
+"""How `make test` divides the tests among its processes: a file's tests run in one of them, and what is long is begun first."""
 
 import re
 import subprocess
@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from tests.conftest import group_of
+from tests.grouping import BEGUN_FIRST, first_of, group_of
 from tests.stack import ROOT
 
 FILES = ("tests/fleet/test_units.py", "tests/fleet/test_env.py", "tests/telemetry/test_sequences.py")
+MACHINES = re.compile(r"^from tests\.(namespaces|process\.pair) import", re.MULTILINE)
 REPORTED = re.compile(r"^\[(gw\d)\] .*?PASSED (\S+?)::", re.MULTILINE)
 
 
@@ -27,7 +28,31 @@ def test_the_tests_of_a_file_run_in_one_process(tmp_path):
 
 @pytest.mark.parametrize("directory", ["process", "e2e", "soak", "frameworks"])
 def test_what_starts_whole_programs_runs_in_the_same_process(directory):
-    of_programs = group_of("tests/process/test_b.py::test")
+    of_programs = group_of(f"tests/{directory}/test_b.py::test")
 
     assert group_of(f"tests/{directory}/test_a.py::test[1]") == of_programs
     assert group_of(f"tests/fleet/test_{directory}.py::test[1]") != of_programs
+
+
+def test_networks_of_several_machines_are_never_two_at_a_time():
+    files = [file for file in (ROOT / "tests").glob("*/test_*.py") if MACHINES.search(file.read_text())]
+
+    assert len(files) >= 3
+    assert len({group_of(f"{file.relative_to(ROOT)}::test") for file in files}) == 1
+
+
+def test_a_free_process_begins_what_is_known_to_be_long_else_what_has_most_tests():
+    groups = {"a.py": ["1"], "b.py": ["1", "2"], BEGUN_FIRST[-1]: ["1"], BEGUN_FIRST[0]: ["1"]}
+
+    begun = []
+    while groups:
+        begun.append(first_of(groups))
+        del groups[begun[-1]]
+
+    assert begun == [BEGUN_FIRST[0], BEGUN_FIRST[-1], "b.py", "a.py"]
+
+
+def test_what_is_known_to_be_long_is_there():
+    groups = {group_of(f"{file.relative_to(ROOT)}::test") for file in (ROOT / "tests").rglob("test_*.py")}
+
+    assert set(BEGUN_FIRST) <= groups

@@ -80,6 +80,12 @@ DRAWN = """([start, end, from, to]) => {
     probe.remove();
     return found;
 }"""
+# Charts whose values no table of the page would show, by their figure.
+UNTOLD = """() => {
+    const told = [...document.querySelectorAll('[data-chart-table]')].flatMap(({dataset}) => dataset.chartTable.split(' '));
+    const drawn = [...document.querySelectorAll('.chart[data-figure]')].map(({dataset}) => dataset.figure);
+    return drawn.filter((id) => !told.includes(id));
+}"""
 FOUND = "(rules) => axe.run(document, rules ? {runOnly: rules} : {}).then((found) => found.violations)"
 
 
@@ -145,6 +151,7 @@ def test_a_page_has_no_fault_in_either_theme_nor_on_a_phone(
     page.wait_for_function(NARROW, timeout=60_000)  # charts follow the width in their own time
 
     assert faults == []
+    assert set(page.evaluate(UNTOLD)) <= {"fig-ladder"}  # whose rungs stand below it
     assert (watched.complaints, watched.strangers) == ([], [])
 
 

@@ -62,3 +62,39 @@ def test_the_theme_follows_the_system_and_the_toggle_pins_it(signed_in: Page):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
     page.reload()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+
+
+def test_what_is_printed_is_light_and_has_no_navigation(signed_in: Page):
+    page = signed_in
+    expect(page.locator("#hostmap canvas")).to_have_attribute("data-drawn", "Utilisation")
+    page.evaluate("() => { document.documentElement.dataset.theme = 'dark'; }")
+    shown = "() => getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(shown)
+
+    page.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.evaluate(shown) != dark
+    expect(page.get_by_role("navigation", name="Main")).to_be_hidden()
+    page.emulate_media(media="screen")
+    page.evaluate("() => window.dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(shown) == dark
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+def test_every_section_can_be_reached_on_a_phone(signed_in: Page):
+    page = signed_in
+    bar = page.get_by_role("navigation", name="Main").get_by_role("link")
+    expect(bar).to_have_count(5)
+    assert [re.sub(r"\W.*", "", name, flags=re.DOTALL) for name in bar.all_inner_texts()] == [
+        "Fleet",
+        "Hosts",
+        "Runs",
+        "Reference",
+        "Events",
+    ]
+
+    page.locator("summary[aria-label^=Account]").click()
+    for name in ("Efficiency", "Settings", "Power"):
+        expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
+    page.get_by_role("link", name="Power", exact=True).click()
+    page.wait_for_url("**/power/")

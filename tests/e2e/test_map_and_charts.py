@@ -136,3 +136,25 @@ def test_a_live_update_keeps_the_focus_and_touches_only_what_differs(signed_in: 
         pass  # it follows the tiles
     assert page.evaluate("() => document.activeElement.closest('#tiles') !== null")
     assert page.evaluate("() => document.getElementById('attention').mine")
+
+
+def test_the_values_of_charts_are_read_as_a_table(signed_in: Page):
+    page = signed_in
+    page.goto(f"/hosts/{HOST}/?range=15m&live=0")
+    expect(page.locator(".chart canvas").first).to_be_visible(timeout=WAIT)
+    page.get_by_text("Values as a table").click()
+    table = page.locator(".chart-table table")
+
+    expect(table.locator("thead")).to_contain_text("Utilisation")
+    expect(table.locator("tbody tr").last).to_contain_text(re.compile(r"\d:\d\d"))
+    assert table.locator("tbody tr").count() > 10
+
+
+def test_a_page_of_a_chosen_time_says_which(signed_in: Page):
+    page = signed_in
+    page.goto(f"/hosts/{HOST}/?from=1767322800000&to=1767326400000")
+    heading = page.locator(".panel.charts h2")
+    expect(heading).to_contain_text("2 Jan")
+
+    page.evaluate("() => document.querySelector('.chart').dispatchEvent(new MouseEvent('dblclick', {bubbles: true}))")
+    expect(heading).to_have_text("Last hour")

@@ -51,15 +51,16 @@ def test_a_database_that_is_away_ends_the_pass_at_once():
 
 def test_of_many_that_fail_together_those_are_done_that_can_be():
     turns = Turns("doing")
+    turns.of_many({"first": 1, "bad": 2, "last": 4}, all_but_bad)
 
-    assert turns.of_many({"first": 1, "bad": 2, "last": 4}, all_but_bad) == 5
-    assert turns.failed == ["bad"]
+    assert (turns.done, turns.failed) == (5, ["bad"])
 
 
 def test_many_that_do_not_fail_are_done_together():
-    calls = []
-    assert Turns("doing").of_many({"first": 1, "last": 4}, lambda many: calls.append(many) or 5) == 5
-    assert calls == [{"first": 1, "last": 4}]
+    calls, turns = [], Turns("doing")
+    turns.of_many({"first": 1, "last": 4}, lambda many: calls.append(many) or 5)
+
+    assert (calls, turns.end()) == ([{"first": 1, "last": 4}], 5)
 
 
 def test_a_pass_within_a_pass_is_logged_once(caplog):
@@ -70,3 +71,17 @@ def test_a_pass_within_a_pass_is_logged_once(caplog):
 
     assert outer.failed == ["part"]
     assert caplog.text.count("Traceback") == 1
+
+
+def test_what_was_done_for_the_others_is_told_though_one_failed():
+    inner, outer = Turns("the inner"), Turns("the outer")
+    inner.done = 3
+    with inner.of("bad"):
+        raise ValueError
+    outer.done = 1
+    with outer.of("part"):
+        inner.end()
+
+    with pytest.raises(TurnFailed) as failed:
+        outer.end()
+    assert failed.value.done == 4

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -53,6 +54,21 @@ def test_the_fleet_page_says_what_is_simulated(client):
     page = client.get("/").raise_for_status().text
     assert "Simulated data." in page
     assert f"{HOSTS} hosts do not exist" in page
+
+
+def test_it_has_a_past_of_a_day_and_lives_on_from_there(client):
+    begun = datetime.now(UTC)
+    devices = client.get("/api/v1/devices", params={"limit": 100}).raise_for_status().json()["items"]
+    uuid = next(each["uuid"] for each in devices if each["host"].startswith("demo-"))
+
+    def known(start: datetime, end: datetime) -> int:
+        asked = {"metric": "power_draw_watts", "start": start.isoformat(), "end": end.isoformat()}
+        found = client.get(f"/api/v1/devices/{uuid}/series", params=asked).raise_for_status().json()
+        return sum(value is not None for value in found["metrics"]["power_draw_watts"]["mean"])
+
+    day_ago = begun - timedelta(hours=23, minutes=55)
+    wait_until(lambda: known(day_ago, day_ago + timedelta(minutes=30)), FILLED_SECONDS, "samples of the day before")
+    wait_until(lambda: known(begun, datetime.now(UTC) + timedelta(seconds=1)), FILLED_SECONDS, "samples of now")
 
 
 def test_asked_once_to_stop_it_leaves_no_process_and_no_port(demo):

@@ -8,10 +8,11 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fleet.models import Device, DeviceKind
+from fleet.models import Device, DeviceKind, Host, Origin
 from fleet.tariff import Band, Tariff
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Scope
+from telemetry.accounts.growth import growth
 from telemetry.energy_rates import Rates
 from telemetry.models import DirtyRollup, Rollup
 from telemetry.store import statistics
@@ -74,6 +75,50 @@ def test_what_is_not_known_is_not_zero(gpus):
     total = account().total
 
     assert (total.joules, total.kwh, total.cost, total.covered_share) == (None, None, None, 0)
+
+
+@pytest.fixture
+def recording():
+    """An hour of an imported host: its GPU's energy."""
+    host = make_host(
+        "old-1", cluster="past", origin=Origin.IMPORTED, seen_at=datetime.fromtimestamp(T0 / 1000 + 3600, UTC)
+    )
+    gpu = make_device(host, 0)
+    roll_up(host, {gpu: KWH})
+    roll_up(host, {gpu: KWH / 60}, step_seconds=60)
+    return gpu
+
+
+def test_a_recording_is_asked_for_the_time_in_which_it_was_made(recording, host, gpus):
+    for hour in range(4):
+        roll_up(host, dict.fromkeys(gpus, KWH), start_ms=T0 + hour * HOUR_MS)
+
+    found = account(hours=4, group_by="cluster")
+    assert {group.key: group.covered_share for group in found.groups} == {"alpha": 1, "past": 1}
+    assert (found.total.covered_share, found.total.asked_seconds) == (1, 9 * 3600)
+    later = account(hours=2, start_ms=T0 + 2 * HOUR_MS, group_by="cluster")
+    assert {group.key: group.covered_share for group in later.groups} == {"alpha": 1, "past": None}
+
+
+def test_a_recording_with_a_gap_is_known_in_part(recording):
+    Host.objects.update(last_seen_at=datetime.fromtimestamp(T0 / 1000 + 7200, UTC))
+
+    assert account(hours=4).total.covered_share == 0.5
+
+
+def test_days_ask_a_recording_for_their_part_of_it(recording):
+    start_ms = T0 - 24 * HOUR_MS
+
+    assert [day.asked_seconds for day in account(hours=48, start_ms=start_ms, group_by="day").groups] == [0, 3600, 0]
+
+
+def test_a_recording_in_one_of_two_times_has_them_not_compared(recording, host, gpus):
+    for hour in range(2):
+        roll_up(host, dict.fromkeys(gpus, KWH), start_ms=T0 + hour * HOUR_MS)
+    first, second, third = (account(start_ms=T0 + at * HOUR_MS).total for at in (0, 1, 1))
+
+    assert growth(second, first) is None
+    assert growth(third, second) == 0
 
 
 def test_what_was_not_measured_costs_nobody_knows_what(host, gpus):
@@ -228,7 +273,7 @@ def test_which_hours_are_made_is_looked_up_by_host(host, gpus):
 
     statements = [each["sql"] for each in asked if 'FROM "telemetry_rollup"' in each["sql"]]
     assert statements
-    assert all('"host_id" IN' in statement for statement in statements)
+    assert all('"host_id" IN' in each or 'U0."host_id" = ("fleet_host"."id")' in each for each in statements)
 
 
 def test_half_of_an_hour_is_taken_from_its_minutes(host, gpus):

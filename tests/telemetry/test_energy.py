@@ -94,7 +94,7 @@ def test_a_clock_that_was_set_back_neither_adds_nor_multiplies_energy():
 @given(st.lists(st.floats(0, 1000), min_size=3, max_size=40), st.integers(1, 39))
 def test_energy_of_a_window_is_the_sum_of_its_parts(watts, cut):
     times = np.arange(len(watts), dtype=np.int64) * 1000
-    power = Samples(times, np.array(watts), np.zeros_like(times), 1000)
+    power = Samples(times, np.array(watts), np.zeros_like(times), np.full_like(times, 1000))
     end, middle = int(times[-1]), min(cut, len(watts) - 1) * 1000 - 337
 
     whole, _ = trapezoid(power, 0, end)

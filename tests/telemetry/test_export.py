@@ -14,11 +14,13 @@ from fleet.auth import create_token
 from fleet.models import Device, Host, Role
 from telemetry import export, rollups
 from telemetry.store import compact, samples
+from telemetry.wire import DeviceInfo, DeviceKind
 from tests.people import script
 from tests.telemetry.batches import GPU, NODE, payload, take
 
 HOUR = 3_600_000
 T0 = int(datetime.now(UTC).timestamp()) // 3600 * HOUR - 3 * HOUR
+IDENTITY = ["host", "kind", "index", "uuid"]
 METRICS = ["power_draw_watts", "energy_joules_total", "memory_used_bytes", "clock_event_reasons"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -83,6 +85,20 @@ def test_csv_is_read_back_by_the_import_as_what_it_was(fetch, stored, tmp_path):
     assert Device.objects.get().host.name == "gpu-a01"
 
 
+def test_what_is_read_back_is_of_the_kind_that_it_was(fetch, tmp_path):
+    cpu = DeviceInfo("CPU-1", DeviceKind.CPU, 1, "EPYC")
+    take(payload([T0, T0 + 1_000], {"power_draw_watts": [100, 200]}, device=GPU, others=[cpu, NODE]), now())
+    before = set(Device.objects.exclude(kind="node").values_list("uuid", "kind", "index"))
+    file = tmp_path / "out.csv"
+    file.write_bytes(content(fetch("hosts/gpu-a01")))
+    Host.objects.all().delete()
+
+    call_command("import_telemetry", str(file), stdout=io.StringIO())
+
+    assert set(Device.objects.exclude(kind="node").values_list("uuid", "kind", "index")) == before
+    assert Device.objects.filter(kind="node").count() == 1
+
+
 def test_parquet_holds_the_same_rows_as_csv(fetch, stored):
     table = parquet.read_table(io.BytesIO(content(fetch(f"devices/{GPU.uuid}", format="parquet")))).to_pylist()
     rows = lines(fetch(f"devices/{GPU.uuid}"))
@@ -90,7 +106,7 @@ def test_parquet_holds_the_same_rows_as_csv(fetch, stored):
     assert len(table) == len(rows) == 21
     for one, other in zip(table, rows, strict=True):
         assert int(one["time_ms"].timestamp() * 1000) == int(other["time_ms"])
-        assert (one["host"], one["uuid"], one["index"]) == (other["host"], other["uuid"], other["index"])
+        assert [one[name] for name in IDENTITY] == [other[name] for name in IDENTITY]
         for metric in METRICS:
             assert one[metric] == (float(other[metric]) if other[metric] else None)
 
@@ -111,7 +127,7 @@ def test_missing_is_empty_and_never_zero(fetch, stored):
 def test_only_what_is_asked_for_is_exported(fetch, stored):
     rows = lines(fetch(f"devices/{GPU.uuid}", metric="power_draw_watts", start=T0 + HOUR, end=T0 + HOUR + 3_000))
     assert [int(row["time_ms"]) for row in rows] == [T0 + HOUR, T0 + HOUR + 2_000]
-    assert list(rows[0]) == ["time_ms", "host", "index", "uuid", "power_draw_watts"]
+    assert list(rows[0]) == ["time_ms", "host", "kind", "index", "uuid", "power_draw_watts"]
 
 
 def test_a_host_is_exported_with_all_its_devices(fetch):

@@ -97,7 +97,8 @@ def test_what_is_made_is_read_from_the_groups_alone():
         )
 
     assert found.total.joules > 0
-    assert not [each["sql"] for each in asked if 'FROM "telemetry_rollup"' in each["sql"]]
+    of_hosts = (each["sql"] for each in asked if "fleet_host" not in each["sql"])  # but for where recordings begin
+    assert not [sql for sql in of_hosts if 'FROM "telemetry_rollup"' in sql]
     assert [each["sql"] for each in asked if 'FROM "telemetry_grouprollup"' in each["sql"]]
 
 
@@ -130,6 +131,34 @@ def test_a_host_that_changes_its_cluster_takes_its_energy_along_at_once():
 
     for group_by in GROUPS:
         assert both(group_by)[1] == before[group_by], group_by
+
+
+@pytest.mark.usefixtures("fleet")
+def test_what_a_device_drew_before_it_moved_stays_with_its_host_of_then():
+    def of_hosts():
+        return {each["key"]: (each["measured"], each["estimated"], each["cost"]) for each in both("host")[0]}
+
+    before = of_hosts()
+    Device.objects.filter(uuid="nvidia-a-0").update(host=Host.objects.get(name="b"))
+
+    assert of_hosts() == before
+
+
+def test_a_device_that_moved_within_an_hour_is_counted_on_both_hosts():
+    for place, name in enumerate(("a", "b")):
+        enrolled(name)
+        report(name, DeviceKind.NODE, 900, sequence=0, n=1)
+        device = DeviceInfo("GPU-1", DeviceKind.NVIDIA, 0, "H100")
+        Device.objects.filter(uuid="GPU-1").update(host=Host.objects.get(name=name))
+        times = [T0 + place * 1_800_000 + 10_000 * tick for tick in range(61)]
+        columns = {"power_draw_watts": [100.0] * 61}
+        take(payload(times, columns, host=name, device=device, sequence=1, sample_seconds=10.0), NOW)
+        rollups.roll_up(60, NOW)
+
+    expected, found = both()
+
+    assert found == expected
+    assert found[0]["estimated"] == 2 * 60_000
 
 
 @pytest.mark.usefixtures("fleet")

@@ -7,13 +7,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.cache import cache
 
+from fleet.models import DeviceKind
 from fleet.tariff import Tariff
 from fleet.timerange import midnight
 from telemetry import day_before
 from telemetry.day_before import DAY_MS, HOUR_MS
 from telemetry.energy_rates import Rates
+from telemetry.glance import of_this_process
 from telemetry.today import today
-from tests.factories import GPU_READINGS, make_chunks, make_device, make_host, make_latest
+from tests.factories import CPU_READINGS, GPU_READINGS, make_chunks, make_device, make_host, make_latest
 from tests.people import signed_in
 from tests.telemetry.test_accounts import roll_up
 from tests.telemetry.test_pages_power import text
@@ -66,8 +68,32 @@ def test_the_tiles_say_how_they_stand_to_the_day_before():
     viewer.get("/fleet/energy/")
 
     page = text(viewer.get("/"))
-    assert "↑ 10.0 pp on the day before" in page
-    assert "↑ 25.0 % on the day before" in page
+    assert "↑ 10.0 pp in a day" in page
+    assert "↑ 25.0 % in a day" in page
+
+
+def tiles(viewer) -> dict[str, str]:
+    """Return what the pages' tiles of power and energy say, by address."""
+    cache.clear()
+    of_this_process().forget()
+    return {path: text(viewer.get(path)) for path in ("/", "/fleet/energy/", "/power/?range=1h")}
+
+
+def test_the_tiles_of_power_and_energy_say_where_they_count_other_devices():
+    """Power is that of the fleet's GPUs; energy, and its cost, also that of CPUs in hosts without any."""
+    gpu = make_device(make_host("a"), 0)
+    make_latest(gpu.host, {gpu: GPU_READINGS, make_device(gpu.host, kind=DeviceKind.CPU): CPU_READINGS})
+    roll_up(gpu.host, {gpu: 6000.0}, start_ms=int(time.time()) // 60 * 60_000, step_seconds=60)
+    viewer = signed_in()
+    assert "CPU host" not in "".join(tiles(viewer).values())
+
+    cpu = make_device(make_host("b"), kind=DeviceKind.CPU)
+    make_latest(cpu.host, {cpu: CPU_READINGS})
+    said = tiles(viewer)
+
+    assert ("without 1 CPU host" in said["/"], "with 1 CPU host" in said["/fleet/energy/"]) == (True, True)
+    power = said["/power/?range=1h"]
+    assert ("without 1 CPU host" in power, "with 1 CPU host" in power) == (True, True)
 
 
 def test_the_energy_of_today_is_compared_with_the_day_before_by_the_same_time():

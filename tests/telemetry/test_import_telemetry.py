@@ -17,6 +17,7 @@ from telemetry.retention import retire
 from telemetry.store import compact, latest, rolled, samples
 from telemetry.store.statistics import ENERGY, Field
 from tests.factories import make_device, make_host
+from tests.people import signed_in
 
 DATA = Path(__file__).parent.parent / "data"
 MLPERF = DATA / "mlperf_gpt3_64xh100" / "node_power_ac.csv.xz"
@@ -165,6 +166,44 @@ def test_a_later_file_without_an_index_leaves_the_device_its_own(tmp_path):
     run(write(tmp_path, f"timestamp,uuid,power.draw [W]\n{at}8.100,GPU-aa,100\n", "later.csv"), "--host", "a")
 
     assert Device.objects.get().index == 3
+
+
+def test_a_later_file_tells_the_index_that_the_one_before_did_not(tmp_path):
+    at = "2024/05/17 15:38:2"
+    run(write(tmp_path, f"timestamp,uuid,power.draw [W]\n{at}7.100,GPU-aa,100\n"), "--host", "a")
+    assert Device.objects.get().index is None
+
+    run(write(tmp_path, f"timestamp,index,uuid,power.draw [W]\n{at}8.100,0,GPU-aa,100\n", "later.csv"), "--host", "a")
+    assert Device.objects.get().index == 0
+
+
+def test_of_several_files_of_one_command_each_tells_what_it_knows(tmp_path):
+    first = write(tmp_path, "time_ms,host,uuid,watts\n1715960307000,a,X-1,5\n", "1.csv")
+    second = write(tmp_path, "time_ms,host,kind,index,uuid,watts\n1715960308000,a,cpu,2,X-1,6\n", "2.csv")
+    run(first, second)
+
+    assert Device.objects.values_list("kind", "index").get() == ("cpu", 2)
+    run(first)
+    assert Device.objects.values_list("kind", "index").get() == ("cpu", 2)
+
+
+def test_an_index_that_nobody_told_is_a_dash_and_no_number(tmp_path):
+    run(write(tmp_path, "time_ms,host,uuid,watts\n1715960307000,a,X-1,5\n1715960307000,a,X-2,6\n"))
+    viewer = signed_in()
+
+    assert {device.title for device in Device.objects.all()} == {"GPU —"}
+    assert "GPU —" in viewer.get("/hosts/a/").content.decode()
+    assert "GPU —" in viewer.get("/devices/X-1/").content.decode()
+    assert [each["index"] for each in viewer.get("/api/v1/devices").json()["items"]] == [None, None]
+    asked = {"metric": "power_draw_watts", "start": 1715960306000, "end": 1715960309000}
+    file = b"".join(viewer.get("/api/v1/devices/X-1/export", asked).streaming_content)
+    assert b"1715960307000,a,nvidia,,X-1,5" in file
+
+
+def test_a_row_that_names_no_device_it_could_be_is_told_by_its_line(tmp_path):
+    text = "time_ms,host,kind,watts\n1715960307000,a,node,5\n1715960308000,a,abacus,6\n"
+    _, faults = run(write(tmp_path, text))
+    assert "log.csv, line 3: kind: 'abacus' is none of" in faults
 
 
 def test_two_gpus_in_a_log_without_an_index_are_told(tmp_path):

@@ -159,6 +159,26 @@ def test_what_a_crash_leaves_in_a_log_is_one_bad_row(tmp_path, spoilt):
     assert "log.csv, line 3: " in faults.shown[0]
 
 
+@pytest.mark.parametrize("spoilt", ['1715960307186,a,"6', '1715960307186,"a,6', '"1715960307186,a,6'])
+def test_a_quote_that_nobody_closes_spoils_its_own_line_which_is_told_with_what_to_do(tmp_path, spoilt):
+    good = "".join(f"{1715960307187 + n},a,{n}\n" for n in range(100))
+    rows, faults = rows_of(tmp_path, f"time_ms,node,watts\n1715960307185,a,5\n{spoilt}\n{good}")
+
+    assert len(rows) == 101
+    assert faults.count == 1
+    assert "log.csv, line 3: a quote" in faults.shown[0]
+    assert "remove it" in faults.shown[0]
+
+
+def test_quotes_that_are_closed_or_stand_within_a_cell_are_read(tmp_path):
+    rows, faults = rows_of(
+        tmp_path,
+        'time_ms,node,uuid,name,power.draw [W]\n1715960307185,a,GPU-1,"A40, ""big""",5\n1715960307186,a,GPU-1,5" card,6\n',
+    )
+    assert [dict(row.device)["model"] for row in rows] == ['A40, "big"', '5" card']
+    assert faults.count == 0
+
+
 def test_the_header_of_a_second_run_in_the_same_file_is_no_bad_row(tmp_path):
     rows, faults = rows_of(tmp_path, 2 * "time_ms,node,watts\n1715960307185,a,5\n")
     assert (len(rows), faults.count) == (2, 0)
@@ -185,6 +205,11 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("ending", "content"),
     [("xz", b"no archive"), ("gz", b"no archive"), ("gz", gzip.compress(b"time_ms,watts\n" * 99)[:12] + b"torn" * 9)],
+    ids=[
+        "xz",
+        "gz",
+        "gz-torn",
+    ],  # an archive's own bytes tell the time, and would name the test otherwise in each process
 )
 def test_a_broken_archive_is_refused(tmp_path, ending, content):
     path = tmp_path / f"log.csv.{ending}"
@@ -194,21 +219,32 @@ def test_a_broken_archive_is_refused(tmp_path, ending, content):
 
 
 def test_a_row_without_a_device_is_the_host_itself():
-    device = device_of(Row(1, "a", (), {}), is_gpu_file=False)
-    assert (device.kind, device.index) == ("node", 0)
+    named = device_of(Row(1, "a", (), {}), is_gpu_file=False)
+    assert (named.info.kind, named.info.index, named.said) == ("node", 0, frozenset())
 
 
 def test_a_row_of_nvidia_smi_without_a_device_is_the_first_gpu():
-    assert device_of(Row(1, "a", (), {}), is_gpu_file=True).kind == "nvidia"
+    assert device_of(Row(1, "a", (), {}), is_gpu_file=True).info.kind == "nvidia"
 
 
 def test_an_index_names_the_same_device_in_every_file():
-    first, again = (device_of(Row(1, "a", (("index", "3"),), {}), is_gpu_file=gpu) for gpu in (True, False))
+    first, again = (device_of(Row(1, "a", (("index", "3"),), {}), is_gpu_file=gpu).info for gpu in (True, False))
     assert (first.uuid, first.index) == (again.uuid, 3)
 
 
 def test_a_uuid_in_the_device_column_is_the_devices_own():
-    assert device_of(Row(1, "a", (("device", "GPU-1234"),), {}), is_gpu_file=False).uuid == "GPU-1234"
+    assert device_of(Row(1, "a", (("device", "GPU-1234"),), {}), is_gpu_file=False).info.uuid == "GPU-1234"
+
+
+@pytest.mark.parametrize("kind", ["nvidia", "amd", "tpu", "cpu", "CPU", "node"])
+def test_a_kind_that_a_row_tells_holds(kind):
+    named = device_of(Row(1, "a", (("kind", kind), ("index", "0"), ("uuid", "X-1")), {}), is_gpu_file=False)
+    assert (named.info.kind, named.said) == (kind.lower(), {"kind", "index"})
+
+
+def test_a_kind_that_there_is_not_is_refused_with_those_that_there_are():
+    with pytest.raises(DeviceUnclear, match="'abacus' is none of nvidia, amd, tpu, cpu, node"):
+        device_of(Row(1, "a", (("kind", "abacus"),), {}), is_gpu_file=False)
 
 
 @pytest.mark.parametrize("index", ["²", "9" * 5000, "12345"])

@@ -17,7 +17,7 @@ def samples(values, *, times_s=None, clocks=None, interval_ms=1000):
         times,
         np.array(values, float),
         np.zeros(len(values), np.int64) if clocks is None else np.array(clocks),
-        interval_ms,
+        np.full(len(values), interval_ms) if isinstance(interval_ms, int) else np.array(interval_ms),
     )
 
 
@@ -46,6 +46,15 @@ def test_a_gap_is_not_bridged():
     found = joules.per_bucket(None, power, T0, 12_000, 1)
 
     assert (found.estimated.tolist(), found.covered_seconds.tolist()) == ([200], [2])
+
+
+def test_a_gap_in_one_stretch_is_none_in_a_slower_one():
+    seconds, intervals = [0, 1, 11, 12, 22, 32], [1000, 1000, 1000, 10_000, 10_000, 10_000]
+    power = samples([100] * 6, times_s=seconds, interval_ms=intervals)
+
+    found = joules.per_bucket(None, power, T0, 12_000, 3)
+
+    assert found.covered_seconds.tolist() == [2, 12, 8]
 
 
 def test_two_clocks_are_never_joined():
@@ -81,12 +90,14 @@ def readings(draw):
     times = np.cumsum(draw(st.lists(st.integers(200, 6000), min_size=2, max_size=60)))
     watts = draw(st.lists(st.integers(0, 700), min_size=len(times), max_size=len(times)))
     clocks = np.cumsum(draw(st.lists(st.sampled_from([0, 0, 0, 0, 1]), min_size=len(times), max_size=len(times))))
-    return Samples(T0 + times.astype(np.int64), np.array(watts, float), clocks.astype(np.int64), 1500)
+    return Samples(
+        T0 + times.astype(np.int64), np.array(watts, float), clocks.astype(np.int64), np.full(len(times), 1500)
+    )
 
 
 @given(readings(), readings(), st.sampled_from([250, 1000, 7000, 60_000]))
 def test_finer_buckets_add_up_to_the_whole(counter, power, step_ms):
-    counter = Samples(counter.times_ms, counter.values.cumsum(), counter.clocks, counter.interval_ms)
+    counter = Samples(counter.times_ms, counter.values.cumsum(), counter.clocks, counter.intervals_ms)
     span = 420_000
 
     fine = joules.per_bucket(counter, power, T0, step_ms, -(-span // step_ms))

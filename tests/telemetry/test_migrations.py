@@ -1,10 +1,13 @@
-"""What the landed version stored is kept by the migrations, on SQLite and on PostgreSQL, and comes back with the way back."""
+"""What the landed version stored is kept by the migrations, on SQLite and on PostgreSQL, and comes back with the way back.
+
+It is migrated once for all tests, each of which has a copy.
+"""
 
 from datetime import UTC, datetime
+from functools import cache
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
 from django.db.migrations.exceptions import IrreversibleError
 from django.db.migrations.loader import MigrationLoader
 
@@ -12,132 +15,138 @@ from fleet.models import Host
 from telemetry import partitions, vendor_sql
 from telemetry.models import AcceptedSequences, DirtyRollup, SetAside, StoredBatch
 from telemetry.vendor_sql import ChunkRow
+from tests.databases import opened
 from tests.factories import make_device
 
-EPOCH = "e" * 32
+EPOCH, AT = "e" * 32, datetime(2026, 3, 1, tzinfo=UTC)
 LANDED = (("fleet", "0006_earlier_keys"), ("telemetry", "0004_newest_sequence"))
+SETS_ASIDE = ("telemetry", "0011_health_and_figures")
+# {host: (sequence, first, last) of its batches}, ms
+STORED = {
+    "gpu-a01": [(3, 60_000, 64_000), (4, 65_000, 69_000)],
+    "with-holes": [(sequence, 60_000 + sequence, 64_000 + sequence) for sequence in (9, 3, 4, 5, 8)],
+    "of-minutes": [(1, 60_000, 64_000), (2, 118_000, 122_000), (3, 600_000, 730_000)],
+}
 
 
 def migrate(*target: str) -> None:
     call_command("migrate", *target, verbosity=0, interactive=False)
 
 
+@cache
 def model_of(app: str, migration: str, name: str) -> type:
     """The model as it was after that migration."""
-    return MigrationLoader(connection).project_state((app, migration)).apps.get_model(app, name)
+    return MigrationLoader(None).project_state((app, migration)).apps.get_model(app, name)
+
+
+@pytest.fixture(scope="module")
+def landed(databases, django_db_blocker) -> str:
+    """Return the URL of a database of the landed version."""
+    url, batches = databases.make(), model_of(*LANDED[1], "Chunk")
+    with django_db_blocker.unblock(), opened(url):
+        for target in LANDED:
+            migrate(*target)
+        for name, rows in STORED.items():
+            host = model_of(*LANDED[0], "Host").objects.create(name=name)
+            batches.objects.bulk_create(
+                batches(host_id=host.pk, epoch=EPOCH, sequence=n, start_ms=first, end_ms=last, body=body(name, n))
+                for n, first, last in rows
+            )
+    return url
+
+
+@pytest.fixture(scope="module")
+def of_now(databases, landed, django_db_blocker) -> str:
+    """Return the URL of the same, migrated. On the way something was set aside."""
+    url = databases.make(like=landed)
+    with django_db_blocker.unblock(), opened(url):
+        migrate(*SETS_ASIDE)
+        host = model_of(*LANDED[0], "Host").objects.only("pk").get(name="gpu-a01")
+        model_of(*SETS_ASIDE, "SetAside").objects.create(
+            host_id=host.pk, epoch=EPOCH, sequence=3, start_ms=0, end_ms=0, n_values=1, reason="clock",
+            received_at=AT, body=b"body 3",
+        )  # fmt: skip
+        migrate()
+    return url
 
 
 @pytest.fixture
-def landed(empty_database):
-    """A database of the landed version with one host; returns the host and the class of its batches."""
-    for target in LANDED:
-        migrate(*target)
-    host = model_of(*LANDED[0], "Host").objects.create(name="gpu-a01")
-    return host, model_of(*LANDED[1], "Chunk")
+def migrated(databases, of_now, django_db_blocker):
+    """Have the test's database be a copy of that."""
+    with django_db_blocker.unblock(), opened(databases.make(like=of_now)):
+        yield
 
 
-def store(landed, sequence: int, start_ms: int, n_ms: int = 4_000) -> None:
-    host, batches = landed
-    body = f"body {sequence}".encode()
-    batches.objects.create(
-        host_id=host.pk, epoch=EPOCH, sequence=sequence, start_ms=start_ms, end_ms=start_ms + n_ms, body=body
-    )
+def body(host: str, sequence: int) -> bytes:
+    return f"{host} {sequence}".encode()
 
 
-def test_batches_of_the_first_store_are_kept(landed):
-    store(landed, 3, 60_000)
-    store(landed, 4, 65_000)
-
-    migrate()
-
-    columns = ("host_id", "epoch", "sequence", "start_ms", "end_ms")
-    rows = StoredBatch.objects.order_by("sequence")
-    pk = landed[0].pk
-    assert list(rows.values_list(*columns)) == [(pk, EPOCH, 3, 60_000, 64_000), (pk, EPOCH, 4, 65_000, 69_000)]
-    assert [bytes(row.body) for row in rows] == [b"body 3", b"body 4"]
+def kept(batches: type) -> dict[str, list[tuple[int, int, int]]]:
+    """Return what is stored, as in STORED. Fails where a batch has another's body, or another epoch."""
+    names, found = dict(model_of(*LANDED[0], "Host").objects.values_list("pk", "name")), {}
+    for row in batches.objects.order_by("start_ms"):
+        name = names[row.host_id]
+        assert (row.epoch, bytes(row.body)) == (EPOCH, body(name, row.sequence))
+        found.setdefault(name, []).append((row.sequence, row.start_ms, row.end_ms))
+    return found
 
 
-def test_their_sequences_stay_accepted_with_their_holes(landed):
-    for sequence in (9, 3, 4, 5, 8):
-        store(landed, sequence, 60_000 + sequence)
-
-    migrate()
-
-    accepted = AcceptedSequences.objects.get()
-    assert (accepted.host_id, accepted.epoch) == (landed[0].pk, EPOCH)
-    assert (accepted.ranges, accepted.newest_sequence) == ([[3, 5], [8, 9]], 9)
+IN_ORDER = {name: sorted(rows) for name, rows in STORED.items()}
 
 
-def test_every_minute_that_they_touch_is_rolled_up_again(landed):
-    store(landed, 1, 60_000)
-    store(landed, 2, 118_000)
-    store(landed, 3, 600_000, n_ms=130_000)
-
-    migrate()
-
-    marks = DirtyRollup.objects.order_by("start_ms").values_list("step_seconds", "start_ms")
-    assert list(marks) == [(60, minute * 60_000) for minute in (1, 2, 10, 11, 12)]
+def test_batches_of_the_first_store_are_kept(migrated):
+    assert kept(StoredBatch) == IN_ORDER
 
 
-def test_the_way_back_gives_the_first_store_its_batches(landed):
-    store(landed, 3, 60_000)
-    migrate()
+def test_their_sequences_stay_accepted_with_their_holes(migrated):
+    accepted = AcceptedSequences.objects.get(host__name="with-holes")
 
+    assert (accepted.epoch, accepted.ranges, accepted.newest_sequence) == (EPOCH, [[3, 5], [8, 9]], 9)
+
+
+def test_every_minute_that_they_touch_is_rolled_up_again(migrated):
+    marks = DirtyRollup.objects.filter(host__name="of-minutes").order_by("start_ms")
+
+    assert list(marks.values_list("step_seconds", "start_ms")) == [(60, each * 60_000) for each in (1, 2, 10, 11, 12)]
+
+
+def test_the_way_back_gives_the_first_store_its_batches(migrated):
     for target in reversed(LANDED):
         migrate(*target)
 
-    (row,) = landed[1].objects.all()
-    assert (row.host_id, row.epoch, row.sequence, row.start_ms, row.end_ms) == (landed[0].pk, EPOCH, 3, 60_000, 64_000)
-    assert bytes(row.body) == b"body 3"
+    assert kept(model_of(*LANDED[1], "Chunk")) == IN_ORDER
 
 
-def test_what_was_set_aside_is_known_by_its_content(landed):
-    migrate("telemetry", "0011_health_and_figures")
-    before = model_of("telemetry", "0011_health_and_figures", "SetAside")
-    before.objects.create(
-        host_id=landed[0].pk, epoch=EPOCH, sequence=3, start_ms=0, end_ms=0, n_values=1, reason="clock",
-        received_at=datetime(2026, 3, 1, tzinfo=UTC), body=b"body 3",
-    )  # fmt: skip
-
-    migrate()
-
+def test_what_was_set_aside_is_known_by_its_content(migrated):
     assert SetAside.objects.get().digest == SetAside.digest_of(b"body 3")
 
 
-def test_there_is_no_way_back_from_chunks(landed):
-    migrate()
-    device = make_device(Host.objects.get())
-    vendor_sql.insert_chunks([ChunkRow(device.pk, landed[0].pk, 3_600_000, 3_600_001, 1, b"chunk")])
+def test_there_is_no_way_back_from_chunks(migrated):
+    host = Host.objects.get(name="gpu-a01")
+    vendor_sql.insert_chunks([ChunkRow(make_device(host).pk, host.pk, 3_600_000, 3_600_001, 1, b"chunk")])
 
     with pytest.raises(IrreversibleError, match="1 chunks of this store"):
-        migrate("telemetry", "0004_newest_sequence")
+        migrate(*LANDED[1])
+
+
+def test_a_file_that_keeps_its_free_pages_is_written_anew(migrated):
+    assert vendor_sql.gives_back_space()
 
 
 def test_a_rotated_host_keeps_its_key_of_before(empty_database):
     migrate("fleet", "0005_device_and_clock_events")
-    rotated_at = datetime(2026, 3, 1, tzinfo=UTC)
     model_of("fleet", "0005_device_and_clock_events", "Host").objects.create(
-        name="gpu-a01", previous_key=b"k" * 32, rotated_at=rotated_at
+        name="gpu-a01", previous_key=b"k" * 32, rotated_at=AT
     )
 
     migrate("fleet", "0006_earlier_keys")
 
     host = model_of("fleet", "0006_earlier_keys", "Host").objects.get()
-    assert host.earlier_keys == [{"key": "6b" * 32, "replaced_ms": int(rotated_at.timestamp() * 1000)}]
+    assert host.earlier_keys == [{"key": "6b" * 32, "replaced_ms": int(AT.timestamp() * 1000)}]
 
 
-def test_the_partitions_of_today_stand_after_the_migration(empty_database):
-    migrate()
-
+def test_the_partitions_of_today_stand_after_the_migration(migrated):
     store_is_partitioned = partitions.are_there()
     assert store_is_partitioned == vendor_sql.is_postgresql()
     if store_is_partitioned:
         assert len(partitions.partitions(partitions.CHUNKS)) == 4
-
-
-def test_a_file_that_keeps_its_free_pages_is_written_anew(landed):
-    store(landed, 3, 60_000)
-
-    migrate()
-
-    assert vendor_sql.gives_back_space()

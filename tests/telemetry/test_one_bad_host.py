@@ -9,7 +9,7 @@ from fleet.models import Host
 from fleet.turns import TurnFailed
 from telemetry import rollups
 from telemetry.health.watch import watch
-from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup
+from telemetry.models import Chunk, DirtyRollup, GroupRollup, MaintenanceRun, Rollup
 from telemetry.rollups import joining
 from telemetry.store import compact, host_hour, inputs
 from tests.factories import GPU_READINGS, make_device, make_host, make_latest
@@ -53,6 +53,24 @@ def test_the_minutes_of_the_others_are_made(bad, monkeypatch):
     assert DirtyRollup.objects.filter(host=bad, step_seconds=60).count() >= 60
 
 
+@pytest.mark.parametrize("name", ["rollups", "rollups joined"])
+def test_what_was_done_for_the_others_is_noted_beside_the_failure(bad, monkeypatch, name):
+    if name == "rollups":
+        monkeypatch.setattr(inputs, "statistics_of", failing_for(bad, inputs.statistics_of))
+        work, words = rollups.roll_up, "making the minutes of host: "
+    else:
+        rollups.roll_up(60)
+        real, given = joining._periods, (Rollup, "host", bad.pk)
+        monkeypatch.setattr(joining, "_periods", lambda *args: 1 / 0 if args[:3] == given else real(*args))
+        work, words = rollups.join, "joining the rollups of: 1 failed"
+    with pytest.raises(TurnFailed):
+        work(60)
+
+    run = MaintenanceRun.objects.get(name=name)
+    assert run.done >= 60
+    assert words in run.note
+
+
 def test_more_marks_than_are_looked_at_once_keep_no_older_ones_back(bad, monkeypatch):
     monkeypatch.setattr(rollups.minutes, "_MARKS", 20)
     monkeypatch.setattr(inputs, "statistics_of", failing_for(bad, inputs.statistics_of))
@@ -92,6 +110,7 @@ def test_the_hours_of_the_others_become_chunks(bad, monkeypatch):
         compact.compact(NOW, 60)
 
     assert set(Chunk.objects.values_list("host__name", flat=True)) == {"good"}
+    assert "compacting: 1 failed" in MaintenanceRun.objects.get(name=compact.RUN).note
 
 
 def test_the_others_are_judged_and_of_the_bad_one_nothing_is_said():

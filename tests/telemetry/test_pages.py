@@ -213,6 +213,16 @@ def test_the_host_map_is_columns_over_devices(viewer, gpu_host):
     assert [answer["words"]["title"][code] for code in answer["devices"]["title"]] == [f"GPU {n}" for n in range(8)]
 
 
+def test_beside_gpus_a_node_is_neither_in_the_scale_of_power_nor_called_a_gpu(viewer, gpu_host):
+    recorded = make_host("node-1", origin=Origin.IMPORTED)
+    make_latest(recorded, {make_device(recorded, kind=DeviceKind.NODE): {"power_draw_watts": 7000.0}})
+    page = text(viewer.get("/fleet/devices/"))
+
+    assert viewer.get("/fleet/map/").json()["power_scale_watts"] == 700.0
+    assert "9 devices" in page
+    assert re.search(r"node-1 node 0 \S+ recorded", page)
+
+
 def test_the_host_map_is_not_sent_again_to_one_who_has_it(viewer, gpu_host):
     etag = viewer.get("/fleet/map/").headers["ETag"]
     assert viewer.get("/fleet/map/", headers={"If-None-Match": etag}).status_code == 304
@@ -226,6 +236,13 @@ def test_a_cell_leads_to_its_device(viewer, gpu_host):
     (asked,) = [pk for pk in viewer.get("/fleet/map/").json()["devices"]["id"] if pk == device.pk]
     assert viewer.get(f"/fleet/devices/{asked}/").headers["Location"] == f"/devices/{device.uuid}/"
     assert viewer.get("/fleet/devices/0/").status_code == 404
+
+
+def test_the_way_to_a_device_keeps_what_was_asked_for(viewer, gpu_host):
+    device = gpu_host.devices.last()
+    answer = viewer.get(f"/fleet/devices/{device.pk}/?range=7d&compare=a%26b")
+
+    assert answer.headers["Location"] == f"/devices/{device.uuid}/?range=7d&compare=a%26b"
 
 
 def test_the_map_as_a_table_sorts_by_any_metric_and_names_what_it_does_not_know(viewer, gpu_host):

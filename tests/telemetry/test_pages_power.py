@@ -10,6 +10,7 @@ from django.utils import timezone
 from fleet.models import Host
 from fleet.tariff import Tariff
 from telemetry.health import thresholds
+from telemetry.views.power_panels import axis_of
 from tests.factories import GPU_READINGS, make_chunks, make_device, make_host, make_latest
 from tests.people import signed_in
 from tests.telemetry.test_accounts import roll_up
@@ -108,7 +109,7 @@ def test_every_panel_answers_alone_and_as_a_file(viewer, two):
 def test_today_stands_among_the_days(viewer, two):
     page = text(viewer.get("/power/days/"))
 
-    assert "so far" in page
+    assert re.search(r"[A-Z][a-z]{2} \d{1,2} [A-Z][a-z]{2} so far", page)
     assert "Set a price per kWh and the CO₂ of a kWh" in page
 
 
@@ -145,7 +146,7 @@ def test_a_stranger_sees_nothing(client, two):
         assert client.get(path).status_code == 302
 
 
-@pytest.mark.parametrize(("minutes", "words"), [(60, "±0.0 % on the hour before"), (30, "known for 50 % of the time")])
+@pytest.mark.parametrize(("minutes", "words"), [(60, "±0.0 % on the time before"), (30, "known for 50 % of the time")])
 def test_a_time_of_which_half_is_unknown_is_not_compared_with_a_whole_one(viewer, minutes, words):
     host = make_host("a")
     device = make_device(host)
@@ -168,3 +169,19 @@ def test_what_cost_nothing_is_told_as_nothing_and_not_as_unknown(viewer, setting
     drawing_host("a", "atlas", 0.0)
 
     assert "atlas 0 kWh 0 EUR" in text(viewer.get("/power/groups/?range=1h&by=cluster"))
+
+
+@pytest.mark.parametrize(
+    ("kwh", "ticks"),
+    [
+        (0.0, ("1 kWh", "0.5", "0")),
+        (1.2, ("2 kWh", "1", "0")),
+        (1336.0, ("2,000 kWh", "1,000", "0")),
+        (460.0, ("500 kWh", "250", "0")),
+    ],
+)
+def test_the_axis_of_the_days_ends_on_a_round_number_above_them_all(kwh, ticks):
+    axis = axis_of(kwh * 3.6e6)
+
+    assert tuple(tick.replace("\u202f", " ") for tick in axis.ticks) == ticks
+    assert axis.top >= kwh * 3.6e6

@@ -209,7 +209,7 @@ def test_a_host_whose_agent_tells_nothing_of_itself_says_so(viewer):
 def test_the_software_is_listed_whole(viewer):
     report({"power_draw_watts": 1.0}, software={"driver": "580.105.08", "nccl": "2.28.3"})
 
-    assert "nccl 2.28.3" in text(viewer.get(PAGE))
+    assert "NCCL 2.28.3" in text(viewer.get(PAGE))
 
 
 @pytest.mark.parametrize(
@@ -335,9 +335,7 @@ def test_a_long_note_in_the_table_of_hosts_can_be_read_whole(viewer):
     report({"ecc_uncorrected_total": 2})
 
     page = viewer.get("/hosts/").content.decode()
-    assert (
-        '<span class="faint ellipsis" title="GPU 0: 2 uncorrected memory errors since the driver was loaded">' in page
-    )
+    assert '<small class="ellipsis" title="GPU 0: 2 uncorrected memory errors since the driver was loaded">' in page
 
 
 @pytest.mark.parametrize("origin", [Origin.SIMULATED, Origin.IMPORTED])
@@ -367,3 +365,21 @@ def test_the_readings_stand_below_all_panels_across_the_page(viewer):
         < page.index('class="panel columned"')
         < page.index('id="readings"')
     )
+
+
+@pytest.mark.parametrize(("days", "offers"), [(900, True), (0, False)])
+def test_a_recording_of_long_ago_leads_to_its_last_hour(viewer, days, offers):
+    host = make_gpu_host("rec-01", 1, origin=Origin.IMPORTED)
+    ended = timezone.now() - timedelta(days=days)
+    Host.objects.filter(pk=host.pk).update(last_seen_at=ended)
+    link = f"?from={int(ended.timestamp() * 1000) - 3_599_999}&amp;to={int(ended.timestamp() * 1000) + 1}"
+
+    for path in ("/hosts/rec-01/", f"/devices/{host.devices.first().uuid}/"):
+        assert (link in viewer.get(path).content.decode()) is offers
+
+
+def test_a_chosen_time_is_not_called_the_last_hour(viewer):
+    report({"power_draw_watts": 541.0})
+
+    assert "Last hour" in text(viewer.get(PAGE))
+    assert "Chosen time" in text(viewer.get(f"{PAGE}?from=1000&to=5000"))

@@ -112,7 +112,7 @@ def test_an_imported_hosts_rows_outlive_their_partition(host, imported):
 
 def test_a_dropped_day_takes_late_rows_again(host):
     partitions.keep(TODAY_MS)
-    partitions.drop_older(BATCHES, TODAY_MS + DAY_MS)
+    partitions.drop_older(BATCHES, TODAY_MS + 2 * DAY_MS)
 
     insert_batch(host, TODAY_MS)
 
@@ -165,7 +165,7 @@ def test_what_is_too_old_in_the_rest_is_deleted_in_slices_but_for_imported_hosts
         insert_chunk(host, TODAY_MS + order)
     insert_chunk(imported, TODAY_MS)
 
-    deleted = [partitions.delete_older(CHUNKS, TODAY_MS + 2, most_rows=1, most_bytes=1000) for _ in range(3)]
+    deleted = [partitions.delete_older(CHUNKS, TODAY_MS + 11, most_rows=1, most_bytes=1000) for _ in range(3)]
 
     assert deleted == [1, 1, 0]
     assert list(Chunk.objects.order_by("host").values_list("host_id", "start_ms")) == [

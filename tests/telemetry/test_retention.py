@@ -65,6 +65,15 @@ def test_samples_go_after_their_retention(gpu):
     assert [row.start_ms for row in (*StoredBatch.objects.all(), *Chunk.objects.all())] == [ms(6), ms(6)]
 
 
+def test_samples_stay_until_the_last_of_their_row_is_old(gpu):
+    begin, end = ms(7) - 1_800_000, ms(7) + 1_800_000
+    Chunk.objects.create(device=gpu, host=gpu.host, start_ms=begin, end_ms=end, n_values=1, body=b"x")
+    StoredBatch.objects.create(host=gpu.host, start_ms=begin, end_ms=end, epoch="0" * 32, sequence=0, body=b"x")
+
+    assert retire() == 0
+    assert retention.retire(NOW + timedelta(minutes=31), time.monotonic() + 600) == 2
+
+
 def test_statistics_go_by_their_own_retention_each(gpu):
     for step in (60, 900, 3600):
         for days_ago in (80, 100, 400):

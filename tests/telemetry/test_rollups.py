@@ -1,5 +1,6 @@
 """Statistics over buckets, from batches to hours: the same in whatever order batches come and whenever buckets are made."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 
 from fleet.models import Device, Host, Origin
 from fleet.turns import TurnFailed
-from telemetry import catalog, partitions, rollups
-from telemetry.models import DirtyRollup, GroupRollup, MaintenanceRun, Rollup, RollupGroup, StoredBatch
+from telemetry import catalog, partitions, retention, rollups
+from telemetry.models import Chunk, DirtyRollup, GroupRollup, MaintenanceRun, Rollup, RollupGroup, StoredBatch
 from telemetry.rollups import minutes
 from telemetry.store import compact, inputs, recorded, rolled, shortened
 from telemetry.store.statistics import ENERGY, Field
-from tests.telemetry.batches import GPU, batch, payload, take
+from tests.telemetry.batches import GPU, NODE, batch, payload, take
 
 T0 = 1_700_000_000_000 // 86_400_000 * 86_400_000
 NOW = datetime.fromtimestamp(T0 / 1000, UTC) + timedelta(hours=30)
@@ -192,6 +193,21 @@ def test_what_was_made_of_samples_that_are_gone_stays(settings):
     assert rows()[0]["COUNT"] == 60
 
 
+def test_a_late_batch_of_an_hour_that_is_old_in_part_joins_what_was_there(settings):
+    settings.STEPWATT_RETENTION_RAW = 7 * 86_400
+    hour = [second for second in range(3600) if not 3000 <= second < 3030]
+    take(payload([T0 + 1000 * second for second in hour], {"power_draw_watts": [100.0] * len(hour)}), NOW)
+    rollups.roll_up(60, NOW)
+    compact.compact(NOW, 60)
+    later = datetime.fromtimestamp(T0 / 1000, UTC) + timedelta(days=7, minutes=40)
+    retention.retire(later, time.monotonic() + 60)
+
+    take(payload(seconds(30, 3000), {"power_draw_watts": [100.0] * 30}, sequence=1), later)
+    rollups.roll_up(60, later)
+
+    assert rows()[50 * MINUTE]["COUNT"] == 60
+
+
 def test_a_run_is_noted_for_the_settings_page():
     take(payload(seconds(60), {"power_draw_watts": [100.0] * 60}), NOW)
     rollups.roll_up(60, NOW)
@@ -201,16 +217,20 @@ def test_a_run_is_noted_for_the_settings_page():
 
 @st.composite
 def recordings(draw):
-    """Return minutes of readings in batches of any split: with a gap, a reset, an agent's new start."""
+    """Return minutes of readings in batches of any split: with a gap, a reset, an agent's new start at another interval."""
     gap = draw(st.sampled_from([0, 4, 40]))
-    ticks = [n for n in range(draw(st.integers(2, 360))) if not 100 <= n < 100 + gap]
     restart, reset = draw(st.sampled_from([130, 180, 361])), draw(st.sampled_from([50, 119, 240]))
+    before, after, is_new_clock = (
+        draw(st.sampled_from([1, 1, 10])),
+        draw(st.sampled_from([1, 1, 5, 10])),
+        draw(st.booleans()),
+    )
+    ticks = [n for n in range(draw(st.integers(2, 360))) if not 100 <= n < 100 + gap]
+    ticks = [n for n in ticks if n % (before if n < restart else after) == 0]
     watts, states = draw(st.integers(1, 700)), draw(st.sampled_from([(0,), (0, 0, 4), (4, 8)]))
-    ends = sorted({*draw(st.sets(st.integers(1, len(ticks)), max_size=30)), len(ticks)})
+    cuts = {*draw(st.sets(st.integers(1, len(ticks)), max_size=30)), len(ticks), sum(n < restart for n in ticks)} - {0}
+    ends = sorted(cuts)
     starts = [0, *ends[:-1]]
-    if restart in ticks[1:]:
-        ends = sorted({*ends, ticks.index(restart)})
-        starts = [0, *ends[:-1]]
     bodies = []
     for begin, end in zip(starts, ends, strict=True):
         part = ticks[begin:end]
@@ -220,7 +240,9 @@ def recordings(draw):
             "clock_event_reasons": [states[n % len(states)] for n in part],
         }
         times = [T0 + 1000 * tick + 7 for tick in part]
-        bodies.append(payload(times, columns, sequence=len(bodies), segment=int(part[0] >= restart)))
+        is_after = part[0] >= restart
+        told = {"segment": int(is_after and is_new_clock), "sample_seconds": after if is_after else before}
+        bodies.append(payload(times, columns, sequence=len(bodies), **told))
     return bodies
 
 
@@ -299,6 +321,32 @@ def test_whoever_is_stopped_while_writing_leaves_the_marks(monkeypatch):
     assert rows()[0]["COUNT"] == 60
 
 
+def test_what_was_made_of_a_chunk_that_is_corrupt_now_stays():
+    take(payload(seconds(120), {"power_draw_watts": [100.0] * 120}), NOW)
+    rollups.roll_up(60, NOW)
+    compact.compact(NOW, 60)
+    Chunk.objects.update(body=b"damaged" * 9)
+
+    take(payload(seconds(30, 100), {"gpu_utilization_ratio": [0.5] * 30}, sequence=1), NOW)
+    rollups.roll_up(60, NOW)
+
+    assert [rows()[at]["COUNT"] for at in (0, MINUTE)] == [60, 60]
+    assert rows(metric="gpu_utilization_ratio")[2 * MINUTE]["COUNT"] == 10
+
+
+def test_what_was_made_of_a_rollup_that_is_corrupt_now_stays():
+    take(payload(seconds(3600), {"power_draw_watts": [100.0] * 3600}), NOW)
+    rollups.roll_up(60, NOW)
+    rollups.join(60, NOW)
+    Rollup.objects.filter(step_seconds=60).update(body=b"damaged" * 9)
+
+    take(payload(seconds(30, 1200), {"gpu_utilization_ratio": [0.5] * 30}, sequence=1), NOW)
+    rollups.roll_up(60, NOW)
+
+    assert (rows(900)[900_000]["COUNT"], rows(3600)[0]["COUNT"]) == (900, 3600)
+    assert rows()[20 * MINUTE]["COUNT"] == 60
+
+
 def test_an_imported_window_that_grows_is_made_again():
     host = Host.objects.create(name="old", origin=Origin.IMPORTED)
     Device.objects.create(host=host, uuid=GPU.uuid, kind="nvidia", index=0)
@@ -307,3 +355,33 @@ def test_an_imported_window_that_grows_is_made_again():
         rollups.roll_up(60, NOW)
 
     assert rows()[0]["COUNT"] == 60
+
+
+def test_a_slowly_recorded_device_keeps_its_energy_beside_a_fast_one():
+    host = Host.objects.create(name="old", origin=Origin.IMPORTED)
+    for device in (GPU, NODE):
+        Device.objects.create(host=host, uuid=device.uuid, kind=device.kind, index=0)
+    for n in range(3):  # a reading each 40 minutes: most minutes have none near
+        body = batch([T0 + 2_400_000 * n], {"power_draw_watts": [600.0]}, host="old", device=GPU, sample_seconds=2400)
+        recorded.keep(host, body)
+    fast = {"host": "old", "device": NODE, "epoch": "2" * 32}
+    for first in range(0, 3600, 600):
+        recorded.keep(host, batch(seconds(600, first), {"power_draw_watts": [900.0] * 600}, **fast))
+    rollups.roll_up(60, NOW)
+    recorded.keep(host, batch(seconds(30, 900), {"power_draw_watts": [910.0] * 30}, **fast))
+    rollups.roll_up(60, NOW)
+
+    assert rows(3600, metric=None)[0] == {"ESTIMATED_MILLIJOULES": 600 * 3_600_000, "COVERED_MILLISECONDS": 3_600_000}
+
+
+def test_a_gap_stays_one_beside_a_device_that_is_read_more_slowly():
+    host = Host.objects.create(name="old", origin=Origin.IMPORTED)
+    for device in (GPU, NODE):
+        Device.objects.create(host=host, uuid=device.uuid, kind=device.kind, index=0)
+    for part in (seconds(20), seconds(20, 40)):
+        recorded.keep(host, batch(part, {"power_draw_watts": [100.0] * 20}, host="old"))
+    slow = {"host": "old", "device": NODE, "epoch": "2" * 32, "sample_seconds": 30}
+    recorded.keep(host, batch([T0, T0 + 30_000, T0 + 60_000], {"power_draw_watts": [900.0] * 3}, **slow))
+    rollups.roll_up(60, NOW)
+
+    assert rows(metric=None)[0]["COVERED_MILLISECONDS"] == 38_000

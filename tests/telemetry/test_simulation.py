@@ -216,6 +216,16 @@ def test_every_kind_of_fault_comes_in_order_and_as_the_seed_says():
     assert all(fault.host < 4 and fault.device < 8 and fault.end >= fault.start for fault in found)
 
 
+def test_in_the_past_little_breaks_and_from_its_end_on_as_much_as_ever():
+    until = START + 86_400
+    found = list(islice(faults("1", START, 8, 8, until), 100))
+    past = [fault for fault in found if fault.start < until]
+
+    assert 5 < len(past) < 60
+    assert found[len(past)].start - until < 1200
+    assert found[-1].start - until < 6 * 3600
+
+
 def test_steps_follow_each_other_as_in_recorded_runs():
     run = training(START)
     steps = [step for step in run.take_steps(START + 2000) if not step.phase]

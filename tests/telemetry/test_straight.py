@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from telemetry.store import straight
 from telemetry.store.chunks import HOUR_MS, DeviceHour, Series, Stretch
 from telemetry.store.gather import Gathering
+from telemetry.store.samples import milliseconds
 
 T0 = 1_800_000_000_000 // HOUR_MS * HOUR_MS
 GPU = "GPU-0"
@@ -40,7 +41,7 @@ def test_it_finds_what_gathering_finds(found, begin, span):
         there = expected.present[row]
         assert by_number[number].times_ms.tolist() == expected.times_ms[there].tolist()
         assert by_number[number].steps.tolist() == expected.steps[row, there].tolist()
-        assert by_number[number].seconds == expected.seconds[there].max()
+        assert by_number[number].intervals_ms.tolist() == milliseconds(expected.seconds[there]).tolist()
 
 
 def test_metrics_of_the_same_times_share_them():

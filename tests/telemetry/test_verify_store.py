@@ -123,6 +123,18 @@ def test_a_corrupt_rollup_is_told(stored):
     assert f"gpu-a01 at {AT}: a rollup of 60 s is corrupt" in told
 
 
+@pytest.mark.parametrize("model", [Rollup, GroupRollup])
+def test_a_rollup_whose_row_states_another_length_is_told(stored, model):
+    rollups.join(60, now())
+    row = model.objects.filter(step_seconds=60, n_buckets__gt=1).first()
+    model.objects.filter(pk=row.pk).update(n_buckets=row.n_buckets + 1)
+
+    code, out = verify()
+
+    assert code == 1
+    assert f"a rollup of 60 s has {row.n_buckets} buckets, its row says {row.n_buckets + 1}" in out
+
+
 def test_a_corrupt_rollup_of_a_group_is_told(stored):
     group = RollupGroup.objects.filter(kind="fleet").first() or RollupGroup.objects.create(kind="fleet", devices="cpu")
     GroupRollup.objects.create(group=group, step_seconds=60, start_ms=T0, n_buckets=2, body=b"torn")

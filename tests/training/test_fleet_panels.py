@@ -30,7 +30,7 @@ def test_mfu_is_the_mean_over_runs_each_weighted_with_its_ranks(viewer: Client):
         Run.objects.filter(pk=run.pk).update(mfu_ratio=ratio)
     page = text(viewer.get("/runs/headlines/"))
     assert "40 %" in page.replace("\u202f", " ")
-    assert "MFU of 2 of 2 running runs" in page
+    assert "over 2 of 2 runs, by ranks" in page
     assert f'href="/runs/{great.pk}/"' in viewer.get("/runs/headlines/").content.decode()
 
 
@@ -48,7 +48,7 @@ def test_mfu_of_the_last_hour_stands_beside_the_same_hour_of_the_day_before(view
 
     assert mfu_history.growth(None, now) == pytest.approx(0.05)
     assert mfu_history.growth("elsewhere", now) is None
-    assert "↑ 5.0 pp on the day before · of 1 of 1 running run" in text(viewer.get("/runs/headlines/"))
+    assert "↑ 5.0 pp in a day · over 1 of 1 run" in text(viewer.get("/runs/headlines/"))
 
 
 def test_an_hour_of_which_a_quarter_is_unknown_is_not_compared():
@@ -88,7 +88,7 @@ def stepping_since_yesterday(now_ms: int) -> Run:
 def test_work_per_joule_stands_beside_what_the_same_run_did_a_day_before(viewer: Client):
     run = goes_on(stepping_since_yesterday(int(timezone.now().timestamp() * 1000)))
 
-    assert f"{run.name}, last 1 h · ↑ 100.0 % on the day before" in text(viewer.get("/runs/headlines/"))
+    assert f"↑ 100.0 % in a day · {run.name}, last 1 h" in text(viewer.get("/runs/headlines/"))
 
 
 def test_a_run_that_did_not_go_a_day_before_is_not_compared():

@@ -12,7 +12,8 @@ from telemetry import envelope
 from telemetry.wire import MessageInvalid
 from training import wire
 from training.jobs.ingest import ingest_report, ingest_reports, reference_launch
-from training.models import JobState, ReferenceJob, Run
+from training.judging.judge import judge, waiting
+from training.models import JobState, ReferenceJob, Run, Verdict
 from training.runs.ingest import ingest_message
 from training.steps.store import read
 from training.wire import JobReport, StepTiming
@@ -332,3 +333,16 @@ def test_reports_of_many_hosts_are_applied_together_and_a_bad_one_keeps_back_no_
     ingest_reports([*sealed, forged, b"junk"], NOW)
 
     assert list(ReferenceJob.objects.order_by("pk").values_list("state", flat=True)) == ["running", "queued", "running"]
+
+
+@pytest.mark.parametrize(("state", "judged_again"), [("done", True), ("cancelled", False)])
+def test_what_was_said_of_a_job_that_was_given_up_goes_when_its_host_says_how_it_ended(job, state, judged_again):
+    ReferenceJob.objects.update(state=JobState.LOST, reason="silent", ended_at=NOW)
+    later = NOW + timedelta(minutes=5)
+    judge(waiting(later).get(), later)
+
+    assert take_report(job, state=state, result={"step_seconds_median": 0.1}, sequence=9)
+
+    assert not Verdict.objects.exists()
+    ReferenceJob.objects.update(energy={"reason": "none"})
+    assert waiting(later).exists() == judged_again

@@ -7,6 +7,7 @@ import pytest
 from fleet.audit import Actor
 from fleet.models import AuditEntry, Host
 from tests.training.judging.judged import NOW, board, result
+from tests.training.reference_jobs import existing_job
 from training.jobs import ladder_runs, orders
 from training.jobs.launch import LaunchRefused
 from training.models import JobState, LadderProcess, LadderRun, LadderState, ReferenceJob
@@ -113,6 +114,17 @@ def test_without_a_result_of_the_first_rung_it_fails_with_the_reason():
     assert "out of memory" in run.reason
 
 
+def test_with_every_process_of_the_first_rung_contaminated_it_fails_and_names_them():
+    run = start(n_blocks=1)
+    for minute in range(1, 6):
+        end(turn(minute), minute, result=result(1.0, **CHANGES | {"foreign_cores": 40.0}))
+    turn(7)
+
+    run.refresh_from_db()
+    assert run.state == LadderState.FAILED
+    assert "others kept 40.0 of its cores busy" in run.reason
+
+
 def test_cancelling_ends_its_process_too(sent):
     run = start()
     job = turn(1)
@@ -179,3 +191,50 @@ def test_a_host_climbs_one_ladder_at_a_time():
         ladder_runs.start("gpt-train", "a", {}, actor=Actor("ada"), now=NOW)
 
     assert refused.value.is_busy
+
+
+def test_one_that_is_cancelled_while_its_turn_comes_starts_nothing_more(monkeypatch):
+    for name in "ab":
+        board(name)
+    first, second = (ladder_runs.start("gpt-train", name, {}, actor=Actor("ada"), now=NOW, n_blocks=1) for name in "ab")
+    monkeypatch.setattr(orders, "_send", lambda task, each: ladder_runs.cancel(second, actor=Actor("bob"), now=NOW))
+    Host.objects.update(heard_at=NOW)
+
+    ladder_runs.follow(NOW)
+
+    assert (first.processes.count(), second.processes.count()) == (1, 0)
+    second.refresh_from_db()
+    assert second.state == LadderState.CANCELLED
+
+
+def test_it_says_why_its_next_process_does_not_start():
+    run = start()
+    Host.objects.update(heard_at=NOW - timedelta(hours=1))
+    ladder_runs.follow(NOW)
+    run.refresh_from_db()
+    assert run.reason == "waits: a is silent"
+
+    other = existing_job(run.host, JobState.RUNNING)
+    turn(1)
+    run.refresh_from_db()
+    assert run.reason.startswith(f"waits: a is busy with reference job {other.pk}")
+
+    ReferenceJob.objects.update(state=JobState.DONE)
+    assert turn(2)
+    run.refresh_from_db()
+    assert run.reason == ""
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, None])
+def test_a_process_without_a_step_that_can_be_is_left_out_and_named(seconds):
+    run = start(n_blocks=1)
+    for minute in range(1, 6):
+        job = turn(minute)
+        place = job.ladder_process.rung
+        changed = {"result": result(1.0, **CHANGES, step_seconds_median=seconds)} if place == 2 else {}
+        end(job, minute, **changed)
+
+    found = ladder_runs.result(run)[2]
+
+    assert found.steady is None
+    assert found.left_out == (f"job {run.processes.get(rung=2).job_id}: its result tells of no step",)

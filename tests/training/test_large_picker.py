@@ -48,6 +48,12 @@ def test_one_beyond_the_list_is_found_by_its_words(operator, words):
     assert "more:" not in page
 
 
+def test_thousands_of_others_are_counted_as_figures_are_elsewhere(operator):
+    Host.objects.bulk_create(Host(name=f"gpu-b{n:04}", origin=Origin.REAL) for n in range(2000 - N_HOSTS + LISTED))
+
+    assert "And 2,000 more" in offered(operator)[1]
+
+
 def test_what_was_chosen_stays_while_one_looks_for_others(operator):
     names, page = offered(operator, q="H100", host="gpu-003")
 

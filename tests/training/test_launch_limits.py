@@ -160,3 +160,81 @@ def test_a_held_job_can_be_cancelled(settings):
 
     assert launch.cancel(waiting, actor=ADA, now=timezone.now())
     assert waiting.state == JobState.CANCELLED
+
+
+def test_a_reason_of_blanks_forces_nothing():
+    report(board("a"), [PYTHON])
+
+    with pytest.raises(LaunchRefused, match="in use by python"):
+        start("a", force_reason="  \t ")
+
+
+def test_a_device_that_was_taken_while_its_job_waited_is_waited_for_and_holds_up_nobody(settings, outbox):
+    settings.STEPWATT_JOBS_AT_ONCE = 1
+    for name in "abc":
+        board(name)
+    start("a", "b", "c")
+    report(Host.objects.get(name="b"), [PYTHON])
+    ReferenceJob.objects.filter(host__name="a").update(state=JobState.DONE)
+
+    watch(timezone.now())
+
+    waiting = ReferenceJob.objects.get(host__name="b")
+    assert held() == {"b"}
+    assert waiting.reason == "waits for its device: b GPU 0: in use by python train.py 4242 (bob)"
+    watch(timezone.now() + admission.HELD_FOR + timedelta(minutes=1))
+    waiting.refresh_from_db()
+    assert waiting.reason == "given up: waits for its device: b GPU 0: in use by python train.py 4242 (bob)"
+
+
+def test_a_forced_job_starts_on_a_device_in_use_also_when_it_had_to_wait(settings):
+    settings.STEPWATT_JOBS_AT_ONCE = 1
+    board("a")
+    report(board("b"), [PYTHON])
+    start("a", "b", force_reason="bob agreed")
+
+    ReferenceJob.objects.filter(host__name="a").update(state=JobState.DONE)
+    watch(timezone.now())
+
+    assert held() == set()
+
+
+def as_one(*names: str) -> list[ReferenceJob]:
+    return launch.launch_selected("gpt-train", [(name, "") for name in names], {}, actor=ADA, as_one=True)
+
+
+def test_a_distributed_job_above_the_power_budget_by_itself_is_refused(settings):
+    settings.STEPWATT_JOBS_POWER_WATTS = 1_000.0
+    for name in "ab":
+        report(board(name), [], power_limit_watts=700.0)
+
+    with pytest.raises(LaunchRefused, match=r"its devices may draw 1[.,]4.*together") as refused:
+        as_one("a", "b")
+
+    assert (refused.value.field, refused.value.is_busy) == ("hosts", False)
+
+
+def test_one_that_waits_when_the_budget_is_lowered_holds_up_nobody(settings):
+    settings.STEPWATT_JOBS_AT_ONCE = 2
+    for name in "abc":
+        report(board(name), [], power_limit_watts=700.0)
+    start("c")
+    as_one("a", "b")
+    report(board("d"), [], power_limit_watts=700.0)
+    settings.STEPWATT_JOBS_AT_ONCE, settings.STEPWATT_JOBS_POWER_WATTS = 1, 1_000.0
+    start("d")
+    assert held() == {"a", "b", "d"}
+
+    ReferenceJob.objects.filter(host__name="c").update(state=JobState.DONE)
+    watch(timezone.now())
+
+    assert held() == {"a", "b"}
+
+
+def test_where_one_job_may_run_at_once_a_distributed_one_is_refused_in_words(settings):
+    settings.STEPWATT_JOBS_AT_ONCE = 1
+    board("a")
+    board("b")
+
+    with pytest.raises(LaunchRefused, match="one may run at once here"):
+        as_one("a", "b")

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from tests.databases import opened
 from tests.telemetry.test_migrations import migrate, model_of
 from training.steps import body
 from training.steps.columns import StepKind
@@ -18,15 +19,24 @@ ROWS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def before(databases, django_db_blocker) -> str:
+    """Return the URL of a database with a run and its steps as rows."""
+    url = databases.make()
+    with django_db_blocker.unblock(), opened(url):
+        migrate("fleet", "0009_alert_index")
+        migrate(*BEFORE)
+        host = model_of("fleet", "0009_alert_index", "Host").objects.create(name="gpu-a01")
+        run = model_of(*BEFORE, "Run").objects.create(name="llm", launch="l1", host_id=host.pk, last_step_at=AT)
+        model_of(*BEFORE, "Step").objects.bulk_create(model_of(*BEFORE, "Step")(run_id=run.pk, **row) for row in ROWS)
+    return url
+
+
 @pytest.fixture
-def run(empty_database):
-    """Return a run with its steps as rows."""
-    migrate("fleet", "0009_alert_index")
-    migrate(*BEFORE)
-    host = model_of("fleet", "0009_alert_index", "Host").objects.create(name="gpu-a01")
-    run = model_of(*BEFORE, "Run").objects.create(name="llm", launch="l1", host_id=host.pk, last_step_at=AT)
-    model_of(*BEFORE, "Step").objects.bulk_create(model_of(*BEFORE, "Step")(run_id=run.pk, **row) for row in ROWS)
-    return run
+def run(databases, before, django_db_blocker):
+    """Have the test's database be a copy of that."""
+    with django_db_blocker.unblock(), opened(databases.make(like=before)):
+        yield
 
 
 def test_rows_of_steps_become_columns_and_ranks(run):

@@ -8,6 +8,7 @@ from django.test import Client
 from fleet import shared_answer
 from fleet.models import Host, Origin, Role
 from tests.people import signed_in
+from tests.training.judging.judged import board, judged, with_history
 from tests.training.pages import LAUNCH, finished, form, job_in, text
 from tests.training.reference_jobs import existing_job, ready_host
 from training.models import JobState, ReferenceJob
@@ -178,6 +179,17 @@ def test_recent_jobs_of_one_host(viewer):
 
     assert [row.job for row in response.context["rows"]] == [job]
     assert "20 %" in text(response)
+
+
+def test_a_recent_job_stands_beside_its_baseline(viewer):
+    host = with_history(board("gpu-01"))
+    slow = judged(host, 1.25).job
+
+    response = viewer.get("/reference/recent/")
+
+    cell = response.context["cells"][slow.pk]
+    assert (cell.deviation, cell.is_flagged) == (pytest.approx(-0.2, abs=0.01), True)
+    assert "−20.0" in text(response)
 
 
 def test_tables_cost_the_same_number_of_queries_whatever_their_length(viewer, django_assert_num_queries):

@@ -289,3 +289,27 @@ def test_what_the_harness_did_not_tell_is_left_open(viewer):
 
     assert "Model — 3,178,496 parameters Device —" in page
     assert "None" not in page
+
+
+def test_a_line_without_an_end_does_not_fill_the_page(viewer):
+    job = job_in(JobState.RUNNING, log="12:00:01 begun\n" + "x" * 150_000)
+
+    answer = viewer.get(f"/reference/{job.pk}/", headers={"HX-Request": "true"}).content.decode()
+
+    assert "and 148,000 more characters" in answer
+    assert len(answer) < 30_000
+    assert len(viewer.get(f"/reference/{job.pk}/log/").content) == 150_015
+
+
+def test_a_log_whose_beginning_the_host_let_go_of_says_so(viewer):
+    job = job_in(JobState.RUNNING, log="step\n" * 40_000)
+
+    assert "last 200 of 40000 lines that the host has kept" in text(viewer.get(f"/reference/{job.pk}/"))
+
+
+@pytest.mark.parametrize("make", [job_in, finished])
+def test_a_forced_job_says_why_it_was_forced(viewer, make):
+    job = make(**{"state": JobState.RUNNING} if make is job_in else {}, forced="bob agreed <by mail>")
+
+    assert "Forced bob agreed &lt;by mail&gt;" in text(viewer.get(f"/reference/{job.pk}/"))
+    assert viewer.get(f"/api/v1/reference/jobs/{job.pk}").json()["forced"] == "bob agreed <by mail>"

@@ -3,10 +3,11 @@
 import pytest
 
 from fleet.audit import Actor
-from fleet.models import Role
+from fleet.models import Device, DeviceKind, Role
 from tests.people import signed_in
 from tests.training.judging.judged import NOW, board, judged, result, with_history
 from tests.training.pages import form, text
+from tests.training.reference_jobs import ready_host
 from training.jobs import ladder_runs
 from training.models import JobState, LadderProcess, LadderRun, LadderState, Outcome, ReferenceJob, Verdict
 
@@ -174,3 +175,24 @@ def test_what_is_not_there_is_not_found(viewer, path):
 @pytest.mark.parametrize("path", ["/reference/ladders/", "/reference/ladders/1/"])
 def test_pages_of_ladders_need_a_login(client, path):
     assert client.get(path).status_code == 302
+
+
+def test_the_ladder_climbs_on_the_device_that_the_form_chose(operator):
+    ready_host("a", DeviceKind.NVIDIA, DeviceKind.CPU)
+
+    operator.post("/reference/?view=launch", form(ladder="yes", device="cpu-a"))
+
+    assert LadderRun.objects.get().device.uuid == "cpu-a"
+
+
+@pytest.mark.parametrize(
+    ("per", "words"), [("device", "one device at a time"), ("distributed", "not over all of them")]
+)
+def test_a_ladder_on_several_devices_of_a_host_is_refused(operator, per, words):
+    host = ready_host("a", DeviceKind.NVIDIA)
+    Device.objects.create(host=host, uuid="second", kind=DeviceKind.NVIDIA, index=1)
+
+    answer = operator.post("/reference/?view=launch", form(ladder="yes", per=per))
+
+    assert (answer.status_code, LadderRun.objects.count()) == (400, 0)
+    assert words in text(answer)

@@ -5,11 +5,13 @@ from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fleet.models import AuditEntry
+from fleet.audit import Actor
+from fleet.models import AuditEntry, Host
 from tests.factories import GPU_READINGS, make_latest
-from tests.training.judging.judged import PARAMS, board, with_history
+from tests.training.judging.judged import NOW, PARAMS, board, judged, together, with_history
 from tests.training.pages import ENERGY, RESULT, text
 from tests.training.reference_jobs import existing_job, ready_host
+from training.judging.acceptance import accept
 from training.models import JobState, ReferenceJob, Run, RunRank
 
 pytestmark = pytest.mark.django_db
@@ -112,3 +114,21 @@ def test_a_launch_on_many_hosts_costs_as_many_queries_as_one_on_few(viewer):
         measuring(ready_host(f"h{number}"))
 
     assert n_queries() == few
+
+
+def test_a_baseline_that_a_person_replaced_is_not_told_against(viewer):
+    measuring(with_history(board("a")), seconds=1.25)
+    for minute in range(5):
+        verdict = judged(Host.objects.get(), 1.25, minute)
+        if not minute:
+            accept(verdict, "driver 590", is_for_all=False, actor=Actor("ada"), now=NOW)
+
+    assert [row.deviation for row in viewer.get(PAGE).context["rows"]] == [pytest.approx(0.0)]
+
+
+def test_runs_as_a_rank_of_a_distributed_job_are_no_baseline_of_the_device_alone(viewer):
+    hosts = [with_history(board("a")), board("b")]
+    together(hosts, 9.0, 1)
+    measuring(hosts[0], seconds=1.0)
+
+    assert [row.deviation for row in viewer.get(PAGE).context["rows"]] == [pytest.approx(0.0)]

@@ -89,7 +89,7 @@ def test_the_list_is_filtered_by_the_address(viewer, query, shown):
     assert sorted(names(viewer.get(f"/runs/?{query}"))) == sorted(shown)
 
 
-@pytest.mark.parametrize("query", ["state=colour", "range=1y", "q=a%00"])
+@pytest.mark.parametrize("query", ["state=colour", "range=1y", "q=a%00", "sort=colour"])
 def test_a_filter_that_does_not_exist_is_a_bad_request(viewer, query):
     assert viewer.get(f"/runs/?{query}").status_code == 400
 
@@ -117,6 +117,38 @@ def test_figures_for_which_the_time_did_not_suffice_come_with_the_next_refresh(v
     assert "being worked out" in first
     assert "load delay:300ms" in first.partition('id="runs"')[2][:200]
     assert "being worked out" not in viewer.get("/runs/", headers={"HX-Request": "true"}).content.decode()
+
+
+SORTED = {
+    "run": ["Ada", "bert", "c"], "-run": ["c", "bert", "Ada"], "-steps": ["bert", "Ada", "c"], "steps": ["c", "Ada", "bert"],
+    "-duration": ["bert", "Ada", "c"], "-throughput": ["c", "Ada", "bert"], "throughput": ["bert", "Ada", "c"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("sort", SORTED)
+def test_the_list_is_sorted_over_all_its_pages(viewer, monkeypatch, sort):
+    monkeypatch.setattr(runs, "ROWS_A_PAGE", 1)
+    for name, n_ranks, n_steps in (("bert", 1, 40), ("c", 4, 20), ("Ada", 2, 30)):
+        make_run(name, n_ranks, n_steps=n_steps)
+
+    pages = [viewer.get(f"/runs/?sort={sort}&page={page}") for page in (1, 2, 3)]
+    assert [name for page in pages for name in names(page)] == SORTED[sort]
+    file = csv.DictReader(io.StringIO(viewer.get(f"/runs/?sort={sort}&format=csv").content.decode()))
+    assert [row["run"] for row in file] == SORTED[sort]
+
+
+def test_runs_whose_figure_is_still_to_come_stand_last_and_are_told_of(viewer, monkeypatch):
+    monkeypatch.setattr(runs, "ROWS_A_PAGE", 2)
+    monkeypatch.setattr(runs, "_PAGE_SECONDS", 0.0)
+    for name in "abc":
+        make_run(name, 1)
+    first = viewer.get("/runs/?sort=-mfu")
+    assert "Of 2 runs they are being worked out: these stand last." in text(first)
+    assert [bool(row.summary) for row in first.context["rows"]] == [True, False]
+    assert "load delay:300ms" in first.content.decode()
+
+    whole = viewer.get("/runs/?sort=-mfu", headers={"HX-Request": "true"})
+    assert "being worked out" not in text(whole)
 
 
 def test_the_window_is_cut_where_a_row_would_read_too_many_steps(viewer, monkeypatch):

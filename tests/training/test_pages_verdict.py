@@ -211,3 +211,21 @@ def test_what_does_not_exist_is_not_found(viewer, path):
 @pytest.mark.parametrize("path", PATHS)
 def test_nothing_is_shown_without_a_login(client, path):
     assert client.get(path).status_code == 302
+
+
+def test_the_line_of_a_trend_is_the_median_of_its_clean_runs(viewer):
+    host = board("a")
+    for minute, seconds in enumerate([1.0, 1.2, 1.4, 1.6]):
+        judged(host, seconds, minute)
+
+    (_, figure), *_ = viewer.get("/reference/hosts/a/?workload=gpt-train").context["trends"]
+
+    assert figure["layout"]["shapes"][0]["y0"] == pytest.approx(1.3)
+
+
+def test_a_job_that_runs_on_after_all_shows_no_verdict_of_its_loss(viewer):
+    verdict = told(judged(board("a")), outcome=Outcome.FAILED, reason="not heard of")
+    verdict.job.state = JobState.RUNNING
+    verdict.job.save()
+
+    assert "not heard of" not in page(viewer, f"/reference/{verdict.job_id}/verdict/")

@@ -201,3 +201,11 @@ def test_interrupting_the_wait_leaves_the_job_and_says_how_to_cancel(the_host):
 
     assert end.value.returncode == 130
     assert ReferenceJob.objects.get().state == JobState.RUNNING
+
+
+def test_a_job_whose_host_is_removed_meanwhile_is_said_to_be_gone(monkeypatch):
+    host = ready_host()
+    monkeypatch.setattr(reference, "sleep", lambda seconds: host.delete())
+
+    with pytest.raises(CommandError, match=r"job \d+ is known no more: its host was removed"):
+        run("gpt-train", "--host", "a", "--wait")

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from fleet.audit import Actor
+from tests.databases import opened
 from tests.telemetry.test_migrations import migrate, model_of
 from tests.training.agents import TINY, StandInAgent
 from tests.training.judging.judged import board, judged, with_history
@@ -131,10 +132,25 @@ def test_the_command_prints_them_below_its_table(capsys):
     assert "a: samples/s by repeat 24, 25, 20; median 24, spread 20.83 %" in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def before(databases, django_db_blocker) -> str:
+    """Return the URL of a database from before there were repeats."""
+    url = databases.make()
+    with django_db_blocker.unblock(), opened(url):
+        migrate("fleet", "0009_alert_index")
+        migrate(*BEFORE)
+    return url
+
+
+@pytest.fixture
+def from_before(databases, before, django_db_blocker):
+    """Have the test's database be a copy of that."""
+    with django_db_blocker.unblock(), opened(databases.make(like=before)):
+        yield
+
+
 def jobs_with(*kinds: dict[str, object]):
-    """Migrate to before there were repeats, and store a job of each kind; returns those who tell of jobs."""
-    migrate("fleet", "0009_alert_index")
-    migrate(*BEFORE)
+    """Store a job of each kind; returns those who tell of jobs."""
     host = model_of("fleet", "0009_alert_index", "Host").objects.create(name="a")
     jobs = model_of(*BEFORE, "ReferenceJob").objects
     times = {"expires_at": "2026-11-28T12:00:00Z", "time_limit_seconds": 900}
@@ -143,7 +159,7 @@ def jobs_with(*kinds: dict[str, object]):
     return jobs
 
 
-def test_jobs_of_before_are_found_by_the_parameters_that_a_new_job_has(empty_database):
+def test_jobs_of_before_are_found_by_the_parameters_that_a_new_job_has(from_before):
     workload, now = validate("gpt-train", {})
     before = {param.name: param.default for param in workload.params if param.name != "repeats"}
     jobs = jobs_with(before)
@@ -153,7 +169,7 @@ def test_jobs_of_before_are_found_by_the_parameters_that_a_new_job_has(empty_dat
     assert jobs.filter(params=now).count() == 1
 
 
-def test_jobs_whose_repeats_stood_elsewhere_are_found_too(empty_database):
+def test_jobs_whose_repeats_stood_elsewhere_are_found_too(from_before):
     workload, now = validate("gpt-train", {})
     jobs = jobs_with({param.name: param.default for param in workload.params})
 
@@ -164,7 +180,7 @@ def test_jobs_whose_repeats_stood_elsewhere_are_found_too(empty_database):
     assert jobs.filter(params=now).count() == 1
 
 
-def test_jobs_of_before_have_measured_once(empty_database):
+def test_jobs_of_before_have_measured_once(from_before):
     jobs = jobs_with({"steps": 60}, {"steps": 60, "repeats": 3})
 
     migrate(*AFTER)

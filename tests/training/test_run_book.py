@@ -8,26 +8,41 @@ from django.core.management import call_command
 from django.db import transaction
 
 from fleet.models import Host
-from tests.databases import connection_with, default_database
+from tests.databases import connection_with, default_database, opened
 from tests.training.stored_steps import columns, enter
 from training.models import Run, RunRank
 from training.steps.store import read
 
-pytestmark = pytest.mark.parametrize("empty_database", ["postgresql"], indirect=True)
+pytestmark = pytest.mark.parametrize("databases", ["postgresql"], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def migrated(databases, django_db_blocker) -> str:
+    """Return the URL of a database without a row."""
+    url = databases.make()
+    with django_db_blocker.unblock(), opened(url):
+        call_command("migrate", verbosity=0, interactive=False)
+    return url
 
 
 @pytest.fixture
-def host(empty_database):
-    call_command("migrate", verbosity=0, interactive=False)
+def database(databases, migrated, django_db_blocker):
+    """Have the test's database be a copy of that; returns its connection."""
+    with django_db_blocker.unblock(), opened(databases.make(like=migrated)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def host(database):
     return Host.objects.create(name="gpu-a01")
 
 
 @pytest.fixture
-def at_once(empty_database):
+def at_once(database):
     """Return what does two things, each in a transaction of its own: the second begins before the first is committed."""
 
     def other(second, has_entered):
-        connection = connection_with(dict(empty_database.settings_dict))
+        connection = connection_with(dict(database.settings_dict))
         with default_database(connection):
             has_entered.wait(30)
             second()

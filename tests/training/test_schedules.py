@@ -46,6 +46,9 @@ def turn(at: datetime) -> list[ReferenceJob]:
         ("0 3 * * *", datetime(2026, 11, 28, 3, 0, tzinfo=UTC)),
         ("*/15 * * * *", datetime(2026, 11, 27, 12, 15, tzinfo=UTC)),
         ("30 2 * * 0", datetime(2026, 11, 29, 2, 30, tzinfo=UTC)),
+        ("30 2 * * 7", datetime(2026, 11, 29, 2, 30, tzinfo=UTC)),
+        ("30 2 * * 6-7", datetime(2026, 11, 28, 2, 30, tzinfo=UTC)),
+        ("0 0 * 12 1,7", datetime(2026, 12, 6, 0, 0, tzinfo=UTC)),
         ("0 0 1 1 *", datetime(2027, 1, 1, 0, 0, tzinfo=UTC)),
     ],
 )
@@ -91,6 +94,34 @@ def test_a_busy_host_is_waited_for_and_then_left_out_with_its_reason():
     visit = ScheduledVisit.objects.get()
     assert visit.job is None
     assert "is busy with reference job" in visit.outcome
+
+
+def test_a_visit_says_what_it_waits_for_until_it_starts():
+    other = existing_job(host(), JobState.RUNNING)
+    nightly()
+    due = NOW + timedelta(hours=15, minutes=1)
+
+    turn(due)
+    assert ScheduledVisit.objects.get().outcome.startswith(f"a is busy with reference job {other.pk}")
+    Host.objects.update(heard_at=None)
+    follow(due + timedelta(minutes=1))
+    assert ScheduledVisit.objects.get().outcome == "a is silent"
+    ReferenceJob.objects.update(state=JobState.DONE)
+    turn(due + timedelta(minutes=2))
+
+    visit = ScheduledVisit.objects.get()
+    assert (visit.outcome, visit.job is None) == ("", False)
+
+
+def test_what_will_never_start_is_left_out_at_once_with_its_reason():
+    distributed()
+    Host.objects.get(name="b").delete()
+
+    turn(NOW + timedelta(hours=15, minutes=1))
+
+    visit = ScheduledVisit.objects.get()
+    assert visit.ended_at is not None
+    assert "takes 2 to" in visit.outcome
 
 
 def test_it_starts_as_soon_as_the_host_is_idle():
@@ -278,6 +309,7 @@ def test_every_change_stands_in_the_audit_log():
     [
         ({"cron": "never"}, "cron"),
         ({"cron": ""}, "cron"),
+        ({"cron": f"{','.join(map(str, range(60)))} * * * *"}, "cron"),
         ({"triggers": ["full_moon"]}, "triggers"),
         ({"selection": Selection()}, "selection"),
         ({"params": {}, "workload": "gpt-generate", "as_one": True}, "workload"),

@@ -3,13 +3,15 @@
 import re
 
 import pytest
+from django.db.models import Value
+from django.db.models.functions import Concat
 from django.test import Client
 
-from fleet.models import Role
+from fleet.models import Origin, Role
 from tests.factories import make_gpu_host
 from tests.people import signed_in
 from tests.training.reference_jobs import existing_job
-from tests.training.runs import make_run
+from tests.training.runs import goes_on, make_run
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
@@ -34,6 +36,34 @@ def test_each_kind_is_found_by_what_people_know_of_it(known):
     assert found(client, "team vision") == ["/hosts/gpu-a01/"]
     assert found(client, "llm")[0].startswith("/runs/")
     assert f"/reference/{known.pk}/" in found(client, str(known.pk))
+
+
+def test_a_word_for_a_state_finds_what_is_in_it():
+    host, silent = make_gpu_host("gpu-a01", 1), make_gpu_host("gpu-b01", 1, silent=True)
+    make_gpu_host("old", 1, silent=True, origin=Origin.IMPORTED)
+    ended, going = make_run("ended-one", 1, host=host), goes_on(make_run("other", 1, host=host))
+    failed, queued = existing_job(host, state="failed"), existing_job(silent, state="queued")
+    client = signed_in()
+
+    assert found(client, "silent") == ["/hosts/gpu-b01/"]
+    assert found(client, "running") == [f"/runs/{going.pk}/"]
+    assert found(client, "ended") == [f"/runs/{ended.pk}/"]
+    assert found(client, "Failed") == [f"/reference/{failed.pk}/"]
+    assert found(client, "queued gpu-b01") == [f"/reference/{queued.pk}/"]
+    assert found(client, "queued gpu-a01") == []
+
+
+def test_a_device_is_found_first_by_what_it_is_called(known):
+    seventh = known.host.devices.get(index=6)
+    known.host.devices.update(uuid=Concat(Value("X-"), "uuid"))
+
+    assert found(signed_in(), "a01 gpu 6")[0] == f"/devices/X-{seventh.uuid}/"
+
+
+def test_a_device_without_an_index_is_not_found_by_any_word(known):
+    known.host.devices.update(index=None)
+
+    assert found(signed_in(), "nothing-of-it") == []
 
 
 def test_every_word_must_fit(known):

@@ -3,8 +3,10 @@
 import threading
 import time
 from datetime import UTC, datetime
+from itertools import pairwise
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -22,7 +24,7 @@ from tests.factories import make_host
 from tests.process.traces import wait_until
 from tests.soak.load import digest_of
 from training.models import Run
-from training.simulation import NameTaken, Simulation, enrol, report
+from training.simulation import NameTaken, Simulation, enrol, has_reported, report
 from training.steps.columns import StepKind
 from training.steps.store import read
 from training.wire import STEPS_CARGO
@@ -73,6 +75,8 @@ def live(shape, *, prepare=lambda simulation: None, **options):
         (["--hosts=2", "--gpus=8", "--seconds=0"], "from 1 to"),
         (["--hosts=2", "--gpus=8", "--seconds=60", "--speed=nan"], "--speed"),
         (["--hosts=2", "--gpus=8", "--speed=10"], "--speed needs --seconds"),
+        (["--hosts=2", "--gpus=8", "--history=9"], "from 60 to"),
+        (["--hosts=2", "--gpus=8", "--seconds=60", "--history=60"], "--history goes with a fleet that lives on"),
         (["--hosts=2", "--gpus=8", "--prefix=a b"], "--prefix"),
         (["--hosts=2", "--gpus=8", "--cluster=" + "c" * 64], "--cluster"),
     ],
@@ -242,6 +246,66 @@ def test_without_a_span_it_lives_until_it_is_stopped():
 
     assert not living.is_alive()
     assert {task for task, _ in line.sent} == {INGEST_TASK}
+
+
+def stopped_when_it_has_arrived(simulation):
+    arrive = simulation.fleet.arrive
+
+    def arrived():
+        arrive()
+        simulation.stop.set()
+
+    simulation.fleet.arrive = arrived
+
+
+def test_a_history_is_made_up_to_now_with_a_sample_each_half_minute():
+    began = time.time()
+    live(Shape(4, 1), history=3600, prepare=stopped_when_it_has_arrived)
+
+    for host in Host.objects.all():
+        times = sorted(at for chunk in host_chunks(host) for at in unpack(bytes(chunk.body)).times_ms)
+        assert began - 3600 < times[0] / 1000 <= began - 3560
+        assert began - 31 <= times[-1] / 1000 <= time.time()
+        assert len(times) == len(set(times)) >= 110  # one of them may have been silent for a while
+    assert {host.origin for host in Host.objects.all()} == {Origin.SIMULATED}
+    assert {unpack(bytes(chunk.body)).sample_seconds for chunk in StoredBatch.objects.all()} == {30.0}
+
+
+def test_steps_of_the_past_ended_when_they_did():
+    live(Shape(1, 1), history=3600, prepare=stopped_when_it_has_arrived)
+
+    (run,) = Run.objects.all()
+    steps = read.steps(run)
+    ended = steps.ended_ms[steps.kind == StepKind.TRAIN]
+    assert len(ended) > 250
+    assert (np.diff(ended) > 9_000).mean() > 0.99  # 10.64 s each, not all of a batch in one moment
+
+
+def test_after_its_history_the_fleet_lives_on_in_real_time():
+    shape = Shape(1, 1)
+    keys = enrol(shape, "lab")
+    line = Line(keys)
+    simulation = Simulation(shape, keys, line, history=600)
+    living = threading.Thread(target=simulation.run)
+    living.start()
+    wait_until(lambda: len(line.sent) >= 4, 60, "batches of now")
+    simulation.stop.set()
+    living.join(timeout=60)
+
+    batches = [unpack(authentic.admit(payload, task, datetime.now(UTC))[1]) for task, payload in line.sent]
+    assert [batches[0].sample_seconds, batches[-1].sample_seconds] == [30.0, 1.0]
+    node = [device.kind for device in batches[0].devices].index("node")
+    counters = [batch.columns["energy_joules_total"][node] for batch in batches]
+    assert all(before[-1] < after[0] for before, after in pairwise(counters))
+    assert len({batch.epoch for batch in batches}) == 1
+
+
+def test_hosts_that_have_reported_before_get_no_second_past():
+    assert not has_reported(Shape(2, 1))
+    live(Shape(2, 1), span=30, speed=10_000)
+
+    assert has_reported(Shape(2, 1))
+    assert not has_reported(Shape(2, 1, prefix="other"))
 
 
 def test_time_waits_for_a_server_that_lags():

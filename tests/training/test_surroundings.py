@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 
 from training.reference import surroundings
@@ -38,13 +40,21 @@ def test_a_busy_process_on_its_only_core_is_seen():
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})  # the child inherits it: both share one core
     try:
-        other = multiprocessing.get_context("fork").Process(target=spin, args=(60.0,))
-        other.start()
-        found = around(lambda: spin(1.0))
-        other.kill()
-        other.join()
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
+            found = around(lambda: spin(1.0))
+            other.kill()
     finally:
         os.sched_setaffinity(0, allowed)
 
     assert found["foreign_cores"] > 0.25
     assert found["involuntary_context_switches"] > 0
+
+
+def test_a_process_that_the_job_itself_has_started_is_no_other():
+    helper = multiprocessing.get_context("fork").Process(target=spin, args=(60.0,))
+    helper.start()
+    found = around(lambda: time.sleep(1.0))
+    helper.kill()
+    helper.join()
+
+    assert found["own_cores"] > 0.02  # a core that is shared with much else gives it less than one

@@ -122,6 +122,7 @@ class RankItem(Schema):
 class JobItem(Schema):
     """A job. `progress` is null until the host has said how many steps there are; `result` and `energy` come at the end.
 
+    `forced` is why it was to run although its device was in use or short of memory, "" where it was not forced.
     `world_size` is null for a job that runs alone; `ranks` are told of a distributed job that is asked for by itself.
     """
 
@@ -133,6 +134,7 @@ class JobItem(Schema):
     device_model: str | None
     params: dict[str, Any]
     requested_by: str
+    forced: str
     state: JobState
     reason: str
     stage: str
@@ -166,6 +168,7 @@ class JobItem(Schema):
             device_model=job.device.model if job.device else None,
             params=job.params,
             requested_by=job.requested_by,
+            forced=job.forced,
             state=JobState(job.state),
             reason=job.reason,
             stage=job.stage,

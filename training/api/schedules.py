@@ -52,7 +52,7 @@ class ScheduleOrder(Schema):
 
 
 class VisitItem(Schema):
-    """`outcome` says why nothing was started; both it and `job` are empty while the host is waited for."""
+    """`outcome` says why nothing was started, or so far not."""
 
     host: str
     device: str

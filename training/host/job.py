@@ -17,7 +17,7 @@ from training.wire import JobOrder, steps_launch
 
 logger = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.5  # each look takes time from a training that has all cores; what the job says wakes at once
 REPORT_SECONDS = 1.0
 KILL_AFTER_SECONDS = 3.0  # after a cancel's SIGTERM
 CANCELLED = "cancelled while it ran"

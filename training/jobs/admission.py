@@ -13,12 +13,16 @@ from django.db.models import QuerySet
 
 from fleet import units
 from fleet.models import Device, Host
+from telemetry import vendor_sql
 from telemetry.store import latest
+from training.jobs import readiness
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 
 ORDER_LIFETIME = timedelta(minutes=10)  # an offline host may come back and still start the job within this
 JOIN_WITHIN = timedelta(seconds=40)  # the ranks of a distributed job wait for each other: less than JOIN_SECONDS there
 HELD_FOR = timedelta(hours=24)  # a job that was not let in by then ends
+TURN = 0x4A4F_4253  # "JOBS": of two launches at once both would find the last place
+FOR_ITS_DEVICE = "waits for its device: "  # and then who has it
 _LIMITS = ("power_limit_watts", "power_draw_watts")  # what a device may draw; where it has no limit, what it draws now
 
 
@@ -49,8 +53,20 @@ class Room:
         return why
 
 
+def why_never(watts: Iterable[float | None]) -> str:
+    """Say why a distributed job on devices that may draw so much would wait for ever, "" where it may be let in."""
+    budget, together = settings.STEPWATT_JOBS_POWER_WATTS, sum(known for known in watts if known is not None)
+    if budget is None or together <= budget:
+        return ""
+    return f"its devices may draw {units.quantity(together, 'watts')} together, reference jobs {units.quantity(budget, 'watts')}"
+
+
 def room() -> Room:
-    """Return what is left beside the jobs that were let in and have not ended."""
+    """Return what is left beside the jobs that were let in and have not ended.
+
+    Until the caller's transaction ends nobody else asks.
+    """
+    vendor_sql.take_turn(TURN)
     running = list(_admitted())
     watts = watts_of([job.device for job in running if job.device is not None])
     return Room(len(running), sum(known for known in watts.values() if known is not None))
@@ -77,15 +93,30 @@ def admit(now: datetime) -> list[ReferenceJob]:
             return []
         left, watts, admitted = room(), watts_of([job.device for job in waiting if job.device is not None]), []
         for unit in _units(waiting):
-            if unit[0].team_id is not None and waiting_for([job.host for job in unit], now):
-                continue  # it waits for a host, and holds up nobody
-            if left.take_all([watts.get(job.device.uuid) if job.device else None for job in unit]):
+            drawn = [watts.get(job.device.uuid) if job.device else None for job in unit]
+            if unit[0].team_id is not None and (waiting_for([job.host for job in unit], now) or why_never(drawn)):
+                continue  # it waits for a host or for another budget, and holds up nobody
+            before = left.n_jobs, left.watts
+            if left.take_all(drawn):
                 break  # the oldest first: a smaller one does not overtake
+            if _waits_for_devices(unit):
+                left.n_jobs, left.watts = before
+                continue
             for job in unit:
                 job.sent_at, job.expires_at, job.reason = now, now + lifetime(job), ""
                 job.save(update_fields=["sent_at", "expires_at", "reason"])
             admitted += unit
         return admitted
+
+
+def _waits_for_devices(unit: Sequence[ReferenceJob]) -> bool:
+    """Tell whether a device of the unit was taken while it waited, and note by whom; nothing is asked of what is forced."""
+    targets = [(job.host, job.device) for job in unit if job.device is not None and not job.forced]
+    found = readiness.hindrances(targets, unit[0].workload, unit[0].params)
+    if found:
+        reason = f"{FOR_ITS_DEVICE}{found[0]}"
+        ReferenceJob.objects.filter(pk__in=[job.pk for job in unit]).exclude(reason=reason).update(reason=reason)
+    return bool(found)
 
 
 def lifetime(job: ReferenceJob) -> timedelta:

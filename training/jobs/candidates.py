@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import NamedTuple
 
-from django.db.models import Q
+from django.db.models import F, Q
 
 from fleet.models import ACCELERATORS, Device, DeviceKind, Host, has_gone_silent, title_of
 
@@ -23,7 +23,7 @@ class DeviceRow:
     pk: int
     uuid: str
     kind: str
-    index: int
+    index: int | None
     model: str
     parent_id: int | None
     profile: str
@@ -73,5 +73,5 @@ def read(where: Q) -> list[HostRow]:
 
 def _devices(hosts: Sequence[int]) -> list[DeviceRow]:
     names = [field.name for field in fields(DeviceRow)]
-    rows = Device.objects.order_by("host_id", "kind", "index", "pk").values_list(*names)
+    rows = Device.objects.order_by("host_id", "kind", F("index").asc(nulls_last=True), "pk").values_list(*names)
     return [DeviceRow(*row) for row in (rows if len(hosts) > _MANY else rows.filter(host__in=hosts))]

@@ -1,10 +1,14 @@
 """When a cron expression is due: minute, hour, day of month, month and day of week, in UTC, of which all must fit."""
 
+import re
 from datetime import datetime
 
 from celery.schedules import ParseException, crontab
 
 _FIELDS = 5
+_SUNDAY = re.compile(
+    r"(?<![\d/])7(?!\d)"
+)  # a second name of day 0, which Celery does not know; after a slash it is a number
 
 
 class CronInvalid(ValueError):
@@ -16,7 +20,8 @@ def due_at(cron: str, after: datetime) -> datetime:
     parts = cron.split()
     if len(parts) != _FIELDS:
         raise CronInvalid(f"{cron!r}: expected minute, hour, day of month, month and day of week")
-    minute, hour, day, month, weekday = parts
+    minute, hour, day, month = parts[:4]
+    weekday = _SUNDAY.sub("0", parts[4])
     try:
         found = crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday, nowfun=lambda: after)
         start, delta, _ = found.remaining_delta(after)

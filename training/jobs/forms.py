@@ -12,7 +12,7 @@ from operator import attrgetter
 
 from django.http import QueryDict
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Device, Host, Origin, in_place
 from training.jobs import queries, readiness
 from training.jobs.asked import Asked
 from training.jobs.candidates import DeviceRow, HostRow
@@ -104,9 +104,8 @@ class LaunchForm:
         if self.asked.by == "selection" or len(self.chosen) != 1 or self.asked.selection.per == "device":
             return []
         whole = [each for each in self.chosen[0].host.devices if each.is_whole]
-        return (
-            sorted(whole, key=lambda each: (not each.is_accelerator, each.kind, each.index)) if len(whole) > 1 else []
-        )
+        ordered = sorted(whole, key=lambda each: (not each.is_accelerator, each.kind, in_place(each.index)))
+        return ordered if len(whole) > 1 else []
 
     @property
     def unknown_duration(self) -> list[str]:

@@ -13,7 +13,7 @@ from telemetry import authentic
 from telemetry.wire import MessageInvalid
 from training import wire
 from training.jobs import teams
-from training.models import FINAL_STATES, JobState, ReferenceJob
+from training.models import FINAL_STATES, JobState, Outcome, ReferenceJob, Verdict
 from training.wire import JobReport
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ def ingest_report(host: Host, body: bytes, now: datetime) -> bool:
     is_applied = _apply(host, report, now)
     if is_applied:
         teams.heard(report, now)
+        if report.state in FINAL_STATES:  # what was said of a job that was given up is not true any more
+            Verdict.objects.filter(job=report.job, outcome=Outcome.FAILED).delete()
     return is_applied
 
 

@@ -20,8 +20,9 @@ def chart(rungs: Sequence[Climbed]) -> dict[str, Any]:
     keys = [Key("k, steady state", "s1", [1]), Key("k with compilation included", "s0", [0])]
     drawn = figure(traces, unit="", keys=keys, from_zero=False, is_time=False)
     drawn.update_xaxes(
-        tickmode="array", tickvals=list(range(len(rungs))), ticktext=[_tick(rung, i) for i, rung in enumerate(rungs)]
-    )
+        tickmode="array", tickvals=list(range(len(rungs))), ticktext=[_tick(rung, i) for i, rung in enumerate(rungs)],
+        automargin=True,  # on a phone the names stand aslant
+    )  # fmt: skip
     low, high = _range([*steady, *whole])
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     drawn.update_yaxes(

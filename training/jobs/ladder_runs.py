@@ -122,12 +122,14 @@ def _step(run: LadderRun, now: datetime) -> None:
         None,
     )
     if place is None:
-        _conclude(run, rows, now)
+        _conclude(run, now)
     elif run.device is None:
         _end(run, LadderState.FAILED, "its device is no longer known", now)
     elif now - (rows[-1].job.ended_at or now if rows else run.created_at) > PATIENCE:
         _end(run, LadderState.FAILED, f"{run.host.name} was not there and idle for {PATIENCE.days} day", now)
-    elif not run.host.is_silent(now):
+    elif run.host.is_silent(now):
+        _note_wait(run, f"waits: {run.host.name} is silent")
+    else:
         _launch(run, *place, now)
 
 
@@ -138,13 +140,24 @@ def _launch(run: LadderRun, block: int, rung: int, now: datetime) -> None:
     params = {**run.params, **run.rungs[rung]["params"]}
     try:
         with transaction.atomic():
+            if not LadderRun.objects.select_for_update().filter(pk=run.pk, state=LadderState.RUNNING).exists():
+                return  # a person cancelled it meanwhile, who knows nothing of this process
             (job,) = launch.prepare(run.workload, [(run.host.name, run.device.uuid)], params, actor=actor)
             LadderProcess.objects.create(ladder=run, block=block, rung=rung, job=job)
     except LaunchRefused as refusal:
-        if not refusal.is_busy:
+        if refusal.is_busy:
+            _note_wait(run, f"waits: {refusal.why}")
+        else:
             _end(run, LadderState.FAILED, str(refusal), now)
         return
+    _note_wait(run, "")
     launch.send([job])
+
+
+def _note_wait(run: LadderRun, reason: str) -> None:
+    """Say why its next process does not start, "" where it does."""
+    if run.reason != reason:
+        LadderRun.objects.filter(pk=run.pk, state=LadderState.RUNNING).update(reason=reason)
 
 
 def _learn(run: LadderRun, row: LadderProcess) -> bool:
@@ -166,12 +179,13 @@ def _learn(run: LadderRun, row: LadderProcess) -> bool:
     return True
 
 
-def _conclude(run: LadderRun, rows: list[LadderProcess], now: datetime) -> None:
-    if any(row.rung == 0 and row.job.state == JobState.DONE for row in rows):
+def _conclude(run: LadderRun, now: datetime) -> None:
+    first = [process for process in processes(run) if process.rung == 0]
+    if any(process.is_usable for process in first):
         _end(run, LadderState.DONE, "", now)
         return
-    why = next((row.job.reason for row in rows if row.rung == 0), "") or run.not_offered.get("0", "")
-    _end(run, LadderState.FAILED, f"no process of the first rung has a result: {why}", now)
+    why = next((each.failure or "; ".join(each.markers) for each in first), "") or run.not_offered.get("0", "")
+    _end(run, LadderState.FAILED, f"no process of the first rung has a result that counts: {why}", now)
 
 
 def _end(run: LadderRun, state: LadderState, reason: str, now: datetime) -> None:
@@ -182,16 +196,18 @@ def _process(row: LadderProcess) -> Process:
     job = row.job
     if job.state != JobState.DONE:
         return Process(row.block, row.rung, job.pk, failure=job.reason or job.get_state_display())
+    step_seconds = _time(job, "step_seconds_median")
     return Process(
         row.block,
         row.rung,
         job.pk,
-        step_seconds=_number(job, "step_seconds_median"),
-        first_step_seconds=_number(job, "first_step_seconds"),
+        step_seconds=step_seconds,
+        first_step_seconds=_time(job, "first_step_seconds"),
         steps=job.total_steps,
         loss_start=_number(job, "loss_start"),
         loss_end=_number(job, "loss_end"),
         markers=_markers(job),
+        failure="" if step_seconds is not None else "its result tells of no step",
     )
 
 
@@ -206,3 +222,9 @@ def _markers(job: ReferenceJob) -> list[str]:
 def _number(job: ReferenceJob, name: str) -> float | None:
     value = job.result.get(name)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _time(job: ReferenceJob, name: str) -> float | None:
+    """Return a duration; one that cannot be is unknown."""
+    seconds = _number(job, name)
+    return seconds if seconds is not None and seconds > 0 else None

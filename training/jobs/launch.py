@@ -15,8 +15,8 @@ from django.utils import timezone
 
 from fleet import audit
 from fleet.audit import Actor
-from fleet.models import Device, Host, Origin
-from training.jobs import holding, orders, readiness, teams
+from fleet.models import Device, Host, Origin, in_place
+from training.jobs import admission, holding, orders, readiness, teams
 from training.jobs.readiness import ReadyDevice
 from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
 from training.rank_order import MAX_RANKS
@@ -50,6 +50,11 @@ class LaunchRefused(Exception):
         self.field = field
         self.is_busy = is_busy
         self.at = at or {}
+
+    @property
+    def why(self) -> str:
+        """Return what speaks against it at the first host, for who waits until it does no more."""
+        return next(iter(self.at.values()), str(self))
 
 
 def launch(
@@ -107,7 +112,7 @@ def prepare(
         chosen, complete = validate(workload, params)
     except ParamsInvalid as error:
         raise LaunchRefused(error.field, str(error)) from error
-    now = timezone.now()
+    now, force_reason = timezone.now(), force_reason.strip()
     found = targets(wanted)
     if as_one:
         _check_as_one(found, chosen)
@@ -212,8 +217,12 @@ def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
     if why_not := why_not_as_one(workload):
         raise LaunchRefused("workload", why_not)
     most = min(MAX_RANKS, settings.STEPWATT_JOBS_AT_ONCE)
+    if most < 2:
+        raise LaunchRefused("hosts", "a distributed job is as many jobs as it has ranks, and one may run at once here")
     if not 2 <= len(found) <= most:
         raise LaunchRefused("hosts", f"a distributed job takes 2 to {most} devices; these are {len(found)}")
+    if why_not := admission.why_never(admission.watts_of([target.device for target in found]).values()):
+        raise LaunchRefused("hosts", why_not)
     kinds = {target.device.kind for target in found}
     if len(kinds) > 1:
         raise LaunchRefused(
@@ -268,7 +277,7 @@ def _locked(names: Sequence[str]) -> QuerySet[Host]:
 
 
 def _device(host: Host, device_uuid: str) -> Device:
-    devices = sorted(host.devices.all(), key=lambda device: (device.kind, device.index))
+    devices = sorted(host.devices.all(), key=lambda device: (device.kind, in_place(device.index)))
     if device_uuid:
         devices = [device for device in devices if device.uuid == device_uuid]
         if not devices:

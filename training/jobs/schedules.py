@@ -19,7 +19,7 @@ from training.models import Schedule, Trigger
 from training.workloads.catalog import validate, why_not_as_one
 from training.workloads.params import ParamsInvalid
 
-_LONGEST_NAME = 100
+_LONGEST_NAME = _LONGEST_CRON = 100
 PAUSED = "the schedule was paused"
 CHANGED = "the schedule was changed"
 
@@ -134,6 +134,8 @@ def _check_when(plan: Plan, now: datetime) -> None:
         raise ScheduleInvalid("triggers", f"{min(unknown)!r} is not one of {', '.join(Trigger.values)}")
     if not plan.cron.strip() and not plan.triggers:
         raise ScheduleInvalid("cron", "say when: a cron expression, triggers, or both")
+    if len(" ".join(plan.cron.split())) > _LONGEST_CRON:
+        raise ScheduleInvalid("cron", f"an expression has at most {_LONGEST_CRON} characters")
     if plan.cron.strip():
         try:
             due_at(plan.cron, now)

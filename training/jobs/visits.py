@@ -23,6 +23,7 @@ from training.models import Schedule, ScheduledVisit
 PATIENCE = timedelta(hours=6)
 KEPT_FOR = timedelta(days=90)
 ITS_TIME = "its time"
+_MOST_OUTCOME = 500
 _Target = tuple[str, str]  # a host's name, and the UUID of a device
 _Due = tuple[_Target, str, str]  # with why, in words, and the cause
 
@@ -134,10 +135,12 @@ def _together(waiting: Iterable[ScheduledVisit]) -> list[list[ScheduledVisit]]:
 
 
 def _visit(together: Sequence[ScheduledVisit], now: datetime) -> None:
-    """Start the job where its hosts are there and idle; give up when the patience is over."""
-    reason = _silence(together, now) or _start(together, now)
+    """Start the job where its hosts are there and idle; say why not, and give up when the patience is over."""
+    reason = (_silence(together, now) or _start(together, now))[:_MOST_OUTCOME]
     if reason and now - together[0].due_at > PATIENCE:
-        _open_of(together).update(ended_at=now, outcome=reason[:500])
+        _open_of(together).update(ended_at=now, outcome=reason)
+    elif reason:
+        _open_of(together).exclude(outcome=reason).update(outcome=reason)
 
 
 def _silence(together: Sequence[ScheduledVisit], now: datetime) -> str:
@@ -151,7 +154,7 @@ def _start(together: Sequence[ScheduledVisit], now: datetime) -> str:
     actor = Actor(f"schedule {schedule.name}"[:150])
     try:
         with transaction.atomic():
-            if _open_of(together).update(ended_at=now) < len(together):
+            if _open_of(together).update(ended_at=now, outcome="") < len(together):
                 transaction.set_rollback(True)  # another worker starts them, or somebody has paused the schedule
                 return ""
             wanted = [(visit.host.name, visit.device_uuid) for visit in together]
@@ -159,7 +162,9 @@ def _start(together: Sequence[ScheduledVisit], now: datetime) -> str:
             for visit, job in zip(together, jobs, strict=True):
                 ScheduledVisit.objects.filter(pk=visit.pk).update(job=job)
     except LaunchRefused as refusal:
-        return str(refusal)
+        if not refusal.is_busy:  # it will not be otherwise in an hour
+            _open_of(together).update(ended_at=now, outcome=str(refusal)[:_MOST_OUTCOME])
+        return refusal.why
     launch.send(jobs)
     return ""
 

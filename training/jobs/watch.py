@@ -38,8 +38,9 @@ def _expire_queued(now: datetime) -> None:
         seen = f"last sample {job.host.last_seen_at:%H:%M:%S} UTC" if job.host.last_seen_at else "it never reported"
         reason = f"{job.host.name} did not take the order before it expired at {job.expires_at:%H:%M:%S} UTC ({seen})"
         if job.sent_at is None:
-            reason = "other reference jobs did not end in time to let it start"
-            reason = f"given up: {job.reason}" if job.team_id is not None else reason
+            is_for_others = job.team_id is None and not job.reason.startswith(admission.FOR_ITS_DEVICE)
+            others = "other reference jobs did not end in time to let it start"
+            reason = others if is_for_others else f"given up: {job.reason}"
         ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
             state=JobState.FAILED, ended_at=now, reason=reason
         )

@@ -58,8 +58,12 @@ def newest(verdict: Verdict) -> AcceptedBaseline | None:
 
 
 def usable(found: QuerySet[Verdict]) -> QuerySet[Verdict]:
-    """Return those that may be a measure for others: none that was found to be slow, unless a person accepted that speed."""
-    is_slow = Q(outcome__in=(Outcome.SLOW, Outcome.SUSPECT)) | Q(job__fresh_for__verdict__outcome=Outcome.SLOW)
+    """Return those that may be a measure for others: none that is suspect or slow, unless a person accepted that speed.
+
+    Nor what such a one is confirmed by: of a suspicion that is open it is not known yet what its fresh runs say.
+    """
+    against = (Outcome.SLOW, Outcome.SUSPECT)
+    is_slow = Q(outcome__in=against) | Q(job__fresh_for__verdict__outcome__in=against)
     nobody_accepted = Q(job__accepted=None) & Q(job__fresh_for__verdict__job__accepted=None)
     return found.exclude(is_slow & nobody_accepted).exclude(replaced())
 

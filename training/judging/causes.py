@@ -11,16 +11,24 @@ from typing import Any, NamedTuple
 
 from fleet.models import Device, DeviceKind
 from training.jobs import teams
+from training.judging import foreign
 from training.judging.baseline import history, same_devices
 from training.models import ReferenceJob, Verdict
 from training.runs import causes
 from training.runs.cause_evidence import Window, evidence
 from training.runs.causes import Evidence, Reading
 
+_BESIDE = "in a sound run"
+_EARLIER_MS = 10_000  # the slowest readings come each five seconds
+
 
 class Span(NamedTuple):
     start_ms: int
     end_ms: int
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ms - self.start_ms) / 1000
 
 
 def of_runs(verdict: Verdict, slow: Sequence[ReferenceJob]) -> dict[str, Any]:
@@ -29,11 +37,13 @@ def of_runs(verdict: Verdict, slow: Sequence[ReferenceJob]) -> dict[str, Any]:
     span, device = _span(run), run.device
     if span is None or device is None:
         return {"words": "no cause seen: the run's window or its device is not known", "found": [], "unseen": []}
-    seen, beside = _seen(device, span), ""
+    there, beside = foreign.on_device(run), ""
+    others = None if there is None else tuple(map(str, there))
+    seen = replace(_seen(device, span), others=others, data_excess_seconds=0.0)  # its data lie on the device
     good = _same_device(_good_run(verdict), device.pk)
     good_span = _span(good) if good else None
     if good is not None and good.device is not None and good_span is not None:
-        seen = _with_before(seen, _seen(good.device, good_span))
+        seen = _with_before(seen, _seen(good.device, good_span), span.seconds / good_span.seconds)
         beside = f"job {good.pk} on {good.host.name}"
     found = causes.causes(seen)
     return {
@@ -79,24 +89,26 @@ def _span(job: ReferenceJob) -> Span | None:
 
 
 def _seen(device: Device, span: Span) -> Evidence:
-    """Return what telemetry has of the window, nothing before it."""
+    """Return what telemetry has of the window, and nothing before it but what the first growth of a counter begins with."""
     node = Device.objects.filter(host_id=device.host_id, kind=DeviceKind.NODE).first()
-    window = Window(span.start_ms, span.start_ms, span.start_ms, span.end_ms)
+    earlier_ms = span.start_ms - _EARLIER_MS
+    window = Window(earlier_ms, earlier_ms, span.start_ms, span.end_ms)
     nodes = {} if node is None else {device.host_id: node}
     return evidence([device], nodes, window, {}, datetime.fromtimestamp(span.end_ms / 1000, UTC))[device.uuid]
 
 
-def _with_before(seen: Evidence, good: Evidence) -> Evidence:
+def _with_before(seen: Evidence, good: Evidence, times_longer: float) -> Evidence:
+    """Return what was seen with that of a sound run beside it; counters grow with the time, so theirs is of one as long."""
     reasons = seen.reasons
     if reasons is not None and good.reasons is not None:
         other = good.reasons
         reasons = {
             bit: Reading(each.during, other[bit].during if bit in other else 0.0) for bit, each in reasons.items()
         }
-    return replace(
-        seen, gauges=_beside(seen.gauges, good.gauges), growths=_beside(seen.growths, good.growths), reasons=reasons
-    )
+    gauges, growths = _beside(seen.gauges, good.gauges), _beside(seen.growths, good.growths, times_longer)
+    return replace(seen, gauges=gauges, growths=growths, reasons=reasons, beside=_BESIDE)
 
 
-def _beside(now: Mapping[str, Reading], then: Mapping[str, Reading]) -> dict[str, Reading]:
-    return {name: Reading(each.during, then[name].during if name in then else None) for name, each in now.items()}
+def _beside(now: Mapping[str, Reading], then: Mapping[str, Reading], times: float = 1.0) -> dict[str, Reading]:
+    before = {name: each.during * times for name, each in then.items() if each.during is not None}
+    return {name: Reading(each.during, before.get(name)) for name, each in now.items()}

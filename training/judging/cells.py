@@ -81,7 +81,7 @@ class _Row(NamedTuple):
     agreement_reason: str
     uuid: str | None
     kind: str
-    number: int
+    number: int | None
     model: str
     profile: str
     screens: str
@@ -126,12 +126,13 @@ def slowest(found: Iterable[tuple[Place, Cell]]) -> dict[Place, Cell]:
     return cells
 
 
-def of_team(verdict: Verdict) -> Cell:
-    """Return what a table shows of a distributed job, which was read with its job and team."""
+def of_verdict(verdict: Verdict) -> Cell:
+    """Return what a table shows of a verdict, which was read with its job, and that with device and team."""
     job = verdict.job
     metric = metrics.of_workload(job.workload)[0]
+    device, n_ranks = (job.device, None) if job.team is None else (None, job.team.world_size)
     return Cell(
         verdict.job_id, job.workload, verdict.ended_at, verdict.outcome, verdict.reason, verdict.agreement,
-        verdict.agreement_reason, None, job.team.world_size if job.team else None, metric, verdict.values.get(metric.name),
+        verdict.agreement_reason, device, n_ranks, metric, verdict.values.get(metric.name),
         results.screened(job.workload, verdict.screens),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from statistics import median
 from typing import Any
 
 import plotly.graph_objects as go
@@ -81,10 +82,8 @@ def _kind(verdict: Verdict) -> str:
 
 
 def _median(found: Trend) -> float:
-    clean = sorted(
-        value for value, verdict in zip(found.values, found.verdicts, strict=True) if verdict.is_clean
-    ) or sorted(found.values)
-    return clean[len(clean) // 2]
+    clean = [value for value, verdict in zip(found.values, found.verdicts, strict=True) if verdict.is_clean]
+    return median(clean or found.values)
 
 
 def _ms(moment: datetime) -> int:

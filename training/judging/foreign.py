@@ -32,22 +32,23 @@ class Foreign:
         return f"{named}{share}{memory}, seen {_time(self.first_ms)} to {_time(self.last_ms)} UTC"
 
 
-def on_device(job: ReferenceJob) -> list[Foreign]:
-    """Return the other processes that the driver listed in the job's window; none where nobody looked, or on a CPU."""
+def on_device(job: ReferenceJob) -> list[Foreign] | None:
+    """Return the other processes that the driver listed in the job's window; None where nobody looked, as on a CPU."""
     start, end = job.result.get("window_start_ms"), job.result.get("window_end_ms")
     if job.device is None or not job.device.is_accelerator or not isinstance(start, int) or not isinstance(end, int):
-        return []
+        return None
     told = RunRank.objects.filter(run=job.run_id, host=job.host_id).values_list("pid", flat=True) if job.run_id else ()
     own = {pid for pid in told if pid is not None}
     found: dict[int, Foreign] = {}
-    for at_ms, processes in users.between(job.device, start, end):
+    lists = users.between(job.device, start, end)
+    for at_ms, processes in lists:
         for process in _others(processes, own):
             seen = found.setdefault(process.pid, Foreign(process, at_ms, at_ms, None))
             seen.last_ms = at_ms
             seen.sm_ratio = max(
                 (share for share in (seen.sm_ratio, process.sm_ratio) if share is not None), default=None
             )
-    return list(found.values())
+    return list(found.values()) if lists else None
 
 
 def _others(processes: Collection[DeviceProcess], own: Collection[int | None]) -> list[DeviceProcess]:

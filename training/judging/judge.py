@@ -15,7 +15,7 @@ from training.jobs import teams
 from training.judging import baseline, foreign, key, losses, metrics
 from training.judging.baseline import SIDE_WORDS, Earlier
 from training.judging.metrics import Metric
-from training.models import JobState, Outcome, ReferenceJob, Verdict
+from training.models import JobState, Outcome, ReferenceJob, ScheduledVisit, Verdict
 from training.verdicts import contamination
 from training.verdicts.confirmation import FRESH_RUNS, TooFew, confirm, welch
 from training.verdicts.screening import FEWEST, Screen, Standing, alarm_for, screen
@@ -54,11 +54,23 @@ def judge(job: ReferenceJob, now: datetime) -> Verdict:
     verdict.markers += [f"forced onto a device in use: {job.forced}"] if job.forced else []
     verdict.is_clean = not verdict.markers
     verdict.losses = losses.curve(job)
-    _screen(verdict, ReferenceJob.objects.filter(launch=job.launch, rank=0).count())
+    _screen(verdict, _n_together(job))
     losses.compare(verdict)
     kept = _kept(verdict)
     losses.compare_undecided(kept)
     return kept
+
+
+def _n_together(job: ReferenceJob) -> int:
+    """Return how many results are screened at once: those of its launch, or of the moment at which its schedule was due.
+
+    A schedule starts each host's job by a launch of its own, as each host becomes idle.
+    """
+    n_launched = ReferenceJob.objects.filter(launch=job.launch, rank=0).count()
+    visit = ScheduledVisit.objects.filter(job=job, schedule__as_one=False).first()
+    if visit is None:
+        return n_launched
+    return max(n_launched, ScheduledVisit.objects.filter(schedule=visit.schedule_id, due_at=visit.due_at).count())
 
 
 def _markers(job: ReferenceJob) -> list[str]:
@@ -70,7 +82,7 @@ def _markers(job: ReferenceJob) -> list[str]:
         beside = [each for each in ranks if each.host_id == rank.host_id and each.pk != rank.pk]
         around = contamination.of_result(_without(rank, beside), is_on_accelerator=is_on_accelerator)
         where = f"{rank.place}: " if job.team_id is not None else ""
-        there = [str(each) for each in foreign.on_device(rank)]
+        there = [str(each) for each in foreign.on_device(rank) or ()]
         found += [f"{where}{each}" for each in contamination.markers(around, there)]
     return found
 

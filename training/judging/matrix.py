@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from django.db.models import QuerySet
 
-from fleet.models import ACCELERATORS, Device, Host, Origin
+from fleet.models import ACCELERATORS, Device, Host, Origin, in_place
 from training.judging import cells, results
 from training.judging.cells import Cell
 from training.models import Team
@@ -98,15 +98,15 @@ def _teams(mode: str, cluster: str) -> Iterator[tuple[_Set, Team, Cell]]:
         team = verdict.job.team
         if team is None or not team.is_whole or (cluster and any(host.cluster != cluster for host in team.hosts)):
             continue
-        yield tuple(host.pk for host in team.hosts), team, cells.of_team(verdict)
+        yield tuple(host.pk for host in team.hosts), team, cells.of_verdict(verdict)
 
 
 def _models(hosts: Sequence[Host]) -> dict[int, str]:
     """Return the model of each host's first accelerator or, where it has none, of its first device, by host id."""
-    first: dict[int, tuple[tuple[bool, str, int], str]] = {}
+    first: dict[int, tuple[tuple[bool, str, tuple[bool, int]], str]] = {}
     rows = Device.objects.filter(host__in=hosts).values_list("host_id", "kind", "index", "model")
     for host, kind, index, model in rows:
-        place = kind not in ACCELERATORS, kind, index
+        place = kind not in ACCELERATORS, kind, in_place(index)
         if host not in first or place < first[host][0]:
             first[host] = place, model
     return {host: model for host, (_, model) in first.items()}

@@ -12,10 +12,10 @@ from django.db.models import QuerySet
 from fleet import audit
 from fleet.audit import Actor
 from fleet.turns import Turns
-from training.jobs import launch
+from training.jobs import launch, readiness
 from training.judging import causes, metrics
 from training.judging.baseline import SIDE_WORDS, Earlier, same_devices
-from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict, replaced
+from training.models import ACTIVE_STATES, FreshRun, JobState, Outcome, ReferenceJob, Verdict, replaced
 from training.verdicts.confirmation import FRESH_RUNS, Finding, TooFew, Welch, confirm, welch
 from training.verdicts.screening import Standing
 
@@ -66,6 +66,20 @@ def follow(now: datetime) -> None:
         with turns.of(verdict.job_id):
             _step(verdict, now)
     turns.end()
+
+
+def waits_for(verdict: Verdict, now: datetime) -> str:
+    """Say what the next fresh run of an open suspicion waits for, "" where one runs or nothing is known to hold it."""
+    job = verdict.job
+    if not verdict.is_open or job.device is None or verdict.fresh_runs.filter(job__state__in=ACTIVE_STATES).exists():
+        return ""
+    if job.host.is_silent(now):
+        return f"{job.host.name} is silent"
+    other = ReferenceJob.objects.filter(host=job.host_id, state__in=ACTIVE_STATES).only("workload").first()
+    if other is not None:
+        return f"{job.host.name} has job {other.pk}, {other.workload}"
+    against = readiness.hindrances([(job.host, job.device)], job.workload, job.params)
+    return str(against[0]) if against else ""
 
 
 def _is_known(verdict: Verdict, now: datetime) -> bool:

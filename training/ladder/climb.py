@@ -33,10 +33,10 @@ class Process:
         return self.step_seconds is not None and not self.markers and not self.failure
 
     @property
-    def compile_seconds(self) -> float:
-        """Return what the first step took beyond a usual one: compiling, and choosing kernels."""
+    def compile_seconds(self) -> float | None:
+        """Return what the first step took beyond a usual one: compiling, and choosing kernels; None where none was told."""
         if self.step_seconds is None or self.first_step_seconds is None:
-            return 0.0
+            return None
         return max(0.0, self.first_step_seconds - self.step_seconds)
 
 
@@ -101,7 +101,7 @@ def _step(process: Process | None) -> float:
 
 
 def _whole(process: Process | None) -> float:
-    if process is None or process.step_seconds is None or not process.steps:
+    if process is None or process.step_seconds is None or process.compile_seconds is None or not process.steps:
         return _NAN
     return with_compilation(process.step_seconds, process.compile_seconds, process.steps)
 
@@ -110,11 +110,10 @@ def _rung(name: str, base: _Times, times: _Times, below: Climbed | None) -> Clim
     if not times.usable:
         return Climbed(name, left_out=tuple(times.left_out))
     seconds = median(_step(process) for process in times.usable)
-    compiling = median(process.compile_seconds for process in times.usable)
+    told = [process.compile_seconds for process in times.usable if process.compile_seconds is not None]
+    compiling = median(told) if told else None
     change = _loss_change(base.usable, times.usable)
-    pays = None
-    if below is not None and below.step_seconds is not None and below.compile_seconds is not None:
-        pays = steps_to_pay(below.step_seconds, seconds, max(0.0, compiling - below.compile_seconds))
+    pays = _steps_to_pay(below, seconds, compiling)
     return Climbed(
         name,
         steady=speedup(base.steady, times.steady),
@@ -127,6 +126,12 @@ def _rung(name: str, base: _Times, times: _Times, below: Climbed | None) -> Clim
         changes_loss=change is not None and abs(change) > LOSS_TOLERANCE,
         left_out=tuple(times.left_out),
     )
+
+
+def _steps_to_pay(below: Climbed | None, seconds: float, compiling: float | None) -> int | None:
+    if below is None or below.step_seconds is None or below.compile_seconds is None or compiling is None:
+        return None
+    return steps_to_pay(below.step_seconds, seconds, max(0.0, compiling - below.compile_seconds))
 
 
 def _loss_change(base: Sequence[Process], rung: Sequence[Process]) -> float | None:

@@ -20,7 +20,7 @@ from training.workloads.catalog import find
 from training.workloads.workload import Workload
 
 LOG_EVERY_STEPS = 10
-PROGRESS_SECONDS = 0.5  # the agent tells of it once a second
+PROGRESS_SECONDS = 1.0  # as often as the agent tells of it
 _DEVICES = {"torch": "training.reference.device"}  # which module opens a device for a framework
 
 

@@ -3,8 +3,10 @@
 Linux only: /proc/stat and getrusage. Called by the harness; training/verdicts/contamination.py judges by it. No torch.
 """
 
+import multiprocessing
 import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,10 @@ _BUSY = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal of proc_st
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Sums since boot or since the process's start: seconds of CPU of everybody on this job's cores, its own, and switches."""
+    """Sums since boot or since the process's start: seconds of CPU of everybody on this job's cores, its own, and switches.
+
+    Its own are those of the processes, too, that it has started by multiprocessing, such as a second rank.
+    """
 
     busy_seconds: float | None
     own_seconds: float
@@ -22,8 +27,10 @@ class Moment:
 
 def now() -> Moment:
     """Read both within microseconds of each other, outside what is timed."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return Moment(_busy_seconds(), own.ru_utime + own.ru_stime, own.ru_nivcsw)
+    children = _seconds_of_children()
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime + children
+    return Moment(_busy_seconds(), spent, own.ru_nivcsw)
 
 
 def between(before: Moment, after: Moment, seconds: float) -> dict[str, float | None]:
@@ -38,6 +45,15 @@ def between(before: Moment, after: Moment, seconds: float) -> dict[str, float | 
         "own_cores": own_seconds / seconds if seconds > 0 else None,
         "involuntary_context_switches": after.involuntary_switches - before.involuntary_switches,
     }
+
+
+def _seconds_of_children() -> float:
+    ticks = 0
+    for child in multiprocessing.active_children():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended: then it is among those that have
+            stat = Path(f"/proc/{child.pid}/stat").read_text()
+            ticks += sum(map(int, stat.rpartition(")")[2].split()[11:13]))  # utime and stime of proc_pid_stat(5)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _busy_seconds() -> float | None:

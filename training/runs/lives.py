@@ -28,7 +28,7 @@ def measure(now: datetime, budget_seconds: float) -> int:
 
     Raises TurnFailed in the end where one could not be worked out.
     """
-    deadline, n_measured, rates = time.monotonic() + budget_seconds, 0, Rates.in_force()
+    deadline, rates = time.monotonic() + budget_seconds, Rates.in_force()
     turns = Turns[int]("working out the life of run")
     is_over = (Q(ends_at=None) | Q(ends_at__lte=now)) & Q(last_step_at__isnull=False)
     is_old = ~Q(life__last_step_at=F("last_step_at")) | ~Q(life__rates=digest(rates)) | Q(life__due_at__lte=now)
@@ -38,9 +38,8 @@ def measure(now: datetime, budget_seconds: float) -> int:
             break
         with turns.of(run.pk):
             _keep(run, now, rates)
-            n_measured += 1
-    turns.end()
-    return n_measured
+            turns.done += 1
+    return turns.end()
 
 
 def kept(start: datetime, end: datetime, rates: Rates) -> Mapping[int, Doings]:

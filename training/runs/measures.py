@@ -13,18 +13,17 @@ _STEPS = 20  # that the window holds, where they are long
 
 def measure(now: datetime, budget_seconds: float) -> int:
     """Note the MFU of each running run, as many as there is time for; returns how many."""
-    deadline, n_measured, turns = time.monotonic() + budget_seconds, 0, Turns[int]("measuring run")
+    deadline, turns = time.monotonic() + budget_seconds, Turns[int]("measuring run")
     for run in Run.objects.filter(ends_at__gt=now, last_step_at__isnull=False).order_by("last_step_at"):
         with turns.of(run.pk):
             start_ms, end_ms = _window(run)
             found = utilisation(run, start_ms, end_ms).ratio if start_ms < end_ms else None
             if found != run.mfu_ratio:
                 Run.objects.filter(pk=run.pk).update(mfu_ratio=found)
-            n_measured += 1
+            turns.done += 1
         if time.monotonic() >= deadline:
             break
-    turns.end()
-    return n_measured
+    return turns.end()
 
 
 def _window(run: Run) -> tuple[int, int]:

@@ -12,6 +12,8 @@ from training import hardware
 from training.models import Run, RunRank
 from training.models.runs import TELLS
 
+_NONE = Q(pk=None)
+
 
 class RunState(StrEnum):
     RUNNING = "running"
@@ -22,11 +24,11 @@ def runs(
     now: datetime, *, state: RunState | None = None, host: str = "", device: str = "", owner: str = "", group: str = "",
     text: str = "",
 ) -> QuerySet[Run]:  # fmt: skip
-    """Return runs, newest first. `text` is looked for in name, owner, group, user and hosts."""
+    """Return runs, newest first. Each word of `text` is looked for in name, owner, group, user and hosts, or is their state."""
     found = Run.objects.select_related("host").order_by("-last_step_at", "-pk")
+    in_state = {"running": Q(ends_at__gt=now), "ended": Q(ends_at=None) | Q(ends_at__lte=now)}
     if state is not None:
-        running = Q(ends_at__gt=now)
-        found = found.filter(running) if state is RunState.RUNNING else found.exclude(running)
+        found = found.filter(in_state[state])
     if host:
         found = found.filter(Q(host__name=host) | Q(ranks__host__name=host))
     if device:
@@ -38,7 +40,7 @@ def runs(
     for word in text.split():
         found = found.filter(
             Q(name__icontains=word) | Q(owner__icontains=word) | Q(group__icontains=word) | Q(user__icontains=word)
-            | Q(host__name__icontains=word) | Q(ranks__host__name__icontains=word)
+            | Q(host__name__icontains=word) | Q(ranks__host__name__icontains=word) | in_state.get(word.casefold(), _NONE)
         )  # fmt: skip
     return found.distinct() if host or device or text else found
 

@@ -17,7 +17,7 @@ def _survey(limits: Limits, now: datetime) -> Survey:
 
 RULE = Rule(
     "straggler", "Straggler", Severity.WARNING,
-    "Compute time before communication of each rank of a running run, against the other ranks and its own past.",
+    "Compute time before communication of each rank of a running run, against the other ranks and its own past",
     "see the run's page for its cause; run a reference job on this device alone; leave the host out if it stays slow",
     _survey,
     scope=Scope.FLEET,

@@ -42,12 +42,12 @@ def _mfu(runs: Sequence[tuple[int, Run]], growth: float | None) -> Headline:
     known = [(run.mfu_ratio, max(1, n_ranks)) for n_ranks, run in runs if run.mfu_ratio is not None]
     n = sum(ranks for _, ranks in known)
     grown = arrow(None if growth is None else growth * 100, "pp")
-    of_runs = f"of {len(known):,} of {len(runs):,} running {'run' if len(runs) == 1 else 'runs'}, by ranks"
+    of_runs = f"over {len(known):,} of {len(runs):,} {'run' if len(runs) == 1 else 'runs'}, by ranks"
     return Headline(
         label="Model FLOPs utilisation",
         value=sum(ratio * ranks for ratio, ranks in known) / n if n else None,
         unit="ratio",
-        note=f"{grown} · {of_runs}" if grown else f"MFU {of_runs}",
+        note=f"{grown} · {of_runs}" if grown else of_runs,
         href="/efficiency/",
         why_unknown=f"none of {len(runs):,} running runs tells its FLOPs" if runs else _NONE,
         series="s4",
@@ -76,13 +76,13 @@ def _per_joule(runs: Sequence[Run], now: datetime) -> Headline:
     found = summaries.summaries(runs[:1], _WINDOW_MS, now).get(runs[0].pk) if runs else None
     unit = found.per_joule.unit if found else "samples_per_joule"
     words = (
-        [runs[0].name, f"last {units.duration(found.window_ms / 1000)}", _grown(runs[0], found, now)] if found else []
+        [_grown(runs[0], found, now), f"{runs[0].name}, last {units.duration(found.window_ms / 1000)}"] if found else []
     )
     return Headline(
         label="Tokens per joule" if unit == "tokens_per_joule" else "Samples per joule",
         value=found.per_joule.value if found else None,
         unit=unit,
-        note=", ".join(words[:2]) + (f" · {words[2]}" if words and words[2] else ""),
+        note=" · ".join(filter(None, words)),
         href=f"/runs/{runs[0].pk}/" if runs else "/runs/",
         why_unknown=(found.per_joule.why if found else "its figures are being read") if runs else _NONE,
         series="s3",

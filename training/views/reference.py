@@ -1,6 +1,6 @@
 """The reference page in its three views: results, launch form, running. POST launches. One view gives page and fragments."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from fleet.models import Host, Role
 from training.jobs import ladder_runs, queries
 from training.jobs.asked import Asked, read_asked
 from training.jobs.forms import LaunchForm, launch_form
-from training.jobs.launch import LaunchRefused, launch_selected
+from training.jobs.launch import LaunchRefused, Wanted, launch_selected
 from training.jobs.selection import NothingSelected
 from training.ladder.speedup import BLOCKS
 from training.models import JobState
@@ -119,7 +119,7 @@ def _launch(request: HttpRequest, now: datetime) -> HttpResponseBase:
         params = read_texts(workload.name, texts)
         wanted = asked.wanted()
         if "ladder" in request.POST:
-            return _climb(request, workload.name, list(dict.fromkeys(name for name, _ in wanted)), params, now)
+            return _climb(request, workload.name, _climbers(asked, wanted), params, now)
         reason = request.POST.get("force_reason", "").strip()[:500]
         as_one = asked.per == "distributed"
         jobs = launch_selected(
@@ -136,14 +136,28 @@ def _launch(request: HttpRequest, now: datetime) -> HttpResponseBase:
     return redirect(f"{reverse('training:reference')}?view=launched&launch={jobs[0].launch}")
 
 
+def _climbers(asked: Asked, wanted: Sequence[Wanted]) -> Mapping[str, str]:
+    """Return the device that climbs by its host, "" for the one that the host gets by itself. Raises LaunchRefused."""
+    if asked.per == "distributed":
+        raise LaunchRefused("per", "a ladder is climbed on one device of a host, not over all of them")
+    found: dict[str, str] = {}
+    for name, uuid in wanted:
+        if found.setdefault(name, uuid) != uuid:
+            raise LaunchRefused("per", f"{name} climbs on one device at a time; choose one job on each host")
+    if not found:
+        raise LaunchRefused("hosts", "choose at least one host")
+    return found
+
+
 def _climb(
-    request: HttpRequest, workload: str, names: list[str], params: Mapping[str, Any], now: datetime
+    request: HttpRequest, workload: str, climbers: Mapping[str, str], params: Mapping[str, Any], now: datetime
 ) -> HttpResponseBase:
     """Begin a ladder on each host, or on none where anything is wrong. Raises LaunchRefused."""
     with transaction.atomic():
-        if not names:
-            raise LaunchRefused("hosts", "choose at least one host")
-        runs = [ladder_runs.start(workload, name, params, actor=actor_of(request), now=now) for name in names]
+        runs = [
+            ladder_runs.start(workload, name, params, actor=actor_of(request), now=now, device_uuid=uuid)
+            for name, uuid in climbers.items()
+        ]
     return redirect("training:ladder", runs[0].pk) if len(runs) == 1 else redirect("training:ladders")
 
 

@@ -31,11 +31,14 @@ class RunWindow:
     start_ms: int
     end_ms: int
     is_cut: bool = False
+    is_chosen: bool = False
 
     @property
     def words(self) -> str:
         if self.is_cut:
             return f"the last {units.duration(self.seconds)}: more steps than are read at once"
+        if self.is_chosen:
+            return "chosen time"
         return "whole run" if self.key == WHOLE else f"last {timerange.WORDS[self.key]}"
 
     @property
@@ -50,7 +53,7 @@ def of_query(query: QueryDict, run: Run, now: datetime) -> RunWindow:
         raise BadRequest(f"range: expected one of {', '.join(KEYS)}")
     if "from" in query or "to" in query:
         zoomed = timerange.of_query(_without_range(query), now)
-        return RunWindow(key, zoomed.start_ms, zoomed.end_ms)
+        return RunWindow(key, zoomed.start_ms, zoomed.end_ms, is_chosen=True)
     return of_key(key, run, now)
 
 

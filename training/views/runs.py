@@ -1,21 +1,24 @@
 """The list of runs, and the panel of a host's or a device's runs, which their pages pull by its URL."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import timerange
+from fleet import sorting, timerange
 from fleet.csv_answer import csv_answer
 from fleet.models import Device, Host
+from fleet.sorting import Sorting
 from telemetry import wheels
 from training.models import Run
 from training.runs import queries, summaries
@@ -87,6 +90,24 @@ class Row:
         return f"{self.part.n_ranks:,} rank{'' if self.part.n_ranks == 1 else 's'}"
 
 
+def _figure(at: int, row: Row) -> float | None:
+    return row.figures[at].value
+
+
+_NEWEST = "-seen"
+_OF_PARTS = {"devices", "steps"}
+_NO_PART = Part()
+_KEYS: Mapping[str, Callable[[Row], Any]] = {
+    "seen": lambda row: row.run.last_step_at,
+    "run": lambda row: row.run.name.casefold(),
+    "state": lambda row: row.state,
+    "devices": lambda row: row.part.devices,
+    "steps": lambda row: row.part.n_steps,
+    **{key: partial(_figure, at) for at, key in enumerate(_FIGURES)},
+    "duration": lambda row: row.seconds,
+}
+
+
 def rows(found: Iterable[Run], now: datetime, window_ms: int = 0, seconds: float | None = None) -> list[Row]:
     """Return the rows of these runs; with their figures over the last `window_ms` of each where that is asked for.
 
@@ -113,16 +134,14 @@ def runs(request: HttpRequest) -> HttpResponse:
     window = timerange.of_query(request.GET, now)
     found = queries.runs(now, state=RunState(state) if state else None, text=text)
     window_ms = timerange.RANGES[window.key] * 1000
+    order = sorting.of_query(request.GET, _KEYS, _NEWEST)
     if request.GET.get("format") == "csv":
-        return csv_answer("runs", _CSV, map(_csv_row, rows(found, now, window_ms, _FILE_SECONDS)))
-    page = Paginator(found, ROWS_A_PAGE).get_page(request.GET.get("page"))
+        every = order.arranged(rows(found, now, window_ms, _FILE_SECONDS), _KEYS[order.key])
+        return csv_answer("runs", _CSV, map(_csv_row, every))
     is_fragment = bool(request.htmx)  # type: ignore[attr-defined]  # set by django-htmx's middleware
-    shown = rows(page.object_list, now, window_ms, _FRAGMENT_SECONDS if is_fragment else _PAGE_SECONDS)
-    context = {
-        "rows": shown,
-        "is_whole": all(row.summary for row in shown),
+    seconds = _FRAGMENT_SECONDS if is_fragment else _PAGE_SECONDS
+    context = _page(found, order, request.GET.get("page"), now, window_ms, seconds) | {
         "range_words": window.words,
-        "page": page,
         "q": text,
         "state": state,
         "is_filtered": bool(text or state),
@@ -132,6 +151,34 @@ def runs(request: HttpRequest) -> HttpResponse:
         return render(request, "training/_runs.html", context)
     still = {"counts": _counts(now, text), "client_url": partial(_client_url, request)}
     return render(request, "training/runs.html", context | still)
+
+
+def _page(
+    found: QuerySet[Run], order: Sorting, page: str | None, now: datetime, window_ms: int, seconds: float
+) -> dict[str, Any]:
+    """Return a page of the list; `n_untold` runs are without figures yet: of the page or, sorted by one, of all."""
+    is_by_figure = order.key in _FIGURES
+    told = summaries.summaries(found, window_ms, now, seconds) if is_by_figure else {}
+    ordered = found if order.text == _NEWEST else _arranged(found, order, now, told)
+    shown = Paginator(ordered, ROWS_A_PAGE).get_page(page)
+    runs_ = list(shown.object_list)
+    told = told if is_by_figure else summaries.summaries(runs_, window_ms, now, seconds)
+    parts = queries.parts(runs_)
+    return {
+        "rows": [_row(run, parts[run.pk], now, told.get(run.pk)) for run in runs_],
+        "page": shown,
+        "n_untold": (shown.paginator.count if is_by_figure else len(runs_)) - len(told),
+        "is_by_figure": is_by_figure,
+        "sorting": order,
+    }
+
+
+def _arranged(found: Iterable[Run], order: Sorting, now: datetime, told: Mapping[int, Summary]) -> list[Run]:
+    """Return all the runs in the order asked for; those whose figure is not known, or not yet, stand last."""
+    runs_ = list(found)
+    parts = queries.parts(runs_) if order.key in _OF_PARTS else {}
+    rows_ = (_row(run, parts.get(run.pk, _NO_PART), now, told.get(run.pk)) for run in runs_)
+    return [row.run for row in order.arranged(rows_, _KEYS[order.key])]
 
 
 def _client_url(request: HttpRequest) -> str:

@@ -92,7 +92,8 @@ def accept(request: HttpRequest, job_id: int) -> HttpResponse:
 
 
 def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int = 200) -> HttpResponse:
-    found = Verdict.objects.filter(job=job).select_related("job__team").defer("job__log").first()
+    rows = Verdict.objects.filter(job=job).select_related("job__team").defer("job__log")
+    found = rows.first() if job.is_final else None  # a job that was given up may run on: what was said of it is over
     context: dict[str, Any] = {"job": job, "verdict": found, "wrong": wrong, "path": request.get_full_path()}
     fresh_for = Verdict.objects.filter(fresh_runs__job=job).first()
     context["fresh_for"] = fresh_for
@@ -106,6 +107,7 @@ def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int
             ],
             "fresh": list(found.fresh_runs.select_related("job__verdict")),
             "fresh_wanted": FRESH_RUNS,
+            "waits_for": suspicion.waits_for(found, timezone.now()),
             "accepted": acceptance.newest(found),
             "may_accept": has_role(request, Role.OPERATOR) and acceptance.refusal(found) == "",
             "differs": found.agreement == LossAgreement.DIFFERS,

@@ -87,6 +87,15 @@ function drawTriangles(plot, ctx, { x, y }, { size, color }) {
   ctx.fill();
 }
 
+/* Behind words that lie on the plot, so that no line runs through them. */
+function drawGround(ctx, { text, bgcolor }, x, y) {
+  const ink = ctx.fillStyle;
+  const { actualBoundingBoxLeft: left, actualBoundingBoxRight: right, actualBoundingBoxAscent: up, actualBoundingBoxDescent: down } = ctx.measureText(text);
+  ctx.fillStyle = bgcolor;
+  ctx.fillRect(x - left - 2, y - up - 1, left + right + 4, up + down + 2);
+  ctx.fillStyle = ink;
+}
+
 function drawWords(plot, ctx, item) {
   const ratio = devicePixelRatio;
   ctx.font = `${item.font.size * ratio}px ${FONT}`;
@@ -94,7 +103,9 @@ function drawWords(plot, ctx, item) {
   ctx.textAlign = item.xanchor ?? "center";
   ctx.textBaseline = { top: "top", bottom: "bottom" }[item.yanchor] ?? "middle";
   const lift = ({ top: 2, bottom: -2 }[item.yanchor] ?? 0) - (item.yshift ?? 0);
-  ctx.fillText(item.text, position(plot, item, "x", "x") + (item.xshift ?? 0) * ratio, position(plot, item, "y", "y") + lift * ratio);
+  const [x, y] = [position(plot, item, "x", "x") + (item.xshift ?? 0) * ratio, position(plot, item, "y", "y") + lift * ratio];
+  if (item.bgcolor) drawGround(ctx, item, x, y);
+  ctx.fillText(item.text, x, y);
 }
 
 function drawBelow(chart, plot, ctx) {

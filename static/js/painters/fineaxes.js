@@ -5,12 +5,13 @@ import { hasValues, spans, tickWords, timeTicks } from "../figure.js";
 import { token } from "../shell.js";
 
 export const FONT = "Inter, system-ui, sans-serif";
-const STEPS_LOW = 3; // between ticks of the y axis, at most; of a chart that is
+const STEPS_LOW = 3.5; // between ticks of the y axis, at most; of a chart that is
 const LOW = 130; // pixels high, or less
 const STEPS = 4;
 const ENOUGH = 8;
 const FINER = 1.6;
 const HEADROOM = 1.06;
+const OVER_EDGE = 4; // pixels from the right end within which a moment's words would be cut
 const NUMBER_PIXELS = 80; // of the x axis, where it is no time: a tick in so many
 
 /* What is shown of the x axis: the window, else all that there is; of one x alone a little on both sides. */
@@ -69,8 +70,11 @@ function clockOf(dtick) {
 function xWords(chart, splits) {
   if (chart.figure.layout.xaxis.showticklabels === false) return splits.map(() => "");
   if (!chart.isTime) return splits.map(format);
-  const clock = clockOf(timeTicks(xRange(chart), chart.width).dtick);
-  return splits.map((at) => clock.format(at));
+  const [start, end] = xRange(chart);
+  const { dtick } = timeTicks([start, end], chart.width);
+  const clock = clockOf(dtick);
+  const room = ((end - start) / chart.width) * (dtick < 60_000 ? OVER_EDGE * 3 : OVER_EDGE); // seconds make words long
+  return splits.map((at) => (at > end - room ? "" : clock.format(at)));
 }
 
 const yWords = (chart, splits) => splits.map((value, i) => (hasValues(chart) ? tickWords(chart, value, i === splits.length - 1) : ""));

@@ -4,6 +4,7 @@ import { furniture, hasValues, ofAxis, resolved, timeTicks, toWall, fromWall, yR
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false };
 const LONE_POINT = 4; // pixels across
+const AROUND_MS = 1_800_000; // at least, on both sides of all moments: one alone would tell no time
 
 const library = new Promise((resolve, reject) => {
   const script = document.getElementById("plotly-script");
@@ -12,6 +13,15 @@ const library = new Promise((resolve, reject) => {
   script?.addEventListener("error", () => reject(new Error("The chart library did not load; the newest values stand in the legends.")));
 });
 library.catch(() => {}); // whoever paints hears of it
+
+/* The time that points at odd moments take, with some room; null where there is none. */
+function allMoments({ isTime, traces }) {
+  const moments = isTime ? traces.flatMap(({ x }) => x) : [];
+  if (!moments.length) return null;
+  const [low, high] = [Math.min(...moments), Math.max(...moments)];
+  const room = Math.max(AROUND_MS, (high - low) * 0.03);
+  return [low - room, high + room];
+}
 
 const isLone = (y, at) => (y[at] ?? null) !== null && (y[at - 1] ?? null) === null && (y[at + 1] ?? null) === null;
 
@@ -44,7 +54,7 @@ function placed(chart, item) {
 function layoutOf(chart, zoom) {
   const { meta, ...described } = chart.figure.layout;
   const layout = resolved(described);
-  const window_ = chart.window();
+  const window_ = chart.window() ?? allMoments(chart);
   const { shapes, annotations } = furniture(chart);
   layout.height = chart.height;
   layout.shapes = shapes.map((item) => placed(chart, item));

@@ -13,7 +13,7 @@ from tests.telemetry.batches import GPU, payload
 from tests.training.judging.judged import NOW, finished, judged, with_history
 from tests.training.pages import text
 from tests.training.reference_jobs import ready_host
-from training.judging import foreign
+from training.judging import causes, foreign
 from training.judging.judge import judge
 from training.models import Outcome, RunRank, Verdict
 
@@ -110,3 +110,15 @@ def test_one_program_seen_twice_is_named_once_with_its_greatest_share(driver, ho
     (found,) = foreign.on_device(judged(host, result=WINDOW).job)
 
     assert (found.process.pid, found.sm_ratio, found.last_ms - found.first_ms) == (OTHER, 0.6, 6_000)
+
+
+@pytest.mark.parametrize(("at_ms", "is_unseen"), [(START_MS + 5_000, False), (END_MS + 5_000, True)])
+def test_the_cause_of_a_slow_run_knows_whether_anybody_looked_for_others(driver, host, at_ms, is_unseen):
+    driver.run_process(0, JOB, percent=90)
+    told(host, listed({}), at_ms)
+    verdict = judged_beside(host, own_pid=JOB)
+
+    found = causes.of_runs(verdict, [verdict.job])
+
+    assert ("other programs on the device" in found["unseen"]) is is_unseen
+    assert "time spent waiting for data" not in found["unseen"]

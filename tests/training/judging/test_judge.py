@@ -7,7 +7,7 @@ import pytest
 from tests.training.judging.judged import NOW, board, finished, judged, with_history
 from tests.training.reference_jobs import existing_job
 from training.judging.judge import judge, waiting
-from training.models import JobState, Outcome, Verdict
+from training.models import JobState, Outcome, Schedule, ScheduledVisit, Verdict
 
 pytestmark = pytest.mark.django_db
 
@@ -158,3 +158,20 @@ def test_a_cancelled_job_is_not_judged():
     existing_job(board("a"), JobState.CANCELLED, ended_at=NOW)
 
     assert not waiting(NOW + timedelta(hours=1)).exists()
+
+
+@pytest.mark.parametrize(("n_hosts", "alarm_at"), [(9, 3.5), (10, 5.0)])
+def test_what_a_schedule_starts_at_one_moment_is_screened_as_a_fleet(n_hosts, alarm_at):
+    host = with_history(board("a"))
+    schedule = Schedule.objects.create(name="nightly", workload="gpt-train", created_by="ada")
+    job = finished(host, 1.12)
+    others = [board(f"h{number}") for number in range(n_hosts - 1)]
+    due = {"schedule": schedule, "due_at": NOW, "why": "its time"}
+    ScheduledVisit.objects.create(host=host, job=job, **due)
+    for other in others:
+        ScheduledVisit.objects.create(host=other, **due)
+
+    verdict = judge(job, NOW)
+
+    assert verdict.screens[0]["alarm_at"] == alarm_at
+    assert (verdict.outcome == Outcome.PASS) == (alarm_at == 5.0)

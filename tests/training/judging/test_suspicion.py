@@ -8,9 +8,11 @@ import pytest
 from fleet.audit import Actor
 from fleet.models import AuditEntry, Host
 from tests.training.judging.judged import NOW, SPREAD, board, finished, judged, result, with_history
+from tests.training.reference_jobs import existing_job
 from training.jobs import orders
+from training.judging.baseline import Earlier
 from training.judging.judge import judge
-from training.judging.suspicion import MOST_RUNS, PATIENCE, NotConfirmable, ask, follow, open_suspicion
+from training.judging.suspicion import MOST_RUNS, PATIENCE, NotConfirmable, ask, follow, open_suspicion, waits_for
 from training.models import FreshRun, JobState, Outcome, ReferenceJob, Verdict
 
 pytestmark = pytest.mark.django_db
@@ -172,3 +174,34 @@ def test_a_failed_job_cannot_be_confirmed():
 
     with pytest.raises(NotConfirmable, match="no result"):
         ask(verdict, NOW, Actor("ada"))
+
+
+def test_fresh_runs_of_an_open_suspicion_are_no_measure_for_other_devices(suspect):
+    for minute in (1, 2):
+        keep_alive(minute)
+        follow(NOW + timedelta(minutes=minute))
+        end(FreshRun.objects.order_by("-pk").first().job, 1.2, minute)
+
+    _, others = Earlier(judged(board("b"), 1.0, 10)).both("step_seconds_median")
+    own, _ = Earlier(Verdict.objects.get(job=FreshRun.objects.last().job)).both("step_seconds_median")
+
+    assert others.n_devices == 1
+    assert max(own.values) < 1.1
+
+
+@pytest.mark.parametrize("hindrance", ["silent", "busy", ""])
+def test_an_open_suspicion_says_what_its_next_run_waits_for(suspect, hindrance):
+    Host.objects.update(heard_at=None if hindrance == "silent" else NOW)
+    words = {"silent": "a is silent", "": ""}
+    if hindrance == "busy":
+        words["busy"] = f"a has job {existing_job(suspect.job.host, JobState.RUNNING).pk}, gpt-train"
+    suspect = Verdict.objects.get(pk=suspect.pk)
+
+    assert waits_for(suspect, NOW) == words[hindrance]
+
+
+def test_while_a_fresh_run_is_under_way_nothing_is_waited_for(suspect):
+    keep_alive(1)
+    follow(NOW + timedelta(minutes=1))
+
+    assert waits_for(Verdict.objects.get(pk=suspect.pk), NOW) == ""

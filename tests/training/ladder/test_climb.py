@@ -17,7 +17,7 @@ def process(block: int, rung: int, seconds: float, **fields: object) -> Process:
 def ladder(compile_seconds: float = 20.0, **fields: object) -> list[Process]:
     first = [process(block, 0, each) for block, each in enumerate(SPREAD)]
     top = [
-        process(b, 2, 0.5 * each, first_step_seconds=0.5 * each + compile_seconds, **fields)
+        process(b, 2, 0.5 * each, **{"first_step_seconds": 0.5 * each + compile_seconds} | fields)
         for b, each in enumerate(SPREAD)
     ]
     return first + top
@@ -73,3 +73,10 @@ def test_contaminated_and_failed_processes_are_left_out_and_named():
 
 def test_a_rung_without_a_process_has_nothing_yet():
     assert climb(NAMES, {}, [], 5)[2].steady is None
+
+
+def test_a_first_step_that_was_not_told_is_no_compilation_of_no_time():
+    top = climb(NAMES, {1: "no"}, ladder(first_step_seconds=None), 5)[2]
+
+    assert (top.with_compilation, top.compile_seconds, top.steps_to_pay) == (None, None, None)
+    assert top.steady.k == pytest.approx(2.0)

@@ -81,7 +81,9 @@ def follow(run: LadderRun, console: Console) -> LadderRun:
     with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
         row = bar.add_task("waits for its host", total=None)
         while True:
-            found = LadderRun.objects.select_related("host", "device").get(pk=run.pk)
+            found = LadderRun.objects.select_related("host", "device").filter(pk=run.pk).first()
+            if found is None:
+                raise CommandError(f"ladder {run.pk} is known no more: its host was removed")
             rows = list(found.processes.select_related("job"))
             n_ended = sum(process.job.is_final for process in rows)
             now = found.rungs[rows[-1].rung]["name"] if rows else "waits for its host"

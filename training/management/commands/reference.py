@@ -79,6 +79,8 @@ def follow(job_ids: list[int], console: Console) -> list[ReferenceJob]:
     with bar:
         while True:
             found = ReferenceJob.objects.select_related("host", "device").in_bulk(job_ids)
+            if gone := [job_id for job_id in job_ids if job_id not in found]:
+                raise CommandError(f"job {gone[0]} is known no more: its host was removed")
             jobs = [found[job_id] for job_id in job_ids]
             for job in jobs:
                 if job.pk not in rows:

@@ -6,7 +6,7 @@ import signal
 import tempfile
 import time
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from fleet import server_key, startup
+from fleet import server_key, startup, units
 from fleet.celery import app
 from telemetry import envelope
 from telemetry.agent.names import Names, Parcel
@@ -25,7 +25,7 @@ from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.fleet import MAX_GPUS, MAX_HOSTS, Shape
 from telemetry.simulation.post import Post
 from telemetry.wire import INGEST_QUEUE, INGEST_TASK
-from training.simulation import Keys, NameTaken, Simulation, enrol, report
+from training.simulation import Keys, NameTaken, Simulation, enrol, has_reported, report
 
 _FAREWELL_SECONDS = 30.0
 _ACKNOWLEDGED_SECONDS = 300.0
@@ -54,6 +54,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--speed", type=_number(0.01, _MAX_SPEED), default=1.0, help="how much faster than time (1)"
         )
+        parser.add_argument(
+            "--history",
+            type=_number(60, _MAX_SPAN_SECONDS),
+            metavar="SECONDS",
+            help="first make so much of the past, a sample each half minute, unless the hosts have one",
+        )
         parser.add_argument("--seed", type=_between(0, 2**31), default=1, help="the same seed makes the same fleet (1)")
         parser.add_argument("--cluster", type=_matching(_CLUSTER), default="simulated", help="of the hosts (simulated)")
         parser.add_argument(
@@ -67,28 +73,36 @@ class Command(BaseCommand):
     def handle(self, *args: Any, seconds: float | None, speed: float, **options: Any) -> None:
         if seconds is None and speed != 1:
             raise CommandError("--speed needs --seconds: without an end, time cannot run faster than the clock")
+        if seconds is not None and options["history"] is not None:
+            raise CommandError(
+                "--history goes with a fleet that lives on; with --seconds there is nothing else than the past"
+            )
         if options["mig"] and not BOARDS[options["model"]].is_divisible:
             raise CommandError(f"--mig: a {options['model']} has no MIG instances")
         named = (options[name] for name in ("hosts", "gpus", "model", "prefix", "seed", "mig"))
         shape = Shape(*named)
         try:
             startup.check_broker(settings.CELERY_BROKER_URL)
+            history = 0.0 if has_reported(shape) else options["history"] or 0.0
             keys = enrol(shape, options["cluster"])
         except (startup.StartRefused, NameTaken) as refusal:
             raise CommandError(str(refusal)) from refusal
         with tempfile.TemporaryDirectory(prefix="simulation-", dir=_directory()) as directory:
-            self._live(shape, keys, Path(directory), seconds, speed, options["report"])
+            times = {"span": seconds, "speed": speed, "history": history}
+            self._live(shape, keys, Path(directory), times, options["report"])
 
     def _live(
-        self, shape: Shape, keys: Keys, directory: Path, seconds: float | None, speed: float, report_file: Path | None
+        self, shape: Shape, keys: Keys, directory: Path, times: Mapping[str, Any], report_file: Path | None
     ) -> None:
         line = _Line(shape, keys, directory)
         post = Post(app, shape.host_names(), server_key.public_bytes(), directory, line.acknowledge)
-        simulation = Simulation(shape, keys, line, span=seconds, speed=speed, n_unread=_n_unread)
+        simulation = Simulation(shape, keys, line, n_unread=_n_unread, **times)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stopping(simulation))
         names = shape.host_names()
         self.stdout.write(f"{shape.n_hosts} simulated hosts of {shape.n_gpus} {shape.model}: {names[0]} to {names[-1]}")
+        if times["history"]:
+            self.stdout.write(f"first their past of {units.duration(times['history'])}, with a sample each half minute")
         line.start()
         post.start()
         try:

@@ -27,15 +27,14 @@ _AT_ONCE = 2_000
 
 def compact(now: datetime, budget_seconds: float) -> int:
     """Join what is due, for so long; returns how many chunks went into others."""
-    deadline, n_joined, turns = time.monotonic() + budget_seconds, 0, Turns[int]("joining the steps of run")
+    deadline, turns = time.monotonic() + budget_seconds, Turns[int]("joining the steps of run")
     for run_id in _due(now):
         with turns.of(run_id):
             while time.monotonic() < deadline and (joined := join(run_id)):
-                n_joined += joined
+                turns.done += joined
         if time.monotonic() >= deadline:
             break
-    turns.end()
-    return n_joined
+    return turns.end()
 
 
 def _due(now: datetime) -> Iterator[int]:
