@@ -5,7 +5,7 @@ Devices are those that figures speak of: a host's accelerators, or its CPUs wher
 meter shows: of a host with a node meter that, of another its devices. PUE, the building's own use, comes on top once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
@@ -16,7 +16,7 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
-from fleet.models import ACCELERATORS, DeviceKind
+from fleet.models import ACCELERATORS, DeviceKind, Host
 from telemetry.accounts.asked import Asked, Span, recorded
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.store import energy_rows
@@ -84,6 +84,7 @@ class Account:
     cost: float | None = None
     grams_co2: float | None = None
     priced_by: set[Scope] = field(default_factory=set)
+    has_moved: bool = False  # one of its devices came or left within the time: how long they were here is not known
 
     @property
     def joules(self) -> float | None:
@@ -104,7 +105,12 @@ class Account:
 
     @property
     def covered_share(self) -> float | None:
-        return self.covered_seconds / self.asked_seconds if self.asked_seconds else None
+        return self.covered_seconds / self.asked_seconds if self.asked_seconds and not self.has_moved else None
+
+    @property
+    def why_not_covered(self) -> str:
+        """Return why `covered_share` is None, where it is."""
+        return "a device came or left within this time" if self.has_moved else "no device could tell of this time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +121,27 @@ class Accounts:
 
 def accounts(
     devices: Sequence[AccountDevice], start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates,
-    zone: ZoneInfo, recordings: Mapping[int, Span] | None = None,
+    zone: ZoneInfo, recordings: Mapping[int, Span] | None = None, host_ids: Collection[int] | None = None,
 ) -> Accounts:  # fmt: skip
     """Return the accounts of the devices' hosts over the whole minutes of the span.
 
     `group_by` is "" for none, host, device, cluster, model, day (of `zone`), or label:<key>. Cost and CO₂ are those of the
     group's share in what the meters show; a group within a host (a device, a model) has those of its own energy.
-    `recordings` are asked.recorded(), for who has them.
+    `recordings` are asked.recorded(), and `host_ids` hosts_with(devices), for who has them.
     """
     start_ms, end_ms = whole_minutes(start_ms, end_ms)
     book = Book(devices, scope, group_by, rates, zone)
     book.expect(start_ms, end_ms, recorded() if recordings is None else recordings)
-    host_ids = sorted({device.host_id for device in devices})
-    for rows in energy_rows.read(host_ids, start_ms, end_ms, quarters_from_ms=quarters_from_ms(group_by, rates, now)):
+    hosts = sorted(hosts_with(devices) if host_ids is None else host_ids)
+    for rows in energy_rows.read(hosts, start_ms, end_ms, quarters_from_ms=quarters_from_ms(group_by, rates, now)):
         book.enter(rows)
     return book.closed()
+
+
+def hosts_with(devices: Iterable[AccountDevice]) -> set[int]:
+    """Return the devices' hosts, and those without any: a machine that has a new name left there what it drew before."""
+    empty = Host.objects.filter(devices=None).order_by().values_list("pk", flat=True)
+    return {device.host_id for device in devices} | set(empty)
 
 
 def quarters_from_ms(group_by: str, rates: Rates, now: datetime) -> int | None:
@@ -171,7 +183,7 @@ class Book:
         self._some_of = {device.host_id: device for device in (*self._counted.values(), *self._nodes.values())}
         self._group_by, self._rates, self._zone = group_by, rates, zone
         self._total, self._groups = Account(""), dict[str, Account]()
-        self._own: dict[int, list[Account]] = {}  # by scoped device; not those of days
+        self._own: dict[int, list[Account]] = {}  # by device; not those of days
 
     def expect(self, start_ms: int, end_ms: int, recordings: Mapping[int, Span]) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
@@ -205,23 +217,28 @@ class Book:
     def _enter(self, rows: EnergyRows, day: str) -> None:
         owners = rows.device_ids.tolist()
         sums = (each.sum(axis=1).tolist() for each in (rows.measured, rows.estimated, rows.covered_seconds))
-        host = self._some_of.get(rows.host_id) if self._group_by == "host" else None
-        shared: list[Account] | None = None
         for pk, measured, estimated, covered in zip(owners, *sums, strict=True):
-            if pk not in self._scoped:
-                continue
-            if shared is None and (day or host is not None):
-                shared = self._shared(host or self._scoped[pk], day)
-            for account in shared or self._own[pk]:
-                account.measured += measured
-                account.estimated += estimated
-                account.covered_seconds += covered
+            if pk in self._scoped:
+                device = self._scoped[pk]
+                if self._group_by == "host":
+                    device = self._of_host(rows.host_id, device, is_known=covered > 0)
+                for account in self._accounts(device, day):
+                    account.measured += measured
+                    account.estimated += estimated
+                    account.covered_seconds += covered
         self._charge_host(rows, owners, day)
         if self._group_by in _WITHIN_HOSTS and self._rates.tells:
             joules = rows.measured + rows.estimated
             for place, pk in enumerate(owners):
                 if pk in self._scoped:
                     self._charge(self._group(self._scoped[pk]), rows, joules[place])
+
+    def _of_host(self, host_id: int, device: AccountDevice, *, is_known: bool) -> AccountDevice:
+        """Return who stands for the host that the device was in; itself where that one has none any more."""
+        there = self._some_of.get(host_id, device)
+        if is_known and there.host_id != device.host_id:
+            self._group(device).has_moved = self._group(there).has_moved = True
+        return there
 
     def _charge_host(self, rows: EnergyRows, owners: Sequence[int], day: str) -> None:
         places = [place for place, pk in enumerate(owners) if pk in self._nodes or pk in self._counted]
@@ -234,7 +251,8 @@ class Book:
         by_devices, by_meters = charged_of_one(joules, covered, is_node)
         pk = owners[places[0]]
         device = self._some_of.get(rows.host_id) or self._nodes.get(pk) or self._counted[pk]
-        self._pay(self._shared(device, day), rows, by_devices, by_meters)
+        charged = [self._total] if self._group_by in _WITHIN_HOSTS else self._accounts(device, day)
+        self._pay(charged, rows, by_devices, by_meters)
 
     def _pay(
         self, accounts: Sequence[Account], rows: EnergyRows | GroupEnergy, by_devices: Floats, by_meters: Floats
@@ -284,13 +302,14 @@ class Book:
         account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
         account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
 
-    def _shared(self, device: AccountDevice, day: str) -> list[Account]:
-        """Return the accounts of the device's host as a whole."""
+    def _accounts(self, device: AccountDevice, day: str) -> list[Account]:
         if day:
             return [self._total, self._groups.setdefault(day, Account(day))]
-        if self._group_by == "" or self._group_by in _WITHIN_HOSTS:
-            return [self._total]
-        return [self._total, self._group(device)]
+        own = self._own.get(device.pk)
+        if own is None:
+            own = [self._total, self._group(device)] if self._group_by not in {"", "day"} else [self._total]
+            self._own[device.pk] = own
+        return own
 
     def _group(self, device: AccountDevice) -> Account:
         key = key_of(device, self._group_by)

@@ -80,7 +80,7 @@ def idle_accounts(
     """
     counted = {device.pk: device for device in accounts.counted_of(devices)}
     book = _Book(counted, group_by, rates, zone)
-    for rows in idle_rows.read(sorted({device.host_id for device in counted.values()}), start_ms, end_ms):
+    for rows in idle_rows.read(sorted(accounts.hosts_with(counted.values())), start_ms, end_ms):
         book.enter(rows)
     return IdleAccounts(book.total, [book.groups[key] for key in sorted(book.groups)])
 

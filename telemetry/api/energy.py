@@ -37,8 +37,8 @@ class EnergyAccount(Schema):
     """`joules` and what follows from them are null where nothing is known, `cost` and `grams_co2` where no price is set.
 
     `estimated_share` is the part that was taken from power, not from a counter; `covered_share` how much of the devices'
-    time is known, that of recorded hosts being their recording's, and null where there is none. Cost and CO₂ are those of
-    the node's meter where a host has one, else of its devices: `priced_by`.
+    time is known, that of recorded hosts being their recording's, and null where there is none, or a device moved within
+    it. Cost and CO₂ are those of the node's meter where a host has one, else of its devices: `priced_by`.
     """
 
     joules: float | None

@@ -203,3 +203,34 @@ def test_energy_that_only_a_node_tells_is_said_to_be_so():
 
     assert (total.joules, total.why_unknown) == (None, "only nodes' own meters tell, no device does")
     assert total.cost > 0
+
+
+def rename(name):
+    """Let a machine come back under another name, as the server sees it: all of it is that new host's, the old one is empty."""
+    enrolled("new", cluster=Host.objects.get(name=name).cluster, labels=Host.objects.get(name=name).labels)
+    Device.objects.filter(host__name=name).update(host=Host.objects.get(name="new"))
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_machine_with_a_new_name_keeps_what_it_drew_under_the_old_one():
+    before = {group_by: both(group_by)[0] for group_by in GROUPS}
+    rename("a")
+
+    for group_by in GROUPS:
+        expected, found = both(group_by)
+        assert found == expected, group_by
+        accounts_ = [each | {"key": "a" if each["key"] == "new" else each["key"]} for each in found]
+        assert sorted(accounts_, key=lambda each: each["key"]) == before[group_by], group_by
+
+
+@pytest.mark.usefixtures("fleet")
+@pytest.mark.parametrize("group_by", ["", "host"])
+def test_no_host_is_known_for_longer_than_its_devices_were_there(group_by):
+    Device.objects.filter(uuid="nvidia-a-0").update(host=Host.objects.get(name="b"))
+    asked = {"scope": Scope.DEVICE, "group_by": group_by, "rates": RATES["flat"], "zone": ZoneInfo("UTC")}
+    found = fleet_accounts(T0, T0 + 2 * HOUR, NOW, **asked)
+
+    assert {group.key: group.covered_share for group in found.groups if group.key != "d"} == (
+        {"a": None, "b": None, "c": 1} if group_by else {}
+    )
+    assert found.total.covered_share == pytest.approx(0.9791, abs=0.001)

@@ -75,6 +75,15 @@ def test_waste_is_split_by_who_had_the_device(gpu):
     assert (total.total.kwh, total.total.seconds, total.known_seconds, total.total.cost) == (3.5, 3600, 3600, None)
 
 
+def test_what_was_wasted_under_a_machine_s_old_name_counts(gpu):
+    roll_up(gpu, {FREE: KWH})
+    Device.objects.filter(pk=gpu.pk).update(host=make_host("gpu-new"))
+
+    found = account(group_by="host")
+
+    assert [(group.key, group.total.joules) for group in found.groups] == [("gpu-new", KWH)]
+
+
 def test_hours_and_the_quarters_around_them_are_counted_once(gpu):
     for n in range(8):
         roll_up(gpu, {FREE: 100}, start_ms=T0 + n * HOUR_MS // 4, step_seconds=900)

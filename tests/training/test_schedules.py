@@ -48,6 +48,8 @@ def turn(at: datetime) -> list[ReferenceJob]:
         ("30 2 * * 0", datetime(2026, 11, 29, 2, 30, tzinfo=UTC)),
         ("30 2 * * 7", datetime(2026, 11, 29, 2, 30, tzinfo=UTC)),
         ("30 2 * * 6-7", datetime(2026, 11, 28, 2, 30, tzinfo=UTC)),
+        ("30 2 * * 0-7", datetime(2026, 11, 28, 2, 30, tzinfo=UTC)),
+        ("30 2 * * sun-7/2", datetime(2026, 11, 28, 2, 30, tzinfo=UTC)),
         ("0 0 * 12 1,7", datetime(2026, 12, 6, 0, 0, tzinfo=UTC)),
         ("0 0 1 1 *", datetime(2027, 1, 1, 0, 0, tzinfo=UTC)),
     ],
