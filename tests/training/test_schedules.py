@@ -104,7 +104,7 @@ def test_a_visit_says_what_it_waits_for_until_it_starts():
     due = NOW + timedelta(hours=15, minutes=1)
 
     turn(due)
-    assert ScheduledVisit.objects.get().outcome.startswith(f"a is busy with reference job {other.pk}")
+    assert ScheduledVisit.objects.get().outcome == f"a is busy with reference job {other.pk} (gpt-train)"
     Host.objects.update(heard_at=None)
     follow(due + timedelta(minutes=1))
     assert ScheduledVisit.objects.get().outcome == "a is silent"
