@@ -5,6 +5,9 @@ By itself glibc hands each large block back to the kernel (mallopt(3)), and the 
 """
 
 import ctypes
+import logging
+
+logger = logging.getLogger(__name__)
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 _KEPT_BYTES = 64 * 1024**2  # of what lies free at the heap's end
@@ -16,4 +19,7 @@ def keep() -> None:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option:
         for option, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _LARGEST_BYTES), (_TRIM_THRESHOLD, _KEPT_BYTES)):
-            set_option(option, value)
+            if not set_option(
+                option, value
+            ):  # nothing is lost but the gain: another libc, or one that was told otherwise
+                logger.debug("mallopt refused %d for option %d", value, option)

@@ -1,9 +1,7 @@
 """How `make test` divides the tests among its three processes: what runs in one of them, and what is begun first.
 
-Three on two cores, since whole programs wait more than they compute. They come in two groups, so that at most two of them run at
-a time: what they wait for has a deadline. Networks of several machines are all in one group, which has the larger loads one after
-another, and no two that make and remove folders in /etc/netns. All else that they use is their own: folders, ports (ports.py),
-databases, brokers, mounts.
+Three on two cores, since whole programs wait more than they compute. Whole programs have all that they use to themselves:
+folders, ports (ports.py), databases, brokers, mounts. So their files may run beside each other, but for those named here.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,35 +10,64 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-_WHOLE_PROGRAMS = {
-    "installations and networks": ("tests/process/", "tests/e2e/test_distributed.py"),
-    "browsers, faults and frameworks": ("tests/e2e/", "tests/soak/", "tests/frameworks/"),
+TOGETHER = {
+    # They make and remove folders in /etc/netns; and a training on two machines leaves a second such pair too little.
+    "networks": (
+        "tests/process/test_namespaces.py",
+        "tests/process/test_distributed.py",
+        "tests/e2e/test_distributed.py",
+    ),
+    # They use one product, tests/stack.py's, which is started once in each process.
+    "one product": (
+        "tests/e2e/test_main_path.py",
+        "tests/e2e/test_map_and_charts.py",
+        "tests/e2e/test_reference.py",
+        "tests/e2e/test_runs.py",
+        "tests/process/test_prometheus.py",
+    ),
 }
 # What takes longest, longest first, by measurement. With these left to the end the other processes wait for the last one.
 BEGUN_FIRST = (
-    *_WHOLE_PROGRAMS,
+    "tests/soak/test_faults.py",
+    "networks",
+    "tests/process/test_make_up.py",
+    "one product",
     "tests/training/test_reference_jobs.py",
-    "tests/telemetry/test_migrations.py",
-    "tests/training/test_reference_models.py",
+    "tests/process/test_broker_tls.py",
+    "tests/process/test_two_hosts.py",
+    "tests/e2e/test_every_page.py",
+    "tests/frameworks/test_lightning.py",
+    "tests/process/test_wheels_installed.py",
+    "tests/process/test_faults.py",
+    "tests/telemetry/test_odd_fleets.py",
+    "tests/process/test_containers.py",
     "tests/training/test_ranks.py",
-    "tests/telemetry/test_health_alerts.py",
+    "tests/process/test_killed_upkeep.py",
     "tests/telemetry/test_bench_store.py",
-    "tests/telemetry/test_rollups.py",
-    "tests/telemetry/test_idle_quarters.py",
-    "tests/telemetry/test_verify_store.py",
-    "tests/training/test_silent_corruption.py",
+    "tests/frameworks/test_transformers.py",
+    "tests/frameworks/test_keras.py",
+    "tests/process/test_postgresql.py",
+    "tests/telemetry/test_migrations.py",
     "tests/training/test_bench_reference.py",
     "tests/training/test_bench_steps.py",
-    "tests/training/test_simulate_command.py",
+    "tests/process/test_demo.py",
+    "tests/process/test_start_refused.py",
+    "tests/process/test_redelivery.py",
+    "tests/process/test_agent_steps.py",
+    "tests/process/test_agent_alone.py",
+    "tests/telemetry/test_verify_store.py",
     "tests/telemetry/test_fleet_accounts.py",
+    "tests/training/test_reference_models.py",
+    "tests/telemetry/test_import_telemetry.py",
     "tests/architecture/test_grouping.py",
-    "tests/telemetry/test_wire.py",
-    "tests/telemetry/test_space.py",
+    "tests/telemetry/test_health_alerts.py",
     "tests/architecture/test_runtime_imports.py",
+    "tests/telemetry/test_rollups.py",
+    "tests/training/test_simulate_command.py",
+    "tests/telemetry/test_idle_quarters.py",
     "tests/training/test_repeats.py",
+    "tests/training/test_silent_corruption.py",
     "tests/training/test_run_book.py",
-    "tests/training/test_pages_recorded_run.py",
-    "tests/training/test_mlperf_figures.py",
 )
 
 
@@ -56,9 +83,9 @@ class Grouping(LoadScopeScheduling):
 
 
 def group_of(nodeid: str) -> str:
-    """Return what runs in one process, in its order: a group of what starts whole programs, else a file's tests."""
-    of_programs = (group for group, places in _WHOLE_PROGRAMS.items() if nodeid.startswith(places))
-    return next(of_programs, nodeid.partition("::")[0])
+    """Return what runs in one process, in its order: a file's tests, or several files' together."""
+    file = nodeid.partition("::")[0]
+    return next((group for group, files in TOGETHER.items() if file in files), file)
 
 
 def first_of(groups: Mapping[str, Collection[str]]) -> str:

@@ -82,10 +82,11 @@ def _devices(words: Sequence[str]) -> QuerySet[Device]:
     found = Q()
     for word in words:
         found &= _all([word], "uuid", "model", "pci_bus_id", "host__name") | _of_title(word)
-    indices = [index for index in map(_index, words) if index is not None]
-    # What is called so comes before what has the digit somewhere.
-    is_another = Case(When(index__in=indices, then=0), default=1)
-    return Device.objects.filter(found).select_related("host").order_by(is_another, "host__name", "kind", "index")
+    order: list[str | Case] = ["host__name", "kind", "index"]
+    if indices := [index for index in map(_index, words) if index is not None]:
+        # What is called so comes before what has the digit somewhere.
+        order.insert(0, Case(When(index__in=indices, then=0), default=1))
+    return Device.objects.filter(found).select_related("host").order_by(*order)
 
 
 def _of_title(word: str) -> Q:

@@ -37,18 +37,20 @@ class Named:
 class Recording:
     """One device's samples: `times_ms (n,)`, and per metric a column `(n,)` with NaN where there is no reading.
 
-    `said` are the fields of `device` that any file tells.
+    `said` are the fields of `device` that any file tells, `newest` how the last row names it.
     """
 
     host: str
     device: DeviceInfo
     said: frozenset[str] = frozenset()
+    newest: Named | None = None
     times_ms: "array[int]" = field(default_factory=lambda: array("q"))
     files: "array[int]" = field(default_factory=lambda: array("i"))  # which file each row comes from, in order
     columns: dict[str, "array[float]"] = field(default_factory=dict)
 
     def learn(self, named: Named) -> None:
-        """Take what a file says of the device; a later one holds."""
+        """Take what a row says of the device; a later one holds, of whichever file."""
+        self.newest = named
         self.device = replace(self.device, **{name: getattr(named.info, name) for name in named.said})
         self.said |= named.said
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from django.db import transaction
 
 from fleet.models import Device, Host, Origin
-from telemetry.importers.recording import DeviceUnclear, Recording, device_of
+from telemetry.importers.recording import DeviceUnclear, Named, Recording, device_of
 from telemetry.importers.rows import Faults, FileUnusable, Row, read_rows
 from telemetry.importers.vocabulary import Header
 from telemetry.store import recorded
@@ -63,18 +63,20 @@ def _gather(
     is_gpu_file: bool,
 ) -> int:  # fmt: skip
     """Add a file's rows to the recordings by host and device's UUID; returns how many there were."""
-    n_good, known = 0, dict[tuple[str, tuple[tuple[str, str], ...]], Recording]()
+    n_good, known = 0, dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Recording, Named]]()
     for row in rows:
-        recording = known.get((row.host, row.device))
-        if recording is None:
+        found = known.get((row.host, row.device))
+        if found is None:
             try:
                 named = device_of(row, is_gpu_file=is_gpu_file)
             except DeviceUnclear as error:
                 faults.add(f"{path}, line {row.line}", str(error))
                 continue
             recording = recordings.setdefault((row.host, named.info.uuid), Recording(row.host, named.info))
+            found = known[row.host, row.device] = recording, named
+        recording, named = found
+        if recording.newest is not named:
             recording.learn(named)
-            known[row.host, row.device] = recording
         recording.add(row.time_ms, row.values, number)
         n_good += 1
     return n_good

@@ -7,9 +7,8 @@ from enum import StrEnum
 
 _HOST_GAP_SECONDS = 7200.0  # a host's mean time between faults
 _LONGEST_GAP_SECONDS = 120.0  # a small fleet has faults to show all the same
-_PAST_GAP_SECONDS = (
-    3600.0  # of the fleet's past: what breaks for good in a day at the pace above would be half of a small one
-)
+# Of the fleet's past: what breaks for good in a day at the pace above would be half of a small one.
+_PAST_GAP_SECONDS = 3600.0
 
 
 class FaultKind(StrEnum):

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from fleet.models import Host
+from fleet.models import Host, Origin
 from telemetry import catalog
 from telemetry.matrix import Steps
 from telemetry.models import LatestState
@@ -20,6 +20,7 @@ from telemetry.wire import Batch
 
 Indices = NDArray[np.int64]
 Version = tuple[int, str, int]
+_MADE_PAST_MS = 300_000  # of a simulated host: samples as old as this are of the past that is being made for it
 _EPOCH_MARGIN_MS = 120_000  # by so much two machines' clocks, or one before and after it was set, may differ
 _COLUMNS = (
     "at_ms", "devices", "processes", "epoch", "epoch_began_ms", "sequence", "software_ms", "topology_ms",
@@ -103,7 +104,7 @@ def take(
     """Put each host's newest batch into its row, and fill in what is to be said of the arrivals beside their fate.
 
     `lives` are (host id, epoch) from which anything was accepted before these. The hosts' rows are locked by the caller.
-    `heard_at` is when these came, None for now.
+    `heard_at` is when these came, None for now. What makes a simulated host's past is no host's present: no row has it.
     """
     if not arrivals:
         return
@@ -111,6 +112,7 @@ def take(
     rows = _rows({each.host.pk for each in arrivals})
     found = {host: row.version for host, row in rows.items()}
     shown: dict[int, list[Arrival]] = {}
+    seen_ms: dict[int, int] = {}
     changed = {}
     for arrival in arrivals:
         host_id, batch = arrival.host.pk, arrival.batch
@@ -120,6 +122,10 @@ def take(
         _follow_epoch(row, arrival, was_there=arrival.life in lives)
         _follow_tells(row, arrival, now_ms, is_newest=is_newest)
         lives.add(arrival.life)
+        if is_newest:
+            seen_ms[host_id] = batch.times_ms[-1]
+        if is_newest and _is_made_past(arrival, now_ms):
+            continue
         if is_newest:
             shown.setdefault(host_id, []).append(arrival)
             row.at_ms = batch.times_ms[-1]
@@ -131,7 +137,8 @@ def take(
     for host_id, newest in shown.items():
         _show(rows[host_id], newest, last[host_id])
     _keep(changed.values())
-    bulk.note_heard({host: _of_ms(row.at_ms) if host in shown else None for host, row in rows.items()}, heard_at or now)
+    seen_at = {host: _of_ms(seen_ms[host]) if host in seen_ms else None for host in rows}
+    bulk.note_heard(seen_at, heard_at or now)
 
 
 def _rows(hosts: Collection[int]) -> dict[int, Row]:
@@ -188,6 +195,10 @@ def _is_newest(row: Row, batch: Batch, now_ms: float) -> bool:
     if row.epoch == batch.epoch:
         return batch.sequence > row.sequence
     return row.at_ms < batch.times_ms[-1] or row.at_ms > now_ms
+
+
+def _is_made_past(arrival: Arrival, now_ms: float) -> bool:
+    return arrival.host.origin == Origin.SIMULATED and arrival.batch.times_ms[-1] < now_ms - _MADE_PAST_MS
 
 
 def _follow_tells(row: Row, arrival: Arrival, now_ms: float, *, is_newest: bool) -> None:

@@ -14,7 +14,7 @@ from telemetry.store import bucketing, inputs, resolution, rolled
 from telemetry.store.inputs import Span
 from telemetry.store.resolution import MINUTE_MS, Grid
 from telemetry.store.rolled import Table
-from telemetry.store.samples import Floats, Growth, Samples, counter_growth, raw_with_reach
+from telemetry.store.samples import COUNTER_REACH_MS, Floats, Growth, Samples, counter_growth, raw_with_reach
 from telemetry.store.states import seconds_per_value
 from telemetry.store.statistics import Field, Statistics, Whole
 
@@ -83,7 +83,10 @@ def bucketed(
     if is_fine(len({device.host_id for device in devices}), start_ms, end_ms, points, most_raw_ms):
         found = raw_with_reach(devices, metrics, start_ms, end_ms)
         if found:
-            return _from_samples(found, start_ms, end_ms, points)
+            grid = _grid_of_samples(found, start_ms, end_ms, points)
+            if start_ms - grid.first_ms > COUNTER_REACH_MS:  # the first bucket began before what was read
+                found = raw_with_reach(devices, metrics, grid.first_ms, end_ms)
+            return _from_samples(found, start_ms, end_ms, grid)
     least_ms = _least_ms(len(devices) * len(metrics), end_ms - start_ms)
     step = resolution.step_ms(start_ms, end_ms, points, least_ms)
     return _from_rollups(devices, metrics, start_ms, end_ms, step)
@@ -113,13 +116,16 @@ class _Placed(NamedTuple):
     sizes: Indices  # how many lie in each filled bucket
 
 
-def _from_samples(found: Mapping[tuple[str, str], Samples], start_ms: int, end_ms: int, points: int) -> Bucketed:
+def _grid_of_samples(found: Mapping[tuple[str, str], Samples], start_ms: int, end_ms: int, points: int) -> Grid:
     interval_ms = max(series.interval_ms for series in found.values())
     step = resolution.step_ms(start_ms, end_ms, points, interval_ms)
     if step < 2 * interval_ms and not all(_fills(series, step) for series in _of_own_times(found.values())):
         # A bucket as short as this is empty now and then without anything missing.
         step = resolution.step_ms(start_ms, end_ms, points, 2 * interval_ms)
-    grid = resolution.grid(start_ms, end_ms, step)
+    return resolution.grid(start_ms, end_ms, step)
+
+
+def _from_samples(found: Mapping[tuple[str, str], Samples], start_ms: int, end_ms: int, grid: Grid) -> Bucketed:
     block = _block(start_ms, end_ms, grid, is_raw=True)
     placed: dict[int, _Placed] = {}
     for (uuid, metric), series in found.items():

@@ -19,7 +19,7 @@ from telemetry.store import chunks, stored_batches, straight
 from telemetry.store.chunks import HOUR_MS, DeviceHour
 from telemetry.store.gather import Gathered, Gathering
 
-_COUNTER_REACH_MS = 30_000  # a counter's growth across a longer silence is not counted: sums never bridge a gap
+COUNTER_REACH_MS = 30_000  # a counter's growth across a longer silence is not counted: sums never bridge a gap
 _GAP_INTERVALS = 2.5  # unless it is sampled so slowly that this is no silence
 
 Floats = NDArray[np.float64]
@@ -174,21 +174,21 @@ def raw_with_reach(
     devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int
 ) -> dict[tuple[str, str], Samples]:
     """Return the same, and from before the start what the growth of counters begins from."""
-    found = raw(devices, metrics, start_ms - _COUNTER_REACH_MS, end_ms)
+    found = raw(devices, metrics, start_ms - COUNTER_REACH_MS, end_ms)
     counters = [s for (_, metric), s in found.items() if catalog.BY_NAME[metric].kind is Kind.COUNTER]
     longest_ms = max((reach_ms(series.interval_ms) for series in counters), default=0)
-    return raw(devices, metrics, start_ms - longest_ms, end_ms) if longest_ms > _COUNTER_REACH_MS else found
+    return raw(devices, metrics, start_ms - longest_ms, end_ms) if longest_ms > COUNTER_REACH_MS else found
 
 
 def reach_ms(interval_ms: int) -> int:
     """Return the longest time across which the growth of a counter counts that is sampled at this interval."""
-    return max(_COUNTER_REACH_MS, round(_GAP_INTERVALS * interval_ms))
+    return max(COUNTER_REACH_MS, round(_GAP_INTERVALS * interval_ms))
 
 
 def reaches_ms(intervals_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the same for each of these intervals."""
     gaps_ms: NDArray[np.int64] = np.rint(_GAP_INTERVALS * intervals_ms).astype(np.int64)
-    return np.maximum(gaps_ms, np.int64(_COUNTER_REACH_MS))
+    return np.maximum(gaps_ms, np.int64(COUNTER_REACH_MS))
 
 
 def of_device(device: Device, metric: str, start_ms: int, end_ms: int) -> Samples:

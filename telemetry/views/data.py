@@ -112,9 +112,8 @@ def device_arrays(request: HttpRequest, uuid: str) -> HttpResponse:
     asked = [*metrics, event_marks.REASONS]
     block = trends.device_series([device], asked, window.start_ms, window.end_ms, _points(request))
     if request.GET.get("format") == "csv":
-        return devices_file(
-            f"{device.host.name}-{device.uuid if device.index is None else device.index}", block, [device], metrics
-        )
+        place = device.uuid if device.index is None else device.index
+        return devices_file(f"{device.host.name}-{place}", block, [device], metrics)
     groups = [chart_groups.BY_KEY[key] for key in keys]
     charts = {g.id: chart_groups.arrays(block, device.uuid, g.offered(metrics)) for g in groups if g.offered(metrics)}
     return _answer(window, block.times_ms, charts, {}, event_marks.throttling(block, device, list(charts)))

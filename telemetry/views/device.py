@@ -158,7 +158,7 @@ def _charts(request: HttpRequest, state: DeviceState) -> dict[str, object]:
         "arrays": arrays,
         "arrays_now": arrays_now(request, arrays) if rows else "",
         "marks": marks_of(state.device.host, state.device),
-        "recorded": recorded(state.device.host, window),
+        "recorded": recorded(request, state.device.host, window),
     }
 
 

@@ -165,15 +165,19 @@ def _charts(request: HttpRequest, state: HostState, chosen: DeviceState | None) 
     arrays = f"{reverse('host-arrays', args=[state.host.name])}?{urlencode(wanted, doseq=True)}"
     now = arrays_now(request, arrays)
     own = {"range": window, "charts": charts, "arrays": arrays, "arrays_now": now}
-    return own | {"marks": marks_of(state.host), "recorded": recorded(state.host, window)}
+    return own | {"marks": marks_of(state.host), "recorded": recorded(request, state.host, window)}
 
 
-def recorded(host: Host, window: TimeRange) -> str:
-    """Return the query of the last hour of a recording that ends before the window; "" of other hosts."""
+def recorded(request: HttpRequest, host: Host, window: TimeRange) -> str:
+    """Return the page's query with the last hour of a recording that ends before the window; "" of other hosts."""
     if host.origin != Origin.IMPORTED or host.last_seen_at is None:
         return ""
     end = int(host.last_seen_at.timestamp() * 1000) + 1
-    return urlencode({"from": end - _HOUR_MS, "to": end}) if end <= window.start_ms else ""
+    if end > window.start_ms:
+        return ""
+    asked = request.GET.copy()
+    asked["from"], asked["to"] = str(end - _HOUR_MS), str(end)
+    return asked.urlencode()
 
 
 def arrays_now(request: HttpRequest, arrays: str) -> str:

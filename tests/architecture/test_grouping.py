@@ -4,9 +4,7 @@ import re
 import subprocess
 import sys
 
-import pytest
-
-from tests.grouping import BEGUN_FIRST, first_of, group_of
+from tests.grouping import BEGUN_FIRST, TOGETHER, first_of, group_of
 from tests.stack import ROOT
 
 FILES = ("tests/fleet/test_units.py", "tests/fleet/test_env.py", "tests/telemetry/test_sequences.py")
@@ -26,19 +24,19 @@ def test_the_tests_of_a_file_run_in_one_process(tmp_path):
     assert sorted(file for _, file in set(REPORTED.findall(done.stdout))) == sorted(FILES)
 
 
-@pytest.mark.parametrize("directory", ["process", "e2e", "soak", "frameworks"])
-def test_what_starts_whole_programs_runs_in_the_same_process(directory):
-    of_programs = group_of(f"tests/{directory}/test_b.py::test")
+def test_what_shares_a_product_or_makes_networks_runs_in_the_same_process():
+    for group, files in TOGETHER.items():
+        assert {group_of(f"{file}::test[1]") for file in files} == {group}
+        assert all((ROOT / file).exists() for file in files)
 
-    assert group_of(f"tests/{directory}/test_a.py::test[1]") == of_programs
-    assert group_of(f"tests/fleet/test_{directory}.py::test[1]") != of_programs
+    assert group_of("tests/process/test_faults.py::test[1]") == "tests/process/test_faults.py"
 
 
 def test_networks_of_several_machines_are_never_two_at_a_time():
     files = [file for file in (ROOT / "tests").glob("*/test_*.py") if MACHINES.search(file.read_text())]
 
     assert len(files) >= 3
-    assert len({group_of(f"{file.relative_to(ROOT)}::test") for file in files}) == 1
+    assert {group_of(f"{file.relative_to(ROOT)}::test") for file in files} == {"networks"}
 
 
 def test_a_free_process_begins_what_is_known_to_be_long_else_what_has_most_tests():

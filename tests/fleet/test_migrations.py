@@ -35,3 +35,14 @@ def test_the_way_back_has_the_key_before_again(hosts):
     rows = model_of(*BEFORE, "Host").objects.order_by("name")
     found = [(row.name, bytes(row.previous_key), row.rotated_at) for row in rows]
     assert found == [("joined", b"", None), ("rotated", KEY, AT)]
+
+
+def test_an_index_that_is_not_known_is_0_again_for_the_release_before(empty_database):
+    known = ("fleet", "0011_devices_without_index")
+    migrate(*known)
+    host = model_of(*known, "Host").objects.create(name="old")
+    model_of(*known, "Device").objects.create(host_id=host.pk, uuid="X-1", kind="nvidia", index=None)
+    migrate("fleet", "0010_events_of_several_hosts")
+
+    before = model_of("fleet", "0010_events_of_several_hosts", "Device").objects
+    assert list(before.values_list("uuid", "index")) == [("X-1", 0)]

@@ -70,6 +70,16 @@ def test_a_question_without_its_peer_is_neither_met_nor_missed():
     assert query._beside("a page", {"": Times(2.0, 9.0)}, "VictoriaMetrics", 0.25)[0].met is None
 
 
+@pytest.mark.parametrize(
+    ("ours", "words"), [([1.0, 2.5], "differs"), ([1.0, None], "1 empty"), ([1.0, 2.0, 3.0], "3 steps")]
+)
+def test_an_answer_to_another_question_is_no_figure(ours, words):
+    query._check_alike("mean", [1.0, 2.0], [1.0, 2.0])
+
+    with pytest.raises(BenchFailed, match=words):
+        query._check_alike("mean", ours, [1.0, 2.0])
+
+
 def test_each_request_asks_for_an_earlier_window():
     windows = [query._window(1_000_000, 60_000, 1000, number) for number in range(2)]
 

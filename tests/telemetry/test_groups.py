@@ -157,7 +157,7 @@ def test_the_cost_of_a_fleets_trend_does_not_grow_with_the_fleet(django_assert_n
         report(f"h{n}", 100.0)
     rollups.roll_up(60, NOW)
 
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(3):
         trend()
 
 

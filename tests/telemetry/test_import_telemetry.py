@@ -187,6 +187,21 @@ def test_of_several_files_of_one_command_each_tells_what_it_knows(tmp_path):
     assert Device.objects.values_list("kind", "index").get() == ("cpu", 2)
 
 
+def test_what_the_last_row_of_a_file_says_of_a_device_holds_although_an_earlier_one_said_it_before(tmp_path):
+    rows = [f"{1715960307000 + 1000 * n},a,X-1,{driver},5\n" for n, driver in enumerate(("1.0", "2.0", "1.0"))]
+    run(write(tmp_path, "time_ms,host,uuid,driver_version,watts\n" + "".join(rows)))
+
+    assert Device.objects.get().driver_version == "1.0"
+
+
+def test_a_host_without_samples_of_late_links_to_its_last_hour_as_the_page_was_asked_for(tmp_path):
+    run(write(tmp_path, "time_ms,host,uuid,watts\n1715960307000,a,X-1,5\n"))
+
+    page = signed_in().get("/hosts/a/?range=6h&device=X-1").content.decode()
+
+    assert 'href="?range=6h&amp;device=X-1&amp;from=1715956707001&amp;to=1715960307001"' in page
+
+
 def test_an_index_that_nobody_told_is_a_dash_and_no_number(tmp_path):
     run(write(tmp_path, "time_ms,host,uuid,watts\n1715960307000,a,X-1,5\n1715960307000,a,X-2,6\n"))
     viewer = signed_in()

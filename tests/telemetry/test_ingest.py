@@ -1,5 +1,6 @@
 """From messages to stored samples."""
 
+from collections import defaultdict
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -24,7 +25,7 @@ from tests.telemetry.batches import GPU, enrolled, payload, take
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 T0 = int(NOW.timestamp() * 1000) - 600_000
-KEY = Ed25519PrivateKey.generate()
+KEYS = defaultdict(Ed25519PrivateKey.generate)
 
 pytestmark = pytest.mark.django_db
 
@@ -33,8 +34,8 @@ def group(bodies, now=NOW):
     """Ingest (host, body) as the worker does: signed, all at once."""
     for name in {name for name, _ in bodies}:
         if not Host.objects.filter(name=name).exists():
-            make_host(name, origin="simulated", seen_at=NOW, public_key=KEY.public_key().public_bytes_raw())
-    ingest_group([seal(KEY, INGEST_TASK, name, body) for name, body in bodies], now)
+            make_host(name, seen_at=NOW, public_key=KEYS[name].public_key().public_bytes_raw())
+    ingest_group([seal(KEYS[name], INGEST_TASK, name, body) for name, body in bodies], now)
 
 
 def test_a_first_batch_makes_device_and_latest_state():

@@ -48,6 +48,15 @@ def test_regular_samples_are_answered_one_by_one():
     assert column(found.mean) == list(range(60))
 
 
+def test_the_first_bucket_holds_what_lies_before_the_start_in_it():
+    device = store([T0 + 60_000 * n for n in range(60)], {"power_draw_watts": list(range(60))}, sample_seconds=60)
+
+    block, found = series(device, "power_draw_watts", T0 + 645_000, T0 + 3_600_000, 300)
+
+    assert (block.step_seconds, block.times_ms[0]) == (60, T0 + 600_000)
+    assert column(found.mean) == list(range(10, 60))
+
+
 def test_samples_that_beat_unevenly_leave_no_bucket_empty():
     times = [T0 + 1000 * n - n % 2 for n in range(60)]
     device = store(times, {"power_draw_watts": [5.0] * 60})

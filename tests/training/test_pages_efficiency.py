@@ -173,7 +173,7 @@ def test_runs_for_which_the_time_did_not_suffice_are_told_of_and_not_silently_le
     assert "1 of 3 runs so far" in page
     assert "the others are being worked out" in page
     assert 'title="being worked out"' in page
-    assert 'hx-trigger="sw:tick from:body, load delay:2s"' in page  # it goes on also where live updates are paused
+    assert 'hx-trigger="load delay:2s"' in page  # it goes on also where live updates are paused
 
 
 def test_figures_of_before_are_shown_until_the_new_ones_are_there(runs, monkeypatch):

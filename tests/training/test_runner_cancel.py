@@ -98,3 +98,30 @@ def test_a_cancel_of_another_launch_does_not_end_the_running_job(tmp_path):
     assert not agent.runner._jobs[1, LAUNCH].is_cancelled
     agent.cancel(1)
     assert agent.end_of(1).launch == LAUNCH
+
+
+@pytest.mark.parametrize("body", [SLEEPS, STUBBORN], ids=["obedient", "stubborn"])
+def test_a_job_that_comes_while_another_is_being_ended_waits_for_the_device(tmp_path, body):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, f"[ -e again ] || {{ touch again; {body}; }}\n{SUCCEEDS}"))
+    agent.order(1)
+    pid = agent.running(1).pid
+    until((tmp_path / "again").exists)
+    agent.cancel(1)
+    agent.order(2)
+
+    assert agent.end_of(2).state == "done"
+    assert agent.end_of(1).state == "cancelled"
+    assert not is_alive(pid)
+
+
+def test_one_that_waits_for_the_device_can_be_cancelled_too(tmp_path):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, STUBBORN))
+    agent.order(1)
+    agent.running(1)
+    agent.cancel(1)
+    agent.order(2)
+    agent.cancel(2)
+
+    assert agent.end_of(2).state == "cancelled"
+    until(lambda: not agent.runner._busy)
+    assert agent.end_of(1).state == "cancelled"

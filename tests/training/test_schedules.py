@@ -48,6 +48,8 @@ def turn(at: datetime) -> list[ReferenceJob]:
         ("30 2 * * 0", datetime(2026, 11, 29, 2, 30, tzinfo=UTC)),
         ("30 2 * * 7", datetime(2026, 11, 29, 2, 30, tzinfo=UTC)),
         ("30 2 * * 6-7", datetime(2026, 11, 28, 2, 30, tzinfo=UTC)),
+        ("30 2 * * 0-7", datetime(2026, 11, 28, 2, 30, tzinfo=UTC)),
+        ("30 2 * * sun-7/2", datetime(2026, 11, 28, 2, 30, tzinfo=UTC)),
         ("0 0 * 12 1,7", datetime(2026, 12, 6, 0, 0, tzinfo=UTC)),
         ("0 0 1 1 *", datetime(2027, 1, 1, 0, 0, tzinfo=UTC)),
     ],
@@ -102,7 +104,7 @@ def test_a_visit_says_what_it_waits_for_until_it_starts():
     due = NOW + timedelta(hours=15, minutes=1)
 
     turn(due)
-    assert ScheduledVisit.objects.get().outcome.startswith(f"a is busy with reference job {other.pk}")
+    assert ScheduledVisit.objects.get().outcome == f"a is busy with reference job {other.pk} (gpt-train)"
     Host.objects.update(heard_at=None)
     follow(due + timedelta(minutes=1))
     assert ScheduledVisit.objects.get().outcome == "a is silent"

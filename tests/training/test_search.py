@@ -12,13 +12,13 @@ from tests.factories import make_gpu_host
 from tests.people import signed_in
 from tests.training.reference_jobs import existing_job
 from tests.training.runs import goes_on, make_run
+from training.search import search
 
-pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}
 
 
 @pytest.fixture
-def known():
+def known(db):
     host = make_gpu_host("gpu-a01", 8, cluster="atlas", labels={"team": "vision"})
     make_run("llm-7b", 1, host=host)
     return existing_job(host)
@@ -38,6 +38,7 @@ def test_each_kind_is_found_by_what_people_know_of_it(known):
     assert f"/reference/{known.pk}/" in found(client, str(known.pk))
 
 
+@pytest.mark.django_db
 def test_a_word_for_a_state_finds_what_is_in_it():
     host, silent = make_gpu_host("gpu-a01", 1), make_gpu_host("gpu-b01", 1, silent=True)
     make_gpu_host("old", 1, silent=True, origin=Origin.IMPORTED)
@@ -58,6 +59,15 @@ def test_a_device_is_found_first_by_what_it_is_called(known):
     known.host.devices.update(uuid=Concat(Value("X-"), "uuid"))
 
     assert found(signed_in(), "a01 gpu 6")[0] == f"/devices/X-{seventh.uuid}/"
+
+
+def test_devices_without_a_number_among_the_words_come_by_host_and_index(each_database):
+    for name in ("gpu-b01", "gpu-a01"):
+        make_gpu_host(name, 2)
+
+    (devices,) = [section for section in search("gpu", 9) if section.name == "Devices"]
+
+    assert [hit.title for hit in devices.hits] == ["gpu-a01 GPU 0", "gpu-a01 GPU 1", "gpu-b01 GPU 0", "gpu-b01 GPU 1"]
 
 
 def test_a_device_without_an_index_is_not_found_by_any_word(known):

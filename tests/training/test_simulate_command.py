@@ -3,7 +3,8 @@
 import threading
 import time
 from datetime import UTC, datetime
-from itertools import pairwise
+from io import StringIO
+from itertools import count, pairwise
 from uuid import uuid4
 
 import numpy as np
@@ -16,6 +17,7 @@ from telemetry import authentic, envelope, received
 from telemetry.agent.names import Names
 from telemetry.ingest import ingest
 from telemetry.models import LatestState, StoredBatch
+from telemetry.queries import host_state
 from telemetry.received import unpack
 from telemetry.simulation.faults import Fault, FaultKind
 from telemetry.simulation.fleet import Shape
@@ -23,6 +25,8 @@ from telemetry.wire import INGEST_TASK
 from tests.factories import make_host
 from tests.process.traces import wait_until
 from tests.soak.load import digest_of
+from tests.telemetry.watched import rules_firing, watch_for
+from training.management.commands.simulate import Command
 from training.models import Run
 from training.simulation import NameTaken, Simulation, enrol, has_reported, report
 from training.steps.columns import StepKind
@@ -271,6 +275,29 @@ def test_a_history_is_made_up_to_now_with_a_sample_each_half_minute():
     assert {unpack(bytes(chunk.body)).sample_seconds for chunk in StoredBatch.objects.all()} == {30.0}
 
 
+def stopped_after_100_ticks(simulation):
+    tick, n_ticks = simulation.fleet.tick, count(1)
+
+    def ticked():
+        tick()
+        if next(n_ticks) == 100:
+            simulation.stop.set()
+
+    simulation.fleet.tick = ticked
+
+
+def test_while_its_past_is_made_a_host_has_no_present():
+    live(Shape(1, 1), history=7200, prepare=stopped_after_100_ticks)
+    watch_for(90)
+
+    host = Host.objects.get()
+    states = host_state(host, datetime.now(UTC)).devices
+    assert {(state.note, len(state.values)) for state in states} == {
+        (f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC", 0)
+    }
+    assert rules_firing() == set()
+
+
 def test_steps_of_the_past_ended_when_they_did():
     live(Shape(1, 1), history=3600, prepare=stopped_when_it_has_arrived)
 
@@ -306,6 +333,16 @@ def test_hosts_that_have_reported_before_get_no_second_past():
 
     assert has_reported(Shape(2, 1))
     assert not has_reported(Shape(2, 1, prefix="other"))
+
+
+def test_where_no_past_is_made_the_command_says_why():
+    told = StringIO()
+    command = Command(stdout=told)
+    assert command._history(Shape(1, 1), 3600.0) == 3600.0
+    make_host("sim-0001", origin=Origin.SIMULATED)
+
+    assert command._history(Shape(1, 1), 3600.0) == 0.0
+    assert "no past is made: hosts of sim-… have reported before" in told.getvalue()
 
 
 def test_time_waits_for_a_server_that_lags():

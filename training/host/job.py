@@ -33,6 +33,7 @@ class Job:
         self._records = records
         self._reporter = reporter
         self._cancel = Event()
+        self._is_over = False
         self._told_log_changes = 0
         self._oom_kills: int | None = None
         self._meeting: Meeting | None = None
@@ -44,8 +45,14 @@ class Job:
     def is_cancelled(self) -> bool:
         return self._cancel.is_set()
 
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether its device is about to be free: it is cancelled, or its end is told already."""
+        return self.is_cancelled or self._is_over
+
     def refuse(self, reason: str) -> None:
         """End the job before it has a process."""
+        self._is_over = True
         if self.is_cancelled:
             self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
         else:
@@ -180,6 +187,7 @@ class Job:
 
     def _end(self, output: JobOutput, status: int, *, is_over_limit: bool) -> None:
         state, reason = self._verdict(output, status, is_over_limit=is_over_limit)
+        self._is_over = True
         self._reporter.end(
             state,
             now_ms(),

@@ -25,6 +25,7 @@ from training.workloads.params import ParamsInvalid
 
 logger = logging.getLogger(__name__)
 
+TURN_SECONDS = 10.0  # so long a job waits for one that is ending; its process is gone within half of that
 DEVICE_WAIT_SECONDS = 15.0  # an order may come before the sampler has found its device; the CPU's comes first
 AGENT_ENDED = "the agent was stopped or killed while the job ran"
 REBOOTED = "the host was started anew (shut down, reset or without power) while the job ran"
@@ -143,16 +144,30 @@ class JobRunner:
             raise OrderRefused(str(error)) from error
 
     def _reserve(self, order: JobOrder, job: Job) -> None:
+        """Take the device, or stand behind a job on it that is ending: the server may know of that before it is so."""
         identity = (order.job, order.launch)
         with self._lock:
-            other = self._busy.setdefault(order.device_uuid, identity)
-            if other != identity:
-                raise OrderRefused(f"device {order.device_uuid} is busy with reference job {other[0]}")
+            holder = self._busy.setdefault(order.device_uuid, identity)
+            if holder != identity and not self._jobs[holder].is_ending:
+                raise _is_busy(order, holder)
             self._jobs[identity] = job
+
+    def _take_turn(self, order: JobOrder, job: Job) -> None:
+        """Wait until the device is this job's."""
+        identity, deadline = (order.job, order.launch), time.monotonic() + TURN_SECONDS
+        while True:
+            with self._lock:
+                holder = self._busy.setdefault(order.device_uuid, identity)
+            if holder == identity:
+                return
+            if time.monotonic() >= deadline or job.is_cancelled:
+                raise _is_busy(order, holder)
+            time.sleep(0.1)
 
     def _run(self, order: JobOrder, job: Job, params: dict[str, int | str]) -> None:
         """A job's thread. It outlives the job's process, which the kernel kills with this thread."""
         try:
+            self._take_turn(order, job)
             job.run(self._device(order.device_uuid, job), params)
         except OrderRefused as refusal:
             job.refuse(str(refusal))
@@ -161,7 +176,9 @@ class JobRunner:
             job.refuse(f"the agent could not watch the job: {type(error).__name__}: {error}")
         finally:
             with self._lock:
-                del self._jobs[order.job, order.launch], self._busy[order.device_uuid]
+                del self._jobs[order.job, order.launch]
+                if self._busy.get(order.device_uuid) == (order.job, order.launch):
+                    del self._busy[order.device_uuid]
 
     def _device(self, uuid: str, job: Job) -> DeviceInfo:
         """Return the device; waits for the sampler to find it, as a driver may take long to answer."""
@@ -206,3 +223,7 @@ class JobRunner:
         """Repeat an ended job's final report: the server asks because a broker lost it, or the agent died before it went."""
         if record.final_report:
             submit_final(self._context, self._records, JobReport(**record.final_report))
+
+
+def _is_busy(order: JobOrder, holder: _Identity) -> OrderRefused:
+    return OrderRefused(f"device {order.device_uuid} is busy with reference job {holder[0]}")

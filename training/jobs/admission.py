@@ -36,7 +36,8 @@ class Room:
     def take(self, watts: float | None) -> str:
         most, budget = settings.STEPWATT_JOBS_AT_ONCE, settings.STEPWATT_JOBS_POWER_WATTS
         if self.n_jobs >= most:
-            return f"waits: {self.n_jobs} reference jobs run, the limit is {most}"
+            run = "jobs run" if self.n_jobs > 1 else "job runs"
+            return f"waits: {self.n_jobs} reference {run}, the limit is {most}"
         if budget is not None and self.n_jobs and self.watts + (watts or 0.0) > budget:
             taken, whole = units.quantity(self.watts, "watts"), units.quantity(budget, "watts")
             return f"waits: reference jobs may draw {taken} already of {whole}, this one {units.quantity(watts, 'watts')} more"

@@ -108,34 +108,21 @@ def prepare(
         chosen, complete = validate(workload, params)
     except ParamsInvalid as error:
         raise LaunchRefused(error.field, str(error)) from error
-    now, force_reason = timezone.now(), force_reason.strip()
+    now, forced = timezone.now(), force_reason.strip()
     found = targets(wanted)
     if as_one:
         _check_as_one(found, chosen)
-    _check_ready(found, chosen.name, complete, force_reason)
-    launch_id = secrets.token_hex(8)
+    _check_ready(found, chosen.name, complete, forced)
+    of_all = {
+        "launch": secrets.token_hex(8), "workload": chosen.name, "params": complete,
+        "time_limit_seconds": chosen.time_limit_seconds, "requested_by": actor.name, "forced": forced, "created_at": now,
+    }  # fmt: skip
     waits = holding.as_one(found, now) if as_one else holding.each(found, now)
-    jobs = [
-        ReferenceJob(
-            launch=launch_id,
-            workload=chosen.name,
-            host=host,
-            device=device,
-            params=complete,
-            time_limit_seconds=chosen.time_limit_seconds,
-            requested_by=actor.name,
-            reason=wait.reason,
-            forced=force_reason,
-            created_at=now,
-            expires_at=now + wait.lifetime,
-            sent_at=None if wait.is_held else now,
-        )
-        for (host, device), wait in zip(found, waits, strict=True)
-    ]
+    jobs = [_queued(target, wait, now, of_all) for target, wait in zip(found, waits, strict=True)]
     if as_one:
         teams.gather(jobs)
     ReferenceJob.objects.bulk_create(jobs)
-    said = ({"forced": force_reason} if force_reason else {}) | ({"ranks": len(jobs)} if as_one else {})
+    said = ({"forced": forced} if forced else {}) | ({"ranks": len(jobs)} if as_one else {})
     deeds = [(job.host.name, {"job": job.pk, "workload": job.workload, "params": complete, **said}) for job in jobs]
     audit.record_each(actor, "reference.launch", deeds)
     return jobs
@@ -209,6 +196,14 @@ def cancel_all(launch_id: str, *, actor: Actor, now: datetime) -> int:
     return len(jobs)
 
 
+def _queued(target: Target, wait: holding.Wait, now: datetime, of_all: Mapping[str, Any]) -> ReferenceJob:
+    """Return the job of one target, not written yet; `of_all` are the fields that the launch's jobs have in common."""
+    sent_at, expires_at = None if wait.is_held else now, now + wait.lifetime
+    return ReferenceJob(
+        **of_all, host=target.host, device=target.device, reason=wait.reason, sent_at=sent_at, expires_at=expires_at
+    )
+
+
 def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
     if why_not := why_not_as_one(workload):
         raise LaunchRefused("workload", why_not)
@@ -252,11 +247,11 @@ def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
         raise LaunchRefused("hosts", _several(wrong), at=wrong)
     running = ReferenceJob.objects.filter(host__name__in=names, state__in=ACTIVE_STATES).select_related("host")
     busy = {
-        job.host.name: f"{job.host.name} is busy with reference job {job.pk} ({job.workload}); wait or cancel it first"
+        job.host.name: f"{job.host.name} is busy with reference job {job.pk} ({job.workload})"
         for job in running.only("host__name", "workload").order_by("pk")
     }
     if busy:
-        raise LaunchRefused("hosts", _several(busy), is_busy=True, at=busy)
+        raise LaunchRefused("hosts", f"{_several(busy)}; wait or cancel it first", is_busy=True, at=busy)
     return [found[name] for name in names]
 
 

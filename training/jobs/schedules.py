@@ -19,7 +19,8 @@ from training.models import Schedule, Trigger
 from training.workloads.catalog import validate, why_not_as_one
 from training.workloads.params import ParamsInvalid
 
-_LONGEST_NAME = _LONGEST_CRON = 100
+_LONGEST_NAME = 100
+_LONGEST_CRON = 100
 PAUSED = "the schedule was paused"
 CHANGED = "the schedule was changed"
 

@@ -42,7 +42,7 @@ def waiting(now: datetime) -> QuerySet[ReferenceJob]:
 
 
 def judge(job: ReferenceJob, now: datetime) -> Verdict:
-    """Return the job's verdict, written now or before; idempotent."""
+    """Return the job's verdict, written now or before; idempotent. Unwritten where the job is not as it was read any more."""
     verdict = Verdict(job=job, device_key=job.device_id, ended_at=job.ended_at or now, judged_at=now)
     if job.state != JobState.DONE:
         verdict.outcome, verdict.reason, verdict.is_clean = Outcome.FAILED, job.reason, False
@@ -98,11 +98,20 @@ def _without(rank: ReferenceJob, beside: Sequence[ReferenceJob]) -> Mapping[str,
 
 
 def _kept(verdict: Verdict) -> Verdict:
+    """Write the verdict unless the job's host has told something meanwhile: one that was given up must not stay failed.
+
+    The next turn judges what it is then.
+    """
+    job = verdict.job
     try:
         with transaction.atomic():
-            verdict.save(force_insert=True)
+            as_judged = ReferenceJob.objects.select_for_update().filter(
+                pk=job.pk, state=job.state, report_sequence=job.report_sequence
+            )
+            if as_judged.exists():
+                verdict.save(force_insert=True)
     except IntegrityError:  # another worker judged it meanwhile
-        return Verdict.objects.get(job=verdict.job)
+        return Verdict.objects.get(job=job)
     return verdict
 
 

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from tests.training.judging.judged import NOW, board, finished, judged, with_history
+from tests.training.judging.judged import NOW, board, finished, judged, result, with_history
 from tests.training.reference_jobs import existing_job
 from training.judging.judge import judge, waiting
-from training.models import JobState, Outcome, Schedule, ScheduledVisit, Verdict
+from training.models import JobState, Outcome, ReferenceJob, Schedule, ScheduledVisit, Verdict
 
 pytestmark = pytest.mark.django_db
 
@@ -175,3 +175,16 @@ def test_what_a_schedule_starts_at_one_moment_is_screened_as_a_fleet(n_hosts, al
 
     assert verdict.screens[0]["alarm_at"] == alarm_at
     assert (verdict.outcome == Outcome.PASS) == (alarm_at == 5.0)
+
+
+def test_a_lost_job_that_reports_its_result_while_it_is_judged_is_not_failed():
+    lost = existing_job(board("a"), JobState.LOST, ended_at=NOW)
+    ReferenceJob.objects.filter(pk=lost.pk).update(
+        state=JobState.DONE, report_sequence=9, result=result(1.0), energy={"reason": "none"}
+    )
+
+    judge(lost, NOW)
+
+    assert not Verdict.objects.exists()
+    (done,) = waiting(NOW)
+    assert judge(done, NOW).outcome == Outcome.NO_BASELINE

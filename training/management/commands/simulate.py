@@ -58,7 +58,7 @@ class Command(BaseCommand):
             "--history",
             type=_number(60, _MAX_SPAN_SECONDS),
             metavar="SECONDS",
-            help="first make so much of the past, a sample each half minute, unless the hosts have one",
+            help="first make so much of the past, a sample each half minute, unless one of the hosts has reported before",
         )
         parser.add_argument("--seed", type=_between(0, 2**31), default=1, help="the same seed makes the same fleet (1)")
         parser.add_argument("--cluster", type=_matching(_CLUSTER), default="simulated", help="of the hosts (simulated)")
@@ -83,13 +83,23 @@ class Command(BaseCommand):
         shape = Shape(*named)
         try:
             startup.check_broker(settings.CELERY_BROKER_URL)
-            history = 0.0 if has_reported(shape) else options["history"] or 0.0
+            history = self._history(shape, options["history"])
             keys = enrol(shape, options["cluster"])
         except (startup.StartRefused, NameTaken) as refusal:
             raise CommandError(str(refusal)) from refusal
         with tempfile.TemporaryDirectory(prefix="simulation-", dir=_directory()) as directory:
             times = {"span": seconds, "speed": speed, "history": history}
             self._live(shape, keys, Path(directory), times, options["report"])
+
+    def _history(self, shape: Shape, asked: float | None) -> float:
+        """Return how many seconds of the past are made: none where a host has reported, as its samples would stand twice."""
+        if asked is None or not has_reported(shape):
+            return asked or 0.0
+        self.stdout.write(
+            f"no past is made: hosts of {shape.prefix}-… have reported before, and keep what they have; "
+            "for a whole one remove them first (manage.py remove_host NAME --yes)"
+        )
+        return 0.0
 
     def _live(
         self, shape: Shape, keys: Keys, directory: Path, times: Mapping[str, Any], report_file: Path | None
