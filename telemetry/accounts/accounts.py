@@ -24,6 +24,7 @@ from telemetry.store.charging import charged_of_one
 from telemetry.store.energy_rows import EnergyRows, Floats
 from telemetry.store.group_energy import GroupEnergy
 
+_MINUTE_MS = 60_000
 _WITHIN_HOSTS = {"device", "model"}  # groups whose members share a host's meter with others
 
 
@@ -322,6 +323,12 @@ class Book:
         for account in (self._total, *self._groups.values()):
             if account.joules is None and not account.priced_by:
                 account.cost = account.grams_co2 = None  # what is not known costs not nothing
+            elif (
+                account.cost is None and account.grams_co2 is None
+            ):  # it moved here: its host of then is charged for it
+                nothing = np.zeros(1)
+                account.cost = self._rates.cost(nothing, np.zeros(1, np.int64), _MINUTE_MS)
+                account.grams_co2 = self._rates.grams(nothing)
         return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
 
 

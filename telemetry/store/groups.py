@@ -89,7 +89,7 @@ def follow_members() -> None:
     for pk in changed & hosts.keys():
         for key, device in hosts[pk].groups(label_keys):
             new[pk].setdefault(str(ids[key]), []).append(device)
-    _mark(_affected(old, new), hosts.keys())
+    _mark(_wanted(_affected(old, new), hosts.keys()) | _of_moved(old, new))
     with transaction.atomic():
         # Last: whoever is stopped before it compares, and marks, again.
         GroupMembers.objects.filter(host_id__in=changed).delete()
@@ -132,8 +132,8 @@ def _affected(old: Members, new: Members) -> dict[int, set[int]]:
     return found
 
 
-def _mark(affected: Mapping[int, set[int]], present: Collection[int]) -> None:
-    """Mark the buckets of which the hosts have statistics; of a host that is gone, all that its groups have."""
+def _wanted(affected: Mapping[int, set[int]], present: Collection[int]) -> set[marks.Marked]:
+    """Return the buckets of which the hosts have statistics; of a host that is gone, all that its groups have."""
     wanted: set[marks.Marked] = set()
     for host, groups in affected.items():
         if host in present:
@@ -142,6 +142,34 @@ def _mark(affected: Mapping[int, set[int]], present: Collection[int]) -> None:
             spans = [(group, span) for group in groups for span in rolled.spans(GroupRollup, group=group)]
         for group, (step, start_ms, n) in spans:
             wanted.update((group, step, start_ms + 1000 * step * at) for at in range(n))
+    return wanted
+
+
+def _of_moved(old: Members, new: Members) -> set[marks.Marked]:
+    """Return, of groups that a device has come to, what those have that it has left: its past comes along, wherever it was."""
+    before, now = _groups_of_devices(old), _groups_of_devices(new)
+    pairs: dict[frozenset[int], set[int]] = {}
+    for device in before.keys() & now.keys():
+        if came := now[device] - before[device]:
+            pairs.setdefault(frozenset(before[device] - now[device] or before[device]), set()).update(came)
+    wanted: set[marks.Marked] = set()
+    for left, came in pairs.items():
+        spans = {span for group in left for span in rolled.spans(GroupRollup, group=group)}
+        buckets = {(step, start_ms + 1000 * step * at) for step, start_ms, n in spans for at in range(n)}
+        wanted.update((group, *bucket) for group in came for bucket in buckets)
+    return wanted
+
+
+def _groups_of_devices(members: Members) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for groups in members.values():
+        for group, devices in groups.items():
+            for device in devices:
+                found.setdefault(device, set()).add(int(group))
+    return found
+
+
+def _mark(wanted: Collection[marks.Marked]) -> None:
     every = sorted(wanted)
     for at in range(0, len(every), _MARKS):
         with transaction.atomic():
@@ -157,8 +185,29 @@ def is_followed(hosts: Iterable[HostSays], devices: Iterable[DeviceSays]) -> boo
 
 def of_hosts(hosts: Collection[int]) -> dict[int, list[int]]:
     """Return the ids of the groups that each host has devices in."""
-    rows = GroupMembers.objects.filter(host_id__in=hosts).values_list("host_id", "devices")
-    return {host: [int(group) for group in devices] for host, devices in rows}
+    return {host: [int(group) for group in devices] for host, devices in _members_of(hosts)}
+
+
+def concerned(told: Mapping[int, set[int]]) -> dict[int, set[int]]:
+    """Return by host the ids of the groups that it has devices in, and of those that its devices of before are in now.
+
+    `told` are the ids of the devices by host of which it has statistics.
+    """
+    members = dict(_members_of(told))
+    found = {host: {int(group) for group in members.get(host, ())} for host in told}
+    gone = {host: devices.difference(*members.get(host, {}).values()) for host, devices in told.items()}
+    others = {device for devices in gone.values() for device in devices}
+    if not others:
+        return found
+    homes = Device.objects.filter(whole_devices(), pk__in=others).order_by().values_list("host_id", flat=True)
+    of_others = _groups_of_devices(dict(_members_of(set(homes))))
+    for host, devices in gone.items():
+        found[host].update(*(of_others.get(device, ()) for device in devices))
+    return found
+
+
+def _members_of(hosts: Collection[int]) -> Iterable[tuple[int, dict[str, list[int]]]]:
+    return GroupMembers.objects.filter(host_id__in=hosts).values_list("host_id", "devices")
 
 
 def members(groups: Collection[int]) -> dict[int, dict[int, list[int]]]:
