@@ -27,6 +27,7 @@ from telemetry.store.rolled import GROUP_PERIODS
 from telemetry.store.statistics import ENERGY, Field
 
 CLUSTERS = (("atlas", "NVIDIA H100 80GB HBM3"), ("borealis", "NVIDIA A100-SXM4-80GB"), ("cirrus", "NVIDIA L40S"))
+ANY_MODEL = "NVIDIA"  # a part of all these models
 DAYS = 30
 _BUDGET_SECONDS = 3600.0
 _ROLLED = {"gpu_utilization_ratio": 0.8, "power_draw_watts": 520.0, "temperature_celsius": 62.0}  # about these means
@@ -179,8 +180,9 @@ def _roll_devices() -> None:
 
 def _roll_groups() -> None:
     members = group_statistics.of_members(list(RollupGroup.objects.values_list("pk", flat=True)))
-    ids = [pk for of_host in _devices_by_host().values() for pk in of_host]
-    draw = np.random.default_rng(25)
+    by_host, draw = _devices_by_host(), np.random.default_rng(25)
+    ids = [pk for of_host in by_host.values() for pk in of_host]
+    hosts = np.repeat(np.array(list(by_host), np.int64), [len(of_host) for of_host in by_host.values()])
     for step_seconds, kept in _KEPT_SECONDS.items():
         step_ms = 1000 * step_seconds
         end_ms = int(time.time() * 1000) // step_ms * step_ms
@@ -189,7 +191,9 @@ def _roll_groups() -> None:
         for start_ms in range(first_ms, end_ms, _SLICE * step_ms):
             n = min(_SLICE, (end_ms - start_ms) // step_ms)
             starts = start_ms + step_ms * np.arange(n, dtype=np.int64)
-            made = group_statistics.of_groups(_table(ids, n, step_seconds, draw), starts, step_ms, members)
+            keys, values = _table(ids, n, step_seconds, draw)
+            rows_ = group_statistics.Rows(keys, values, np.tile(hosts, len(keys) // len(ids)))
+            made = group_statistics.of_groups(rows_, starts, step_ms, members)
             for group, found in made.items():
                 rows.setdefault((group, start_ms // (1000 * GROUP_PERIODS[step_seconds])), []).append(found)
         GroupRollup.objects.bulk_create(_joined(group, found, step_seconds) for (group, _), found in rows.items())

@@ -63,8 +63,7 @@ def _parts(due: Collection[Mark], step_seconds: int) -> Iterator[dict[int, list[
 def _make(step_seconds: int, groups: Mapping[int, list[Mark]]) -> int:
     members, due = group_statistics.of_members(groups), [mark for of_group in groups.values() for mark in of_group]
     starts = np.array(sorted({mark.start_ms for mark in due}), np.int64)
-    hosts = {host for who in members.values() for host in np.unique(who.hosts).tolist()}
-    tables = group_statistics.tables(hosts, step_seconds, starts)
+    tables = group_statistics.tables(step_seconds, starts)
     made = group_statistics.of_groups(tables, starts, 1000 * step_seconds, members)
     rows = {
         (group, start_ms): statistics.encode_fresh(one)

@@ -50,11 +50,12 @@ def _make(step_seconds: int, start_ms: int, now_ms: int, due: Mapping[int, Mark]
     tables = rolled.of_hosts(due, below, start_ms, start_ms + step_ms, unread=short)
     has_idle = step_seconds == idle_quarters.STEP
     before, reach_ms = (idle_quarters.before(tables, start_ms), idle_quarters.LOOK_BACK_MS) if has_idle else ({}, 0)
-    rows = []
+    rows, found = [], {}
     for host, table in tables.items():
         made = rolled.regrouped(table, start_ms, step_ms, 1)
         if has_idle:
             made = idle_quarters.with_idle(made, table, before.get(host))
+        found[host] = made
         rows.append(RollupRow(host, step_seconds, start_ms, 1, statistics.encode_fresh(made)))
     if start_ms - reach_ms < now_ms - 1000 * _kept_seconds(below):
         short = set(tables)  # of what is below, some may be gone
@@ -67,7 +68,7 @@ def _make(step_seconds: int, start_ms: int, now_ms: int, due: Mapping[int, Mark]
         good = {host for host, mark in due.items() if mark.pk in taken}
         rows = [row for row in rows if row.host_id in good]
         vendor_sql.insert_rollups(rows)
-        cascade(step_seconds, [(row.host_id, row.start_ms) for row in rows], now_ms)
+        cascade(step_seconds, rows, found, now_ms)
     return len(due)
 
 

@@ -76,8 +76,9 @@ def _parts(due: Iterable[Mark]) -> Iterable[tuple[Span, dict[int, list[Mark]]]]:
 
 
 def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
-    imported = set(Host.objects.filter(pk__in=hosts, origin=Origin.IMPORTED).values_list("pk", flat=True))
-    ids = inputs.devices(hosts)
+    known = list(Host.objects.filter(pk__in=hosts).order_by().values_list("pk", "name", "origin"))
+    imported = {pk for pk, _, origin in known if origin == Origin.IMPORTED}
+    ids = inputs.devices({name: pk for pk, name, _ in known}, span)
     made = []
     for is_imported, of_kind in ((True, imported), (False, set(hosts) - imported)):
         for host, found in (
@@ -101,7 +102,7 @@ def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
         marks.renew_hosts((each.host, STEP, at) for each in made if each.host in again for at in each.starts_ms)
         rows = [row for each in good for row in kept[each.host]]
         vendor_sql.insert_rollups(rows)
-        cascade(STEP, [(row.host_id, row.start_ms) for row in rows], now_ms)
+        cascade(STEP, rows, {each.host: each.found for each in good if each.found is not None}, now_ms)
     return sum(len(each.starts_ms) for each in good)
 
 
@@ -140,11 +141,12 @@ def _rows(made: _Made, *, is_whole: bool) -> list[RollupRow]:
     ]
 
 
-def cascade(step_seconds: int, made: Sequence[tuple[int, int]], now_ms: int) -> None:
-    """Mark what is made of these buckets (host, start_ms): the next coarser ones, and those of the hosts' groups.
+def cascade(step_seconds: int, rows: Sequence[RollupRow], found: Mapping[int, Statistics], now_ms: int) -> None:
+    """Mark what is made of these buckets, `found` by host: the next coarser ones, and those of the groups of its devices.
 
     A quarter of an hour looks back at minutes of the one before; one that has not begun is marked by its own minutes.
     """
+    made = [(row.host_id, row.start_ms) for row in rows]
     coarser = {60: 900, 900: 3600}.get(step_seconds)
     if coarser:
         step_ms = 1000 * coarser
@@ -153,5 +155,5 @@ def cascade(step_seconds: int, made: Sequence[tuple[int, int]], now_ms: int) -> 
             ahead = ((host, (start_ms + idle_quarters.LOOK_BACK_MS) // step_ms * step_ms) for host, start_ms in made)
             starts |= {(host, coarser, start_ms) for host, start_ms in ahead if start_ms <= now_ms}
         marks.renew_hosts(starts)
-    of_hosts = groups.of_hosts({host for host, _ in made})
-    marks.renew_groups((group, step_seconds, at) for host, at in made for group in of_hosts.get(host, ()))
+    of_hosts = groups.concerned({host: set(found[host].keys.owners.tolist()) for host, _ in made})
+    marks.renew_groups((group, step_seconds, at) for host, at in made for group in of_hosts[host])

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from django.db.models import Q
 from numpy.typing import NDArray
 
-from fleet.models import Device, DeviceKind
+from fleet.models import Device, DeviceKind, Host
 from telemetry import catalog
 from telemetry.models import GroupKind, RollupGroup
 from telemetry.store import rolled, statistics
@@ -28,14 +29,31 @@ _SHARES = {Field.P10: 0.1, Field.P50: 0.5, Field.P90: 0.9}
 class Group(NamedTuple):
     """A group's devices: `ids`, their `hosts`, and which of them are nodes, `(d,)` each.
 
-    Of an account only energy is kept: that of devices (argument 0) and of nodes (1), and what is charged, where `has_charges`.
+    Of an account only energy is kept: that of devices (argument 0) and of nodes (1), and what its hosts are charged for of
+    all that are `charged`, where it is a group of hosts.
     """
 
     ids: Whole
     hosts: Whole
     is_node: NDArray[np.bool_]
     is_account: bool = False
-    has_charges: bool = False
+    charged: "Group | None" = None
+
+
+class Rows(NamedTuple):
+    """What the hosts' rollups hold of some buckets: `keys (k, 4)`, `values (k, n)`, and whose each is, `hosts (k,)`."""
+
+    keys: Whole
+    values: Whole
+    hosts: Whole
+
+
+class _Drawn(NamedTuple):
+    """Energy of devices, by host too: `ids` and `hosts (r,)`, `amounts (3, r, n)` as _ENERGY_FIELDS; of one that moved, each."""
+
+    ids: Whole
+    hosts: Whole
+    amounts: Whole
 
 
 class Devices(NamedTuple):
@@ -49,80 +67,100 @@ class Devices(NamedTuple):
 
 def of_members(groups: Collection[int]) -> dict[int, Group]:
     """Return who is in these groups now."""
-    rows = RollupGroup.objects.filter(pk__in=groups).values_list("pk", "devices", "kind")
-    kinds = {pk: (devices == ACCOUNT, kind != GroupKind.MODEL) for pk, devices, kind in rows}
+    wanted = Q(pk__in=groups) | Q(kind=GroupKind.FLEET, devices=ACCOUNT)
+    kinds = {
+        pk: (kind, devices == ACCOUNT)
+        for pk, kind, devices in RollupGroup.objects.filter(wanted).values_list("pk", "kind", "devices")
+    }
     nodes = set(Device.objects.filter(kind=DeviceKind.NODE).values_list("pk", flat=True))
     found = {}
-    for group, hosts in members(groups).items():
+    for group, hosts in members({*groups, *kinds}).items():
         of_devices = [(pk, host, pk in nodes) for host, of_host in hosts.items() for pk in of_host]
         ids, of_hosts, is_node = np.array(of_devices, np.int64).reshape(-1, 3).T
-        found[group] = Group(ids, of_hosts, is_node.astype(np.bool_), *kinds.get(group, (False, False)))
-    return found
+        _, is_account = kinds.get(group, ("", False))
+        found[group] = Group(ids, of_hosts, is_node.astype(np.bool_), is_account)
+    every = next((who for group, who in found.items() if kinds.get(group) == (GroupKind.FLEET, True)), None)
+    paying = {group for group, (kind, is_account) in kinds.items() if is_account and kind != GroupKind.MODEL}
+    return {group: found[group]._replace(charged=every if group in paying else None) for group in groups}
 
 
-def tables(hosts: Collection[int], step_seconds: int, starts: Whole) -> tuple[Whole, Whole]:
-    """Return all hosts' rows, `keys (k, 4)` and `values (k, n)`, at these buckets; zeros where a host has none."""
-    keys, values, every = [np.empty((0, 4), np.int64)], [np.empty((0, starts.size), np.int64)], sorted(hosts)
+def tables(step_seconds: int, starts: Whole) -> Rows:
+    """Return all hosts' rows at these buckets; zeros where a host has none.
+
+    What a group's devices drew, another host may hold, that they have left: which one, only its rows tell.
+    """
+    keys, values, hosts = [np.empty((0, 4), np.int64)], [np.empty((0, starts.size), np.int64)], [np.empty(0, np.int64)]
+    every = sorted(Host.objects.order_by().values_list("pk", flat=True))
     end_ms = int(starts[-1]) + 1000 * step_seconds
     for at in range(0, len(every), _HOSTS):
         some = every[at : at + _HOSTS]
-        for table in rolled.of_hosts(some, step_seconds, int(starts[0]), end_ms, (*NUMBERS, ENERGY)).values():
+        found = rolled.of_hosts(some, step_seconds, int(starts[0]), end_ms, (*NUMBERS, ENERGY))
+        for host, table in found.items():
             columns = np.searchsorted(starts, table.starts_ms)
             is_asked = starts[np.minimum(columns, starts.size - 1)] == table.starts_ms
             of_host = np.zeros((table.values.shape[0], starts.size), np.int64)
             of_host[:, columns[is_asked]] = table.values[:, is_asked]
             keys.append(table.keys.table)
             values.append(of_host)
-    return np.concatenate(keys), np.concatenate(values)
+            hosts.append(np.full(of_host.shape[0], host))
+    return Rows(np.concatenate(keys), np.concatenate(values), np.concatenate(hosts))
 
 
-def of_groups(
-    found: tuple[Whole, Whole], starts: Whole, step_ms: int, groups: Mapping[int, Group]
-) -> dict[int, Statistics]:
+def of_groups(found: Rows, starts: Whole, step_ms: int, groups: Mapping[int, Group]) -> dict[int, Statistics]:
     """Return each group's statistics over these buckets: pure."""
-    keys, values = found
-    metrics = {number: _of_metric(keys, values, number) for number in NUMBERS}
-    of_energy = keys[:, 0] == ENERGY
-    energy = keys[of_energy], values[of_energy]
-    made = {}
+    metrics = {number: _of_metric(found.keys, found.values, number) for number in NUMBERS}
+    drawn, made = _drawn(found), {}
     for group, who in groups.items():
         rows: list[tuple[Key, Whole]] = []
         if who.is_account:
-            rows += _account(energy, who)
+            rows += _account(drawn, who)
         else:
             for number, each in metrics.items():
                 rows += _across(number, each, np.isin(each.ids, who.ids))
-            rows += [((ENERGY, field, 0, 0), _amounts(energy, field, who.ids).sum(axis=0)) for field in _ENERGY_FIELDS]
+            summed = drawn.amounts[:, np.isin(drawn.ids, who.ids)].sum(axis=1)
+            rows += [((ENERGY, field, 0, 0), each) for field, each in zip(_ENERGY_FIELDS, summed, strict=True)]
         table = np.array([key for key, _ in rows], np.int64).reshape(-1, 4)
         made[group] = statistics.ordered(table, np.stack([row for _, row in rows]), int(starts[0]), step_ms)
     return made
 
 
-def _account(energy: tuple[Whole, Whole], who: Group) -> Iterator[tuple[Key, Whole]]:
-    amounts = [_amounts(energy, field, who.ids) for field in _ENERGY_FIELDS]
-    for field, each in zip(_ENERGY_FIELDS, amounts, strict=True):
-        yield (ENERGY, field, 0, 0), each[~who.is_node].sum(axis=0)
-        yield (ENERGY, field, 1, 0), each[who.is_node].sum(axis=0)
-    if who.has_charges and who.ids.size:
-        measured, estimated, covered = amounts
-        for argument, each in enumerate(charged(measured + estimated, covered, who.is_node, who.hosts)):
+def _account(found: _Drawn, who: Group) -> Iterator[tuple[Key, Whole]]:
+    mine, of_nodes = np.isin(found.ids, who.ids), np.isin(found.ids, who.ids[who.is_node])
+    for field, each in zip(_ENERGY_FIELDS, found.amounts, strict=True):
+        yield (ENERGY, field, 0, 0), each[mine & ~of_nodes].sum(axis=0)
+        yield (ENERGY, field, 1, 0), each[of_nodes].sum(axis=0)
+    every = who.charged
+    rows = np.flatnonzero(np.isin(_payers(found, every), who.hosts)) if every is not None else np.empty(0, np.int64)
+    if rows.size and every is not None:
+        measured, estimated, covered = found.amounts[:, rows]
+        is_node = np.isin(found.ids[rows], every.ids[every.is_node])
+        for argument, each in enumerate(charged(measured + estimated, covered, is_node, found.hosts[rows])):
             yield (ENERGY, Field.CHARGED_MILLIJOULES, argument, 0), each
 
 
-def _amounts(energy: tuple[Whole, Whole], field: Field, ids: Whole) -> Whole:
-    """Return the devices' own, `(d, n)`; zeros of those that have none. Of one that moved all its hosts have some."""
-    keys, values = energy
-    rows = np.flatnonzero(keys[:, 1] == field)
-    rows = rows[np.argsort(keys[rows, 3], kind="stable")]
-    owners = keys[rows, 3]
-    found: Whole = np.zeros((ids.size, values.shape[1]), np.int64)
-    if (begins := _begins(owners)) is not None:
-        values, owners, rows = np.add.reduceat(values[rows], begins), owners[begins], np.arange(begins.size)
-    if rows.size:
-        at = np.minimum(np.searchsorted(owners, ids), rows.size - 1)
-        has = owners[at] == ids
-        found[has] = values[rows[at[has]]]
-    return found
+def _payers(found: _Drawn, every: Group) -> Whole:
+    """Return which host each row is charged to: the one of then; where it has nothing any more, that of its first device now.
+
+    0 where no energy is accounted of the device.
+    """
+    is_counted = np.isin(found.ids, every.ids)
+    payers = np.where(is_counted, found.hosts, 0)
+    for host in np.setdiff1d(payers[is_counted], every.hosts).tolist():
+        rows = np.flatnonzero(payers == host)
+        payers[rows] = every.hosts[every.ids == found.ids[rows[0]]][0]
+    return payers
+
+
+def _drawn(found: Rows) -> _Drawn:
+    rows = np.flatnonzero((found.keys[:, 0] == ENERGY) & np.isin(found.keys[:, 1], _ENERGY_FIELDS))
+    hosts, ids = found.hosts[rows], found.keys[rows, 3]
+    wide = int(ids.max(initial=0)) + 1
+    pairs, places = np.unique(hosts * wide + ids, return_inverse=True)
+    amounts: Whole = np.zeros((len(_ENERGY_FIELDS), pairs.size, found.values.shape[1]), np.int64)
+    for own, field in zip(amounts, _ENERGY_FIELDS, strict=True):
+        of_field = found.keys[rows, 1] == field
+        own[places[of_field]] = found.values[rows[of_field]]
+    return _Drawn(pairs % wide, pairs // wide, amounts)
 
 
 def _begins(owners: Whole) -> Whole | None:

@@ -18,7 +18,7 @@ from telemetry.store import marks, rolled
 ACCELERATOR, CPU, NODE = "accelerator", "cpu", "node"
 ACCOUNT = "account"  # a host's accelerators or, where it has none, its CPUs; and its nodes: what energy is accounted of
 CLASSES = (ACCELERATOR, CPU, NODE)  # what a fleet counts is the first of them that it has
-_CLASS_OF = {**dict.fromkeys(ACCELERATORS, ACCELERATOR), DeviceKind.CPU: CPU, DeviceKind.NODE: NODE}
+_CLASS_OF: dict[str, str] = {**dict.fromkeys(ACCELERATORS, ACCELERATOR), DeviceKind.CPU: CPU, DeviceKind.NODE: NODE}
 _MARKS = 1000  # in one transaction
 _KINDS_OF_GROUPS = 2  # which groups a host may be in: another number, and all hosts are looked at again
 
@@ -32,9 +32,15 @@ class GroupKey(NamedTuple):
     devices: str
 
 
+HostSays = tuple[int, str, Mapping[str, object]]
+"""Its id, cluster and labels."""
+DeviceSays = tuple[int, int, str, str]
+"""Its id, its host's, kind and model."""
+
+
 class _Host(NamedTuple):
     cluster: str
-    labels: dict[str, object]
+    labels: Mapping[str, object]
     devices: list[tuple[int, str, str]]  # id, class, model
 
     def digest(self, label_keys: Iterable[str]) -> str:
@@ -83,7 +89,7 @@ def follow_members() -> None:
     for pk in changed & hosts.keys():
         for key, device in hosts[pk].groups(label_keys):
             new[pk].setdefault(str(ids[key]), []).append(device)
-    _mark(_affected(old, new), hosts.keys())
+    _mark(_wanted(_affected(old, new), hosts.keys()) | _of_moved(old, new))
     with transaction.atomic():
         # Last: whoever is stopped before it compares, and marks, again.
         GroupMembers.objects.filter(host_id__in=changed).delete()
@@ -93,14 +99,18 @@ def follow_members() -> None:
 
 
 def _inventory() -> tuple[dict[int, _Host], list[str]]:
-    """Return the hosts by id, and all label keys that any of them declares."""
-    rows = Host.objects.order_by().values_list("pk", "cluster", "labels")
-    hosts = {pk: _Host(cluster, labels, []) for pk, cluster, labels in rows}
+    hosts = Host.objects.order_by().values_list("pk", "cluster", "labels")
     devices = Device.objects.filter(whole_devices()).order_by().values_list("pk", "host_id", "kind", "model")
+    return _said(hosts, devices)
+
+
+def _said(hosts: Iterable[HostSays], devices: Iterable[DeviceSays]) -> tuple[dict[int, _Host], list[str]]:
+    """Return the hosts by id, and all label keys that any of them declares."""
+    found = {pk: _Host(cluster, labels, []) for pk, cluster, labels in hosts}
     for pk, host, kind, model in devices:
-        if host in hosts:
-            hosts[host].devices.append((pk, _CLASS_OF[DeviceKind(kind)], model))
-    return hosts, sorted({key for host in hosts.values() for key in host.labels})
+        if host in found:
+            found[host].devices.append((pk, _CLASS_OF[kind], model))
+    return found, sorted({key for host in found.values() for key in host.labels})
 
 
 def _group_ids(keys: Collection[GroupKey]) -> dict[GroupKey, int]:
@@ -122,8 +132,8 @@ def _affected(old: Members, new: Members) -> dict[int, set[int]]:
     return found
 
 
-def _mark(affected: Mapping[int, set[int]], present: Collection[int]) -> None:
-    """Mark the buckets of which the hosts have statistics; of a host that is gone, all that its groups have."""
+def _wanted(affected: Mapping[int, set[int]], present: Collection[int]) -> set[marks.Marked]:
+    """Return the buckets of which the hosts have statistics; of a host that is gone, all that its groups have."""
     wanted: set[marks.Marked] = set()
     for host, groups in affected.items():
         if host in present:
@@ -132,23 +142,72 @@ def _mark(affected: Mapping[int, set[int]], present: Collection[int]) -> None:
             spans = [(group, span) for group in groups for span in rolled.spans(GroupRollup, group=group)]
         for group, (step, start_ms, n) in spans:
             wanted.update((group, step, start_ms + 1000 * step * at) for at in range(n))
+    return wanted
+
+
+def _of_moved(old: Members, new: Members) -> set[marks.Marked]:
+    """Return, of groups that a device has come to, what those have that it has left: its past comes along, wherever it was."""
+    before, now = _groups_of_devices(old), _groups_of_devices(new)
+    pairs: dict[frozenset[int], set[int]] = {}
+    for device in before.keys() & now.keys():
+        if came := now[device] - before[device]:
+            pairs.setdefault(frozenset(before[device] - now[device] or before[device]), set()).update(came)
+    wanted: set[marks.Marked] = set()
+    for left, came in pairs.items():
+        spans = {span for group in left for span in rolled.spans(GroupRollup, group=group)}
+        buckets = {(step, start_ms + 1000 * step * at) for step, start_ms, n in spans for at in range(n)}
+        wanted.update((group, *bucket) for group in came for bucket in buckets)
+    return wanted
+
+
+def _groups_of_devices(members: Members) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for groups in members.values():
+        for group, devices in groups.items():
+            for device in devices:
+                found.setdefault(device, set()).add(int(group))
+    return found
+
+
+def _mark(wanted: Collection[marks.Marked]) -> None:
     every = sorted(wanted)
     for at in range(0, len(every), _MARKS):
         with transaction.atomic():
             marks.renew_groups(every[at : at + _MARKS])
 
 
-def is_followed() -> bool:
-    """Tell whether the groups count what the inventory says now, or what it said, and their buckets are marked."""
-    hosts, label_keys = _inventory()
-    digests = {pk: host.digest(label_keys) for pk, host in hosts.items()}
+def is_followed(hosts: Iterable[HostSays], devices: Iterable[DeviceSays]) -> bool:
+    """Tell whether the groups count what the inventory says (its whole devices), or have their buckets marked to be made anew."""
+    found, label_keys = _said(hosts, devices)
+    digests = {pk: host.digest(label_keys) for pk, host in found.items()}
     return digests == dict(GroupMembers.objects.values_list("host_id", "digest"))
 
 
 def of_hosts(hosts: Collection[int]) -> dict[int, list[int]]:
     """Return the ids of the groups that each host has devices in."""
-    rows = GroupMembers.objects.filter(host_id__in=hosts).values_list("host_id", "devices")
-    return {host: [int(group) for group in devices] for host, devices in rows}
+    return {host: [int(group) for group in devices] for host, devices in _members_of(hosts)}
+
+
+def concerned(told: Mapping[int, set[int]]) -> dict[int, set[int]]:
+    """Return by host the ids of the groups that it has devices in, and of those that its devices of before are in now.
+
+    `told` are the ids of the devices by host of which it has statistics.
+    """
+    members = dict(_members_of(told))
+    found = {host: {int(group) for group in members.get(host, ())} for host in told}
+    gone = {host: devices.difference(*members.get(host, {}).values()) for host, devices in told.items()}
+    others = {device for devices in gone.values() for device in devices}
+    if not others:
+        return found
+    homes = Device.objects.filter(whole_devices(), pk__in=others).order_by().values_list("host_id", flat=True)
+    of_others = _groups_of_devices(dict(_members_of(set(homes))))
+    for host, devices in gone.items():
+        found[host].update(*(of_others.get(device, ()) for device in devices))
+    return found
+
+
+def _members_of(hosts: Collection[int]) -> Iterable[tuple[int, dict[str, list[int]]]]:
+    return GroupMembers.objects.filter(host_id__in=hosts).values_list("host_id", "devices")
 
 
 def members(groups: Collection[int]) -> dict[int, dict[int, list[int]]]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fleet.models import Device
+from fleet.models import Device, Event, EventKind
 from telemetry import catalog, wire
 from telemetry.catalog import Kind
 from telemetry.models import Chunk, StoredBatch
@@ -92,10 +93,17 @@ def _batch_key(batch: StoredBatch, *, with_bodies: bool) -> tuple[Any, ...]:
     return (*key, bytes(batch.body)) if with_bodies else key
 
 
-def devices(hosts: Collection[int]) -> dict[int, dict[str, int]]:
-    """Return each host's device ids by uuid."""
-    found: dict[int, dict[str, int]] = {host: {} for host in hosts}
-    for host_id, pk, uuid in Device.objects.filter(host__in=hosts).values_list("host_id", "pk", "uuid"):
+def devices(hosts: Mapping[str, int], span: Span) -> dict[int, dict[str, int]]:
+    """Return, of hosts by name, each one's device ids by uuid: what it has, and what left it since the span began.
+
+    What a host names that another one has is no part of either.
+    """
+    found: dict[int, dict[str, int]] = {host: {} for host in hosts.values()}
+    since = datetime.fromtimestamp(span.first_ms / 1000, UTC)
+    left = Event.objects.filter(kind=EventKind.DEVICE_MOVED, detail__other_host__in=list(hosts), last_at__gte=since)
+    for name, pk, uuid in left.order_by().values_list("detail__other_host", "device_id", "device__uuid"):
+        found[hosts[name]][uuid] = pk
+    for host_id, pk, uuid in Device.objects.filter(host__in=found).values_list("host_id", "pk", "uuid"):
         found[host_id][uuid] = pk
     return found
 

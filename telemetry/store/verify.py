@@ -144,7 +144,7 @@ def _look(found: Host, uuids: Mapping[int, str], step: int, start_ms: int) -> tu
     end_ms = start_ms + (HOUR_MS if step == MINUTE_MS // 1000 else 1000 * rolled.PERIODS[step])
     marked = _marked(found, step, start_ms, end_ms)
     made = _of_table(rolled.of_hosts([found.pk], step, start_ms, end_ms).get(found.pk))
-    expected = _expected(found, uuids, step, start_ms, end_ms)
+    expected = _expected(found, step, start_ms, end_ms)
     marked |= _marked(found, step, start_ms, end_ms)
     wrong: list[Difference] = []
     for at_ms in sorted((expected.keys() | made.keys()) - marked):
@@ -172,7 +172,7 @@ def _marked(found: Host, step: int, start_ms: int, end_ms: int) -> set[int]:
     return {(at_ms + reach) // (1000 * step) * 1000 * step for at_ms in starts for reach in (0, reach_ms)}
 
 
-def _expected(found: Host, uuids: Mapping[int, str], step: int, start_ms: int, end_ms: int) -> dict[int, Values]:
+def _expected(found: Host, step: int, start_ms: int, end_ms: int) -> dict[int, Values]:
     """Return by bucket what its values must be, made anew."""
     n = (end_ms - start_ms) // (1000 * step)
     if step == idle_quarters.STEP:
@@ -180,7 +180,8 @@ def _expected(found: Host, uuids: Mapping[int, str], step: int, start_ms: int, e
     if step in _BELOW:
         below = rolled.of_hosts([found.pk], _BELOW[step], start_ms, end_ms).get(found.pk)
         return {} if below is None else _of_statistics(rolled.regrouped(below, start_ms, 1000 * step, n))
-    span, ids = Span(start_ms, n), {uuid: pk for pk, uuid in uuids.items()}
+    span = Span(start_ms, n)
+    ids = inputs.devices({found.name: found.pk}, span)[found.pk]
     read = inputs.read([found.pk], span, _REACH_MS, are_imported=found.origin == Origin.IMPORTED)[found.pk]
     made = inputs.statistics_of(found.pk, read, ids, span)
     return {} if made is None else _of_statistics(made)

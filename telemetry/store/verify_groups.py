@@ -21,17 +21,15 @@ _BUCKETS = 15  # in memory at once, of all hosts
 
 
 class _Fleet(NamedTuple):
-    """Who is in which group: group names and members by group id, and all hosts that have any."""
+    """Who is in which group: group names and members by group id."""
 
     names: Mapping[int, str]
     members: Mapping[int, Group]
-    hosts: set[int]
 
     @classmethod
     def now(cls) -> "_Fleet":
         names = {group.pk: str(group) for group in RollupGroup.objects.order_by("pk")}
-        found = group_statistics.of_members(names.keys())
-        return cls(names, found, {host for who in found.values() for host in np.unique(who.hosts).tolist()})
+        return cls(names, group_statistics.of_members(names.keys()))
 
 
 def check(since_ms: int, until_ms: int, now: datetime) -> Checked:
@@ -78,7 +76,7 @@ def _starts(step_seconds: int, since_ms: int, until_ms: int) -> Iterator[Whole]:
 def _look(fleet: _Fleet, step_seconds: int, starts: Whole) -> tuple[int, list[Difference]]:
     step_ms, end_ms = 1000 * step_seconds, int(starts[-1]) + 1000 * step_seconds
     marked = _marked(step_seconds, starts)
-    tables = group_statistics.tables(fleet.hosts, step_seconds, starts)
+    tables = group_statistics.tables(step_seconds, starts)
     expected = group_statistics.of_groups(tables, starts, step_ms, fleet.members)
     made = rolled.of_groups(fleet.names.keys(), step_seconds, int(starts[0]), end_ms)
     marked |= _marked(step_seconds, starts)
@@ -99,7 +97,9 @@ def _marked(step_seconds: int, starts: Whole) -> set[tuple[int, int]]:
     marked = set(DirtyGroup.objects.filter(**span).values_list("group_id", "start_ms"))
     of_hosts = list(DirtyRollup.objects.filter(**span).values_list("host_id", "start_ms"))
     groups = groups_of_hosts({host for host, _ in of_hosts})
-    return marked | {(group, at_ms) for host, at_ms in of_hosts for group in groups.get(host, ())}
+    every = list(RollupGroup.objects.values_list("pk", flat=True)) if of_hosts else []
+    # Of what a host that has no devices any more holds, any group may have its part.
+    return marked | {(group, at_ms) for host, at_ms in of_hosts for group in groups.get(host) or every}
 
 
 def _differing(name: str, at_ms: int, step_seconds: int, should: Values, stands: Values) -> list[Difference]:

@@ -16,7 +16,8 @@ from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.fleet import fleet_accounts
 from telemetry.energy_rates import Rates
-from telemetry.models import DirtyGroup, DirtyRollup
+from telemetry.models import DirtyGroup, DirtyRollup, GroupRollup, RollupGroup
+from telemetry.store import verify
 from telemetry.wire import DeviceInfo, DeviceKind
 from tests.telemetry.batches import enrolled, payload, take
 
@@ -221,6 +222,9 @@ def test_a_machine_with_a_new_name_keeps_what_it_drew_under_the_old_one():
         assert found == expected, group_by
         accounts_ = [each | {"key": "a" if each["key"] == "new" else each["key"]} for each in found]
         assert sorted(accounts_, key=lambda each: each["key"]) == before[group_by], group_by
+    rollups.roll_up(60, NOW)
+    for group_by in GROUPS:
+        assert both(group_by)[1] == both(group_by)[0], group_by
 
 
 @pytest.mark.usefixtures("fleet")
@@ -234,3 +238,59 @@ def test_no_host_is_known_for_longer_than_its_devices_were_there(group_by):
         {"a": None, "b": None, "c": 1} if group_by else {}
     )
     assert found.total.covered_share == pytest.approx(0.9791, abs=0.001)
+
+
+@pytest.mark.usefixtures("fleet")
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize("uuid", ["nvidia-a-0", "nvidia-b-0", "node-a-0", "cpu-c-0"])
+def test_groups_charge_what_a_device_drew_to_its_host_of_then(uuid, scope):
+    """One leaves another behind, one is the last of its host, one is a meter, one becomes a second to none."""
+    Device.objects.filter(uuid=uuid).update(host=Host.objects.get(name="d"))
+    before = {group_by: both(group_by, scope)[0] for group_by in GROUPS}
+    rollups.roll_up(60, NOW)
+
+    for group_by in GROUPS:
+        expected, found = both(group_by, scope)
+        assert found == expected == before[group_by], group_by
+
+
+@pytest.mark.usefixtures("fleet")
+def test_what_comes_late_for_an_old_name_counts_in_the_groups():
+    rename("a")
+    rollups.roll_up(60, NOW)
+    DirtyRollup.objects.bulk_create(
+        DirtyRollup(host=Host.objects.get(name="a"), step_seconds=900, start_ms=T0 + n * 900_000) for n in range(4)
+    )
+    GroupRollup.objects.all().delete()
+    rollups.roll_up(60, NOW)
+
+    marked = set(RollupGroup.objects.filter(pk__in=GroupRollup.objects.values("group")).values_list("value", "devices"))
+    assert {("east", "account"), ("H100", "account"), ("r1", "account"), ("", "account")} <= marked
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_device_takes_its_past_along_into_the_groups_of_a_host_that_has_none():
+    enrolled("new", cluster="north", labels={"rack": "r9"})
+    Device.objects.filter(uuid="nvidia-a-1").update(host=Host.objects.get(name="new"))
+    before = {group_by: both(group_by)[0] for group_by in GROUPS}
+    rollups.roll_up(60, NOW)
+
+    for group_by in GROUPS:
+        assert both(group_by)[1] == before[group_by], group_by
+
+
+def test_a_late_batch_of_its_old_host_leaves_what_a_moved_device_drew_there():
+    device, columns = DeviceInfo("GPU-1", DeviceKind.NVIDIA, 0, "H100"), {"power_draw_watts": [100.0] * 61}
+    for place, name in enumerate(("a", "b")):  # b is heard when a has been silent for too long to keep the device
+        times, now = [T0 + place * 1_800_000 + 10_000 * tick for tick in range(61)], NOW + place * timedelta(minutes=20)
+        take(payload(times, columns, host=name, device=device, sequence=1, sample_seconds=10.0), now)
+        rollups.roll_up(60, now)
+    assert Device.objects.get(uuid="GPU-1").host.name == "b"
+
+    report("a", DeviceKind.NODE, 900, sequence=7, first=10, n=20)
+    rollups.roll_up(60, NOW)
+
+    expected, found = both()
+    assert found == expected
+    assert found[0]["estimated"] == 2 * 60_000
+    assert not any(verify.host(host, T0, T0 + HOUR, NOW).differences for host in Host.objects.all())
