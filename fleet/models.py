@@ -81,10 +81,14 @@ class Host(models.Model):
         return self.heard_at is not None or self.last_seen_at is not None
 
     def is_silent(self, now: datetime) -> bool:
-        """Tell whether a host that should report has not done so for `STEPWATT_SILENT_SECONDS`, wherever its clock stands."""
-        if self.origin == Origin.IMPORTED:
-            return False
-        return self.heard_at is None or (now - self.heard_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
+        return has_gone_silent(self.origin, self.heard_at, now)
+
+
+def has_gone_silent(origin: str, heard_at: datetime | None, now: datetime) -> bool:
+    """Tell whether a host that should report has not done so for `STEPWATT_SILENT_SECONDS`, wherever its clock stands."""
+    if origin == Origin.IMPORTED:
+        return False
+    return heard_at is None or (now - heard_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
 
 
 class DeviceKind(models.TextChoices):
@@ -132,13 +136,17 @@ class Device(models.Model):
 
     @property
     def title(self) -> str:
-        if self.profile:
-            return f"MIG {shown_index(self.index)} ({self.profile})"
-        return f"{self.get_kind_display()} {shown_index(self.index)}"
+        return title_of(self.kind, self.index, self.profile)
 
     @property
     def is_accelerator(self) -> bool:
         return self.kind in ACCELERATORS
+
+
+def title_of(kind: str, index: int | None, profile: str) -> str:
+    """Return what a device is called beside its host's name."""
+    shown = shown_index(index)
+    return f"MIG {shown} ({profile})" if profile else f"{DeviceKind(kind).label} {shown}"
 
 
 class EnrolmentToken(models.Model):

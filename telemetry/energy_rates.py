@@ -53,6 +53,11 @@ class Rates:
         """Return the zone of days: the tariff's, UTC without one."""
         return self.tariff.zone if self.tariff else _UTC
 
+    @property
+    def tells(self) -> bool:
+        """Tell whether anything follows from energy: a cost or CO₂."""
+        return self.tariff is not None or self.grams_co2_per_kwh is not None
+
     def cost(self, joules: Floats, starts_ms: NDArray[np.int64], step_ms: int) -> float | None:
         """Return the cost of joules `(n,)` drawn in buckets that begin at `starts_ms (n,)`, PUE on top."""
         if self.tariff is None:

@@ -9,10 +9,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-from django.conf import settings
 from numpy.typing import NDArray
 
-from fleet.models import ACCELERATORS, DeviceKind, Origin, shown_index
+from fleet.models import ACCELERATORS, DeviceKind, has_gone_silent, shown_index
 from telemetry import queries
 from telemetry.catalog import AbsentReason
 from telemetry.exposition.presence import STALE_MS, is_part
@@ -50,9 +49,7 @@ class HostRow(NamedTuple):
         return self.heard_at is not None or self.last_seen_at is not None
 
     def is_silent(self, now: datetime) -> bool:
-        if self.origin == Origin.IMPORTED:
-            return False
-        return self.heard_at is None or (now - self.heard_at).total_seconds() > settings.STEPWATT_SILENT_SECONDS
+        return has_gone_silent(self.origin, self.heard_at, now)
 
 
 class Known(NamedTuple):

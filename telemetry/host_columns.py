@@ -3,8 +3,9 @@
 The app hands over a function by `provide` when Django starts it (AppConfig.ready); it is asked of the hosts of one page alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,10 @@ class HostColumns:
     why: str = "no baseline yet"
 
 
-Provider = Callable[[Sequence[int]], Mapping[int, HostColumns]]
+class Provider(Protocol):
+    def __call__(self, host_ids: Sequence[int], *, with_baselines: bool) -> Mapping[int, HostColumns]: ...
+
+
 _PROVIDERS: list[Provider] = []
 
 
@@ -28,9 +32,12 @@ def provide(provider: Provider) -> None:
         _PROVIDERS.append(provider)
 
 
-def of_hosts(host_ids: Sequence[int]) -> dict[int, HostColumns]:
-    """Return what is said of the hosts of these ids, by id; what nobody speaks of is missing."""
+def of_hosts(host_ids: Sequence[int], *, with_baselines: bool) -> dict[int, HostColumns]:
+    """Return what is said of the hosts of these ids, by id; what nobody speaks of is missing.
+
+    Without baselines who works there is told alone: of a whole fleet the results are many.
+    """
     found: dict[int, HostColumns] = {}
     for provider in _PROVIDERS:
-        found.update(provider(host_ids))
+        found.update(provider(host_ids, with_baselines=with_baselines))
     return found

@@ -67,7 +67,7 @@ def trend(
     points = min(points, MAX_POINTS)
     counted = groups.class_of_fleet(cluster)
     kept = _kept_groups(cluster, group_by, counted) if catalog.BY_NAME[metric].across else None
-    if kept is None or _is_fine(cluster, counted, start_ms, end_ms, points):
+    if kept is None or _is_fine(cluster, counted, read.most_fine_hosts(start_ms, end_ms, points)):
         return _of_devices(_devices(cluster, counted), metric, start_ms, end_ms, points, group_by)
     grid, found = across.of_groups(kept, metric, start_ms, end_ms, points, now_ms=_now_ms())
     return Trend.of(grid.times_ms.tolist(), grid.step_ms / 1000, found)
@@ -79,11 +79,10 @@ def clusters() -> list[str]:
     return list(counted.order_by("host__cluster").values_list("host__cluster", flat=True).distinct())
 
 
-def _is_fine(cluster: str, counted: str, start_ms: int, end_ms: int, points: int) -> bool:
-    if not read.is_fine(1, start_ms, end_ms, points):  # then of no more hosts either, however many there are
-        return False
-    n_hosts = _counted(cluster, counted).order_by().values("host").distinct().count()
-    return read.is_fine(n_hosts, start_ms, end_ms, points)
+def _is_fine(cluster: str, counted: str, most_hosts: int) -> bool:
+    """Tell whether so few hosts have a part in it. One that is no more is not looked for: there may be thousands."""
+    hosts = _counted(cluster, counted).order_by().values("host").distinct()
+    return most_hosts >= 0 and len(hosts[: most_hosts + 1]) <= most_hosts
 
 
 def _kept_groups(cluster: str, group_by: str, counted: str) -> dict[int, str] | None:

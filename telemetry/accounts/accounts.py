@@ -20,7 +20,7 @@ from fleet.models import ACCELERATORS, DeviceKind, Host
 from telemetry.accounts.asked import Asked, Span, recorded
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.store import energy_rows
-from telemetry.store.charging import charged
+from telemetry.store.charging import charged_of_one
 from telemetry.store.energy_rows import EnergyRows, Floats
 from telemetry.store.group_energy import GroupEnergy
 
@@ -190,8 +190,13 @@ class Book:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
         asked = Asked((device.host_id for device in self._scoped.values()), recordings)
         self._total.asked_seconds += asked.of_all(start_ms, end_ms)
-        for device in () if self._group_by in {"", "day"} else self._scoped.values():
-            self._group(device).asked_seconds += asked.of_host(device.host_id, start_ms, end_ms)
+        if self._group_by in {"", "day"}:
+            self._own = {pk: [self._total] for pk in self._scoped}
+        else:
+            for pk, device in self._scoped.items():
+                group = self._group(device)
+                group.asked_seconds += asked.of_host(device.host_id, start_ms, end_ms)
+                self._own[pk] = [self._total, group]
         for day, *span in self._days(start_ms, end_ms) if self._group_by == "day" else ():
             self._groups.setdefault(day, Account(day)).asked_seconds += asked.of_all(*span)
 
@@ -223,10 +228,11 @@ class Book:
                     account.estimated += estimated
                     account.covered_seconds += covered
         self._charge_host(rows, owners, day)
-        if self._group_by in _WITHIN_HOSTS:
+        if self._group_by in _WITHIN_HOSTS and self._rates.tells:
+            joules = rows.measured + rows.estimated
             for place, pk in enumerate(owners):
                 if pk in self._scoped:
-                    self._charge(self._group(self._scoped[pk]), rows, (rows.measured + rows.estimated)[place])
+                    self._charge(self._group(self._scoped[pk]), rows, joules[place])
 
     def _of_host(self, host_id: int, device: AccountDevice, *, is_known: bool) -> AccountDevice:
         """Return who stands for the host that the device was in; itself where that one has none any more."""
@@ -240,30 +246,34 @@ class Book:
         if not places:
             return
         is_node = np.array([owners[place] in self._nodes for place in places])
-        joules, covered = (rows.measured + rows.estimated)[places], rows.covered_seconds[places]
-        by_devices, by_meters = charged(joules, covered, is_node, np.zeros(len(places), np.int64))
+        joules, covered = rows.measured + rows.estimated, rows.covered_seconds
+        if len(places) < len(owners):
+            joules, covered = joules[places], covered[places]
+        by_devices, by_meters = charged_of_one(joules, covered, is_node)
         pk = owners[places[0]]
         device = self._some_of.get(rows.host_id) or self._nodes.get(pk) or self._counted[pk]
-        accounts = [self._total] if self._group_by in _WITHIN_HOSTS else self._accounts(device, day)
-        for account in accounts:
-            self._pay(account, rows, by_devices, by_meters)
+        charged = [self._total] if self._group_by in _WITHIN_HOSTS else self._accounts(device, day)
+        self._pay(charged, rows, by_devices, by_meters)
 
-    def _pay(self, account: Account, rows: EnergyRows | GroupEnergy, by_devices: Floats, by_meters: Floats) -> None:
-        self._charge(account, rows, by_devices + by_meters)
-        account.priced_by |= {
-            scope for scope, drawn in ((Scope.NODE, by_meters), (Scope.DEVICE, by_devices)) if drawn.any()
-        }
+    def _pay(
+        self, accounts: Sequence[Account], rows: EnergyRows | GroupEnergy, by_devices: Floats, by_meters: Floats
+    ) -> None:
+        scopes = {scope for scope, drawn in ((Scope.NODE, by_meters), (Scope.DEVICE, by_devices)) if drawn.any()}
+        joules = by_devices + by_meters
+        for account in accounts:
+            self._charge(account, rows, joules)
+            account.priced_by |= scopes
 
     def enter_fleet(self, rows: GroupEnergy) -> None:
         """Enter what the whole fleet used and is charged for; by day too."""
         self._add(self._total, rows)
-        self._pay(self._total, rows, rows.by_devices, rows.by_meters)
+        self._pay([self._total], rows, rows.by_devices, rows.by_meters)
         if self._group_by != "day":
             return
         for day, places in self._by_day(rows.starts_ms).items():
             account, of_day = self._groups.setdefault(day, Account(day)), rows.of_buckets(places)
             self._add(account, of_day)
-            self._pay(account, of_day, of_day.by_devices, of_day.by_meters)
+            self._pay([account], of_day, of_day.by_devices, of_day.by_meters)
 
     def enter_group(self, key: str, rows: GroupEnergy) -> None:
         """Enter what a group of the fleet used; one that is charged for has an account, also where none of it is in scope."""
@@ -275,7 +285,7 @@ class Book:
         if self._group_by in _WITHIN_HOSTS:
             self._charge(account, rows, rows.measured + rows.estimated)
         else:
-            self._pay(account, rows, rows.by_devices, rows.by_meters)
+            self._pay([account], rows, rows.by_devices, rows.by_meters)
 
     def _add(self, account: Account, rows: GroupEnergy) -> None:
         account.measured += float(rows.measured.sum())
@@ -304,7 +314,10 @@ class Book:
 
     def _group(self, device: AccountDevice) -> Account:
         key = key_of(device, self._group_by)
-        return self._groups.setdefault(key, Account(key))
+        found = self._groups.get(key)
+        if found is None:
+            found = self._groups[key] = Account(key)
+        return found
 
     def closed(self) -> Accounts:
         for account in (self._total, *self._groups.values()):

@@ -43,10 +43,14 @@ class DeviceRow:
     host_id: int
     host: HostRow
 
+    @property
+    def is_whole(self) -> bool:
+        return self.parent_id is None and not self.profile
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All devices and hosts, whether the groups' rollups count just these (65 ms of a fleet of 10,000), and recordings."""
+    """All devices and hosts, whether the groups' rollups count just these, and recordings."""
 
     devices: list[DeviceRow]
     host_ids: list[int]
@@ -56,7 +60,17 @@ class Inventory:
 
 def look() -> Inventory:
     """Return the inventory as it stands now."""
-    return Inventory(*_all(), groups.is_followed(), recorded())
+    hosts = _hosts()
+    devices = _devices(hosts)
+    wholes = ((each.pk, each.host_id, each.kind, each.model) for each in devices if each.is_whole)
+    says = ((pk, host.cluster, host.labels) for pk, host in hosts.items())
+    return Inventory(devices, sorted(hosts), groups.is_followed(says, wholes), recorded())
+
+
+def _look_at_devices() -> Inventory:
+    """Return the inventory for who asks for no groups."""
+    hosts = _hosts()
+    return Inventory(_devices(hosts), sorted(hosts), is_followed=False, recordings=recorded())
 
 
 def fleet_accounts(
@@ -64,12 +78,13 @@ def fleet_accounts(
     seen: Inventory | None = None,
 ) -> Accounts:  # fmt: skip
     """Return what accounts.accounts returns of all devices; `seen` is for who asks more than once."""
-    devices, host_ids = _all() if seen is None else (seen.devices, seen.host_ids)
-    recordings = recorded() if seen is None else seen.recordings
+    is_alone = group_by in _ALONE
+    if seen is None:
+        seen = _look_at_devices() if is_alone else look()
+    devices, host_ids, recordings = seen.devices, seen.host_ids, seen.recordings
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
-    is_grouped = group_by not in _ALONE and (groups.is_followed() if seen is None else seen.is_followed)
-    names = _names(group_by) if is_grouped else {}
+    names = _names(group_by) if seen.is_followed and not is_alone else {}
     kept_ms = _kept_from_ms(now)
     stretches = (
         group_energy.stretches(names, start_ms, end_ms, kept_from_ms=kept_ms, quarters_from_ms=quarters_ms)
@@ -115,13 +130,15 @@ def _names(group_by: str) -> dict[int, str | None]:
 
 def all_devices() -> list[DeviceRow]:
     """Return the inventory's devices, in two queries."""
-    return _all()[0]
+    return _devices(_hosts())
 
 
-def _all() -> tuple[list[DeviceRow], list[int]]:
-    """Return the devices, and all hosts: one that has none any more keeps what its devices drew."""
-    hosts = {pk: HostRow(*said) for pk, *said in Host.objects.order_by().values_list("pk", *HostRow._fields)}
+def _hosts() -> dict[int, HostRow]:
+    """Return all hosts: one that has no devices any more keeps what they drew."""
+    return {pk: HostRow(*said) for pk, *said in Host.objects.order_by().values_list("pk", *HostRow._fields)}
+
+
+def _devices(hosts: Mapping[int, HostRow]) -> list[DeviceRow]:
     names = [field.name for field in fields(DeviceRow) if field.name != "host"]
     rows = Device.objects.order_by("pk").values_list(*names)
-    whole = ((*said, hosts[said[-1]]) for said in rows if said[-1] in hosts)
-    return [DeviceRow(*each) for each in whole], sorted(hosts)
+    return [DeviceRow(*(*said, hosts[said[-1]])) for said in rows if said[-1] in hosts]

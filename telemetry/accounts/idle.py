@@ -4,9 +4,10 @@ Of the devices that figures speak of: a host's accelerators, or its CPUs where i
 own energy, PUE on top: a host's meter does not tell which of its devices idled.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby, pairwise
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -142,15 +143,15 @@ class _Book:
         self, entered: list[list[IdleAccount]], begins: list[int], state: Allocated, rows: IdleRows, joules: Floats,
         seconds: Floats,
     ) -> None:  # fmt: skip
-        lasted = np.add.reduceat(seconds, begins).tolist()
-        for some, begin, end, each in zip(entered, begins, [*begins[1:], joules.size], lasted, strict=True):
+        lasted, drawn = np.add.reduceat(seconds, begins).tolist(), _sums(joules, begins)
+        ends = [*begins[1:], joules.size]
+        for some, begin, end, each, sum_ in zip(entered, begins, ends, lasted, drawn, strict=True):
             if not each:
                 continue
-            part = joules[begin:end]
-            cost = self._rates.cost(part, rows.starts_ms[begin:end], rows.step_ms)
+            cost = self._rates.cost(joules[begin:end], rows.starts_ms[begin:end], rows.step_ms)
             for account in some:
-                account.total.add(float(part.sum()), each, cost)
-                account.by_state[state].add(float(part.sum()), each, cost)
+                account.total.add(sum_, each, cost)
+                account.by_state[state].add(sum_, each, cost)
 
     def _days(self, starts_ms: bytes) -> tuple[list[str], list[int]]:
         """Return the days of the buckets, and the first bucket of each: hosts have the same buckets again and again."""
@@ -180,3 +181,13 @@ class _Book:
             return state
         device = self._devices[pk]
         return allocation.by_hand(device.host.labels, device.index).state
+
+
+def _sums(values: Floats, begins: Sequence[int]) -> list[float]:
+    """Return the sum of each part of `values (n,)`; of neighbours of one length, as most days are, at once."""
+    found, at = list[float](), 0
+    for length, alike in groupby(end - begin for begin, end in pairwise([*begins, values.size])):
+        end = at + length * len(list(alike))
+        found += values[at:end].reshape(-1, length).sum(axis=1).tolist()
+        at = end
+    return found

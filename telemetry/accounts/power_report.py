@@ -9,7 +9,6 @@ from hashlib import sha256
 
 from django.core.cache import cache
 
-from fleet.models import Device
 from fleet.timerange import TimeRange, midnight
 from telemetry.accounts import accounts, fleet
 from telemetry.accounts import idle as idle_accounts
@@ -55,8 +54,9 @@ def idle(start_ms: int, end_ms: int, rates: Rates, group_by: str) -> IdleAccount
     key = _key("power-idle", start_ms, end_ms, group_by, rates)
     found: IdleAccounts | None = cache.get(key)
     if found is None:
-        devices = list(Device.objects.select_related("host"))
-        found = idle_accounts.idle_accounts(devices, start_ms, end_ms, group_by=group_by, rates=rates, zone=rates.zone)
+        found = idle_accounts.idle_accounts(
+            fleet.all_devices(), start_ms, end_ms, group_by=group_by, rates=rates, zone=rates.zone
+        )
         cache.set(key, found, _KEPT_SECONDS)
     return found
 

@@ -22,7 +22,7 @@ from telemetry.bench.browser import Chromium, chromium
 from telemetry.bench.figure import BenchFailed, Figure
 from telemetry.bench.logins import p95
 from telemetry.bench.own_server import Calls, own_server
-from telemetry.bench.pages_store import name
+from telemetry.bench.pages_store import ANY_MODEL, name
 from telemetry.bench.peer import Peer, answered
 
 N_REQUESTS, N_LOADS, N_TICKS, TICK_SECONDS = 60, 5, 15, 2.0
@@ -30,7 +30,8 @@ N_OTHERS = 20
 OTHERS = (
     "/hosts/", "/hosts/?sort=-job", "/power/?range=30d", "/efficiency/?range=30d",
     "/efficiency/hosts/", "/fleet/devices/", "/events/", "/events/?state=firing", "/runs/", "/reference/", "/reference/matrix/",
-    "/reference/standing/", "/search/?q=gpu", f"/hosts/{name(0)}/", "/settings/",
+    "/reference/standing/", "/reference/?view=launch", f"/reference/?view=launch&by=selection&model={ANY_MODEL}",
+    "/search/?q=gpu", f"/hosts/{name(0)}/", "/settings/",
 )  # fmt: skip
 N_ENDED, N_RUNNING = 40, 5  # runs of eight devices beside 200 GPUs; ten times as many beside 10,000
 METRICS = ["tensor", "memory", "power", "temperature", "health", "utilisation"]

@@ -27,6 +27,7 @@ from telemetry.store.rolled import GROUP_PERIODS
 from telemetry.store.statistics import ENERGY, Field
 
 CLUSTERS = (("atlas", "NVIDIA H100 80GB HBM3"), ("borealis", "NVIDIA A100-SXM4-80GB"), ("cirrus", "NVIDIA L40S"))
+ANY_MODEL = "NVIDIA"  # a part of all these models
 DAYS = 30
 _BUDGET_SECONDS = 3600.0
 _ROLLED = {"gpu_utilization_ratio": 0.8, "power_draw_watts": 520.0, "temperature_celsius": 62.0}  # about these means

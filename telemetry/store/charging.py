@@ -20,7 +20,7 @@ def charged(
     what each row is of. A bucket goes by the meter where it covers at least half of the time that the devices do.
     """
     if (hosts == hosts[0]).all():
-        return _of_one(joules, covered, is_node)
+        return charged_of_one(joules, covered, is_node)
     order = np.argsort(hosts, kind="stable")
     joules, covered, is_node, hosts = joules[order], covered[order], is_node[order], hosts[order]
     begins = np.flatnonzero(np.diff(hosts, prepend=hosts[0] - 1))
@@ -32,7 +32,8 @@ def charged(
     return (drawn[0] * ~is_metered).sum(axis=0), (drawn[1] * is_metered).sum(axis=0)
 
 
-def _of_one(joules: Amounts, covered: Amounts, is_node: NDArray[np.bool_]) -> tuple[Amounts, Amounts]:
+def charged_of_one(joules: Amounts, covered: Amounts, is_node: NDArray[np.bool_]) -> tuple[Amounts, Amounts]:
+    """Return the same of the rows of one host."""
     by_meter = covered[is_node].sum(axis=0)
     is_metered = (by_meter > 0) & (2 * by_meter >= covered[~is_node].max(axis=0, initial=0))
     return joules[~is_node].sum(axis=0) * ~is_metered, joules[is_node].sum(axis=0) * is_metered

@@ -1,6 +1,7 @@
 """The energy of devices from the rollups: hours where they are made, minutes at both ends. Called by the energy accounts."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -61,14 +62,43 @@ def of_step(host_ids: Sequence[int], step_seconds: int, start_ms: int, end_ms: i
 
 
 def _energy(host_id: int, found: Table) -> EnergyRows:
-    owners = np.unique(found.keys.owners)
+    plan = _plan(found.keys.fields.tobytes(), found.keys.owners.tobytes())
     columns = []
-    for field in _FIELDS:
-        rows = found.rows(ENERGY, field)
-        if rows.size == owners.size:  # keys stand in order
+    for rows, places in zip(plan.rows, plan.places, strict=True):
+        if places is None:
             columns.append(found.values[rows] / 1000)
             continue
-        values = np.zeros((owners.size, found.starts_ms.size))
-        values[np.searchsorted(owners, found.keys.owners[rows])] = found.values[rows] / 1000
+        if not places.size:
+            columns.append(_nothing(plan.owners.size, found.starts_ms.size))
+            continue
+        values = np.zeros((plan.owners.size, found.starts_ms.size))
+        values[places] = found.values[rows] / 1000
         columns.append(values)
-    return EnergyRows(host_id, owners, found.starts_ms, found.step_ms, *columns)
+    return EnergyRows(host_id, plan.owners, found.starts_ms, found.step_ms, *columns)
+
+
+class _Plan(NamedTuple):
+    """Where a table of energy has each of _FIELDS, and at which of the owners its rows stand; None where all have one."""
+
+    owners: NDArray[np.int64]
+    rows: list[slice]
+    places: list[NDArray[np.int64] | None]
+
+
+@lru_cache(maxsize=4096)
+def _plan(fields: bytes, owners: bytes) -> _Plan:
+    """Keys stand in order of field and owner; a host's tables have the same again and again."""
+    of_field, of_owner = np.frombuffer(fields, np.int64), np.frombuffer(owners, np.int64)
+    every = np.unique(of_owner)
+    bounds = (np.searchsorted(of_field, [field, field + 1]).tolist() for field in map(int, _FIELDS))
+    rows = [slice(first, last) for first, last in bounds]
+    owned = (of_owner[each] for each in rows)
+    return _Plan(every, rows, [None if own.size == every.size else np.searchsorted(every, own) for own in owned])
+
+
+@lru_cache(maxsize=64)
+def _nothing(n_owners: int, n: int) -> Floats:
+    """Return zeros that nobody may change: most hosts have no energy that was estimated."""
+    found = np.zeros((n_owners, n))
+    found.flags.writeable = False
+    return found

@@ -18,7 +18,7 @@ from telemetry.store import marks, rolled
 ACCELERATOR, CPU, NODE = "accelerator", "cpu", "node"
 ACCOUNT = "account"  # a host's accelerators or, where it has none, its CPUs; and its nodes: what energy is accounted of
 CLASSES = (ACCELERATOR, CPU, NODE)  # what a fleet counts is the first of them that it has
-_CLASS_OF = {**dict.fromkeys(ACCELERATORS, ACCELERATOR), DeviceKind.CPU: CPU, DeviceKind.NODE: NODE}
+_CLASS_OF: dict[str, str] = {**dict.fromkeys(ACCELERATORS, ACCELERATOR), DeviceKind.CPU: CPU, DeviceKind.NODE: NODE}
 _MARKS = 1000  # in one transaction
 _KINDS_OF_GROUPS = 2  # which groups a host may be in: another number, and all hosts are looked at again
 
@@ -32,9 +32,15 @@ class GroupKey(NamedTuple):
     devices: str
 
 
+HostSays = tuple[int, str, Mapping[str, object]]
+"""Its id, cluster and labels."""
+DeviceSays = tuple[int, int, str, str]
+"""Its id, its host's, kind and model."""
+
+
 class _Host(NamedTuple):
     cluster: str
-    labels: dict[str, object]
+    labels: Mapping[str, object]
     devices: list[tuple[int, str, str]]  # id, class, model
 
     def digest(self, label_keys: Iterable[str]) -> str:
@@ -93,14 +99,18 @@ def follow_members() -> None:
 
 
 def _inventory() -> tuple[dict[int, _Host], list[str]]:
-    """Return the hosts by id, and all label keys that any of them declares."""
-    rows = Host.objects.order_by().values_list("pk", "cluster", "labels")
-    hosts = {pk: _Host(cluster, labels, []) for pk, cluster, labels in rows}
+    hosts = Host.objects.order_by().values_list("pk", "cluster", "labels")
     devices = Device.objects.filter(whole_devices()).order_by().values_list("pk", "host_id", "kind", "model")
+    return _said(hosts, devices)
+
+
+def _said(hosts: Iterable[HostSays], devices: Iterable[DeviceSays]) -> tuple[dict[int, _Host], list[str]]:
+    """Return the hosts by id, and all label keys that any of them declares."""
+    found = {pk: _Host(cluster, labels, []) for pk, cluster, labels in hosts}
     for pk, host, kind, model in devices:
-        if host in hosts:
-            hosts[host].devices.append((pk, _CLASS_OF[DeviceKind(kind)], model))
-    return hosts, sorted({key for host in hosts.values() for key in host.labels})
+        if host in found:
+            found[host].devices.append((pk, _CLASS_OF[kind], model))
+    return found, sorted({key for host in found.values() for key in host.labels})
 
 
 def _group_ids(keys: Collection[GroupKey]) -> dict[GroupKey, int]:
@@ -166,10 +176,10 @@ def _mark(wanted: Collection[marks.Marked]) -> None:
             marks.renew_groups(every[at : at + _MARKS])
 
 
-def is_followed() -> bool:
-    """Tell whether the groups count what the inventory says now, or what it said, and their buckets are marked."""
-    hosts, label_keys = _inventory()
-    digests = {pk: host.digest(label_keys) for pk, host in hosts.items()}
+def is_followed(hosts: Iterable[HostSays], devices: Iterable[DeviceSays]) -> bool:
+    """Tell whether the groups count what the inventory says (its whole devices), or have their buckets marked to be made anew."""
+    found, label_keys = _said(hosts, devices)
+    digests = {pk: host.digest(label_keys) for pk, host in found.items()}
     return digests == dict(GroupMembers.objects.values_list("host_id", "digest"))
 
 

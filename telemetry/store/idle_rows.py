@@ -1,6 +1,7 @@
 """What idle devices wasted, from the rollups: hours where they are made, quarters of an hour at both ends. For the accounts."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from telemetry.store import made_hours, rolled
 from telemetry.store.idle_quarters import ALLOCATED, FREE, QUARTER_MS, STEP, UNKNOWN
 from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
-from telemetry.store.statistics import ENERGY, Field
+from telemetry.store.statistics import ENERGY, Field, Whole
 
 ARGUMENTS = (ALLOCATED, FREE, UNKNOWN)
 _UTILISATION = catalog.BY_NAME["gpu_utilization_ratio"].number
@@ -52,30 +53,69 @@ def read(host_ids: Sequence[int], start_ms: int, end_ms: int, *, with_drawn: boo
             for at in range(0, len(hosts), _HOSTS):
                 some, step_seconds = hosts[at : at + _HOSTS], 3600 if is_made else STEP
                 found = rolled.of_hosts(some, step_seconds, begin, end, (ENERGY, _UTILISATION), fields)
-                yield from map(_rows, found.values())
+                yield from (_rows(table, with_drawn=with_drawn) for table in found.values())
 
 
-def _rows(table: Table) -> IdleRows:
-    keys = table.keys
-    owners = np.unique(keys.owners[keys.numbers == ENERGY])
-    none = np.zeros((owners.size, table.starts_ms.size))
-    # What a row is of, its owner apart, as one number: ARGUMENTS begin with -1.
-    kinds = (keys.numbers << 16) + (keys.fields << 8) + keys.arguments + 1
-    kinds[~np.isin(keys.owners, owners)] = -1
+def _rows(table: Table, *, with_drawn: bool) -> IdleRows:
+    plan = _plan(*(column.tobytes() for column in table.keys[:4]))
+    none = np.zeros((plan.owners.size, table.starts_ms.size), np.int64)
 
-    def of(number: int, field: Field, argument: int = 0) -> Floats:
-        rows = np.flatnonzero(kinds == (number << 16) + (field << 8) + argument + 1)
-        if rows.size == owners.size:  # keys stand in order
-            return table.values[rows].astype(np.float64)
-        if not rows.size:
+    def whole(number: int, field: Field, argument: int = 0) -> Whole:
+        rows, places = plan.series.get(_kind(number, field, argument), (None, None))
+        if rows is None:
             return none
-        found = np.zeros_like(none)
-        found[np.searchsorted(owners, keys.owners[rows])] = table.values[rows]
-        return found
+        if places is None:
+            return table.values[rows]
+        values = np.zeros_like(none)
+        values[places] = table.values[rows]
+        return values
 
-    joules = {argument: of(ENERGY, Field.IDLE_MILLIJOULES, argument) / 1000 for argument in ARGUMENTS}
-    seconds = {argument: of(ENERGY, Field.IDLE_MILLISECONDS, argument) / 1000 for argument in ARGUMENTS}
-    covered, counts = of(ENERGY, Field.COVERED_MILLISECONDS) / 1000, of(_UTILISATION, Field.COUNT)
-    drawn = (of(ENERGY, Field.MEASURED_MILLIJOULES) + of(ENERGY, Field.ESTIMATED_MILLIJOULES)) / 1000
-    known = (np.where(counts > 0, values, 0.0) for values in (covered, drawn))
-    return IdleRows(owners, table.starts_ms, table.step_ms, joules, seconds, *known)
+    def thousandths(field: Field, argument: int = 0) -> Floats:
+        found = whole(ENERGY, field, argument)
+        return nothing if found is none else found / 1000
+
+    nothing = none / 1000
+    joules = {argument: thousandths(Field.IDLE_MILLIJOULES, argument) for argument in ARGUMENTS}
+    seconds = {argument: thousandths(Field.IDLE_MILLISECONDS, argument) for argument in ARGUMENTS}
+    is_used = whole(_UTILISATION, Field.COUNT) > 0
+    known = np.where(is_used, thousandths(Field.COVERED_MILLISECONDS), 0.0)
+    drawn = nothing
+    if with_drawn:
+        both = whole(ENERGY, Field.MEASURED_MILLIJOULES) + whole(ENERGY, Field.ESTIMATED_MILLIJOULES)
+        drawn = np.where(is_used, both / 1000, 0.0)
+    return IdleRows(plan.owners, table.starts_ms, table.step_ms, joules, seconds, known, drawn)
+
+
+class _Plan(NamedTuple):
+    """The `owners` of a table that have energy, and by kind of series its rows and where among the owners they stand.
+
+    Of rows that all owners have the latter is None.
+    """
+
+    owners: Whole
+    series: Mapping[int, tuple[Whole | slice, Whole | None]]
+
+
+def _kind(number: int, field: int, argument: int) -> int:
+    """Return what a row is of, its owner apart, as one number: ARGUMENTS begin with -1."""
+    return (number << 16) + (field << 8) + argument + 1
+
+
+@lru_cache(maxsize=4096)
+def _plan(numbers: bytes, fields: bytes, arguments: bytes, owners: bytes) -> _Plan:
+    """Keys stand in order; a host's tables have the same again and again."""
+    number, field, argument, owner = (
+        np.frombuffer(column, np.int64) for column in (numbers, fields, arguments, owners)
+    )
+    every = np.unique(owner[number == ENERGY])
+    kinds = (number << 16) + (field << 8) + argument + 1
+    kinds[~np.isin(owner, every)] = -1
+    series: dict[int, tuple[Whole | slice, Whole | None]] = {}
+    for kind in np.unique(kinds[kinds >= 0]).tolist():
+        rows = np.flatnonzero(kinds == kind)
+        if rows.size < every.size:
+            series[kind] = rows, np.searchsorted(every, owner[rows])
+        else:
+            is_one_block = rows[-1] - rows[0] + 1 == rows.size
+            series[kind] = slice(int(rows[0]), int(rows[-1]) + 1) if is_one_block else rows, None
+    return _Plan(every, series)

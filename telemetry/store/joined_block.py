@@ -107,17 +107,30 @@ def _written(layout: _Layout, ways: bytes, wanted: Collection[int] | None) -> It
 def _decoded(raw: bytes, written: Sequence[_Written], n: int) -> Whole:
     """Return the rows that are read as they are written: plain, or as differences."""
     n_rows = sum(each.size for each in written if each.rows is not None)
-    at, planes = _UNIT.size + 2 * len(written), np.zeros((n_rows * n, 8), np.uint8)
+    at, values = _UNIT.size + 2 * len(written), np.zeros((n_rows, n), np.int64)
     for each in written:
-        if each.rows is not None:
-            part = np.frombuffer(raw, np.uint8, each.width * each.size * n, at).reshape(each.width, each.size * n)
-            planes[each.rows.start * n : each.rows.stop * n, : each.width] = part.T
-        at += each.width * each.size * n
+        n_bytes = each.width * each.size * n
+        if each.rows is not None and each.width:
+            planes = np.frombuffer(raw, np.uint8, n_bytes, at).reshape(each.width, -1)
+            values[each.rows] = _whole(planes).reshape(each.size, n)
+        at += n_bytes
     if at != len(raw):
         raise ValueError(f"a block of {len(raw)} bytes where {at} are stated")
-    coded = planes.view(np.uint64).reshape(n_rows, n)
-    values = (coded >> np.uint64(1)).view(np.int64)
-    values ^= -(coded & np.uint64(1)).view(np.int64)
+    return values
+
+
+def _whole(planes: NDArray[np.uint8]) -> Whole:
+    """Return the zigzag integers `(m,)` whose bytes are `planes (w, m)`, the lowest first.
+
+    Plane by plane, into words of half the length where that will do: turned as a whole they took seven times as long.
+    """
+    n_bytes = 4 if len(planes) <= 4 else 8
+    words = np.zeros((planes.shape[1], n_bytes), np.uint8)
+    for place, plane in enumerate(planes):
+        words[:, place] = plane
+    coded = words.view(f"<u{n_bytes}")[:, 0]
+    values: Whole = (coded >> 1).astype(np.int64)
+    values ^= -(coded & 1).astype(np.int64)
     return values
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from django.db.models import QuerySet
 from numpy.typing import NDArray
 
 from fleet.models import Host, Origin
@@ -26,7 +27,7 @@ _COLUMNS = (
     "at_ms", "devices", "processes", "epoch", "epoch_began_ms", "sequence", "software_ms", "topology_ms",
 )  # fmt: skip
 _HEAD = ("host_id", *(column for column in _COLUMNS if column != "devices"))
-_ROWS_KEPT = 16_384
+_ROWS_KEPT, _MANY_HOSTS = 16_384, 500
 _written: dict[
     int, tuple[Version, frozenset[str]]
 ] = {}  # by host id, of the rows that this process wrote: whose devices
@@ -53,7 +54,12 @@ class Latest:
 
 def of_hosts(hosts: Sequence[Host]) -> dict[int, Latest]:
     """Return the newest readings by host id, in one query."""
-    rows = LatestState.objects.filter(host__in=hosts) if len(hosts) < 100 else LatestState.objects.all()
+    return of_ids([host.pk for host in hosts])
+
+
+def of_ids(host_ids: Collection[int]) -> dict[int, Latest]:
+    """Return the same of the hosts of these ids."""
+    rows = _rows_of(host_ids)
     return {
         row.host_id: Latest(
             row.at_ms,
@@ -64,10 +70,20 @@ def of_hosts(hosts: Sequence[Host]) -> dict[int, Latest]:
     }
 
 
-def processes_of_hosts(hosts: Collection[Host]) -> dict[int, tuple[int, dict[str, dict[str, Any]]]]:
-    """Return (time of the newest readings, who used which device) by host id, without the readings, which are long."""
-    rows = LatestState.objects.filter(host__in=hosts).values_list("host_id", "at_ms", "processes")
+Processes = tuple[int, dict[str, dict[str, Any]]]
+"""The time of a host's newest readings, and who used which of its devices."""
+
+
+def processes_of(host_ids: Collection[int]) -> dict[int, Processes]:
+    """Return who uses what by host id, without the readings, which are long. One query."""
+    rows = _rows_of(host_ids).values_list("host_id", "at_ms", "processes")
     return {host_id: (at_ms, processes) for host_id, at_ms, processes in rows}
+
+
+def _rows_of(host_ids: Collection[int]) -> QuerySet[LatestState]:
+    """Return the rows of these hosts, or all where they are many: their ids would make a longer question than all an answer."""
+    found = LatestState.objects.all()
+    return found.filter(host_id__in=host_ids) if len(host_ids) < _MANY_HOSTS else found
 
 
 @dataclass(slots=True)

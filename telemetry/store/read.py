@@ -80,7 +80,7 @@ def bucketed(
     Short ranges of few hosts are read from raw samples, as long as there are any; others from rollups. Who asks for few
     metrics of few devices may have more than `_RAW_HOST_MS` of host time read from samples.
     """
-    if is_fine(len({device.host_id for device in devices}), start_ms, end_ms, points, most_raw_ms):
+    if len({device.host_id for device in devices}) <= most_fine_hosts(start_ms, end_ms, points, most_raw_ms):
         found = raw_with_reach(devices, metrics, start_ms, end_ms)
         if found:
             grid = _grid_of_samples(found, start_ms, end_ms, points)
@@ -92,10 +92,10 @@ def bucketed(
     return _from_rollups(devices, metrics, start_ms, end_ms, step)
 
 
-def is_fine(n_hosts: int, start_ms: int, end_ms: int, points: int, most_raw_ms: int = _RAW_HOST_MS) -> bool:
-    """Tell whether so short a range of so few hosts, in so many points, is read from the samples themselves."""
+def most_fine_hosts(start_ms: int, end_ms: int, points: int, most_raw_ms: int = _RAW_HOST_MS) -> int:
+    """Return of how many hosts at most a range, in so many points, is read from the samples themselves; -1 where of none."""
     finest_ms = resolution.step_ms(start_ms, end_ms, points, 1)
-    return finest_ms < MINUTE_MS and (end_ms - start_ms) * n_hosts <= most_raw_ms
+    return most_raw_ms // max(1, end_ms - start_ms) if finest_ms < MINUTE_MS else -1
 
 
 def _least_ms(n_series: int, span_ms: int) -> int:

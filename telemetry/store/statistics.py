@@ -215,16 +215,17 @@ def _decode_joined(body: Slices, n_buckets: int, shape: tuple[int, int], wanted:
     ends = (np.cumsum(lengths) + first).tolist()
     if ends[-1] != len(body):
         raise RollupCorrupt(f"{len(body)} bytes where {ends[-1]} are stated")
-    decompress = _decompressor.decompress
-    raw = decompress(body[first : ends[0]])
-    whole, _ = _read_directory(raw, *shape, ALL)
-    keys, _ = _read_directory(raw, *shape, wanted)
-    found = [np.empty((0, n_buckets), np.int64)]
-    for rows, begin, end in zip(_blocks(whole), ends[:-1], ends[1:], strict=True):
-        if wanted.numbers is None or int(whole.numbers[rows.start]) in wanted.numbers:
-            block = decompress(body[begin:end])
-            found.append(joined_block.unpack(block, whole.fields[rows], n_buckets, wanted.fields))
-    return keys, np.concatenate(found)
+    keys, blocks = _read_joined(bytes(body[first : ends[0]]), *shape, wanted)
+    if len(blocks) != n_blocks:
+        raise RollupCorrupt(f"{n_blocks} blocks where the directory has {len(blocks)}")
+    found = [
+        joined_block.unpack(_decompressor.decompress(body[begin:end]), fields, n_buckets, wanted.fields)
+        for fields, begin, end in zip(blocks, ends[:-1], ends[1:], strict=True)
+        if fields is not None
+    ]
+    if len(found) == 1:
+        return keys, found[0]
+    return keys, np.concatenate([np.empty((0, n_buckets), np.int64), *found])
 
 
 # Directories ---------------------------------------------------------------------------------------------------
@@ -276,6 +277,17 @@ def _made_directory(*columns: bytes) -> _Directory:
 
 def _directory_size(n_owners: int, n_sections: int) -> int:
     return 8 * n_owners + n_sections * (2 + 1 + 8 + (n_owners + 7) // 8)
+
+
+@lru_cache(maxsize=8192)
+def _read_joined(frame: bytes, n_owners: int, n_sections: int, wanted: Wanted) -> tuple[Keys, list[Whole | None]]:
+    """Return the keys of what is wanted of a joined body, and the fields of the rows of each block; None where none is."""
+    raw = _decompressor.decompress(frame)
+    whole, _ = _read_directory(raw, n_owners, n_sections, ALL)
+    keys, _ = _read_directory(raw, n_owners, n_sections, wanted)
+    is_wanted = (wanted.numbers is None or int(whole.numbers[rows.start]) in wanted.numbers for rows in _blocks(whole))
+    fields = (whole.fields[rows] for rows in _blocks(whole))
+    return keys, [each if is_read else None for each, is_read in zip(fields, is_wanted, strict=True)]
 
 
 @lru_cache(maxsize=8192)

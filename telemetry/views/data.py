@@ -38,26 +38,19 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
     used = trends.trend("gpu_utilization_ratio", window.start_ms, window.end_ms, POINTS, cluster=cluster)
     power = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, cluster=cluster, group_by=group_by)
     no_use, no_power = (np.full(len(trend.times_ms), np.nan) for trend in (used, power))
-    mean, low, high = (column(of.get("", no_use)) for of in (used.mean, used.p10, used.p90))
+    use = [column(of.get("", no_use)) for of in (used.mean, used.p10, used.p90)]
     totals = [column(power.total.get(group, no_power)) for group in groups]
     watts = {_watts_of(group): total for group, total in zip(groups, totals, strict=True)}
     files = {
-        "utilisation": lambda: columns_file(
-            "utilisation", used.times_ms, dict(zip(_BAND, (mean, low, high), strict=True))
-        ),
+        "utilisation": lambda: columns_file("utilisation", used.times_ms, dict(zip(_BAND, use, strict=True))),
         "power": lambda: columns_file("power", power.times_ms, watts),
     }
     if (file := asked_table(request.GET, files)) is not None:
         return file
+    means, sums = traces.mean_with_band(used.times_ms, *use), traces.stacked(power.times_ms, totals)
     charts = {
-        "fig-utilisation": {
-            "traces": traces.mean_with_band(used.times_ms, mean, low, high),
-            **traces.gaps(used.times_ms, [mean], _journey_ms(used)),
-        },
-        "fig-power": {
-            "traces": traces.stacked(power.times_ms, totals),
-            **traces.gaps(power.times_ms, totals, _journey_ms(power)),
-        },
+        "fig-utilisation": {"traces": means, **traces.gaps(used.times_ms, use[:1], _journey_ms(used))},
+        "fig-power": {"traces": sums, **traces.gaps(power.times_ms, totals, _journey_ms(power))},
     }
     sparks = {
         "reporting": _spark(_devices(used), 0),

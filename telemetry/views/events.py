@@ -148,7 +148,7 @@ def _context(request: HttpRequest, question: Question, covered: Mapping[int, Sil
 def _rows(shown: Iterable[Event], covered: Mapping[int, Silence]) -> list[Row]:
     found = list(shown)
     hosts = {event.host_id for event in found if event.host_id and event.rule and event.resolved_at is None}
-    jobs = host_columns.of_hosts(sorted(hosts)) if hosts else {}
+    jobs = host_columns.of_hosts(sorted(hosts), with_baselines=False) if hosts else {}
     return [
         Row(
             event=event,

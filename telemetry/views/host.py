@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
@@ -70,7 +71,23 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
     if (file := asked_table(request.GET, _files(state))) is not None:
         return file
     chosen = _chosen(state, request.GET.get("device", ""))
-    context = {
+    context = _followed(request, state, chosen, now)
+    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
+        return render(request, "telemetry/_host.html", context)
+    still = {
+        "topology": host_panels.topology(state),
+        "inventory": sorted((_SPELLED.get(name, name), version) for name, version in found.software.items()),
+        "asks": request.GET.get("confirm", ""),
+        "driver_minutes": driver.MINUTES,
+        "driver_most_minutes": driver.MOST_MINUTES,
+    }
+    return render(request, "telemetry/host.html", context | still | _charts(request, state, chosen))
+
+
+def _followed(request: HttpRequest, state: HostState, chosen: DeviceState | None, now: datetime) -> dict[str, object]:
+    """Return what the page's live fragment shows."""
+    found = state.host
+    return {
         "state": state,
         "cards": state.wholes or state.devices,
         "device_words": device_words(state),
@@ -87,16 +104,6 @@ def host(request: HttpRequest, name: str) -> HttpResponse:
         "can_be_asked": driver.can_be_asked(found) and state.health is not Health.SILENT,
         "is_released": host_panels.is_released(state),
     }
-    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
-        return render(request, "telemetry/_host.html", context)
-    still = {
-        "topology": host_panels.topology(state),
-        "inventory": sorted((_SPELLED.get(name, name), version) for name, version in found.software.items()),
-        "asks": request.GET.get("confirm", ""),
-        "driver_minutes": driver.MINUTES,
-        "driver_most_minutes": driver.MOST_MINUTES,
-    }
-    return render(request, "telemetry/host.html", context | still | _charts(request, state, chosen))
 
 
 def _files(state: HostState) -> Mapping[str, Callable[[], HttpResponse]]:

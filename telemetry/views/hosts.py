@@ -78,12 +78,13 @@ def hosts(request: HttpRequest) -> HttpResponse:
     named = _named(every, words) if words else every
     shown = [line for line in named if _is_in(line, state)] if state else named
     is_csv = request.GET.get("format") == "csv"
-    columns = _columns(shown) if is_csv or order.key in _OF_COLUMNS else {}
+    with_baselines = is_csv or order.key == "baseline"
+    columns = _columns(shown, with_baselines=with_baselines) if is_csv or order.key in _OF_COLUMNS else {}
     found = order.arranged(shown, partial(_value, order.key, columns))
     if is_csv:
         return csv_answer("hosts", _CSV, (_csv_row(line, columns.get(line.host.pk, _NOTHING)) for line in found))
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
-    columns = columns or _columns(page)
+    columns = columns if with_baselines else _columns(page, with_baselines=True)
     context = {
         "rows": [Row(line, columns.get(line.host.pk, _NOTHING)) for line in page],
         "page": page,
@@ -113,8 +114,8 @@ def _is_in(line: Line, state: str) -> bool:
     return line.is_idle if state == _IDLE else line.health.value == state
 
 
-def _columns(lines: Iterable[Line]) -> Mapping[int, HostColumns]:
-    return host_columns.of_hosts([line.host.pk for line in lines])
+def _columns(lines: Iterable[Line], *, with_baselines: bool) -> Mapping[int, HostColumns]:
+    return host_columns.of_hosts([line.host.pk for line in lines], with_baselines=with_baselines)
 
 
 def _value(key: str, columns: Mapping[int, HostColumns], line: Line) -> Any:

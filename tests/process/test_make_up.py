@@ -40,6 +40,12 @@ def test_it_brings_its_own_broker(site):
     assert servers[0].is_relative_to(site.clone / ".venv")
 
 
+def test_its_web_server_runs_on_the_loop_and_the_parser_that_are_compiled(site):
+    (web,) = [process for process in site.processes if "fleet.asgi:application" in process.cmdline()]
+    loaded = {"/".join(Path(each.path).parts[-2:]).partition(".")[0] for each in web.memory_maps()}
+    assert {"uvloop/loop", "parser/parser"} <= loaded
+
+
 def test_a_stranger_is_sent_to_the_login_page(site):
     with socket.create_connection(("127.0.0.1", site.port), 60) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")

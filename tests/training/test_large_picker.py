@@ -86,3 +86,11 @@ def test_those_that_are_free_are_listed_before_the_busy_ones(operator):
         existing_job(host, JobState.RUNNING)
 
     assert offered(operator)[0][: N_HOSTS - LISTED] == [f"gpu-{n:03}" for n in range(LISTED, N_HOSTS)]
+
+
+def test_a_selection_of_all_reads_each_host_and_device_once(operator, django_assert_max_num_queries):
+    with django_assert_max_num_queries(17) as asked:
+        operator.get(f"{LAUNCH}&by=selection&cluster=atlas")
+
+    read = [query["sql"] for query in asked.captured_queries]
+    assert sum('"fleet_device"."uuid"' in sql for sql in read) == 1

@@ -10,7 +10,7 @@ from fleet.models import AuditEntry, DeviceKind, Host
 from telemetry.models import LatestState
 from tests.training.judging.judged import board, finished
 from tests.training.reference_jobs import ready_host
-from training.jobs import admission, launch
+from training.jobs import admission, launch, readiness
 from training.jobs.launch import LaunchRefused
 from training.jobs.watch import watch
 from training.judging.judge import judge
@@ -86,6 +86,19 @@ def test_too_little_free_memory_for_what_an_earlier_run_took_is_refused(kind):
     report(host, [], memory_total_bytes=80 * 2**30, memory_used_bytes=50 * 2**30)
 
     with pytest.raises(LaunchRefused, match=r"30.0 GiB of memory are free, an earlier run took 40.0 GiB"):
+        start("a", params=params)
+
+
+def test_of_many_earlier_runs_the_newest_tells_what_memory_it_takes(monkeypatch):
+    monkeypatch.setattr(readiness, "_RUNS", 2)
+    host, params = ready_host("a", DeviceKind.NVIDIA), validate("gpt-train", {})[1]
+    now = timezone.now()
+    for days_ago, gibibytes in ((3, 10), (2, 10), (1, 40)):
+        job = finished(host, params=params, result={"peak_memory_bytes": gibibytes * 2**30})
+        ReferenceJob.objects.filter(pk=job.pk).update(ended_at=now - timedelta(days=days_ago))
+    report(host, [], memory_total_bytes=80 * 2**30, memory_used_bytes=50 * 2**30)
+
+    with pytest.raises(LaunchRefused, match=r"an earlier run took 40.0 GiB"):
         start("a", params=params)
 
 

@@ -125,7 +125,7 @@ def test_the_device_that_is_shown_is_the_one_that_the_job_gets(operator):
     shown = operator.get(f"{LAUNCH}&host=a").context["form"].devices[0]
     operator.post(LAUNCH, form())
 
-    assert ReferenceJob.objects.get().device == shown
+    assert ReferenceJob.objects.get().device.uuid == shown.uuid
 
 
 def test_a_host_that_the_link_names_must_exist(operator):

@@ -6,12 +6,16 @@ Called by the reference page. It offers and explains; what may start is decided 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
+from itertools import takewhile
+from operator import attrgetter
 
 from django.http import QueryDict
 
 from fleet.models import Device, Host, Origin, in_place
 from training.jobs import queries, readiness
 from training.jobs.asked import Asked
+from training.jobs.candidates import DeviceRow, HostRow
 from training.jobs.picker import LISTED, HostChoice, Offer, offer
 from training.jobs.readiness import Hindrance
 from training.jobs.selection import NothingSelected, Selection, select
@@ -31,7 +35,7 @@ class Field:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LaunchForm:
     """`errors` by field: workload, hosts, selection, labels, n_devices, or a parameter's name.
 
@@ -59,6 +63,11 @@ class LaunchForm:
         return self.offer.n_hosts > LISTED
 
     @property
+    def refusals(self) -> list[str]:
+        """Return why hosts were refused: their rows stand first."""
+        return [choice.refusal for choice in takewhile(attrgetter("refusal"), self.hosts)]
+
+    @property
     def listed(self) -> list[HostChoice]:
         """Return the rows by hand: what a selection takes beyond them is told in numbers."""
         return self.hosts if self.asked.by == "hand" else self.hosts[:LISTED]
@@ -76,8 +85,8 @@ class LaunchForm:
     def n_more(self) -> int:
         return max(0, len(self.chosen) - _SHOWN)
 
-    @property
-    def devices(self) -> list[Device]:
+    @cached_property
+    def devices(self) -> list[DeviceRow]:
         """Return the device of each job."""
         return [device for choice in self.chosen for device in choice.devices]
 
@@ -86,16 +95,15 @@ class LaunchForm:
         """Return (model, how many devices of it get a job)."""
         counts: dict[str, int] = {}
         for device in self.devices:
-            name = device.model or device.get_kind_display()
-            counts[name] = counts.get(name, 0) + 1
+            counts[device.name] = counts.get(device.name, 0) + 1
         return list(counts.items())
 
     @property
-    def can_choose_device(self) -> list[Device]:
+    def can_choose_device(self) -> list[DeviceRow]:
         """Return what may be chosen from where one host is to run one job."""
         if self.asked.by == "selection" or len(self.chosen) != 1 or self.asked.selection.per == "device":
             return []
-        whole = [each for each in self.chosen[0].host.devices.all() if each.parent_id is None and not each.profile]
+        whole = [each for each in self.chosen[0].host.devices if each.is_whole]
         ordered = sorted(whole, key=lambda each: (not each.is_accelerator, each.kind, in_place(each.index)))
         return ordered if len(whole) > 1 else []
 
@@ -140,44 +148,45 @@ def launch_form(
     errors = {**asked.errors, **errors}
     if asked.per == "distributed" and "workload" not in errors and (why_not := why_not_as_one(workload)):
         errors["per"] = why_not
-    names, left_out = set(asked.names), list[str]()
+    names, known, left_out = set(asked.names), list[HostRow](), list[str]()
     if asked.by == "selection":
-        names, left_out, why = _selected(asked, waits=waits)
+        known, left_out, why = _selected(asked, waits=waits)
+        names = {host.name for host in known}
         errors |= {"selection": why} if why and not asked.errors else {}
     by_hand = Selection(per=asked.selection.per, n_devices=asked.selection.n_devices)
     means = asked.selection if asked.by == "selection" else by_hand
-    found = offer(workload, means, names, refused or {}, now, words=data.get("q", ""), waits=waits)
+    found = offer(workload, means, names, refused or {}, now, words=data.get("q", ""), waits=waits, known=known)
     chosen = _with_device([choice for choice in found.rows if choice.is_chosen], asked)
     return LaunchForm(
-        workloads, workload, fields, found, asked, chosen, left_out, _against(chosen, workload, data),
+        workloads, workload, fields, found, asked, chosen, left_out, _against(chosen, found, workload, data),
         data.get("force_reason", ""), errors,
     )  # fmt: skip
 
 
-def _selected(asked: Asked, *, waits: bool) -> tuple[set[str], list[str], str]:
-    """Return (names of the hosts that are selected, those that are left out, why none is)."""
+def _selected(asked: Asked, *, waits: bool) -> tuple[list[HostRow], list[str], str]:
+    """Return (the hosts that are selected, the names of those that are left out, why none is)."""
     if asked.selection.is_empty:
-        return set(), [], ""
+        return [], [], ""
     try:
         found = select(asked.selection, with_busy=waits)
     except NothingSelected as error:
-        return set(), [], str(error)
-    return {name for name, _ in found.wanted}, found.busy, ""
+        return [], [], str(error)
+    return found.hosts, found.busy, ""
 
 
 def _with_device(chosen: list[HostChoice], asked: Asked) -> list[HostChoice]:
     if asked.by == "selection" or len(chosen) != 1 or asked.selection.per == "device" or not asked.device:
         return chosen
-    named = [device for device in chosen[0].host.devices.all() if device.uuid == asked.device]
+    named = [device for device in chosen[0].host.devices if device.uuid == asked.device]
     return [replace(chosen[0], devices=named or chosen[0].devices)]
 
 
-def _against(chosen: Sequence[HostChoice], workload: Workload, data: QueryDict) -> list[Hindrance]:
+def _against(chosen: Sequence[HostChoice], found: Offer, workload: Workload, data: QueryDict) -> list[Hindrance]:
     """Return what speaks against the launch as it stands; with parameters that cannot be read, by the workload's own."""
     texts = {param.name: data.get(param.name, "") for param in workload.params}
     try:
         params = validate(workload.name, read_texts(workload.name, texts))[1]
     except ParamsInvalid:
         params = validate(workload.name, {})[1]
-    targets: list[tuple[Host, Device]] = [(choice.host, device) for choice in chosen for device in choice.devices]
-    return readiness.hindrances(targets, workload.name, params) if targets else []
+    targets = [(choice.host, device) for choice in chosen for device in choice.devices]
+    return readiness.hindrances(targets, workload.name, params, found.processes) if targets else []

@@ -6,7 +6,7 @@ A launch is validated whole before anything is written: one bad host or paramete
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.db import transaction
@@ -17,6 +17,7 @@ from fleet import audit
 from fleet.audit import Actor
 from fleet.models import Device, Host, Origin, in_place
 from training.jobs import admission, holding, orders, readiness, teams
+from training.jobs.readiness import ReadyDevice
 from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
 from training.rank_order import MAX_RANKS
 from training.workloads.catalog import validate, why_not_as_one
@@ -25,6 +26,9 @@ from training.workloads.workload import Workload
 
 Wanted = tuple[str, str]
 """A host's name and the UUID of one of its devices, "" for the one that it gets by itself."""
+
+
+Chosen = TypeVar("Chosen", bound=ReadyDevice)
 
 
 class Target(NamedTuple):
@@ -278,6 +282,6 @@ def _device(host: Host, device_uuid: str) -> Device:
     return default_device(devices)
 
 
-def default_device(devices: Sequence[Device]) -> Device:
+def default_device(devices: Sequence[Chosen]) -> Chosen:
     """Return the device that a job gets where none is chosen: the first accelerator, else the CPU."""
     return next((device for device in devices if device.is_accelerator), devices[0])

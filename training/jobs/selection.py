@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fleet.models import Device, Host, Origin, in_place
+from django.db.models import Q
+
+from fleet.models import Origin
+from training.jobs import candidates
+from training.jobs.candidates import DeviceRow, HostRow
 from training.jobs.launch import Wanted, default_device
 from training.models import ACTIVE_STATES, ReferenceJob
 
@@ -35,49 +39,44 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What a launch takes, and the hosts that fit but have a reference job already."""
+    """What a launch takes of `hosts`, and the names of those that fit but have a reference job already."""
 
     wanted: list[Wanted]
+    hosts: list[HostRow]
     busy: list[str]
 
 
 def select(asked: Selection, *, with_busy: bool = False) -> Selected:
     """Return one target a host or a device, by name and index; busy hosts only `with_busy`. Raises NothingSelected."""
-    hosts = Host.objects.filter(origin=Origin.REAL).prefetch_related("devices").order_by("name")
-    hosts = hosts.filter(cluster=asked.cluster) if asked.cluster else hosts
-    busy = (
-        set()
-        if with_busy
-        else set(ReferenceJob.objects.filter(state__in=ACTIVE_STATES).values_list("host_id", flat=True))
-    )
-    found: dict[Host, list[Device]] = {}
-    for host in hosts:
-        devices = devices_of(host, asked)
-        if devices and asked.labels.items() <= host.labels.items():
-            found[host] = devices
-    wanted = [(host.name, device.uuid) for host, devices in found.items() if host.pk not in busy for device in devices]
-    taken = [host.name for host in found if host.pk in busy]
+    within = Q(cluster=asked.cluster) if asked.cluster else Q()
+    active = ReferenceJob.objects.filter(state__in=ACTIVE_STATES)
+    busy = set[int]() if with_busy else set(active.values_list("host_id", flat=True))
+    hosts = candidates.read(within & Q(origin=Origin.REAL))
+    fitting = [(host, devices_of(host, asked)) for host in hosts if asked.labels.items() <= host.labels.items()]
+    found = [(host, devices) for host, devices in fitting if devices]
+    wanted = [(host.name, device.uuid) for host, devices in found if host.pk not in busy for device in devices]
+    taken = [host.name for host, _ in found if host.pk in busy]
     if not wanted:
         raise NothingSelected(f"{', '.join(taken)} fit and are busy" if taken else "no host fits that selection")
-    return Selected(wanted, taken)
+    return Selected(wanted, [host for host, _ in found if host.pk not in busy], taken)
 
 
 def of_hosts(names: Sequence[str], per: Per, n_devices: int = 0) -> list[Wanted]:
     """Return the targets of hosts that were chosen by name: each, or each of its devices. What is unknown stays as it is."""
     if per == "host":
         return [(name, "") for name in names]
-    known = {host.name: host for host in Host.objects.filter(name__in=names).prefetch_related("devices")}
+    known = {host.name: host for host in candidates.read(Q(name__in=names))}
     every = Selection(per="device", n_devices=n_devices)
     return [(name, device.uuid) for name in names if name in known for device in devices_of(known[name], every)] + [
         (name, "") for name in names if name not in known
     ]
 
 
-def devices_of(host: Host, asked: Selection) -> list[Device]:
+def devices_of(host: HostRow, asked: Selection) -> list[DeviceRow]:
     """Return the devices of a host that are meant: whole ones, all accelerators of the model or the one it takes by itself."""
-    whole = [device for device in host.devices.all() if device.parent_id is None and not device.profile]
-    fitting = [device for device in whole if asked.model.casefold() in device.model.casefold()]
-    fitting.sort(key=lambda device: (device.kind, in_place(device.index)))
+    part = asked.model.casefold()
+    whole = [device for device in host.devices if device.is_whole]
+    fitting = [device for device in whole if part in device.model.casefold()] if part else whole
     if not fitting:
         return []
     chosen = default_device(fitting)

@@ -1,18 +1,17 @@
 """Results side by side: hosts × workloads, and below them the sets of hosts that ran distributed jobs. Reads only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from django.db.models import Q, QuerySet, prefetch_related_objects
+from django.db.models import QuerySet
 
-from fleet.models import Device, Host, Origin, in_place
-from training.judging import results
-from training.judging.results import Cell
+from fleet.models import ACCELERATORS, Device, Host, Origin, in_place
+from training.judging import cells, results
+from training.judging.cells import Cell
+from training.models import Team
 from training.workloads.catalog import WORKLOADS
 
 _NAMED = 3  # hosts of a distributed job
-_Place = TypeVar("_Place")
 _Set = tuple[int, ...]
 """The ids of a distributed job's hosts."""
 
@@ -69,52 +68,48 @@ class Matrix:
 
 def hosts_of(cluster: str = "") -> QuerySet[Host]:
     """Return every host that can run something, or those of a cluster, in the order of the rows."""
-    hosts = Host.objects.filter(origin=Origin.REAL).order_by("cluster", "name")
+    hosts = Host.objects.filter(origin=Origin.REAL).only("name", "cluster").order_by("cluster", "name")
     return hosts.filter(cluster=cluster) if cluster else hosts
 
 
 def matrix(hosts: Sequence[Host], mode: str = "all", cluster: str = "", *, is_together: bool = True) -> Matrix:
     """Return the rows of these hosts by the workloads that any host has run, and where asked for those of distributed jobs.
 
-    Six queries, of which none grows with the fleet where the hosts are those of one page.
+    Five queries, of which none grows with the fleet where the hosts are those of one page.
     """
-    prefetch_related_objects(hosts, "devices")
-    cells: dict[tuple[int, str], Cell] = {}
-    for verdict in results.newest(mode, Q(job__host__in=hosts)):
-        _keep_slowest(cells, (verdict.job.host_id, verdict.job.workload), results.cell_of(verdict))
-    of_sets, together = _of_sets(mode, cluster) if is_together else ({}, {})
+    of_hosts, models = cells.of_hosts(hosts, mode), _models(hosts)
+    teams = list(_teams(mode, cluster)) if is_together else []
+    of_sets = cells.slowest(((place, cell.workload), cell) for place, _, cell in teams)
+    together = {place: team.hosts for place, team, _ in teams}
     run = results.workloads(mode)
     columns = [name for name in WORKLOADS if name in run]
     groups: dict[tuple[str, str], list[Row]] = {}
     for host in hosts:
-        row = Row([host], [cells.get((host.pk, name)) for name in columns])
-        groups.setdefault((host.cluster, _model(host.devices.all())), []).append(row)
-    rows = [Row(hosts, [of_sets.get((place, name)) for name in columns]) for place, hosts in together.items()]
+        row = Row([host], [of_hosts.get((host.pk, name)) for name in columns])
+        groups.setdefault((host.cluster, models.get(host.pk, "")), []).append(row)
+    by_names = sorted(together.items(), key=lambda each: [host.name for host in each[1]])
+    rows = [Row(of_set, [of_sets.get((place, name)) for name in columns]) for place, of_set in by_names]
     return Matrix(columns, [Group(cluster, model, rows) for (cluster, model), rows in groups.items()], rows)
 
 
-def _of_sets(mode: str, cluster: str) -> tuple[dict[tuple[_Set, str], Cell], Mapping[_Set, list[Host]]]:
-    """Return the cells of distributed jobs, and the hosts of each set; of a removed host's sets nothing is shown."""
-    cells: dict[tuple[_Set, str], Cell] = {}
-    found: dict[_Set, list[Host]] = {}
+def _teams(mode: str, cluster: str) -> Iterator[tuple[_Set, Team, Cell]]:
+    """Yield the newest results of distributed jobs with their hosts; of a removed host's sets nothing is shown."""
     for verdict in results.newest_of_teams(mode):
         team = verdict.job.team
         if team is None or not team.is_whole or (cluster and any(host.cluster != cluster for host in team.hosts)):
             continue
-        place = tuple(host.pk for host in team.hosts)
-        found[place] = team.hosts
-        _keep_slowest(cells, (place, verdict.job.workload), results.cell_of(verdict))
-    return cells, dict(sorted(found.items(), key=lambda each: [host.name for host in each[1]]))
+        yield tuple(host.pk for host in team.hosts), team, cells.of_verdict(verdict)
 
 
-def _keep_slowest(cells: dict[_Place, Cell], place: _Place, cell: Cell) -> None:
-    if place not in cells or cell.place < cells[place].place:
-        cells[place] = cell
-
-
-def _model(devices: Iterable[Device]) -> str:
-    ordered = sorted(devices, key=lambda device: (not device.is_accelerator, device.kind, in_place(device.index)))
-    return ordered[0].model if ordered else ""
+def _models(hosts: Sequence[Host]) -> dict[int, str]:
+    """Return the model of each host's first accelerator or, where it has none, of its first device, by host id."""
+    first: dict[int, tuple[tuple[bool, str, tuple[bool, int]], str]] = {}
+    rows = Device.objects.filter(host__in=hosts).values_list("host_id", "kind", "index", "model")
+    for host, kind, index, model in rows:
+        place = kind not in ACCELERATORS, kind, in_place(index)
+        if host not in first or place < first[host][0]:
+            first[host] = place, model
+    return {host: model for host, (_, model) in first.items()}
 
 
 CSV_COLUMNS = (
@@ -130,13 +125,12 @@ def csv_rows(found: Matrix) -> Iterable[Sequence[object]]:
     for it.
     """
     for row, cell in found.cells:
-        verdict, team = cell.verdict, cell.verdict.job.team
-        device = verdict.job.device if team is None else None
+        device, screened = cell.device, cell.screened
         yield (
-            row.clusters, row.all_names, device.uuid if device else "", device.model if device else "", verdict.job.workload,
-            verdict.job_id, verdict.ended_at.isoformat(), verdict.outcome, cell.metric.name, _blank(cell.value), cell.metric.unit,
-            _blank(cell.deviation), _blank(cell.z), cell.n, cell.side, verdict.reason, verdict.agreement,
-            team.world_size if team else "",
+            row.clusters, row.all_names, device.uuid if device else "", device.model if device else "", cell.workload,
+            cell.job_id, cell.ended_at.isoformat(), cell.outcome, cell.metric.name, _blank(cell.value), cell.metric.unit,
+            _blank(screened.deviation), _blank(screened.z), screened.n, screened.side, cell.reason, cell.agreement,
+            "" if cell.n_ranks is None else cell.n_ranks,
         )  # fmt: skip
 
 

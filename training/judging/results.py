@@ -22,53 +22,21 @@ MODES: Mapping[str, Q] = {
     "compile": Q(job__params__compile="on"),
 }
 FLAG_Z = -3.0  # outlined: so many robust deviations slower
-_FULL_COLOUR = 0.08  # deviation at which the colour is full
 _TREND_RUNS = 300
 _MANY_HOSTS = 100
+_UNTOLD = ("losses", "agreement_detail", "key_parts", "cause", "confirmation", "markers", "job__log", "job__params",
+           "job__result", "job__energy")  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """The newest verdict of a host's slowest device for a workload; `deviation` is faster − 1, `z` negative where slower."""
-
-    verdict: Verdict
-    metric: Metric
-    value: float | None
-    deviation: float | None
-    n: int
-    z: float | None
-    side: str
-
-    @property
-    def shade(self) -> int:
-        """Return the step of the diverging scale, 0 (slower) to 8 (faster)."""
-        share = max(-1.0, min(1.0, (self.deviation or 0.0) / _FULL_COLOUR))
-        return round(4 + 4 * share)
-
-    @property
-    def is_flagged(self) -> bool:
-        return _is_flagged(self.verdict.outcome, self.verdict.agreement, self.z)
-
-    @property
-    def place(self) -> float:
-        """Return what cells are ordered by: the slowest first, what has no deviation after all that have one."""
-        return 1e9 if self.deviation is None else self.deviation
-
-    @property
-    def note(self) -> str:
-        """Return what stands under the deviation's place where there is none."""
-        return self.verdict.get_outcome_display() if self.deviation is None else ""
-
-
-def newest(mode: str = "all", where: Q | None = None) -> QuerySet[Verdict]:
+def newest(mode: str, where: Q) -> QuerySet[Verdict]:
     """Return the newest verdict of each device and workload."""
-    return _newest(_of_devices(mode, where or Q()), "device_key")
+    return _newest(_of_devices(mode, where), "device_key")
 
 
-def newest_of_teams(mode: str = "all") -> QuerySet[Verdict]:
+def newest_of_teams(mode: str) -> QuerySet[Verdict]:
     """Return the newest verdict of each set of devices and workload, with the hosts of its ranks."""
-    found = Verdict.objects.filter(MODES[mode], job__team__isnull=False)
-    return _newest(found, "job__team__members").select_related("job__team").prefetch_related(ranks_with_hosts())
+    found = _newest(Verdict.objects.filter(MODES[mode], job__team__isnull=False), "job__team__members")
+    return found.select_related("job__team").defer(*_UNTOLD).prefetch_related(ranks_with_hosts())
 
 
 def workloads(mode: str = "all") -> set[str]:
@@ -101,21 +69,15 @@ def slowest_by_host(host_ids: Sequence[int]) -> dict[int, Standing]:
 def _slowest(subject: str, where: Q) -> dict[int, Standing]:
     """Read columns alone: there may be several for each of thousands of devices, and models take twenty times as long."""
     found: dict[int, Standing] = {}
-    rows = Verdict.objects.filter(pk__in=_newest_pks(_of_devices("all", where), "device_key"))
-    columns = rows.order_by("pk").values_list(
-        subject, "job__workload", "outcome", "agreement", Cast("screens", TextField())
+    columns = (
+        newest("all", where)
+        .order_by("pk")
+        .values_list(subject, "job__workload", "outcome", "agreement", Cast("screens", TextField()))
     )
     for key, workload, outcome, agreement, screens in columns:
-        side, screen = _screen(metrics.of_workload(workload)[0], orjson.loads(screens))
-        deviation = screen.get("deviation")
-        if (
-            key is not None
-            and side
-            and deviation is not None
-            and (key not in found or deviation < found[key].deviation)
-        ):
-            is_flagged = _is_flagged(outcome, agreement, None if screen["z"] is None else -screen["z"])
-            found[key] = Standing(workload, deviation, screen.get("n", 0), is_flagged)
+        deviation, n, z, _ = screened(workload, orjson.loads(screens))
+        if key is not None and deviation is not None and (key not in found or deviation < found[key].deviation):
+            found[key] = Standing(workload, deviation, n, is_flagged(outcome, agreement, z))
     return found
 
 
@@ -132,30 +94,41 @@ def _newest_pks(found: QuerySet[Verdict], subject: str) -> QuerySet[Verdict, Any
 
 
 def _newest(found: QuerySet[Verdict], subject: str) -> QuerySet[Verdict]:
-    return (
-        Verdict.objects.filter(pk__in=_newest_pks(found, subject))
-        .select_related("job__host", "job__device")
-        .defer("losses", "agreement_detail", "job__log")
-    )
+    return Verdict.objects.filter(pk__in=_newest_pks(found, subject))
 
 
-def cell_of(verdict: Verdict) -> Cell:
-    """Return what a table shows of the verdict."""
-    metric = metrics.of_workload(verdict.job.workload)[0]
-    side, found = _screen(metric, verdict.screens)
-    z = found.get("z")
-    value = verdict.values.get(metric.name)
-    return Cell(verdict, metric, value, found.get("deviation"), found.get("n", 0), None if z is None else -z, side)
+class Screened(NamedTuple):
+    """A result beside the baseline by which it is judged: faster − 1, of how many, by how many robust deviations faster.
+
+    `side` is "" where no baseline has enough to judge it.
+    """
+
+    deviation: float | None
+    n: int
+    z: float | None
+    side: str
+
+    @property
+    def place(self) -> float:
+        """Return what results are ordered by: the slowest first, what has no deviation after all that have one."""
+        return 1e9 if self.deviation is None else self.deviation
 
 
-def _screen(metric: Metric, screens: Sequence[Mapping[str, Any]]) -> tuple[str, Mapping[str, Any]]:
-    """Return the side by which a result is judged, and what it says; "" and nothing where neither has enough."""
-    own = {row["side"]: row for row in screens if row["metric"] == metric.name}
-    side = next((side for side in (POPULATION, OWN) if own.get(side, {}).get("z") is not None), "")
-    return side, own.get(side, {})
+_NOT_SCREENED = Screened(None, 0, None, "")
 
 
-def _is_flagged(outcome: str, agreement: str, z: float | None) -> bool:
+def screened(workload: str, screens: Sequence[Mapping[str, Any]]) -> Screened:
+    """Return how the workload's first metric stands to the population or, without one, to the device's own history."""
+    metric = metrics.of_workload(workload)[0].name
+    own = {row["side"]: row for row in screens if row["metric"] == metric}
+    for side in (POPULATION, OWN):
+        row = own.get(side)
+        if row is not None and row.get("z") is not None:
+            return Screened(row.get("deviation"), row.get("n", 0), -row["z"], side)
+    return _NOT_SCREENED
+
+
+def is_flagged(outcome: str, agreement: str, z: float | None) -> bool:
     slow = outcome == Outcome.SLOW or (z is not None and z < FLAG_Z)
     return slow or agreement == LossAgreement.DIFFERS
 

@@ -32,7 +32,7 @@ class ReferenceJob(models.Model):
     workload = models.CharField(max_length=40)
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="reference_jobs")
     device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="reference_jobs")
-    team = models.ForeignKey(Team, on_delete=models.CASCADE, null=True, blank=True, related_name="jobs")
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, null=True, blank=True, related_name="jobs", db_index=False)
     rank = models.PositiveIntegerField(default=0)
     run = models.OneToOneField(Run, on_delete=models.SET_NULL, null=True, blank=True, related_name="reference_job")
     params = models.JSONField(default=dict)
@@ -70,6 +70,8 @@ class ReferenceJob(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        # Partial: nearly all jobs have no team, and what asks for those is not to be led through them all.
+        indexes = [models.Index(fields=["team"], condition=models.Q(team__isnull=False), name="job_of_team")]
 
     def __str__(self) -> str:
         return f"{self.workload} on {self.host.name}"

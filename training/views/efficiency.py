@@ -158,7 +158,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
         return csv_answer("hosts-beside-baseline", ("host", "workload", "deviation", "n"), rows)
     found = Host.objects.in_bulk(shown)
     chosen = [found[pk] for pk in shown]
-    own = host_columns.columns(shown)
+    own = host_columns.columns(shown, with_baselines=False)
     states = queries.host_states(chosen, timezone.now()) if chosen else []
     rows_ = [
         HostRow(state, cells[state.host.pk], own[state.host.pk].job, own[state.host.pk].job_url) for state in states

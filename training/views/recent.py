@@ -9,8 +9,8 @@ from django.views.decorators.http import require_safe
 from fleet.models import Host, Origin
 from fleet.shared_answer import shared
 from training.jobs import queries
-from training.judging import results
-from training.judging.results import Cell
+from training.judging import cells
+from training.judging.cells import Cell
 from training.models import ReferenceJob
 from training.views import table_files
 from training.views.rows import rows
@@ -46,7 +46,7 @@ def _panel(request: HttpRequest) -> HttpResponse:
 
 def _cells(jobs: Iterable[ReferenceJob]) -> dict[int, Cell]:
     """Return how jobs that are judged stand to their baseline, by job id."""
-    return {job.pk: results.cell_of(job.verdict) for job in jobs if hasattr(job, "verdict")}
+    return {job.pk: cells.of_verdict(job.verdict) for job in jobs if hasattr(job, "verdict")}
 
 
 def _host(request: HttpRequest) -> Host | None:

@@ -204,8 +204,8 @@ def test_it_has_a_row_of_its_own_in_the_matrix_beside_those_of_its_hosts(viewer)
     matrix = viewer.get("/reference/matrix/")
 
     (row,) = matrix.context["matrix"].together
-    assert (row.name, [cell.verdict for cell in row.cells]) == ("a, b", [verdict])
-    assert row.cells[0].n == 10
+    assert (row.name, [cell.job_id for cell in row.cells]) == ("a, b", [verdict.job_id])
+    assert row.cells[0].screened.n == 10
     assert "Distributed jobs" in text(matrix)
     assert f'href="/reference/{verdict.job_id}/"' in matrix.content.decode()
     assert [row.cells for group in matrix.context["matrix"].groups for row in group.rows] == [[None], [None]]
