@@ -323,10 +323,8 @@ class Book:
         for account in (self._total, *self._groups.values()):
             if account.joules is None and not account.priced_by:
                 account.cost = account.grams_co2 = None  # what is not known costs not nothing
-            elif (
-                account.cost is None and account.grams_co2 is None
-            ):  # it moved here: its host of then is charged for it
-                nothing = np.zeros(1)
+            elif account.cost is None and account.grams_co2 is None:
+                nothing = np.zeros(1)  # all of it was drawn elsewhere, and is charged there
                 account.cost = self._rates.cost(nothing, np.zeros(1, np.int64), _MINUTE_MS)
                 account.grams_co2 = self._rates.grams(nothing)
         return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
