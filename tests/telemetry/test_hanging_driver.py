@@ -49,7 +49,9 @@ def test_one_device_hangs_and_seven_go_on(sampler, nvml_stub):
         sampler, lambda tick: [number for number, found in tick.items() if found == TIMEOUT] == [3] and len(tick) == 8
     )
 
-    assert nvml_stub.calls("nvmlDeviceGetTemperature", 3) <= nvml_stub.calls("nvmlDeviceGetTemperature", 2)
+    hung, going = (nvml_stub.calls("nvmlDeviceGetTemperature", number) for number in (3, 2))
+    wait_for(lambda: nvml_stub.calls("nvmlDeviceGetTemperature", 2) >= going + 2)
+    assert nvml_stub.calls("nvmlDeviceGetTemperature", 3) == hung
 
 
 def test_a_device_whose_call_came_back_is_read_again(sampler, nvml_stub):

@@ -57,5 +57,5 @@ def test_two_launches_at_once_do_not_both_take_the_last_place(committed, postgre
         list(both.map(launch_on, [postgresql_url] * 2, names))
 
     held = ReferenceJob.objects.filter(sent_at=None).values_list("reason", flat=True)
-    assert list(held) == ["waits: 1 reference jobs run, the limit is 1"]
+    assert list(held) == ["waits: 1 reference job runs, the limit is 1"]
     assert ReferenceJob.objects.exclude(sent_at=None).count() == 1

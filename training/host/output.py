@@ -13,6 +13,7 @@ from training.wire import MAX_LOG_CHARACTERS
 logger = logging.getLogger(__name__)
 
 _READ_BYTES = 65_536
+_END_SECONDS = 0.02  # between two looks
 
 
 class JobOutput:
@@ -34,8 +35,8 @@ class JobOutput:
 
     def read(self, wait_seconds: float) -> bool:
         """Wait for something to be said, at most so long, and take it in; False where nothing was."""
-        if not self._selector.get_map():  # both ends are closed: only the process's own end is waited for
-            time.sleep(wait_seconds)
+        if not self._selector.get_map():  # both ends are closed: only the process's own end is waited for, which is near
+            time.sleep(min(wait_seconds, _END_SECONDS))
             return False
         ready = self._selector.select(wait_seconds)
         for key, _ in ready:
