@@ -104,6 +104,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 _LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 CACHES = {
     "default": {"BACKEND": _LOCMEM},
+    "groups": {"BACKEND": _LOCMEM, "LOCATION": "groups"},
     # Some kilobytes each: with Django's 300 entries a long list of runs would lose its own.
     "figures of runs": {"BACKEND": _LOCMEM, "LOCATION": "figures of runs", "OPTIONS": {"MAX_ENTRIES": 10_000}},
 }

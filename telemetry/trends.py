@@ -3,7 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2s
 
+from django.core.cache import caches
 from django.db.models import QuerySet
 
 from fleet.models import ACCELERATORS, Device, DeviceKind
@@ -15,6 +17,8 @@ from telemetry.store.read import Bucketed
 from telemetry.store.samples import Floats
 
 MAX_POINTS = 4_000
+SEEN_AGAIN_SECONDS = 1.0
+_CACHE = "groups"  # of its own: others are emptied, or full, for reasons of theirs
 _FINE_MS = 400 * 3_600_000  # of series: some 0.3 s of reading
 _AS_MUCH_AS_METRICS = 4  # what a device's chunks cost before any of their metrics is read, in metrics
 _KINDS = {groups.ACCELERATOR: ACCELERATORS, groups.CPU: (DeviceKind.CPU,), groups.NODE: (DeviceKind.NODE,)}
@@ -65,9 +69,9 @@ def trend(
     with the fleet, but where each host is a group, or a metric has no statistics across devices.
     """
     points = min(points, MAX_POINTS)
-    counted = groups.class_of_fleet(cluster)
-    kept = _kept_groups(cluster, group_by, counted) if catalog.BY_NAME[metric].across else None
-    if kept is None or _is_fine(cluster, counted, read.most_fine_hosts(start_ms, end_ms, points)):
+    counted, kept = _known(cluster, group_by)
+    most_fine = read.most_fine_hosts(start_ms, end_ms, points)
+    if kept is None or not catalog.BY_NAME[metric].across or _is_fine(cluster, counted, most_fine):
         return _of_devices(_devices(cluster, counted), metric, start_ms, end_ms, points, group_by)
     grid, found = across.of_groups(kept, metric, start_ms, end_ms, points, now_ms=_now_ms())
     return Trend.of(grid.times_ms.tolist(), grid.step_ms / 1000, found)
@@ -77,6 +81,17 @@ def clusters() -> list[str]:
     """Return the clusters of the counted devices, by name."""
     counted = _counted("", groups.class_of_fleet())
     return list(counted.order_by("host__cluster").values_list("host__cluster", flat=True).distinct())
+
+
+def _known(cluster: str, group_by: str) -> tuple[str, dict[int, str] | None]:
+    """Return what is counted and the groups kept of it, as seen a second ago at most: a page asks for each of its charts."""
+    key = blake2s(repr((cluster, group_by)).encode()).hexdigest()
+    known: tuple[str, dict[int, str] | None] | None = caches[_CACHE].get(key)
+    if known is None:
+        counted = groups.class_of_fleet(cluster)
+        known = counted, _kept_groups(cluster, group_by, counted)
+        caches[_CACHE].set(key, known, SEEN_AGAIN_SECONDS)
+    return known
 
 
 def _is_fine(cluster: str, counted: str, most_hosts: int) -> bool:

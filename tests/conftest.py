@@ -9,7 +9,7 @@ from django.core.cache import caches
 
 from fleet import shared_answer
 from fleet.celery import app
-from telemetry import glance
+from telemetry import glance, trends
 from training import efficiency
 from training.runs import summaries
 from training.views import runs
@@ -47,6 +47,7 @@ def _nothing_kept_of_before() -> None:
 def _seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test changes its next page shows."""
     monkeypatch.setattr(glance, "SEEN_AGAIN", timedelta(0))
+    monkeypatch.setattr(trends, "SEEN_AGAIN_SECONDS", 0.0)
 
 
 @pytest.fixture(autouse=True)
