@@ -19,7 +19,6 @@ def keep() -> None:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option:
         for option, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _LARGEST_BYTES), (_TRIM_THRESHOLD, _KEPT_BYTES)):
-            if not set_option(
-                option, value
-            ):  # nothing is lost but the gain: another libc, or one that was told otherwise
+            if not set_option(option, value):
+                # Nothing is lost but the gain: another C library, or one that was told otherwise.
                 logger.debug("mallopt refused %d for option %d", value, option)
