@@ -19,6 +19,7 @@ from tests.factories import CPU_READINGS, GPU_READINGS, make_chunks, make_device
 from tests.people import signed_in
 from tests.telemetry.test_accounts import roll_up
 from tests.telemetry.test_pages_power import text
+from tests.telemetry.test_settings_energy import where_it_is_noon
 
 pytestmark = pytest.mark.django_db
 FREE = Rates(None, None, None)
@@ -79,8 +80,9 @@ def tiles(viewer) -> dict[str, str]:
     return {path: text(viewer.get(path)) for path in ("/", "/fleet/energy/", "/power/?range=1h")}
 
 
-def test_the_tiles_of_power_and_energy_say_where_they_count_other_devices():
+def test_the_tiles_of_power_and_energy_say_where_they_count_other_devices(settings):
     """Power is that of the fleet's GPUs; energy, and its cost, also that of CPUs in hosts without any."""
+    settings.STEPWATT_TARIFF = Tariff(0.2, zone=ZoneInfo(where_it_is_noon()))
     gpu = make_device(make_host("a"), 0)
     make_latest(gpu.host, {gpu: GPU_READINGS, make_device(gpu.host, kind=DeviceKind.CPU): CPU_READINGS})
     roll_up(gpu.host, {gpu: 6000.0}, start_ms=int(time.time()) // 60 * 60_000, step_seconds=60)
