@@ -17,7 +17,6 @@ from telemetry.store import marks, rolled
 
 ACCELERATOR, CPU, NODE = "accelerator", "cpu", "node"
 ACCOUNT = "account"  # a host's accelerators or, where it has none, its CPUs; and its nodes: what energy is accounted of
-CLASSES = (ACCELERATOR, CPU, NODE)  # what a fleet counts is the first of them that it has
 _CLASS_OF: dict[str, str] = {**dict.fromkeys(ACCELERATORS, ACCELERATOR), DeviceKind.CPU: CPU, DeviceKind.NODE: NODE}
 _MARKS = 1000  # in one transaction
 _KINDS_OF_GROUPS = 2  # which groups a host may be in: another number, and all hosts are looked at again
