@@ -6,6 +6,7 @@ One visit a page: looked at dark, then light, then as narrow as a phone. New pag
 import csv
 import io
 import lzma
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_an_answer_that_comes_after_the_first_arrow_leaves_the_focus_on_what_was
     page.locator("body").press("/")
     page.keyboard.type("atlas-0001")
     page.locator("#found a.hit").first.wait_for()
-    page.route("**/search/?q=atlas-0001+**", lambda route: held.append(route))  # noqa: PLW0108 — it must be a function of Python
+    page.route(re.compile(r"/search/\?q=atlas-0001(%20|\+)"), lambda route: held.append(route))  # noqa: PLW0108 — it must be a function of Python
     with page.expect_request(lambda request: searched(request) == "atlas-0001 GPU"):
         page.keyboard.type(" GPU")
     page.keyboard.press("ArrowDown")
@@ -245,7 +246,9 @@ def test_an_answer_that_comes_after_the_first_arrow_leaves_the_focus_on_what_was
 def answered_while_held(page: Page, held: list[Route]) -> None:
     """Have what was asked last be answered, and wait until it is shown; what was asked before was given up."""
     wait_until(
-        lambda: page.evaluate("() => true") and searched(held[-1].request) == "atlas-0001 GPU", 60, "the last question"
+        lambda: page.evaluate("() => true") and [searched(each.request) for each in held[-1:]] == ["atlas-0001 GPU"],
+        60,
+        "the last question",
     )
     with page.expect_response(lambda answer: searched(answer.request) == "atlas-0001 GPU"):
         held[-1].continue_()
