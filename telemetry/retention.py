@@ -15,7 +15,7 @@ from django.db.models.functions import Cast, Length
 
 from fleet.models import Event, Origin
 from telemetry import partitions
-from telemetry.models import Delivery, DirtyRollup, GroupRollup, SetAside
+from telemetry.models import Delivery, DirtyRollup, GroupRollup, SetAside, Unreadable
 from telemetry.partitions import Partitioned
 
 SET_ASIDE_KEPT = timedelta(days=30)  # at least: people are to notice a wrong clock, and to take back what it refused
@@ -28,6 +28,8 @@ _MADE_OF = {
 }  # fmt: skip
 _SLICE_BYTES = 8_000_000  # of bodies that go at once: 26 ms on SQLite, a quarter of what a transaction may take
 _GROUPS_SLICE = 100  # rows, each named by four columns
+
+_Small = QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery] | QuerySet[Unreadable]
 
 
 def ages() -> dict[Partitioned, int]:
@@ -82,7 +84,7 @@ def milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _small(now: datetime) -> Iterator[QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery]]:
+def _small(now: datetime) -> Iterator[_Small]:
     """Yield the rows of the smaller tables that are too old."""
     before = now - timedelta(seconds=settings.STEPWATT_RETENTION_1M)
     of_hosts = Q(host=None) | ~Q(host__origin=Origin.IMPORTED)
@@ -92,6 +94,9 @@ def _small(now: datetime) -> Iterator[QuerySet[Event] | QuerySet[SetAside] | Que
         "pk"
     )
     yield _set_aside(now)
+    # As long as hours are kept that may have been made without it.
+    before_ms = milliseconds(now - timedelta(seconds=settings.STEPWATT_RETENTION_1H))
+    yield Unreadable.objects.filter(of_hosts, end_ms__lt=before_ms).order_by("pk")
 
 
 def _set_aside(now: datetime) -> QuerySet[SetAside]:
@@ -105,7 +110,7 @@ def _set_aside(now: datetime) -> QuerySet[SetAside]:
     return SetAside.objects.filter(received_at__lt=before).exclude(is_young).order_by("pk")
 
 
-def _delete_some(rows: QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery]) -> int:
+def _delete_some(rows: _Small) -> int:
     model = rows.model
     return int(model.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:_SLICE])).delete()[0])
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from fleet.models import Device, Event, EventKind, Host
 from telemetry.models import Chunk, SetAside, StoredBatch
-from telemetry.store import chunks, gather
+from telemetry.store import chunks, gather, unreadable
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.stored_batches import StoredBatches
 
@@ -68,6 +68,8 @@ def compact(host: Host, start_ms: int) -> Done:
                 _write(host, start_ms, rows, part)
                 done.n_chunks += len(part)
         aside = _aside(stored, devices)
+        lost = [row for row, cells in zip(rows, stored.cells, strict=True) if cells is None]
+        unreadable.note(map(unreadable.of_batch, lost), timezone.now())  # before they are no batches any more
         _keep_aside(host, start_ms, rows, aside)
         for first in range(0, len(rows), _SLICE_ROWS):
             _remove(host, start_ms, rows[first : first + _SLICE_ROWS])
@@ -131,6 +133,7 @@ def _decoded(row: Chunk, device: Device) -> chunks.DeviceHour:
         return chunks.decode(bytes(row.body))
     except chunks.ChunkCorrupt as error:
         chunks.warn_corrupt(device.uuid, row.start_ms, error)
+        unreadable.note([unreadable.of_chunk(row.host_id, device.uuid, row.start_ms, error)], timezone.now())
         raise chunks.ChunkCorrupt(f"{device.uuid} at {row.start_ms}") from error
 
 
