@@ -70,10 +70,10 @@ class Rates:
         """Return the cost of joules `(n,)` drawn in buckets that begin at `starts_ms (n,)`, PUE on top."""
         if self.tariff is None:
             return None
-        prices, unit = _prices(self.tariff, starts_ms.tobytes(), step_ms), (self.pue or 1.0) / JOULES_PER_KWH
-        mixed = prices.mixed
-        estimated = float(joules[mixed] @ prices.each[mixed]) * unit if mixed.size else 0.0
-        return Cost(float(joules @ prices.each) * unit, estimated)
+        each, mixed = _prices(self.tariff, starts_ms.tobytes(), step_ms)
+        estimated = float(joules[mixed] @ each[mixed]) if mixed.size else 0.0
+        whole = float(joules @ each)
+        return Cost(*(part / JOULES_PER_KWH * (self.pue or 1.0) for part in (whole, estimated)))
 
     def mixed_quarters(self, start_ms: int, end_ms: int) -> list[int]:
         """Return the beginnings of the quarters of an hour, all in start ≤ time < end, within which the price changes."""
