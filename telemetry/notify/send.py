@@ -69,11 +69,16 @@ def _post_body(target: NotificationTarget, content: dict[str, Any]) -> None:
         with _opener.open(Request(target.address, body, headers), timeout=TIMEOUT_SECONDS):  # noqa: S310 — http(s) by targets.py
             pass
     except HTTPError as error:
-        raise SendFailed(f"answered {error.code} {error.reason}") from error
+        raise SendFailed(f"answered {error.code} {_printable(error.reason)}") from error
     except (URLError, OSError, ValueError) as error:
         raise SendFailed(f"cannot be reached: {getattr(error, 'reason', error)}") from error
     except HTTPException as error:
-        raise SendFailed(f"what answers there speaks no HTTP: {type(error).__name__}: {error}") from error
+        raise SendFailed(f"what answers there speaks no HTTP: {type(error).__name__}: {_printable(error)}") from error
+
+
+def _printable(foreign: object) -> str:
+    """Return a stranger's words as the log can keep them: PostgreSQL's text cannot hold a NUL."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(foreign))
 
 
 def _mail(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:

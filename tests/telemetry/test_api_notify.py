@@ -38,6 +38,8 @@ def test_an_operator_silences_a_host():
         ({"comment": "x", "minutes": 0}, "minutes"),
         (SILENCE | {"host": "nobody"}, "host"),
         (SILENCE | {"label": "team"}, "label"),
+        (SILENCE | {"label": f"{'k' * 64}=v"}, "label"),
+        (SILENCE | {"label": f"k={'v' * 501}"}, "label"),
         (SILENCE | {"colour": "red"}, "colour"),
     ],
 )

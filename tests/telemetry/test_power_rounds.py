@@ -225,7 +225,7 @@ def sampler(nvml_stub, monkeypatch):
     made.stop()
 
 
-def gathered(sampler, is_enough, seconds=10.0):
+def gathered(sampler, is_enough, seconds=60.0):
     ticks = []
     wait_for(lambda: ticks.extend(sampler.take()) or is_enough(ticks), seconds)
     return ticks

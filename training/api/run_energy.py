@@ -53,8 +53,8 @@ class RunEnergyItem(Schema):
         return cls(
             run=run.pk, name=run.name, launch=run.launch, joules=account.joules, kwh=account.kwh,
             estimated_share=account.estimated_share, covered_share=account.covered_share, cost=account.cost,
-            cost_estimated_share=account.cost_estimated_share, grams_co2=account.grams_co2, scope=found.scope, devices=len(found.devices), shared_with=list(found.shared_with),
-            why=found.why,
+            cost_estimated_share=account.cost_estimated_share, grams_co2=account.grams_co2, scope=found.scope,
+            devices=len(found.devices), shared_with=list(found.shared_with), why=found.why,
         )  # fmt: skip
 
 

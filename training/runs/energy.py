@@ -16,7 +16,7 @@ from telemetry.energy_rates import Rates
 from training.models import Run, RunRank
 from training.runs import energy_shares
 from training.runs.energy_shares import Tenant
-from training.runs.members import Members
+from training.runs.members import Members, reach_ms
 from training.steps.intervals import Intervals
 from training.steps.store import read
 
@@ -155,7 +155,8 @@ def _tenant(run: Run, rows: Sequence[RunRank], start_ms: int, end_ms: int) -> Te
     own = [row for row in rows if row.run_id == run.pk]
     if not own:
         return Tenant(_NONE, start_ms, end_ms)
-    steps = read.steps(run, start_ms, end_ms, ranks={row.rank for row in own}, columns=("seconds",))
+    until = end_ms + reach_ms(own)
+    steps = read.steps(run, start_ms, until, ranks={row.rank for row in own}, columns=("seconds",))
     first, last = min(row.first_ms for row in own), max(row.last_ms for row in own)
     return Tenant(Intervals.of(steps.began_ms, steps.ended_ms), first, last)
 

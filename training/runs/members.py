@@ -4,12 +4,14 @@ Asked by the run's figures, pages and API, in a fixed number of queries.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fleet.models import Device, DeviceKind, Host
 from training.models import Run, RunRank
+
+_REACH_STEPS, _REACH_LEAST_MS = 4.0, 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,26 @@ class Members:
     @property
     def step_seconds(self) -> float:
         """Return the mean step time of the slowest rank; 0 where none has told a step."""
-        return max((rank.seconds / rank.n_steps for rank in self.ranks if rank.n_steps), default=0.0)
+        return _step_seconds(self.ranks)
+
+    @property
+    def reach_ms(self) -> float:
+        return reach_ms(self.ranks)
 
     def of_rank(self, rank: int) -> RunRank | None:
         return next((each for each in self.ranks if each.rank == rank), None)
+
+
+def reach_ms(ranks: Iterable[RunRank]) -> float:
+    """Return how far beyond a window's ends the steps of these ranks are read.
+
+    One that ends beyond lies in the window in part, and a pause at its edge is known whole.
+    """
+    return max(_REACH_LEAST_MS, _REACH_STEPS * 1000 * _step_seconds(ranks))
+
+
+def _step_seconds(ranks: Iterable[RunRank]) -> float:
+    return max((rank.seconds / rank.n_steps for rank in ranks if rank.n_steps), default=0.0)
 
 
 def _n_inside(start: RunRank, start_ms: float, end_ms: float) -> float:
