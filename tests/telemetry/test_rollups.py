@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from django.db import transaction
 from hypothesis import HealthCheck, given
@@ -24,7 +25,7 @@ from telemetry.models import (
     Unreadable,
 )
 from telemetry.rollups import minutes
-from telemetry.store import compact, inputs, read, recorded, rolled, shortened
+from telemetry.store import compact, inputs, read, recorded, resolution, rolled, samples, shortened
 from telemetry.store.statistics import ENERGY, Field
 from tests.telemetry.batches import GPU, NODE, batch, payload, take
 
@@ -313,6 +314,33 @@ def test_any_order_split_repetition_and_interleaving_gives_the_same_rollups(bodi
 
     assert found == expected
     assert any(expected)
+
+
+@hypothesis_settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(recordings())
+def test_series_from_samples_say_what_the_rollups_do(bodies):
+    metrics, span = ["power_draw_watts", "energy_joules_total", "clock_event_reasons"], (T0, T0 + 8 * MINUTE)
+    with transaction.atomic():
+        for body in bodies:
+            take(body, NOW)
+        rollups.roll_up(60, NOW)
+        devices = [Device.objects.select_related("host").get(uuid=GPU.uuid)]
+        of_rollups = read.bucketed(devices, metrics, *span, 9).series[GPU.uuid]
+        samples_ = samples.raw_with_reach(devices, metrics, *span)
+        grid = resolution.grid(*span, MINUTE)
+        of_samples = read._from_samples(samples_, *span, grid).series[GPU.uuid]
+        transaction.set_rollback(True)
+
+    for metric in metrics:
+        one, other = of_samples[metric], of_rollups[metric]
+        for field in ("mean", "minimum", "maximum", "increase", "grew", "grew_seconds"):
+            np.testing.assert_allclose(getattr(one, field), getattr(other, field), rtol=1e-9)
+        assert one.seconds.keys() == other.seconds.keys()
+        for value, held in one.seconds.items():
+            np.testing.assert_allclose(held, other.seconds[value])
+            assert np.nanmax(held) <= 60
 
 
 def test_a_batch_that_comes_while_its_minute_is_made_has_it_made_again(monkeypatch):
