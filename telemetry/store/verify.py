@@ -203,12 +203,12 @@ def _expected(found: Host, step: int, start_ms: int, end_ms: int) -> tuple[dict[
         below = rolled.of_hosts([found.pk], _BELOW[step], start_ms, end_ms).get(found.pk)
         return {} if below is None else _of_statistics(rolled.regrouped(below, start_ms, 1000 * step, n)), set()
     span = Span(start_ms, n)
-    ids = inputs.devices({found.name: found.pk}, span)[found.pk]
-    read = inputs.read([found.pk], span, _REACH_MS, are_imported=found.origin == Origin.IMPORTED)[found.pk]
-    made = inputs.statistics_of(found.pk, read, ids, span)
+    held = inputs.held([found.pk], span)
+    read = inputs.read(held, span, _REACH_MS, are_imported=found.origin == Origin.IMPORTED)[found.pk]
+    made = inputs.statistics_of(found.pk, read, held[found.pk], span)
     noted = unreadable.touching([found.pk], start_ms - _REACH_MS, end_ms + _REACH_MS)
     read.unread += [row for row in noted if not row.uuid]
-    return {} if made is None else _of_statistics(made), read.short(ids)
+    return {} if made is None else _of_statistics(made), read.short(held[found.pk].ids)
 
 
 def _quarters(found: Host, start_ms: int, end_ms: int) -> dict[int, Values]:
