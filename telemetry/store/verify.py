@@ -11,10 +11,10 @@ import numpy as np
 from django.conf import settings
 from django.db.models import QuerySet
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Host, Origin
 from telemetry import catalog
 from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, StoredBatch
-from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, shortened, statistics
+from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, shortened, statistics, stays
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.inputs import MINUTE_MS, Span
 from telemetry.store.rolled import Table
@@ -49,7 +49,8 @@ class Checked(NamedTuple):
 
 def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
     """Check what the host has of since ≤ time < until, by whole hours; `now` tells what may have been retired."""
-    uuids = dict(Device.objects.filter(host=found).values_list("pk", "uuid"))
+    held = stays.of_hosts([found.pk], since_ms - HOUR_MS, until_ms)[found.pk]
+    uuids = {pk: uuid for uuid, pk in held.ids.items()}
     rows = Chunk.objects.filter(host=found, start_ms__gt=since_ms - HOUR_MS, start_ms__lt=until_ms).order_by("start_ms")
     differences, n_chunks, hours = [], 0, set()
     for row in rows.iterator(chunk_size=50):
@@ -57,6 +58,9 @@ def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
         hours.add(row.start_ms)
         uuid = uuids.get(row.device_id, f"device {row.device_id}")
         differences += [Difference(uuid, row.start_ms, what) for what in _of_chunk(row)]
+    # What it said of a device in the hour in which that left may stand under the host that has it now.
+    moved = Chunk.objects.filter(device__in=held.moved, start_ms__gt=since_ms - HOUR_MS, start_ms__lt=until_ms)
+    hours |= set(moved.values_list("start_ms", flat=True)) if held.moved else set()
     batches = StoredBatch.objects.filter(host=found, start_ms__gte=since_ms, start_ms__lt=until_ms)
     hours |= {at_ms // HOUR_MS * HOUR_MS for at_ms in batches.values_list("start_ms", flat=True)}
     hours |= _hours_of_minutes(found, since_ms, until_ms)
