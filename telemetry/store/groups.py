@@ -20,7 +20,6 @@ from telemetry.store import marks, rolled, stays
 
 ACCELERATOR, CPU, NODE = "accelerator", "cpu", "node"
 ACCOUNT = "account"  # a host's accelerators or, where it has none, its CPUs; and its nodes: what energy is accounted of
-CLASSES = (ACCELERATOR, CPU, NODE)  # what a fleet counts is the first of them that it has
 _CLASS_OF: dict[str, str] = {**dict.fromkeys(ACCELERATORS, ACCELERATOR), DeviceKind.CPU: CPU, DeviceKind.NODE: NODE}
 _MARKS = 1000  # in one transaction
 OF_HOSTS = (GroupKind.CLUSTER, GroupKind.LABEL)

@@ -95,6 +95,7 @@ def test_an_admin_adds_a_target_and_its_secret_is_never_told():
     [
         {"address": "file:///etc/passwd"},
         {"address": "https://"},
+        {"address": "https://[::1"},
         {"kind": "email", "address": "anna@x.example"},  # no mail server is set
         {"kind": "pager"},
     ],
