@@ -85,7 +85,7 @@ def test_the_clusters_that_moved_devices_came_to_are_made_again(empty_database):
     )
     groups = [models["RollupGroup"].create(kind=kind, value="west", devices="account") for kind in ("cluster", "fleet")]
     for group in groups:
-        models["GroupRollup"].create(group=group, n_buckets=2, body=b"x", **at)
+        models["GroupRollup"].create(group_id=group.pk, n_buckets=2, body=b"x", **at)
     members = {str(group.pk): [device.pk] for group in groups}
     model_of("telemetry", "0016_energy_price", "GroupMembers").objects.create(
         host_id=host.pk, digest="", devices=members
