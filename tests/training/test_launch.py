@@ -8,7 +8,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 from kombu import Connection, pools
 
-from fleet import audit
+from fleet import audit, units
 from fleet.audit import Actor
 from fleet.models import AuditEntry, DeviceKind, Origin
 from tests.training.reference_jobs import existing_job, ready_host
@@ -123,7 +123,7 @@ def test_a_silent_host_is_sent_no_order_and_the_job_says_that_it_waits(start, ou
 
     [job] = start("a")
 
-    until = f"{job.created_at + ORDER_LIFETIME:%H:%M:%S} UTC"
+    until = units.utc(job.created_at + ORDER_LIFETIME)
     assert job.reason == f"waits for its host: a is silent; it starts when that is back, and is given up at {until}"
     assert (job.sent_at, outbox.taken("a")) == (None, [])
 

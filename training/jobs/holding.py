@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from fleet import units
 from fleet.models import Device, Host
 from training.jobs import admission
 from training.jobs.admission import HELD_FOR, JOIN_WITHIN, ORDER_LIFETIME
@@ -48,7 +49,7 @@ def as_one(targets: Sequence[tuple[Host, Device]], now: datetime) -> list[Wait]:
 
 
 def silence(host: Host, until: datetime) -> str:
-    return f"{FOR_ITS_HOST}{host.name} is silent; it starts when that is back, and is given up at {until:%H:%M:%S} UTC"
+    return f"{FOR_ITS_HOST}{host.name} is silent; it starts when that is back, and is given up at {units.utc(until)}"
 
 
 def of_all(hosts: Sequence[Host], now: datetime) -> str:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q, QuerySet
 
+from fleet import units
 from fleet.turns import Turns
 from telemetry.accounts.energy import Energy, energy_between, summed
 from telemetry.wire import LATEST_MS
@@ -48,10 +49,10 @@ def _why_expired(job: ReferenceJob) -> str:
         others = "other reference jobs did not end in time to let it start"
         return others if job.team_id is None else f"given up: {job.reason}"
     host = job.host
-    seen = f"last sample {host.last_seen_at:%H:%M:%S} UTC" if host.last_seen_at else "it never reported"
+    seen = f"last sample {units.utc(host.last_seen_at)}" if host.last_seen_at else "it never reported"
     if host.last_seen_at and host.heard_at and host.last_seen_at - host.heard_at > orders.CLOCK_SLACK:
         seen = f"{seen}; its clock is ahead of the server's by more than {orders.CLOCK_SLACK.seconds // 60} minutes: set it"
-    return f"{host.name} did not take the order before it expired at {job.expires_at:%H:%M:%S} UTC ({seen})"
+    return f"{host.name} did not take the order before it expired at {units.utc(job.expires_at)} ({seen})"
 
 
 def _admit(now: datetime) -> None:
@@ -106,7 +107,7 @@ def _declare_lost(now: datetime) -> None:
             state=JobState.LOST,
             ended_at=now,
             sent_at=now,
-            reason=f"the agent on {job.host.name} has not spoken of this job since {job.heard_at:%H:%M:%S} UTC",
+            reason=f"the agent on {job.host.name} has not spoken of this job since {units.utc(job.heard_at)}",
         )
 
 

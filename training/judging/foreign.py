@@ -24,7 +24,7 @@ class Foreign:
         share = "" if self.sm_ratio is None else f", up to {self.sm_ratio:.0%} of its SMs"
         used = self.process.memory_bytes
         memory = "" if used is None else f", {units.quantity(used, 'bytes')}"
-        return f"{who(self.process)}{share}{memory}, seen {_time(self.first_ms)} to {_time(self.last_ms)} UTC"
+        return f"{who(self.process)}{share}{memory}, seen {_time(self.first_ms)} to {_time(self.last_ms)}"
 
 
 def on_device(job: ReferenceJob) -> list[Foreign] | None:
@@ -59,4 +59,4 @@ def _others(processes: Collection[DeviceProcess], own: Collection[int | None]) -
 
 
 def _time(at_ms: int) -> str:
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%H:%M:%S}"
+    return units.utc(datetime.fromtimestamp(at_ms / 1000, UTC))
