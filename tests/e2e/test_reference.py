@@ -36,7 +36,7 @@ def idle(api: httpx.Client) -> Iterator[None]:
     def active() -> list[int]:
         return [job["id"] for job in api.get("/api/v1/reference/jobs?active=true").json()["items"]]
 
-    wait_until(lambda: not active(), 120, "the end of the jobs before")
+    wait_until(lambda: not active(), 240, "the end of the jobs before")
     yield
     for ladder in api.get("/api/v1/reference/ladders").json()["items"]:
         api.post(f"/api/v1/reference/ladders/{ladder['id']}/cancel")

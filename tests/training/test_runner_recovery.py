@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.training.agents import StandInAgent
 agent = StandInAgent(Path(sys.argv[1]))
 agent.order(1, params={"steps": 10_000, "batch_size": 1})
-time.sleep(60)
+time.sleep(300)
 """
 
 

@@ -29,11 +29,6 @@ _RESULT_NUMBERS = (
 )  # fmt: skip
 
 
-def reference_launch(job: ReferenceJob) -> str:
-    """Return the launch id under which a reference job's steps arrive."""
-    return wire.steps_launch(job.pk, job.launch)
-
-
 @transaction.atomic
 def ingest_reports(payloads: Sequence[bytes], now: datetime) -> None:
     """Apply reports in their order, in one transaction: of a launch on many hosts one comes from each every second."""

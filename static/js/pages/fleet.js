@@ -3,6 +3,7 @@
 
 import { fetchChanged } from "../conditional.js";
 import { HostMap } from "../hostmap.js";
+import { still } from "../press.js";
 import { ask, takeTurns } from "../turns.js";
 
 const EVERY_SECONDS = 5;
@@ -15,6 +16,7 @@ async function refreshMap() {
   let isRead = false;
   try {
     const columns = await fetchChanged(box.dataset.url);
+    await still();
     if (columns) map.show(columns);
     isRead = true;
   } finally {
@@ -29,6 +31,6 @@ async function refreshStanding() {
 
 const cells = takeTurns(() => EVERY_SECONDS, refreshMap);
 const standing = takeTurns(() => STANDING_SECONDS, refreshStanding);
-document.getElementById("tiles").addEventListener("sw:fresh", () => ask(cells));
+document.getElementById("tiles").addEventListener("sw:fresh", () => document.hidden || ask(cells));
 ask(cells);
 ask(standing);
