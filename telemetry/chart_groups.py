@@ -70,7 +70,7 @@ def figure(group: Group, metrics: Sequence[str], **options: Any) -> dict[str, An
     options = {"from_zero": group.from_zero, "is_stacked": True, **options}
     if len(metrics) == 1:
         return figures.as_json(figures.mean_with_band(group.unit, "mean", **options))
-    lines = [figures.line(_SERIES[position]) for position in range(len(metrics))]
+    lines = [figures.line(color, dash=dash) for _, color, dash in zip(metrics, _SERIES, figures.DASHES, strict=False)]
     keys = [Key(catalog.BY_NAME[name].label, _SERIES[i], [i]) for i, name in enumerate(metrics)]
     return figures.as_json(figures.figure(lines, unit=group.unit, keys=keys, **options))
 

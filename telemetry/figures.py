@@ -15,6 +15,9 @@ import plotly.graph_objects as go
 from fleet import units
 from telemetry import catalog
 
+DASHES = ("solid", "dash", "dot", "dashdot")  # in which lines of a chart that stand side by side are told apart
+_SYMBOLS = {"circle": "circle", "triangle-up": "triangle", "x": "cross", "square": "square"}
+_THIN = 1  # pixels, or less
 GROUP_TOKENS = ("s1", "s3", "s2", "s4", "s5", "s6")
 _TOKEN = re.compile(r"var\(--([a-z0-9-]+)(?:,([0-9.]+))?\)")
 _FONT = "Inter, system-ui, sans-serif"
@@ -27,12 +30,15 @@ def token(name: str, opacity: float | None = None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """An entry of the HTML legend; it shows the value of its trace, or the range over its traces."""
+    """An entry of the HTML legend; it shows the value of its trace, or the range over its traces.
+
+    It is drawn as its first trace is, a "box" where that bounds an area: no two of a chart differ in their colour alone.
+    """
 
     label: str
     color: str
     traces: Sequence[int]
-    shape: Literal["line", "box", "dash"] = "line"
+    shape: Literal["line", "box"] = "line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +116,29 @@ def figure(
             "painter": painter,
             "units": units.chart_ladder(unit),
             "legend": [
-                {"label": key.label, "color": f"token:{key.color}", "shape": key.shape, "traces": list(key.traces)}
+                {
+                    "label": key.label,
+                    "color": f"token:{key.color}",
+                    "shape": _look(key, traces),
+                    "traces": list(key.traces),
+                }
                 for key in keys
             ],
         },
     )
     return go.Figure(data=list(traces), layout=layout)
+
+
+def _look(key: Key, traces: Sequence[go.Scatter]) -> str:
+    """Return how a key is drawn, a class of static/css/chart.css: "line", or what else its first trace is."""
+    if key.shape == "box":
+        return key.shape
+    trace = traces[key.traces[0]]
+    if "markers" in trace.mode:
+        return _SYMBOLS[trace.marker.symbol]
+    if trace.line.dash not in {None, "solid"}:
+        return str(trace.line.dash)
+    return "thin" if trace.line.width <= _THIN else "line"
 
 
 def as_json(figure: go.Figure) -> dict[str, Any]:

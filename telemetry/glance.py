@@ -34,6 +34,7 @@ AT_ONCE = 200  # hosts that a page reads itself: some 40 ms
 SEEN_AGAIN = timedelta(seconds=1)
 _TOO_OLD = timedelta(seconds=20)  # what is older is not shown: whoever asks waits
 _FIELDS = HostRow._fields
+_NODE_RANK = 2  # of a host that is known as a whole alone (Part.rank)
 
 Indices = NDArray[np.int64]
 Mark = tuple[object, ...]
@@ -70,9 +71,21 @@ class Glance:
     @cached_property
     def counted(self) -> Flags:
         """Which devices the fleet's figures speak of: accelerators where there are any, else CPUs, else nodes."""
-        ranks = np.repeat([part.rank for part in self.parts], [len(part.identities) for part in self.parts])
-        found: Flags = ranks == ranks.min(initial=2)
+        found: Flags = self._ranks == self._ranks.min(initial=2)
         return found
+
+    @cached_property
+    def powered(self) -> Flags:
+        """Which devices power and energy are summed of, as in accounts.py: a host's accelerators, else its CPUs.
+
+        Where no host has any, those that the figures speak of.
+        """
+        of_hosts: Flags = self._ranks < _NODE_RANK
+        return of_hosts if of_hosts.any() else self.counted
+
+    @cached_property
+    def _ranks(self) -> Indices:
+        return np.repeat([part.rank for part in self.parts], [len(part.identities) for part in self.parts])
 
     @property
     def n_counted(self) -> int:
@@ -80,7 +93,7 @@ class Glance:
 
     @property
     def n_apart(self) -> int:
-        """How many hosts have CPUs alone where the figures speak of accelerators: their energy is accounted (accounts.py)."""
+        """How many hosts have CPUs alone where the other figures speak of accelerators: what they draw is summed too."""
         ranks = [part.rank for part in self.parts if part.identities]
         return ranks.count(1) if 0 in ranks else 0
 
@@ -104,6 +117,12 @@ class Glance:
         """Return a metric of the reporting devices, `(n_reporting,)`; NaN where one does not give it."""
         found: Floats = self.values[self.reporting, METRICS.index(metric)]
         return found
+
+    @property
+    def power_watts(self) -> tuple[Floats, Floats]:
+        """Return what the powered devices draw, `(n,)` each: the counted ones, and the CPUs of hosts apart; NaN where unread."""
+        drawn = np.where(self.is_read, self.values[:, METRICS.index("power_draw_watts")], np.nan)
+        return drawn[self.powered & self.counted], drawn[self.powered & ~self.counted]
 
     def count(self, health: Health) -> int:
         return int((self.health[self.counted] == CODE[health]).sum())

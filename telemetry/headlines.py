@@ -4,7 +4,7 @@ A figure over the devices that give it; None, with the reason, where none does. 
 of come by addresses of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +53,34 @@ def arrow(change: float | None, words: str) -> str:
     return f"{'↑' if change > 0 else '↓' if change < 0 else '='} {abs(change):.1f} {words} in a day"
 
 
-def cpu_hosts(word: str, n: int) -> str:
-    """Return "without 2 CPU hosts", in which power, of accelerators, and energy, of each host, differ; "" of none."""
-    return f"{word} {n:,} CPU host{'' if n == 1 else 's'}" if n else ""
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the fleet draws now, by the devices of which energy is accounted, too: `n` of `n_all` tell it.
+
+    `words` say what it is made of where it is of two kinds: accelerators, and the CPUs of hosts that have none.
+    """
+
+    watts: float | None
+    n: int
+    n_all: int
+    noun: str
+    words: str
+
+    @property
+    def of_how_many(self) -> str:
+        return f"from {self.n:,} of {self.n_all:,} {self.noun}"
+
+
+def drawn(glance: Glance) -> Drawn:
+    counted, apart = map(_known, glance.power_watts)
+    n_all, n = int(glance.powered.sum()), counted.size + apart.size
+    watts = float(counted.sum() + apart.sum()) if n else None
+    if not glance.n_apart:
+        return Drawn(watts, n, n_all, glance.noun, "")
+    hosts = f"{glance.n_apart:,} CPU host{'' if glance.n_apart == 1 else 's'}"
+    kinds = ((glance.noun, counted), (hosts, apart))
+    words = [f"{name} {units.quantity(float(each.sum()) if each.size else None, 'watts')}" for name, each in kinds]
+    return Drawn(watts, n, n_all, "devices", " + ".join(words))
 
 
 def _reporting(glance: Glance) -> Headline:
@@ -100,23 +125,32 @@ def _busy(glance: Glance, before: DayBefore) -> Headline:
 
 
 def _power(glance: Glance, before: DayBefore) -> Headline:
-    drawn, limits = glance.column("power_draw_watts"), glance.column("power_limit_watts")
-    giving = ~np.isnan(drawn)
-    n, has_limits = int(giving.sum()), bool((~np.isnan(limits[giving])).all())
-    note = "" if n == glance.n_counted == 1 else f"from {n:,} of {glance.n_counted:,} {glance.noun}"
-    if n == glance.n_counted and has_limits:
-        note = f"limit {units.quantity(float(limits.sum()), 'watts')}"
-    grown = None if before.power is None else before.power * 100
+    found = drawn(glance)
     return Headline(
         label="Fleet power",
-        value=float(drawn[giving].sum()) if n else None,
+        value=found.watts,
         unit="watts",
-        note=" · ".join(filter(None, (arrow(grown, "%"), note, cpu_hosts("without", glance.n_apart)))),
+        note=" · ".join(filter(None, _about_power(glance, found, before))),
         href="/power/",
         why_unknown=glance.why_absent("power_draw_watts"),
         spark="power",
         series="s2",
     )
+
+
+def _about_power(glance: Glance, found: Drawn, before: DayBefore) -> Iterator[str]:
+    """Yield how it stands to the day before and to its limit, of accelerators alone where they are not all of it."""
+    is_whole = found.n == found.n_all
+    if found.words:
+        yield found.words
+        yield "" if is_whole else found.of_how_many
+        return
+    yield arrow(None if before.power is None else before.power * 100, "%")
+    limits = glance.column("power_limit_watts")[~np.isnan(glance.column("power_draw_watts"))]
+    if is_whole and not np.isnan(limits).any():
+        yield f"limit {units.quantity(float(limits.sum()), 'watts')}"
+    elif not found.n == found.n_all == 1:
+        yield found.of_how_many
 
 
 def has_sms(devices: Sequence[DeviceState]) -> bool:

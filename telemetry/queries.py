@@ -153,9 +153,15 @@ class FleetState:
         return sum(values) / len(values) if values else None
 
     @property
+    def powered(self) -> list[DeviceState]:
+        """What power is summed of, as energy is: each host's accelerators, else its CPUs; where none has any, what is counted."""
+        own = [d for host in self.hosts for d in host.counted if d.device.kind != DeviceKind.NODE]
+        return own or self.counted
+
+    @property
     def known_power_watts(self) -> list[float]:
-        """The power of each counted device that gives it."""
-        return [d.values["power_draw_watts"] for d in self.counted if "power_draw_watts" in d.values]
+        """The power of each powered device that gives it."""
+        return [d.values["power_draw_watts"] for d in self.powered if "power_draw_watts" in d.values]
 
     def count(self, health: Health) -> int:
         return sum(d.health is health for d in self.counted)

@@ -21,6 +21,7 @@ TOGETHER = {
     "one product": (
         "tests/e2e/test_main_path.py",
         "tests/e2e/test_map_and_charts.py",
+        "tests/e2e/test_presses.py",
         "tests/e2e/test_reference.py",
         "tests/e2e/test_runs.py",
         "tests/process/test_prometheus.py",

@@ -7,6 +7,7 @@ from fleet.models.inventory import (
     HOST_NAME_PATTERN,
     Device,
     DeviceKind,
+    DeviceStay,
     Host,
     Origin,
     has_gone_silent,
@@ -16,7 +17,8 @@ from fleet.models.inventory import (
 )
 
 __all__ = [
-    "ACCELERATORS", "HOST_NAME_PATTERN", "ApiToken", "AuditEntry", "Device", "DeviceKind", "EnrolmentToken", "Event",
+    "ACCELERATORS", "HOST_NAME_PATTERN", "ApiToken", "AuditEntry", "Device", "DeviceKind", "DeviceStay", "EnrolmentToken",
+    "Event",
     "EventKind", "Host", "JoinAttempt", "LoginAttempt", "Origin", "Role", "Severity", "has_gone_silent", "in_place",
     "shown_index", "title_of",
 ]  # fmt: skip

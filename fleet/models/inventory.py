@@ -126,6 +126,10 @@ class Device(models.Model):
     driver_version = models.CharField(max_length=100, blank=True, default="")
     parent = models.ForeignKey("self", on_delete=models.CASCADE, null=True, blank=True, related_name="instances")
     profile = models.CharField(max_length=40, blank=True, default="")
+    moved_ms = models.BigIntegerField(
+        null=True,
+        help_text="From when on it is with its host, UTC milliseconds; None where it was with no other before.",
+    )
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -141,6 +145,23 @@ class Device(models.Model):
     @property
     def is_accelerator(self) -> bool:
         return self.kind in ACCELERATORS
+
+
+class DeviceStay(models.Model):
+    """From when on a device was with a host, until its next stay begins; of devices alone that were with several.
+
+    What a host says of a device counts for the time of its stays. The first one is from 0 on. Kept by telemetry/inventory.py.
+    """
+
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="stays", db_index=False)
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
+    from_ms = models.BigIntegerField(help_text="UTC milliseconds.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["device", "from_ms"], name="stay_once")]
+
+    def __str__(self) -> str:
+        return f"{self.device_id} with {self.host_id} from {self.from_ms}"
 
 
 def title_of(kind: str, index: int | None, profile: str) -> str:

@@ -3,16 +3,18 @@
 Formats by way of fleet/units.py; knows no app's models.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, Protocol
 
 from django import template
 from django.http import QueryDict
 from django.template import Context
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from fleet import sparkline, units
@@ -22,6 +24,7 @@ from fleet.sorting import Sorting
 register = template.Library()
 
 _KEPT = 64  # pieces that stand in each row of a long table are made once
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 _SHAPES = {"silent": "stale"}  # a health whose shape has another name
 _HEALTH_WORDS = {"ok": "healthy", "warn": "warning", "crit": "critical", "silent": "silent"}
 
@@ -90,6 +93,21 @@ def _time(moment: datetime | None, form: str) -> SafeString:
     words = units.utc(moment)
     iso = moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return format_html('<time datetime="{}" data-f="{}" title="{}">{}</time>', iso, form, words, words)
+
+
+@register.filter
+def timed(text: str) -> SafeString:
+    """`{{ event.text|timed }}`: a sentence, its moments (as units.utc writes them) in the viewer's zone, as `at` shows one."""
+    words, moments = _MOMENT.split(text), _MOMENT.findall(text)
+    return format_html_join("", "{}{}", zip_longest(words, map(_moment, moments), fillvalue=""))
+
+
+def _moment(words: str) -> str:
+    """What only looks like a moment, in an agent's words, stays as it is."""
+    try:
+        return _time(datetime.strptime(words, "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC), "second")
+    except ValueError:
+        return words
 
 
 @register.filter

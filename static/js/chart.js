@@ -15,10 +15,10 @@
    and `to`, and the `points` of the page's address where it has any. */
 
 import { pushQuery } from "./address.js";
-import { isDragged, waits } from "./drags.js";
 import { pickUnit } from "./figure.js";
 import { buildLegend, format, nearest, readout } from "./legend.js";
 import { read, tell } from "./panels.js";
+import { isPressed, whenReleased } from "./press.js";
 import { fetchJson, query } from "./shell.js";
 import { slices } from "./slices.js";
 import { ask, leave, takeTurns } from "./turns.js";
@@ -115,7 +115,11 @@ function windowed(address, window_) {
 /* Drawing and fetching ---------------------------------------------------------------------------------------------- */
 
 async function draw(chart) {
-  if (!chart.traces || waits(chart, () => draw(chart))) return;
+  if (!chart.traces) return;
+  if (isPressed()) {
+    whenReleased(() => draw(chart), chart);
+    return;
+  }
   chart.unit = pickUnit(chart);
   readout(chart, null);
   try {
@@ -151,7 +155,7 @@ function accept(chart, answer, x) {
   const own = answer.charts ? answer.charts[chart.id] : answer;
   if (own.traces.length !== chart.figure.data.length) {
     // A device or cluster has come or gone since the page was made: the figure itself is out of date.
-    if (chart.traces && !isDragged()) location.reload();
+    if (chart.traces && !isPressed()) location.reload();
     return;
   }
   chart.traces = own.traces.map((trace) => measured({ x: own.x ?? x, ...unpacked(trace) }));

@@ -7,6 +7,7 @@
 import { fetchChanged, HTML } from "./conditional.js";
 import { morph, morphContent } from "./morph.js";
 import { read, tell } from "./panels.js";
+import { still } from "./press.js";
 import { times } from "./shell.js";
 import { EACH_TIME, ask, leave, takeTurns } from "./turns.js";
 
@@ -25,9 +26,11 @@ async function refresh(box, turn) {
   if (!box.isConnected) return leave(turn);
   try {
     const text = await fetchChanged(box.dataset.fresh, HTML);
+    await still();
     if (text !== null) take(box, text);
     read(box);
   } catch (error) {
+    await still();
     tell(box, "first" in box.dataset, error.status ? `the server answered ${error.status}` : "the server was not reached", () => ask(turn));
     throw error;
   } finally {

@@ -5,6 +5,7 @@
    `sw:query` when a control writes the query string. */
 
 import { carryWindow, query, reflect, setQuery } from "./address.js";
+import { isPressed, whenReleased } from "./press.js";
 import { applySort, filterRows, sortByHeading } from "./table.js";
 
 export { query, setQuery };
@@ -40,21 +41,21 @@ function linkWindow(link) {
 
 /* Live and paused --------------------------------------------------------------------------------------------- */
 
-let pointerIsDown = false;
 let live = query().get("live") !== "0";
 
 export const isLive = () => live;
 
 function tick() {
+  if (isPressed()) return;
   times();
-  if (live && !pointerIsDown && !document.hidden) document.body.dispatchEvent(new CustomEvent("sw:tick", { bubbles: true }));
+  if (live && !document.hidden) document.body.dispatchEvent(new CustomEvent("sw:tick", { bubbles: true }));
 }
 
 function setLive(on) {
   live = on;
   setQuery({ live: on ? null : "0" });
   showLive();
-  if (on) tick();
+  if (on) whenReleased(tick);
 }
 
 function showLive() {
@@ -114,7 +115,7 @@ function afterPrint(theme) {
   themed();
 }
 
-/* Times: <time datetime="…Z" data-f="ago|at"> in the viewer's zone; the title holds UTC ------------------------ */
+/* Times: <time datetime="…Z" data-f="ago|at|second"> in the viewer's zone; the title holds UTC ------------------------ */
 
 const two = (n) => String(n).padStart(2, "0");
 const GAP = "\u202f";
@@ -126,8 +127,9 @@ function age(seconds) {
   return `${Math.floor(seconds / 3600)}${GAP}h ${Math.floor((seconds % 3600) / 60)}${GAP}min ago`;
 }
 
-function clock(moment, now) {
-  const time = `${two(moment.getHours())}:${two(moment.getMinutes())}`;
+function clock(moment, now, withSeconds) {
+  const parts = [moment.getHours(), moment.getMinutes(), ...(withSeconds ? [moment.getSeconds()] : [])];
+  const time = parts.map(two).join(":");
   if (moment.toDateString() === now.toDateString()) return time;
   const day = moment.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
   return moment.getFullYear() === now.getFullYear() ? `${day}, ${time}` : `${day} ${moment.getFullYear()}, ${time}`;
@@ -140,7 +142,7 @@ export function times(within = document) {
   for (const element of all("time[datetime]", within)) {
     const moment = new Date(element.dateTime);
     // The server's clock may be a little ahead of this one: no age below zero.
-    const text = element.dataset.f === "ago" ? age(Math.max(0, (now - moment) / 1000)) : clock(moment, now);
+    const text = element.dataset.f === "ago" ? age(Math.max(0, (now - moment) / 1000)) : clock(moment, now, element.dataset.f === "second");
     if (element.textContent !== text) element.textContent = text;
   }
   for (const element of all("[data-zone]", within)) if (element.textContent !== zone) element.textContent = zone;
@@ -226,8 +228,6 @@ document.addEventListener("input", (event) => {
 document.addEventListener("htmx:beforeSwap", beforeSwap);
 document.addEventListener("htmx:afterSwap", afterSwap);
 document.addEventListener("visibilitychange", tick);
-addEventListener("pointerdown", () => (pointerIsDown = true));
-for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, () => (pointerIsDown = false));
 systemIsDark.addEventListener("change", () => themed());
 addEventListener("beforeprint", beforePrint);
 

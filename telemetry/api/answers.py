@@ -219,11 +219,11 @@ class Summary(Schema):
 
 
 def _power(state: FleetState) -> Reading:
-    """Return the power of the counted devices that give it, as the first screen does; `incomplete` where some do not."""
+    """Return the power of the powered devices that give it, as the first screen does; `incomplete` where some do not."""
     known = state.known_power_watts
     if not known:
         return Reading(value=None, unit="watts", reason="not_offered" if state.reporting else "silent")
-    is_whole = len(known) == len(state.counted)
+    is_whole = len(known) == len(state.powered)
     return Reading(value=sum(known), unit="watts", reason=None if is_whole else "incomplete")
 
 

@@ -26,7 +26,10 @@ class StoredBatch(models.Model):
 
 
 class Chunk(models.Model):
-    """All samples of one device over one hour, made of batches; made again where more come (store/compact.py)."""
+    """All samples of one device over one hour, made of batches; made again where more come (store/compact.py).
+
+    Of an hour in which the device moved it holds what each host said in its time, under the one whose part came first.
+    """
 
     pk = models.CompositePrimaryKey("device_id", "start_ms")
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="+", db_index=False)

@@ -76,15 +76,15 @@ def _parts(due: Iterable[Mark]) -> Iterable[tuple[Span, dict[int, list[Mark]]]]:
 
 
 def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
-    known = list(Host.objects.filter(pk__in=hosts).order_by().values_list("pk", "name", "origin"))
-    imported = {pk for pk, _, origin in known if origin == Origin.IMPORTED}
-    ids = inputs.devices({name: pk for pk, name, _ in known}, span)
+    imported = set(Host.objects.filter(pk__in=hosts, origin=Origin.IMPORTED).order_by().values_list("pk", flat=True))
+    held = inputs.held(hosts, span)
     made = []
-    for is_imported, of_kind in ((True, imported), (False, set(hosts) - imported)):
+    for is_imported in (True, False):
+        of_kind = {host: each for host, each in held.items() if (host in imported) is is_imported}
         for host, found in (
             inputs.read(of_kind, span, inputs.REACH_MS, are_imported=is_imported) if of_kind else {}
         ).items():
-            result = inputs.statistics_of(host, found, ids[host], span)
+            result = inputs.statistics_of(host, found, held[host], span)
             mine = hosts[host]
             made.append(
                 _Made(host, [m.pk for m in mine], [m.start_ms for m in mine], found.seen, result, found.is_short)
@@ -96,7 +96,7 @@ def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
     with transaction.atomic():
         # First, and so either whoever stores a batch waits for this, or this waits for him and then sees what he stored.
         taken = marks.take_of_hosts([pk for each in made for pk in each.pks])
-        changed = _changed(span, made, imported)
+        changed = _changed(span, made, held, imported)
         good = [each for each in made if each.host not in changed and taken.issuperset(each.pks)]
         again = {each.host for each in made} - {each.host for each in good}
         marks.renew_hosts((each.host, STEP, at) for each in made if each.host in again for at in each.starts_ms)
@@ -106,13 +106,13 @@ def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
     return sum(len(each.starts_ms) for each in good)
 
 
-def _changed(span: Span, made: Sequence[_Made], imported: set[int]) -> set[int]:
+def _changed(span: Span, made: Sequence[_Made], held: inputs.Held, imported: set[int]) -> set[int]:
     """Return the hosts of which more has come, or less is left, since it was read."""
     before = {each.host: each.seen for each in made}
-    real = set(before) - imported
+    real = {host: each for host, each in held.items() if host not in imported}
     now: dict[int, set[tuple[object, ...]]] = dict(inputs.seen_now(real, span, inputs.REACH_MS)) if real else {}
     if imported:
-        found = inputs.read(imported, span, inputs.REACH_MS, are_imported=True)
+        found = inputs.read({host: held[host] for host in imported}, span, inputs.REACH_MS, are_imported=True)
         now |= {host: each.seen for host, each in found.items()}
     return {host for host, seen in before.items() if now[host] != seen}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fleet.models import Device
 from telemetry.models import DirtyRollup
-from telemetry.store import energy_rows, joules, samples
+from telemetry.store import energy_rows, joules, samples, stays
 from telemetry.store.energy_rows import MINUTE_MS, Floats
 from telemetry.store.made_hours import HOUR_MS
 
@@ -69,13 +69,15 @@ def read(devices: Sequence[Device], edges_ms: Whole, *, by_quarters: bool = Fals
     for at in range(0, len(hosts), _HOSTS):
         some = hosts[at : at + _HOSTS]
         chosen = sorted((device for host in some for device in by_host[host]), key=lambda device: device.pk)
-        reading = _Reading(some, chosen, edges_ms, by_quarters=by_quarters)
+        # Also those that had them then: each device stands in one reading, whoever had it.
+        then = sorted(stays.hosts_of(chosen, int(edges_ms[0]) - HOUR_MS, int(edges_ms[-1]) + HOUR_MS))
+        reading = _Reading(then, chosen, edges_ms, by_quarters=by_quarters)
         for cells in reading.cells(_MOST_HOST_MINUTES // len(hosts)):
             yield _cut(cells, reading.ids, edges_ms)
 
 
 class _Reading:
-    """Reads the cells of some hosts' devices."""
+    """Reads the cells of devices from the rollups of the hosts that have, or had them."""
 
     def __init__(self, hosts: Sequence[int], devices: Sequence[Device], edges_ms: Whole, *, by_quarters: bool) -> None:
         self._hosts, self._devices, self._edges_ms = hosts, devices, edges_ms
@@ -129,7 +131,7 @@ class _Reading:
             places = np.searchsorted(self.ids, rows.device_ids[is_asked])
             columns = (rows.starts_ms - span[0]) // step_ms
             for field, found in enumerate((rows.measured, rows.estimated, rows.covered_seconds)):
-                values[field][places[:, None], columns] = found[is_asked]
+                values[field][places[:, None], columns] += found[is_asked]
         return values
 
     def _sampled(self, minutes: Whole) -> _Cells:

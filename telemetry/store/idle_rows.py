@@ -24,10 +24,13 @@ _DRAWN = (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES)
 class IdleRows(NamedTuple):
     """One host's: `device_ids (d,)`, `starts_ms (n,)` of buckets of `step_ms`; by argument joules and seconds `(d, n)`.
 
+    The host is the one that they were in then: a device may have moved since.
+
     `known_seconds (d, n)` are those of buckets in which both energy and utilisation are known, as far as the energy is;
     `known_joules (d, n)` what the devices drew in those, wasted or not; 0 unless it was asked for.
     """
 
+    host_id: int
     device_ids: NDArray[np.int64]
     starts_ms: NDArray[np.int64]
     step_ms: int
@@ -53,10 +56,10 @@ def read(host_ids: Sequence[int], start_ms: int, end_ms: int, *, with_drawn: boo
             for at in range(0, len(hosts), _HOSTS):
                 some, step_seconds = hosts[at : at + _HOSTS], 3600 if is_made else STEP
                 found = rolled.of_hosts(some, step_seconds, begin, end, (ENERGY, _UTILISATION), fields)
-                yield from (_rows(table, with_drawn=with_drawn) for table in found.values())
+                yield from (_rows(host, table, with_drawn=with_drawn) for host, table in found.items())
 
 
-def _rows(table: Table, *, with_drawn: bool) -> IdleRows:
+def _rows(host_id: int, table: Table, *, with_drawn: bool) -> IdleRows:
     plan = _plan(*(column.tobytes() for column in table.keys[:4]))
     none = np.zeros((plan.owners.size, table.starts_ms.size), np.int64)
 
@@ -83,7 +86,7 @@ def _rows(table: Table, *, with_drawn: bool) -> IdleRows:
     if with_drawn:
         both = whole(ENERGY, Field.MEASURED_MILLIJOULES) + whole(ENERGY, Field.ESTIMATED_MILLIJOULES)
         drawn = np.where(is_used, both / 1000, 0.0)
-    return IdleRows(plan.owners, table.starts_ms, table.step_ms, joules, seconds, known, drawn)
+    return IdleRows(host_id, plan.owners, table.starts_ms, table.step_ms, joules, seconds, known, drawn)
 
 
 class _Plan(NamedTuple):

@@ -181,9 +181,9 @@ def _expected(found: Host, step: int, start_ms: int, end_ms: int) -> dict[int, V
         below = rolled.of_hosts([found.pk], _BELOW[step], start_ms, end_ms).get(found.pk)
         return {} if below is None else _of_statistics(rolled.regrouped(below, start_ms, 1000 * step, n))
     span = Span(start_ms, n)
-    ids = inputs.devices({found.name: found.pk}, span)[found.pk]
-    read = inputs.read([found.pk], span, _REACH_MS, are_imported=found.origin == Origin.IMPORTED)[found.pk]
-    made = inputs.statistics_of(found.pk, read, ids, span)
+    held = inputs.held([found.pk], span)
+    read = inputs.read(held, span, _REACH_MS, are_imported=found.origin == Origin.IMPORTED)[found.pk]
+    made = inputs.statistics_of(found.pk, read, held[found.pk], span)
     return {} if made is None else _of_statistics(made)
 
 

@@ -22,7 +22,7 @@ from telemetry import attention, day_before, figures, glance, queries, trends
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.energy_rates import Rates
 from telemetry.glance import Glance
-from telemetry.headlines import Headline, arrow, cpu_hosts, headlines
+from telemetry.headlines import Headline, arrow, headlines
 from telemetry.health import Health
 from telemetry.today import Today, today
 from telemetry.views.fleet_map import of_request
@@ -93,12 +93,12 @@ def energy(request: HttpRequest) -> HttpResponse:
     if tile is None:
         now = timezone.now()
         day_before.measure(cluster, int(now.timestamp() * 1000))
-        tile = _energy(today(now, rates, cluster), rates, of_request(request).n_apart)
+        tile = _energy(today(now, rates, cluster), rates)
         cache.set(key, tile, _KEPT_SECONDS)
     return render(request, "telemetry/_energy_tile.html", {"headlines": [tile]})
 
 
-def _energy(found: Today, rates: Rates, n_cpu_hosts: int) -> Headline:
+def _energy(found: Today, rates: Rates) -> Headline:
     grown = None if found.growth is None else found.growth * 100
     words = [*_price(found.account, rates.currency), arrow(grown, "%")]
     words = list(filter(None, words)) or ["set a price per kWh to see its cost"]
@@ -106,7 +106,7 @@ def _energy(found: Today, rates: Rates, n_cpu_hosts: int) -> Headline:
         label="Energy today",
         value=found.account.joules,
         unit="joules",
-        note=" · ".join(filter(None, (*words, cpu_hosts("with", n_cpu_hosts)))),
+        note=" · ".join(words),
         href="/power/",
         why_unknown=f"no energy since midnight ({rates.zone}) is known",
         series="s2",

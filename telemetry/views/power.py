@@ -27,7 +27,7 @@ from telemetry.accounts.power_groups import OTHERS
 from telemetry.energy_rates import Rates
 from telemetry.figures import Reference
 from telemetry.glance import Glance
-from telemetry.headlines import Headline, cpu_hosts
+from telemetry.headlines import Headline, drawn
 from telemetry.store.read import column
 from telemetry.store.samples import Floats
 from telemetry.trends import Trend
@@ -48,7 +48,7 @@ def power(request: HttpRequest) -> HttpResponse:
     context = {
         "tiles": [
             _now(newest, budget),
-            _energy(total, before, window, newest.n_apart),
+            _energy(total, before, window),
             _cost(total, rates),
             _co2(total, rates),
             _pue(rates),
@@ -60,7 +60,7 @@ def power(request: HttpRequest) -> HttpResponse:
         return render(request, "telemetry/_power_tiles.html", context)
     names = tuple(map(power_groups.named, power_groups.stacked(power_groups.members(by))))
     offered, figure = power_groups.offered(), _figure(names, budget)
-    still = {"by": by, "offered": offered, "figure": figure, "days": power_report.DAYS}
+    still = {"by": by, "offered": offered, "figure": figure, "days": power_report.DAYS, "noun": newest.noun}
     return render(request, "telemetry/power.html", context | still)
 
 
@@ -68,7 +68,7 @@ def power(request: HttpRequest) -> HttpResponse:
 def _figure(names: tuple[str, ...], budget: float | None) -> dict[str, Any]:
     """Return what plotly takes longer to make than the rest of the page."""
     references = [Reference(budget, f"budget {units.quantity(budget, 'watts')}")] if budget else []
-    return figures.as_json(figures.stacked("watts", names, references=references))
+    return figures.as_json(figures.stacked("watts", names, references=references, painter="uplot"))
 
 
 @require_safe
@@ -119,23 +119,22 @@ def _columns(trend: Trend, every: Sequence[str]) -> Mapping[str, traces.Column]:
 
 
 def _now(newest: Glance, budget: float | None) -> Headline:
-    drawn = newest.column("power_draw_watts")
-    n = int((~np.isnan(drawn)).sum())
-    watts = float(np.nansum(drawn)) if n else None
-    note = f"from {n:,} of {newest.n_counted:,} {newest.noun}"
-    if watts is not None and budget:
-        note = f"{units.quantity(watts / budget, 'ratio')} of the budget of {units.quantity(budget, 'watts')}"
-    note = " · ".join(filter(None, (note, cpu_hosts("without", newest.n_apart))))
-    return Headline("Power now", watts, "watts", note, "/hosts/?sort=-power", newest.why_absent("power_draw_watts"))
+    found = drawn(newest)
+    about = found.of_how_many
+    if found.watts is not None and budget:
+        about = f"{units.quantity(found.watts / budget, 'ratio')} of the budget of {units.quantity(budget, 'watts')}"
+    note = " · ".join(filter(None, (found.words, about)))
+    return Headline(
+        "Power now", found.watts, "watts", note, "/hosts/?sort=-power", newest.why_absent("power_draw_watts")
+    )
 
 
-def _energy(total: Account, before: Account, window: TimeRange, n_cpu_hosts: int) -> Headline:
+def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
     note, grown = "", growth(total, before)
     if grown is not None:
         note = f"{units.signed(grown * 100)} % on the {'time' if window.is_chosen else window.words} before"
     elif total.covered_share is not None:
         note = f"known for {units.quantity(total.covered_share, 'ratio')} of the time"
-    note = " · ".join(filter(None, (note, cpu_hosts("with", n_cpu_hosts))))
     return Headline(f"Energy, {window.label}", total.joules, "joules", note, "#groups-h", total.why_unknown)
 
 

@@ -46,3 +46,26 @@ def test_an_index_that_is_not_known_is_0_again_for_the_release_before(empty_data
 
     before = model_of("fleet", "0010_events_of_several_hosts", "Device").objects
     assert list(before.values_list("uuid", "index")) == [("X-1", 0)]
+
+
+def test_events_of_moves_become_stays_and_the_way_back_leaves_the_devices(empty_database):
+    before, after = ("fleet", "0011_devices_without_index"), ("fleet", "0012_stays_of_devices")
+    migrate(*before)
+    old, new = (model_of(*before, "Host").objects.create(name=name) for name in ("old", "new"))
+    moved, stayed = (
+        model_of(*before, "Device").objects.create(host_id=new.pk, uuid=uuid, kind="nvidia", index=0) for uuid in "MS"
+    )
+    for device_id, name in ((moved.pk, "old"), (stayed.pk, "gone")):
+        model_of(*before, "Event").objects.create(
+            kind="device_moved", severity="warning", host_id=new.pk, device_id=device_id, text="moved", first_at=AT,
+            last_at=AT, detail={"other_host": name},
+        )  # fmt: skip
+    migrate(*after)
+
+    at_ms = round(AT.timestamp() * 1000)
+    stays = model_of(*after, "DeviceStay").objects.order_by("device", "from_ms")
+    assert list(stays.values_list("device_id", "host_id", "from_ms")) == [
+        (moved.pk, old.pk, 0), (moved.pk, new.pk, at_ms), (stayed.pk, new.pk, at_ms),
+    ]  # fmt: skip
+    migrate(*before)
+    assert model_of(*before, "Device").objects.count() == 2

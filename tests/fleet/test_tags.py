@@ -35,6 +35,13 @@ def test_a_time_is_readable_without_scripts():
     assert ">2026-11-23 16:04:39 UTC</time>" in shown
 
 
+def test_moments_in_a_sentence_are_times_and_all_else_is_escaped():
+    shown = rendered("{{ text|timed }}", text="<b> since 2026-11-23 16:04:39 UTC, 2026-99-23 16:04:39 UTC")
+
+    assert shown.startswith('&lt;b&gt; since <time datetime="2026-11-23T16:04:39.000Z" data-f="second"')
+    assert shown.endswith(">2026-11-23 16:04:39 UTC</time>, 2026-99-23 16:04:39 UTC")
+
+
 def test_a_moment_that_never_was_is_a_dash():
     assert "—" in rendered("{% at moment %}", moment=None)
 

@@ -148,7 +148,7 @@ def test_evidence_is_in_words_and_the_ingests_own_notes_are_not():
     page = signed_in().get("/events/").content.decode()
 
     assert "what to do: power-cycle it" in page
-    assert "sample: 2026-11-23 12:00:00 UTC" in page
+    assert '<small>sample: <time datetime="2026-11-23T12:00:00.000Z"' in page
     assert "0" * 32 not in page
 
 

@@ -1,14 +1,17 @@
 """Figures and the arrays that fill them."""
 
 import json
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from telemetry import figures, traces
+from telemetry.chart_groups import GROUPS, Group, figure
 from telemetry.figures import Reference
 
 MINUTES = [0, 60_000, 120_000, 180_000, 240_000]
@@ -114,3 +117,21 @@ def test_the_minutes_of_groups_that_may_still_be_made_are_no_gap():
 
 def test_a_gap_in_one_of_two_columns_is_none():
     assert traces.gaps(MINUTES, [[None] * 5, [1.0] * 5])["shapes"] == []
+
+
+def looks(made: dict[str, Any]) -> list[str]:
+    return [key["shape"] for key in made["layout"]["meta"]["legend"]]
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.key)
+def test_lines_of_a_device_are_told_apart_by_more_than_their_colour(group: Group):
+    shown = looks(figure(group, group.metrics))
+    assert len(set(shown)) == len(shown)
+
+
+def test_a_key_of_the_legend_is_drawn_as_its_line_is():
+    lines = [figures.line("s1"), figures.line("s2", dash="dash"), figures.line("s0", width=1)]
+    keys = [figures.Key(str(at), "s1", [at]) for at in range(3)]
+
+    assert looks(figures.as_json(figures.figure(lines, unit="watts", keys=keys))) == ["line", "dash", "thin"]
+    assert looks(figures.as_json(figures.stacked("watts", ["atlas", "borealis"]))) == ["box", "box"]

@@ -79,21 +79,23 @@ def tiles(viewer) -> dict[str, str]:
     return {path: text(viewer.get(path)) for path in ("/", "/fleet/energy/", "/power/?range=1h")}
 
 
-def test_the_tiles_of_power_and_energy_say_where_they_count_other_devices():
-    """Power is that of the fleet's GPUs; energy, and its cost, also that of CPUs in hosts without any."""
+def test_power_is_summed_of_the_devices_of_which_energy_is_and_says_of_which():
+    """The GPUs, and the CPUs of hosts without any; not the CPUs beside GPUs."""
     gpu = make_device(make_host("a"), 0)
     make_latest(gpu.host, {gpu: GPU_READINGS, make_device(gpu.host, kind=DeviceKind.CPU): CPU_READINGS})
-    roll_up(gpu.host, {gpu: 6000.0}, start_ms=int(time.time()) // 60 * 60_000, step_seconds=60)
     viewer = signed_in()
     assert "CPU host" not in "".join(tiles(viewer).values())
 
     cpu = make_device(make_host("b"), kind=DeviceKind.CPU)
-    make_latest(cpu.host, {cpu: CPU_READINGS})
+    make_latest(cpu.host, {cpu: CPU_READINGS | {"power_draw_watts": 100.0}})
     said = tiles(viewer)
 
-    assert ("without 1 CPU host" in said["/"], "with 1 CPU host" in said["/fleet/energy/"]) == (True, True)
-    power = said["/power/?range=1h"]
-    assert ("without 1 CPU host" in power, "with 1 CPU host" in power) == (True, True)
+    gpu_watts = GPU_READINGS["power_draw_watts"]
+    assert f"{gpu_watts + 100:.0f} W" in said["/"]
+    for path in ("/", "/power/?range=1h"):
+        assert f"GPUs {gpu_watts:.0f} W + 1 CPU host 100 W" in said[path]
+    summary = viewer.get("/api/v1/fleet/summary").json()
+    assert summary["readings"]["power_draw_watts"]["value"] == gpu_watts + 100
 
 
 def test_the_energy_of_today_is_compared_with_the_day_before_by_the_same_time():

@@ -17,7 +17,7 @@ from telemetry.models import Rollup
 from telemetry.store import statistics
 from telemetry.store.idle_quarters import ALLOCATED, FREE, UNKNOWN
 from telemetry.store.statistics import ENERGY, Field
-from tests.factories import make_device, make_host
+from tests.factories import make_device, make_host, move
 from tests.people import script
 
 pytestmark = pytest.mark.django_db
@@ -75,13 +75,15 @@ def test_waste_is_split_by_who_had_the_device(gpu):
     assert (total.total.kwh, total.total.seconds, total.known_seconds, total.total.cost) == (3.5, 3600, 3600, None)
 
 
-def test_what_was_wasted_under_a_machine_s_old_name_counts(gpu):
+@pytest.mark.parametrize(("group_by", "old", "new"), [("host", "gpu-a01", "gpu-new"), ("cluster", "alpha", "beta")])
+def test_what_was_wasted_under_a_machine_s_old_name_counts_there(gpu, group_by, old, new):
     roll_up(gpu, {FREE: KWH})
-    Device.objects.filter(pk=gpu.pk).update(host=make_host("gpu-new"))
+    move(gpu.uuid, make_host("gpu-new", cluster="beta"), T0 + 2 * HOUR_MS)
 
-    found = account(group_by="host")
+    found = account(group_by=group_by)
 
-    assert [(group.key, group.total.joules) for group in found.groups] == [("gpu-new", KWH)]
+    assert [(group.key, group.total.joules) for group in found.groups] == [(old, KWH), (new, 0)]
+    assert found.total.total.joules == KWH
 
 
 def test_hours_and_the_quarters_around_them_are_counted_once(gpu):

@@ -352,7 +352,7 @@ def test_panels_of_a_silent_host_say_since_when_nothing_is_known(viewer):
     note = f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
 
     assert f"Who uses the devices is not known: {note}." in text(viewer.get("/hosts/gpu-a07/"))
-    assert f"Not known now: {note}." in text(viewer.get("/hosts/gpu-a07/agent/"))
+    assert f"Not known now: {note} ." in text(viewer.get("/hosts/gpu-a07/agent/"))
 
 
 def test_the_readings_stand_below_all_panels_across_the_page(viewer):

@@ -7,7 +7,7 @@ import pytest
 from fleet.models import Device, DeviceKind, Host, Origin
 from tests.training.pages import LAUNCH, form, text
 from tests.training.reference_jobs import existing_job
-from training.jobs.picker import LISTED
+from training.jobs.picker import CHOSEN_LISTED, LISTED
 from training.models import JobState, ReferenceJob
 
 pytestmark = pytest.mark.django_db
@@ -94,3 +94,25 @@ def test_a_selection_of_all_reads_each_host_and_device_once(operator, django_ass
 
     read = [query["sql"] for query in asked.captured_queries]
     assert sum('"fleet_device"."uuid"' in sql for sql in read) == 1
+
+
+def many(n: int, **asked) -> str:
+    chosen = "".join(f"&host=gpu-{at:03}" for at in range(n))
+    return f"{LAUNCH}&by=hand{chosen}{''.join(f'&{name}={value}' for name, value in asked.items())}"
+
+
+def test_of_very_many_chosen_by_hand_the_first_are_listed_and_all_are_sent(operator):
+    page = operator.get(many(120)).content.decode()
+
+    assert len(re.findall(r'value="gpu-\d+" checked', page)) == CHOSEN_LISTED
+    assert f"And {120 - CHOSEN_LISTED} more chosen" in page
+    sent = re.findall(r'type="hidden" name="host" value="([^"]+)"', page)
+    assert sent == [f"gpu-{at:03}" for at in range(CHOSEN_LISTED, 120)]
+    assert f"120 of {N_HOSTS} chosen" in page
+
+
+def test_one_of_very_many_chosen_is_found_by_its_words_and_may_be_left_out(operator):
+    page = operator.get(many(120, q="gpu-119", part="hosts")).content.decode()
+
+    assert 'value="gpu-119" checked' in page
+    assert 'type="hidden" name="host" value="gpu-119"' not in page

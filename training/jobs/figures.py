@@ -24,7 +24,7 @@ def step_times(baseline: Reference | None = None) -> dict[str, Any]:
     above = go.Scatter(
         mode="markers", marker={"symbol": "triangle-up", "size": 8, "color": token("s0")}, cliponaxis=False
     )
-    traces = [line("s0"), line("s1", width=1.75), above]
+    traces = [line("s0", dash="dot"), line("s1", width=1.75), above]
     keys = [Key("measured step", "s1", [1]), Key("warm-up step", "s0", [0])]
     references = [] if baseline is None else [baseline]
     drawn = figure(traces, unit="seconds", keys=keys, from_zero=False, references=references, painter="uplot")

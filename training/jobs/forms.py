@@ -16,7 +16,7 @@ from fleet.models import Device, Host, Origin, in_place
 from training.jobs import queries, readiness
 from training.jobs.asked import Asked
 from training.jobs.candidates import DeviceRow, HostRow
-from training.jobs.picker import LISTED, HostChoice, Offer, offer
+from training.jobs.picker import CHOSEN_LISTED, LISTED, HostChoice, Offer, offer
 from training.jobs.readiness import Hindrance
 from training.jobs.selection import NothingSelected, Selection, select
 from training.workloads.catalog import read_texts, validate, why_not_as_one
@@ -39,7 +39,8 @@ class Field:
 class LaunchForm:
     """`errors` by field: workload, hosts, selection, labels, n_devices, or a parameter's name.
 
-    `left_out` are hosts that a selection fits and that have a job; `against` what would refuse the launch without a force.
+    `words` are what hosts are looked for by, in lower case; `left_out` are hosts that a selection fits and that have a job;
+    `against` what would refuse the launch without a force.
     """
 
     workloads: list[Workload]
@@ -50,6 +51,7 @@ class LaunchForm:
     chosen: list[HostChoice]
     left_out: list[str]
     against: list[Hindrance]
+    words: Sequence[str] = ()
     force_reason: str = ""
     errors: Mapping[str, str] = field(default_factory=dict)
 
@@ -69,8 +71,17 @@ class LaunchForm:
 
     @property
     def listed(self) -> list[HostChoice]:
-        """Return the rows by hand: what a selection takes beyond them is told in numbers."""
-        return self.hosts if self.asked.by == "hand" else self.hosts[:LISTED]
+        """Return the rows by hand: what a selection takes beyond them is told in numbers, and so are most of very many chosen."""
+        if self.asked.by != "hand":
+            return self.hosts[:LISTED]
+        unlisted = {choice.host.pk for choice in self.unlisted}
+        return [choice for choice in self.hosts if choice.host.pk not in unlisted]
+
+    @cached_property
+    def unlisted(self) -> list[HostChoice]:
+        """Return those asked for by hand that have no row; what was refused has one first, then what fits the words."""
+        asked = [choice for choice in self.hosts if choice.is_chosen or choice.refusal]
+        return sorted(asked, key=lambda choice: (not choice.refusal, not choice.fits(self.words)))[CHOSEN_LISTED:]
 
     @property
     def may_be_distributed(self) -> bool:
@@ -159,7 +170,7 @@ def launch_form(
     chosen = _with_device([choice for choice in found.rows if choice.is_chosen], asked)
     return LaunchForm(
         workloads, workload, fields, found, asked, chosen, left_out, _against(chosen, found, workload, data),
-        data.get("force_reason", ""), errors,
+        data.get("q", "").lower().split(), data.get("force_reason", ""), errors,
     )  # fmt: skip
 
 

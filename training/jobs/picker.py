@@ -22,6 +22,7 @@ from training.models import ACTIVE_STATES, JobState, ReferenceJob
 from training.workloads.workload import Workload
 
 LISTED = 100  # hosts besides those that are chosen
+CHOSEN_LISTED = 50  # of those that are chosen; the others are told in numbers, and found by words
 _MANY = 250  # hosts: their ids make a longer question than all results an answer
 
 
@@ -58,6 +59,11 @@ class HostChoice:
         """Return by whom its devices are used."""
         told = ((each, readiness.in_use_by(self.processes, each)) for each in self.host.devices if self.is_used)
         return "; ".join(f"{device.title}: {used}" for device, used in told if used)
+
+    def fits(self, words: Sequence[str]) -> bool:
+        """Tell whether it has each of the words, in lower case, in its name, cluster, labels or the models of its devices."""
+        said = " ".join((self.host.name, *self.tags, *(device.model for device in self.host.devices))).lower()
+        return all(word in said for word in words)
 
     @property
     def tags(self) -> list[str]:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.db.models import Q, QuerySet
 
+from fleet import units
 from fleet.turns import Turns
 from telemetry.accounts.energy import Energy, energy_between, summed
 from telemetry.wire import LATEST_MS
@@ -35,8 +36,8 @@ def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
 def _expire_queued(now: datetime) -> None:
     expired = ReferenceJob.objects.select_related("host").filter(state=JobState.QUEUED, expires_at__lt=now)
     for job in expired.exclude(_WAITS_FOR_RANK_0):
-        seen = f"last sample {job.host.last_seen_at:%H:%M:%S} UTC" if job.host.last_seen_at else "it never reported"
-        reason = f"{job.host.name} did not take the order before it expired at {job.expires_at:%H:%M:%S} UTC ({seen})"
+        seen = f"last sample {units.utc(job.host.last_seen_at)}" if job.host.last_seen_at else "it never reported"
+        reason = f"{job.host.name} did not take the order before it expired at {units.utc(job.expires_at)} ({seen})"
         if job.sent_at is None:
             is_for_others = job.team_id is None and not job.reason.startswith(admission.FOR_ITS_DEVICE)
             others = "other reference jobs did not end in time to let it start"
@@ -95,7 +96,7 @@ def _declare_lost(now: datetime) -> None:
             state=JobState.LOST,
             ended_at=now,
             sent_at=now,
-            reason=f"the agent on {job.host.name} has not spoken of this job since {job.heard_at:%H:%M:%S} UTC",
+            reason=f"the agent on {job.host.name} has not spoken of this job since {units.utc(job.heard_at)}",
         )
 
 

@@ -56,10 +56,10 @@ def _rule(drawn: go.Figure, x: int) -> None:
 def losses(verdict: Verdict) -> dict[str, Any]:
     """Return the device's losses by step over the median of its peers'."""
     reference: Sequence[float | None] = verdict.agreement_detail.get("reference", [])
-    curves = [(list(reference), "s0", 2.5), (list(verdict.losses), "s2", 1.5)]
+    curves = [(list(reference), "s0", 2.5, "dash"), (list(verdict.losses), "s2", 1.5, "solid")]
     traces = []
-    for values, color, width in curves:
-        drawn = line(color, width=width)
+    for values, color, width, dash in curves:
+        drawn = line(color, width=width, dash=dash)
         drawn.update(x=list(range(1, len(values) + 1)), y=values)
         traces.append(drawn)
     n_peers = verdict.agreement_detail.get("n_peers", 0)

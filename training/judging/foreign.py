@@ -29,7 +29,7 @@ class Foreign:
         named = (
             f"{known.command or 'process'} {known.pid} ({known.user or 'unknown user'}{f', {where}' if where else ''})"
         )
-        return f"{named}{share}{memory}, seen {_time(self.first_ms)} to {_time(self.last_ms)} UTC"
+        return f"{named}{share}{memory}, seen {_time(self.first_ms)} to {_time(self.last_ms)}"
 
 
 def on_device(job: ReferenceJob) -> list[Foreign] | None:
@@ -57,4 +57,4 @@ def _others(processes: Collection[DeviceProcess], own: Collection[int | None]) -
 
 
 def _time(at_ms: int) -> str:
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%H:%M:%S}"
+    return units.utc(datetime.fromtimestamp(at_ms / 1000, UTC))

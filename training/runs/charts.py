@@ -79,7 +79,7 @@ def step_figure(phases: Sequence[str], **options: Any) -> Drawn:
     options = {**_OPTIONS, "shows_ticks": True, "from_zero": bool(phases), **options}
     if not phases:
         keys = [Key("mean", "s1", [1]), Key("longest", "s0", [2])]
-        drawn = figure([area("s1"), line("s1"), line("s0", width=1)], unit="seconds", keys=keys, **options)
+        drawn = figure([area("s1"), line("s1"), line("s0", width=1, dash="dot")], unit="seconds", keys=keys, **options)
         return _with_room(drawn)
     colors = phase_colors(phases)
     stack = [trace for color in colors.values() for trace in (area(color, opacity=0.85), line(color, width=0))]
@@ -106,7 +106,7 @@ def line_figure(row: Row, **options: Any) -> Drawn:
 def devices_figure(unit: str, n: int, noun: str, chosen: str, *, from_zero: bool, shows_ticks: bool) -> Drawn:
     """Return the median of a run's devices within the band of all of them, and before it the chosen one, "" where none is."""
     color = "s0" if chosen else "s1"
-    drawn: list[go.Scatter] = [area(color), line(color)]
+    drawn: list[go.Scatter] = [area(color), line(color, dash="dash" if chosen else "solid")]
     keys = [Key(f"median of {n} {noun}" if n > 1 else noun, color, [1])]
     if chosen:
         drawn.append(line("s2"))

@@ -63,7 +63,7 @@ def by_number(steps: StepColumns, columns: int = _COLUMNS) -> ByNumber:
 
 def compare_figure(chart: Compared, own: str, other: str, *, shows_ticks: bool) -> Drawn:
     keys = [Key(own, "s1", [1]), Key(other, "s2", [0])]
-    lines = [line("s2"), line("s1")]
+    lines = [line("s2", dash="dash"), line("s1")]
     return as_json(
         figure(
             lines, unit=chart.unit, keys=keys, is_time=False, is_stacked=True, from_zero=False,

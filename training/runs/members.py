@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from fleet.models import Device, DeviceKind, Host
+from fleet.models import Device, Host
+from telemetry.store import stays
 from training.models import Run, RunRank
 
 _REACH_STEPS, _REACH_LEAST_MS = 4.0, 60_000
@@ -98,8 +99,7 @@ def members(run: Run) -> Members:
     uuids = {uuid for each in every for uuid in _uuids(each)}
     known = {device.uuid: device for device in Device.objects.filter(uuid__in=uuids).select_related("host")}
     hosts = {host for host in (run.host_id, *(each.host_id for each in every)) if host is not None}
-    nodes = Device.objects.filter(host__in=hosts, kind=DeviceKind.NODE)
-    found = _Found(run, known, list(nodes.select_related("host").order_by("host__name")))
+    found = _Found(run, known, stays.nodes_of(hosts))
     moves = [at for at in range(1, len(every)) if _is_moved(every[at - 1], every[at])]
     firsts = sorted({every[at].attempt for at in moves})
     before = (found.members([each for each in every if each.attempt < first]) for first in firsts)
@@ -125,10 +125,17 @@ class _Found(NamedTuple):
             ranks=newest,
             hosts=hosts,
             devices=[self.devices[uuid] for uuid in uuids if uuid in self.devices],
-            nodes=[node for node in self.nodes if node.host_id in there],
+            nodes=self._nodes_of_then(there, starts),
             n_lost=sum(each.n_lost for each in starts),
             n_dropped=sum(each.n_dropped for each in starts),
         )
+
+    def _nodes_of_then(self, hosts: set[int], starts: list[RunRank]) -> list[Device]:
+        """Return those that were the hosts while the starts ran: a machine may have another name by now."""
+        first_ms = min((each.first_ms for each in starts), default=0)
+        last_ms = max((each.last_ms for each in starts), default=0)
+        then = stays.of_devices(self.nodes, first_ms, last_ms + 1)
+        return [node for node in self.nodes if any(stay.host_id in hosts for stay in then[node.pk])]
 
 
 def _is_moved(one: RunRank, later: RunRank) -> bool:

@@ -39,6 +39,15 @@ class RunWindow:
             return f"the last {units.duration(self.seconds)}: more steps than are read at once"
         if self.is_chosen:
             return "chosen time"
+        return self._named
+
+    @property
+    def unzoomed(self) -> str:
+        """What is said once the chosen time is left again."""
+        return self._named if self.is_chosen else self.words
+
+    @property
+    def _named(self) -> str:
         return "whole run" if self.key == WHOLE else f"last {timerange.WORDS[self.key]}"
 
     @property

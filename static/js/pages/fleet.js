@@ -3,6 +3,7 @@
 
 import { fetchChanged } from "../conditional.js";
 import { HostMap } from "../hostmap.js";
+import { still } from "../press.js";
 import { ask, takeTurns } from "../turns.js";
 
 const EVERY_SECONDS = 5;
@@ -15,6 +16,7 @@ async function refreshMap() {
   let isRead = false;
   try {
     const columns = await fetchChanged(box.dataset.url);
+    await still();
     if (columns) map.show(columns);
     isRead = true;
   } finally {

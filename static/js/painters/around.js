@@ -2,12 +2,14 @@
    markers and words above. */
 
 import { resolved } from "../figure.js";
+import { nearest } from "../legend.js";
 import { FONT } from "./fineaxes.js";
 
-export const DASHES = { dash: [6, 4], dot: [2, 3] };
+export const DASHES = { dash: [6, 4], dot: [2, 3], dashdot: [7, 3, 2, 3] };
 
 export const isOutline = (trace) => trace.fill === "toself";
 export const isMarkers = (trace) => trace.mode === "markers";
+const NAME = { size: 10.5, room: 15, places: [0.9, 0.75, 0.6, 0.45, 0.3, 0.15] }; // room in pixels of height; places in parts of the width
 const isBelow = (shape) => shape.layer === "below";
 
 /* Values of an axis → pixels of the canvas, for many of them: uPlot's own way takes a few calls for each. */
@@ -96,16 +98,39 @@ function drawGround(ctx, { text, bgcolor }, x, y) {
   ctx.fillStyle = ink;
 }
 
-function drawWords(plot, ctx, item) {
-  const ratio = devicePixelRatio;
-  ctx.font = `${item.font.size * ratio}px ${FONT}`;
+function drawText(ctx, item, x, y) {
+  ctx.font = `${item.font.size * devicePixelRatio}px ${FONT}`;
   ctx.fillStyle = item.font.color;
   ctx.textAlign = item.xanchor ?? "center";
   ctx.textBaseline = { top: "top", bottom: "bottom" }[item.yanchor] ?? "middle";
-  const lift = ({ top: 2, bottom: -2 }[item.yanchor] ?? 0) - (item.yshift ?? 0);
-  const [x, y] = [position(plot, item, "x", "x") + (item.xshift ?? 0) * ratio, position(plot, item, "y", "y") + lift * ratio];
   if (item.bgcolor) drawGround(ctx, item, x, y);
   ctx.fillText(item.text, x, y);
+}
+
+function drawWords(plot, ctx, item) {
+  const ratio = devicePixelRatio;
+  const lift = ({ top: 2, bottom: -2 }[item.yanchor] ?? 0) - (item.yshift ?? 0);
+  const [x, y] = [position(plot, item, "x", "x") + (item.xshift ?? 0) * ratio, position(plot, item, "y", "y") + lift * ratio];
+  drawText(ctx, item, x, y);
+}
+
+/* The names of stacked bands stand in them where they are high enough: colour alone would not tell them apart. */
+function drawNames(chart, plot, ctx) {
+  const bands = (chart.figure.layout.meta?.legend ?? []).filter(({ shape }) => shape === "box");
+  if (bands.length < 2) return;
+  const { min, max } = plot.scales.x;
+  const [toX, toY] = [pixelsOf(plot, "x"), pixelsOf(plot, "y")];
+  const tops = bands.map(({ traces: [line] }) => chart.traces[line]);
+  bands.forEach(({ label: text }, i) => {
+    for (const place of NAME.places) {
+      const at = nearest(tops[i].x, min + place * (max - min));
+      const [high, low] = [tops[i].y[at], i ? tops[i - 1].y[at] : 0].map((value) => (value === null ? NaN : toY(value)));
+      if (!(low - high >= NAME.room * devicePixelRatio)) continue;
+      const item = { text, font: { size: NAME.size, color: "token:text" }, bgcolor: "token:surface/0.7" };
+      drawText(ctx, resolved(item), toX(tops[i].x[at]), (high + low) / 2);
+      return;
+    }
+  });
 }
 
 function drawBelow(chart, plot, ctx) {
@@ -116,6 +141,7 @@ function drawBelow(chart, plot, ctx) {
 function drawAbove(chart, plot) {
   inside(plot, (ctx) => chart.furniture.shapes.filter((shape) => !isBelow(shape)).forEach((shape) => drawShape(plot, ctx, shape)));
   plot.ctx.save();
+  inside(plot, (ctx) => drawNames(chart, plot, ctx));
   chart.figure.data.forEach((styled, i) => isMarkers(styled) && drawTriangles(plot, plot.ctx, chart.traces[i], resolved(styled.marker)));
   chart.furniture.annotations.forEach((item) => drawWords(plot, plot.ctx, item)); // words at a limit may rise above the plot
   plot.ctx.restore();
