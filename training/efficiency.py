@@ -66,6 +66,10 @@ class Report:
         return self.n_told == self.n_runs
 
     @property
+    def n_left(self) -> int:
+        return self.n_runs - self.n_told
+
+    @property
     def device_hours(self) -> float:
         """Those that are known; a work whose devices are not known adds none."""
         return sum(work.done.device_hours or 0 for work in self.works)

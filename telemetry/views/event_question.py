@@ -14,7 +14,7 @@ from telemetry.health import rules
 from telemetry.health.alerts import State
 
 Choice = TypeVar("Choice", EventKind, Severity, State)
-FILTERS = ("host", "device", "kind", "severity", "rule", "state", "q", "event", "range", "from", "to")
+FILTERS = ("cluster", "host", "device", "kind", "severity", "rule", "state", "q", "event", "range", "from", "to")
 SILENCED = "silenced"  # an open alert that nobody is told of: no state of its own
 
 
@@ -22,6 +22,7 @@ def question_of(query: QueryDict) -> Question:
     """Return what the address asks for. Raises BadRequest, or Http404 for a host or device that is not known."""
     window = timerange.of_query(query, timezone.now()) if "range" in query or "from" in query else None
     return Question(
+        cluster=_cluster(query),
         host=_host(query.get("host", "")),
         device=_device(query.get("device", "")),
         kind=_choice(query, "kind", EventKind),
@@ -56,6 +57,13 @@ def _pks(text: str) -> list[int] | None:
     if not text.isdecimal() or len(text) > 18:
         raise BadRequest("event: expected the number of an event")
     return [int(text)]
+
+
+def _cluster(query: QueryDict) -> str | None:
+    cluster = query.get("cluster")
+    if cluster is not None and not Host.objects.filter(cluster=cluster).exists():
+        raise Http404(f"There is no cluster {cluster!r}.")
+    return cluster
 
 
 def _host(name: str) -> Host | None:
