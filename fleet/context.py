@@ -18,7 +18,7 @@ from fleet import timerange
 from fleet.auth import has_role
 from fleet.models import Event, Host, Origin, Role, Severity
 
-_SCOPED = {"fleet", "hosts", "events"}  # sections that may speak of one cluster
+_SCOPED = {"fleet", "hosts", "efficiency", "events"}  # sections that may speak of one cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -330,3 +330,14 @@ def test_a_long_time_ago_is_out_of_the_window(viewer, runs):
 def test_a_stranger_sees_nothing(client):
     for path in ("/efficiency/", *PANELS):
         assert client.get(path).status_code == 302
+
+
+def test_the_work_of_a_cluster_is_that_of_the_runs_on_its_hosts(viewer, runs):
+    make_run("resnet", 1, host=make_host("gpu-b01", cluster="atlas"))
+
+    page = text(viewer.get(f"/efficiency/work/?{WINDOW}&by=run&cluster=atlas"))
+
+    assert ("resnet" in page, "llm" in page, "1 run " in page) == (True, False, True)
+    whole = viewer.get("/efficiency/?cluster=atlas").content.decode()
+    assert whole.count("cluster=atlas") > 4
+    assert viewer.get("/efficiency/?cluster=none").status_code == 404
