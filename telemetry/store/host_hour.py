@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from fleet.models import Host, Origin
 from telemetry.models import Chunk, SetAside, StoredBatch
-from telemetry.store import chunks, gather, stays
+from telemetry.store import chunks, gather, stays, unreadable
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.stays import Holding, Stay
 from telemetry.store.stored_batches import StoredBatches
@@ -98,6 +98,8 @@ def compact(host: Host, start_ms: int) -> Done:
                 _write(hour, part)
                 done.n_chunks += len(part)
         aside = _aside(stored, hour.held)
+        lost = [row for row, cells in zip(rows, stored.cells, strict=True) if cells is None]
+        unreadable.note(map(unreadable.of_batch, lost), timezone.now())  # before they are no batches any more
         _keep_aside(hour, aside)
         for first in range(0, len(rows), _SLICE_ROWS):
             _remove(hour, rows[first : first + _SLICE_ROWS])
@@ -172,6 +174,7 @@ def _decoded(row: Chunk, uuid: str) -> chunks.DeviceHour:
         return chunks.decode(bytes(row.body))
     except chunks.ChunkCorrupt as error:
         chunks.warn_corrupt(uuid, row.start_ms, error)
+        unreadable.note([unreadable.of_chunk(row.host_id, uuid, row.start_ms, error)], timezone.now())
         raise chunks.ChunkCorrupt(f"{uuid} at {row.start_ms}") from error
 
 
