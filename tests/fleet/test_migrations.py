@@ -90,7 +90,7 @@ def test_the_clusters_that_moved_devices_came_to_are_made_again(empty_database):
     model_of("telemetry", "0016_energy_price", "GroupMembers").objects.create(
         host_id=host.pk, digest="", devices=members
     )
-    migrate("telemetry", "0017_groups_of_moved_devices")
+    migrate("telemetry", "0018_groups_of_moved_devices")
 
-    marked = model_of("telemetry", "0017_groups_of_moved_devices", "DirtyGroup").objects.order_by("start_ms")
+    marked = model_of("telemetry", "0018_groups_of_moved_devices", "DirtyGroup").objects.order_by("start_ms")
     assert list(marked.values_list("group_id", "start_ms")) == [(groups[0].pk, 0), (groups[0].pk, 60_000)]

@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('fleet', '0012_stays_of_devices'),
-        ('telemetry', '0016_energy_price'),
+        ('telemetry', '0017_unreadable'),
     ]
 
     operations = [
