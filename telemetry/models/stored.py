@@ -28,7 +28,7 @@ class StoredBatch(models.Model):
 class Chunk(models.Model):
     """All samples of one device over one hour, made of batches; made again where more come (store/compact.py).
 
-    Of an hour in which the device moved it holds what each host said in its time, under the one whose part came first.
+    Of an hour in which the device moved it holds what each host said in its time, under the last of them.
     """
 
     pk = models.CompositePrimaryKey("device_id", "start_ms")

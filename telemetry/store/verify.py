@@ -11,7 +11,7 @@ import numpy as np
 from django.conf import settings
 from django.db.models import QuerySet
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Host, Origin
 from telemetry import catalog
 from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, StoredBatch, Unreadable
 from telemetry.store import (
@@ -22,6 +22,7 @@ from telemetry.store import (
     rolled,
     shortened,
     statistics,
+    stays,
     stored_batches,
     unreadable,
 )
@@ -60,7 +61,8 @@ class Checked(NamedTuple):
 
 def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
     """Check what the host has of since ≤ time < until, by whole hours; `now` tells what may have been retired."""
-    uuids = dict(Device.objects.filter(host=found).values_list("pk", "uuid"))
+    held = stays.of_hosts([found.pk], since_ms - HOUR_MS, until_ms)[found.pk]
+    uuids = {pk: uuid for uuid, pk in held.ids.items()}
     rows = Chunk.objects.filter(host=found, start_ms__gt=since_ms - HOUR_MS, start_ms__lt=until_ms).order_by("start_ms")
     differences, unread, n_chunks, hours = [], list[Unreadable](), 0, set()
     for row in rows.iterator(chunk_size=50):
@@ -72,6 +74,9 @@ def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
         except chunks.ChunkCorrupt as error:
             differences.append(Difference(uuid, row.start_ms, f"the chunk is corrupt: {error}"))
             unread.append(unreadable.of_chunk(found.pk, uuid, row.start_ms, error))
+    # What it said of a device in the hour in which that left may stand under the host that has it now.
+    moved = Chunk.objects.filter(device__in=held.moved, start_ms__gt=since_ms - HOUR_MS, start_ms__lt=until_ms)
+    hours |= set(moved.values_list("start_ms", flat=True)) if held.moved else set()
     batches = StoredBatch.objects.filter(host=found, start_ms__gte=since_ms, start_ms__lt=until_ms)
     for batch in batches.iterator(chunk_size=200):
         hours.add(batch.start_ms // HOUR_MS * HOUR_MS)

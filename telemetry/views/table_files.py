@@ -17,8 +17,8 @@ _PARTS = ("instance", "part_of", "state", "note", "sm_active_ratio", "memory_use
 
 def users(name: str, found: Iterable[User]) -> HttpResponse:
     rows = (
-        (u.state.device.title, u.state.device.uuid, u.process.pid, u.process.command, u.process.user, u.process.memory_bytes,
-         u.process.sm_ratio, u.process.container, u.process.slurm_job)
+        (u.state.device.title, u.state.device.uuid, u.process.pid or None, u.process.command, u.process.user,
+         u.process.memory_bytes, u.process.sm_ratio, u.process.container, u.process.slurm_job)
         for u in found
     )  # fmt: skip
     return csv_answer(f"{name}-processes", _USERS, rows)
