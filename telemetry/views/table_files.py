@@ -58,6 +58,11 @@ def aside(report: StoreReport) -> HttpResponse:
     return csv_answer("set-aside", ("host", "reason", "batches", "values", "last_at"), rows)
 
 
+def unread(report: StoreReport) -> HttpResponse:
+    rows = ((u.host, u.uuid, u.begins, u.ends, u.what, u.found_at) for u in report.unread)
+    return csv_answer("cannot-be-read", ("host", "uuid", "begins", "ends", "what", "found_at"), rows)
+
+
 def targets(found: Iterable[tuple[NotificationTarget, Delivery | None]]) -> HttpResponse:
     """Return where alerts are told, without the secrets that sign what is sent."""
     rows = (
