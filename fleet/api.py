@@ -1,6 +1,6 @@
 """The HTTP API as a whole: its routers by name, and one error shape for every answer. Called by fleet/urls.py.
 
-The endpoints themselves are in the upper apps' api.py.
+The endpoints themselves are in the upper packages' api/, but for joining (api_join.py).
 """
 
 import logging
@@ -123,6 +123,14 @@ def _unreadable(request: HttpRequest, error: HttpError) -> HttpResponse:
 @api.exception_handler(RequestDataTooBig)
 def _too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
     return error_response(413, "too_large", "the request's body is too large")
+
+
+@api.exception_handler(UnicodeEncodeError)
+def _half_a_character(request: HttpRequest, error: UnicodeEncodeError) -> HttpResponse:
+    """JSON may spell a half of a surrogate pair, which no database keeps."""
+    return error_response(
+        400, "invalid", "the request holds half a character: a surrogate without its other half", "body"
+    )
 
 
 @api.exception_handler(Exception)

@@ -1,4 +1,4 @@
-"""Who may call an API endpoint: `auth=VIEWER` or `auth=OPERATOR` on a router or operation. Called by every app's api.py.
+"""Who may call an API endpoint: `auth=VIEWER` or `auth=OPERATOR` on a router or operation. Called by every package's api.
 
 A token stands for itself; a session needs a CSRF token for what changes something.
 """

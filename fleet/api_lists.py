@@ -1,4 +1,4 @@
-"""What every list of the API shares: `{"items": […], "count": n}` with `limit` and `offset`. Called by every app's api.py."""
+"""What every list of the API shares: `{"items": […], "count": n}` with `limit` and `offset`. Called by every package's api."""
 
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar

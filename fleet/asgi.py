@@ -8,11 +8,14 @@ from typing import Any
 
 import django
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from fleet import heap
+from fleet.api_errors import error_response
+from fleet.body_limit import BodyLimit, Receive
 from fleet.request_threads import RequestThreads
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
@@ -23,7 +26,6 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 # that the process keeps, some 80 ms.
 _NEW_OBJECTS = 20_000
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
@@ -49,9 +51,18 @@ class Handler(ASGIHandler):
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served here, not {scope['type']}")
+        body = BodyLimit(receive, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
         with self.threads.one() as thread:
             async with ThreadSensitiveContext(executor=thread):
-                await self.handle(scope, receive, send)
+                await self.handle(scope, body.receive, send)
+        if body.is_exceeded:
+            await self._refuse(send)
+
+    async def _refuse(self, send: Send) -> None:
+        """Answer as the API does to a body that says beforehand how long it is, and hear no more of it."""
+        answer = error_response(413, "too_large", "the request's body is too large")
+        answer.headers["Connection"] = "close"
+        await self.send_response(answer, send)
 
 
 heap.keep()

@@ -7,6 +7,7 @@ leaves an orphan when its owner is killed.
 import contextlib
 import importlib.util
 import os
+import secrets
 import shutil
 import socket
 from pathlib import Path
@@ -19,6 +20,8 @@ from fleet.startup import StartRefused, listen_error
 
 _ADDRESS = "127.0.0.1"
 _END_SECONDS = 3.0
+_LENT_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST_PORT, _TRIES = 20_000, 100
 
 
 def embedded_broker(directory: Path, port_file: Path, password: str) -> Child:
@@ -81,13 +84,29 @@ def server_program() -> str:
 
 
 def _choose_port(port_file: Path) -> int:
-    """Return the port of last time where it is free, so that agents find it again; else any free one."""
+    """Return the port of last time where it is free, so that agents find it again; else any free one.
+
+    Rather one of those that the kernel never lends to a client: while the server starts again, its own clients, which look
+    for it all the time, could else be lent the very port, and it then cannot listen.
+    """
     with contextlib.suppress(FileNotFoundError, ValueError):
         port = int(port_file.read_text())
         if listen_error(_ADDRESS, port) is None:
             return port
+    never_lent = range(_LOWEST_PORT, _first_lent_port())
+    for port in secrets.SystemRandom().sample(never_lent, min(len(never_lent), _TRIES)):
+        if listen_error(_ADDRESS, port) is None:
+            return port
     with socket.create_server((_ADDRESS, 0)) as probe:
         return int(probe.getsockname()[1])
+
+
+def _first_lent_port() -> int:
+    """Return the lowest port that the kernel gives to whoever connects (ip(7)); 0 where it does not tell."""
+    try:
+        return int(_LENT_PORTS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _end_leftover(pid_file: Path, directory: Path) -> None:

@@ -1,7 +1,7 @@
 """Compresses what is sent to browsers: pages, fragments and data each time, static files once for the process's life.
 
 The pages' own scripts lose their comments and line ends on the way, a quarter of what they are. A middleware, named in the
-settings before WhiteNoise, which has no compressed files to serve from a checkout.
+settings before WhiteNoise, which has no compressed files to serve from a checkout. Whether gzip is taken, /metrics asks too.
 """
 
 import gzip
@@ -17,7 +17,7 @@ from django.utils.text import compress_string
 from rjsmin import jsmin
 
 _TYPES = ("text/", "application/javascript", "application/json", "image/svg+xml")
-_TAKES_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))")
+_WEIGHT = re.compile(r"q\s*=\s*([01](?:\.\d*)?)")
 _OWN_SCRIPTS = f"{settings.STATIC_URL}js/"  # of others some come without comments, and some must keep theirs
 _LEAST_BYTES = 500  # below this a header's worth is all that is won
 _DATA_LEVEL, _STATIC_LEVEL = 4, 9
@@ -40,7 +40,7 @@ class CompressionMiddleware:
         if answer.status_code != 200 or decides_itself or not kind.startswith(_TYPES):
             return answer
         patch_vary_headers(answer, ("Accept-Encoding",))
-        if request.method != "GET" or not _TAKES_GZIP.search(request.headers.get("Accept-Encoding", "")):
+        if request.method != "GET" or not takes_gzip(request):
             return answer
         if isinstance(answer, StreamingHttpResponse):
             return self._of_file(request.path, answer) if answer.has_header("Last-Modified") else answer
@@ -62,6 +62,19 @@ class CompressionMiddleware:
         compressed = HttpResponse(body, headers=dict(answer.headers))
         _tell(compressed, len(body))
         return compressed
+
+
+def takes_gzip(request: HttpRequest) -> bool:
+    """Tell whether Accept-Encoding takes gzip: by its name, else by `*`, with a weight above 0."""
+    weights = dict(map(_weighted, request.headers.get("Accept-Encoding", "").lower().split(",")))
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
+def _weighted(part: str) -> tuple[str, float]:
+    """Return a coding and its weight: 1 where none is told, 0 where it cannot be read."""
+    coding, _, said = part.partition(";")
+    weight = _WEIGHT.fullmatch(said.strip())
+    return coding.strip(), (float(weight[1]) if weight else 0.0) if said.strip() else 1.0
 
 
 def _compressed(body: bytes, kind: str) -> bytes:

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse, QueryDict
 
+from fleet.attachment import attachment
+
 _BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_answer(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> HttpResponse:
     """Return the rows under their columns as `<name>.csv`."""
-    answer = HttpResponse(content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = f'attachment; filename="{name}.csv"'
+    answer = HttpResponse(content_type="text/csv; charset=utf-8", headers=attachment(f"{name}.csv"))
     writer = csv.writer(answer)
     writer.writerow([_cell(column) for column in columns])  # some are named by a cluster or a label
     for row in rows:

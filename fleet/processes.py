@@ -59,6 +59,8 @@ def _web() -> tuple[str, ...]:
         "--proxy-headers" if settings.STEPWATT_PUBLIC_URL else "--no-proxy-headers",
         "--lifespan",
         "off",
+        "--http",
+        "fleet.head_limit:Protocol",
     )
     return (*web, *options, "--log-level", "warning")
 

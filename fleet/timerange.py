@@ -15,6 +15,7 @@ WORDS = {"15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h": "24 hours", 
 DEFAULT = "1h"
 OF_SECTIONS = {"power": "7d", "efficiency": "7d"}  # what a page shows that speaks of days
 _LONGEST_MS = 366 * 86_400_000
+_LATEST_MS = 253_370_764_800_000  # the beginning of the year 9999, as for the API: dates end soon after
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +64,6 @@ def of_query(query: QueryDict, now: datetime, default: str = DEFAULT) -> TimeRan
         raise BadRequest("from, to: expected milliseconds since 1970 (UTC)") from None
     if not 0 <= start < end <= start + _LONGEST_MS:
         raise BadRequest("from, to: expected a span of at most 366 days, its start before its end")
+    if end > _LATEST_MS:
+        raise BadRequest("from, to: expected times before the year 9999")
     return TimeRange(key, start, end, is_chosen=True)

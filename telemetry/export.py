@@ -4,18 +4,18 @@ Called by the API; memory holds one piece, however long the time is. A column is
 no reading; gauges of rollups are means, counters and states their last reading, beside which stand the other statistics.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fleet.models import Device
+from fleet.models import Device, Host
 from telemetry.catalog import Kind, Metric
 from telemetry.matrix import in_base_units
 from telemetry.models import Rollup
-from telemetry.store import rolled, samples
+from telemetry.store import rolled, samples, stays
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
@@ -38,9 +38,13 @@ class Resolution(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """`times_ms (n,)` ascending, of rollups the buckets' beginnings; `columns` by name, each `(n,)`."""
+    """`times_ms (n,)` ascending, of rollups the buckets' beginnings; `columns` by name, each `(n,)`.
+
+    `host` is the one that the device was with then.
+    """
 
     device: Device
+    host: str
     times_ms: NDArray[np.int64]
     columns: Mapping[str, Floats]
 
@@ -69,9 +73,11 @@ def pieces(
 
 def _of_samples(devices: Sequence[Device], metrics: Sequence[Metric], start_ms: int, end_ms: int) -> Iterator[Piece]:
     numbers = {metric.number for metric in metrics}
+    names = _names(devices, start_ms, end_ms)
     for hour_ms in samples.hours(devices, start_ms, end_ms):
-        for device in devices:
-            found = samples.within(device, max(hour_ms, start_ms), min(hour_ms + HOUR_MS, end_ms), numbers)
+        span = max(hour_ms, start_ms), min(hour_ms + HOUR_MS, end_ms)
+        for device, host, begin_ms, until_ms in _in_their_stays(devices, names, *span):
+            found = samples.within(device, begin_ms, until_ms, numbers)
             rows = {number: row for row, (_, number) in enumerate(found.series)}
             order = np.argsort(found.times_ms, kind="stable")
             order = order[found.present[:, order].any(axis=0)]
@@ -82,7 +88,27 @@ def _of_samples(devices: Sequence[Device], metrics: Sequence[Metric], start_ms: 
                     values = in_base_units(found.steps[row, order], metric.resolution)
                     columns[metric.name] = np.where(found.present[row, order], values, np.nan)
             if order.size:
-                yield Piece(device, found.times_ms[order], columns)
+                yield Piece(device, host, found.times_ms[order], columns)
+
+
+def _in_their_stays(
+    devices: Sequence[Device], names: Mapping[int, str], start_ms: int, end_ms: int
+) -> Iterator[tuple[Device, str, int, int]]:
+    """Yield each device with the name of the host that it was with from when to when."""
+    found = stays.of_devices(devices, start_ms, end_ms)
+    for device in devices:
+        first, *later = found[device.pk]
+        since = start_ms  # what there is before its first stay
+        for stay in (first, *later):
+            yield device, names[stay.host_id], max(since, start_ms), min(stay.until_ms, end_ms)
+            since = stay.until_ms
+
+
+def _names(devices: Sequence[Device], start_ms: int, end_ms: int) -> dict[int, str]:
+    """Return the names of the hosts that have, or had the devices, by id."""
+    known = {device.host_id: device.host.name for device in devices}
+    then = stays.hosts_of(devices, start_ms, end_ms) - known.keys()
+    return known | (dict(Host.objects.filter(pk__in=then).values_list("pk", "name")) if then else {})
 
 
 def _of_rollups(
@@ -90,17 +116,18 @@ def _of_rollups(
 ) -> Iterator[Piece]:
     numbers = {metric.number for metric in metrics}
     length_ms = 1000 * step * _ROWS
-    hosts = list(dict.fromkeys(device.host_id for device in devices))
-    for at_ms in _lengths(hosts, step, length_ms, start_ms, end_ms):
+    names, held = _names(devices, start_ms - length_ms, end_ms), stays.by_host(devices, start_ms - length_ms, end_ms)
+    for at_ms in _lengths(held, step, length_ms, start_ms, end_ms):
         span = max(at_ms, start_ms), min(at_ms + length_ms, end_ms)
-        for host in hosts:
+        for host, holding in held.items():
             table = rolled.of_hosts([host], step, *span, numbers).get(host)
             if table is not None:
-                own = (_piece(device, table, metrics) for device in devices if device.host_id == host)
+                here = (device for device in devices if device.uuid in holding.ids)
+                own = (_piece(device, names[host], table, metrics) for device in here)
                 yield from (piece for piece in own if piece is not None)
 
 
-def _lengths(hosts: Sequence[int], step: int, length_ms: int, start_ms: int, end_ms: int) -> list[int]:
+def _lengths(hosts: Collection[int], step: int, length_ms: int, start_ms: int, end_ms: int) -> list[int]:
     """Return the beginnings of the pieces' times in which there are rollups."""
     found: set[int] = set()
     for of_step, first_ms, n in (row for host in hosts for row in rolled.spans(Rollup, host=host)):
@@ -109,7 +136,7 @@ def _lengths(hosts: Sequence[int], step: int, length_ms: int, start_ms: int, end
     return sorted(at_ms for at_ms in found if start_ms - length_ms < at_ms < end_ms)
 
 
-def _piece(device: Device, table: Table, metrics: Sequence[Metric]) -> Piece | None:
+def _piece(device: Device, host: str, table: Table, metrics: Sequence[Metric]) -> Piece | None:
     own = table.keys.owners == device.pk
     columns: dict[str, Floats] = {}
     filled = np.zeros(table.starts_ms.size, np.bool_)
@@ -124,7 +151,7 @@ def _piece(device: Device, table: Table, metrics: Sequence[Metric]) -> Piece | N
         columns |= _columns(metric, of, count)
     if not filled.any():
         return None
-    return Piece(device, table.starts_ms[filled], {name: values[filled] for name, values in columns.items()})
+    return Piece(device, host, table.starts_ms[filled], {name: values[filled] for name, values in columns.items()})
 
 
 def _columns(metric: Metric, of: Mapping[Field, NDArray[np.int64]], count: NDArray[np.int64]) -> dict[str, Floats]:

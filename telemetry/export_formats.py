@@ -39,8 +39,8 @@ def _identity(piece: Piece) -> tuple[str, str, str, str]:
     """Return host, kind, index and UUID. The host as a whole is the device where a row names none (canonical CSV)."""
     device = piece.device
     if device.kind == DeviceKind.NODE:
-        return device.host.name, device.kind, "", ""
-    return device.host.name, device.kind, "" if device.index is None else str(device.index), device.uuid
+        return piece.host, device.kind, "", ""
+    return piece.host, device.kind, "" if device.index is None else str(device.index), device.uuid
 
 
 def _csv(pieces: Iterable[Piece], columns: Mapping[str, Metric]) -> Iterator[bytes]:

@@ -121,7 +121,7 @@ def _store(arrivals: Sequence[Arrival], now: datetime) -> None:
 
 def _know(stored: Sequence[Arrival], now: datetime) -> None:
     """Keep what stored batches say of their hosts, what they report, and what they bring for others."""
-    inventory.know([(each.host, each.batch.devices) for each in stored], now)
+    inventory.know([_told(each) for each in stored], now)
     inventory.read_software(
         [each.host for each in stored if each.batch.software is not None and "software" in each.tells]
     )
@@ -130,6 +130,11 @@ def _know(stored: Sequence[Arrival], now: datetime) -> None:
         if arrival.batch.events:
             reported.record_events(arrival.host, arrival.batch, now)
     cargo.hand_over([(each.host, each.batch) for each in stored], now)
+
+
+def _told(arrival: Arrival) -> inventory.Told:
+    batch = arrival.batch
+    return inventory.Told(arrival.host, batch.devices, batch.times_ms[0], batch.times_ms[-1])
 
 
 def _note_clock(arrival: Arrival, now: datetime) -> None:

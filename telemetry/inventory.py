@@ -5,10 +5,11 @@ Every function costs nothing, or one query, where nothing has changed.
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from fleet import events
 from fleet.models import Device, DeviceKind, EventKind, Host, Origin
+from telemetry import moving
 from telemetry.store import latest
 from telemetry.wire import Batch, DeviceInfo
 
@@ -19,30 +20,52 @@ _OF_THE_MACHINE = {DeviceKind.CPU, DeviceKind.NODE}
 _SAID = ("kind", "index", "model", "pci_bus_id", "driver_version", "parent__uuid", "profile")
 
 
-def know(named: Sequence[tuple[Host, Sequence[DeviceInfo]]], now: datetime) -> None:
+class Told(NamedTuple):
+    """The devices that a batch of the host names, and the times of its first and last samples."""
+
+    host: Host
+    devices: Sequence[DeviceInfo]
+    first_ms: int
+    last_ms: int
+
+
+class _Kept(NamedTuple):
+    """What is kept of a device: since when it is with its host, where it was with another, and `said` as `_SAID` has it."""
+
+    moved_ms: int | None
+    said: tuple[Any, ...]
+
+
+def know(named: Sequence[Told], now: datetime) -> None:
     """Keep what hosts say of their devices, one after another. Costs one query in all where nothing has changed."""
-    held = _held({host.pk for host, _ in named})
+    held = _held({told.host.pk for told in named})
     if made := _make_new(named, held):
         held |= _held(made)
-    for host, infos in named:
-        here = held.get(host.pk, {})
-        if any(here.get(info.uuid) != _said(info) for info in infos):
-            know_devices(host, infos, now)
-            uuids = {info.uuid for info in infos}
-            held |= _held({host.pk, *(pk for pk, devices in held.items() if not uuids.isdisjoint(devices))})
+    for told in named:
+        here = held.get(told.host.pk, {})
+        if any(_is_news(here.get(info.uuid), info, told) for info in told.devices):
+            know_devices(told, now)
+            uuids = {info.uuid for info in told.devices}
+            held |= _held({told.host.pk, *(pk for pk, devices in held.items() if not uuids.isdisjoint(devices))})
 
 
-def _make_new(named: Sequence[tuple[Host, Sequence[DeviceInfo]]], held: Mapping[int, Mapping[str, object]]) -> set[int]:
+def _is_news(kept: _Kept | None, info: DeviceInfo, told: Told) -> bool:
+    if kept is None or kept.said != _said(info):
+        return True
+    return kept.moved_ms is not None and told.first_ms < kept.moved_ms
+
+
+def _make_new(named: Sequence[Told], held: Mapping[int, Mapping[str, object]]) -> set[int]:
     """Make rows for whole devices that nobody has named before, of all hosts at once; returns the hosts that have new ones.
 
     A fleet may come in one go, and thousands of statements would keep every other writer waiting. Of two hosts that name one
     device the first has it.
     """
     asked: dict[str, tuple[Host, DeviceInfo]] = {}
-    for host, infos in named:
-        for info in infos:
-            if not info.parent and info.uuid not in held.get(host.pk, ()):
-                asked.setdefault(info.uuid, (host, info))
+    for told in named:
+        for info in told.devices:
+            if not info.parent and info.uuid not in held.get(told.host.pk, ()):
+                asked.setdefault(info.uuid, (told.host, info))
     there = set(Device.objects.filter(uuid__in=asked).values_list("uuid", flat=True)) if asked else set()
     new = [(host, info) for uuid, (host, info) in asked.items() if uuid not in there]
     rows = [Device(uuid=info.uuid, **_fields(host, info, {}, set())) for host, info in new]
@@ -50,11 +73,12 @@ def _make_new(named: Sequence[tuple[Host, Sequence[DeviceInfo]]], held: Mapping[
     return {host.pk for host, _ in new}
 
 
-def _held(hosts: set[int]) -> dict[int, dict[str, tuple[Any, ...]]]:
-    """Return by host and uuid what is kept of the devices, as `_said` has it."""
-    held: dict[int, dict[str, tuple[Any, ...]]] = {pk: {} for pk in hosts}
-    for host_id, uuid, *said in Device.objects.filter(host__in=hosts).order_by().values_list("host_id", "uuid", *_SAID):
-        held[host_id][uuid] = tuple(said)
+def _held(hosts: set[int]) -> dict[int, dict[str, _Kept]]:
+    """Return by host and uuid what is kept of the devices."""
+    held: dict[int, dict[str, _Kept]] = {pk: {} for pk in hosts}
+    rows = Device.objects.filter(host__in=hosts).order_by().values_list("host_id", "uuid", "moved_ms", *_SAID)
+    for host_id, uuid, moved_ms, *said in rows:
+        held[host_id][uuid] = _Kept(moved_ms, tuple(said))
     return held
 
 
@@ -65,12 +89,14 @@ def _said(info: DeviceInfo) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def know_devices(host: Host, infos: Sequence[DeviceInfo], now: datetime) -> None:
+def know_devices(told: Told, now: datetime) -> None:
     """Make rows for new devices, keep what the driver says of the others.
 
     A device of another host moves here where that one does not use it any more; else it stays there, and both are events.
-    A part comes after its whole, in whatever order the batch has them.
+    What comes late, of a time before it came to its present host, changes nothing. A part comes after its whole, in whatever
+    order the batch has them.
     """
+    host, infos = told.host, told.devices
     uuids = {info.uuid for info in infos} | {info.parent for info in infos if info.parent}
     known = {device.uuid: device for device in Device.objects.select_related("host").filter(uuid__in=uuids)}
     parts = {info.uuid for info in infos if info.parent}
@@ -78,31 +104,47 @@ def know_devices(host: Host, infos: Sequence[DeviceInfo], now: datetime) -> None
         device, fields = known.get(info.uuid), _fields(host, info, known, parts)
         if device is None:
             known[info.uuid] = Device.objects.create(uuid=info.uuid, **fields)
-        elif device.host_id != host.pk and not _may_move(device, host, now):
-            _note_owners(EventKind.DEVICE_CLAIMED, device, host, now)
+        elif device.host_id != host.pk and not _comes(device, told, now):
+            continue
         elif any(getattr(device, name) != value for name, value in fields.items()):
-            if device.host_id != host.pk:
-                _note_owners(EventKind.DEVICE_MOVED, device, host, now)
             Device.objects.filter(pk=device.pk).update(**fields)
             known[info.uuid] = Device(pk=device.pk, uuid=info.uuid, **fields)
+        if device is not None and device.host_id == host.pk:
+            moving.tell_late(device, host, told.first_ms, told.last_ms)
 
 
-def _may_move(device: Device, claimant: Host, now: datetime) -> bool:
+def _comes(device: Device, told: Told, now: datetime) -> bool:
+    """Have a device of another host come to this one, if it may; what is decided is an event."""
+    if device.moved_ms is not None and told.last_ms < device.moved_ms:
+        moving.tell_late(device, told.host, told.first_ms, told.last_ms)
+        return False
+    if not _may_move(device, told, now):
+        _note_owners(EventKind.DEVICE_CLAIMED, device, told.host, now)
+        return False
+    if not moving.to_host(device, told.host):
+        return False
+    _note_owners(EventKind.DEVICE_MOVED, device, told.host, now)
+    return True
+
+
+def _may_move(device: Device, told: Told, now: datetime) -> bool:
     """Tell whether the device's host has let it go: a recording never holds it, an agent as long as it names it.
 
     What is named by the machine's id (processors, the node) is never taken from a host that was heard after the claimant
     had come: those are two machines with one id, and both are there. Where a machine was given a new name, it is not so.
     """
-    owner = device.host
+    owner, claimant = device.host, told.host
     if owner.origin == Origin.IMPORTED or owner.heard_at is None:
         return True
     if device.kind in _OF_THE_MACHINE and owner.heard_at > (claimant.joined_at or claimant.created_at):
         return False
+    newest, let_go_ms = latest.of_hosts([owner]).get(owner.pk), LET_GO_AFTER.total_seconds() * 1000
+    named = newest.devices.get(device.uuid) if newest else None
+    if named is not None and told.last_ms < named.at_ms - let_go_ms:
+        return False  # late: its owner has named it since
     if now - owner.heard_at > LET_GO_AFTER:
         return True
-    newest = latest.of_hosts([owner]).get(owner.pk)
-    named = newest.devices.get(device.uuid) if newest else None
-    is_named = newest is None or named is None or newest.at_ms - named.at_ms <= LET_GO_AFTER.total_seconds() * 1000
+    is_named = newest is None or named is None or newest.at_ms - named.at_ms <= let_go_ms
     return not is_named
 
 

@@ -1,7 +1,7 @@
 """Retention by age and by the disk limit, in slices: safe to kill at any moment, and repeated from beat.
 
 Imported hosts hold history and are never retired by age. Events live as long as the minute rollups, open alerts until they
-are resolved; which batches were accepted is known for ever.
+are resolved, people's sessions until they end; which batches were accepted is known for ever.
 """
 
 import time
@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import BigIntegerField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Cast, Length
 
 from fleet.models import Event, Origin
 from telemetry import partitions
-from telemetry.models import Delivery, DirtyRollup, GroupRollup, SetAside
+from telemetry.models import Delivery, DirtyRollup, GroupRollup, SetAside, Unreadable
 from telemetry.partitions import Partitioned
 
 SET_ASIDE_KEPT = timedelta(days=30)  # at least: people are to notice a wrong clock, and to take back what it refused
@@ -28,6 +29,8 @@ _MADE_OF = {
 }  # fmt: skip
 _SLICE_BYTES = 8_000_000  # of bodies that go at once: 26 ms on SQLite, a quarter of what a transaction may take
 _GROUPS_SLICE = 100  # rows, each named by four columns
+
+_Rows = QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery] | QuerySet[Session] | QuerySet[Unreadable]
 
 
 def ages() -> dict[Partitioned, int]:
@@ -82,7 +85,7 @@ def milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _small(now: datetime) -> Iterator[QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery]]:
+def _small(now: datetime) -> Iterator[_Rows]:
     """Yield the rows of the smaller tables that are too old."""
     before = now - timedelta(seconds=settings.STEPWATT_RETENTION_1M)
     of_hosts = Q(host=None) | ~Q(host__origin=Origin.IMPORTED)
@@ -92,6 +95,10 @@ def _small(now: datetime) -> Iterator[QuerySet[Event] | QuerySet[SetAside] | Que
         "pk"
     )
     yield _set_aside(now)
+    yield Session.objects.filter(expire_date__lt=now).order_by("pk")  # Django itself leaves those that have ended
+    # As long as hours are kept that may have been made without it.
+    before_ms = milliseconds(now - timedelta(seconds=settings.STEPWATT_RETENTION_1H))
+    yield Unreadable.objects.filter(of_hosts, end_ms__lt=before_ms).order_by("pk")
 
 
 def _set_aside(now: datetime) -> QuerySet[SetAside]:
@@ -105,7 +112,7 @@ def _set_aside(now: datetime) -> QuerySet[SetAside]:
     return SetAside.objects.filter(received_at__lt=before).exclude(is_young).order_by("pk")
 
 
-def _delete_some(rows: QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery]) -> int:
+def _delete_some(rows: _Rows) -> int:
     model = rows.model
     return int(model.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:_SLICE])).delete()[0])
 

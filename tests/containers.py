@@ -107,7 +107,7 @@ class Inside:
         return self._first.pid
 
     def wait_for_namespaces(self) -> None:
-        wait_until(self._has_begun, 60, "the container")
+        wait_until(self._has_begun, 180, "the container")
 
     def _has_begun(self) -> bool:
         if self._process.poll() is not None:

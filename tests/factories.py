@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+from fleet import moves
 from fleet.models import Device, DeviceKind, Host
 from telemetry import wire
 from telemetry.models import LatestState, StoredBatch
@@ -33,6 +34,11 @@ CPU_READINGS = {
 def make_host(name: str = "gpu-a01", *, seen_at: datetime | None = None, **fields: object) -> Host:
     at = seen_at or datetime.now(UTC)
     return Host.objects.create(name=name, **{"last_seen_at": at, "heard_at": at, **fields})
+
+
+def move(uuid: str, host: Host, at: int) -> None:
+    """Have a device be with another host from `at` (ms) on, as its host's batches would."""
+    moves.move(Device.objects.get(uuid=uuid), host.pk, at)
 
 
 def make_device(host: Host, index: int = 0, *, kind: str = DeviceKind.NVIDIA, **fields: object) -> Device:

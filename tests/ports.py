@@ -6,8 +6,9 @@ import secrets
 import socket
 from collections.abc import Iterator
 
-# Below the ports that Linux gives away by itself, to whoever connects or asks for any: nobody gets one of these meanwhile.
-_FIRST, _LAST = 10_000, 32_000
+# Below the ports that Linux gives away by itself, to whoever connects or asks for any, and below those of embedded brokers
+# (fleet/broker.py): nobody gets one of these meanwhile.
+_FIRST, _LAST = 10_000, 20_000
 _MOST_WORKERS = 8
 
 

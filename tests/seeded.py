@@ -89,7 +89,7 @@ def own_host(stack: Stack) -> str:
             found.extend(item["name"] for item in items if item["origin"] == "real")
             return bool(found)
 
-        wait_until(came, 120, "this machine among the hosts")
+        wait_until(came, 240, "this machine among the hosts")
     finally:
         client.close()
     return found[0]
@@ -103,7 +103,7 @@ def _first(client: httpx.Client, path: str, pattern: str) -> str:
         found.extend(re.finditer(pattern, client.get(path).text))
         return bool(found)
 
-    wait_until(came, 120, f"{pattern} on {path}")
+    wait_until(came, 240, f"{pattern} on {path}")
     return found[0][found[0].lastindex or 0]
 
 

@@ -17,7 +17,7 @@ from tests.ports import free_port
 from tests.process.traces import wait_until
 from tests.programs import require
 
-START_SECONDS, STOP_SECONDS = 90, 60
+START_SECONDS, STOP_SECONDS = 180, 120
 
 
 class PostgreSQL:
@@ -128,7 +128,7 @@ class RedisServer:
 
     def start(self) -> None:
         self._server = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        wait_until(lambda: _listens(self._address, self._port), START_SECONDS, "Redis")
+        wait_until(lambda: listens(self._address, self._port), START_SECONDS, "Redis")
 
     def stop(self) -> None:
         self._server.terminate()
@@ -181,9 +181,9 @@ def rabbitmq(directory: Path, tls: ServerFiles) -> Iterator[str]:
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1",
     }
     with _child([require("epmd"), "-port", str(mapper_port)], home, environment):  # Erlang's own would outlive the node
-        wait_until(lambda: _listens("127.0.0.1", mapper_port), START_SECONDS, "Erlang's port mapper")
+        wait_until(lambda: listens("127.0.0.1", mapper_port), START_SECONDS, "Erlang's port mapper")
         with _child([RABBITMQ_SERVER], home, environment):  # not Debian's wrapper, which changes user and folder
-            wait_until(lambda: _listens("127.0.0.1", port), 2 * START_SECONDS, "RabbitMQ")
+            wait_until(lambda: listens("127.0.0.1", port), 2 * START_SECONDS, "RabbitMQ")
             yield f"amqps://stepwatt:geheim@127.0.0.1:{port}//"
 
 
@@ -218,7 +218,7 @@ def _child(command: list[str], directory: Path, environment: dict[str, str]) -> 
             child.kill()
 
 
-def _listens(address: str, port: int) -> bool:
+def listens(address: str, port: int) -> bool:
     try:
         socket.create_connection((address, port), 1).close()
     except OSError:

@@ -20,7 +20,9 @@ from tests.ports import free_port
 from tests.process.traces import wait_until
 
 ROOT = Path(__file__).parents[1]
-START_SECONDS, STOP_SECONDS = 180, 60
+START_SECONDS, STOP_SECONDS, THERE_SECONDS = 300, 120, 180
+# The web server closes a connection that was silent for 5 s: a client that lets go of it first sends nothing into that moment.
+KEPT_CONNECTIONS = httpx.Limits(keepalive_expiry=2)
 _PASSWORD = re.compile(r"one-time password (\S+)")
 
 
@@ -87,12 +89,19 @@ class Stack:
         )
 
     def child(self, words: str) -> psutil.Process:
-        """Return the one process of this stack whose command holds the words."""
-        return the_one(psutil.Process(self.pid), words)
+        """Return the one process of this stack whose command holds the words, once it is there: it may just be starting again."""
+        found: list[psutil.Process] = []
+
+        def is_one() -> bool:
+            found[:] = those(psutil.Process(self.pid), words)
+            return len(found) == 1
+
+        wait_until(is_one, THERE_SECONDS, f"one process of {words!r}")
+        return found[0]
 
     def signed_in(self) -> httpx.Client:
         """Return a client in which the admin is signed in, and whose unsafe requests carry the CSRF token."""
-        client = httpx.Client(base_url=self.url, timeout=60, follow_redirects=True)
+        client = httpx.Client(base_url=self.url, timeout=60, follow_redirects=True, limits=KEPT_CONNECTIONS)
         client.get("/login/")
         form = {"username": "admin", "password": self.password, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
         answer = client.post("/login/", data=form, headers={"Referer": f"{self.url}/login/"})
@@ -103,11 +112,16 @@ class Stack:
 
 
 def the_one(parent: psutil.Process, words: str) -> psutil.Process:
-    """Return the one process below `parent` whose command holds the words; one that it starts itself has, at first, the same."""
+    """Return the one process below `parent` whose command holds the words."""
+    (one,) = those(parent, words)
+    return one
+
+
+def those(parent: psutil.Process, words: str) -> list[psutil.Process]:
+    """Return the processes below `parent` whose command holds the words; one that such a one starts has, at first, the same."""
     found = [process for process in parent.children(recursive=True) if words in command_of(process)]
     copies = {copy.pid for process in found for copy in _children_of(process)}
-    (one,) = (process for process in found if process.pid not in copies)
-    return one
+    return [process for process in found if process.pid not in copies]
 
 
 def _children_of(process: psutil.Process) -> list[psutil.Process]:

@@ -65,6 +65,22 @@ function onFindKey(event) {
   }
 }
 
+/* An answer that comes late replaces what was found before: the link that had the focus has it again, else the first one. */
+let focused = null;
+
+function beforeFound({ detail: { target } }) {
+  if (target === found) focused = found.contains(document.activeElement) ? document.activeElement.href : null;
+}
+
+function afterFound({ detail: { target } }) {
+  if (target !== found || focused === null) return;
+  const links = [...found.querySelectorAll("a")];
+  (links.find(({ href }) => href === focused) ?? links[0] ?? find.querySelector("input")).focus();
+  focused = null;
+}
+
+document.addEventListener("htmx:beforeSwap", beforeFound);
+document.addEventListener("htmx:afterSwap", afterFound);
 document.addEventListener("keydown", onKey);
 document.addEventListener("click", (event) => {
   if (event.target.closest("[data-keys]")) list();

@@ -3,9 +3,13 @@
 Device and node energy are two scopes and never added: a node's meter holds its devices already, a GPU its MIG instances.
 Devices are those that figures speak of: a host's accelerators, or its CPUs where it has none. A price is paid for what the
 meter shows: of a host with a node meter that, of another its devices. PUE, the building's own use, comes on top once.
+
+By host, cluster and label, joules and what they cost are those of the host that a device was with at the time, in the cluster
+and with the labels that this host has now: what a device drew before it moved, or under an older name of its machine, stays
+there. By device and model they go with the device. Which devices count is asked of the hosts as they are now.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
@@ -14,17 +18,20 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 from django.conf import settings
+from django.db.models import Q
 from numpy.typing import NDArray
 
-from fleet.models import ACCELERATORS, DeviceKind, Host
+from fleet.models import ACCELERATORS, DeviceKind, DeviceStay, Host
 from telemetry.accounts.asked import Asked, Span, recorded
-from telemetry.energy_rates import JOULES_PER_KWH, Rates
-from telemetry.store import energy_rows
+from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
+from telemetry.store import energy_rows, stays
 from telemetry.store.charging import charged_of_one
 from telemetry.store.energy_rows import EnergyRows, Floats
 from telemetry.store.group_energy import GroupEnergy
+from telemetry.store.stays import Stay
 
 _MINUTE_MS = 60_000
+_MANY = 500  # hosts: above it all are read rather than some named
 _WITHIN_HOSTS = {"device", "model"}  # groups whose members share a host's meter with others
 
 
@@ -74,7 +81,8 @@ class Account:
 
     `covered_seconds` are those of all devices together for which energy is known, of `asked_seconds` in which they could have
     told it (asked.py); where nothing is covered the energy is unknown, and `joules` None. `priced_by` names what the cost was
-    taken from.
+    taken from, `cost_estimated` the part of it that is shared out by time: what was drawn in a bucket in which the price
+    changes, and whose minutes are gone.
     """
 
     key: str
@@ -83,9 +91,9 @@ class Account:
     covered_seconds: float = 0.0
     asked_seconds: float = 0.0
     cost: float | None = None
+    cost_estimated: float = 0.0
     grams_co2: float | None = None
     priced_by: set[Scope] = field(default_factory=set)
-    has_moved: bool = False  # one of its devices came or left within the time: how long they were here is not known
 
     @property
     def joules(self) -> float | None:
@@ -105,13 +113,23 @@ class Account:
         return self.estimated / self.joules if self.joules else None
 
     @property
+    def cost_estimated_share(self) -> float | None:
+        return self.cost_estimated / self.cost if self.cost else self.cost
+
+    def charge(self, cost: Cost | None) -> None:
+        """Add a cost; None where there is no price."""
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost.whole
+            self.cost_estimated += cost.estimated
+
+    @property
     def covered_share(self) -> float | None:
-        return self.covered_seconds / self.asked_seconds if self.asked_seconds and not self.has_moved else None
+        return self.covered_seconds / self.asked_seconds if self.asked_seconds else None
 
     @property
     def why_not_covered(self) -> str:
         """Return why `covered_share` is None, where it is."""
-        return "a device came or left within this time" if self.has_moved else "no device could tell of this time"
+        return "no device could tell of this time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,27 +140,40 @@ class Accounts:
 
 def accounts(
     devices: Sequence[AccountDevice], start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates,
-    zone: ZoneInfo, recordings: Mapping[int, Span] | None = None, host_ids: Collection[int] | None = None,
+    zone: ZoneInfo, recordings: Mapping[int, Span] | None = None, hosts: Mapping[int, AccountHost] | None = None,
 ) -> Accounts:  # fmt: skip
     """Return the accounts of the devices' hosts over the whole minutes of the span.
 
     `group_by` is "" for none, host, device, cluster, model, day (of `zone`), or label:<key>. Cost and CO₂ are those of the
     group's share in what the meters show; a group within a host (a device, a model) has those of its own energy.
-    `recordings` are asked.recorded(), and `host_ids` hosts_with(devices), for who has them.
+    `recordings` are asked.recorded(), and `hosts` hosts_with(devices), for who has them.
     """
     start_ms, end_ms = whole_minutes(start_ms, end_ms)
-    book = Book(devices, scope, group_by, rates, zone)
-    book.expect(start_ms, end_ms, recorded() if recordings is None else recordings)
-    hosts = sorted(hosts_with(devices) if host_ids is None else host_ids)
-    for rows in energy_rows.read(hosts, start_ms, end_ms, quarters_from_ms=quarters_from_ms(group_by, rates, now)):
-        book.enter(rows)
+    hosts = hosts_with(devices) if hosts is None else hosts
+    book, recordings = (
+        Book(devices, scope, group_by, rates, zone, hosts),
+        recorded() if recordings is None else recordings,
+    )
+    book.expect(start_ms, end_ms, recordings)
+    from_ms, split = quarters_from_ms(group_by, rates, now), rates.mixed_quarters(start_ms, end_ms)
+    live, imported = sorted(hosts.keys() - recordings.keys()), sorted(hosts.keys() & recordings.keys())
+    # Of imported hosts quarters and minutes are kept for ever.
+    for some, cut_ms in ((live, from_ms), (imported, None if from_ms is None else start_ms)):
+        for rows in energy_rows.read(some, start_ms, end_ms, quarters_from_ms=cut_ms, split=split) if some else ():
+            book.enter(rows)
     return book.closed()
 
 
-def hosts_with(devices: Iterable[AccountDevice]) -> set[int]:
-    """Return the devices' hosts, and those without any: a machine that has a new name left there what it drew before."""
-    empty = Host.objects.filter(devices=None).order_by().values_list("pk", flat=True)
-    return {device.host_id for device in devices} | set(empty)
+def hosts_with(devices: Iterable[AccountDevice]) -> dict[int, AccountHost]:
+    """Return the devices' hosts by id, and those that devices have left, where what they drew before stands."""
+    found: dict[int, AccountHost] = {device.host_id: device.host for device in devices}
+    left = Q(devices=None) | Q(pk__in=DeviceStay.objects.order_by().values("host"))
+    found |= (
+        Host.objects.filter(left).exclude(pk__in=list(found)).in_bulk()
+        if len(found) < _MANY
+        else Host.objects.in_bulk()
+    )
+    return found
 
 
 def quarters_from_ms(group_by: str, rates: Rates, now: datetime) -> int | None:
@@ -151,7 +182,12 @@ def quarters_from_ms(group_by: str, rates: Rates, now: datetime) -> int | None:
     A band of the tariff, or a day of a time zone, may begin within an hour.
     """
     is_finer = group_by == "day" or (rates.tariff is not None and bool(rates.tariff.bands))
-    return int((now.timestamp() - settings.STEPWATT_RETENTION_15M) * 1000) if is_finer else None
+    return quarters_kept_from_ms(now) if is_finer else None
+
+
+def quarters_kept_from_ms(now: datetime) -> int:
+    """Return from when on quarters of an hour are kept, but for imported hosts', which are for ever."""
+    return int((now.timestamp() - settings.STEPWATT_RETENTION_15M) * 1000)
 
 
 def whole_minutes(start_ms: int, end_ms: int) -> tuple[int, int]:
@@ -176,27 +212,34 @@ class Book:
     """Enters rows of energy into accounts by group."""
 
     def __init__(
-        self, devices: Sequence[AccountDevice], scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo
-    ) -> None:
+        self, devices: Sequence[AccountDevice], scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo,
+        hosts: Mapping[int, AccountHost],
+    ) -> None:  # fmt: skip
         self._counted = {device.pk: device for device in counted_of(devices)}
         self._nodes = {device.pk: device for device in devices if device.kind == DeviceKind.NODE}
         self._scoped = self._counted if scope is Scope.DEVICE else self._nodes
-        self._some_of = {device.host_id: device for device in (*self._counted.values(), *self._nodes.values())}
+        self._hosts, self._is_of_hosts = hosts, is_of_hosts(group_by)
         self._group_by, self._rates, self._zone = group_by, rates, zone
         self._total, self._groups = Account(""), dict[str, Account]()
         self._own: dict[int, list[Account]] = {}  # by device; not those of days
 
     def expect(self, start_ms: int, end_ms: int, recordings: Mapping[int, Span]) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
-        asked = Asked((device.host_id for device in self._scoped.values()), recordings)
+        moved = stays.of_moved(self._scoped.keys())
+        settled = (device.host_id for pk, device in self._scoped.items() if pk not in moved)
+        asked = Asked(settled, (stay for of_device in moved.values() for stay in of_device), recordings)
         self._total.asked_seconds += asked.of_all(start_ms, end_ms)
         if self._group_by in {"", "day"}:
             self._own = {pk: [self._total] for pk in self._scoped}
         else:
+            whole = {host: asked.of_stay(Stay(host, start_ms, end_ms), start_ms, end_ms) for host in self._hosts}
             for pk, device in self._scoped.items():
-                group = self._group(device)
-                group.asked_seconds += asked.of_host(device.host_id, start_ms, end_ms)
-                self._own[pk] = [self._total, group]
+                own = self._own[pk] = [self._total, self._group(key_of(device, self._group_by))]
+                if pk not in moved:
+                    own[-1].asked_seconds += whole[device.host_id]
+                for stay in moved.get(pk, ()):
+                    if seconds := asked.of_stay(stay, start_ms, end_ms):
+                        self._accounts(device, "", stay.host_id)[-1].asked_seconds += seconds
         for day, *span in self._days(start_ms, end_ms) if self._group_by == "day" else ():
             self._groups.setdefault(day, Account(day)).asked_seconds += asked.of_all(*span)
 
@@ -219,11 +262,8 @@ class Book:
         owners = rows.device_ids.tolist()
         sums = (each.sum(axis=1).tolist() for each in (rows.measured, rows.estimated, rows.covered_seconds))
         for pk, measured, estimated, covered in zip(owners, *sums, strict=True):
-            if pk in self._scoped:
-                device = self._scoped[pk]
-                if self._group_by == "host":
-                    device = self._of_host(rows.host_id, device, is_known=covered > 0)
-                for account in self._accounts(device, day):
+            if pk in self._scoped and covered:
+                for account in self._accounts(self._scoped[pk], day, rows.host_id):
                     account.measured += measured
                     account.estimated += estimated
                     account.covered_seconds += covered
@@ -232,14 +272,7 @@ class Book:
             joules = rows.measured + rows.estimated
             for place, pk in enumerate(owners):
                 if pk in self._scoped:
-                    self._charge(self._group(self._scoped[pk]), rows, joules[place])
-
-    def _of_host(self, host_id: int, device: AccountDevice, *, is_known: bool) -> AccountDevice:
-        """Return who stands for the host that the device was in; itself where that one has none any more."""
-        there = self._some_of.get(host_id, device)
-        if is_known and there.host_id != device.host_id:
-            self._group(device).has_moved = self._group(there).has_moved = True
-        return there
+                    self._charge(self._group(key_of(self._scoped[pk], self._group_by)), rows, joules[place])
 
     def _charge_host(self, rows: EnergyRows, owners: Sequence[int], day: str) -> None:
         places = [place for place, pk in enumerate(owners) if pk in self._nodes or pk in self._counted]
@@ -250,9 +283,15 @@ class Book:
         if len(places) < len(owners):
             joules, covered = joules[places], covered[places]
         by_devices, by_meters = charged_of_one(joules, covered, is_node)
-        pk = owners[places[0]]
-        device = self._some_of.get(rows.host_id) or self._nodes.get(pk) or self._counted[pk]
-        charged = [self._total] if self._group_by in _WITHIN_HOSTS else self._accounts(device, day)
+        charged = [self._total]
+        if day:
+            charged.append(self._groups.setdefault(day, Account(day)))
+        elif self._is_of_hosts:
+            key = key_of_host(self._hosts[rows.host_id], self._group_by)
+            if by_devices.any() or by_meters.any():
+                charged.append(self._group(key))
+            elif key in self._groups:
+                charged.append(self._groups[key])
         self._pay(charged, rows, by_devices, by_meters)
 
     def _pay(
@@ -299,21 +338,19 @@ class Book:
         return days
 
     def _charge(self, account: Account, rows: EnergyRows | GroupEnergy, joules: Floats) -> None:
-        cost, grams = self._rates.cost(joules, rows.starts_ms, rows.step_ms), self._rates.grams(joules)
-        account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
+        account.charge(self._rates.cost(joules, rows.starts_ms, rows.step_ms))
+        grams = self._rates.grams(joules)
         account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
 
-    def _accounts(self, device: AccountDevice, day: str) -> list[Account]:
+    def _accounts(self, device: AccountDevice, day: str, host_id: int) -> list[Account]:
+        """Return the accounts of what a device in scope drew on a host."""
         if day:
             return [self._total, self._groups.setdefault(day, Account(day))]
-        own = self._own.get(device.pk)
-        if own is None:
-            own = [self._total, self._group(device)] if self._group_by not in {"", "day"} else [self._total]
-            self._own[device.pk] = own
-        return own
+        if self._is_of_hosts and host_id != device.host_id:
+            return [self._total, self._group(key_of_host(self._hosts[host_id], self._group_by))]
+        return self._own[device.pk]
 
-    def _group(self, device: AccountDevice) -> Account:
-        key = key_of(device, self._group_by)
+    def _group(self, key: str) -> Account:
         found = self._groups.get(key)
         if found is None:
             found = self._groups[key] = Account(key)
@@ -323,21 +360,33 @@ class Book:
         for account in (self._total, *self._groups.values()):
             if account.joules is None and not account.priced_by:
                 account.cost = account.grams_co2 = None  # what is not known costs not nothing
+                account.cost_estimated = 0.0
             elif account.cost is None and account.grams_co2 is None:
                 nothing = np.zeros(1)  # all of it was drawn elsewhere, and is charged there
-                account.cost = self._rates.cost(nothing, np.zeros(1, np.int64), _MINUTE_MS)
+                account.charge(self._rates.cost(nothing, np.zeros(1, np.int64), _MINUTE_MS))
                 account.grams_co2 = self._rates.grams(nothing)
         return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
 
 
+def is_of_hosts(group_by: str) -> bool:
+    """Tell whether groups are of hosts, whatever devices these have."""
+    return group_by in {"host", "cluster"} or group_by.startswith("label:")
+
+
 def key_of(device: AccountDevice, group_by: str) -> str:
+    """Return the group of a device where it is now."""
     match group_by:
-        case "host":
-            return device.host.name
         case "device":
             return device.uuid
-        case "cluster":
-            return device.host.cluster
         case "model":
             return device.model
-    return str(device.host.labels.get(group_by.removeprefix("label:"), ""))
+    return key_of_host(device.host, group_by)
+
+
+def key_of_host(host: AccountHost, group_by: str) -> str:
+    match group_by:
+        case "host":
+            return host.name
+        case "cluster":
+            return host.cluster
+    return str(host.labels.get(group_by.removeprefix("label:"), ""))

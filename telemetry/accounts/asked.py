@@ -10,6 +10,7 @@ from django.db.models import OuterRef, Subquery
 
 from fleet.models import Host, Origin
 from telemetry.models import Rollup
+from telemetry.store.stays import Stay
 
 Span = tuple[int, int]  # ms UTC
 _MINUTE = 60
@@ -26,10 +27,10 @@ def recorded() -> dict[int, Span]:
 
 
 class Asked:
-    """Of devices on these hosts, one for each time that a host is named."""
+    """Of devices on these hosts, one for each time that a host is named, and of others for the times of these stays."""
 
-    def __init__(self, host_ids: Iterable[int], recordings: Mapping[int, Span]) -> None:
-        self._recordings = recordings
+    def __init__(self, host_ids: Iterable[int], stays: Iterable[Stay], recordings: Mapping[int, Span]) -> None:
+        self._recordings, self._stays = recordings, list(stays)
         self._spans: list[Span] = []
         self._n_live = 0
         for host_id in host_ids:
@@ -41,12 +42,14 @@ class Asked:
     def of_all(self, start_ms: int, end_ms: int) -> float:
         """Return the seconds of start ≤ time < end for which the devices together are asked."""
         inside = sum(_inside(span, start_ms, end_ms) for span in self._spans)
-        return (self._n_live * (end_ms - start_ms) + inside) / 1000
+        moved = sum(self.of_stay(stay, start_ms, end_ms) for stay in self._stays)
+        return (self._n_live * (end_ms - start_ms) + inside) / 1000 + moved
 
-    def of_host(self, host_id: int, start_ms: int, end_ms: int) -> float:
-        """Return the same of one device on a host."""
-        span = self._recordings.get(host_id)
-        return (end_ms - start_ms if span is None else _inside(span, start_ms, end_ms)) / 1000
+    def of_stay(self, stay: Stay, start_ms: int, end_ms: int) -> float:
+        """Return the same of one device for the time of its stay with a host."""
+        start_ms, end_ms = max(start_ms, stay.from_ms), min(end_ms, stay.until_ms)
+        span = self._recordings.get(stay.host_id, (start_ms, end_ms))
+        return _inside(span, start_ms, end_ms) / 1000
 
 
 def _inside(span: Span, start_ms: int, end_ms: int) -> int:

@@ -53,7 +53,7 @@ class Inventory:
     """All devices and hosts, whether the groups' rollups count just these, and recordings."""
 
     devices: list[DeviceRow]
-    host_ids: list[int]
+    hosts: Mapping[int, HostRow]
     is_followed: bool
     recordings: Mapping[int, Span]
 
@@ -64,13 +64,13 @@ def look() -> Inventory:
     devices = _devices(hosts)
     wholes = ((each.pk, each.host_id, each.kind, each.model) for each in devices if each.is_whole)
     says = ((pk, host.cluster, host.labels) for pk, host in hosts.items())
-    return Inventory(devices, sorted(hosts), groups.is_followed(says, wholes), recorded())
+    return Inventory(devices, hosts, groups.is_followed(says, wholes), recorded())
 
 
 def _look_at_devices() -> Inventory:
     """Return the inventory for who asks for no groups."""
     hosts = _hosts()
-    return Inventory(_devices(hosts), sorted(hosts), is_followed=False, recordings=recorded())
+    return Inventory(_devices(hosts), hosts, is_followed=False, recordings=recorded())
 
 
 def fleet_accounts(
@@ -81,26 +81,29 @@ def fleet_accounts(
     is_alone = group_by in _ALONE
     if seen is None:
         seen = _look_at_devices() if is_alone else look()
-    devices, host_ids, recordings = seen.devices, seen.host_ids, seen.recordings
+    devices, hosts, recordings = seen.devices, seen.hosts, seen.recordings
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
     names = _names(group_by) if seen.is_followed and not is_alone else {}
-    kept_ms = _kept_from_ms(now)
+    kept_ms, split = _kept_from_ms(now), rates.mixed_quarters(start_ms, end_ms)
+    finer_ms = max(quarters_ms or 0, kept_ms[60] if split else 0)
+    if any(begin < min(end, finer_ms, end_ms) and end > start_ms for begin, end in recordings.values()):
+        names = {}  # what a time of day costs is known better of imported hosts, which keep their quarters and minutes
     stretches = (
-        group_energy.stretches(names, start_ms, end_ms, kept_from_ms=kept_ms, quarters_from_ms=quarters_ms)
+        group_energy.stretches(names, start_ms, end_ms, kept_from_ms=kept_ms, quarters_from_ms=quarters_ms, split=split)
         if names
         else None
     )
     if stretches is None:
         return accounts.accounts(
             devices, start_ms, end_ms, now, scope=scope, group_by=group_by, rates=rates, zone=zone, recordings=recordings,
-            host_ids=host_ids,
+            hosts=hosts,
         )  # fmt: skip
-    book = Book(devices, scope, group_by, rates, zone)
+    book = Book(devices, scope, group_by, rates, zone, hosts)
     book.expect(start_ms, end_ms, recordings)
     for stretch in stretches:
         if not stretch.is_of_groups:
-            for rows in energy_rows.of_step(host_ids, *stretch[:3]):
+            for rows in energy_rows.of_step(sorted(hosts), *stretch[:3]):
                 book.enter(rows)
             continue
         for group, found in group_energy.of_groups(names, stretch, is_of_nodes=scope is Scope.NODE).items():

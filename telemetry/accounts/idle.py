@@ -1,10 +1,11 @@
 """Idle waste: what devices drew while they did nothing for over ten minutes, by who had them, and what it cost. For the API.
 
 Of the devices that figures speak of: a host's accelerators, or its CPUs where it has none. The cost is that of the devices'
-own energy, PUE on top: a host's meter does not tell which of its devices idled.
+own energy, PUE on top: a host's meter does not tell which of its devices idled. By host, cluster and label it is that of the
+host which the device was with at the time, as in accounts.py.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby, pairwise
@@ -13,12 +14,14 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from fleet.models import Device
+from fleet.tariff import has_whole_hours
 from telemetry.accounts import accounts
-from telemetry.accounts.accounts import AccountDevice
-from telemetry.energy_rates import JOULES_PER_KWH, Rates
+from telemetry.accounts.accounts import AccountDevice, AccountHost
+from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
-from telemetry.store import idle_rows
+from telemetry.store import idle_rows, stays
 from telemetry.store.idle_quarters import ALLOCATED, FREE, QUARTER_MS, UNKNOWN
 from telemetry.store.idle_rows import IdleRows
 from telemetry.store.samples import Floats
@@ -35,20 +38,27 @@ class IdleDevice(AccountDevice, Protocol):
 
 @dataclass(slots=True)
 class Waste:
-    """`cost` is None without a price."""
+    """`cost` is None without a price; `cost_estimated` is its part that is shared out by time, as in accounts.py."""
 
     joules: float = 0.0
     seconds: float = 0.0
     cost: float | None = None
+    cost_estimated: float = 0.0
 
     @property
     def kwh(self) -> float:
         return self.joules / JOULES_PER_KWH
 
-    def add(self, joules: float, seconds: float, cost: float | None) -> None:
+    @property
+    def cost_estimated_share(self) -> float | None:
+        return self.cost_estimated / self.cost if self.cost else self.cost
+
+    def add(self, joules: float, seconds: float, cost: Cost | None) -> None:
         self.joules += joules
         self.seconds += seconds
-        self.cost = self.cost if cost is None else (self.cost or 0.0) + cost
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost.whole
+            self.cost_estimated += cost.estimated
 
 
 @dataclass(slots=True)
@@ -72,26 +82,38 @@ class IdleAccounts:
 
 
 def idle_accounts(
-    devices: Iterable[IdleDevice], start_ms: int, end_ms: int, *, group_by: str, rates: Rates, zone: ZoneInfo
+    devices: Iterable[IdleDevice],
+    start_ms: int,
+    end_ms: int,
+    now: datetime,
+    *,
+    group_by: str,
+    rates: Rates,
+    zone: ZoneInfo,
 ) -> IdleAccounts:
     """Return the waste over whole quarters of an hour; `group_by` as in accounts.py.
 
-    What nobody told at the time goes by the host's label `allocated`, as it stands now.
+    What nobody told at the time goes by the host's label `allocated`, as it stands now. Waste is not known by minutes: in a
+    quarter of an hour within which the price changes, its cost is shared out by time.
     """
     counted = {device.pk: device for device in accounts.counted_of(devices)}
-    book = _Book(counted, group_by, rates, zone)
-    for rows in idle_rows.read(sorted(accounts.hosts_with(counted.values())), start_ms, end_ms):
+    hosts = accounts.hosts_with(counted.values())
+    book = _Book(counted, group_by, rates, zone, hosts)
+    has_finer = rates.changes_within_hours(start_ms, end_ms)
+    has_finer |= group_by == "day" and not has_whole_hours(zone, start_ms, end_ms)
+    from_ms = accounts.quarters_kept_from_ms(now) if has_finer else None
+    for rows in idle_rows.read(sorted(hosts), start_ms, end_ms, quarters_from_ms=from_ms):
         book.enter(rows)
     return IdleAccounts(book.total, [book.groups[key] for key in sorted(book.groups)])
 
 
-def of_devices(devices: Iterable[AccountDevice], start_ms: int, end_ms: int) -> IdleAccount:
-    """Return the waste of these devices together, whoever had them, over the whole quarters of an hour within the window."""
+def of_devices(devices: Collection[Device], start_ms: int, end_ms: int) -> IdleAccount:
+    """Return the waste of these devices together, whoever had them and on whatever host, over the whole quarters within it."""
     start_ms, end_ms = -(-start_ms // QUARTER_MS) * QUARTER_MS, end_ms // QUARTER_MS * QUARTER_MS
-    found, hosts = IdleAccount(""), {device.pk: device.host_id for device in devices}
-    ids = sorted(set(hosts.values()))
-    for rows in idle_rows.read(ids, start_ms, end_ms, with_drawn=True) if start_ms < end_ms else ():
-        own = np.isin(rows.device_ids, list(hosts))
+    found, ids = IdleAccount(""), [device.pk for device in devices]
+    hosts = sorted(stays.hosts_of(devices, start_ms, end_ms))
+    for rows in idle_rows.read(hosts, start_ms, end_ms, with_drawn=True) if start_ms < end_ms else ():
+        own = np.isin(rows.device_ids, ids)
         found.known_seconds += float(rows.known_seconds[own].sum())
         found.known_joules += float(rows.known_joules[own].sum())
         for argument in _STATES:
@@ -102,8 +124,12 @@ def of_devices(devices: Iterable[AccountDevice], start_ms: int, end_ms: int) -> 
 class _Book:
     """Enters rows of waste into accounts by group."""
 
-    def __init__(self, devices: Mapping[int, IdleDevice], group_by: str, rates: Rates, zone: ZoneInfo) -> None:
+    def __init__(
+        self, devices: Mapping[int, IdleDevice], group_by: str, rates: Rates, zone: ZoneInfo,
+        hosts: Mapping[int, AccountHost],
+    ) -> None:  # fmt: skip
         self._devices, self._group_by, self._rates, self._zone = devices, group_by, rates, zone
+        self._hosts, self._is_of_hosts = hosts, accounts.is_of_hosts(group_by)
         self.total = self._begun("")
         self.groups: dict[str, IdleAccount] = {}
         self._days_of: dict[bytes, tuple[list[str], list[int]]] = {}
@@ -116,12 +142,17 @@ class _Book:
         by_key: dict[str, list[int]] = {}
         for place, pk in enumerate(rows.device_ids.tolist()):
             if pk in self._devices:
-                is_one = self._group_by in {"", "day"}
-                key = "" if is_one else accounts.key_of(self._devices[pk], self._group_by)
-                by_key.setdefault(key, []).append(place)
+                by_key.setdefault(self._key(pk, rows.host_id), []).append(place)
         for key, places in by_key.items():
             names, begins = self._days(rows.starts_ms.tobytes()) if self._group_by == "day" else ([key], [0])
             self._enter([self._accounts(name) for name in names], begins, rows, places)
+
+    def _key(self, pk: int, host_id: int) -> str:
+        if self._group_by in {"", "day"}:
+            return ""
+        if self._is_of_hosts:
+            return accounts.key_of_host(self._hosts[host_id], self._group_by)
+        return accounts.key_of(self._devices[pk], self._group_by)
 
     def _enter(self, entered: list[list[IdleAccount]], begins: list[int], rows: IdleRows, places: list[int]) -> None:
         """Enter the devices at `places` into the accounts of each part of the time; `begins` are those parts' first buckets."""
@@ -134,7 +165,8 @@ class _Book:
                 continue
             by_state: dict[Allocated, list[int]] = {}
             for place in places:
-                by_state.setdefault(self._told(int(rows.device_ids[place]), state), []).append(place)
+                told = self._told(int(rows.device_ids[place]), rows.host_id, state)
+                by_state.setdefault(told, []).append(place)
             for told, own in by_state.items():
                 self._book(entered, begins, told, rows, rows.joules[argument][own].sum(axis=0),
                            rows.seconds[argument][own].sum(axis=0))  # fmt: skip
@@ -176,11 +208,10 @@ class _Book:
         cost = None if self._rates.tariff is None else 0.0
         return IdleAccount(key, Waste(cost=cost), {state: Waste(cost=cost) for state in Allocated})
 
-    def _told(self, pk: int, state: Allocated) -> Allocated:
+    def _told(self, pk: int, host_id: int, state: Allocated) -> Allocated:
         if state is not Allocated.UNKNOWN:
             return state
-        device = self._devices[pk]
-        return allocation.by_hand(device.host.labels, device.index).state
+        return allocation.by_hand(self._hosts[host_id].labels, self._devices[pk].index).state
 
 
 def _sums(values: Floats, begins: Sequence[int]) -> list[float]:

@@ -14,7 +14,6 @@ from kombu.serialization import dumps
 
 from telemetry.wire import INGEST_QUEUE
 
-HEADERS = ("lang", "task", "id")
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 

@@ -1,16 +1,15 @@
 """Export of a device's or a host's series as a file that comes piece by piece. Registered by telemetry/api/router.py."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 from ninja import Field, Query, Schema
 
 from fleet.api_errors import ApiError, invalid
 from fleet.models import Device, Host
+from fleet.streamed_file import streamed_file
 from telemetry import export
 from telemetry.api.questions import Moment, known_metric
 from telemetry.export import Resolution
@@ -53,20 +52,4 @@ def _answer(request: HttpRequest, devices: Sequence[Device], asked: ExportQuesti
     start_ms, end_ms = asked.milliseconds(timezone.now())
     pieces = export.pieces(devices, metrics, start_ms, end_ms, asked.resolution)
     parts = stream(asked.format, pieces, export.column_names(metrics, asked.resolution))
-    content = _in_thread(parts) if isinstance(request, ASGIRequest) else parts
-    safe = "".join(each if each.isalnum() or each in "-_." else "_" for each in name)
-    return StreamingHttpResponse(
-        content,
-        content_type=asked.format.content_type,
-        headers={"Content-Disposition": f'attachment; filename="{safe}.{asked.format}"'},
-    )
-
-
-async def _in_thread(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Make each part in the request's own thread, which has its connection to the database: the loop serves others."""
-    while (part := await sync_to_async(_following)(parts)) is not None:
-        yield part
-
-
-def _following(parts: Iterator[bytes]) -> bytes | None:
-    return next(parts, None)
+    return streamed_file(request, f"{name}.{asked.format}", asked.format.content_type, parts)

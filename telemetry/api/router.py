@@ -1,6 +1,6 @@
 """Telemetry's part of the HTTP API: inventory, series, and what the fleet page shows. Called by fleet/api.py, by name.
 
-Asks telemetry/queries.py; parameters are read in api_questions, answers made in api_answers and api_series.
+Asks telemetry/queries.py; parameters are read in questions.py, answers made in answers.py and series.py.
 """
 
 from django.http import HttpRequest, HttpResponse

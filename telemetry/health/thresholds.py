@@ -14,6 +14,8 @@ from telemetry.health import rules
 from telemetry.health.rule import Rule, Threshold
 from telemetry.models import RuleThreshold
 
+_LONGEST_CLUSTER = 63  # as Host.cluster
+
 
 class ThresholdInvalid(Exception):
     """The value was not set; the text says why."""
@@ -76,6 +78,6 @@ def _known(rule: str, name: str) -> Threshold:
         raise ThresholdInvalid(f"there is no rule named {rule!r}")
     plain, separator, cluster = name.partition(":")
     threshold = found.thresholds.get(plain)
-    if threshold is None or (separator and not (cluster and threshold.by_cluster)):
+    if threshold is None or (separator and not (0 < len(cluster) <= _LONGEST_CLUSTER and threshold.by_cluster)):
         raise ThresholdInvalid(f"rule {rule} has no threshold {name!r}; it has {', '.join(found.thresholds)}")
     return threshold

@@ -9,35 +9,22 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
-from http.client import HTTPException
 from smtplib import SMTPException
 from typing import Any, NamedTuple
-from urllib.error import HTTPError, URLError
-from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from django.conf import settings
 from django.core.mail import EmailMessage
 
 from fleet.models import Event
 from telemetry.models import Delivery, DeliveryReason, NotificationTarget, TargetKind
+from telemetry.notify.web_post import PostFailed, post
 
-TIMEOUT_SECONDS = 10
 _SUBJECT_LENGTH = 150
 REMOVED = "removed"  # in an alert's detail: which host, cluster and device it was of
 
 
 class SendFailed(Exception):
     """The target did not take the message; the text says why."""
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """A POST that is redirected arrives as a GET without its body: that is no delivery."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-_opener = build_opener(_NoRedirect)
 
 
 def send(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:
@@ -66,14 +53,9 @@ def _post_body(target: NotificationTarget, content: dict[str, Any]) -> None:
     if target.secret:
         headers["X-Stepwatt-Signature"] = "sha256=" + hmac.new(target.secret.encode(), body, hashlib.sha256).hexdigest()
     try:
-        with _opener.open(Request(target.address, body, headers), timeout=TIMEOUT_SECONDS):  # noqa: S310 — http(s) by targets.py
-            pass
-    except HTTPError as error:
-        raise SendFailed(f"answered {error.code} {error.reason}") from error
-    except (URLError, OSError, ValueError) as error:
-        raise SendFailed(f"cannot be reached: {getattr(error, 'reason', error)}") from error
-    except HTTPException as error:
-        raise SendFailed(f"what answers there speaks no HTTP: {type(error).__name__}: {error}") from error
+        post(target.address, body, headers)
+    except PostFailed as error:
+        raise SendFailed(str(error)) from error
 
 
 def _mail(target: NotificationTarget, deliveries: Sequence[Delivery]) -> None:

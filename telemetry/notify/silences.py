@@ -14,6 +14,7 @@ from telemetry.health import rules
 from telemetry.models import Silence
 
 LONGEST_MINUTES = 365 * 1440
+_LONGEST_KEY, _LONGEST_VALUE = 63, 500  # of a label, as the model has room for
 
 
 class SilenceRefused(Exception):
@@ -40,6 +41,9 @@ def create(asked: Asked, actor: Actor, now: datetime) -> Silence:
     key, _, value = asked.label.partition("=")
     if asked.label and not (key and value):
         raise SilenceRefused("label", f"label: expected key=value, found {asked.label!r}")
+    if len(key) > _LONGEST_KEY or len(value) > _LONGEST_VALUE:
+        longest = f"{_LONGEST_KEY} characters and a value of {_LONGEST_VALUE}"
+        raise SilenceRefused("label", f"label: expected a key of at most {longest}")
     if asked.rule and asked.rule not in rules.by_name():
         raise SilenceRefused("rule", f"rule: there is no rule named {asked.rule!r}")
     host = Host.objects.filter(name=asked.host).first() if asked.host else None

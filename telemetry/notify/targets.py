@@ -85,8 +85,7 @@ def with_last() -> list[tuple[NotificationTarget, Delivery | None]]:
 
 def _check_address(kind: TargetKind, address: str) -> None:
     if kind == TargetKind.WEBHOOK:
-        parts = urlsplit(address)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not _is_of_web(address):
             raise TargetRefused("address", f"address: expected an http or https URL, found {address!r}")
         return
     if not settings.EMAIL_HOST:
@@ -94,3 +93,11 @@ def _check_address(kind: TargetKind, address: str) -> None:
     for each in address.split(","):
         if "@" not in parseaddr(each)[1]:
             raise TargetRefused("address", f"address: {each.strip()!r} is no e-mail address")
+
+
+def _is_of_web(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # an IPv6 address that is none
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)

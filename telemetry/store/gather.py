@@ -3,7 +3,7 @@
 Knows no database. What is added later holds where two say different things of the same device, metric, clock and time.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from telemetry.batch import Batch
 from telemetry.matrix import Part, Steps
 from telemetry.store.chunks import HOUR_MS, DeviceHour, Series, Stretch
+from telemetry.store.spans import Spans, inside
 
 Indices = NDArray[np.int64]
 
@@ -55,6 +56,16 @@ class Gathered(NamedTuple):
             [series for series, is_there in zip(self.series, rows.tolist(), strict=True) if is_there],
             self.steps[rows][:, inside], self.present[rows][:, inside],
         )  # fmt: skip
+
+    def of_stays(self, spans: Mapping[str, Spans]) -> "Gathered":
+        """Return it without what was read of these devices, by uuid, outside of their spans."""
+        if not spans:
+            return self
+        present = self.present.copy()
+        for uuid, of_device in spans.items():
+            rows = np.array([row for row, (own, _) in enumerate(self.series) if own == uuid], np.int64)
+            present[np.ix_(rows, ~inside(of_device, self.times_ms))] = False
+        return self._replace(present=present)
 
 
 class Gathering:
@@ -105,8 +116,8 @@ class Gathering:
             self.add_ticks(times, Clock(stretch.epoch, stretch.segment), stretch.sample_seconds)
             at += stretch.n_ticks
 
-    def add_ticks(self, times_ms: Indices, clock: Clock, seconds: float) -> int:
-        """Put `(n,)` ticks on the axis; returns the place of the first."""
+    def add_ticks(self, times_ms: Indices, clock: Clock, seconds: float | NDArray[np.float64]) -> int:
+        """Put `(n,)` ticks on the axis, read at one interval or each at its own; returns the place of the first."""
         first = self._n_ticks
         self._times.append(times_ms)
         self._of_clock.append(np.full(times_ms.size, self._clocks.setdefault(clock, len(self._clocks)), np.int64))
@@ -117,6 +128,16 @@ class Gathering:
     def add_block(self, rows: Indices, ticks: Indices, steps: Steps) -> None:
         """Put readings `(n_rows, n_ticks)` at these rows of the matrix and places of the axis."""
         self._blocks.append(_Block(rows, ticks, steps))
+
+    def add_gathered(self, found: Gathered) -> None:
+        """Add what was gathered elsewhere."""
+        for place, clock in enumerate(found.names):
+            ticks = np.flatnonzero(found.clocks == place)
+            first = self.add_ticks(found.times_ms[ticks], clock, found.seconds[ticks])
+            for row, (uuid, number) in enumerate(found.series):
+                there = np.flatnonzero(found.present[row, ticks])
+                if there.size and (own := self._row(uuid, number)) >= 0:
+                    self.add_block(np.array([own]), first + there, found.steps[row, ticks[there]][None, :])
 
     def _rows_of(self, uuids: tuple[str, ...], part: Part) -> Indices:
         """Return each series' row, -1 where it is not wanted. Batches of one host have the same series again and again."""

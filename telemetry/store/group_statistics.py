@@ -15,7 +15,7 @@ from telemetry import catalog
 from telemetry.models import GroupKind, RollupGroup
 from telemetry.store import rolled, statistics
 from telemetry.store.charging import charged
-from telemetry.store.groups import ACCOUNT, members
+from telemetry.store.groups import ACCOUNT, OF_HOSTS, members
 from telemetry.store.samples import Floats
 from telemetry.store.statistics import ENERGY, Field, Statistics, Whole
 
@@ -27,17 +27,22 @@ _SHARES = {Field.P10: 0.1, Field.P50: 0.5, Field.P90: 0.9}
 
 
 class Group(NamedTuple):
-    """A group's devices: `ids`, their `hosts`, and which of them are nodes, `(d,)` each.
+    """A group's devices by id, `(d,)`, and those of them that are nodes; a group of hosts counts what they did on its `hosts`.
 
-    Of an account only energy is kept: that of devices (argument 0) and of nodes (1), and what its hosts are charged for of
-    all that are `charged`, where it is a group of hosts.
+    `hosts` None is wherever they were. Of an account only energy is kept: that of devices (argument 0) and of nodes (1), and
+    where it `pays` what its hosts are charged for.
     """
 
     ids: Whole
-    hosts: Whole
-    is_node: NDArray[np.bool_]
+    nodes: Whole
+    hosts: Whole | None = None
     is_account: bool = False
-    charged: "Group | None" = None
+    pays: bool = False
+
+    def has(self, ids: Whole, hosts: Whole) -> NDArray[np.bool_]:
+        """Return what it counts of what devices did on hosts, `(r,)` each."""
+        found = np.isin(ids, self.ids)
+        return found if self.hosts is None else found & np.isin(hosts, self.hosts)
 
 
 class Rows(NamedTuple):
@@ -57,31 +62,53 @@ class _Drawn(NamedTuple):
 
 
 class Devices(NamedTuple):
-    """One metric of devices over buckets: `ids (d,)`, the others `(d, n)`; `means` NaN where a device gave nothing."""
+    """One metric of devices over buckets: `ids (d,)` ascending and their `hosts`, the others `(d, n)`.
+
+    One that moved within the buckets has a row of each of its hosts. `means` are NaN where a device gave nothing.
+    """
 
     ids: Whole
+    hosts: Whole
+    counts: Whole
+    sums: Whole
     means: Floats  # in steps of the metric's resolution
     minima: Whole
     maxima: Whole
 
+    def of(self, who: Group) -> tuple[Floats, Whole, Whole]:
+        """Return means, minima and maxima of what the group counts, each device once."""
+        mine = who.has(self.ids, self.hosts)
+        if (begins := _begins(self.ids[mine])) is None:
+            return self.means[mine], self.minima[mine], self.maxima[mine]
+        return _merged(self.kept(mine), begins)
+
+    def kept(self, mine: NDArray[np.bool_]) -> "Devices":
+        return Devices(
+            self.ids[mine], self.hosts[mine], self.counts[mine], self.sums[mine], self.means[mine], self.minima[mine],
+            self.maxima[mine],
+        )  # fmt: skip
+
 
 def of_members(groups: Collection[int]) -> dict[int, Group]:
     """Return who is in these groups now."""
-    wanted = Q(pk__in=groups) | Q(kind=GroupKind.FLEET, devices=ACCOUNT)
-    kinds = {
-        pk: (kind, devices == ACCOUNT)
-        for pk, kind, devices in RollupGroup.objects.filter(wanted).values_list("pk", "kind", "devices")
+    rows = RollupGroup.objects.filter(Q(pk__in=groups) | Q(kind=GroupKind.FLEET)).values_list("pk", "kind", "devices")
+    kinds = {pk: (kind, devices) for pk, kind, devices in rows}
+    nodes = np.array(Device.objects.filter(kind=DeviceKind.NODE).values_list("pk", flat=True), np.int64)
+    named = members({*groups, *kinds})
+    ids = {
+        group: np.array(sorted({pk for of_host in hosts.values() for pk in of_host}), np.int64)
+        for group, hosts in named.items()
     }
-    nodes = set(Device.objects.filter(kind=DeviceKind.NODE).values_list("pk", flat=True))
+    of_class = {devices: ids[pk] for pk, (kind, devices) in kinds.items() if kind == GroupKind.FLEET}
     found = {}
-    for group, hosts in members({*groups, *kinds}).items():
-        of_devices = [(pk, host, pk in nodes) for host, of_host in hosts.items() for pk in of_host]
-        ids, of_hosts, is_node = np.array(of_devices, np.int64).reshape(-1, 3).T
-        _, is_account = kinds.get(group, ("", False))
-        found[group] = Group(ids, of_hosts, is_node.astype(np.bool_), is_account)
-    every = next((who for group, who in found.items() if kinds.get(group) == (GroupKind.FLEET, True)), None)
-    paying = {group for group, (kind, is_account) in kinds.items() if is_account and kind != GroupKind.MODEL}
-    return {group: found[group]._replace(charged=every if group in paying else None) for group in groups}
+    for group in groups:
+        kind, devices = kinds.get(group, (GroupKind.FLEET, ""))
+        is_account = devices == ACCOUNT
+        whose = np.array(sorted(named[group]), np.int64) if kind in OF_HOSTS else None
+        counted = ids[group] if whose is None else of_class.get(devices, ids[group])
+        pays = is_account and kind != GroupKind.MODEL
+        found[group] = Group(counted, np.intersect1d(nodes, counted), whose, is_account, pays)
+    return found
 
 
 def tables(step_seconds: int, starts: Whole) -> Rows:
@@ -108,7 +135,7 @@ def tables(step_seconds: int, starts: Whole) -> Rows:
 
 def of_groups(found: Rows, starts: Whole, step_ms: int, groups: Mapping[int, Group]) -> dict[int, Statistics]:
     """Return each group's statistics over these buckets: pure."""
-    metrics = {number: _of_metric(found.keys, found.values, number) for number in NUMBERS}
+    metrics = {number: _of_metric(found, number) for number in NUMBERS}
     drawn, made = _drawn(found), {}
     for group, who in groups.items():
         rows: list[tuple[Key, Whole]] = []
@@ -116,8 +143,8 @@ def of_groups(found: Rows, starts: Whole, step_ms: int, groups: Mapping[int, Gro
             rows += _account(drawn, who)
         else:
             for number, each in metrics.items():
-                rows += _across(number, each, np.isin(each.ids, who.ids))
-            summed = drawn.amounts[:, np.isin(drawn.ids, who.ids)].sum(axis=1)
+                rows += _across(number, *each.of(who))
+            summed = drawn.amounts[:, who.has(drawn.ids, drawn.hosts)].sum(axis=1)
             rows += [((ENERGY, field, 0, 0), each) for field, each in zip(_ENERGY_FIELDS, summed, strict=True)]
         table = np.array([key for key, _ in rows], np.int64).reshape(-1, 4)
         made[group] = statistics.ordered(table, np.stack([row for _, row in rows]), int(starts[0]), step_ms)
@@ -125,30 +152,15 @@ def of_groups(found: Rows, starts: Whole, step_ms: int, groups: Mapping[int, Gro
 
 
 def _account(found: _Drawn, who: Group) -> Iterator[tuple[Key, Whole]]:
-    mine, of_nodes = np.isin(found.ids, who.ids), np.isin(found.ids, who.ids[who.is_node])
-    for field, each in zip(_ENERGY_FIELDS, found.amounts, strict=True):
-        yield (ENERGY, field, 0, 0), each[mine & ~of_nodes].sum(axis=0)
-        yield (ENERGY, field, 1, 0), each[of_nodes].sum(axis=0)
-    every = who.charged
-    rows = np.flatnonzero(np.isin(_payers(found, every), who.hosts)) if every is not None else np.empty(0, np.int64)
-    if rows.size and every is not None:
-        measured, estimated, covered = found.amounts[:, rows]
-        is_node = np.isin(found.ids[rows], every.ids[every.is_node])
+    rows = np.flatnonzero(who.has(found.ids, found.hosts))
+    amounts, is_node = found.amounts[:, rows], np.isin(found.ids[rows], who.nodes)
+    for field, each in zip(_ENERGY_FIELDS, amounts, strict=True):
+        yield (ENERGY, field, 0, 0), each[~is_node].sum(axis=0)
+        yield (ENERGY, field, 1, 0), each[is_node].sum(axis=0)
+    if rows.size and who.pays:
+        measured, estimated, covered = amounts
         for argument, each in enumerate(charged(measured + estimated, covered, is_node, found.hosts[rows])):
             yield (ENERGY, Field.CHARGED_MILLIJOULES, argument, 0), each
-
-
-def _payers(found: _Drawn, every: Group) -> Whole:
-    """Return which host each row is charged to: the one of then; where it has nothing any more, that of its first device now.
-
-    0 where no energy is accounted of the device.
-    """
-    is_counted = np.isin(found.ids, every.ids)
-    payers = np.where(is_counted, found.hosts, 0)
-    for host in np.setdiff1d(payers[is_counted], every.hosts).tolist():
-        rows = np.flatnonzero(payers == host)
-        payers[rows] = every.hosts[every.ids == found.ids[rows[0]]][0]
-    return payers
 
 
 def _drawn(found: Rows) -> _Drawn:
@@ -169,7 +181,8 @@ def _begins(owners: Whole) -> Whole | None:
     return None if is_new.all() else np.flatnonzero(is_new)
 
 
-def _of_metric(keys: Whole, values: Whole, number: int) -> Devices:
+def _of_metric(found: Rows, number: int) -> Devices:
+    keys, values = found.keys, found.values
     of_metric = keys[:, 0] == number
 
     def of(field: Field) -> Whole:
@@ -178,23 +191,31 @@ def _of_metric(keys: Whole, values: Whole, number: int) -> Devices:
 
     counts, sums = values[of(Field.COUNT)], values[of(Field.SUM)]
     low, high = values[of(Field.MINIMUM)], values[of(Field.MAXIMUM)]
-    owners = keys[of(Field.COUNT), 3]
-    if (begins := _begins(owners)) is not None:
-        limits, owners = np.iinfo(np.int64), owners[begins]
-        low = np.minimum.reduceat(np.where(counts > 0, low, limits.max), begins)
-        high = np.maximum.reduceat(np.where(counts > 0, high, limits.min), begins)
-        counts, sums = np.add.reduceat(counts, begins), np.add.reduceat(sums, begins)
-    means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return Devices(owners, means, low, high)
+    rows = of(Field.COUNT)
+    return Devices(keys[rows, 3], found.hosts[rows], counts, sums, _means(counts, sums), low, high)
 
 
-def _across(number: int, found: Devices, mine: np.ndarray) -> Iterator[tuple[tuple[int, int, int, int], Whole]]:
-    means = np.sort(found.means[mine], axis=0)  # NaN stands last
-    known = ~np.isnan(found.means[mine])
+def _means(counts: Whole, sums: Whole) -> Floats:
+    means: Floats = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return means
+
+
+def _merged(found: Devices, begins: Whole) -> tuple[Floats, Whole, Whole]:
+    """Return means, minima and maxima of each device, whose rows begin there."""
+    limits, is_there = np.iinfo(np.int64), found.counts > 0
+    low = np.minimum.reduceat(np.where(is_there, found.minima, limits.max), begins)
+    high = np.maximum.reduceat(np.where(is_there, found.maxima, limits.min), begins)
+    counts, sums = np.add.reduceat(found.counts, begins), np.add.reduceat(found.sums, begins)
+    return _means(counts, sums), low, high
+
+
+def _across(number: int, given: Floats, minima: Whole, maxima: Whole) -> Iterator[tuple[Key, Whole]]:
+    means = np.sort(given, axis=0)  # NaN stands last
+    known = ~np.isnan(given)
     counts, per_step = known.sum(axis=0), statistics.parts_of_step(number)
     limits = np.iinfo(np.int64)
-    low = np.where(known, found.minima[mine], limits.max).min(axis=0, initial=limits.max)
-    high = np.where(known, found.maxima[mine], limits.min).max(axis=0, initial=limits.min)
+    low = np.where(known, minima, limits.max).min(axis=0, initial=limits.max)
+    high = np.where(known, maxima, limits.min).max(axis=0, initial=limits.min)
     yield (number, Field.COUNT, 0, 0), counts
     yield (number, Field.SUM, 0, 0), _rounded(np.nansum(means, axis=0) * per_step)
     yield (number, Field.MINIMUM, 0, 0), np.where(counts > 0, low, 0)

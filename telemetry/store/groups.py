@@ -2,6 +2,9 @@
 
 A host's cluster and labels, and its devices, change elsewhere, below telemetry. What was counted last is kept beside them
 (GroupMembers): each run compares, and has the buckets made again of the groups that a host has come to, or left.
+
+Groups of a cluster or a label are of hosts: they count what a device did while it was with one of these. Among their members
+are therefore also devices that have left. The fleet, and those of a model, count a device wherever it was.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,14 +16,14 @@ from django.db.models import Q
 
 from fleet.models import ACCELERATORS, Device, DeviceKind, Host
 from telemetry.models import GroupKind, GroupMembers, GroupRollup, Rollup, RollupGroup
-from telemetry.store import marks, rolled
+from telemetry.store import marks, rolled, stays
 
 ACCELERATOR, CPU, NODE = "accelerator", "cpu", "node"
 ACCOUNT = "account"  # a host's accelerators or, where it has none, its CPUs; and its nodes: what energy is accounted of
-CLASSES = (ACCELERATOR, CPU, NODE)  # what a fleet counts is the first of them that it has
 _CLASS_OF: dict[str, str] = {**dict.fromkeys(ACCELERATORS, ACCELERATOR), DeviceKind.CPU: CPU, DeviceKind.NODE: NODE}
 _MARKS = 1000  # in one transaction
-_KINDS_OF_GROUPS = 2  # which groups a host may be in: another number, and all hosts are looked at again
+OF_HOSTS = (GroupKind.CLUSTER, GroupKind.LABEL)
+_KINDS_OF_GROUPS = 3  # which groups a host may be in: another number, and all hosts are looked at again
 
 
 class GroupKey(NamedTuple):
@@ -42,6 +45,9 @@ class _Host(NamedTuple):
     cluster: str
     labels: Mapping[str, object]
     devices: list[tuple[int, str, str]]  # id, class, model
+    left: list[
+        tuple[int, str, str]
+    ]  # of devices that are elsewhere now; what is accounted of stands there again, as such
 
     def digest(self, label_keys: Iterable[str]) -> str:
         said = (
@@ -49,15 +55,18 @@ class _Host(NamedTuple):
             self.cluster,
             sorted((key, str(self.labels.get(key, ""))) for key in label_keys),
             sorted(self.devices),
+            sorted(self.left),
         )
         return blake2s(repr(said).encode(), digest_size=16).hexdigest()
 
     def groups(self, label_keys: Iterable[str]) -> Iterator[tuple[GroupKey, int]]:
         keys = sorted(label_keys)
-        for pk, devices, model in [*self.devices, *self.accounted()]:
+        present = [*self.devices, *self.accounted()]
+        for pk, devices, model in present:
             yield GroupKey(GroupKind.FLEET, "", "", devices), pk
-            yield GroupKey(GroupKind.CLUSTER, "", self.cluster, devices), pk
             yield GroupKey(GroupKind.MODEL, "", model, devices), pk
+        for pk, devices, _ in [*present, *self.left]:
+            yield GroupKey(GroupKind.CLUSTER, "", self.cluster, devices), pk
             for key in keys:
                 yield GroupKey(GroupKind.LABEL, key, str(self.labels.get(key, ""))[:500], devices), pk
 
@@ -106,11 +115,25 @@ def _inventory() -> tuple[dict[int, _Host], list[str]]:
 
 def _said(hosts: Iterable[HostSays], devices: Iterable[DeviceSays]) -> tuple[dict[int, _Host], list[str]]:
     """Return the hosts by id, and all label keys that any of them declares."""
-    found = {pk: _Host(cluster, labels, []) for pk, cluster, labels in hosts}
+    found = {pk: _Host(cluster, labels, [], []) for pk, cluster, labels in hosts}
     for pk, host, kind, model in devices:
         if host in found:
             found[host].devices.append((pk, _CLASS_OF[kind], model))
+    _add_left(found, stays.pairs())
     return found, sorted({key for host in found.values() for key in host.labels})
+
+
+def _add_left(found: Mapping[int, _Host], pairs: Mapping[int, Collection[int]]) -> None:
+    """Add what was with a host and is not any more, as it counts where it is now."""
+    moved = {pk for devices in pairs.values() for pk in devices}
+    now: dict[int, list[tuple[int, str, str]]] = {}
+    for host in found.values() if moved else ():
+        for each in (*host.devices, *host.accounted()):
+            if each[0] in moved:
+                now.setdefault(each[0], []).append(each)
+    for pk in pairs.keys() & found.keys():
+        here = {each[0] for each in found[pk].devices}
+        found[pk].left.extend(each for device in pairs[pk] if device not in here for each in now.get(device, ()))
 
 
 def _group_ids(keys: Collection[GroupKey]) -> dict[GroupKey, int]:
@@ -146,7 +169,15 @@ def _wanted(affected: Mapping[int, set[int]], present: Collection[int]) -> set[m
 
 
 def _of_moved(old: Members, new: Members) -> set[marks.Marked]:
-    """Return, of groups that a device has come to, what those have that it has left: its past comes along, wherever it was."""
+    """Return, of groups that a device has come to, what those have that it has left: its past comes along, wherever it was.
+
+    Not of groups of hosts: there it stays behind.
+    """
+    of_hosts = {str(pk) for pk in RollupGroup.objects.filter(kind__in=OF_HOSTS).values_list("pk", flat=True)}
+    old, new = (
+        {host: {group: own for group, own in groups.items() if group not in of_hosts} for host, groups in each.items()}
+        for each in (old, new)
+    )
     before, now = _groups_of_devices(old), _groups_of_devices(new)
     pairs: dict[frozenset[int], set[int]] = {}
     for device in before.keys() & now.keys():
@@ -191,11 +222,15 @@ def of_hosts(hosts: Collection[int]) -> dict[int, list[int]]:
 def concerned(told: Mapping[int, set[int]]) -> dict[int, set[int]]:
     """Return by host the ids of the groups that it has devices in, and of those that its devices of before are in now.
 
-    `told` are the ids of the devices by host of which it has statistics.
+    `told` are the ids of the devices by host of which it has statistics. The groups of a host count also what has left it.
     """
     members = dict(_members_of(told))
     found = {host: {int(group) for group in members.get(host, ())} for host in told}
-    gone = {host: devices.difference(*members.get(host, {}).values()) for host, devices in told.items()}
+    left = stays.pairs(told)
+    gone = {
+        host: devices.difference(*members.get(host, {}).values()) | (devices & left.get(host, set()))
+        for host, devices in told.items()
+    }
     others = {device for devices in gone.values() for device in devices}
     if not others:
         return found

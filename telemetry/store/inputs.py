@@ -2,19 +2,19 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
+from django.db.models import Q
 
-from fleet.models import Device, Event, EventKind
 from telemetry import catalog, wire
 from telemetry.catalog import Kind
-from telemetry.models import Chunk, StoredBatch
-from telemetry.store import bucketing, chunks, statistics, stored_batches
+from telemetry.models import Chunk, StoredBatch, Unreadable
+from telemetry.store import bucketing, chunks, statistics, stays, stored_batches, unreadable
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.gather import Gathered, Gathering
 from telemetry.store.statistics import Statistics
+from telemetry.store.stays import Holding
 
 MINUTE_MS = 60_000
 _NEAR_MS = 2_500  # at 1 Hz no more than this reaches into a minute, but for counters across a silence
@@ -38,38 +38,61 @@ class Span(NamedTuple):
 class Inputs:
     """The rows that a host's span was made of; `seen` names them. Of imported hosts, whose windows grow, with their bodies.
 
-    `is_short` is noted by `statistics_of`, where some of the chunks cannot be read.
+    `unread` is noted by `statistics_of`: what of it cannot be read.
     """
 
     batches: list[StoredBatch] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     seen: set[tuple[Any, ...]] = field(default_factory=set)
     is_imported: bool = False
-    is_short: bool = False
+    unread: list[Unreadable] = field(default_factory=list)
+
+    def short(self, ids: Mapping[str, int]) -> set[int]:
+        """Return of which devices some samples could not be read: of a batch, of any of the host's in `ids`, by uuid."""
+        found: set[int] = set()
+        for each in self.unread:
+            found.update([ids[each.uuid]] if each.uuid else ids.values())
+        return found
 
 
-def read(hosts: Collection[int], span: Span, reach_ms: int, *, are_imported: bool = False) -> dict[int, Inputs]:
-    """Return the rows of each host that lie in the span or within `reach_ms` of it. Two queries."""
-    found = {host: Inputs(is_imported=are_imported) for host in hosts}
+Held = Mapping[int, Holding]
+"""Which devices each of some hosts has or had, by host id."""
+
+
+def held(hosts: Collection[int], span: Span) -> dict[int, Holding]:
+    """Return what each host has, or had near the span."""
+    return stays.of_hosts(hosts, span.first_ms - _MAX_REACH_MS, span.end_ms + _MAX_REACH_MS)
+
+
+def read(held: Held, span: Span, reach_ms: int, *, are_imported: bool = False) -> dict[int, Inputs]:
+    """Return the rows of each host that lie in the span or within `reach_ms` of it. Two queries.
+
+    A chunk of a device that has moved holds what every host of its hour said of it: each of them has it.
+    """
+    found = {host: Inputs(is_imported=are_imported) for host in held}
     # Batches before chunks: what is compacted between the two is read twice and counted once, not missed.
-    for batch in _batches(hosts, span, reach_ms):
+    for batch in _batches(held, span, reach_ms):
         found[batch.host_id].batches.append(batch)
         found[batch.host_id].seen.add(_batch_key(batch, with_bodies=are_imported))
-    for chunk in _chunks(hosts, span, reach_ms):
-        found[chunk.host_id].chunks.append(chunk)
-        found[chunk.host_id].seen.add((chunk.device_id, chunk.start_ms, chunk.end_ms, chunk.n_values))
+    moved = _hosts_of_moved(held)
+    for chunk in _chunks(held, moved, span, reach_ms):
+        for host in moved.get(chunk.device_id, (chunk.host_id,)):
+            found[host].chunks.append(chunk)
+            found[host].seen.add((chunk.device_id, chunk.start_ms, chunk.end_ms, chunk.n_values))
     return found
 
 
-def seen_now(hosts: Collection[int], span: Span, reach_ms: int) -> dict[int, set[tuple[Any, ...]]]:
+def seen_now(held: Held, span: Span, reach_ms: int) -> dict[int, set[tuple[Any, ...]]]:
     """Return what `seen` would be now, without bodies. Two queries, which read keys alone."""
-    found: dict[int, set[tuple[Any, ...]]] = {host: set() for host in hosts}
-    rows = _batches(hosts, span, reach_ms).values_list("host_id", "start_ms", "epoch", "sequence")
+    found: dict[int, set[tuple[Any, ...]]] = {host: set() for host in held}
+    rows = _batches(held, span, reach_ms).values_list("host_id", "start_ms", "epoch", "sequence")
     for host_id, *key in rows:
         found[host_id].add(tuple(key))
-    rows = _chunks(hosts, span, reach_ms).values_list("host_id", "device_id", "start_ms", "end_ms", "n_values")
-    for host_id, *key in rows:
-        found[host_id].add(tuple(key))
+    moved = _hosts_of_moved(held)
+    rows = _chunks(held, moved, span, reach_ms).values_list("host_id", "device_id", "start_ms", "end_ms", "n_values")
+    for host_id, device, *key in rows:
+        for host in moved.get(device, (host_id,)):
+            found[host].add((device, *key))
     return found
 
 
@@ -81,10 +104,23 @@ def _batches(hosts: Collection[int], span: Span, reach_ms: int) -> Any:
     ).order_by("host_id", "epoch", "sequence")
 
 
-def _chunks(hosts: Collection[int], span: Span, reach_ms: int) -> Any:
+def _hosts_of_moved(held: Held) -> dict[int, list[int]]:
+    """Return which of the hosts a device has been with, of those that have moved."""
+    found: dict[int, list[int]] = {}
+    for host, holding in held.items():
+        for device in holding.moved:
+            found.setdefault(device, []).append(host)
+    return found
+
+
+def _chunks(held: Held, moved: Collection[int], span: Span, reach_ms: int) -> Any:
     start_ms, end_ms = span.first_ms - reach_ms, span.end_ms + reach_ms
+    whose = Q(host__in=held)
     return Chunk.objects.filter(
-        host__in=hosts, start_ms__gt=start_ms - HOUR_MS, start_ms__lt=end_ms, end_ms__gte=start_ms
+        whose | Q(device__in=moved) if moved else whose,
+        start_ms__gt=start_ms - HOUR_MS,
+        start_ms__lt=end_ms,
+        end_ms__gte=start_ms,
     )
 
 
@@ -93,34 +129,21 @@ def _batch_key(batch: StoredBatch, *, with_bodies: bool) -> tuple[Any, ...]:
     return (*key, bytes(batch.body)) if with_bodies else key
 
 
-def devices(hosts: Mapping[str, int], span: Span) -> dict[int, dict[str, int]]:
-    """Return, of hosts by name, each one's device ids by uuid: what it has, and what left it since the span began.
-
-    What a host names that another one has is no part of either.
-    """
-    found: dict[int, dict[str, int]] = {host: {} for host in hosts.values()}
-    since = datetime.fromtimestamp(span.first_ms / 1000, UTC)
-    left = Event.objects.filter(kind=EventKind.DEVICE_MOVED, detail__other_host__in=list(hosts), last_at__gte=since)
-    for name, pk, uuid in left.order_by().values_list("detail__other_host", "device_id", "device__uuid"):
-        found[hosts[name]][uuid] = pk
-    for host_id, pk, uuid in Device.objects.filter(host__in=found).values_list("host_id", "pk", "uuid"):
-        found[host_id][uuid] = pk
-    return found
-
-
 def statistics_of(
-    host: int, inputs: Inputs, ids: Mapping[str, int], span: Span, numbers: Collection[int] | None = None
+    host: int, inputs: Inputs, held: Holding, span: Span, numbers: Collection[int] | None = None
 ) -> Statistics | None:
     """Return the span's minutes, of the wanted metrics; None where no sample lies in them or reaches into them."""
-    found = _gathered(inputs, ids, span, numbers)
+    found = _gathered(inputs, held, span, numbers)
     longest_ms = round(1000 * float(found.seconds.max(initial=0)))
     reach_ms = max(bucketing.reach(longest_ms)) if found.times_ms.size else _MAX_REACH_MS
     if reach_ms > REACH_MS:
-        found = _wide(host, inputs, ids, span, reach_ms, numbers)
-    far = _not_enclosed(found, ids, span) if inputs.is_imported and reach_ms < _MAX_REACH_MS else {}
-    parts = [(found, {uuid: pk for uuid, pk in ids.items() if uuid not in far})]
+        found = _wide(host, inputs, held, span, reach_ms, numbers)
+    far = _not_enclosed(found, held, span) if inputs.is_imported and reach_ms < _MAX_REACH_MS else set()
+    near = held.without(far) if far else held
+    parts = [(found, near.ids)]
     if far:
-        parts.append((_wide(host, inputs, far, span, _MAX_REACH_MS, numbers), far))
+        apart = held.only(far)
+        parts.append((_wide(host, inputs, apart, span, _MAX_REACH_MS, numbers), apart.ids))
     made = statistics.together(
         [
             bucketing.of_samples(each, of, span.first_ms, MINUTE_MS, span.n, with_energy=numbers is None)
@@ -131,36 +154,40 @@ def statistics_of(
 
 
 def _wide(
-    host: int, inputs: Inputs, ids: Mapping[str, int], span: Span, reach_ms: int, numbers: Collection[int] | None
+    host: int, inputs: Inputs, held: Holding, span: Span, reach_ms: int, numbers: Collection[int] | None
 ) -> Gathered:
-    wide = read([host], span, reach_ms)[host]
-    found = _all(wide, ids, numbers)
-    inputs.is_short |= wide.is_short
+    wide = read({host: held}, span, reach_ms)[host]
+    found = _all(wide, held, numbers)
+    inputs.unread += wide.unread
     return found
 
 
-def _not_enclosed(found: Gathered, ids: Mapping[str, int], span: Span) -> dict[str, int]:
+def _not_enclosed(found: Gathered, held: Holding, span: Span) -> set[str]:
     """Return the devices that have no samples on both sides of the span.
 
     An agent's are all read at one interval. Of a recording each has its own, and what is far away may reach into the span.
     """
-    inside: set[str] = set(ids)
+    inside: set[str] = set(held.ids)
     for side in (found.times_ms < span.first_ms, found.times_ms >= span.end_ms):
         there = np.flatnonzero(found.present[:, side].any(axis=1)).tolist()
         inside &= {found.series[row][0] for row in there}
-    return {uuid: pk for uuid, pk in ids.items() if uuid not in inside}
+    return held.ids.keys() - inside
 
 
-def _gathered(inputs: Inputs, ids: Mapping[str, int], span: Span, numbers: Collection[int] | None) -> Gathered:
+def _gathered(inputs: Inputs, held: Holding, span: Span, numbers: Collection[int] | None) -> Gathered:
     """Return the samples near the span where that is enough, else all: most batches of the reach are read for nothing."""
     if inputs.chunks:
-        return _all(inputs, ids, numbers)
+        return _all(inputs, held, numbers)
     near = [
         row for row in inputs.batches
         if row.end_ms >= span.first_ms - _NEAR_MS and row.start_ms < span.end_ms + _NEAR_MS
     ]  # fmt: skip
-    found = _all(Inputs(batches=near), ids, numbers)
-    return found if len(near) == len(inputs.batches) or _is_enough(found, span) else _all(inputs, ids, numbers)
+    some = Inputs(batches=near)
+    found = _all(some, held, numbers)
+    if len(near) < len(inputs.batches) and not _is_enough(found, span):
+        return _all(inputs, held, numbers)
+    inputs.unread += some.unread
+    return found
 
 
 def _is_enough(found: Gathered, span: Span) -> bool:
@@ -171,10 +198,10 @@ def _is_enough(found: Gathered, span: Span) -> bool:
     return bool(before[is_counter].all())
 
 
-def _all(inputs: Inputs, ids: Mapping[str, int], numbers: Collection[int] | None) -> Gathered:
+def _all(inputs: Inputs, held: Holding, numbers: Collection[int] | None) -> Gathered:
     """Chunks before batches: of two that say different things of one time, the later one holds."""
-    gathering = Gathering(ids, numbers)
-    uuids = {pk: uuid for uuid, pk in ids.items()}
+    gathering = Gathering(held.ids, numbers)
+    uuids = {pk: uuid for uuid, pk in held.ids.items()}
     for chunk in inputs.chunks:
         if chunk.device_id not in uuids:
             continue
@@ -182,9 +209,9 @@ def _all(inputs: Inputs, ids: Mapping[str, int], numbers: Collection[int] | None
             gathering.add_hour(uuids[chunk.device_id], chunks.decode(bytes(chunk.body), numbers))
         except chunks.ChunkCorrupt as error:
             chunks.warn_corrupt(uuids[chunk.device_id], chunk.start_ms, error)
-            inputs.is_short = True
-    stored_batches.add(gathering, inputs.batches)
-    return gathering.gathered()
+            inputs.unread.append(unreadable.of_chunk(chunk.host_id, uuids[chunk.device_id], chunk.start_ms, error))
+    inputs.unread += map(unreadable.of_batch, stored_batches.add(gathering, inputs.batches))
+    return gathering.gathered().of_stays(held.spans)
 
 
 def single_minutes(found: Statistics) -> Iterator[Statistics]:

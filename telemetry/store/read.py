@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from fleet.models import Device
 from telemetry import catalog, matrix
 from telemetry.catalog import Kind, Metric
-from telemetry.store import bucketing, inputs, resolution, rolled
-from telemetry.store.inputs import Span
+from telemetry.store import bucketing, inputs, resolution, rolled, statistics, stays
+from telemetry.store.inputs import Held, Span
 from telemetry.store.resolution import MINUTE_MS, Grid
 from telemetry.store.rolled import Table
 from telemetry.store.samples import COUNTER_REACH_MS, Floats, Growth, Samples, counter_growth, raw_with_reach
@@ -20,6 +20,7 @@ from telemetry.store.statistics import Field, Statistics, Whole
 
 _RAW_HOST_MS = 2 * 3_600_000  # two hours of one host, one hour of two, …: above this the rollups are read
 _MAX_CELLS = 1_000_000  # series times buckets that are read at most: above this coarser rollups are
+_LONGEST_MS = 3_600_000  # bucket of a rollup
 
 Column = list[float | None]
 Indices = NDArray[np.int64]
@@ -200,45 +201,59 @@ def _summed(found: Growth, grid: Grid, resolution_: float) -> BucketedMetric:
 def _from_rollups(
     devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, step_ms: int
 ) -> Bucketed:
-    hosts = {device.host_id for device in devices}
+    held = stays.by_host(devices, start_ms - max(step_ms, _LONGEST_MS), end_ms)
+    hosts = held.keys() | {device.host_id for device in devices}
     numbers = {catalog.BY_NAME[name].number for name in metrics}
 
     def read(level: int, from_ms: int, until_ms: int) -> dict[int, Table]:
         return rolled.of_hosts(hosts, level, from_ms, until_ms, numbers)
 
     def read_samples(from_ms: int, until_ms: int) -> dict[int, Table]:
-        return dict(_minutes_of_samples(devices, numbers, from_ms, until_ms))
+        return dict(_minutes_of_samples(held, numbers, from_ms, until_ms))
 
     found = resolution.layered(start_ms, end_ms, step_ms, read, read_samples)
     block = _block(start_ms, end_ms, found.grid)
     uuids = {device.pk: device.uuid for device in devices}
-    for layers in found.tables.values():
-        table, _ = resolution.on_one_axis(layers)
-        made = rolled.regrouped(table, *found.grid)
+    parts = [resolution.on_one_axis(layers)[0] for layers in found.tables.values()]
+    moved = set().union(*(each.moved for each in held.values()))
+    parts += [_of_moved(pk, parts) for pk in moved if parts]
+    for place, table in enumerate(parts):
+        made, is_joined = rolled.regrouped(table, *found.grid), place >= len(found.tables)
         for metric in metrics:
             for owner, series in _series(metric, made):
-                if owner in uuids:
+                if owner in uuids and (is_joined or owner not in moved):
                     block.series.setdefault(uuids[owner], {})[metric] = series
     return block
 
 
+def _of_moved(device: int, tables: Sequence[Table]) -> Table:
+    """Return what several hosts have of a device as one table; where it moved within a bucket this has a part of each."""
+    found: list[Table] = []
+    for table in tables:
+        rows = np.flatnonzero(table.keys.owners == device)
+        if not rows.size and (found or table is not tables[-1]):
+            continue
+        keys = statistics.interned(*np.ascontiguousarray(table.keys.table[rows].T))
+        found.append(table._replace(keys=keys, values=table.values[rows]))
+    joined, _ = resolution.on_one_axis(found)
+    order = np.argsort(joined.starts_ms, kind="stable")
+    return joined._replace(starts_ms=joined.starts_ms[order], values=joined.values[:, order])
+
+
 def _minutes_of_samples(
-    devices: Sequence[Device], numbers: Collection[int], from_ms: int, until_ms: int
+    held: Held, numbers: Collection[int], from_ms: int, until_ms: int
 ) -> Iterator[tuple[int, Table]]:
     """Yield the newest minutes by host, which no rollup holds yet; of few hosts, and of the last of a long time."""
-    ids: dict[int, dict[str, int]] = {}
-    for device in devices:
-        ids.setdefault(device.host_id, {})[device.uuid] = device.pk
-    if not ids:
+    if not held:
         return
-    first_ms = max(from_ms, until_ms - _RAW_HOST_MS // len(ids)) // MINUTE_MS * MINUTE_MS
-    if first_ms < from_ms or len(ids) * MINUTE_MS > _RAW_HOST_MS:
+    first_ms = max(from_ms, until_ms - _RAW_HOST_MS // len(held)) // MINUTE_MS * MINUTE_MS
+    if first_ms < from_ms or len(held) * MINUTE_MS > _RAW_HOST_MS:
         first_ms += MINUTE_MS
     span = Span(first_ms, -(-(until_ms - first_ms) // MINUTE_MS))
     if span.n <= 0:
         return
-    for host, found in inputs.read(ids, span, inputs.REACH_MS).items():
-        made = inputs.statistics_of(host, found, ids[host], span, numbers)
+    for host, found in inputs.read(held, span, inputs.REACH_MS).items():
+        made = inputs.statistics_of(host, found, held[host], span, numbers)
         if made is not None:
             yield host, Table(made.keys, MINUTE_MS, made.starts_ms, made.values)
 

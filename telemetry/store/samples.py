@@ -15,15 +15,15 @@ from fleet.models import Device
 from telemetry import catalog, matrix, wire
 from telemetry.catalog import Kind
 from telemetry.models import Chunk, StoredBatch
-from telemetry.store import chunks, stored_batches, straight
+from telemetry.store import chunks, stays, stored_batches, straight
 from telemetry.store.chunks import HOUR_MS, DeviceHour
 from telemetry.store.gather import Gathered, Gathering
+from telemetry.store.stays import Stay
 
 COUNTER_REACH_MS = 30_000  # a counter's growth across a longer silence is not counted: sums never bridge a gap
 _GAP_INTERVALS = 2.5  # unless it is sampled so slowly that this is no silence
 
 Floats = NDArray[np.float64]
-_Batches = dict[int, list[StoredBatch]]
 _Hours = dict[int, list[DeviceHour]]
 
 
@@ -59,22 +59,23 @@ def raw(
     A chunk that is corrupt is reported and left out.
     """
     numbers = {catalog.BY_NAME[name].number for name in metrics}
-    batches, hours = _stored(devices, numbers, start_ms, end_ms)
+    stored = _stored(devices, numbers, start_ms, end_ms)
     series: dict[tuple[str, str], Samples] = {}
     others = []
     for device in devices:
-        if device.host_id not in batches and straight.is_straight(hours.get(device.pk, [])):
+        hours = stored.hours
+        if not stored.has_batches(device) and straight.is_straight(hours.get(device.pk, [])):
             series |= _straight(device, hours.get(device.pk, []), start_ms, end_ms)
         else:
             others.append(device)
-    for gathering in _gatherings(others, numbers, batches, hours).values():
+    for gathering in _gatherings(others, numbers, stored):
         series |= _series(gathering.gathered(), start_ms, end_ms)
     return series
 
 
 def within(device: Device, start_ms: int, end_ms: int, numbers: Collection[int] | None = None) -> Gathered:
     """Return what is stored of the device with start ≤ time < end, as it was sent; `numbers` None wants all metrics."""
-    (gathering,) = _gatherings([device], numbers, *_stored([device], numbers, start_ms, end_ms)).values()
+    (gathering,) = _gatherings([device], numbers, _stored([device], numbers, start_ms, end_ms))
     return gathering.gathered().between(start_ms, end_ms)
 
 
@@ -82,38 +83,72 @@ def hours(devices: Sequence[Device], start_ms: int, end_ms: int) -> list[int]:
     """Return the beginnings of the hours in which the devices may have samples, ascending."""
     chunked = Chunk.objects.filter(device__in=devices, start_ms__gt=start_ms - HOUR_MS, start_ms__lt=end_ms)
     found = set(chunked.values_list("start_ms", flat=True))
-    batches = _batches({device.host_id for device in devices}, start_ms, end_ms)
+    batches = _batches(stays.hosts_of(devices, start_ms, end_ms), start_ms, end_ms)
     for first_ms, last_ms in batches.values_list("start_ms", "end_ms"):
         found.update(range(first_ms // HOUR_MS * HOUR_MS, last_ms + 1, HOUR_MS))
     return sorted(at for at in found if start_ms - HOUR_MS < at < end_ms)
 
 
-def _stored(
-    devices: Sequence[Device], numbers: Collection[int] | None, start_ms: int, end_ms: int
-) -> tuple[_Batches, _Hours]:
-    """Return the batches by host that are not compacted, and the hours of the devices; some of it lies outside of the span."""
+class _Stored(NamedTuple):
+    """Batches by host that are not compacted, and hours by device; and which host had each device, by its id."""
+
+    batches: dict[int, list[StoredBatch]]
+    hours: _Hours
+    stays: dict[int, list[Stay]]
+    start_ms: int
+
+    def is_settled(self, device: Device) -> bool:
+        """Tell whether one host has had the device all the time."""
+        first, *later = self.stays[device.pk]
+        return not later and first.from_ms <= self.start_ms
+
+    def has_batches(self, device: Device) -> bool:
+        return any(stay.host_id in self.batches for stay in self.stays[device.pk])
+
+
+def _stored(devices: Sequence[Device], numbers: Collection[int] | None, start_ms: int, end_ms: int) -> _Stored:
+    """Return what there is of the devices; some of it lies outside of the span."""
     # Batches before chunks: what is compacted between the two is read twice and counted once, not missed.
-    batches: _Batches = {}
-    for row in _batches({device.host_id for device in devices}, start_ms, end_ms):
+    batches: dict[int, list[StoredBatch]] = {}
+    whose = stays.of_devices(devices, start_ms, end_ms)
+    hosts = {stay.host_id for of_device in whose.values() for stay in of_device}
+    for row in _batches(hosts, start_ms, end_ms):
         batches.setdefault(row.host_id, []).append(row)
-    return batches, _hours(devices, numbers, start_ms, end_ms)
+    return _Stored(batches, _hours(devices, numbers, start_ms, end_ms), whose, start_ms)
 
 
-def _gatherings(
-    devices: Sequence[Device], numbers: Collection[int] | None, batches: _Batches, hours: _Hours
-) -> dict[int, Gathering]:
-    """Return by host what was stored of the devices. The batches come last: where two say different things, the later holds."""
+def _gatherings(devices: Sequence[Device], numbers: Collection[int] | None, stored: _Stored) -> list[Gathering]:
+    """Return what was stored of the devices: those together that one host has had all along, each that has moved for itself.
+
+    The batches come last: where two say different things, the later holds.
+    """
     by_host: dict[int, list[Device]] = {}
     for device in devices:
-        by_host.setdefault(device.host_id, []).append(device)
-    gatherings = {}
+        if stored.is_settled(device):
+            by_host.setdefault(stored.stays[device.pk][0].host_id, []).append(device)
+    gatherings = []
     for host, of_host in by_host.items():
-        gathering = gatherings[host] = Gathering({device.uuid for device in of_host}, numbers)
-        for device in of_host:
-            for hour in hours.get(device.pk, []):
-                gathering.add_hour(device.uuid, hour)
-        stored_batches.add(gathering, batches.get(host, []))
+        gathering = _of_hours(of_host, numbers, stored.hours)
+        stored_batches.add(gathering, stored.batches.get(host, []))
+        gatherings.append(gathering)
+    for device in devices:
+        if not stored.is_settled(device):
+            gathering = _of_hours([device], numbers, stored.hours)
+            for stay in stored.stays[device.pk]:
+                said = Gathering([device.uuid], numbers)
+                stored_batches.add(said, stored.batches.get(stay.host_id, []))
+                spans = {device.uuid: ((stay.from_ms, stay.until_ms),)}
+                gathering.add_gathered(said.gathered().of_stays(spans))
+            gatherings.append(gathering)
     return gatherings
+
+
+def _of_hours(devices: Sequence[Device], numbers: Collection[int] | None, hours: _Hours) -> Gathering:
+    gathering = Gathering({device.uuid for device in devices}, numbers)
+    for device in devices:
+        for hour in hours.get(device.pk, []):
+            gathering.add_hour(device.uuid, hour)
+    return gathering
 
 
 def _batches(hosts: Collection[int], start_ms: int, end_ms: int) -> QuerySet[StoredBatch]:

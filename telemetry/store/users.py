@@ -11,6 +11,7 @@ from fleet.models import Device
 from telemetry import received
 from telemetry.fields import MessageInvalid
 from telemetry.models import StoredBatch
+from telemetry.store import stays
 from telemetry.wire import DeviceProcess
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ class Listed(NamedTuple):
 
 def between(device: Device, start_ms: int, end_ms: int) -> list[Listed]:
     """Return the lists of batches that ended within start ≤ time ≤ end, oldest first; none where nobody looked."""
-    rows = StoredBatch.objects.filter(host_id=device.host_id, end_ms__gte=start_ms, end_ms__lte=end_ms)
+    hosts = stays.hosts_of([device], start_ms, end_ms + 1)
+    rows = StoredBatch.objects.filter(host__in=hosts, end_ms__gte=start_ms, end_ms__lte=end_ms)
     found = []
     for row in rows.order_by("end_ms")[:_MOST_BATCHES]:
         try:

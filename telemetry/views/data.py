@@ -99,7 +99,7 @@ def device_arrays(request: HttpRequest, uuid: str) -> HttpResponse:
     """Each `chart` of one device, of what it has of each the `metric`s that are asked for."""
     device = get_object_or_404(Device.objects.select_related("host"), uuid=uuid)
     window = timerange.of_query(request.GET, timezone.now())
-    metrics, keys = _metrics(request), request.GET.getlist("chart")
+    metrics, keys = _metrics(request), dict.fromkeys(request.GET.getlist("chart"))
     if unknown := [key for key in keys if key not in chart_groups.BY_KEY]:
         raise BadRequest(f"chart: {unknown[0]} is not known")
     asked = [*metrics, event_marks.REASONS]
@@ -131,7 +131,7 @@ def _points(request: HttpRequest) -> int:
 
 
 def _metrics(request: HttpRequest) -> list[str]:
-    metrics = request.GET.getlist("metric")
+    metrics = list(dict.fromkeys(request.GET.getlist("metric")))
     if unknown := [metric for metric in metrics if metric not in catalog.BY_NAME]:
         raise BadRequest(f"metric: {unknown[0]} is not known")
     return metrics

@@ -14,6 +14,7 @@ from telemetry.health import rules
 from telemetry.health.alerts import State
 
 Choice = TypeVar("Choice", EventKind, Severity, State)
+_MOST_DIGITS = 18
 FILTERS = ("cluster", "host", "device", "kind", "severity", "rule", "state", "q", "event", "range", "from", "to")
 SILENCED = "silenced"  # an open alert that nobody is told of: no state of its own
 
@@ -54,9 +55,15 @@ def _pks(text: str) -> list[int] | None:
     """A link of a notification names one event."""
     if not text:
         return None
-    if not text.isdecimal() or len(text) > 18:
+    pk = number_of(text)
+    if pk is None:
         raise BadRequest("event: expected the number of an event")
-    return [int(text)]
+    return [pk]
+
+
+def number_of(text: str) -> int | None:
+    """Return the number of an event, None where the text is none."""
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def _cluster(query: QueryDict) -> str | None:

@@ -24,7 +24,7 @@ from telemetry.health.alerts import State
 from telemetry.host_columns import HostColumns
 from telemetry.models import Silence
 from telemetry.notify import silences, targets
-from telemetry.views.event_question import FILTERS, SILENCED, question_of
+from telemetry.views.event_question import FILTERS, SILENCED, number_of, question_of
 from telemetry.views.event_words import evidence
 
 PAGE_SIZE = 50
@@ -59,9 +59,7 @@ def events(request: HttpRequest) -> HttpResponse:
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return fragment(request)
     covered = _covered(now)
-    about = (
-        Event.objects.filter(pk=request.GET["silence"]).first() if request.GET.get("silence", "").isdecimal() else None
-    )
+    number = number_of(request.GET.get("silence", ""))
     still = {
         "clusters": _clusters(),
         "kinds": [EventKind(kind) for kind in sorted(set(_kinds()))],
@@ -70,7 +68,7 @@ def events(request: HttpRequest) -> HttpResponse:
         "ranges": timerange.WORDS,
         "rules": sorted(rules.by_name().values(), key=lambda rule: rule.words),
         "durations": _DURATIONS,
-        "about": about,
+        "about": None if number is None else Event.objects.filter(pk=number).first(),
         "asks_silence": "silence" in request.GET,
         "states": _states(question, covered),
     }

@@ -5,8 +5,6 @@ Checks the reader itself: a bearer token or a session will do, and nothing is ne
 request's own only waits for it.
 """
 
-import re
-
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
@@ -14,6 +12,7 @@ from django.views.decorators.http import require_safe
 
 from fleet.api_errors import ApiError, invalid
 from fleet.auth import check_role
+from fleet.compression import takes_gzip
 from fleet.models import Role
 from telemetry.exposition import renderer
 from telemetry.exposition.own_names import Names
@@ -21,7 +20,6 @@ from telemetry.exposition.scrape import UnknownHost, Wanted
 from telemetry.exposition.textformat import OPENMETRICS, TEXT
 
 _OPENMETRICS_TYPE, _OPENMETRICS_VERSION = "application/openmetrics-text", "1.0.0"
-_CODING = re.compile(r"\s*([^\s;,]+)\s*(?:;\s*q\s*=\s*([01](?:\.\d*)?))?\s*(?:,|$)", re.IGNORECASE)
 
 
 @login_not_required
@@ -45,7 +43,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 def _wanted(request: HttpRequest) -> Wanted:
     """Return what is asked for. Raises ApiError."""
     names, host = _read_query(request)
-    return Wanted(names, openmetrics=_takes_openmetrics(request), gzip=_takes_gzip(request), host=host)
+    return Wanted(names, openmetrics=_takes_openmetrics(request), gzip=takes_gzip(request), host=host)
 
 
 def _takes_openmetrics(request: HttpRequest) -> bool:
@@ -60,14 +58,6 @@ def _takes_openmetrics(request: HttpRequest) -> bool:
         elif accepted.main_type in {"text", "*"}:
             return False
     return False
-
-
-def _takes_gzip(request: HttpRequest) -> bool:
-    """Tell whether Accept-Encoding takes gzip: by name, else by `*`, with a weight above 0."""
-    weights = {
-        name.lower(): float(weight or 1) for name, weight in _CODING.findall(request.headers.get("Accept-Encoding", ""))
-    }
-    return weights.get("gzip", weights.get("*", 0)) > 0
 
 
 def _read_query(request: HttpRequest) -> tuple[tuple[Names, ...], str]:

@@ -6,16 +6,19 @@ One visit a page: looked at dark, then light, then as narrow as a phone. New pag
 import csv
 import io
 import lzma
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from tests import seeded
 from tests.e2e.conftest import PATIENCE, Watched
 from tests.e2e.test_main_path import NARROW
+from tests.process.traces import wait_until
 from tests.stack import Stack, start_stack
 
 AXE = Path(__file__).parents[1] / "vendor" / "axe-4.14.1.min.js.xz"
@@ -122,6 +125,17 @@ def visitor(browser: Browser, fleet: Stack) -> Iterator[tuple[Page, Watched]]:
     context.close()
 
 
+@pytest.fixture
+def another(browser: Browser, fleet: Stack, visitor: tuple[Page, Watched]) -> Iterator[Page]:
+    """Return a page of the same admin whose complaints nobody counts: what it asks for may be made to fail."""
+    context = browser.new_context(base_url=fleet.url, storage_state=visitor[0].context.storage_state())
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    yield page
+    page.unroute_all(behavior="ignoreErrors")
+    context.close()
+
+
 @pytest.fixture(scope="module")
 def axe() -> str:
     return lzma.decompress(AXE.read_bytes()).decode()
@@ -162,12 +176,13 @@ def test_every_table_and_every_chart_of_a_page_can_be_had_as_csv(
     page, _ = visitor
     path = paths[name]
     page.set_viewport_size({"width": 1366, "height": 900})
-    differing: list[dict] = []
-    for _ in range(3):  # readings go on between a page and its files, and may leave one of them in between
+    differing, until = [{}], time.monotonic() + PATIENCE / 1000
+    while (
+        differing and time.monotonic() < until
+    ):  # readings go on between a page and its files, and may leave one in between
         page.goto(f"{path}{'&' if '?' in path else '?'}live=0")
         page.wait_for_function(READY, timeout=60_000)
-        if not (differing := [each for each in page.evaluate(SHOWN) if not is_whole(each, page)]):
-            break
+        differing = [each for each in page.evaluate(SHOWN) if not is_whole(each, page)]
 
     assert differing == []
 
@@ -195,12 +210,49 @@ def test_slash_searches_and_arrows_lead_to_what_is_found(visitor: tuple[Page, Wa
     page.set_viewport_size({"width": 1366, "height": 900})
     page.goto("/settings/energy/")
     page.locator("body").press("/")
-    page.keyboard.type("atlas-0001 GPU")
-    page.locator("#found a.hit").first.wait_for(timeout=60_000)
+    with page.expect_response(lambda answer: searched(answer.request) == "atlas-0001 GPU"):
+        page.keyboard.type("atlas-0001 GPU")
+    page.wait_for_function(READY)
+    page.locator("#found a.hit").first.wait_for()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
 
     page.wait_for_url("**/devices/**", timeout=60_000)
+
+
+def searched(request: Request) -> str:
+    """Return what a request searches for, "" where it is another."""
+    url = urlsplit(request.url)
+    return parse_qs(url.query).get("q", [""])[0] if url.path == "/search/" else ""
+
+
+def test_an_answer_that_comes_after_the_first_arrow_leaves_the_focus_on_what_was_chosen(visitor: tuple[Page, Watched]):
+    page, held = visitor[0], list[Route]()
+    page.set_viewport_size({"width": 1366, "height": 900})
+    page.goto("/settings/energy/")
+    page.locator("body").press("/")
+    page.keyboard.type("atlas-0001")
+    page.locator("#found a.hit").first.wait_for()
+    page.route(re.compile(r"/search/\?q=atlas-0001(%20|\+)"), lambda route: held.append(route))  # noqa: PLW0108 — it must be a function of Python
+    with page.expect_request(lambda request: searched(request) == "atlas-0001 GPU"):
+        page.keyboard.type(" GPU")
+    page.keyboard.press("ArrowDown")
+    answered_while_held(page, held)
+
+    assert page.evaluate("() => document.activeElement.closest('#found a.hit') !== null")
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def answered_while_held(page: Page, held: list[Route]) -> None:
+    """Have what was asked last be answered, and wait until it is shown; what was asked before was given up."""
+    wait_until(
+        lambda: page.evaluate("() => true") and [searched(each.request) for each in held[-1:]] == ["atlas-0001 GPU"],
+        60,
+        "the last question",
+    )
+    with page.expect_response(lambda answer: searched(answer.request) == "atlas-0001 GPU"):
+        held[-1].continue_()
+    page.wait_for_function(READY)
 
 
 def test_the_keys_are_listed_lead_to_pages_and_can_be_turned_off(visitor: tuple[Page, Watched]):
@@ -221,12 +273,8 @@ def test_the_keys_are_listed_lead_to_pages_and_can_be_turned_off(visitor: tuple[
     page.evaluate("localStorage.clear()")
 
 
-def test_a_panel_that_fails_says_so_and_leaves_the_page_in_place(
-    browser: Browser, fleet: Stack, visitor: tuple[Page, Watched]
-):
-    context = browser.new_context(base_url=fleet.url, storage_state=visitor[0].context.storage_state())
-    page = context.new_page()
-    fails = [True]
+def test_a_panel_that_fails_says_so_and_leaves_the_page_in_place(another: Page):
+    page, fails = another, [True]
     page.route("**/power/idle/**", lambda route: route.fulfill(status=500) if fails[0] else route.continue_())
     page.goto("/power/?range=1h&live=0")
 
@@ -237,16 +285,13 @@ def test_a_panel_that_fails_says_so_and_leaves_the_page_in_place(
     failed.get_by_role("button", name="Try again").click()
     expect(page.locator("#idle .unread")).to_have_count(0, timeout=60_000)
     expect(page.locator("#idle")).to_contain_text("Idle waste by cluster", timeout=60_000)
-    context.close()
 
 
 @pytest.mark.parametrize("name", ["fleet", "host", "device", "run", "power", "efficiency"])
 def test_where_nothing_can_be_fetched_each_panel_says_so_and_the_page_stands(
-    name: str, browser: Browser, fleet: Stack, paths: dict[str, str], visitor: tuple[Page, Watched]
+    name: str, another: Page, paths: dict[str, str]
 ):
-    context = browser.new_context(base_url=fleet.url, storage_state=visitor[0].context.storage_state())
-    page = context.new_page()
-    thrown: list[str] = []
+    page, thrown = another, list[str]()
     page.on("pageerror", lambda error: thrown.append(str(error)))
     page.route("**", lambda to: to.fulfill(status=500) if is_fetched(to.request) else to.continue_())
     page.goto(paths[name])
@@ -255,7 +300,6 @@ def test_where_nothing_can_be_fetched_each_panel_says_so_and_the_page_stands(
     expect(page.locator("h1")).to_be_visible()
     expect(page.get_by_role("button", name="Try again").first).to_be_visible(timeout=60_000)
     assert thrown == []
-    context.close()
 
 
 def is_fetched(request: Request) -> bool:
@@ -263,12 +307,8 @@ def is_fetched(request: Request) -> bool:
     return request.resource_type in {"xhr", "fetch"} or "/arrays/" in request.url
 
 
-def test_charts_that_cannot_be_refreshed_say_so_and_stay_as_they_were(
-    browser: Browser, fleet: Stack, paths: dict[str, str], visitor: tuple[Page, Watched]
-):
-    context = browser.new_context(base_url=fleet.url, storage_state=visitor[0].context.storage_state())
-    page = context.new_page()
-    fails = [False]
+def test_charts_that_cannot_be_refreshed_say_so_and_stay_as_they_were(another: Page, paths: dict[str, str]):
+    page, fails = another, [False]
     page.route("**/arrays/**", lambda route: route.fulfill(status=503) if fails[0] else route.continue_())
     page.goto(f"{paths['host']}?range=15m")
     page.wait_for_function(READY, timeout=60_000)
@@ -281,7 +321,6 @@ def test_charts_that_cannot_be_refreshed_say_so_and_stay_as_they_were(
     expect(page.locator("#facts")).to_be_visible()
     fails[0] = False
     expect(said).to_have_count(0, timeout=60_000)
-    context.close()
 
 
 def test_a_tab_in_the_background_asks_nothing_until_it_is_seen_again(visitor: tuple[Page, Watched]):

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.test_main_path import HOST
+from tests.process.traces import wait_until
 
 WAIT = 60_000
 AFTER_PAINTING = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
@@ -57,7 +58,6 @@ def test_an_answer_that_comes_in_a_drag_neither_ends_it_nor_moves_it(signed_in: 
     page.goto(f"/hosts/{HOST}/?range=15m")
     chart = page.locator(".chart[data-shown]").first
     expect(chart.locator("canvas")).to_be_visible(timeout=WAIT)
-    start, end = map(float, (chart.get_attribute("data-shown") or "").split())
 
     def meanwhile() -> None:
         """Have the update that was asked for before the drag be answered, with a later window."""
@@ -70,8 +70,9 @@ def test_an_answer_that_comes_in_a_drag_neither_ends_it_nor_moves_it(signed_in: 
             page.evaluate("() => document.dispatchEvent(new CustomEvent('sw:theme'))")
         page.evaluate(AFTER_PAINTING)
 
-    with page.expect_request("**/arrays/**", timeout=WAIT):
-        page.route("**/arrays/**", lambda route: held.append(route))  # noqa: PLW0108 — it must be a function of Python
+    page.route("**/arrays/**", lambda route: held.append(route))  # noqa: PLW0108 — it must be a function of Python
+    wait_until(lambda: page.evaluate("() => true") and bool(held), WAIT / 1000, "an update to be asked for")
+    start, end = map(float, (chart.get_attribute("data-shown") or "").split())
     drag(page, 0.25, 0.75, meanwhile)
     page.unroute("**/arrays/**")
 
@@ -155,6 +156,9 @@ def test_a_page_of_a_chosen_time_says_which(signed_in: Page):
     page.goto(f"/hosts/{HOST}/?from=1767322800000&to=1767326400000")
     heading = page.locator(".panel.charts h2")
     expect(heading).to_contain_text("2 Jan")
+    page.locator(".chart[data-shown]").first.wait_for()  # it hears nothing before it is drawn
 
-    page.evaluate("() => document.querySelector('.chart').dispatchEvent(new MouseEvent('dblclick', {bubbles: true}))")
+    page.evaluate(
+        "() => document.querySelector('.chart[data-shown]').dispatchEvent(new MouseEvent('dblclick', {bubbles: true}))"
+    )
     expect(heading).to_have_text("Last hour")

@@ -55,8 +55,8 @@ def loop(stack: Stack) -> Iterator[None]:
         "import_steps", str(RECORDED), "--run", "gpt3-175b", "--column", "tokens_done=tokens:cumulative"
     )
     assert told.returncode == 0, told.stderr
-    wait_until(lambda: any(stack.directory.rglob("steps.sock")), 120, "the agent's socket")
-    (socket,) = stack.directory.rglob("steps.sock")
+    socket = stack.directory / "var" / "agent" / "steps.sock"
+    wait_until(socket.exists, 240, "the agent's socket")
     environment = {**os.environ, "STEPWATT_SOCKET": str(socket), "PYTHONPATH": str(ROOT / "training" / "client")}
     process = subprocess.Popen([sys.executable, str(LOOP)], env=environment)
     try:
@@ -68,7 +68,7 @@ def loop(stack: Stack) -> Iterator[None]:
 
 def open_run(page: Page, name: str = "browser-llm") -> None:
     page.goto("/runs/")
-    wait_until(lambda: _is_listed(page, name), 120, "the run in the list")
+    wait_until(lambda: _is_listed(page, name), 240, "the run in the list")
     page.get_by_role("link", name=name, exact=True).click()
     page.wait_for_url(re.compile(r"/runs/\d+/"))
     expect(page.locator("#run-slow h2")).to_be_visible()

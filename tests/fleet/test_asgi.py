@@ -1,9 +1,11 @@
 """Requests and the threads that answer them."""
 
 import asyncio
+import json
 import threading
 import time
 from contextlib import ExitStack
+from itertools import repeat
 
 import pytest
 from django.core.signals import request_finished
@@ -11,14 +13,16 @@ from django.core.signals import request_finished
 from fleet.asgi import Handler
 from fleet.request_threads import KEPT, RequestThreads
 
+NOTHING = ({"type": "http.request", "body": b""},)
 
-async def answered(application, path):
-    """Return what the application sends for a GET."""
+
+async def answered(application, path, brought=NOTHING):
+    """Return what the application sends for a GET that brings these messages."""
     scope = {
         "type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [(b"host", b"127.0.0.1")],
         "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "scheme": "http", "http_version": "1.1",
     }  # fmt: skip
-    sent, asked = [], iter([{"type": "http.request", "body": b""}])
+    sent, asked = [], iter(brought)
 
     async def receive():
         return next(asked, None) or await asyncio.Event().wait()
@@ -101,3 +105,22 @@ def test_after_a_rush_few_threads_stay():
     while sum(thread.is_alive() for thread in started) > KEPT and time.monotonic() < deadline:
         time.sleep(0.001)
     assert sum(thread.is_alive() for thread in started) == KEPT
+
+
+def test_a_body_without_end_is_refused_and_read_no_further(application, settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    endless = repeat({"type": "http.request", "body": b"a" * 300, "more_body": True})
+
+    start, body = asyncio.run(answered(application, "/login/", endless))
+
+    assert (start["status"], json.loads(body["body"])["error"]["code"]) == (413, "too_large")
+    assert (b"Connection", b"close") in start["headers"]
+
+
+def test_a_body_that_is_as_long_as_may_be_is_read(application, settings):
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 1000
+    pieces = [{"type": "http.request", "body": b"a" * 500, "more_body": more} for more in (True, False)]
+
+    start, _ = asyncio.run(answered(application, "/healthz", pieces))
+
+    assert start["status"] == 200

@@ -141,3 +141,21 @@ def test_a_server_on_the_path_stands_in_for_the_wheel(place, monkeypatch, tmp_pa
     (tmp_path / "redis-server").symlink_to(require("redis-server"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert psutil.Process(place.start().pid).name() == "redis-server"
+
+
+def test_its_port_is_none_that_the_kernel_lends_to_clients(place, monkeypatch, tmp_path):
+    lent = tmp_path / "lent"
+    monkeypatch.setattr(broker, "_LENT_PORTS", lent)
+    lent.write_text("20500\t60999\n")
+    broker.embedded_broker(place.directory, place.port_file, PASSWORD)
+    assert 20_000 <= int(place.port_file.read_text()) < 20_500
+
+
+@pytest.mark.parametrize("told", ["1024 65535", "", None], ids=["all of them", "nothing", "no file"])
+def test_where_no_port_is_known_to_be_kept_back_any_free_one_will_do(place, monkeypatch, tmp_path, told):
+    lent = tmp_path / "lent"
+    if told is not None:
+        lent.write_text(told)
+    monkeypatch.setattr(broker, "_LENT_PORTS", lent)
+
+    assert place.start()

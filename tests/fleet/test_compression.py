@@ -1,12 +1,14 @@
 """What is sent to browsers is compressed where they understand it: pages, data, static files; nothing twice, nothing in vain."""
 
 import gzip
+import time
 from pathlib import Path
 
 import pytest
 from django.contrib.staticfiles import finders
-from django.test import Client
+from django.test import Client, RequestFactory
 
+from fleet.compression import takes_gzip
 from tests.people import signed_in
 
 pytestmark = pytest.mark.django_db
@@ -54,3 +56,24 @@ def test_who_has_the_answer_hears_so_by_the_weak_etag_too():
         viewer.get("/reference/standing/", headers={**GZIP, "If-None-Match": f"W/{first.headers['ETag']}"}).status_code
         == 304
     )
+
+
+@pytest.mark.parametrize(
+    ("accept", "takes"),
+    [
+        ("gzip", True), ("br, GZIP;q=0.5", True), ("*", True), ("deflate;q=1.0, *;q=0.1", True), ("gzip;q=1.000", True),
+        ("", False), ("br", False), ("x-gzip", False), ("gzip;q=0", False), ("gzip ; q = 0.0, *", False), ("*;q=0", False),
+        ("gzip;q=x", False), ("gzip;", True),
+    ],
+)  # fmt: skip
+def test_what_is_taken_is_read_as_http_says(accept, takes):
+    assert takes_gzip(RequestFactory().get("/", headers={"Accept-Encoding": accept})) is takes
+
+
+def test_a_long_header_is_read_in_one_pass():
+    """Read anew from each of its letters, as a pattern that is looked for would be, it took a minute of the server's time."""
+    asked = RequestFactory().get("/", headers={"Accept-Encoding": "a" * 60_000 + " b"})
+    begun = time.process_time()
+
+    assert not takes_gzip(asked)
+    assert time.process_time() - begun < 1

@@ -24,7 +24,16 @@ def test_a_zoomed_window_wins_over_the_named_range():
 
 
 @pytest.mark.parametrize(
-    "query", ["range=2h", "from=1000", "from=x&to=2000", "from=2000&to=1000", "from=0&to=99999999999999"]
+    "query",
+    [
+        "range=2h",
+        "from=1000",
+        "from=x&to=2000",
+        "from=2000&to=1000",
+        "from=0&to=99999999999999",
+        "from=253370764800000&to=253370764800001",
+        "from=100000000000000000&to=100000000000000001",
+    ],
 )
 def test_it_refuses_what_is_no_range(query):
     with pytest.raises(BadRequest):

@@ -12,8 +12,9 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 
 import django
@@ -22,6 +23,7 @@ T0 = 1_700_000_000_000 // 86_400_000 * 86_400_000
 NOW = datetime.fromtimestamp(T0 / 1000 + 30 * 3600, UTC)  # all of it is over
 HOSTS, HOURS, BATCH_SECONDS, SAMPLE_SECONDS = 3, 3, 300, 5
 LONGEST_SECONDS = 0.005  # from a statement's begin to the kill: within it, after it, or in one of the next
+FURTHER = 10  # statements after that one at which it stands still, where who is to kill it is late
 
 
 def fill() -> None:
@@ -75,7 +77,7 @@ def kill_at_work(draw: random.Random, n_statements: int) -> bool:
     pid = os.fork()
     if pid == 0:
         os.close(marks)
-        counted(order, lambda: os.write(mark, b"."))
+        counted(order, partial(_mark, mark, count(1), last + FURTHER))
         os._exit(0)
     os.close(mark)
     for _ in range(last):
@@ -84,6 +86,13 @@ def kill_at_work(draw: random.Random, n_statements: int) -> bool:
     os.kill(pid, signal.SIGKILL)
     os.close(marks)
     return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+
+
+def _mark(mark: int, numbers: Iterator[int], last: int) -> None:
+    """Tell of the next statement; at the last one wait for the end."""
+    os.write(mark, b".")
+    if next(numbers) == last:
+        signal.pause()
 
 
 def counted(order: Sequence[int], note: Callable[[], object]) -> None:

@@ -14,9 +14,9 @@ from django.conf import settings
 from tests.ports import free_port
 from tests.process.traces import wait_until
 from tests.programs import require
-from tests.stack import command_of
+from tests.stack import KEPT_CONNECTIONS, command_of
 
-INSTALL_SECONDS, START_SECONDS, STOP_SECONDS = 1200, 180, 60
+INSTALL_SECONDS, START_SECONDS, STOP_SECONDS = 1200, 300, 120
 _HOME = Path.home()
 
 
@@ -35,7 +35,7 @@ class Site:
             "PIP_CACHE_DIR": os.environ.get("PIP_CACHE_DIR", str(_HOME / ".cache" / "pip")),
             **_pip_settings(),
         }
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=60, limits=KEPT_CONNECTIONS)
         self.password = ""
 
     def start(self, within_seconds: float) -> None:
@@ -45,7 +45,7 @@ class Site:
             [require("make"), "up"], cwd=self.clone, env=self.environment, stdout=self._log, stderr=self._log
         )
         wait_until(self._serves, within_seconds, "`make up` serving /healthz")
-        wait_until(lambda: "Ctrl-C stops everything" in self.output, 60, "the welcome")
+        wait_until(lambda: "Ctrl-C stops everything" in self.output, 180, "the welcome")
 
     @property
     def output(self) -> str:

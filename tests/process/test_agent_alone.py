@@ -25,6 +25,7 @@ from telemetry.envelope import seal_order
 from telemetry.transport import CELERY_OPTIONS
 from tests.ports import free_port
 from tests.process.traces import wait_until
+from tests.servers import listens
 from tests.stack import ROOT
 
 
@@ -53,18 +54,22 @@ def agent(directory, port, prefix=(), **settings):
     return running([*prefix, sys.executable, "-m", "telemetry.agent", "run"], cwd=ROOT, env=environment)
 
 
+@contextmanager
 def broker(directory, port):
+    """Run a broker, which takes connections from the beginning of the block on."""
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-    return running([str(server_program()), *options])
+    with running([str(server_program()), *options]) as process:
+        wait_until(lambda: listens("127.0.0.1", port), 180, "the broker")
+        yield process
 
 
 def test_what_was_sampled_before_the_broker_was_there_is_sent(tmp_path):
     port = free_port()
     with agent(tmp_path, port):
-        wait_until(lambda: spooled(tmp_path) >= 3, 60, "batches that wait")
+        wait_until(lambda: spooled(tmp_path) >= 3, 180, "batches that wait")
         broker_started_ms = time.time() * 1000
         with broker(tmp_path, port):
-            wait_until(lambda: sum(at < broker_started_ms for _, _, at in batches(port)) >= 3, 60, "what waited")
+            wait_until(lambda: sum(at < broker_started_ms for _, _, at in batches(port)) >= 3, 180, "what waited")
 
 
 def taken(port):
@@ -104,14 +109,14 @@ def oldest_spooled(directory):
 def test_batches_of_an_agent_that_was_killed_are_sent_by_the_next_one_and_no_name_is_used_twice(tmp_path):
     port = free_port()
     with agent(tmp_path, port) as killed:
-        wait_until(lambda: spooled(tmp_path) >= 3, 60, "three batches in the spool")
+        wait_until(lambda: spooled(tmp_path) >= 3, 180, "three batches in the spool")
         killed.kill()
         killed.wait()
     kept, killed_ms = spooled(tmp_path), time.time() * 1000
 
     with broker(tmp_path, port), agent(tmp_path, port):
-        wait_until(lambda: sum(at < killed_ms for _, _, at in batches(port)) >= kept, 60, "what waited in the spool")
-        wait_until(lambda: sum(at > killed_ms for _, _, at in batches(port)) >= 2, 60, "what it samples now")
+        wait_until(lambda: sum(at < killed_ms for _, _, at in batches(port)) >= kept, 180, "what waited in the spool")
+        wait_until(lambda: sum(at > killed_ms for _, _, at in batches(port)) >= 2, 180, "what it samples now")
         found = set(batches(port))  # what is not acknowledged is sent again after a while
 
     assert len({epoch for epoch, _, _ in found}) == 1
@@ -131,13 +136,13 @@ def acknowledge(port, epoch, last):
 def test_acknowledged_batches_leave_the_spool_and_the_clocks_are_compared(tmp_path):
     port = free_port()
     with broker(tmp_path, port), agent(tmp_path, port):
-        wait_until(lambda: len(batches(port)) >= 3, 60, "three batches")
+        wait_until(lambda: len(batches(port)) >= 3, 180, "three batches")
         assert spooled(tmp_path) >= 3
         epoch, last, _ = max(batches(port))
         acknowledge(port, epoch, last)
 
-        wait_until(lambda: oldest_spooled(tmp_path) > last, 60, "the spool to let go of them")
-        wait_until(lambda: offsets(port), 60, "the clock's offset")
+        wait_until(lambda: oldest_spooled(tmp_path) > last, 180, "the spool to let go of them")
+        wait_until(lambda: offsets(port), 180, "the clock's offset")
         # Half of the acknowledgement's own way, of up to 10 s: what was longer on its way tells nothing.
         assert abs(offsets(port)[-1]) < FRESH_SECONDS / 2
 
@@ -154,14 +159,14 @@ def test_a_damaged_spool_is_put_aside_and_the_agent_goes_on(tmp_path):
     (tmp_path / "agent" / "spool.db").write_bytes(b"what a broken disk left" * 999)
 
     with broker(tmp_path, port), agent(tmp_path, port):
-        wait_until(lambda: batches(port), 60, "the first batch")
+        wait_until(lambda: batches(port), 180, "the first batch")
 
     assert (tmp_path / "agent" / "spool.db.damaged").exists()
 
 
 def test_it_ends_on_sigterm_while_the_broker_is_away(tmp_path):
     with agent(tmp_path, free_port()) as process:
-        wait_until((tmp_path / "agent" / "steps.sock").exists, 60, "the step socket")
+        wait_until((tmp_path / "agent" / "steps.sock").exists, 180, "the step socket")
 
         process.send_signal(signal.SIGTERM)
 
@@ -171,14 +176,14 @@ def test_it_ends_on_sigterm_while_the_broker_is_away(tmp_path):
 
 def test_two_agents_do_not_share_a_directory(tmp_path):
     with agent(tmp_path, port := free_port()):
-        wait_until((tmp_path / "agent" / "steps.sock").exists, 60, "the step socket")
+        wait_until((tmp_path / "agent" / "steps.sock").exists, 180, "the step socket")
         with agent(tmp_path, port) as second:
             assert second.wait(timeout=60) == 1
 
 
 def test_it_maps_neither_torch_nor_numpy_while_it_runs(tmp_path):
     with agent(tmp_path, free_port()) as process:
-        wait_until((tmp_path / "agent" / "steps.sock").exists, 60, "the step socket")
+        wait_until((tmp_path / "agent" / "steps.sock").exists, 180, "the step socket")
 
         mapped = {mapped.path for mapped in psutil.Process(process.pid).memory_maps()}
 

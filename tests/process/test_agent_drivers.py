@@ -22,7 +22,7 @@ def command(directory, *arguments):
 
 def test_a_running_agent_lets_go_and_takes_up_again(tmp_path, nvml_stub):
     with agent(tmp_path, port := free_port(), **nvml_stub.environment()), broker(tmp_path, port):
-        wait_until(lambda: has_gpus(port), 60, "a batch with the GPUs")
+        wait_until(lambda: has_gpus(port), 180, "a batch with the GPUs")
 
         released, resumed = command(tmp_path, "release", "--minutes", "5"), command(tmp_path, "resume")
 

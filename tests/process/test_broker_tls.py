@@ -90,7 +90,7 @@ def test_telemetry_and_orders_get_through_the_whole_product(broker_url, authorit
     settings = {"STEPWATT_BROKER_URL": broker_url, "STEPWATT_BROKER_CA": str(authority.file)}
     with start_stack(tmp_path, **settings) as stack:
         client = stack.signed_in()
-        wait_until(lambda: client.get("/api/v1/devices").json()["count"] > 0, 60, "the first samples")
+        wait_until(lambda: client.get("/api/v1/devices").json()["count"] > 0, 180, "the first samples")
         name = client.get("/api/v1/hosts").json()["items"][0]["name"]
         client.close()
 

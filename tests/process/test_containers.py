@@ -84,7 +84,7 @@ def test_a_loop_in_a_container_tells_its_steps_and_the_kernel_whose_they_are(por
     container, variables, user, group = KINDS[kind]
     with seen(container, shared, **variables).running(root, LOOP) as loop:
         assert loop.hear() == f"1 {container.uid} ['stepwatt']"
-        wait_until(lambda: numbers(port), 60, "a step")
+        wait_until(lambda: numbers(port), 180, "a step")
         teller = blocks(port)[0].teller
         assert (teller.pid, teller.user, teller.group) == (loop.pid, user, group)
         if variables:
@@ -95,17 +95,17 @@ def test_a_loop_in_a_container_tells_its_steps_and_the_kernel_whose_they_are(por
 def test_a_loop_in_a_container_goes_on_with_the_agent_that_comes_after(tmp_path, shared, root, end):
     port, settings = free_port(), {"STEPWATT_SOCKET": str(shared / "steps.sock")}
     with broker(tmp_path, port), agent(tmp_path, port, **settings) as first:
-        wait_until((shared / "steps.sock").exists, 60, "the step socket")
+        wait_until((shared / "steps.sock").exists, 180, "the step socket")
         with seen(Container(54_321, 54_322), shared).running(root, LOOP) as loop:
-            wait_until(lambda: len(numbers(port)) > 50, 60, "the first steps")
+            wait_until(lambda: len(numbers(port)) > 50, 180, "the first steps")
             first.send_signal(end)
             first.wait(timeout=60)
             before = max(numbers(port))
             with agent(tmp_path, port, **settings):
-                wait_until(lambda: max(numbers(port)) > before + 300, 120, "steps by way of the second agent")
+                wait_until(lambda: max(numbers(port)) > before + 300, 240, "steps by way of the second agent")
                 loop.end()
                 most = 0 if end is signal.SIGTERM else 500  # of a killed one, what it had not put on its disk yet
-                wait_until(lambda: 0 <= lost(port) <= most, 120, "all that can come")
+                wait_until(lambda: 0 <= lost(port) <= most, 240, "all that can come")
 
 
 def test_a_container_that_runs_before_its_agent_finds_it(tmp_path, shared, root):
@@ -113,7 +113,7 @@ def test_a_container_that_runs_before_its_agent_finds_it(tmp_path, shared, root)
     with seen(Container(), shared).running(root, LOOP) as loop, broker(tmp_path, port):
         loop.hear()
         with agent(tmp_path, port, STEPWATT_SOCKET=str(shared / "steps.sock")):
-            wait_until(lambda: numbers(port), 60, "a step")
+            wait_until(lambda: numbers(port), 180, "a step")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,6 @@ def test_an_agent_in_a_pod_without_the_hosts_processes_knows_the_user_and_no_num
     apart = ["unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
     loop = seen(Container(54_321, 54_322), shared)
     with broker(tmp_path, port), agent(tmp_path, port, prefix=apart, **settings), loop.running(root, LOOP):
-        wait_until(lambda: numbers(port), 60, "a step")
+        wait_until(lambda: numbers(port), 180, "a step")
         teller = blocks(port)[0].teller
         assert (teller.pid, teller.user) == (None, "uid 54321")

@@ -11,7 +11,7 @@ from tests.process.traces import listening_ports, processes_of, wait_until
 from tests.stack import ROOT, Stack
 
 HOSTS, GPUS = 8, 8
-FILLED_SECONDS = 180
+FILLED_SECONDS = 480
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
 def host(site: Site) -> str:
     """Return the name under which this machine reports, once it is there."""
     assert site.sign_in().headers["location"] == "/"
-    wait_until(lambda: site.get_json("devices")["count"] > 0, 60, "the first device")
+    wait_until(lambda: site.get_json("devices")["count"] > 0, 180, "the first device")
     return site.get_json("hosts")["items"][0]["name"]
 
 
@@ -66,7 +66,7 @@ def test_its_readings_are_real_or_absent_with_a_reason(site, host):
 
 def test_gpt_train_runs_to_its_end_with_a_falling_loss(site, host):
     job = site.launch("gpt-train", host, {"steps": 30})
-    wait_until(lambda: site.get_json(job)["state"] in ENDED, 180, "the job's end")
+    wait_until(lambda: site.get_json(job)["state"] in ENDED, 480, "the job's end")
     ended = site.get_json(job)
     assert ended["state"] == "done", ended
     assert ended["result"]["loss_end"] < ended["result"]["loss_start"]
@@ -99,9 +99,9 @@ def test_a_second_start_goes_on_with_what_is_there(site, host):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_an_end_in_the_middle_of_a_job_leaves_no_process(site, host, number):
     site.start(within_seconds=START_SECONDS)
-    wait_until(lambda: site.get_json("reference/jobs?active=true")["count"] == 0, 120, "the earlier job's end")
+    wait_until(lambda: site.get_json("reference/jobs?active=true")["count"] == 0, 240, "the earlier job's end")
     job = site.launch("gpt-train", host, {"steps": 10_000})
-    wait_until(lambda: site.get_json(job)["step"] > 0, 120, "the job's first step")
+    wait_until(lambda: site.get_json(job)["step"] > 0, 240, "the job's first step")
     site.supervisor.send_signal(number)
-    wait_until(lambda: processes_of(site.clone) == [], 60, "the end of every process")
+    wait_until(lambda: processes_of(site.clone) == [], 180, "the end of every process")
     site.make.wait(STOP_SECONDS)

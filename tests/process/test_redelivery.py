@@ -40,9 +40,9 @@ def test_what_a_killed_worker_had_taken_is_stored_once_by_the_next(tmp_path):
 
         follower = worker(environment, "lives")
         try:
-            wait_until(lambda: stored(tmp_path) == N_BATCHES, 120, "the batches of the killed worker")
+            wait_until(lambda: stored(tmp_path) == N_BATCHES, 240, "the batches of the killed worker")
             publish(url)  # an agent that heard nothing sends again
-            wait_until(lambda: waiting(url) == unacknowledged(url) == 0, 60, "the second time")
+            wait_until(lambda: waiting(url) == unacknowledged(url) == 0, 180, "the second time")
             assert stored(tmp_path) == N_BATCHES
         finally:
             follower.terminate()

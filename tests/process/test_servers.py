@@ -11,7 +11,7 @@ def test_a_postgresql_that_ended_tells_its_last_lines():
     server.start()
 
     server.postmaster.terminate()
-    wait_until(lambda: server.has_ended, 60, "its end")
+    wait_until(lambda: server.has_ended, 180, "its end")
 
     with pytest.raises(AssertionError, match=r"ended with status(.|\n)*database system is shut down"):
         server.stop()

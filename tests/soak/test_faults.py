@@ -95,7 +95,7 @@ def run(site: Site, directory: Path, chosen: Sequence[Fault], seed: int) -> None
         load(site.stack, directory, "near", N_HOSTS, near_url) as near,
         load(site.stack, directory, "far", N_FAR, far_url) as far,
     ):
-        wait_until(lambda: len(_numbers(stored(site.stack))) == N_HOSTS + N_FAR, 120, "each host's first batch")
+        wait_until(lambda: len(_numbers(stored(site.stack))) == N_HOSTS + N_FAR, 240, "each host's first batch")
         site.far_network.cut()
         until = time.monotonic() + CUT_SECONDS
         for fault in rng.sample(chosen, len(chosen)):

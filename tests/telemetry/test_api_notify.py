@@ -38,6 +38,8 @@ def test_an_operator_silences_a_host():
         ({"comment": "x", "minutes": 0}, "minutes"),
         (SILENCE | {"host": "nobody"}, "host"),
         (SILENCE | {"label": "team"}, "label"),
+        (SILENCE | {"label": f"{'k' * 64}=v"}, "label"),
+        (SILENCE | {"label": f"k={'v' * 501}"}, "label"),
         (SILENCE | {"colour": "red"}, "colour"),
     ],
 )
@@ -93,6 +95,7 @@ def test_an_admin_adds_a_target_and_its_secret_is_never_told():
     [
         {"address": "file:///etc/passwd"},
         {"address": "https://"},
+        {"address": "https://[::1"},
         {"kind": "email", "address": "anna@x.example"},  # no mail server is set
         {"kind": "pager"},
     ],

@@ -87,14 +87,14 @@ def test_each_request_asks_for_an_earlier_window():
 
 
 def test_the_cpu_time_of_a_tree_holds_that_of_children_which_ended():
-    work = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+    work = "import time\nend = time.process_time() + 1.0\nwhile time.process_time() < end: pass"
     parent = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {work!r}])\nprint(flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdout.readline()
     used = tree_cpu_seconds(process.pid)
     process.communicate(b"\n")
 
-    assert 0.3 <= used < 0.6
+    assert 1.0 <= used < 2.0  # twice were counted twice; the rest is what two interpreters take to begin
 
 
 @pytest.fixture(scope="module")

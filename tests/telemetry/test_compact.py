@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
-from fleet.models import Device, Event, EventKind
+from fleet import moves
+from fleet.models import Device
 from telemetry import wire
 from telemetry.models import Chunk, MaintenanceRun, SetAside, StoredBatch
 from telemetry.store import chunks, compact, host_hour, samples
@@ -243,11 +244,11 @@ def test_what_a_host_says_of_anothers_device_is_kept_apart(device):
 def test_what_a_device_did_before_it_moved_stays_its_own(device):
     before = make_host("gpu-b01")
     put_watts(before, [T0], sequence=0)
-    at = datetime.fromtimestamp(T0 / 1000 + 7_000, UTC)
-    Event.objects.create(
-        kind=EventKind.DEVICE_MOVED, severity="info", host=device.host, device=device, text="moved",
-        first_at=at, last_at=at, detail={"other_host": "gpu-b01"},
-    )  # fmt: skip
+    here = device.host_id
+    Device.objects.filter(pk=device.pk).update(host=before)
+    device.refresh_from_db()
+    moves.move(device, here, T0 + 7_000)
+    device.refresh_from_db()
     compact.compact(LATER, 60)
 
     assert samples.of_device(device, METRICS[0], 0, 2**60).times_ms.tolist() == [T0]

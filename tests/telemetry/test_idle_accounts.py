@@ -17,13 +17,14 @@ from telemetry.models import Rollup
 from telemetry.store import statistics
 from telemetry.store.idle_quarters import ALLOCATED, FREE, UNKNOWN
 from telemetry.store.statistics import ENERGY, Field
-from tests.factories import make_device, make_host
+from tests.factories import make_device, make_host, move
 from tests.people import script
 
 pytestmark = pytest.mark.django_db
 
 T0 = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)
 HOUR_MS, KWH = 3_600_000, 3_600_000.0
+UTC_DAYS = ZoneInfo("UTC")
 NO_PRICE = Rates(None, None, None)
 UTILISATION = catalog.BY_NAME["gpu_utilization_ratio"].number
 
@@ -50,10 +51,10 @@ def roll_up_host(devices, *, drawn=0.0, start_ms=T0, step_seconds=3600, n_read=3
     Rollup.objects.create(host=host, step_seconds=step_seconds, start_ms=start_ms, n_buckets=1, body=body)
 
 
-def account(*, group_by="", rates=NO_PRICE, start_ms=T0, hours=1.0):
+def account(*, group_by="", rates=NO_PRICE, start_ms=T0, hours=1.0, zone=UTC_DAYS):
     devices, end_ms = Device.objects.select_related("host"), start_ms + round(hours * HOUR_MS)
     return idle.idle_accounts(
-        devices, start_ms, end_ms, group_by=group_by, rates=rates, zone=ZoneInfo("UTC")
+        devices, start_ms, end_ms, datetime.now(UTC), group_by=group_by, rates=rates, zone=zone
     )  # fmt: skip
 
 
@@ -75,13 +76,15 @@ def test_waste_is_split_by_who_had_the_device(gpu):
     assert (total.total.kwh, total.total.seconds, total.known_seconds, total.total.cost) == (3.5, 3600, 3600, None)
 
 
-def test_what_was_wasted_under_a_machine_s_old_name_counts(gpu):
+@pytest.mark.parametrize(("group_by", "old", "new"), [("host", "gpu-a01", "gpu-new"), ("cluster", "alpha", "beta")])
+def test_what_was_wasted_under_a_machine_s_old_name_counts_there(gpu, group_by, old, new):
     roll_up(gpu, {FREE: KWH})
-    Device.objects.filter(pk=gpu.pk).update(host=make_host("gpu-new"))
+    move(gpu.uuid, make_host("gpu-new", cluster="beta"), T0 + 2 * HOUR_MS)
 
-    found = account(group_by="host")
+    found = account(group_by=group_by)
 
-    assert [(group.key, group.total.joules) for group in found.groups] == [("gpu-new", KWH)]
+    assert [(group.key, group.total.joules) for group in found.groups] == [(old, KWH), (new, 0)]
+    assert found.total.total.joules == KWH
 
 
 def test_hours_and_the_quarters_around_them_are_counted_once(gpu):
@@ -111,6 +114,18 @@ def test_energy_without_a_utilisation_says_nothing_of_waste(gpu):
     roll_up(gpu, {}, n_read=0)
 
     assert account().total.known_seconds == 0
+
+
+def test_a_day_of_a_zone_off_the_hour_begins_within_an_hour(gpu):
+    """In Kolkata midnight is at 18:30: of the hour before it half is of either day."""
+    start_ms = T0 // 86_400_000 * 86_400_000 + 18 * HOUR_MS
+    roll_up(gpu, {FREE: 4 * KWH}, start_ms=start_ms)
+    for at in range(4):
+        roll_up(gpu, {FREE: KWH}, start_ms=start_ms + 900_000 * at, step_seconds=900)
+
+    found = account(group_by="day", start_ms=start_ms, zone=ZoneInfo("Asia/Kolkata"))
+
+    assert [group.total.kwh for group in found.groups] == [2, 2]
 
 
 def test_however_it_is_grouped_the_waste_is_the_same_to_the_last_device_and_day():
@@ -172,8 +187,8 @@ def test_the_api_answers_with_the_split(gpu, settings):
 
     answer = script().get(PATH, {**SPAN, "group_by": "host"}).json()
 
-    free = {"joules": KWH, "kwh": 1.0, "device_seconds": 3600, "cost": 0.5}
-    nothing = {"joules": 0, "kwh": 0, "device_seconds": 0, "cost": 0}
+    free = {"joules": KWH, "kwh": 1.0, "device_seconds": 3600, "cost": 0.5, "cost_estimated_share": 0}
+    nothing = {"joules": 0, "kwh": 0, "device_seconds": 0, "cost": 0, "cost_estimated_share": 0}
     split = {**free, "known_device_seconds": 3600, "allocated": nothing, "free": free, "unknown": nothing}
     assert (answer["currency"], answer["total"], answer["groups"]) == ("EUR", split, [{"key": "gpu-a01", **split}])
 

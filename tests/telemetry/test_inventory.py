@@ -7,7 +7,7 @@ import pytest
 
 from fleet.models import Device, Event, EventKind, Host, Origin
 from telemetry import inventory, wire
-from telemetry.inventory import LET_GO_AFTER
+from telemetry.inventory import LET_GO_AFTER, Told
 from telemetry.queries import host_state
 from telemetry.wire import DeviceEvent, DeviceProcess, Topology
 from telemetry.wire import EventKind as DriverEvent
@@ -278,7 +278,9 @@ def test_an_event_of_a_device_that_belongs_to_another_host_is_the_claiming_hosts
 def many(n, uuid="GPU-{place}-{index}"):
     hosts = [make_host(f"new-{place:02}") for place in range(n)]
     return [
-        (host, [replace(GPU, uuid=uuid.format(place=place, index=index), index=index) for index in range(4)])
+        Told(
+            host, [replace(GPU, uuid=uuid.format(place=place, index=index), index=index) for index in range(4)], T0, T0
+        )
         for place, host in enumerate(hosts)
     ]
 
@@ -289,16 +291,16 @@ def test_a_fleet_that_comes_in_one_go_costs_few_statements(django_assert_max_num
     with django_assert_max_num_queries(5):
         inventory.know(named, NOW)
 
-    assert {device.host.name for device in Device.objects.all()} == {host.name for host, _ in named}
+    assert {device.host.name for device in Device.objects.all()} == {told.host.name for told in named}
     assert Device.objects.count() == 80
 
 
 def test_of_two_hosts_that_name_one_new_device_the_first_has_it():
-    (first, devices), (other, _) = many(2, "GPU-{index}")
+    (first, devices, *_), (other, *_) = many(2, "GPU-{index}")
     for host in (first, other):
         Host.objects.filter(pk=host.pk).update(heard_at=NOW)
 
-    inventory.know([(first, devices[:1]), (other, devices[:1])], NOW)
+    inventory.know([Told(first, devices[:1], T0, T0), Told(other, devices[:1], T0, T0)], NOW)
 
     assert Device.objects.get().host == first
     assert [event.host for event in events(EventKind.DEVICE_CLAIMED)] == [other]

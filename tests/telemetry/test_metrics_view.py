@@ -87,7 +87,9 @@ def test_it_is_compressed_where_the_scraper_takes_that(reader: Client, accept: s
     assert b"stepwatt_host_up" in gzip.decompress(response.content)
 
 
-@pytest.mark.parametrize("accept", ["", "identity", "br", "gzip;q=0", "gzip; q=0.0, *", "*;q=0", "gzip;q=x"])
+@pytest.mark.parametrize(
+    "accept", ["", "identity", "br", "gzip;q=0", "gzip; q=0.0, *", "*;q=0", "gzip;q=x", "gzip" + " " * 30_000 + "x"]
+)
 def test_it_is_plain_where_the_scraper_takes_no_gzip(reader: Client, accept: str) -> None:
     make_host()
     response = reader.get("/metrics", headers={"accept-encoding": accept})

@@ -28,14 +28,14 @@ class Hook:
     """A web server that notes what it is sent, and answers with `status`."""
 
     def __init__(self):
-        self.status, self.requests = 200, []
+        self.status, self.reason, self.requests = 200, None, []
         hook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 hook.requests.append((dict(self.headers), body))
-                self.send_response(hook.status)
+                self.send_response(hook.status, hook.reason)
                 self.end_headers()
 
             def log_message(self, *_):
@@ -151,6 +151,15 @@ def test_a_failed_delivery_is_tried_again_and_the_log_says_why(hook):
 
     assert (failed.attempts, failed.error) == (1, "answered 503 Service Unavailable")
     assert (Delivery.objects.get().attempts, Delivery.objects.get().error) == (2, "")
+
+
+def test_what_a_stranger_says_is_written_so_that_every_database_keeps_it(hook):
+    target(hook.url), alert()
+    hook.status, hook.reason = 503, "odd \0\x1b[31m words"
+
+    deliver(NOW)
+
+    assert Delivery.objects.get().error == "answered 503 odd " + 2 * "\N{REPLACEMENT CHARACTER}" + "[31m words"
 
 
 def test_a_target_that_never_answers_is_given_up(hook):

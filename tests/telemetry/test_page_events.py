@@ -79,6 +79,13 @@ def test_the_api_resolves_too(two):
     assert Event.objects.filter(resolved_at=None, rule="hot_memory").count() == 0
 
 
+@pytest.mark.parametrize("number", ["new", "0", "9" * 30, "9" * 5000])
+def test_a_silence_about_no_alert_is_an_empty_form(two, number):
+    answer = signed_in(Role.OPERATOR).get("/events/", {"silence": number})
+
+    assert (answer.status_code, answer.context["about"], answer.context["asks_silence"]) == (200, None, True)
+
+
 def test_a_silence_is_made_from_an_alert_and_nobody_is_told_of_it(two):
     NotificationTarget.objects.create(name="on call", kind="webhook", address="https://a.example/x")
     client = signed_in(Role.OPERATOR)

@@ -326,6 +326,17 @@ def test_an_unknown_metric_is_an_error(viewer, gpu_host):
     assert viewer.get("/hosts/gpu-a01/arrays/?metric=nonsense").status_code == 400
 
 
+def test_a_metric_that_is_asked_for_twice_is_answered_once(viewer, measured_host):
+    path = f"/devices/{measured_host.devices.first().uuid}/arrays/?range=15m&format=csv"
+    once = viewer.get(f"{path}&metric=power_draw_watts")
+    assert once.content == viewer.get(path + 3 * "&metric=power_draw_watts").content
+
+
+@pytest.mark.parametrize("path", ["/", "/power/", "/hosts/gpu-a01/arrays/", "/efficiency/work/", "/events/"])
+def test_a_time_that_never_comes_is_an_error_and_no_failure(viewer, gpu_host, path):
+    assert viewer.get(path, {"from": 10**17, "to": 10**17 + 1000}).status_code == 400
+
+
 def test_the_figures_of_a_page_fit_the_traces_of_its_arrays(viewer, measured_host):
     page = viewer.get("/hosts/gpu-a01/")
     arrays = viewer.get(page.context["arrays"]).json()["charts"]

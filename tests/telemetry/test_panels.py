@@ -383,3 +383,11 @@ def test_a_chosen_time_is_not_called_the_last_hour(viewer):
 
     assert "Last hour" in text(viewer.get(PAGE))
     assert "Chosen time" in text(viewer.get(f"{PAGE}?from=1000&to=5000"))
+
+
+def test_a_table_can_be_had_as_a_file_whatever_a_device_is_called(viewer):
+    device = make_device(make_host("gpu-a01"), profile='1g\n"10gb')
+
+    answer = viewer.get(f"/devices/{device.uuid}/?format=csv&table=readings")
+
+    assert answer.headers["Content-Disposition"].startswith('attachment; filename="gpu-a01-mig-0')

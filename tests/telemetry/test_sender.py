@@ -85,7 +85,7 @@ def test_everything_queued_is_sent_once_the_broker_is_back(tmp_path):
     )
     try:
         wait_until(lambda: sent == [0, 1, 2, 3, 4], 60)
-        sender.stop(patience=5)
+        sender.stop(patience=60)
     finally:
         broker.terminate()
         broker.wait()
@@ -114,7 +114,7 @@ def test_a_message_is_sealed_by_the_key_of_the_moment_when_it_is_sent(memory):
     keys.append("new")
 
     sender.start()
-    sender.stop(patience=5)
+    sender.stop(patience=60)
 
     ((arguments, _, _),) = map(content, waiting())
     assert arguments == [f"new {INGEST_TASK} x".encode()]
@@ -126,7 +126,7 @@ def test_a_message_has_the_headers_that_a_worker_asks_for_and_no_others(memory):
     sender.submit(INGEST_TASK, b"x")
 
     sender.start()
-    sender.stop(patience=5)
+    sender.stop(patience=60)
 
     (message,) = waiting()
     assert set(message["headers"]) == {"lang", "task", "id"}
@@ -147,7 +147,7 @@ def test_a_worker_takes_what_it_sends(memory):
     sender.start()
     with start_worker(app, pool="solo", perform_ping_check=False, queues=["telemetry"], loglevel="ERROR"):
         wait_until(lambda: taken, 60, "the message")
-    sender.stop(patience=5)
+    sender.stop(patience=60)
 
     assert taken == [b"x"]
 
@@ -165,7 +165,7 @@ class Spooled:
             self.sender.submit_batch(Parcel("a", *self.names.claim(), body))
 
     def stop(self):
-        self.sender.stop(patience=5)
+        self.sender.stop(patience=60)
         self.spool.close()
 
 

@@ -77,6 +77,14 @@ def test_the_power_budget_of_one_cluster_can_be_set():
     assert "atlas alone" in client.get(RULES).content.decode()
 
 
+def test_a_cluster_that_no_host_can_have_gets_no_budget():
+    name = next(n for n, rule in thresholds.rules.by_name().items() if "watts" in rule.thresholds)
+    answer = signed_in(Role.ADMIN).post(f"{RULES}{name}/", {f"watts:{'a' * 64}": "66000"}, follow=True)
+
+    assert "Nothing was changed" in words(answer)
+    assert not RuleThreshold.objects.exists()
+
+
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
 @pytest.mark.parametrize(
     "path", [f"{RULES}device_lost/", f"{NOTIFICATIONS}new/", f"{NOTIFICATIONS}1/test/", "/settings/energy/price/"]

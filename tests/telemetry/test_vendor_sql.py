@@ -130,7 +130,7 @@ def test_who_takes_a_mark_waits_for_the_batch_of_who_marks(on_postgresql, postgr
             marked.set()
             taker.join(0.5)
             assert not seen
-        taker.join(10)
+        taker.join(60)
         host.delete()
     ingest.close()
 

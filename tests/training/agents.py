@@ -82,7 +82,7 @@ class StandInAgent:
             "params": TINY,
             "device_uuid": CPU.uuid,
             "expires_ms": int(time.time() * 1000) + 60_000,
-            "time_limit_seconds": 60,
+            "time_limit_seconds": 600,
         }
         payload = pack(JobOrder(job=job, **{**fields, **changes}))
         self.runner.take_order(payload)

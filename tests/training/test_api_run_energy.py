@@ -5,6 +5,7 @@ from django.test import Client, override_settings
 
 from fleet.models import Role
 from fleet.tariff import Tariff
+from tests.factories import make_host, move
 from tests.people import script
 from tests.training.test_run_figures import END_MS, START_MS, a_run, powered
 
@@ -44,6 +45,20 @@ def test_shared_devices_are_shared_out_and_told(api):
     assert [item["shared_with"] for item in answer["items"]] in ([["other"], ["one"]], [["one"], ["other"]])
     assert sum(item["joules"] for item in answer["items"]) == pytest.approx(360_000, rel=1e-2)
     assert sum(item["cost"] for item in answer["items"]) == pytest.approx(0.036, rel=1e-2)
+
+
+def test_what_runs_drew_of_devices_that_have_left_their_host_since_is_shared_out_as_before(api):
+    host, devices, _ = a_run(1, run="one")
+    a_run(1, host=host, devices=devices, run="other")
+    powered(host, devices)
+    _, before = api()
+    new = make_host("new-name")
+    for device in devices:
+        move(device.uuid, new, END_MS + 60_000)
+    _, after = api()
+
+    assert after["items"] == before["items"]
+    assert sum(item["joules"] for item in after["items"]) == pytest.approx(360_000, rel=1e-2)
 
 
 def test_a_run_without_known_energy_has_null_and_the_reason(api):

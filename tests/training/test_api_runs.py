@@ -11,6 +11,7 @@ from tests.people import script
 from tests.training.runs import START, goes_on, make_run, queries_of, rank_steps, with_power
 from tests.training.stored_steps import enter, put
 from training.api import runs
+from training.models import Run
 from training.runs.members import members
 from training.views import run_facts
 
@@ -81,13 +82,31 @@ def test_all_starts_of_a_run_count_each_rank_once(api):
     started_again(run, make_host("gpu-b01"))
     [told] = api()[1]["items"]
     run.refresh_from_db()
-    facts = {fact.label: fact.words for fact in run_facts.facts(run, members(run), timezone.now())}
+    facts = _facts_of(run)
 
     assert (told["ranks"], told["steps"], told["restarts"]) == (2, 60, 1)
     assert told["devices"] == {"NVIDIA H100 80GB HBM3": 2}
     assert set(told["hosts"]) == {"gpu-a01", "gpu-b01"}
     assert (facts["Ranks"], facts["Steps"]) == ("2", "60")
     assert members(run).foreseen(START, START + 100_000) == 120
+
+
+def test_a_device_counts_once_whoever_is_on_it_and_each_of_a_process_that_has_several(api):
+    host = make_host("gpu-c01")
+    uuids = [make_device(host, index).uuid for index in range(4)]
+    enter(host, rank_steps(0), run="one process", process="a", devices=tuple(uuids))
+    for rank in (0, 1):
+        enter(host, rank_steps(rank), run="one device", rank=rank, process=f"b{rank}", devices=(uuids[0],))
+    facts = {run.name: _facts_of(run)["Hardware"] for run in Run.objects.all()}
+
+    assert {run["name"]: run["devices"] for run in api()[1]["items"]} == {
+        "one process": {"NVIDIA H100 80GB HBM3": 4}, "one device": {"NVIDIA H100 80GB HBM3": 1},
+    }  # fmt: skip
+    assert facts == {"one process": "4 × H100 SXM5 80GB", "one device": "1 × H100 SXM5 80GB"}
+
+
+def _facts_of(run):
+    return {fact.label: fact.words for fact in run_facts.facts(run, members(run), timezone.now())}
 
 
 @pytest.mark.parametrize(

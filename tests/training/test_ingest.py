@@ -11,7 +11,7 @@ from fleet.models import Host
 from telemetry import envelope
 from telemetry.wire import MessageInvalid
 from training import wire
-from training.jobs.ingest import ingest_report, ingest_reports, reference_launch
+from training.jobs.ingest import ingest_report, ingest_reports
 from training.judging.judge import judge, waiting
 from training.models import JobState, ReferenceJob, Run, Verdict
 from training.runs.ingest import ingest_message
@@ -84,7 +84,7 @@ def test_steps_make_a_run_and_are_stored_once(host):
 
 
 def test_steps_of_a_reference_job_belong_to_it(job):
-    take_steps("gpu-a01", steps(reference_launch(job)))
+    take_steps("gpu-a01", steps(wire.steps_launch(job.pk, job.launch)))
 
     job.refresh_from_db()
     assert job.run == Run.objects.get()
@@ -93,7 +93,7 @@ def test_steps_of_a_reference_job_belong_to_it(job):
 def test_another_host_cannot_put_steps_into_a_job(job):
     Host.objects.create(name="gpu-a02")
 
-    take_steps("gpu-a02", steps(reference_launch(job)))
+    take_steps("gpu-a02", steps(wire.steps_launch(job.pk, job.launch)))
 
     job.refresh_from_db()
     assert job.run is None
@@ -102,9 +102,9 @@ def test_another_host_cannot_put_steps_into_a_job(job):
 
 def test_the_first_steps_of_another_host_do_not_keep_a_job_from_its_run(job):
     Host.objects.create(name="gpu-a02")
-    take_steps("gpu-a02", steps(reference_launch(job)))
+    take_steps("gpu-a02", steps(wire.steps_launch(job.pk, job.launch)))
 
-    take_steps("gpu-a01", steps(reference_launch(job)))
+    take_steps("gpu-a01", steps(wire.steps_launch(job.pk, job.launch)))
 
     job.refresh_from_db()
     assert (job.run.host.name, len(read.steps(job.run))) == ("gpu-a01", 3)
@@ -121,9 +121,9 @@ def test_steps_under_a_name_that_is_kept_for_reference_jobs_need_their_job(job, 
 
 
 def test_a_run_that_was_there_before_is_linked_to_its_job(job, host):
-    run = Run.objects.create(name="gpt-train", launch=reference_launch(job), host=host)
+    run = Run.objects.create(name="gpt-train", launch=wire.steps_launch(job.pk, job.launch), host=host)
 
-    take_steps("gpu-a01", steps(reference_launch(job)))
+    take_steps("gpu-a01", steps(wire.steps_launch(job.pk, job.launch)))
 
     job.refresh_from_db()
     assert job.run == run

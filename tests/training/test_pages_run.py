@@ -1,5 +1,6 @@
 """The page of a run: who may see it, its facts and figures, what is slow, its charts' values, its files, two runs compared."""
 
+import csv
 import io
 import re
 from datetime import timedelta
@@ -302,11 +303,16 @@ def test_what_was_done_again_and_what_is_no_training_come_back_from_the_csv(view
 
 
 def test_the_ranks_come_as_csv(viewer):
-    body = viewer.get(f"/runs/{make_run(n_ranks=4, slow={2: 1.12}).pk}/ranks/").content.decode().splitlines()
+    body = viewer.get(f"/runs/{make_run(n_ranks=4, slow={2: 1.12}).pk}/ranks/").content.decode()
+    rows = list(csv.DictReader(io.StringIO(body)))
 
-    assert body[0] == "rank,place,step_seconds,compute_seconds,deviation,is_straggler"
-    assert [row.split(",")[-1] for row in body[1:]] == ["0", "0", "1", "0"]
-    assert body[3].startswith("2,gpu-a01 GPU 2,1,")
+    assert list(rows[0]) == ["rank", "place", "step_seconds", "compute_seconds", "deviation", "is_straggler"]
+    assert [row["is_straggler"] for row in rows] == ["0", "0", "1", "0"]
+    assert (rows[2]["rank"], rows[2]["place"], float(rows[2]["step_seconds"])) == (
+        "2",
+        "gpu-a01 GPU 2",
+        pytest.approx(1),
+    )
 
 
 # Two runs ------------------------------------------------------------------------------------------------------

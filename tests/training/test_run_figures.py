@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from django.test import override_settings
 
+from fleet import units
 from fleet.models import DeviceKind
 from fleet.tariff import Tariff
 from telemetry import wire
@@ -17,6 +18,7 @@ from training.runs.energy import by_run, energy
 from training.runs.figures import figures
 from training.runs.goodput import Spent
 from training.runs.members import members
+from training.views.run_tiles import tiles
 
 START_MS = 1_700_000_040_000  # the beginning of a minute
 MINUTES = 10
@@ -243,6 +245,36 @@ def test_each_device_of_one_process_is_shared_with_whoever_is_on_it():
     one, other = (of(Run.objects.get(name=name)) for name in ("both", "second"))
     assert one.joules.value == pytest.approx(600 * (600 + 300), rel=1e-2)
     assert other.joules.value == pytest.approx(600 * 300, rel=1e-2)
+
+
+def test_the_mean_draw_of_a_run_that_went_on_elsewhere_is_that_of_the_devices_it_was_on():
+    host, devices, run = a_run(2, n_steps=300)
+    other = make_host("gpu-b01")
+    moved_to = [make_device(other, rank) for rank in range(2)]
+    for rank, device in enumerate(moved_to):
+        later = columns(*[1.0] * 300, first_ms=START_MS + 300_000, rank=[rank] * 300, number=list(range(300, 600)))
+        enter(other, later, run="llm", rank=rank, process=f"later-{rank}", devices=(device.uuid,), description=TOLD)
+    powered(host, devices)
+    powered(other, moved_to)
+
+    found = of(run)
+    assert found.mean_watts == pytest.approx(2 * 600, rel=1e-2)
+    [note] = [tile.note for tile in tiles(found) if tile.key == "energy"]
+    assert note == f"{units.quantity(found.mean_watts, 'watts')} mean draw"
+
+
+def test_a_step_that_ends_beyond_the_window_has_its_part_of_a_shared_device():
+    host = make_host("gpu-c01")
+    device = make_device(host, 0)
+    about = {"devices": (device.uuid,), "description": TOLD}
+    enter(host, columns(120.0, 240.0, 240.0, first_ms=START_MS), run="long", process="a", **about)
+    enter(host, columns(1.0, first_ms=START_MS), run="short", process="b", **about)
+    enter(host, columns(1.0, first_ms=END_MS - 1000, number=[1]), run="short", process="b", **about)
+    powered(host, [device])
+
+    within_its_second_step = of(Run.objects.get(name="long"), START_MS + 150_000, START_MS + 210_000)
+    assert within_its_second_step.energy.shared_with == ("short",)
+    assert within_its_second_step.joules.value == pytest.approx(600 * 60, rel=1e-2)
 
 
 def test_a_run_that_went_on_elsewhere_has_an_mfu_within_one_start_only():

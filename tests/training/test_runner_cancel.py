@@ -4,6 +4,7 @@ import pytest
 
 from tests.training.agents import LAUNCH, SLEEPS, STUBBORN, SUCCEEDS, StandInAgent, interpreter, is_alive, until
 from training.host.job import KILL_AFTER_SECONDS, POLL_SECONDS
+from training.host.process import JobProcess
 from training.wire import pack_cancel
 
 
@@ -32,6 +33,21 @@ def test_a_cancel_ends_a_real_training(tmp_path):
     assert not is_alive(pid)
 
 
+def test_a_process_that_was_killed_before_its_cancel_was_obeyed_keeps_its_own_reason(tmp_path, monkeypatch):
+    agent, has_ended = StandInAgent(tmp_path, interpreter(tmp_path, "kill -9 $$")), JobProcess.has_ended
+
+    def cancelled_once_it_has(process):
+        if has_ended(process):
+            agent.runner._jobs[1, LAUNCH].cancel()
+        return has_ended(process)
+
+    monkeypatch.setattr(JobProcess, "has_ended", cancelled_once_it_has)
+    agent.order(1)
+    end = agent.end_of(1)
+    assert end.state == "failed"
+    assert "killed by signal 9" in end.reason
+
+
 def test_a_cancel_before_its_order_keeps_the_job_from_starting(tmp_path):
     agent = StandInAgent(tmp_path, interpreter(tmp_path, SUCCEEDS))
     agent.cancel(1)
@@ -58,7 +74,7 @@ def test_a_cancel_reaches_a_job_that_still_waits_for_its_device(tmp_path):
     agent.devices = []
     agent.order(1)
     agent.cancel(1)
-    assert agent.end_of(1, seconds=5).state == "cancelled"
+    assert agent.end_of(1).state == "cancelled"  # else it would fail for want of its device
 
 
 def test_a_second_cancel_changes_nothing(tmp_path):

@@ -33,7 +33,7 @@ class Job:
         self._records = records
         self._reporter = reporter
         self._cancel = Event()
-        self._is_over = False
+        self._is_over = self._was_told_to_end = False
         self._told_log_changes = 0
         self._oom_kills: int | None = None
         self._meeting: Meeting | None = None
@@ -165,8 +165,9 @@ class Job:
                 report_at, told_stage = now + REPORT_SECONDS, output.stage
             if now >= deadline:
                 return True
-            if self.is_cancelled and kill_at is None:
+            if self.is_cancelled and kill_at is None and not process.has_ended():
                 kill_at = now + KILL_AFTER_SECONDS
+                self._was_told_to_end = True
                 process.signal_group(signal.SIGTERM)
             if kill_at is not None and now >= kill_at:
                 process.signal_group(signal.SIGKILL)
@@ -200,10 +201,13 @@ class Job:
         )
 
     def _verdict(self, output: JobOutput, status: int, *, is_over_limit: bool) -> tuple[str, str]:
-        """Return (state, reason) of an ended process. A result counts only with exit status 0."""
+        """Return (state, reason) of an ended process. A result counts only with exit status 0.
+
+        One that had ended by itself when its cancel came has a reason of its own: of ranks it may be the one that ended all.
+        """
         if status == 0 and output.result is not None:
             return "done", ""
-        if self.is_cancelled:
+        if self._was_told_to_end:
             return "cancelled", CANCELLED
         if is_over_limit:
             return "failed", f"took longer than its limit of {self._order.time_limit_seconds} s"

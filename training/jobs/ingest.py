@@ -29,11 +29,6 @@ _RESULT_NUMBERS = (
 )  # fmt: skip
 
 
-def reference_launch(job: ReferenceJob) -> str:
-    """Return the launch id under which a reference job's steps arrive."""
-    return wire.steps_launch(job.pk, job.launch)
-
-
 @transaction.atomic
 def ingest_reports(payloads: Sequence[bytes], now: datetime) -> None:
     """Apply reports in their order, in one transaction: of a launch on many hosts one comes from each every second."""
@@ -93,6 +88,7 @@ def _fields(report: JobReport, now: datetime) -> dict[str, object]:
         fields |= {"ended_at": at, "sent_at": None, "result": _result(report)}
     else:  # the first that comes counts: one that waited at the host may have been replaced by the next
         fields["started_at"] = Coalesce("started_at", Value(at))
+        fields["sent_at"] = Coalesce("sent_at", Value(now))  # its host took an order that was taken back meanwhile
     return fields
 
 

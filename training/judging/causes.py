@@ -9,7 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from fleet.models import Device, DeviceKind
+from fleet.models import Device
+from telemetry.store import stays
 from training.jobs import teams
 from training.judging import foreign
 from training.judging.baseline import history, same_devices
@@ -90,11 +91,19 @@ def _span(job: ReferenceJob) -> Span | None:
 
 def _seen(device: Device, span: Span) -> Evidence:
     """Return what telemetry has of the window, and nothing before it but what the first growth of a counter begins with."""
-    node = Device.objects.filter(host_id=device.host_id, kind=DeviceKind.NODE).first()
+    node = _node_of_then(device, span)
     earlier_ms = span.start_ms - _EARLIER_MS
     window = Window(earlier_ms, earlier_ms, span.start_ms, span.end_ms)
     nodes = {} if node is None else {device.host_id: node}
     return evidence([device], nodes, window, {}, datetime.fromtimestamp(span.end_ms / 1000, UTC))[device.uuid]
+
+
+def _node_of_then(device: Device, span: Span) -> Device | None:
+    """Return the host as a whole that the device was with, whatever its name is now."""
+    hosts = {stay.host_id for stay in stays.of_devices([device], span.start_ms, span.end_ms)[device.pk]}
+    nodes = stays.nodes_of(hosts)
+    then = stays.of_devices(nodes, span.start_ms, span.end_ms)
+    return next((node for node in nodes if any(stay.host_id in hosts for stay in then[node.pk])), None)
 
 
 def _with_before(seen: Evidence, good: Evidence, times_longer: float) -> Evidence:

@@ -119,7 +119,7 @@ CSV_COLUMNS = (
 
 
 def csv_rows(found: Matrix) -> Iterable[Sequence[object]]:
-    """Return the matrix as rows of CSV_COLUMNS, "" where something is unknown.
+    """Return the matrix as rows of CSV_COLUMNS, None where something is unknown.
 
     Of a distributed job `cluster` and `host` name those of all its hosts, `ranks` counts its ranks, and no single device stands
     for it.
@@ -128,11 +128,7 @@ def csv_rows(found: Matrix) -> Iterable[Sequence[object]]:
         device, screened = cell.device, cell.screened
         yield (
             row.clusters, row.all_names, device.uuid if device else "", device.model if device else "", cell.workload,
-            cell.job_id, cell.ended_at.isoformat(), cell.outcome, cell.metric.name, _blank(cell.value), cell.metric.unit,
-            _blank(screened.deviation), _blank(screened.z), screened.n, screened.side, cell.reason, cell.agreement,
-            "" if cell.n_ranks is None else cell.n_ranks,
+            cell.job_id, cell.ended_at, cell.outcome, cell.metric.name, cell.value, cell.metric.unit,
+            screened.deviation, screened.z, screened.n, screened.side, cell.reason, cell.agreement,
+            cell.n_ranks,
         )  # fmt: skip
-
-
-def _blank(value: float | None) -> object:
-    return "" if value is None else value

@@ -13,7 +13,7 @@ import numpy as np
 from training.verdicts.student import quantile
 
 FEWEST_BLOCKS = 3
-BLOCKS, FINE_BLOCKS = 5, 10  # FINE_BLOCKS for gains under 10 %
+BLOCKS = 5
 FASTER, EQUIVALENT = 1.02, (0.98, 1.02)
 
 

@@ -13,10 +13,11 @@ from fleet.models import Device
 from telemetry.accounts import windows
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.energy_rates import Rates
+from telemetry.store import stays
 from training.models import Run, RunRank
 from training.runs import energy_shares
 from training.runs.energy_shares import Tenant
-from training.runs.members import Members
+from training.runs.members import Members, reach_ms
 from training.steps.intervals import Intervals
 from training.steps.store import read
 
@@ -87,7 +88,7 @@ def _energy(run: Run, who: Members, start_ms: int, end_ms: int, rates: Rates) ->
     there = _there(devices, scope, start_ms, end_ms)
     total = Account(run.name, asked_seconds=len(devices) * (end_ms - start_ms) / 1000)
     others: set[Run] = set()
-    for group in _alike(run, devices, scope, there):
+    for group in _alike(run, devices, there):
         _add_group(total, run, group, there, (start_ms, end_ms), rates)
         others |= group.others
     names = sorted({other.name for other in others})
@@ -109,29 +110,25 @@ class _Group(NamedTuple):
 
 
 def _there(devices: Sequence[Device], scope: Scope, start_ms: int, end_ms: int) -> dict[int, list[RunRank]]:
-    """Return the processes that were on each device (its host, for a node) in the window, by the id of that place."""
+    """Return the processes that were on each device in the window, by its id; for a node, on the host that it was then."""
     rows = RunRank.objects.filter(first_ms__lt=end_ms, last_ms__gt=start_ms).select_related("run").defer("histogram")
-    rows = rows.filter(host__in={device.host_id for device in devices})
+    held = stays.by_host(devices, start_ms, end_ms)
+    rows = rows.filter(host__in=held)
     by_uuid = {device.uuid: device.pk for device in devices}
     found: dict[int, list[RunRank]] = {}
     for row in rows:
         told: set[int | None] = {by_uuid[uuid] for uuid in row.device_uuids if uuid in by_uuid}
-        for place in told or {row.device_id} if scope is Scope.DEVICE else {row.host_id}:
+        nodes = held[row.host_id].ids.values() if row.host_id is not None else ()
+        for place in told or {row.device_id} if scope is Scope.DEVICE else set(nodes):
             if place is not None:
                 found.setdefault(place, []).append(row)
     return found
 
 
-def _place(device: Device, scope: Scope) -> int:
-    return device.pk if scope is Scope.DEVICE else device.host_id
-
-
-def _alike(
-    run: Run, devices: Sequence[Device], scope: Scope, there: Mapping[int, Sequence[RunRank]]
-) -> Iterable[_Group]:
+def _alike(run: Run, devices: Sequence[Device], there: Mapping[int, Sequence[RunRank]]) -> Iterable[_Group]:
     groups: dict[frozenset[Run], list[Device]] = {}
     for device in devices:
-        others = frozenset(row.run for row in there.get(_place(device, scope), ()) if row.run_id != run.pk)
+        others = frozenset(row.run for row in there.get(device.pk, ()) if row.run_id != run.pk)
         groups.setdefault(others, []).append(device)
     return [_Group(of_group, others) for others, of_group in groups.items()]
 
@@ -155,7 +152,8 @@ def _tenant(run: Run, rows: Sequence[RunRank], start_ms: int, end_ms: int) -> Te
     own = [row for row in rows if row.run_id == run.pk]
     if not own:
         return Tenant(_NONE, start_ms, end_ms)
-    steps = read.steps(run, start_ms, end_ms, ranks={row.rank for row in own}, columns=("seconds",))
+    until = end_ms + reach_ms(own)
+    steps = read.steps(run, start_ms, until, ranks={row.rank for row in own}, columns=("seconds",))
     first, last = min(row.first_ms for row in own), max(row.last_ms for row in own)
     return Tenant(Intervals.of(steps.began_ms, steps.ended_ms), first, last)
 

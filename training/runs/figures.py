@@ -29,10 +29,6 @@ _OFU = ("tensor_active_ratio", "sm_clock_hertz", "sm_clock_max_hertz")
 _OFU_POINTS = 400
 _MOVED = "the run went on on other devices within this window: choose a window of one start"
 _ENOUGH = 0.95  # of its time the energy must be known, or work per joule would look better than it is
-_REACH_STEPS, _REACH_LEAST_MS = (
-    4.0,
-    60_000,
-)  # beyond its ends: a step that ends then lies in it in part, and a pause at its edge is known whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +64,14 @@ class RunFigures:
     flops_per_sample: float | None
     n_lost: int
 
+    @property
+    def mean_watts(self) -> float | None:
+        """Return what the devices drew together, at each time those that the run was on; None where nothing is covered."""
+        if self.energy is None or self.counted_ms is None or not self.energy.account.covered_seconds:
+            return None
+        account, seconds = self.energy.account, (self.counted_ms[1] - self.counted_ms[0]) / 1000
+        return (account.joules or 0.0) / account.covered_seconds * account.asked_seconds / seconds
+
 
 def figures(
     run: Run, start_ms: int, end_ms: int, *, who: Members | None = None, rates: Rates | None = None
@@ -76,7 +80,7 @@ def figures(
     who, rates = who or members(run), rates or Rates.in_force()
     life = _life(run)
     counted = max(start_ms, life[0]), min(end_ms, life[1])
-    reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * 1000 * who.step_seconds)
+    reach_ms = who.reach_ms
     steps = read.steps(run, start_ms - reach_ms, end_ms + reach_ms, columns=_COLUMNS)
     spent = goodput.goodput(steps, start_ms, end_ms, life, _attempts_from(run, steps))
     return _figures(run, who, (start_ms, end_ms), counted if counted[0] < counted[1] else None, steps, spent, rates)
@@ -85,8 +89,7 @@ def figures(
 def utilisation(run: Run, start_ms: int, end_ms: int) -> Mfu:
     """Return the MFU alone of start ≤ time < end, which lies within the run's life; as `figures` has it."""
     who = members(run)
-    reach_ms = max(_REACH_LEAST_MS, _REACH_STEPS * 1000 * who.step_seconds)
-    steps = read.steps(run, start_ms, end_ms + reach_ms, columns=_COLUMNS_OF_RATES)
+    steps = read.steps(run, start_ms, end_ms + who.reach_ms, columns=_COLUMNS_OF_RATES)
     samples, tokens = statistics.rates(steps, start_ms, end_ms, (end_ms - start_ms) / 1000).values()
     return _of_flops(run, _there(who, (start_ms, end_ms)), samples, tokens)["mfu_detail"]
 

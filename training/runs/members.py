@@ -4,12 +4,15 @@ Asked by the run's figures, pages and API, in a fixed number of queries.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from fleet.models import Device, DeviceKind, Host
+from fleet.models import Device, Host
+from telemetry.store import stays
 from training.models import Run, RunRank
+
+_REACH_STEPS, _REACH_LEAST_MS = 4.0, 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,26 @@ class Members:
     @property
     def step_seconds(self) -> float:
         """Return the mean step time of the slowest rank; 0 where none has told a step."""
-        return max((rank.seconds / rank.n_steps for rank in self.ranks if rank.n_steps), default=0.0)
+        return _step_seconds(self.ranks)
+
+    @property
+    def reach_ms(self) -> float:
+        return reach_ms(self.ranks)
 
     def of_rank(self, rank: int) -> RunRank | None:
         return next((each for each in self.ranks if each.rank == rank), None)
+
+
+def reach_ms(ranks: Iterable[RunRank]) -> float:
+    """Return how far beyond a window's ends the steps of these ranks are read.
+
+    One that ends beyond lies in the window in part, and a pause at its edge is known whole.
+    """
+    return max(_REACH_LEAST_MS, _REACH_STEPS * 1000 * _step_seconds(ranks))
+
+
+def _step_seconds(ranks: Iterable[RunRank]) -> float:
+    return max((rank.seconds / rank.n_steps for rank in ranks if rank.n_steps), default=0.0)
 
 
 def _n_inside(start: RunRank, start_ms: float, end_ms: float) -> float:
@@ -80,8 +99,7 @@ def members(run: Run) -> Members:
     uuids = {uuid for each in every for uuid in _uuids(each)}
     known = {device.uuid: device for device in Device.objects.filter(uuid__in=uuids).select_related("host")}
     hosts = {host for host in (run.host_id, *(each.host_id for each in every)) if host is not None}
-    nodes = Device.objects.filter(host__in=hosts, kind=DeviceKind.NODE)
-    found = _Found(run, known, list(nodes.select_related("host").order_by("host__name")))
+    found = _Found(run, known, stays.nodes_of(hosts))
     moves = [at for at in range(1, len(every)) if _is_moved(every[at - 1], every[at])]
     firsts = sorted({every[at].attempt for at in moves})
     before = (found.members([each for each in every if each.attempt < first]) for first in firsts)
@@ -107,10 +125,17 @@ class _Found(NamedTuple):
             ranks=newest,
             hosts=hosts,
             devices=[self.devices[uuid] for uuid in uuids if uuid in self.devices],
-            nodes=[node for node in self.nodes if node.host_id in there],
+            nodes=self._nodes_of_then(there, starts),
             n_lost=sum(each.n_lost for each in starts),
             n_dropped=sum(each.n_dropped for each in starts),
         )
+
+    def _nodes_of_then(self, hosts: set[int], starts: list[RunRank]) -> list[Device]:
+        """Return those that were the hosts while the starts ran: a machine may have another name by now."""
+        first_ms = min((each.first_ms for each in starts), default=0)
+        last_ms = max((each.last_ms for each in starts), default=0)
+        then = stays.of_devices(self.nodes, first_ms, last_ms + 1)
+        return [node for node in self.nodes if any(stay.host_id in hosts for stay in then[node.pk])]
 
 
 def _is_moved(one: RunRank, later: RunRank) -> bool:

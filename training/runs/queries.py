@@ -1,18 +1,25 @@
 """The read side of runs: which there are, and who takes part in them. Pages and API ask here and render."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from django.db.models import Q, QuerySet, Sum
+import orjson
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast
 
+from fleet.models import Device
 from training import hardware
 from training.models import Run, RunRank
 from training.models.runs import TELLS
 
 _NONE = Q(pk=None)
+_OF_PROCESS: tuple[str | Combinable, ...] = (
+    "run", "rank", "n_steps", "device__uuid", "device__model", Cast("device_uuids", TextField()),
+)  # fmt: skip
 
 
 class RunState(StrEnum):
@@ -75,7 +82,10 @@ def short_name(model: str) -> str:
 
 
 def parts(found: Sequence[Run]) -> dict[int, Part]:
-    """Return who takes part in each of the runs, in two queries whatever their number."""
+    """Return who takes part in each of the runs: of each rank the devices of its newest start, each once, as members() has it.
+
+    In two queries whatever their number, and a third where a process has several devices.
+    """
     made = {run.pk: Part() for run in found}
     for run in found:
         if run.host is not None:
@@ -85,15 +95,29 @@ def parts(found: Sequence[Run]) -> dict[int, Part]:
     for run_id, name, origin in places:
         made[run_id].hosts[name] = origin
     n_steps: Counter[tuple[int, int]] = Counter()
-    by_model = ranks.filter(TELLS).order_by("device__model").values_list("run", "rank", "device__model")
-    for run_id, rank, model, n in by_model.annotate(n=Sum("n_steps")):
+    uuids: dict[tuple[int, int], Sequence[str]] = {}
+    models: dict[str, str] = {}
+    for run_id, rank, n, uuid, model, told in ranks.filter(TELLS).order_by("attempt").values_list(*_OF_PROCESS):
         n_steps[run_id, rank] += n
-        if model:
-            made[run_id].models[model] = made[run_id].models.get(model, 0) + 1
+        uuids[run_id, rank] = orjson.loads(told) if "," in told else [uuid] if uuid else []
+        models[uuid] = model
     for (run_id, _), n in n_steps.items():
         made[run_id].n_ranks += 1
         made[run_id].n_steps = max(made[run_id].n_steps, n)
+    for run_id, counted in _by_model(uuids, models).items():
+        made[run_id].models = counted
     return made
+
+
+def _by_model(uuids: Mapping[tuple[int, int], Sequence[str]], known: Mapping[str, str]) -> dict[int, dict[str, int]]:
+    """Return how many devices of which model each run has, of the `uuids` by run id and rank; models are those by uuid."""
+    once: dict[int, set[str]] = {}
+    for (run_id, _), of_rank in uuids.items():
+        once.setdefault(run_id, set()).update(of_rank)
+    others = {uuid for of_run in once.values() for uuid in of_run if uuid not in known}
+    models = {**known, **dict(Device.objects.filter(uuid__in=others).values_list("uuid", "model"))} if others else known
+    counts = {run_id: Counter(filter(None, map(models.get, of_run))) for run_id, of_run in once.items()}
+    return {run_id: dict(sorted(count.items())) for run_id, count in counts.items()}
 
 
 def life_ms(run: Run, now: datetime) -> tuple[int, int]:

@@ -6,7 +6,6 @@ samples and tokens are the sum over ranks, its phases their mean.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,10 +39,6 @@ class StepGrid:
 
     def __len__(self) -> int:
         return self.start_ms.size
-
-    @cached_property
-    def has_phases(self) -> bool:
-        return any(np.isfinite(values).any() for values in self.phases.values())
 
 
 def grid(steps: StepColumns, start_ms: float, end_ms: float, columns: int) -> StepGrid:

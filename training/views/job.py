@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from fleet import units
+from fleet.attachment import attachment
 from fleet.auth import actor_of, has_role, require_role
 from fleet.csv_answer import asked_table
 from fleet.models import Role
@@ -93,8 +94,7 @@ def log(request: HttpRequest, job_id: int) -> HttpResponse:
     """Return the whole log that the host has kept, as a file."""
     found = _job(job_id)
     name = f"{found.workload}-{found.host.name}-{found.pk}.log"
-    disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return HttpResponse(found.log, content_type="text/plain; charset=utf-8", headers=disposition)
+    return HttpResponse(found.log, content_type="text/plain; charset=utf-8", headers=attachment(name))
 
 
 @require_POST

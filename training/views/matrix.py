@@ -1,8 +1,5 @@
 """Results side by side: the matrix of hosts × workloads as a fragment and as CSV, and the trend of a host."""
 
-import csv
-import io
-import re
 from functools import partial
 
 from django.core.paginator import Paginator
@@ -18,7 +15,6 @@ from training.judging.results import Trend
 from training.workloads.catalog import WORKLOADS
 
 HOSTS_A_PAGE = 50
-_FORMULA = re.compile(r"^[=+\-@\t\r]")  # a text that a spreadsheet would carry out
 
 
 @require_safe
@@ -39,14 +35,9 @@ def matrix(request: HttpRequest) -> HttpResponse:
 @require_safe
 def matrix_csv(request: HttpRequest) -> HttpResponse:
     """Return the matrix as a file, one row a host, or set of hosts of distributed jobs, and workload."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(matrices.CSV_COLUMNS)
     cluster = request.GET.get("cluster", "")
     found = matrices.matrix(list(matrices.hosts_of(cluster)), _mode(request), cluster)
-    writer.writerows([_safe(each) for each in row] for row in matrices.csv_rows(found))
-    disposition = {"Content-Disposition": 'attachment; filename="reference-results.csv"'}
-    return HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8", headers=disposition)
+    return csv_answer("reference-results", matrices.CSV_COLUMNS, matrices.csv_rows(found))
 
 
 @require_safe
@@ -83,7 +74,3 @@ def _mode(request: HttpRequest) -> str:
     if mode not in results.MODES:
         raise Http404(f"The results have no mode {mode!r}.")
     return mode
-
-
-def _safe(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value

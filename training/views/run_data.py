@@ -1,18 +1,17 @@
 """What the page of a run fetches: the arrays of its charts, and its steps as a file."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import orjson
-from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest
-from django.core.handlers.asgi import ASGIRequest
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from fleet.csv_answer import csv_answer
+from fleet.streamed_file import streamed_file
 from training.models import Run
 from training.runs import comparison, queries, stragglers
 from training.runs import stack as run_stack
@@ -111,8 +110,8 @@ def ranks(request: HttpRequest, run_id: int) -> HttpResponse:
     window = run_window.readable(run_window.of_query(request.GET, run, timezone.now()), who)
     steps = read.steps(run, window.start_ms, window.end_ms, columns=run_ranks.COLUMNS)
     rows = run_ranks.rows(steps, who, stragglers.judge(run_ranks.newest(steps)))
-    body = run_ranks.as_csv(rows, grid.median_by_rank(steps, "compute_seconds"))
-    return HttpResponse(body, content_type="text/csv; charset=utf-8", headers=attachment(run, "ranks"))
+    told = run_ranks.csv_rows(rows, grid.median_by_rank(steps, "compute_seconds"))
+    return csv_answer(f"{run.name}-{run.pk}-ranks", run_ranks.CSV_COLUMNS, told)
 
 
 @require_safe
@@ -126,20 +125,4 @@ def steps(request: HttpRequest, run_id: int) -> StreamingHttpResponse:
             f"about {n_steps:,} steps, at most {run_window.MOST_STEPS:,} in one file: choose a shorter window"
         )
     pieces = canonical_csv.pieces(read.steps(run, window.start_ms, window.end_ms))
-    content = _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
-    return StreamingHttpResponse(content, content_type="text/csv; charset=utf-8", headers=attachment(run, "steps"))
-
-
-def attachment(run: Run, what: str) -> dict[str, str]:
-    safe = "".join(each if each.isalnum() or each in "-_." else "_" for each in run.name)
-    return {"Content-Disposition": f'attachment; filename="{safe}-{run.pk}-{what}.csv"'}
-
-
-async def _in_thread(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Write each part in the request's own thread: the loop serves others meanwhile."""
-    while (part := await sync_to_async(_following)(parts)) is not None:
-        yield part
-
-
-def _following(parts: Iterator[bytes]) -> bytes | None:
-    return next(parts, None)
+    return streamed_file(request, f"{run.name}-{run.pk}-steps.csv", "text/csv; charset=utf-8", pieces)

@@ -17,6 +17,7 @@ from training.steps.columns import StepColumns
 from training.views.run_tiles import money
 
 COLUMNS = ("seconds", "compute_seconds", "number", "attempt", "kind", "is_warmup")  # of the steps, that all this needs
+CSV_COLUMNS = ("rank", "place", "step_seconds", "compute_seconds", "deviation", "is_straggler")
 MOST_CELLS = 1024
 _FULL_SCALE = 0.15  # a rank that much over the fastest one fills its cell
 ROWS = 12
@@ -117,18 +118,11 @@ def rows(steps: StepColumns, who: Members, judged: Judgement) -> list[Row]:
     return found
 
 
-def as_csv(found: Sequence[Row], compute_seconds: Mapping[int, float]) -> str:
-    """Return the ranks as CSV, with medians over the window; what is unknown is empty."""
-    lines = ["rank,place,step_seconds,compute_seconds,deviation,is_straggler"]
-    lines += [
-        f"{row.rank},{row.where},{_told(row.step_seconds)},{_told(compute_seconds.get(row.rank))},{_told(row.deviation)},{row.is_straggler:d}"
-        for row in found
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _told(value: float | None) -> str:
-    return "" if value is None else f"{value:.9g}"
+def csv_rows(found: Sequence[Row], compute_seconds: Mapping[int, float]) -> Iterator[Sequence[object]]:
+    """Yield the ranks as rows of CSV_COLUMNS, with medians over the window."""
+    for row in found:
+        compute = compute_seconds.get(row.rank)
+        yield row.rank, row.where, row.step_seconds, compute, row.deviation, int(row.is_straggler)
 
 
 def panel(found: Sequence[Row], judged: Judgement, said: list[Said]) -> Ranks:

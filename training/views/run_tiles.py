@@ -128,8 +128,7 @@ def _energy_per_step(found: RunFigures) -> Tile:
     note, parts = "", Parts()
     if whole.value is not None and found.energy is not None and found.energy.account.covered_seconds:
         n_meters = len(found.energy.devices)
-        watts = whole.value / (found.energy.account.covered_seconds / n_meters)
-        note = f"{units.quantity(watts, 'watts')} mean draw"
+        note = f"{units.quantity(found.mean_watts, 'watts')} mean draw"
         parts = [
             ("Energy of the window", str(units.quantity(whole.value, "joules"))),
             ("From", f"{n_meters} meter{'' if n_meters == 1 else 's'} {whole.remark}"),

@@ -28,7 +28,8 @@ def address(stack: Stack, run: Run, range_key: str) -> str:
 
 def of_query(query: QueryDict) -> Stack:
     """Return the stack that an address names. Raises BadRequest where it names what there is not."""
-    rows, metrics, phases = query.getlist("row"), query.getlist("metric"), query.getlist("phase")
+    rows, metrics = (list(dict.fromkeys(query.getlist(name))) for name in ("row", "metric"))
+    phases = query.getlist("phase")
     if unknown := [row for row in rows if row not in ROWS]:
         raise BadRequest(f"row: {unknown[0]} is not one of {', '.join(ROWS)}")
     if unknown := [name for name in metrics if name not in device_readings.NAMES]:

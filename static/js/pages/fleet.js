@@ -31,6 +31,6 @@ async function refreshStanding() {
 
 const cells = takeTurns(() => EVERY_SECONDS, refreshMap);
 const standing = takeTurns(() => STANDING_SECONDS, refreshStanding);
-document.getElementById("tiles").addEventListener("sw:fresh", () => ask(cells));
+document.getElementById("tiles").addEventListener("sw:fresh", () => document.hidden || ask(cells));
 ask(cells);
 ask(standing);

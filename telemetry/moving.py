@@ -1,0 +1,90 @@
+"""Since when a device is with the host that names it now, and what is to be made again for it. Called by the inventory.
+
+It is that host's from its first word of it on, but never before the last word of the host that had it: both may speak of it
+for a while, and of each time one counts. What a host says of others' devices stands in its batches until these are compacted.
+"""
+
+from collections.abc import Collection, Iterator
+
+from fleet import moves
+from fleet.models import Device, Host
+from telemetry import received
+from telemetry.batch import Batch
+from telemetry.fields import MessageInvalid
+from telemetry.models import StoredBatch
+from telemetry.store import bucketing, latest, marks, stays
+
+_MOST_BATCHES = 400  # that are looked at: what a host sends in half an hour
+_MINUTE_SECONDS = 60
+
+
+def to_host(device: Device, host: Host) -> bool:
+    """Move the device to the host, whose batches that name it are stored; False where another has moved it meanwhile."""
+    last_ms = last_named_ms(device.host, device.uuid)
+    named = _named(host, device.uuid, last_ms + 1, None)
+    from_ms = moves.move(device, host.pk, min(named, default=last_ms + 1))
+    if from_ms is None:
+        return False
+    _make_again((device.host_id, host.pk), from_ms)
+    return True
+
+
+def tell_late(device: Device, host: Host, first_ms: int, last_ms: int) -> None:
+    """Have the device be with the host in the past, as its batch of start ≤ t ≤ last tells late: when none other named it.
+
+    Its own word of a time before its stay is one, and that of a host whose whole stay nobody had heard of.
+    """
+    if device.moved_ms is None or first_ms >= device.moved_ms:
+        return
+    then = next(
+        (stay for stay in stays.of_moved({device.pk})[device.pk] if stay.from_ms <= first_ms < stay.until_ms), None
+    )
+    if then is None or then.host_id == host.pk:
+        return
+    before = Host.objects.get(pk=then.host_id)
+    let_go_ms = min(last_named_ms(before, device.uuid), then.until_ms - 1)
+    let_go_ms = max(_named(before, device.uuid, let_go_ms + 1, then.until_ms), default=let_go_ms)
+    from_ms = max(first_ms, let_go_ms + 1)
+    if from_ms <= last_ms and from_ms < then.until_ms:
+        moves.tell_of_past(device, host.pk, from_ms)
+        _make_again((before.pk, host.pk), from_ms)
+
+
+def last_named_ms(host: Host, uuid: str) -> int:
+    """Return when the host last told of the device; where that is not known any more, of anything. 0 where it never did."""
+    newest = latest.of_hosts([host]).get(host.pk)
+    named = newest.devices.get(uuid) if newest else None
+    if named is not None:
+        return named.at_ms
+    return 0 if host.last_seen_at is None else int(host.last_seen_at.timestamp() * 1000)
+
+
+def _named(host: Host, uuid: str, since_ms: int, until_ms: int | None) -> Iterator[int]:
+    """Yield the first and the last time in since ≤ t < until of each stored batch of the host that names the device there."""
+    rows = StoredBatch.objects.filter(host=host, end_ms__gte=since_ms)
+    if until_ms is not None:
+        rows = rows.filter(start_ms__lt=until_ms)
+    for row in rows.order_by("-start_ms")[:_MOST_BATCHES]:
+        batch = _read(row)
+        if batch is None or all(device.uuid != uuid for device in batch.devices):
+            continue
+        times = [at for at in batch.times_ms if since_ms <= at and (until_ms is None or at < until_ms)]
+        yield from times[:: max(1, len(times) - 1)]
+
+
+def _read(row: StoredBatch) -> Batch | None:
+    try:
+        return received.unpack(bytes(row.body), ())
+    except MessageInvalid:
+        return None  # the compaction tells of it, and keeps it
+
+
+def _make_again(hosts: Collection[int], from_ms: int) -> None:
+    """Have the minutes made again of what is stored of these hosts since: whose it is has changed."""
+    rows = StoredBatch.objects.filter(host__in=hosts, end_ms__gte=from_ms)
+    wanted = {
+        (host, _MINUTE_SECONDS, start_ms)
+        for host, first_ms, last_ms in rows.values_list("host_id", "start_ms", "end_ms")
+        for start_ms in bucketing.minutes_changed(max(first_ms, from_ms), last_ms, 1000, is_late=True)
+    }
+    marks.renew_hosts(wanted)
