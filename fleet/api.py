@@ -125,6 +125,14 @@ def _too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
     return error_response(413, "too_large", "the request's body is too large")
 
 
+@api.exception_handler(UnicodeEncodeError)
+def _half_a_character(request: HttpRequest, error: UnicodeEncodeError) -> HttpResponse:
+    """JSON may spell a half of a surrogate pair, which no database keeps."""
+    return error_response(
+        400, "invalid", "the request holds half a character: a surrogate without its other half", "body"
+    )
+
+
 @api.exception_handler(Exception)
 def _failed(request: HttpRequest, error: Exception) -> HttpResponse:
     logger.error("%s %s failed", request.method, request.path, exc_info=error)

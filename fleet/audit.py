@@ -7,6 +7,8 @@ from typing import Any
 
 from fleet.models import AuditEntry
 
+COMMAND = "command:"
+
 
 @dataclass(frozen=True, slots=True)
 class Actor:
@@ -18,7 +20,7 @@ class Actor:
     @classmethod
     def of_command(cls) -> "Actor":
         """Return the person at the command line, by the operating system's user name."""
-        return cls(f"command:{getpass.getuser()}")
+        return cls(f"{COMMAND}{getpass.getuser()}")
 
 
 def record(actor: str, action: str, subject: str, detail: dict[str, Any], address: str | None = None) -> None:

@@ -21,12 +21,13 @@ from django.utils import timezone
 from django.utils.deprecation import MiddlewareMixin
 
 from fleet.api_errors import ApiError, unauthenticated
-from fleet.audit import Actor
+from fleet.audit import COMMAND, Actor
 from fleet.models import ApiToken, Role
 
 View = Callable[..., HttpResponseBase]
 TOKEN_PREFIX = "swt_"  # noqa: S105 — not a secret: it lets scanners find tokens that were committed by mistake
 FIRST_ADMIN = "admin"
+_TOKEN_ACTOR = "token:"  # noqa: S105 — what the audit log calls a token is no secret
 _RANK = {role: rank for rank, role in enumerate(Role)}
 _USE_NOTED_EVERY = timedelta(minutes=1)  # `last_used_at` costs a write; a scrape each second need not pay it
 
@@ -122,7 +123,21 @@ def require_role_of_machine(role: Role) -> Callable[[View], View]:
 def actor_of(request: HttpRequest) -> Actor:
     """Return who asks, as the audit log writes it."""
     token = api_token(request)
-    return Actor(f"token:{token.name}" if token else request.user.get_username(), client_address(request))
+    return Actor(f"{_TOKEN_ACTOR}{token.name}" if token else request.user.get_username(), client_address(request))
+
+
+def role_of_actor(name: str) -> Role | None:
+    """Return the role that somebody whom the audit log calls `name` has now; None where she has no access any more.
+
+    Whoever has a shell on the server may do all.
+    """
+    if name.startswith(COMMAND):
+        return Role.ADMIN
+    if name.startswith(_TOKEN_ACTOR):
+        token = ApiToken.objects.filter(name=name.removeprefix(_TOKEN_ACTOR), revoked_at=None).first()
+        return Role(token.role) if token else None
+    user = get_user_model().objects.filter(**{get_user_model().USERNAME_FIELD: name}, is_active=True).first()
+    return _user_role(user) if user else None
 
 
 def client_address(request: HttpRequest) -> str | None:

@@ -1,10 +1,12 @@
 """What base.html shows on every page: time ranges, agents reporting, and whether a fleet holds data that is not live.
 
-Named in the settings as a context processor. Two queries, and only where a template asks; `may_manage` is for admins' buttons.
+Named in the settings as a context processor. Two queries, and only where a template asks; `may_manage` is for admins' buttons,
+`scope` for links to what speaks of the same `cluster`.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db.models import Count, Q
@@ -15,6 +17,8 @@ from django.utils.functional import SimpleLazyObject
 from fleet import timerange
 from fleet.auth import has_role
 from fleet.models import Event, Host, Origin, Role, Severity
+
+_SCOPED = {"fleet", "hosts", "efficiency", "events"}  # sections that may speak of one cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,16 @@ def shell(request: HttpRequest) -> dict[str, object]:
     return {
         "shell": SimpleLazyObject(lambda: _shell(request, timezone.now())),
         "may_manage": SimpleLazyObject(lambda: has_role(request, Role.ADMIN)),
+        "cluster": request.GET.get("cluster"),
+        "scope": _scope(request),
     }
+
+
+def _scope(request: HttpRequest) -> str:
+    """Return the query with which a link leads to the same cluster; "" where the page speaks of the whole fleet."""
+    cluster = request.GET.get("cluster")
+    is_scoped = cluster is not None and _section(request.path) in _SCOPED
+    return f"?{urlencode({'cluster': cluster})}" if is_scoped else ""
 
 
 def _shell(request: HttpRequest, now: datetime) -> Shell:

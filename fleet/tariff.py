@@ -4,14 +4,14 @@ Read by the settings file; the energy accounts ask for prices. Imports nothing o
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fleet.env import Environment, EnvironmentInvalid
 
-QUARTER_MS = 900_000  # prices are looked up by the quarter of an hour: no market's bands are finer
+QUARTER_MS, _MINUTE_MS = 900_000, 60_000
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _BAND = re.compile(r"(?:([a-z]{3})(?:-([a-z]{3}))?\s+)?(\d\d):(\d\d)-(\d\d):(\d\d)\s+(\d+(?:\.\d+)?)")
 FORM = 'expected a time zone and bands, such as "Europe/Berlin mon-fri 06:00-22:00 0.31, sat 08:00-12:00 0.28"'
@@ -35,8 +35,20 @@ class Tariff:
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("UTC"))
     bands: tuple[Band, ...] = ()
 
+    @property
+    def grain_ms(self) -> int:
+        """Return the longest time that bands begin and end on multiples of: offsets of time zones are whole quarters."""
+        edges = (edge for band in self.bands for edge in (band.start_minute, band.end_minute))
+        return _MINUTE_MS if any(edge % 15 for edge in edges) else QUARTER_MS
+
+    def changes_within_hours(self, start_ms: int, end_ms: int) -> bool:
+        """Tell whether a price may change within an hour of UTC that the span touches: bands do, or the time zone is off."""
+        if any(edge % 60 for band in self.bands for edge in (band.start_minute, band.end_minute)):
+            return True
+        return bool(self.bands) and not has_whole_hours(self.zone, start_ms, end_ms)
+
     def price_at(self, at_ms: int) -> float:
-        """Return the price per kWh in the quarter of an hour that begins at `at_ms`, UTC milliseconds."""
+        """Return the price per kWh at `at_ms`, UTC milliseconds."""
         local = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(self.zone)
         day, minute = local.weekday(), local.hour * 60 + local.minute
         found = (
@@ -45,11 +57,32 @@ class Tariff:
         return next(found, self.base_price)
 
     def price_of_bucket(self, start_ms: int, step_ms: int) -> float:
-        """Return the mean price over a bucket, by the quarters of an hour that it has."""
+        """Return the mean price over a bucket."""
+        parts = list(self.parts(start_ms, start_ms + max(step_ms, 1)))
+        if len({price for _, price in parts}) == 1:
+            return parts[0][1]
+        return sum(length * price for length, price in parts) / sum(length for length, _ in parts)
+
+    def parts(self, start_ms: int, end_ms: int) -> Iterator[tuple[int, float]]:
+        """Yield how long in ms and at which price, for the parts of the time in order; the price changes in none."""
         if not self.bands:
-            return self.base_price
-        prices = [self.price_at(at) for at in range(start_ms, start_ms + max(step_ms, 1), QUARTER_MS)]
-        return sum(prices) / len(prices)
+            yield end_ms - start_ms, self.base_price
+            return
+        grain_ms, at = self.grain_ms, start_ms
+        while at < end_ms:
+            until = min((at // grain_ms + 1) * grain_ms, end_ms)
+            yield until - at, self.price_at(at)
+            at = until
+
+
+def has_whole_hours(zone: ZoneInfo, start_ms: int, end_ms: int) -> bool:
+    """Tell whether hours of the zone begin with hours of UTC, all through the span: looked at week by week, and at its end."""
+    at, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (start_ms, max(start_ms, end_ms)))
+    moments = [end]
+    while at < end:
+        moments.append(at)
+        at += timedelta(days=7)
+    return not any((moment.astimezone(zone).utcoffset() or timedelta()) % timedelta(hours=1) for moment in moments)
 
 
 def read(env: Environment) -> Tariff | None:

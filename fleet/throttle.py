@@ -5,6 +5,7 @@ Called by the login form and the door of POST join.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
 
 from django.db import transaction
@@ -35,11 +36,11 @@ def begin(username: str, address: str | None, now: datetime) -> Try:
 
     It is written before it is counted: of many tries at the same moment, no more than the limit pass.
     """
-    name = _key(username)
+    name, place = _key(username), _place(address)
     with transaction.atomic():  # one wait for whoever writes; it ends before the counting
         LoginAttempt.objects.filter(at__lte=now - WINDOW).delete()
-        own = LoginAttempt.objects.create(at=now, username=name, address=address)
-    at_address = LoginAttempt.objects.filter(address=address).exclude(pk=own.pk).order_by("-at")
+        own = LoginAttempt.objects.create(at=now, username=name, address=place)
+    at_address = LoginAttempt.objects.filter(address=place).exclude(pk=own.pk).order_by("-at")
     left = []
     of_name = LoginAttempt.objects.filter(username=name).exclude(pk=own.pk).order_by("-at")
     for earlier, limit in (
@@ -57,7 +58,7 @@ def begin(username: str, address: str | None, now: datetime) -> Try:
 
 def succeeded(username: str, address: str | None) -> None:
     """Forget this name's tries from this address; those of other names stand."""
-    LoginAttempt.objects.filter(address=address, username=_key(username)).delete()
+    LoginAttempt.objects.filter(address=_place(address), username=_key(username)).delete()
 
 
 def join_wait(address: str | None, now: datetime) -> timedelta | None:
@@ -65,16 +66,26 @@ def join_wait(address: str | None, now: datetime) -> timedelta | None:
 
     Only refusals count: a thousand hosts that join from behind one address are welcome.
     """
-    refused = JoinAttempt.objects.filter(address=address, at__gt=now - WINDOW).order_by("-at")
+    refused = JoinAttempt.objects.filter(address=_place(address), at__gt=now - WINDOW).order_by("-at")
     times = list(refused.values_list("at", flat=True)[:FAILED_JOINS_PER_ADDRESS])
     return times[-1] + WINDOW - now if len(times) == FAILED_JOINS_PER_ADDRESS else None
 
 
 def join_failed(address: str | None, now: datetime) -> None:
     JoinAttempt.objects.filter(at__lte=now - WINDOW).delete()
-    JoinAttempt.objects.create(at=now, address=address)
+    JoinAttempt.objects.create(at=now, address=_place(address))
 
 
 def _key(username: str) -> str:
     """Return one key for what people take for one name; as long as the column."""
     return username.strip().casefold()[:150]
+
+
+def _place(address: str | None) -> str | None:
+    """Return what counts as one address: of IPv6 the network of 64 bits, of which one machine takes any (RFC 8981)."""
+    if address is None:
+        return None
+    found = ip_address(address)
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return str(ip_network((found, 64), strict=False).network_address)
+    return address

@@ -7,6 +7,7 @@ from datetime import datetime
 from django.db.models import Q
 
 from fleet.models import Event, Severity
+from telemetry.event_log import in_cluster
 from telemetry.health import Health, alerts, rules
 from telemetry.queries import FleetState
 
@@ -40,8 +41,7 @@ def of_state(state: FleetState) -> list[Attention]:
 
 def of_cluster(cluster: str) -> list[Attention]:
     """Return what needs a person in a cluster: as `listed`."""
-    of_hosts = Q(host__cluster=cluster) | _together(host__cluster=cluster)
-    return listed(of_hosts | Q(subject=f"cluster:{cluster}"))
+    return listed(in_cluster(cluster))
 
 
 def _together(**which: object) -> Q:

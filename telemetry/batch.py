@@ -54,9 +54,12 @@ class DeviceEvent:
     count: int = 1
 
 
+NO_PID = 0  # the driver's number for a process of another PID namespace than the agent's
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceProcess:
-    """A process that uses a device. What `/proc` or the driver does not tell is None or ""."""
+    """A process that uses a device. What `/proc` or the driver does not tell is None or ""; of the number, NO_PID."""
 
     pid: int
     command: str = ""
@@ -65,6 +68,11 @@ class DeviceProcess:
     sm_ratio: float | None = None
     container: str = ""
     slurm_job: str = ""
+
+    @property
+    def is_hidden(self) -> bool:
+        """Tell whether it is known by the driver alone: the agent's `/proc` has no such process."""
+        return self.pid == NO_PID or not (self.command or self.user)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Asked by whatever shows cost or CO₂, each time anew: a change holds at once, i
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -13,7 +14,7 @@ from django.conf import settings
 from numpy.typing import NDArray
 
 from fleet import tariff as tariffs
-from fleet.tariff import Tariff
+from fleet.tariff import QUARTER_MS, Tariff
 from telemetry.models import EnergyPrice
 
 JOULES_PER_KWH = 3.6e6
@@ -22,6 +23,13 @@ _PRICES_KEPT, _AXES_KEPT = 20_000, 64
 _UTC = ZoneInfo("UTC")
 
 Floats = NDArray[np.float64]
+
+
+class Cost(NamedTuple):
+    """`estimated` is the part of the cost of buckets in which the price changes: it is shared out by their time."""
+
+    whole: float
+    estimated: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,27 @@ class Rates:
         """Tell whether anything follows from energy: a cost or CO₂."""
         return self.tariff is not None or self.grams_co2_per_kwh is not None
 
-    def cost(self, joules: Floats, starts_ms: NDArray[np.int64], step_ms: int) -> float | None:
+    def cost(self, joules: Floats, starts_ms: NDArray[np.int64], step_ms: int) -> Cost | None:
         """Return the cost of joules `(n,)` drawn in buckets that begin at `starts_ms (n,)`, PUE on top."""
         if self.tariff is None:
             return None
-        prices = _prices(self.tariff, starts_ms.tobytes(), step_ms)
-        return float(joules @ prices) / JOULES_PER_KWH * (self.pue or 1.0)
+        each, mixed = _prices(self.tariff, starts_ms.tobytes(), step_ms)
+        estimated = float(joules[mixed] @ each[mixed]) if mixed.size else 0.0
+        whole = float(joules @ each)
+        return Cost(*(part / JOULES_PER_KWH * (self.pue or 1.0) for part in (whole, estimated)))
+
+    def mixed_quarters(self, start_ms: int, end_ms: int) -> list[int]:
+        """Return the beginnings of the quarters of an hour, all in start ≤ time < end, within which the price changes."""
+        if self.tariff is None or not self.tariff.bands or self.tariff.grain_ms >= QUARTER_MS:
+            return []
+        quarters = np.arange(
+            -(-start_ms // QUARTER_MS) * QUARTER_MS, end_ms - QUARTER_MS + 1, QUARTER_MS, dtype=np.int64
+        )
+        found: list[int] = quarters[_prices(self.tariff, quarters.tobytes(), QUARTER_MS).mixed].tolist()
+        return found
+
+    def changes_within_hours(self, start_ms: int, end_ms: int) -> bool:
+        return self.tariff is not None and self.tariff.changes_within_hours(start_ms, end_ms)
 
     def grams(self, joules: Floats) -> float | None:
         if self.grams_co2_per_kwh is None:
@@ -76,12 +99,22 @@ def _tariff(price: float, bands: str) -> Tariff:
     return tariffs.of_text(price, bands)
 
 
+class _Prices(NamedTuple):
+    """Of buckets: `each (n,)`, and the places `mixed (m,)` of those in which the price changes."""
+
+    each: Floats
+    mixed: NDArray[np.int64]
+
+
 @lru_cache(maxsize=_AXES_KEPT)
-def _prices(tariff: Tariff, starts_ms: bytes, step_ms: int) -> Floats:
-    """Return the prices of the buckets `(n,)`: hosts and devices have the same ones again and again."""
-    return np.array([_price(tariff, start, step_ms) for start in np.frombuffer(starts_ms, np.int64).tolist()])
+def _prices(tariff: Tariff, starts_ms: bytes, step_ms: int) -> _Prices:
+    """Return the prices of the buckets: hosts and devices have the same ones again and again."""
+    found = [_price(tariff, start, step_ms) for start in np.frombuffer(starts_ms, np.int64).tolist()]
+    each = np.array([price for price, _ in found], np.float64)
+    return _Prices(each, np.flatnonzero(np.array([is_mixed for _, is_mixed in found], np.bool_)))
 
 
 @lru_cache(maxsize=_PRICES_KEPT)
-def _price(tariff: Tariff, start_ms: int, step_ms: int) -> float:
-    return tariff.price_of_bucket(start_ms, step_ms)
+def _price(tariff: Tariff, start_ms: int, step_ms: int) -> tuple[float, bool]:
+    prices = {price for _, price in tariff.parts(start_ms, start_ms + max(step_ms, 1))}
+    return tariff.price_of_bucket(start_ms, step_ms), len(prices) > 1

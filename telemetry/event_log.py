@@ -33,11 +33,12 @@ _IN_STATE = {
 class Question:
     """Which events; what is None or "" is not asked for. An event lies in a span where any of its occurrences may.
 
-    Those of a `host` are also the alerts about several hosts together of which it is one.
+    Those of a `host`, or of a `cluster`'s, are also the alerts about several hosts together of which it is one.
     Each word of `text` must stand in what happened, where, or in the name of kind or rule; `pks` are those alone.
     """
 
     host: Host | None = None
+    cluster: str | None = None
     device: Device | None = None
     kind: EventKind | None = None
     severity: Severity | None = None
@@ -62,6 +63,8 @@ class Question:
         found = Event.objects.filter(**{name: value for name, value in asked.items() if value is not None})
         if self.host is not None:
             found = found.filter(_at(self.host))
+        if self.cluster is not None:
+            found = found.filter(in_cluster(self.cluster))
         if self.state is not None:
             found = found.filter(**_IN_STATE[self.state])
         for word in self.text.split():
@@ -76,6 +79,12 @@ class Question:
     def find_past(self) -> QuerySet[Event]:
         """Return the others, newest first."""
         return self.find().exclude(rule__gt="", resolved_at=None)
+
+
+def in_cluster(cluster: str) -> Q:
+    """Return what finds the events of a cluster's hosts, those about several hosts together among them, and its own."""
+    together = Event.hosts.through.objects.filter(host__cluster=cluster).values("event")
+    return Q(host__cluster=cluster) | Q(pk__in=together) | Q(subject=f"cluster:{cluster}")
 
 
 def _at(host: Host) -> Q:

@@ -13,6 +13,7 @@ from fleet.models import Device, Event, EventKind, Host, Severity
 from telemetry import clock_events
 from telemetry.event_log import Question
 from telemetry.health.judgement import HEAT, POWER_BRAKE
+from telemetry.store import unreadable
 from telemetry.store.read import Bucketed
 
 REASONS = "clock_event_reasons"
@@ -32,7 +33,26 @@ def of_events(host: Host, device: Device | None, start_ms: int, end_ms: int) -> 
     found = Question(host=host, start=start, end=end).find().filter(kind__in=_SHOWN)
     if device is not None:
         found = found.filter(device__in=[device]) | found.filter(device=None)
-    return [_mark(event, with_device=device is None) for event in found[:MOST]]
+    marks = [_mark(event, with_device=device is None) for event in found[:MOST]]
+    return marks + _unread(host, device, start_ms, end_ms)
+
+
+def _unread(host: Host, device: Device | None, start_ms: int, end_ms: int) -> list[Mark]:
+    """Return of when samples of the host, or of the device, cannot be read: the newest MOST."""
+    rows = unreadable.touching([host.pk], start_ms, end_ms)
+    shown = [row for row in rows if device is None or row.uuid in {"", device.uuid}][-MOST:]
+    named = {row.uuid for row in shown if device is None}
+    titles = {each.uuid: f"{each.title}: " for each in Device.objects.filter(uuid__in=named)} if named else {}
+    return [
+        {
+            "at": row.start_ms,
+            "until": row.end_ms,
+            "label": f"{titles.get(row.uuid, '')}samples cannot be read",
+            "tone": "warn",
+            "charts": None,
+        }
+        for row in shown
+    ]
 
 
 def _mark(event: Event, *, with_device: bool) -> Mark:

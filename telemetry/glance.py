@@ -109,6 +109,10 @@ class Glance:
         return f"{words.pop()}s" if len(words) == 1 else "accelerators"
 
     @property
+    def clusters(self) -> list[str]:
+        return list(dict.fromkeys(host.cluster for host in self.hosts))
+
+    @property
     def has_given(self) -> bool:
         """Tell whether any host has given readings, however long ago."""
         return any(part.has_given for part in self.parts)

@@ -5,7 +5,8 @@ of come by addresses of their own.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
 
 import numpy as np
 
@@ -34,6 +35,12 @@ class Headline:
     spark: str = ""
     series: str = "s1"
     trend: Sequence[float | None] = ()
+
+    def within(self, cluster: str | None) -> "Headline":
+        """Return the same with a link that leads to the hosts of the cluster alone."""
+        if cluster is None or not self.href.startswith("/hosts/"):
+            return self
+        return replace(self, href=f"{self.href}{'&' if '?' in self.href else '?'}{urlencode({'cluster': cluster})}")
 
     @property
     def words(self) -> str:

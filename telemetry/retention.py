@@ -16,7 +16,7 @@ from django.db.models.functions import Cast, Length
 
 from fleet.models import Event, Origin
 from telemetry import partitions
-from telemetry.models import Delivery, DirtyRollup, GroupRollup, SetAside
+from telemetry.models import Delivery, DirtyRollup, GroupRollup, SetAside, Unreadable
 from telemetry.partitions import Partitioned
 
 SET_ASIDE_KEPT = timedelta(days=30)  # at least: people are to notice a wrong clock, and to take back what it refused
@@ -30,7 +30,7 @@ _MADE_OF = {
 _SLICE_BYTES = 8_000_000  # of bodies that go at once: 26 ms on SQLite, a quarter of what a transaction may take
 _GROUPS_SLICE = 100  # rows, each named by four columns
 
-_Rows = QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery] | QuerySet[Session]
+_Rows = QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery] | QuerySet[Session] | QuerySet[Unreadable]
 
 
 def ages() -> dict[Partitioned, int]:
@@ -96,6 +96,9 @@ def _small(now: datetime) -> Iterator[_Rows]:
     )
     yield _set_aside(now)
     yield Session.objects.filter(expire_date__lt=now).order_by("pk")  # Django itself leaves those that have ended
+    # As long as hours are kept that may have been made without it.
+    before_ms = milliseconds(now - timedelta(seconds=settings.STEPWATT_RETENTION_1H))
+    yield Unreadable.objects.filter(of_hosts, end_ms__lt=before_ms).order_by("pk")
 
 
 def _set_aside(now: datetime) -> QuerySet[SetAside]:

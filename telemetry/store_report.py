@@ -8,8 +8,9 @@ from celery import current_app
 from django.conf import settings
 from django.db.models import Count, Max, Sum
 
+from fleet.models import Device
 from telemetry import disk_limit
-from telemetry.models import MaintenanceRun, SetAside, TableFigures
+from telemetry.models import MaintenanceRun, SetAside, TableFigures, Unreadable
 
 _ROLLUPS = ("STEPWATT_RETENTION_1M", "STEPWATT_RETENTION_15M", "STEPWATT_RETENTION_1H")
 _TABLES = {
@@ -27,6 +28,7 @@ _TASKS = {
     "verification": None,
 }
 _UPKEEP = "telemetry.retire"
+_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,25 @@ class Aside:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Samples of a device that cannot be read, or, where `uuid` is "", of any of the host's; `device` is its title."""
+
+    host: str
+    uuid: str
+    device: str
+    begins: datetime
+    ends: datetime
+    what: str
+    found_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StoreReport:
     fill: disk_limit.Fill
     tables: list[Table]
     upkeep: list[Upkeep]
     aside: list[Aside]
+    unread: list[Unread]
 
 
 def report(now: datetime) -> StoreReport:
@@ -72,6 +88,7 @@ def report(now: datetime) -> StoreReport:
         tables=[_table(name, figures.get(name)) for name in _TABLES],
         upkeep=[_upkeep(run, now) for run in MaintenanceRun.objects.order_by("name")],
         aside=_aside(),
+        unread=_unread(),
     )
 
 
@@ -102,5 +119,26 @@ def _aside() -> list[Aside]:
     )
     return [
         Aside(row["host__name"], row["reason"], row["n_batches"], row["n_values"], row["last_at"])
-        for row in rows.order_by("-last_at")[:50]
+        for row in rows.order_by("-last_at")[:_SHOWN]
     ]
+
+
+def _unread() -> list[Unread]:
+    rows = list(Unreadable.objects.select_related("host").order_by("-start_ms", "-pk")[:_SHOWN])
+    titles = {each.uuid: each.title for each in Device.objects.filter(uuid__in={row.uuid for row in rows})}
+    return [
+        Unread(
+            row.host.name,
+            row.uuid,
+            titles.get(row.uuid, row.uuid),
+            _at(row.start_ms),
+            _at(row.end_ms),
+            row.what,
+            row.found_at,
+        )
+        for row in rows
+    ]
+
+
+def _at(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -40,7 +40,8 @@ def _partitions(run: Run, now: datetime, deadline: float) -> None:
 
 
 def _retention(run: Run, now: datetime, deadline: float) -> None:
-    run.done = retention.retire(now, deadline) + retention.retire_groups(now, deadline)
+    run.done = retention.retire(now, deadline)
+    run.done += retention.retire_groups(now, deadline)  # apart: where this fails, the other is noted
 
 
 def _disk_limit(run: Run, now: datetime, deadline: float) -> None:

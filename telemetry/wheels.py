@@ -5,6 +5,7 @@ Called by the view of /dist/ and by what prints the command for a new host.
 """
 
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -101,12 +102,26 @@ def offered() -> dict[str, Wheel]:
 def _build(project: dict[str, Any], files: dict[str, Any]) -> Wheel:
     """Return the wheel. hatchling's own settings say what is in it: the tree's pyproject.toml is the server's."""
     own = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    about = {**project, "license": own["license"], "license-files": ["LICENSE"]}
     target = {**files, "exclude": ["__pycache__", "*.pyc"], "ignore-vcs": True, "reproducible": True}
     config = {
-        "project": {**project, "version": own["version"], "license": own["license"], "license-files": ["LICENSE"]},
+        "project": {**about, "version": f"{own['version']}+{_build_of(about, files['only-include'])}"},
         "tool": {"hatch": {"build": {"targets": {"wheel": target}}}},
     }
     with TemporaryDirectory(prefix="stepwatt-wheel-") as directory:
         (path,) = WheelBuilder(str(ROOT), config=config).build(directory=directory, versions=["standard"])
         content = Path(path).read_bytes()
     return Wheel(Path(path).name, content, sha256(content).hexdigest())
+
+
+def _build_of(about: Mapping[str, Any], included: Iterable[str]) -> str:
+    """Return what tells builds of one version apart: pip leaves what it has in the same version, whatever is in it."""
+    found = sha256(repr(about).encode())
+    for path in sorted(path for name in included for path in _sources(ROOT / name)):
+        found.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return f"b{found.hexdigest()[:10]}"  # digits alone would be read as a number
+
+
+def _sources(path: Path) -> Iterable[Path]:
+    every = path.rglob("*") if path.is_dir() else [path]
+    return (each for each in every if each.is_file() and each.suffix != ".pyc")

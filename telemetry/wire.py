@@ -14,7 +14,17 @@ from typing import Any, NamedTuple
 import msgpack
 
 from telemetry import catalog, codec, header
-from telemetry.batch import Batch, Cargo, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+from telemetry.batch import (
+    NO_PID,
+    Batch,
+    Cargo,
+    DeviceEvent,
+    DeviceInfo,
+    DeviceKind,
+    DeviceProcess,
+    EventKind,
+    Topology,
+)
 from telemetry.block import Block
 from telemetry.catalog import AbsentReason
 from telemetry.fields import (
@@ -32,7 +42,7 @@ from telemetry.header import LATEST_MS, MAX_DEVICES, MAX_EVENTS, MAX_PROCESSES, 
 
 __all__ = [
     "HOST_NAME", "INGEST_QUEUE", "INGEST_TASK", "LATEST_MS", "MAX_BYTES", "MAX_CARGO_BYTES", "MAX_DEVICES", "MAX_EVENTS",
-    "MAX_PROCESSES", "MAX_SPAN_MS", "MAX_TICKS", "UUID", "VERSION", "Batch", "Cargo", "DeviceEvent", "DeviceInfo",
+    "MAX_PROCESSES", "MAX_SPAN_MS", "MAX_TICKS", "NO_PID", "UUID", "VERSION", "Batch", "Cargo", "DeviceEvent", "DeviceInfo",
     "DeviceKind", "DeviceProcess", "EventKind", "MessageInvalid", "Topology", "assemble", "host_queue", "integer", "lay_out",
     "mapping", "matching", "number", "pack", "read_message", "renamed", "text",
 ]  # fmt: skip

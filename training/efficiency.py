@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from fleet.turns import Turns
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
-from training.models import Run
+from training.models import Run, RunRank
 from training.runs import lives
 from training.runs.doings import Doings, doings
 from training.runs.kept import cache
@@ -66,6 +66,10 @@ class Report:
         return self.n_told == self.n_runs
 
     @property
+    def n_left(self) -> int:
+        return self.n_runs - self.n_told
+
+    @property
     def device_hours(self) -> float:
         """Those that are known; a work whose devices are not known adds none."""
         return sum(work.done.device_hours or 0 for work in self.works)
@@ -76,14 +80,18 @@ class Report:
         return any(work.done.part_seconds is not None for work in self.works)
 
 
-def by_run(start_ms: int, end_ms: int, now: datetime, rates: Rates) -> Report:
+def by_run(start_ms: int, end_ms: int, now: datetime, rates: Rates, cluster: str | None = None) -> Report:
     """Return the runs that had steps in the window, newest first; those for which the time did not suffice come next time.
+
+    Of a `cluster` they are those in which any of its hosts takes part, each whole.
 
     Until then their figures are those of a step of time before, if these are kept.
     """
     start_ms, end_ms = whole_steps(start_ms, end_ms)
     start, end = (datetime.fromtimestamp(at / 1000, UTC) for at in (start_ms, end_ms))
     found = Run.objects.filter(started_at__lt=end, last_step_at__gt=start).order_by("-last_step_at", "-pk")
+    if cluster is not None:
+        found = found.filter(pk__in=RunRank.objects.filter(host__cluster=cluster).values("run"))
     runs = list(found.defer("description"))
     told, before = _told(runs, (start_ms, end_ms), now, rates, lives.kept(start, end, rates))
     works = [Work(run.name, [run], told.get(run.pk) or before.get(run.pk, _LATER)) for run in runs]

@@ -70,9 +70,12 @@ class _Measured:
     watts: float
 
 
-def hardware(rates: Rates, asked: str = "") -> Hardware:
-    """Return the comparison of the kind of job that is asked for by its key, else of the one that most models ran."""
-    measured = _measured()
+def hardware(rates: Rates, asked: str = "", cluster: str | None = None) -> Hardware:
+    """Return the comparison of the kind of job that is asked for by its key, else of the one that most models ran.
+
+    Of a `cluster` the jobs are those that ran on its hosts.
+    """
+    measured = _measured(cluster)
     order = sorted(measured, key=lambda kind: (-len({row.model for row in measured[kind]}), kind.key))
     chosen = next((kind for kind in order if kind.key == asked), order[0] if order else None)
     prices = {price.model: price for price in DevicePrice.objects.all()}
@@ -83,10 +86,12 @@ def hardware(rates: Rates, asked: str = "") -> Hardware:
     return Hardware(order, chosen, sorted(models, key=lambda model: -model.samples_per_joule))
 
 
-def _measured() -> Mapping[Kind, list[_Measured]]:
+def _measured(cluster: str | None) -> Mapping[Kind, list[_Measured]]:
     jobs = ReferenceJob.objects.filter(
         state=JobState.DONE, host__origin=Origin.REAL, verdict__is_clean=True, device__isnull=False
     ).order_by("-ended_at")
+    if cluster is not None:
+        jobs = jobs.filter(host__cluster=cluster)
     found: dict[Kind, list[_Measured]] = {}
     columns = jobs.values_list("workload", "device__model", "result", "energy")
     for workload, model, result, energy in columns[:_NEWEST]:

@@ -90,13 +90,14 @@ class Simulation:
         speed: float = 1.0,
         history: float = 0.0,
         n_unread: Callable[[], int] = lambda: 0,
+        arrived: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`n_unread` tells how many messages lie in the broker."""
+        """`n_unread` tells how many messages lie in the broker; `arrived` is called when the history has been made."""
         self.stop = Event()
         self.seconds_behind = 0.0
         self._keys, self._line, self._clock = keys, line, clock
-        self._span, self._speed, self._n_unread = span, speed, n_unread
+        self._span, self._speed, self._n_unread, self._arrived = span, speed, n_unread, arrived
         self._began = clock()
         self._start = self._began + (span or 0.0) / speed - (span or 0.0)
         self._now = self._start - history
@@ -132,6 +133,8 @@ class Simulation:
                 self._let_the_server_catch_up()
         self.fleet.arrive()
         self._began = self._start = self._now
+        if not self.stop.is_set():
+            self._arrived()
 
     def _wait_for(self, number: int) -> int:
         """Return the tick that is due, at its time; where this machine is too slow for the clock, ticks are left out."""

@@ -51,6 +51,7 @@ urlpatterns = [
     path("reference/<int:job_id>/accept/", verdict.accept, name="accept"),
     path("reference/ladders/", ladder.ladders, name="ladders"),
     path("reference/ladders/<int:ladder_id>/", ladder.ladder, name="ladder"),
+    path("reference/ladders/<int:ladder_id>/arrays/", ladder.arrays, name="ladder-arrays"),
     path("reference/ladders/<int:ladder_id>/cancel/", ladder.cancel, name="ladder-cancel"),
     path("reference/schedules/", schedules.every, name="schedules"),
     path("reference/schedules/new/", schedules.new, name="schedule-new"),

@@ -18,7 +18,6 @@ from fleet.models.inventory import (
 
 __all__ = [
     "ACCELERATORS", "HOST_NAME_PATTERN", "ApiToken", "AuditEntry", "Device", "DeviceKind", "DeviceStay", "EnrolmentToken",
-    "Event",
-    "EventKind", "Host", "JoinAttempt", "LoginAttempt", "Origin", "Role", "Severity", "has_gone_silent", "in_place",
+    "Event", "EventKind", "Host", "JoinAttempt", "LoginAttempt", "Origin", "Role", "Severity", "has_gone_silent", "in_place",
     "shown_index", "title_of",
 ]  # fmt: skip

@@ -6,7 +6,8 @@
       "charts": {"id": {"traces": [{"y": […]}, {"x": […], "y": […]}, …, or packed], "shapes": […], "annotations": […]}}}
 
    (packed: unpack.js), or, for one chart alone, its "traces" (and shapes, annotations) beside "range". A trace without "x" stands
-   on its chart's, else on the answer's. A chart's "scale" [low, high] is its y axis, in base units.
+   on its chart's, else on the answer's. A chart's "scale" [low, high] is its y axis, in base units. Of charts that plotly paints
+   a trace may bring its "error_y", and the answer what is new of its "axes" ({"xaxis": {"ticktext": …}, …}).
    Values are in base units; null is a gap.
    layout.meta: {"units": [[size, "W"], …] (one is picked for the axis), "legend": [{"label", "color", "shape", "traces"}],
    "painter": "uplot" (else plotly)}. An answer's "marks" (marks.js) stand on all its charts, and so do those of the addresses

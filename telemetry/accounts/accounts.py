@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fleet.models import ACCELERATORS, DeviceKind, DeviceStay, Host
 from telemetry.accounts.asked import Asked, Span, recorded
-from telemetry.energy_rates import JOULES_PER_KWH, Rates
+from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.store import energy_rows, stays
 from telemetry.store.charging import charged_of_one
 from telemetry.store.energy_rows import EnergyRows, Floats
@@ -81,7 +81,8 @@ class Account:
 
     `covered_seconds` are those of all devices together for which energy is known, of `asked_seconds` in which they could have
     told it (asked.py); where nothing is covered the energy is unknown, and `joules` None. `priced_by` names what the cost was
-    taken from.
+    taken from, `cost_estimated` the part of it that is shared out by time: what was drawn in a bucket in which the price
+    changes, and whose minutes are gone.
     """
 
     key: str
@@ -90,6 +91,7 @@ class Account:
     covered_seconds: float = 0.0
     asked_seconds: float = 0.0
     cost: float | None = None
+    cost_estimated: float = 0.0
     grams_co2: float | None = None
     priced_by: set[Scope] = field(default_factory=set)
 
@@ -109,6 +111,16 @@ class Account:
     @property
     def estimated_share(self) -> float | None:
         return self.estimated / self.joules if self.joules else None
+
+    @property
+    def cost_estimated_share(self) -> float | None:
+        return self.cost_estimated / self.cost if self.cost else self.cost
+
+    def charge(self, cost: Cost | None) -> None:
+        """Add a cost; None where there is no price."""
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost.whole
+            self.cost_estimated += cost.estimated
 
     @property
     def covered_share(self) -> float | None:
@@ -138,12 +150,17 @@ def accounts(
     """
     start_ms, end_ms = whole_minutes(start_ms, end_ms)
     hosts = hosts_with(devices) if hosts is None else hosts
-    book = Book(devices, scope, group_by, rates, zone, hosts)
-    book.expect(start_ms, end_ms, recorded() if recordings is None else recordings)
-    for rows in energy_rows.read(
-        sorted(hosts), start_ms, end_ms, quarters_from_ms=quarters_from_ms(group_by, rates, now)
-    ):
-        book.enter(rows)
+    book, recordings = (
+        Book(devices, scope, group_by, rates, zone, hosts),
+        recorded() if recordings is None else recordings,
+    )
+    book.expect(start_ms, end_ms, recordings)
+    from_ms, split = quarters_from_ms(group_by, rates, now), rates.mixed_quarters(start_ms, end_ms)
+    live, imported = sorted(hosts.keys() - recordings.keys()), sorted(hosts.keys() & recordings.keys())
+    # Of imported hosts quarters and minutes are kept for ever.
+    for some, cut_ms in ((live, from_ms), (imported, None if from_ms is None else start_ms)):
+        for rows in energy_rows.read(some, start_ms, end_ms, quarters_from_ms=cut_ms, split=split) if some else ():
+            book.enter(rows)
     return book.closed()
 
 
@@ -165,7 +182,12 @@ def quarters_from_ms(group_by: str, rates: Rates, now: datetime) -> int | None:
     A band of the tariff, or a day of a time zone, may begin within an hour.
     """
     is_finer = group_by == "day" or (rates.tariff is not None and bool(rates.tariff.bands))
-    return int((now.timestamp() - settings.STEPWATT_RETENTION_15M) * 1000) if is_finer else None
+    return quarters_kept_from_ms(now) if is_finer else None
+
+
+def quarters_kept_from_ms(now: datetime) -> int:
+    """Return from when on quarters of an hour are kept, but for imported hosts', which are for ever."""
+    return int((now.timestamp() - settings.STEPWATT_RETENTION_15M) * 1000)
 
 
 def whole_minutes(start_ms: int, end_ms: int) -> tuple[int, int]:
@@ -316,8 +338,8 @@ class Book:
         return days
 
     def _charge(self, account: Account, rows: EnergyRows | GroupEnergy, joules: Floats) -> None:
-        cost, grams = self._rates.cost(joules, rows.starts_ms, rows.step_ms), self._rates.grams(joules)
-        account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
+        account.charge(self._rates.cost(joules, rows.starts_ms, rows.step_ms))
+        grams = self._rates.grams(joules)
         account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
 
     def _accounts(self, device: AccountDevice, day: str, host_id: int) -> list[Account]:
@@ -338,9 +360,10 @@ class Book:
         for account in (self._total, *self._groups.values()):
             if account.joules is None and not account.priced_by:
                 account.cost = account.grams_co2 = None  # what is not known costs not nothing
+                account.cost_estimated = 0.0
             elif account.cost is None and account.grams_co2 is None:
                 nothing = np.zeros(1)  # all of it was drawn elsewhere, and is charged there
-                account.cost = self._rates.cost(nothing, np.zeros(1, np.int64), _MINUTE_MS)
+                account.charge(self._rates.cost(nothing, np.zeros(1, np.int64), _MINUTE_MS))
                 account.grams_co2 = self._rates.grams(nothing)
         return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
 

@@ -85,9 +85,12 @@ def fleet_accounts(
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
     names = _names(group_by) if seen.is_followed and not is_alone else {}
-    kept_ms = _kept_from_ms(now)
+    kept_ms, split = _kept_from_ms(now), rates.mixed_quarters(start_ms, end_ms)
+    finer_ms = max(quarters_ms or 0, kept_ms[60] if split else 0)
+    if any(begin < min(end, finer_ms, end_ms) and end > start_ms for begin, end in recordings.values()):
+        names = {}  # what a time of day costs is known better of imported hosts, which keep their quarters and minutes
     stretches = (
-        group_energy.stretches(names, start_ms, end_ms, kept_from_ms=kept_ms, quarters_from_ms=quarters_ms)
+        group_energy.stretches(names, start_ms, end_ms, kept_from_ms=kept_ms, quarters_from_ms=quarters_ms, split=split)
         if names
         else None
     )

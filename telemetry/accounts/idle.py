@@ -15,9 +15,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from fleet.models import Device
+from fleet.tariff import has_whole_hours
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import AccountDevice, AccountHost
-from telemetry.energy_rates import JOULES_PER_KWH, Rates
+from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
 from telemetry.store import idle_rows, stays
@@ -37,20 +38,27 @@ class IdleDevice(AccountDevice, Protocol):
 
 @dataclass(slots=True)
 class Waste:
-    """`cost` is None without a price."""
+    """`cost` is None without a price; `cost_estimated` is its part that is shared out by time, as in accounts.py."""
 
     joules: float = 0.0
     seconds: float = 0.0
     cost: float | None = None
+    cost_estimated: float = 0.0
 
     @property
     def kwh(self) -> float:
         return self.joules / JOULES_PER_KWH
 
-    def add(self, joules: float, seconds: float, cost: float | None) -> None:
+    @property
+    def cost_estimated_share(self) -> float | None:
+        return self.cost_estimated / self.cost if self.cost else self.cost
+
+    def add(self, joules: float, seconds: float, cost: Cost | None) -> None:
         self.joules += joules
         self.seconds += seconds
-        self.cost = self.cost if cost is None else (self.cost or 0.0) + cost
+        if cost is not None:
+            self.cost = (self.cost or 0.0) + cost.whole
+            self.cost_estimated += cost.estimated
 
 
 @dataclass(slots=True)
@@ -74,16 +82,27 @@ class IdleAccounts:
 
 
 def idle_accounts(
-    devices: Iterable[IdleDevice], start_ms: int, end_ms: int, *, group_by: str, rates: Rates, zone: ZoneInfo
+    devices: Iterable[IdleDevice],
+    start_ms: int,
+    end_ms: int,
+    now: datetime,
+    *,
+    group_by: str,
+    rates: Rates,
+    zone: ZoneInfo,
 ) -> IdleAccounts:
     """Return the waste over whole quarters of an hour; `group_by` as in accounts.py.
 
-    What nobody told at the time goes by the host's label `allocated`, as it stands now.
+    What nobody told at the time goes by the host's label `allocated`, as it stands now. Waste is not known by minutes: in a
+    quarter of an hour within which the price changes, its cost is shared out by time.
     """
     counted = {device.pk: device for device in accounts.counted_of(devices)}
     hosts = accounts.hosts_with(counted.values())
     book = _Book(counted, group_by, rates, zone, hosts)
-    for rows in idle_rows.read(sorted(hosts), start_ms, end_ms):
+    has_finer = rates.changes_within_hours(start_ms, end_ms)
+    has_finer |= group_by == "day" and not has_whole_hours(zone, start_ms, end_ms)
+    from_ms = accounts.quarters_kept_from_ms(now) if has_finer else None
+    for rows in idle_rows.read(sorted(hosts), start_ms, end_ms, quarters_from_ms=from_ms):
         book.enter(rows)
     return IdleAccounts(book.total, [book.groups[key] for key in sorted(book.groups)])
 

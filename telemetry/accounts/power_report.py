@@ -48,14 +48,14 @@ def first_day_ms(now: datetime, rates: Rates) -> int:
     return round((midnight(now, rates.zone) - timedelta(days=DAYS - 1)).timestamp() * 1000)
 
 
-def idle(start_ms: int, end_ms: int, rates: Rates, group_by: str) -> IdleAccounts:
+def idle(start_ms: int, end_ms: int, now: datetime, rates: Rates, group_by: str) -> IdleAccounts:
     """Return the idle waste of whole quarters of an hour, as it was some minutes ago at the latest."""
     start_ms, end_ms = idle_rows.whole_quarters(start_ms, end_ms)
     key = _key("power-idle", start_ms, end_ms, group_by, rates)
     found: IdleAccounts | None = cache.get(key)
     if found is None:
         found = idle_accounts.idle_accounts(
-            fleet.all_devices(), start_ms, end_ms, group_by=group_by, rates=rates, zone=rates.zone
+            fleet.all_devices(), start_ms, end_ms, now, group_by=group_by, rates=rates, zone=rates.zone
         )
         cache.set(key, found, _KEPT_SECONDS)
     return found

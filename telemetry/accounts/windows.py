@@ -12,7 +12,7 @@ from fleet.models import Device, DeviceKind
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.energy_rates import Rates
 from telemetry.store import energy_pieces
-from telemetry.store.energy_pieces import Pieces, Whole
+from telemetry.store.energy_pieces import QUARTER_MS, Pieces, Whole
 
 
 def of_window(devices: Sequence[Device], start_ms: int, end_ms: int, *, rates: Rates | None = None) -> Account:
@@ -59,7 +59,8 @@ def _pieces(devices: Sequence[Device], edges_ms: Sequence[int], rates: Rates | N
     if any(device.parent_id in ids for device in devices):
         raise ValueError("a device holds its parts already: they are never added")
     has_bands = rates is not None and rates.tariff is not None and bool(rates.tariff.bands)
-    return energy_pieces.read(devices, edges, by_quarters=has_bands)
+    split = rates.mixed_quarters(edges_ms[0] - QUARTER_MS, edges_ms[-1] + QUARTER_MS) if rates else []
+    return energy_pieces.read(devices, edges, by_quarters=has_bands, split=split)
 
 
 def _enter(accounts: Sequence[Account], places: Whole, pieces: Pieces, rates: Rates | None) -> None:
@@ -81,8 +82,7 @@ def _charge(account: Account, pieces: Pieces, rows: Whole, rates: Rates) -> None
     joules, lengths = pieces.measured[rows] + pieces.estimated[rows], (pieces.ends_ms - pieces.starts_ms)[rows]
     for length in np.unique(lengths).tolist():
         alike = lengths == length
-        cost = rates.cost(joules[alike], pieces.starts_ms[rows][alike], length)
-        account.cost = account.cost if cost is None else (account.cost or 0.0) + cost
+        account.charge(rates.cost(joules[alike], pieces.starts_ms[rows][alike], length))
     grams = rates.grams(joules)
     account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
     account.priced_by = {Scope.DEVICE} if account.cost is not None else set()

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import NamedTuple, NoReturn
 
 from telemetry import envelope
-from telemetry.agent import private_file
+from telemetry.agent import full_disk, private_file
 from telemetry.agent.invalid import ConfigInvalid
 from telemetry.envelope import NONCE_BYTES, Envelope, SignatureInvalid
 from telemetry.notices import Notice, NoticeKind
@@ -43,6 +43,14 @@ class OrderRefused(MessageInvalid):
     """An order that this host does not obey; the text says why."""
 
 
+class OrderNotNoted(OrderRefused):
+    """A good order that is not obeyed only because this host cannot note it; `body` is what it asks for, `why` says why not."""
+
+    def __init__(self, reason: str, body: bytes, why: str) -> None:
+        super().__init__(reason)
+        self.body, self.why = body, why
+
+
 class OrderDesk:
     """`tell` is handed the notices for the server: refused orders, counted, at most one a minute of each kind."""
 
@@ -58,15 +66,22 @@ class OrderDesk:
         self._told_ms: dict[NoticeKind | None, int] = {}
 
     def open(self, task: str, payload: object, now_ms: int, *, is_redelivery: bool = False) -> bytes:
-        """Return the body of an order to `task`. Raises OrderRefused: then nothing may be done.
+        """Return the body of an order to `task`. Raises OrderRefused: then nothing may be done; OrderNotNoted may be answered.
 
         `is_redelivery`: the broker says that it hands the message out again. Soon after the order was taken, that is no
         attack: what it asked for was done, or the server asks again by a new order. Later, nobody believes the broker.
         """
         order, body = self._verified(task, payload, now_ms)
+        unwritten = obstacle = ""
         with self._lock:
             taken = self._seen.get(order.nonce)
-            obstacle = "" if taken else self._remember(order.nonce, _Taken(order.expires_ms, now_ms))
+            try:
+                obstacle = "" if taken else self._remember(order.nonce, _Taken(order.expires_ms, now_ms))
+            except OSError as error:
+                unwritten = full_disk.why_not_written(self._path, error, len(_line(order.nonce, _Taken(0, now_ms))))
+        if unwritten:
+            reason = f"{task}: an order that cannot be noted and so is not obeyed ({unwritten})"
+            self._refuse(NoticeKind.ORDER_REFUSED, now_ms, reason, OrderNotNoted(reason, body, unwritten))
         if obstacle:
             self._refuse(NoticeKind.ORDER_REFUSED, now_ms, f"{task}: {obstacle}")
         if taken and is_redelivery and abs(now_ms - taken.at_ms) < REDELIVERY_MS:
@@ -108,22 +123,22 @@ class OrderDesk:
             self._refuse(None, now_ms, f"{task}: what is no order ({error})")
 
     def _remember(self, nonce: bytes, order: _Taken) -> str:
-        """Have the nonce on the disk before its order is obeyed; return why it cannot be obeyed, "" where it can."""
+        """Have the nonce on the disk before its order is obeyed; return why it cannot be obeyed, "" where it can.
+
+        Raises OSError where it cannot be written: then it is remembered for this life alone, and not obeyed.
+        """
         now_ms = order.at_ms
         if now_ms > order.expires_ms:
             return f"an order that expired {(now_ms - order.expires_ms) / 1000:.0f} s ago by this host's clock"
         if order.expires_ms > now_ms + MAX_LIFETIME_MS:
             days = MAX_LIFETIME_MS // 86_400_000
             return f"an order that holds for more than {days} days by this host's clock"
-        try:
-            if self._lines >= self._forget_at:
-                self._forget(now_ms)
-            if len(self._seen) >= MAX_NONCES:
-                return f"an order beyond the {MAX_NONCES} that hold (no more are taken before some have expired)"
-            private_file.append(self._path, _line(nonce, order))
-        except OSError as error:
-            return f"an order that cannot be noted ({self._path}: {error.strerror}) and so is not obeyed"
+        if self._lines >= self._forget_at:
+            self._forget(now_ms)
+        if len(self._seen) >= MAX_NONCES:
+            return f"an order beyond the {MAX_NONCES} that hold (no more are taken before some have expired)"
         self._seen[nonce] = order
+        private_file.append(self._path, _line(nonce, order))
         self._lines += 1
         return ""
 
@@ -136,7 +151,9 @@ class OrderDesk:
         self._seen, self._lines = kept, len(kept)
         self._forget_at = max(FORGET_AFTER_LINES, min(2 * len(kept), MAX_NONCES))
 
-    def _refuse(self, kind: NoticeKind | None, now_ms: int, reason: str) -> NoReturn:
+    def _refuse(
+        self, kind: NoticeKind | None, now_ms: int, reason: str, refused: OrderRefused | None = None
+    ) -> NoReturn:
         """Count, log and tell at most once a minute, and raise."""
         with self._lock:
             count = self._refused[kind] = self._refused.get(kind, 0) + 1
@@ -149,7 +166,7 @@ class OrderDesk:
             logger.warning("%s", text)
             if self._tell and kind:
                 self._tell(Notice(secrets.token_hex(16), self._host, kind, now_ms, text))
-        raise OrderRefused(reason)
+        raise refused or OrderRefused(reason)
 
 
 def _line(nonce: bytes, order: _Taken) -> bytes:

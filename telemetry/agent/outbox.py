@@ -24,6 +24,7 @@ from threading import Lock
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.spool import Spool
 from telemetry.agent.spool_file import Kept, Ranges
+from telemetry.agent.unheard import Unheard
 from telemetry.transport import VISIBILITY_TIMEOUT_SECONDS
 
 MOST_UNANSWERED = 200  # with that, the broker of a server that is down fills up no further
@@ -83,6 +84,7 @@ class Outbox:
         self._paced_at = 0.0
         self._began_last = -math.inf  # when a batch was sent for the first time
         self._n_sent = 0
+        self._unheard = Unheard()
         self.is_eager = False  # else acknowledgements wait for the next batch: it wakes the sender anyway
 
     def names(self, host: str, machine: str) -> Names:
@@ -134,6 +136,7 @@ class Outbox:
     def connected(self) -> None:
         """Take note that the broker is reached: it may be another one, or have lost everything."""
         now = self._clock()
+        self._unheard.connected()
         self._paced_at = now + random.uniform(0, FIRST_DELAY_SECONDS)  # noqa: S311 — jitter
         for flights in self._flights.values():
             for flight in flights.values():
@@ -159,6 +162,7 @@ class Outbox:
         """Take note that the broker has it."""
         now = self._clock()
         self._n_sent += 1
+        self._unheard.sent(now)
         is_late = not (self._fresh and self._fresh[0].parcel is parcel)
         if not is_late:
             fresh = self._fresh.popleft()
@@ -209,6 +213,7 @@ class Outbox:
         flights = self._flights.get(epoch, {})
         if not ranges:
             return
+        self._unheard.answered()
         if not self._spool.has_given(epoch, ranges[-1][1]):
             self._spool.begin_again(epoch)
             for flight in flights.values():

@@ -11,6 +11,7 @@ from telemetry.attention import Attention
 from telemetry.catalog import AbsentReason, Metric
 from telemetry.health import Health
 from telemetry.queries import DeviceState, FleetState, HostState
+from telemetry.wire import DeviceProcess
 
 
 class Reading(Schema):
@@ -49,7 +50,7 @@ class DeviceItem(Schema):
 class ProcessItem(Schema):
     """A process that uses a device; null or "" is what the host does not tell."""
 
-    pid: int
+    pid: int | None
     command: str
     user: str
     memory_bytes: int | None
@@ -75,9 +76,13 @@ class DeviceDetail(DeviceItem):
             **_device_fields(state),
             parent=whole.device.uuid if whole else None,
             instances=[part.device.uuid for part in host.parts_of(state.device)] if host else [],
-            processes=[ProcessItem(**asdict(process)) for process in users.processes] if users else None,
+            processes=[_process(process) for process in users.processes] if users else None,
             processes_at=users.at if users else None,
         )
+
+
+def _process(process: DeviceProcess) -> ProcessItem:
+    return ProcessItem(**asdict(process) | {"pid": process.pid or None})
 
 
 def _device_fields(state: DeviceState) -> dict[str, Any]:

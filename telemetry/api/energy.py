@@ -39,6 +39,8 @@ class EnergyAccount(Schema):
     `estimated_share` is the part that was taken from power, not from a counter; `covered_share` how much of the devices'
     time is known, that of recorded hosts being their recording's, and null where there is none, or a device moved within
     it. Cost and CO₂ are those of the node's meter where a host has one, else of its devices: `priced_by`.
+    `cost_estimated_share` is the part of the cost that is shared out by time: of buckets within which the price changes, and
+    whose minutes are not stored any more; null without a cost.
     """
 
     joules: float | None
@@ -46,6 +48,7 @@ class EnergyAccount(Schema):
     estimated_share: float | None
     covered_share: float | None
     cost: float | None
+    cost_estimated_share: float | None
     grams_co2: float | None
     priced_by: list[Scope]
 
@@ -57,6 +60,7 @@ class EnergyAccount(Schema):
             "estimated_share": account.estimated_share,
             "covered_share": account.covered_share,
             "cost": account.cost,
+            "cost_estimated_share": account.cost_estimated_share,
             "grams_co2": account.grams_co2,
             "priced_by": sorted(account.priced_by),
         }
@@ -85,18 +89,28 @@ class IdleQuestion(Span):
 
 
 class IdleWaste(Schema):
-    """What devices drew below 5 % utilisation for over ten minutes; null where nothing is known, `cost` without a price."""
+    """What devices drew below 5 % utilisation for over ten minutes; null where nothing is known, `cost` without a price.
+
+    `cost_estimated_share` is that of the cost which lies in quarters of an hour within which the price changes.
+    """
 
     joules: float | None
     kwh: float | None
     device_seconds: float | None
     cost: float | None
+    cost_estimated_share: float | None
 
     @staticmethod
     def parts_of(waste: Waste, *, is_known: bool) -> dict[str, float | None]:
         if not is_known:
-            return {"joules": None, "kwh": None, "device_seconds": None, "cost": None}
-        return {"joules": waste.joules, "kwh": waste.kwh, "device_seconds": waste.seconds, "cost": waste.cost}
+            return dict.fromkeys(("joules", "kwh", "device_seconds", "cost", "cost_estimated_share"))
+        return {
+            "joules": waste.joules,
+            "kwh": waste.kwh,
+            "device_seconds": waste.seconds,
+            "cost": waste.cost,
+            "cost_estimated_share": waste.cost_estimated_share,
+        }
 
 
 class IdleSplit(IdleWaste):
@@ -154,11 +168,12 @@ def energy(request: HttpRequest, asked: Query[EnergyQuestion]) -> HttpResponse:
 @router.get("/energy/idle", response=IdleAnswer)
 def idle_energy(request: HttpRequest, asked: Query[IdleQuestion]) -> HttpResponse:
     """Account for idle waste: joules, kWh, time and cost, in all and by group, and by who had the devices."""
-    start_ms, end_ms = idle_rows.whole_quarters(*asked.milliseconds(timezone.now()))
+    now = timezone.now()
+    start_ms, end_ms = idle_rows.whole_quarters(*asked.milliseconds(now))
     _check(asked.group_by, start_ms, end_ms)
     rates = Rates.in_force()
     devices = fleet.all_devices()
-    found = idle.idle_accounts(devices, start_ms, end_ms, group_by=asked.group_by, rates=rates, zone=rates.zone)
+    found = idle.idle_accounts(devices, start_ms, end_ms, now, group_by=asked.group_by, rates=rates, zone=rates.zone)
     return _written(
         start_ms, end_ms, rates,
         total=IdleSplit.fields_of(found.total),

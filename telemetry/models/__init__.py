@@ -20,10 +20,12 @@ from telemetry.models.stored import (
     Shortened,
     StoredBatch,
     TableFigures,
+    Unreadable,
 )
 
 __all__ = [
     "AcceptedSequences", "Chunk", "Delivery", "DeliveryReason", "DevicePrice", "DirtyGroup", "DirtyRollup", "EnergyPrice",
     "GroupKind", "GroupMembers", "GroupRollup", "HealthMemory", "LatestState", "MaintenanceRun", "NotificationTarget", "Rollup",
     "RollupGroup", "RuleThreshold", "SetAside", "Shortened", "Silence", "StoredBatch", "TableFigures", "TargetKind",
+    "Unreadable",
 ]  # fmt: skip

@@ -28,7 +28,7 @@ class StoredBatch(models.Model):
 class Chunk(models.Model):
     """All samples of one device over one hour, made of batches; made again where more come (store/compact.py).
 
-    Of an hour in which the device moved it holds what each host said in its time, under the one whose part came first.
+    Of an hour in which the device moved it holds what each host said in its time, under the last of them.
     """
 
     pk = models.CompositePrimaryKey("device_id", "start_ms")
@@ -143,6 +143,26 @@ class Shortened(models.Model):
 
     def __str__(self) -> str:
         return f"{self.table} before {self.before_ms}"
+
+
+class Unreadable(models.Model):
+    """Samples that are stored and cannot be read: of the device `uuid`, or of a batch, where it is "": then of any of the host's.
+
+    Written by store/unreadable.py. It outlives what it names, as figures do that were made without.
+    """
+
+    host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
+    uuid = models.CharField(max_length=96, blank=True, default="")
+    start_ms = models.BigIntegerField()
+    end_ms = models.BigIntegerField()
+    what = models.CharField(max_length=200)
+    found_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["host", "uuid", "start_ms"], name="unreadable_once")]
+
+    def __str__(self) -> str:
+        return f"{self.host_id} {self.uuid} from {self.start_ms}: {self.what}"
 
 
 class MaintenanceRun(models.Model):

@@ -4,7 +4,8 @@ Everything slow is done before the transaction, which then looks whether it stil
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -14,7 +15,9 @@ from django.db import transaction
 from fleet.models import Host, Origin
 from fleet.turns import Turns
 from telemetry import vendor_sql
-from telemetry.store import groups, idle_quarters, inputs, marks, rolled, shortened, statistics
+from telemetry.models import Unreadable
+from telemetry.rollups import kept
+from telemetry.store import groups, idle_quarters, inputs, marks, rolled, shortened, statistics, unreadable
 from telemetry.store.inputs import MINUTE_MS, Span
 from telemetry.store.marks import Mark
 from telemetry.store.statistics import Statistics
@@ -34,7 +37,8 @@ class _Made(NamedTuple):
     starts_ms: list[int]
     seen: set[tuple[object, ...]]
     found: Statistics | None
-    is_short: bool  # some of its chunks cannot be read
+    unread: list[Unreadable]
+    short: set[int]  # devices of which something in `unread` is, or was: what was made before may know more
 
 
 def roll_up(now_ms: int, deadline: float) -> int:
@@ -78,21 +82,19 @@ def _parts(due: Iterable[Mark]) -> Iterable[tuple[Span, dict[int, list[Mark]]]]:
 def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
     imported = set(Host.objects.filter(pk__in=hosts, origin=Origin.IMPORTED).order_by().values_list("pk", flat=True))
     held = inputs.held(hosts, span)
-    made = []
+    made, gone = [], _unreadable_batches(hosts, span)
     for is_imported in (True, False):
         of_kind = {host: each for host, each in held.items() if (host in imported) is is_imported}
         for host, found in (
             inputs.read(of_kind, span, inputs.REACH_MS, are_imported=is_imported) if of_kind else {}
         ).items():
-            result = inputs.statistics_of(host, found, held[host], span)
-            mine = hosts[host]
-            made.append(
-                _Made(host, [m.pk for m in mine], [m.start_ms for m in mine], found.seen, result, found.is_short)
-            )
+            found.unread += gone.get(host, [])
+            result, mine = inputs.statistics_of(host, found, held[host], span), hosts[host]
+            pks, starts = [mark.pk for mark in mine], [mark.start_ms for mark in mine]
+            made.append(_Made(host, pks, starts, found.seen, result, found.unread, found.short(held[host].ids)))
     is_old = _is_old(span, now_ms)
-    kept = {
-        each.host: _rows(each, is_whole=not (each.is_short or (is_old and each.host not in imported))) for each in made
-    }
+    written = {each.host: _rows(each, is_old=is_old and each.host not in imported) for each in made}
+    unreadable.note((row for each in made for row in each.unread), datetime.now(UTC))
     with transaction.atomic():
         # First, and so either whoever stores a batch waits for this, or this waits for him and then sees what he stored.
         taken = marks.take_of_hosts([pk for each in made for pk in each.pks])
@@ -100,10 +102,19 @@ def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
         good = [each for each in made if each.host not in changed and taken.issuperset(each.pks)]
         again = {each.host for each in made} - {each.host for each in good}
         marks.renew_hosts((each.host, STEP, at) for each in made if each.host in again for at in each.starts_ms)
-        rows = [row for each in good for row in kept[each.host]]
+        rows = [row for each in good for row in written[each.host]]
         vendor_sql.insert_rollups(rows)
         cascade(STEP, rows, {each.host: each.found for each in good if each.found is not None}, now_ms)
     return sum(len(each.starts_ms) for each in good)
+
+
+def _unreadable_batches(hosts: Collection[int], span: Span) -> dict[int, list[Unreadable]]:
+    """Return by host the batches near the span that could not be read: the compaction has set them aside since, it may be."""
+    found: dict[int, list[Unreadable]] = {}
+    for row in unreadable.touching(hosts, span.first_ms - inputs.REACH_MS, span.end_ms + inputs.REACH_MS):
+        if not row.uuid:
+            found.setdefault(row.host_id, []).append(row)
+    return found
 
 
 def _changed(span: Span, made: Sequence[_Made], held: inputs.Held, imported: set[int]) -> set[int]:
@@ -125,20 +136,25 @@ def _is_old(span: Span, now_ms: int) -> bool:
     return begins_ms < max(now_ms - 1000 * settings.STEPWATT_RETENTION_RAW, shortened.samples_before_ms())
 
 
-def _rows(made: _Made, *, is_whole: bool) -> list[RollupRow]:
-    """Return the rows; of a time whose samples may be lost in part, what was made when all were there is left as it is."""
+def _rows(made: _Made, *, is_old: bool) -> list[RollupRow]:
+    """Return the rows, as far as what stands does not know more.
+
+    Where samples may be retired (`is_old`) it is left as it is; where some cannot be read it is kept of each device of which
+    it has more samples.
+    """
     if made.found is None:
         return []
-    there: set[int] = set()
-    if not is_whole:
-        first, n = made.starts_ms[0], len(made.starts_ms)
-        table = rolled.of_hosts([made.host], STEP, first, first + n * MINUTE_MS, ()).get(made.host)
-        there = set() if table is None else set(table.starts_ms.tolist())
-    return [
-        RollupRow(made.host, STEP, each.start_ms, 1, statistics.encode_fresh(each))
-        for each in inputs.single_minutes(made.found)
-        if each.start_ms not in there
-    ]
+    rows = {each.start_ms: each for each in inputs.single_minutes(made.found)}
+    if is_old or made.short:
+        first_ms, wanted = made.starts_ms[0], () if is_old else None
+        end_ms = first_ms + len(made.starts_ms) * MINUTE_MS
+        stands = rolled.of_hosts([made.host], STEP, first_ms, end_ms, wanted).get(made.host)
+        for at in rows.keys() & set(stands.starts_ms.tolist() if stands else ()):
+            if is_old or stands is None:
+                del rows[at]
+            else:
+                rows[at] = kept.with_better(rows[at], stands.between(at, at + MINUTE_MS), made.short)
+    return [RollupRow(made.host, STEP, at, 1, statistics.encode_fresh(each)) for at, each in rows.items()]
 
 
 def cascade(step_seconds: int, rows: Sequence[RollupRow], found: Mapping[int, Statistics], now_ms: int) -> None:

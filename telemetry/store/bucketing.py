@@ -126,15 +126,19 @@ class _InTime(NamedTuple):
 
 
 def _in_time(found: Gathered, grid: _Grid) -> _InTime:
-    """At one time on two clocks the clock's name decides: the order in which batches came does not."""
-    ranks = np.empty(len(found.names), np.int64)
-    ranks[sorted(range(len(found.names)), key=found.names.__getitem__)] = np.arange(len(found.names))
-    order = np.lexsort((ranks[found.clocks], found.times_ms))
+    order = _by_time(found)
     buckets = grid.buckets(found.times_ms[order])
     inside = (buckets >= 0) & (buckets < grid.n)
     order, buckets = order[inside], buckets[inside]
     begins = np.flatnonzero(np.diff(buckets, prepend=-1))
     return _InTime(order, buckets[begins], begins)
+
+
+def _by_time(found: Gathered) -> Indices:
+    """At one time on two clocks the clock's name decides: the order in which batches came does not."""
+    ranks = np.empty(len(found.names), np.int64)
+    ranks[sorted(range(len(found.names)), key=found.names.__getitem__)] = np.arange(len(found.names))
+    return np.lexsort((ranks[found.clocks], found.times_ms))
 
 
 def _spread(values: Whole, ticks: _InTime, n: int) -> Whole:
@@ -239,11 +243,19 @@ def _states(series: _Series, found: Gathered, grid: _Grid) -> Iterator[_Rows]:
 
 
 def _held(series: _Series, found: Gathered) -> Indices:
-    """Return until when each sample holds, `(s, n_ticks)` ms: until the next on its clock, at most HOLD_INTERVALS."""
-    backwards = _sample_before(series.present[:, ::-1], found.clocks[::-1])[:, ::-1]
-    after = np.where(backwards >= 0, found.times_ms.size - 1 - backwards, -1)
-    longest = found.times_ms + HOLD_INTERVALS * milliseconds(found.seconds)
-    return np.where(after >= 0, np.minimum(found.times_ms[after], longest), longest)
+    """Return until when each sample holds, `(s, n_ticks)` ms: until the next on whatever clock, at most HOLD_INTERVALS.
+
+    What an agent says first after its start ends what it said last before: in no time a device is in two states. So has
+    states.seconds_per_value.
+    """
+    order, longest = _by_time(found), found.times_ms + HOLD_INTERVALS * milliseconds(found.seconds)
+    at = np.where(series.present[:, order], found.times_ms[order], np.iinfo(np.int64).max)
+    later = np.full_like(at, np.iinfo(np.int64).max)
+    later[:, :-1] = np.minimum.accumulate(at[:, :0:-1], axis=1)[:, ::-1]
+    until: Indices = np.empty_like(later)
+    until[:, order] = later
+    np.minimum(until, longest, out=until)
+    return until
 
 
 def _milliseconds(at: Flags, until_ms: Indices, times_ms: Indices, grid: _Grid) -> Whole:

@@ -57,10 +57,13 @@ class _Cells(NamedTuple):
         return _Cells(self.places[keep], self.starts_ms[keep], self.ends_ms[keep], self.values[:, keep])
 
 
-def read(devices: Sequence[Device], edges_ms: Whole, *, by_quarters: bool = False) -> Iterator[Pieces]:
+def read(
+    devices: Sequence[Device], edges_ms: Whole, *, by_quarters: bool = False, split: Sequence[int] = ()
+) -> Iterator[Pieces]:
     """Yield the pieces of the windows between the edges `(n + 1,)`, ascending; what is not covered is in none.
 
-    `by_quarters` gives no piece longer than a quarter of an hour where quarters are kept: for what a time of day costs.
+    `by_quarters` gives no piece longer than a quarter of an hour where quarters are kept: for what a time of day costs. The
+    hours of the quarters that begin at `split` come by their minutes where these are kept.
     """
     by_host: dict[int, list[Device]] = {}
     for device in devices:
@@ -71,7 +74,7 @@ def read(devices: Sequence[Device], edges_ms: Whole, *, by_quarters: bool = Fals
         chosen = sorted((device for host in some for device in by_host[host]), key=lambda device: device.pk)
         # Also those that had them then: each device stands in one reading, whoever had it.
         then = sorted(stays.hosts_of(chosen, int(edges_ms[0]) - HOUR_MS, int(edges_ms[-1]) + HOUR_MS))
-        reading = _Reading(then, chosen, edges_ms, by_quarters=by_quarters)
+        reading = _Reading(then, chosen, edges_ms, np.array(split, np.int64), by_quarters=by_quarters)
         for cells in reading.cells(_MOST_HOST_MINUTES // len(hosts)):
             yield _cut(cells, reading.ids, edges_ms)
 
@@ -79,8 +82,10 @@ def read(devices: Sequence[Device], edges_ms: Whole, *, by_quarters: bool = Fals
 class _Reading:
     """Reads the cells of devices from the rollups of the hosts that have, or had them."""
 
-    def __init__(self, hosts: Sequence[int], devices: Sequence[Device], edges_ms: Whole, *, by_quarters: bool) -> None:
-        self._hosts, self._devices, self._edges_ms = hosts, devices, edges_ms
+    def __init__(
+        self, hosts: Sequence[int], devices: Sequence[Device], edges_ms: Whole, split: Whole, *, by_quarters: bool
+    ) -> None:
+        self._hosts, self._devices, self._edges_ms, self._split = hosts, devices, edges_ms, split
         self._whole = (QUARTER_MS, HOUR_MS) if by_quarters else (HOUR_MS,)
         self.ids = np.array([device.pk for device in devices], np.int64)
 
@@ -90,7 +95,9 @@ class _Reading:
         first_ms, end_ms = int(edges[0]) // HOUR_MS * HOUR_MS, -(-int(edges[-1]) // HOUR_MS) * HOUR_MS
         marks = DirtyRollup.objects.filter(host__in=self._hosts, start_ms__gte=first_ms, start_ms__lt=end_ms)
         marked = np.array(list(marks.values_list("step_seconds", "start_ms").distinct()), np.int64).reshape(-1, 2)
-        broken = np.unique(np.concatenate((edges[edges % HOUR_MS != 0], marked[:, 1])) // HOUR_MS * HOUR_MS)
+        broken = np.unique(
+            np.concatenate((edges[edges % HOUR_MS != 0], marked[:, 1], self._split)) // HOUR_MS * HOUR_MS
+        )
         minutes = self._exact(marked[marked[:, 0] * 1000 == MINUTE_MS, 1], most_minutes)
         for span in _runs(np.setdiff1d(np.arange(first_ms, end_ms, HOUR_MS), broken), HOUR_MS):
             yield from self._told(span, self._whole, _Cells.none())

@@ -1,6 +1,6 @@
 """The energy of devices from the rollups: hours where they are made, minutes at both ends. Called by the energy accounts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from telemetry.store.rolled import Table
 from telemetry.store.statistics import ENERGY, Field
 
 MINUTE_MS = 60_000
+_QUARTER = 900
+_ROUNDED_SECONDS = 0.0005  # what stands in rollups is whole milliseconds: their sums in seconds may differ by less
 _HOSTS = 50  # in memory at once
 _FIELDS = (Field.MEASURED_MILLIJOULES, Field.ESTIMATED_MILLIJOULES, Field.COVERED_MILLISECONDS)
 
@@ -40,18 +42,40 @@ class EnergyRows(NamedTuple):
 
 
 def read(
-    host_ids: Sequence[int], start_ms: int, end_ms: int, *, quarters_from_ms: int | None = None
-) -> Iterator[EnergyRows]:
+    host_ids: Sequence[int], start_ms: int, end_ms: int, *, quarters_from_ms: int | None = None,
+    split: Collection[int] = (),
+) -> Iterator[EnergyRows]:  # fmt: skip
     """Yield the energy of whole minutes with start ≤ minute < end; every minute of a device stands in one row.
 
-    From `quarters_from_ms` on whole hours come by their quarters: for what changes within an hour.
+    From `quarters_from_ms` on whole hours come by their quarters: for what changes within an hour. Of the quarters that begin
+    at `split` the minutes come, as long as they are all there.
     """
     cut = end_ms if quarters_from_ms is None else -(-quarters_from_ms // HOUR_MS) * HOUR_MS
     for hosts, parts in made_hours.parts(host_ids, start_ms, end_ms):
         for begin, end, is_made in parts:
             steps = [(3600, begin, min(end, cut)), (900, max(begin, cut), end)] if is_made else [(60, begin, end)]
             for step, first, last in steps:
-                yield from of_step(hosts, step, first, last)
+                quarters = sorted(at for at in split if first <= at < last) if step == _QUARTER else []
+                yield from _split(hosts, first, last, quarters) if quarters else of_step(hosts, step, first, last)
+
+
+def _split(host_ids: Sequence[int], start_ms: int, end_ms: int, split: Sequence[int]) -> Iterator[EnergyRows]:
+    """Yield the quarters of the time, but the minutes of those that begin at `split` where they tell as much."""
+    for at in range(0, len(host_ids), _HOSTS):
+        some = host_ids[at : at + _HOSTS]
+        minutes: dict[int, dict[int, EnergyRows]] = {}
+        for quarter in split:
+            for rows in of_step(some, 60, quarter, quarter + 1000 * _QUARTER):
+                minutes.setdefault(rows.host_id, {})[quarter] = rows
+        for rows in of_step(some, _QUARTER, start_ms, end_ms):
+            kept, finer = [], minutes.get(rows.host_id, {})
+            for place, quarter in enumerate(rows.starts_ms.tolist()):
+                covered = float(rows.covered_seconds[:, place].sum())
+                if quarter in finer and float(finer[quarter].covered_seconds.sum()) >= covered - _ROUNDED_SECONDS:
+                    yield finer[quarter]
+                else:
+                    kept.append(place)
+            yield rows.of_buckets(kept)
 
 
 def of_step(host_ids: Sequence[int], step_seconds: int, start_ms: int, end_ms: int) -> Iterator[EnergyRows]:

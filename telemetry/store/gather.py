@@ -63,7 +63,7 @@ class Gathered(NamedTuple):
             return self
         present = self.present.copy()
         for uuid, of_device in spans.items():
-            rows = [row for row, (own, _) in enumerate(self.series) if own == uuid]
+            rows = np.array([row for row, (own, _) in enumerate(self.series) if own == uuid], np.int64)
             present[np.ix_(rows, ~inside(of_device, self.times_ms))] = False
         return self._replace(present=present)
 

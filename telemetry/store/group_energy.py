@@ -1,6 +1,6 @@
 """The energy of groups from their rollups, as far as these are made. Called by the accounts of the whole fleet."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
 from telemetry.store.statistics import ENERGY, Field
 
+_QUARTER = 900
 _MANY_HOURS = 48  # read from minutes: above this the hosts' hours are read faster
 
 
@@ -48,24 +49,26 @@ class Stretch(NamedTuple):
 
 
 def stretches(
-    groups: Collection[int], start_ms: int, end_ms: int, *, kept_from_ms: Mapping[int, int], quarters_from_ms: int | None = None
+    groups: Collection[int], start_ms: int, end_ms: int, *, kept_from_ms: Mapping[int, int],
+    quarters_from_ms: int | None = None, split: Collection[int] = (),
 ) -> list[Stretch] | None:  # fmt: skip
     """Return of which buckets whole minutes of the span are read: hours of the groups, minutes where there is less.
 
     What is marked to be made again, of any of the groups or of any host, is read from the hosts' minutes. None where that is
     so of many hours. What lies before `kept_from_ms` of its step is read from the hosts too: the groups' is retired by age,
-    and imported hosts keep theirs.
+    and imported hosts keep theirs. Of the quarters that begin at `split` the minutes are read, where the groups keep them.
     """
     minutes, hours = _marked(groups, start_ms, end_ms)
     if len(hours) > _MANY_HOURS:
         return None
     cuts = kept_from_ms[3600], end_ms if quarters_from_ms is None else quarters_from_ms
     first, last = -(-start_ms // HOUR_MS) * HOUR_MS, end_ms // HOUR_MS * HOUR_MS
+    finer = sorted(at for at in split if at >= kept_from_ms[60])
     if first >= last:
         return _joined(_minutes(start_ms, end_ms, minutes, kept_from_ms[60]))
     found, at = _minutes(start_ms, first, minutes, kept_from_ms[60]), first
     for marked in [*sorted(hour for hour in hours if first <= hour < last), last]:
-        found += _hours(at, marked, *cuts)
+        found += _split(_hours(at, marked, *cuts), finer)
         at = min(marked + HOUR_MS, last)
         found += _minutes(marked, at, minutes, kept_from_ms[60])
     return _joined(found + _minutes(last, end_ms, minutes, kept_from_ms[60]))
@@ -80,6 +83,18 @@ def _hours(start_ms: int, end_ms: int, kept_from_ms: int, quarters_from_ms: int)
         for at, until in pairwise(bounds)
         if at < until
     ]
+
+
+def _split(found: Iterable[Stretch], quarters: Sequence[int]) -> Iterator[Stretch]:
+    """Yield the stretches with those quarters, ascending, by their minutes."""
+    for each in found:
+        at = each.start_ms
+        for quarter in quarters if each.step_seconds == _QUARTER and each.is_of_groups else ():
+            if at <= quarter < each.end_ms:
+                yield each._replace(start_ms=at, end_ms=quarter)
+                at = quarter + 1000 * _QUARTER
+                yield Stretch(60, quarter, at, is_of_groups=True)
+        yield each._replace(start_ms=at)
 
 
 def _minutes(start_ms: int, end_ms: int, marked: Collection[int], kept_from_ms: int) -> list[Stretch]:
@@ -101,6 +116,8 @@ def _marked(groups: Collection[int], start_ms: int, end_ms: int) -> tuple[set[in
 def _joined(found: Iterable[Stretch]) -> list[Stretch]:
     joined: list[Stretch] = []
     for each in found:
+        if each.start_ms >= each.end_ms:
+            continue
         before = joined[-1] if joined else None
         if before and before.end_ms == each.start_ms and before[0] == each[0] and before[3] == each[3]:
             joined[-1] = before._replace(end_ms=each.end_ms)

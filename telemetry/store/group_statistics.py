@@ -80,7 +80,13 @@ class Devices(NamedTuple):
         mine = who.has(self.ids, self.hosts)
         if (begins := _begins(self.ids[mine])) is None:
             return self.means[mine], self.minima[mine], self.maxima[mine]
-        return _merged(Devices(*(column[mine] for column in self)), begins)
+        return _merged(self.kept(mine), begins)
+
+    def kept(self, mine: NDArray[np.bool_]) -> "Devices":
+        return Devices(
+            self.ids[mine], self.hosts[mine], self.counts[mine], self.sums[mine], self.means[mine], self.minima[mine],
+            self.maxima[mine],
+        )  # fmt: skip
 
 
 def of_members(groups: Collection[int]) -> dict[int, Group]:

@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from fleet.models import Host, Origin
 from telemetry.models import Chunk, SetAside, StoredBatch
-from telemetry.store import chunks, gather, stays
+from telemetry.store import chunks, gather, stays, unreadable
 from telemetry.store.chunks import HOUR_MS
-from telemetry.store.stays import Holding
+from telemetry.store.stays import Holding, Stay
 from telemetry.store.stored_batches import StoredBatches
 
 _SLICE_BYTES, _SLICE_ROWS = 1_000_000, 400  # of chunks written, and of batches removed, in one transaction
@@ -98,6 +98,8 @@ def compact(host: Host, start_ms: int) -> Done:
                 _write(hour, part)
                 done.n_chunks += len(part)
         aside = _aside(stored, hour.held)
+        lost = [row for row, cells in zip(rows, stored.cells, strict=True) if cells is None]
+        unreadable.note(map(unreadable.of_batch, lost), timezone.now())  # before they are no batches any more
         _keep_aside(hour, aside)
         for first in range(0, len(rows), _SLICE_ROWS):
             _remove(hour, rows[first : first + _SLICE_ROWS])
@@ -122,8 +124,7 @@ def _rows(host: Host, start_ms: int) -> QuerySet[StoredBatch]:
 def _made(host: Host, stored: StoredBatches, held: Holding) -> list[_Made]:
     """Return the chunks that differ from what is there. Raises ChunkCorrupt.
 
-    A chunk holds what all hosts of its hour said of the device, each in its stay. It stands under the one that came first; under
-    a recording rather than another, as no age takes that away.
+    A chunk holds what all hosts of its hour said of the device, each in its stay.
     """
     uuids = {pk: uuid for uuid, pk in held.ids.items()}
     there = {(row.device_id, row.start_ms): row for row in _there(stored, uuids)}
@@ -135,12 +136,12 @@ def _made(host: Host, stored: StoredBatches, held: Holding) -> list[_Made]:
         said.add_batch(batch, parts)
     if held.spans:  # of what this host says alone: the chunks have what others said in their time
         gathering.add_gathered(said.gathered().of_stays(held.spans))
-    made = []
+    made, moved = [], stays.of_moved(held.moved) if held.moved else {}
     for uuid, start_ms, hour in gather.hours(gathering.gathered()):
         device, body = held.ids[uuid], chunks.encode(hour)
         before = there.get((device, start_ms))
         if before is None or bytes(before.body) != body:
-            whose = host.pk if before is None or host.origin == Origin.IMPORTED else before.host_id
+            whose = _whose(host, before, moved.get(device, ()), start_ms)
             chunk = Chunk(
                 device_id=device, host_id=whose, start_ms=start_ms, end_ms=int(hour.times_ms.max()),
                 n_values=hour.n_values, body=body,
@@ -149,9 +150,23 @@ def _made(host: Host, stored: StoredBatches, held: Holding) -> list[_Made]:
     return made
 
 
+def _whose(host: Host, before: Chunk | None, moves: Sequence[Stay], start_ms: int) -> int:
+    """Return under which host a chunk stands: of several that of the last, as older names of a machine may be removed.
+
+    A recording comes first: no age takes away what that holds.
+    """
+    if host.origin == Origin.IMPORTED:
+        return host.pk
+    if before is not None and (before.host.origin == Origin.IMPORTED or not moves):
+        return before.host_id
+    then = [stay.host_id for stay in moves if stay.from_ms < start_ms + HOUR_MS and stay.until_ms > start_ms]
+    return then[-1] if then else host.pk
+
+
 def _there(stored: StoredBatches, devices: Collection[int]) -> QuerySet[Chunk]:
     first, last = stored.span_ms
-    return Chunk.objects.filter(device__in=devices, start_ms__gte=first // HOUR_MS * HOUR_MS, start_ms__lte=last)
+    rows = Chunk.objects.filter(device__in=devices, start_ms__gte=first // HOUR_MS * HOUR_MS, start_ms__lte=last)
+    return rows.select_related("host")
 
 
 def _decoded(row: Chunk, uuid: str) -> chunks.DeviceHour:
@@ -159,6 +174,7 @@ def _decoded(row: Chunk, uuid: str) -> chunks.DeviceHour:
         return chunks.decode(bytes(row.body))
     except chunks.ChunkCorrupt as error:
         chunks.warn_corrupt(uuid, row.start_ms, error)
+        unreadable.note([unreadable.of_chunk(row.host_id, uuid, row.start_ms, error)], timezone.now())
         raise chunks.ChunkCorrupt(f"{uuid} at {row.start_ms}") from error
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from telemetry import catalog
 from telemetry.store import made_hours, rolled
 from telemetry.store.idle_quarters import ALLOCATED, FREE, QUARTER_MS, STEP, UNKNOWN
+from telemetry.store.made_hours import HOUR_MS
 from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
 from telemetry.store.statistics import ENERGY, Field, Whole
@@ -45,18 +46,28 @@ def whole_quarters(start_ms: int, end_ms: int) -> tuple[int, int]:
     return start_ms // QUARTER_MS * QUARTER_MS, -(-end_ms // QUARTER_MS) * QUARTER_MS
 
 
-def read(host_ids: Sequence[int], start_ms: int, end_ms: int, *, with_drawn: bool = False) -> Iterator[IdleRows]:
+def read(
+    host_ids: Sequence[int],
+    start_ms: int,
+    end_ms: int,
+    *,
+    with_drawn: bool = False,
+    quarters_from_ms: int | None = None,
+) -> Iterator[IdleRows]:
     """Yield the waste of whole quarters with start ≤ quarter < end; every quarter of a device stands in one row.
 
-    `with_drawn` asks for `known_joules`.
+    `with_drawn` asks for `known_joules`. From `quarters_from_ms` on whole hours come by their quarters.
     """
     fields = (*_FIELDS, *_DRAWN) if with_drawn else _FIELDS
+    cut = end_ms if quarters_from_ms is None else -(-quarters_from_ms // HOUR_MS) * HOUR_MS
     for hosts, parts in made_hours.parts(host_ids, start_ms, end_ms):
         for begin, end, is_made in parts:
-            for at in range(0, len(hosts), _HOSTS):
-                some, step_seconds = hosts[at : at + _HOSTS], 3600 if is_made else STEP
-                found = rolled.of_hosts(some, step_seconds, begin, end, (ENERGY, _UTILISATION), fields)
-                yield from (_rows(host, table, with_drawn=with_drawn) for host, table in found.items())
+            coarse_end = min(end, cut) if is_made else begin
+            for step_seconds, first, last in ((3600, begin, coarse_end), (STEP, max(begin, coarse_end), end)):
+                for at in range(0, len(hosts) if first < last else 0, _HOSTS):
+                    some = hosts[at : at + _HOSTS]
+                    found = rolled.of_hosts(some, step_seconds, first, last, (ENERGY, _UTILISATION), fields)
+                    yield from (_rows(host, table, with_drawn=with_drawn) for host, table in found.items())
 
 
 def _rows(host_id: int, table: Table, *, with_drawn: bool) -> IdleRows:

@@ -9,8 +9,8 @@ from django.db.models import Q
 
 from telemetry import catalog, wire
 from telemetry.catalog import Kind
-from telemetry.models import Chunk, StoredBatch
-from telemetry.store import bucketing, chunks, statistics, stays, stored_batches
+from telemetry.models import Chunk, StoredBatch, Unreadable
+from telemetry.store import bucketing, chunks, statistics, stays, stored_batches, unreadable
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.gather import Gathered, Gathering
 from telemetry.store.statistics import Statistics
@@ -38,14 +38,21 @@ class Span(NamedTuple):
 class Inputs:
     """The rows that a host's span was made of; `seen` names them. Of imported hosts, whose windows grow, with their bodies.
 
-    `is_short` is noted by `statistics_of`, where some of the chunks cannot be read.
+    `unread` is noted by `statistics_of`: what of it cannot be read.
     """
 
     batches: list[StoredBatch] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     seen: set[tuple[Any, ...]] = field(default_factory=set)
     is_imported: bool = False
-    is_short: bool = False
+    unread: list[Unreadable] = field(default_factory=list)
+
+    def short(self, ids: Mapping[str, int]) -> set[int]:
+        """Return of which devices some samples could not be read: of a batch, of any of the host's in `ids`, by uuid."""
+        found: set[int] = set()
+        for each in self.unread:
+            found.update([ids[each.uuid]] if each.uuid else ids.values())
+        return found
 
 
 Held = Mapping[int, Holding]
@@ -151,7 +158,7 @@ def _wide(
 ) -> Gathered:
     wide = read({host: held}, span, reach_ms)[host]
     found = _all(wide, held, numbers)
-    inputs.is_short |= wide.is_short
+    inputs.unread += wide.unread
     return found
 
 
@@ -175,8 +182,12 @@ def _gathered(inputs: Inputs, held: Holding, span: Span, numbers: Collection[int
         row for row in inputs.batches
         if row.end_ms >= span.first_ms - _NEAR_MS and row.start_ms < span.end_ms + _NEAR_MS
     ]  # fmt: skip
-    found = _all(Inputs(batches=near), held, numbers)
-    return found if len(near) == len(inputs.batches) or _is_enough(found, span) else _all(inputs, held, numbers)
+    some = Inputs(batches=near)
+    found = _all(some, held, numbers)
+    if len(near) < len(inputs.batches) and not _is_enough(found, span):
+        return _all(inputs, held, numbers)
+    inputs.unread += some.unread
+    return found
 
 
 def _is_enough(found: Gathered, span: Span) -> bool:
@@ -198,8 +209,8 @@ def _all(inputs: Inputs, held: Holding, numbers: Collection[int] | None) -> Gath
             gathering.add_hour(uuids[chunk.device_id], chunks.decode(bytes(chunk.body), numbers))
         except chunks.ChunkCorrupt as error:
             chunks.warn_corrupt(uuids[chunk.device_id], chunk.start_ms, error)
-            inputs.is_short = True
-    stored_batches.add(gathering, inputs.batches)
+            inputs.unread.append(unreadable.of_chunk(chunk.host_id, uuids[chunk.device_id], chunk.start_ms, error))
+    inputs.unread += map(unreadable.of_batch, stored_batches.add(gathering, inputs.batches))
     return gathering.gathered().of_stays(held.spans)
 
 

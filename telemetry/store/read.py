@@ -228,7 +228,7 @@ def _from_rollups(
 
 def _of_moved(device: int, tables: Sequence[Table]) -> Table:
     """Return what several hosts have of a device as one table; where it moved within a bucket this has a part of each."""
-    found = []
+    found: list[Table] = []
     for table in tables:
         rows = np.flatnonzero(table.keys.owners == device)
         if not rows.size and (found or table is not tables[-1]):

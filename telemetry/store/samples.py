@@ -125,7 +125,7 @@ def _gatherings(devices: Sequence[Device], numbers: Collection[int] | None, stor
     by_host: dict[int, list[Device]] = {}
     for device in devices:
         if stored.is_settled(device):
-            by_host.setdefault(device.host_id, []).append(device)
+            by_host.setdefault(stored.stays[device.pk][0].host_id, []).append(device)
     gatherings = []
     for host, of_host in by_host.items():
         gathering = _of_hours(of_host, numbers, stored.hours)

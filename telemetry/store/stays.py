@@ -133,10 +133,12 @@ def _present(device: Device) -> Stay:
 
 
 def _stays(rows: Iterable[tuple[int, int, int]]) -> dict[int, list[Stay]]:
-    """Return the stays of rows (device id, host id, from_ms) by device id, in order."""
+    """Return the stays of rows (device id, host id, from_ms) by device id, in order; what adjoins on one host is one."""
     begun: dict[int, list[tuple[int, int]]] = {}
     for device, host, from_ms in sorted(rows, key=lambda row: (row[0], row[2])):
-        begun.setdefault(device, []).append((from_ms, host))
+        of_device = begun.setdefault(device, [])
+        if not of_device or of_device[-1][1] != host:
+            of_device.append((from_ms, host))
     return {
         device: [Stay(host, since, until) for (since, host), (until, _) in pairwise([*of_device, (FAR_MS, 0)])]
         for device, of_device in begun.items()

@@ -107,14 +107,21 @@ def read(row: StoredBatch) -> Read | None:
         return None
 
 
-def add(gathering: Gathering, rows: Sequence[StoredBatch]) -> None:
-    """Add the batches of one host, in order, to the gathering: together where they are alike, which is many times faster."""
+def add(gathering: Gathering, rows: Sequence[StoredBatch]) -> list[StoredBatch]:
+    """Add the batches of one host, in order, to the gathering: together where they are alike, which is many times faster.
+
+    Returns those that cannot be read.
+    """
+    unread = []
     try:
         selected.add(gathering, [bytes(row.body) for row in rows])
     except selected.Unlike:
         for row in rows:
             if (found := read(row)) is not None:
                 gathering.add_batch(*found)
+            else:
+                unread.append(row)
+    return unread
 
 
 def _cells(batch: Batch, parts: Sequence[Part]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 Called by the command `verify_store`. Reads only. What is marked to be made again is not looked at.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -11,10 +11,21 @@ import numpy as np
 from django.conf import settings
 from django.db.models import QuerySet
 
-from fleet.models import Device, Host, Origin
+from fleet.models import Host, Origin
 from telemetry import catalog
-from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, StoredBatch
-from telemetry.store import bucketing, chunks, idle_quarters, inputs, rolled, shortened, statistics
+from telemetry.models import Chunk, DirtyRollup, GroupRollup, Rollup, StoredBatch, Unreadable
+from telemetry.store import (
+    bucketing,
+    chunks,
+    idle_quarters,
+    inputs,
+    rolled,
+    shortened,
+    statistics,
+    stays,
+    stored_batches,
+    unreadable,
+)
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.inputs import MINUTE_MS, Span
 from telemetry.store.rolled import Table
@@ -40,27 +51,43 @@ class Difference(NamedTuple):
 
 
 class Checked(NamedTuple):
-    """What one host has: chunks and buckets that were looked at, and what differs."""
+    """What one host has: chunks and buckets that were looked at, what differs, and what of it cannot be read."""
 
     n_chunks: int
     n_buckets: int
     differences: list[Difference]
+    unread: list[Unreadable]
 
 
 def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
     """Check what the host has of since ≤ time < until, by whole hours; `now` tells what may have been retired."""
-    uuids = dict(Device.objects.filter(host=found).values_list("pk", "uuid"))
+    held = stays.of_hosts([found.pk], since_ms - HOUR_MS, until_ms)[found.pk]
+    uuids = {pk: uuid for uuid, pk in held.ids.items()}
     rows = Chunk.objects.filter(host=found, start_ms__gt=since_ms - HOUR_MS, start_ms__lt=until_ms).order_by("start_ms")
-    differences, n_chunks, hours = [], 0, set()
+    differences, unread, n_chunks, hours = [], list[Unreadable](), 0, set()
     for row in rows.iterator(chunk_size=50):
         n_chunks += 1
         hours.add(row.start_ms)
         uuid = uuids.get(row.device_id, f"device {row.device_id}")
-        differences += [Difference(uuid, row.start_ms, what) for what in _of_chunk(row)]
+        try:
+            differences += [Difference(uuid, row.start_ms, what) for what in _of_chunk(row)]
+        except chunks.ChunkCorrupt as error:
+            differences.append(Difference(uuid, row.start_ms, f"the chunk is corrupt: {error}"))
+            unread.append(unreadable.of_chunk(found.pk, uuid, row.start_ms, error))
+    # What it said of a device in the hour in which that left may stand under the host that has it now.
+    moved = Chunk.objects.filter(device__in=held.moved, start_ms__gt=since_ms - HOUR_MS, start_ms__lt=until_ms)
+    hours |= set(moved.values_list("start_ms", flat=True)) if held.moved else set()
     batches = StoredBatch.objects.filter(host=found, start_ms__gte=since_ms, start_ms__lt=until_ms)
-    hours |= {at_ms // HOUR_MS * HOUR_MS for at_ms in batches.values_list("start_ms", flat=True)}
+    for batch in batches.iterator(chunk_size=200):
+        hours.add(batch.start_ms // HOUR_MS * HOUR_MS)
+        if stored_batches.read(batch) is None:
+            unread.append(unreadable.of_batch(batch))
+    lost = {unreadable.key(row): row for row in (*unread, *unreadable.touching([found.pk], since_ms, until_ms))}
+    differences += [
+        Difference(found.name, row.start_ms, f"{row.what} cannot be read") for row in lost.values() if not row.uuid
+    ]
     hours |= _hours_of_minutes(found, since_ms, until_ms)
-    differences += unreadable(Rollup.objects.filter(host=found), found.name, since_ms, until_ms)
+    differences += corrupt_rows(Rollup.objects.filter(host=found), found.name, since_ms, until_ms)
     n_buckets, short_ms = 0, shortened.samples_before_ms()
     for hour_ms in sorted(hours):
         is_short = found.origin != Origin.IMPORTED and hour_ms - _REACH_MS < short_ms
@@ -70,16 +97,12 @@ def host(found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
         for start_ms in _starts(found, step, since_ms, until_ms):
             if not _is_retired(found, start_ms, _kept_seconds(below), now):
                 n_buckets += _compare(differences, found, uuids, step, start_ms)
-    return Checked(n_chunks, n_buckets, differences)
+    return Checked(n_chunks, n_buckets, differences, unread)
 
 
 def _of_chunk(row: Chunk) -> Iterator[str]:
-    """Yield what is wrong with the chunk."""
-    try:
-        hour = chunks.decode(bytes(row.body))
-    except chunks.ChunkCorrupt as error:
-        yield f"the chunk is corrupt: {error}"
-        return
+    """Yield what is wrong with the chunk. Raises ChunkCorrupt."""
+    hour = chunks.decode(bytes(row.body))
     outside = (hour.times_ms < row.start_ms) | (hour.times_ms >= row.start_ms + HOUR_MS)
     if outside.any():
         yield f"the chunk has {np.count_nonzero(outside)} samples outside of its hour"
@@ -89,7 +112,7 @@ def _of_chunk(row: Chunk) -> Iterator[str]:
         yield f"the chunk has {hour.n_values} values, its row says {row.n_values}"
 
 
-def unreadable(
+def corrupt_rows(
     rows: QuerySet[Rollup] | QuerySet[GroupRollup], subject: str, since_ms: int, until_ms: int
 ) -> Iterator[Difference]:
     for row in rows.filter(start_ms__lt=until_ms).order_by("start_ms").iterator(chunk_size=200):
@@ -144,11 +167,11 @@ def _look(found: Host, uuids: Mapping[int, str], step: int, start_ms: int) -> tu
     end_ms = start_ms + (HOUR_MS if step == MINUTE_MS // 1000 else 1000 * rolled.PERIODS[step])
     marked = _marked(found, step, start_ms, end_ms)
     made = _of_table(rolled.of_hosts([found.pk], step, start_ms, end_ms).get(found.pk))
-    expected = _expected(found, step, start_ms, end_ms)
+    expected, short = _expected(found, step, start_ms, end_ms)
     marked |= _marked(found, step, start_ms, end_ms)
     wrong: list[Difference] = []
     for at_ms in sorted((expected.keys() | made.keys()) - marked):
-        one, other = _alike(expected.get(at_ms), made.get(at_ms))
+        one, other = (_without(short, values) for values in _alike(expected.get(at_ms), made.get(at_ms)))
         if one != other:
             wrong += _differing(found, uuids, step, at_ms, one, other)
     return len(expected), wrong
@@ -159,6 +182,10 @@ def _alike(expected: Values | None, made: Values | None) -> tuple[Values | None,
     if not expected or not made or any(key[1] == Field.GREW_MILLISECONDS for key in made):
         return expected, made
     return {key: value for key, value in expected.items() if key[1] != Field.GREW_MILLISECONDS}, made
+
+
+def _without(devices: Collection[int], values: Values | None) -> Values | None:
+    return {key: value for key, value in values.items() if key[3] not in devices} if devices and values else values
 
 
 def _marked(found: Host, step: int, start_ms: int, end_ms: int) -> set[int]:
@@ -172,19 +199,21 @@ def _marked(found: Host, step: int, start_ms: int, end_ms: int) -> set[int]:
     return {(at_ms + reach) // (1000 * step) * 1000 * step for at_ms in starts for reach in (0, reach_ms)}
 
 
-def _expected(found: Host, step: int, start_ms: int, end_ms: int) -> dict[int, Values]:
-    """Return by bucket what its values must be, made anew."""
+def _expected(found: Host, step: int, start_ms: int, end_ms: int) -> tuple[dict[int, Values], set[int]]:
+    """Return by bucket what its values must be, made anew, and of which devices that knows less: samples cannot be read."""
     n = (end_ms - start_ms) // (1000 * step)
     if step == idle_quarters.STEP:
-        return _quarters(found, start_ms, end_ms)
+        return _quarters(found, start_ms, end_ms), set()
     if step in _BELOW:
         below = rolled.of_hosts([found.pk], _BELOW[step], start_ms, end_ms).get(found.pk)
-        return {} if below is None else _of_statistics(rolled.regrouped(below, start_ms, 1000 * step, n))
+        return {} if below is None else _of_statistics(rolled.regrouped(below, start_ms, 1000 * step, n)), set()
     span = Span(start_ms, n)
     held = inputs.held([found.pk], span)
     read = inputs.read(held, span, _REACH_MS, are_imported=found.origin == Origin.IMPORTED)[found.pk]
     made = inputs.statistics_of(found.pk, read, held[found.pk], span)
-    return {} if made is None else _of_statistics(made)
+    noted = unreadable.touching([found.pk], start_ms - _REACH_MS, end_ms + _REACH_MS)
+    read.unread += [row for row in noted if not row.uuid]
+    return {} if made is None else _of_statistics(made), read.short(held[found.pk].ids)
 
 
 def _quarters(found: Host, start_ms: int, end_ms: int) -> dict[int, Values]:

@@ -15,7 +15,7 @@ from telemetry.store import group_statistics, rolled
 from telemetry.store.group_statistics import Group
 from telemetry.store.groups import of_hosts as groups_of_hosts
 from telemetry.store.statistics import Whole
-from telemetry.store.verify import LOOKS, Checked, Difference, Values, by_bucket, unreadable, words
+from telemetry.store.verify import LOOKS, Checked, Difference, Values, by_bucket, corrupt_rows, words
 
 _BUCKETS = 15  # in memory at once, of all hosts
 
@@ -36,7 +36,7 @@ def check(since_ms: int, until_ms: int, now: datetime) -> Checked:
     """Check the groups' buckets that begin in since ≤ time < until; `now` tells what may have been retired."""
     differences: list[Difference] = []
     for group in RollupGroup.objects.order_by("pk"):
-        differences += unreadable(GroupRollup.objects.filter(group=group), str(group), since_ms, until_ms)
+        differences += corrupt_rows(GroupRollup.objects.filter(group=group), str(group), since_ms, until_ms)
     n_buckets = 0
     for step_seconds in rolled.STEPS:
         kept_ms = round(1000 * (now.timestamp() - _kept_seconds(step_seconds)))
@@ -48,7 +48,7 @@ def check(since_ms: int, until_ms: int, now: datetime) -> Checked:
                     break
             n_buckets += n_compared
             differences += wrong
-    return Checked(0, n_buckets, differences)
+    return Checked(0, n_buckets, differences, [])
 
 
 def _kept_seconds(step_seconds: int) -> int:

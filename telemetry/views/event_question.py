@@ -15,7 +15,7 @@ from telemetry.health.alerts import State
 
 Choice = TypeVar("Choice", EventKind, Severity, State)
 _MOST_DIGITS = 18
-FILTERS = ("host", "device", "kind", "severity", "rule", "state", "q", "event", "range", "from", "to")
+FILTERS = ("cluster", "host", "device", "kind", "severity", "rule", "state", "q", "event", "range", "from", "to")
 SILENCED = "silenced"  # an open alert that nobody is told of: no state of its own
 
 
@@ -23,6 +23,7 @@ def question_of(query: QueryDict) -> Question:
     """Return what the address asks for. Raises BadRequest, or Http404 for a host or device that is not known."""
     window = timerange.of_query(query, timezone.now()) if "range" in query or "from" in query else None
     return Question(
+        cluster=_cluster(query),
         host=_host(query.get("host", "")),
         device=_device(query.get("device", "")),
         kind=_choice(query, "kind", EventKind),
@@ -63,6 +64,13 @@ def _pks(text: str) -> list[int] | None:
 def number_of(text: str) -> int | None:
     """Return the number of an event, None where the text is none."""
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
+
+
+def _cluster(query: QueryDict) -> str | None:
+    cluster = query.get("cluster")
+    if cluster is not None and not Host.objects.filter(cluster=cluster).exists():
+        raise Http404(f"There is no cluster {cluster!r}.")
+    return cluster
 
 
 def _host(name: str) -> Host | None:

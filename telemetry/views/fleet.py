@@ -68,7 +68,7 @@ def _newest(request: HttpRequest, found: Glance) -> dict[str, Any]:
     lines = attention.listed(None) if cluster is None else attention.of_cluster(cluster)
     return {
         "glance": found,
-        "headlines": headlines(found, day_before.known(cluster)),
+        "headlines": [each.within(cluster) for each in headlines(found, day_before.known(cluster))],
         "attention": lines[:SHOWN],
         "n_attention": len(lines),
         "counts": {mark: found.count(health) for mark, health in _MARKS.items()},
@@ -162,7 +162,7 @@ def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[st
         "utilisation": _utilisation_figure(),
         "power": _power_figure(tuple(names)) if gives_power else None,
         "power_absent": "" if gives_power else found.why_absent("power_draw_watts"),
-        "clusters": list(dict.fromkeys(host.cluster for host in everything.hosts)),
+        "clusters": everything.clusters,
     }
 
 

@@ -93,12 +93,17 @@ def fleet_map(request: HttpRequest) -> HttpResponse:
 
 def of_request(request: HttpRequest) -> Glance:
     """Return the newest state of the fleet, or of the cluster that is asked for."""
-    found, cluster = glance.recent(timezone.now()), request.GET.get("cluster")
+    return part_of(glance.recent(timezone.now()), request)
+
+
+def part_of(whole: Glance, request: HttpRequest) -> Glance:
+    """Return the part of the fleet that the address asks for. Raises Http404 for a cluster that there is not."""
+    cluster = request.GET.get("cluster")
     if cluster is None:
-        return found
-    if cluster not in {host.cluster for host in found.hosts}:
+        return whole
+    if cluster not in {host.cluster for host in whole.hosts}:
         raise Http404(f"There is no cluster {cluster!r}.")
-    return found.of_cluster(cluster)
+    return whole.of_cluster(cluster)
 
 
 def values_of(found: Glance, metric: str) -> Floats:
@@ -129,7 +134,8 @@ def _coded(words: Sequence[str]) -> tuple[list[str], list[int]]:
 @require_safe
 def devices(request: HttpRequest) -> HttpResponse:
     """Show the map's devices as a table, the gravest first or by a metric; what a page costs does not grow with the fleet."""
-    found = of_request(request)
+    whole = glance.recent(timezone.now())
+    found = part_of(whole, request)
     sort = request.GET.get("sort", "-health")
     key = sort.removeprefix("-")
     if key not in _SORTS:
@@ -142,6 +148,7 @@ def devices(request: HttpRequest) -> HttpResponse:
     rows = [_row(found, values, at) for at in order[page.first : page.last].tolist()]
     columns = [(metric, catalog.BY_NAME[metric].label) for metric in _STEPS]
     context = {"rows": rows, "page": page, "sort": sort, "key": key, "columns": columns, "noun": _noun(found)}
+    context["clusters"] = whole.clusters
     return render(request, "telemetry/devices.html", context)
 
 

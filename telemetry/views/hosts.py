@@ -26,6 +26,7 @@ from telemetry.health.judgement import GRAVITY
 from telemetry.host_columns import HostColumns
 from telemetry.host_lines import Line
 from telemetry.queries import HostState
+from telemetry.views.fleet_map import part_of
 
 PAGE_SIZE = 50
 _MODEL = re.compile(r"\b([A-Z]{1,3}\d{2,4}[A-Z]?)\b")
@@ -74,7 +75,8 @@ def hosts(request: HttpRequest) -> HttpResponse:
     words, state = request.GET.get("q", "").lower().split(), request.GET.get("state", "")
     if state and state not in _SHAPES:
         raise BadRequest(f"state: expected one of {', '.join(_SHAPES)}")
-    every = host_lines.lines(glance.recent(timezone.now()))
+    whole = glance.recent(timezone.now())
+    every = host_lines.lines(part_of(whole, request))
     named = _named(every, words) if words else every
     shown = [line for line in named if _is_in(line, state)] if state else named
     is_csv = request.GET.get("format") == "csv"
@@ -97,6 +99,7 @@ def hosts(request: HttpRequest) -> HttpResponse:
     chips = [(key, label, sum(_is_in(line, key) for line in named)) for key, label in _SHAPES.items()]
     still = {
         "chips": chips,
+        "clusters": whole.clusters,
         "n_named": len(named),
         "n_hosts": len(every),
         "q": request.GET.get("q", ""),

@@ -34,6 +34,7 @@ from telemetry.trends import Trend
 
 POINTS = 241
 _ASKS = "/settings/energy/"
+COST_ESTIMATED = "shared out by time, as the price changes within what is still stored"
 
 
 @require_safe
@@ -142,6 +143,8 @@ def _cost(total: Account, rates: Rates) -> Headline:
     if rates.tariff is None:
         return Headline("Cost", None, "", "", _ASKS, "set a price per kWh")
     words = " and ".join(sorted(f"{scope.value} meters" for scope in total.priced_by))
+    if total.cost_estimated_share:
+        words += f" · {units.quantity(total.cost_estimated_share, 'ratio')} {COST_ESTIMATED}"
     return Headline("Cost", total.cost, rates.currency, words, _ASKS, "nothing was measured")
 
 

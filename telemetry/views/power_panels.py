@@ -19,7 +19,7 @@ from telemetry.accounts.accounts import Account
 from telemetry.accounts.idle import IdleAccount
 from telemetry.energy_rates import Rates
 from telemetry.health.allocation import Allocated
-from telemetry.views.power import by_of, window_of
+from telemetry.views.power import COST_ESTIMATED, by_of, window_of
 
 PAGE_SIZE = 50
 _BARS = 8
@@ -87,7 +87,7 @@ def days(request: HttpRequest) -> HttpResponse:
     """Energy of each of the last days, and which part of it was idle waste."""
     now, rates = timezone.now(), Rates.in_force()
     by_day = power_report.energy_by_day(now, rates)
-    wasted = power_report.idle(power_report.first_day_ms(now, rates), round(now.timestamp() * 1000), rates, "day")
+    wasted = power_report.idle(power_report.first_day_ms(now, rates), round(now.timestamp() * 1000), now, rates, "day")
     idle = {group.key: group for group in wasted.groups}
     axis = axis_of(max((group.joules or 0 for group in by_day.groups), default=0))
     found = [_day(account, idle.get(account.key), axis, account is by_day.groups[-1]) for account in by_day.groups]
@@ -111,7 +111,7 @@ def _day(account: Account, idle: IdleAccount | None, axis: Axis, is_today: bool)
     return Day(account, known, (account.joules or 0) / axis.top, is_today)
 
 
-_ACCOUNT = ("joules", "kwh", "estimated_ratio", "covered_ratio", "cost", "grams_co2")
+_ACCOUNT = ("joules", "kwh", "estimated_ratio", "covered_ratio", "cost", "grams_co2", "cost_estimated_ratio")
 _KEYS: Mapping[str, Callable[[Account], Any]] = {
     "group": lambda account: account.key,
     "energy": lambda account: account.joules,
@@ -123,7 +123,7 @@ _KEYS: Mapping[str, Callable[[Account], Any]] = {
 
 def _of_account(account: Account) -> tuple[object, ...]:
     return (account.key, account.joules, account.kwh, account.estimated_share, account.covered_share, account.cost,
-            account.grams_co2)  # fmt: skip
+            account.grams_co2, account.cost_estimated_share)  # fmt: skip
 
 
 @require_safe
@@ -142,9 +142,9 @@ def groups(request: HttpRequest) -> HttpResponse:
 @require_safe
 def idle(request: HttpRequest) -> HttpResponse:
     """What devices drew while they did nothing, by group, and out of band the tile of the whole."""
-    window, by = window_of(request.GET, timezone.now()), by_of(request.GET)
-    rates = Rates.in_force()
-    found = power_report.idle(window.start_ms, window.end_ms, rates, by)
+    now = timezone.now()
+    window, by, rates = window_of(request.GET, now), by_of(request.GET), Rates.in_force()
+    found = power_report.idle(window.start_ms, window.end_ms, now, rates, by)
     ordered = sorted(found.groups, key=lambda group: -group.total.joules)
     if request.GET.get("format") == "csv":
         return csv_answer("idle-waste", (by, *_IDLE), map(_of_idle, ordered))
@@ -192,4 +192,5 @@ def _money(rates: Rates) -> dict[str, object]:
         "currency": rates.currency,
         "has_price": rates.tariff is not None,
         "has_co2": rates.grams_co2_per_kwh is not None,
+        "cost_estimated": COST_ESTIMATED,
     }

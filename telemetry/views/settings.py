@@ -17,6 +17,7 @@ def settings_page(request: HttpRequest) -> HttpResponse:
         "store": lambda: table_files.store(store),
         "upkeep": lambda: table_files.upkeep(store),
         "aside": lambda: table_files.aside(store),
+        "unread": lambda: table_files.unread(store),
     }
     file = asked_table(request.GET, files)
     return render(request, "telemetry/settings.html", {"store": store}) if file is None else file

@@ -17,8 +17,8 @@ _PARTS = ("instance", "part_of", "state", "note", "sm_active_ratio", "memory_use
 
 def users(name: str, found: Iterable[User]) -> HttpResponse:
     rows = (
-        (u.state.device.title, u.state.device.uuid, u.process.pid, u.process.command, u.process.user, u.process.memory_bytes,
-         u.process.sm_ratio, u.process.container, u.process.slurm_job)
+        (u.state.device.title, u.state.device.uuid, u.process.pid or None, u.process.command, u.process.user,
+         u.process.memory_bytes, u.process.sm_ratio, u.process.container, u.process.slurm_job)
         for u in found
     )  # fmt: skip
     return csv_answer(f"{name}-processes", _USERS, rows)
@@ -56,6 +56,11 @@ def upkeep(report: StoreReport) -> HttpResponse:
 def aside(report: StoreReport) -> HttpResponse:
     rows = ((a.host, a.reason, a.n_batches, a.n_values, a.last_at) for a in report.aside)
     return csv_answer("set-aside", ("host", "reason", "batches", "values", "last_at"), rows)
+
+
+def unread(report: StoreReport) -> HttpResponse:
+    rows = ((u.host, u.uuid, u.begins, u.ends, u.what, u.found_at) for u in report.unread)
+    return csv_answer("cannot-be-read", ("host", "uuid", "begins", "ends", "what", "found_at"), rows)
 
 
 def targets(found: Iterable[tuple[NotificationTarget, Delivery | None]]) -> HttpResponse:

@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _OWN = ("fleet", "telemetry", "training")
 _STARTED_BY_MAKE = {"up"}
 _VARIABLE = re.compile(r"`(?:(STEPWATT_[A-Z0-9_]+)|…(_[A-Z0-9]+))`|\b(STEPWATT_[A-Z0-9_]+)")
-_OF_THE_MACHINE = ("/dev/", "/etc/", "/proc", "/run/", "/sys/", "/var/")
+_OF_THE_MACHINE = ("/dev/", "/etc/", "/opt/", "/proc", "/run/", "/sys/", "/var/")
 
 
 def documented() -> str:

@@ -197,6 +197,62 @@ def test_a_ladder_is_begun_watched_and_cancelled(signed_in: Page):
     expect(page.locator("tbody tr").first).to_contain_text("cancelled")
 
 
+# A ladder on a host of its own, of which one process has ended and another runs; and that one's end.
+CLIMBER = """
+from django.utils import timezone
+from fleet.models import Device, Host
+from training.models import LadderProcess, LadderRun, ReferenceJob
+
+now = timezone.now()
+host = Host.objects.create(name="climber", heard_at=now)
+device = Device.objects.create(host=host, uuid="climber-0", kind="cpu", index=0, model="A processor")
+rungs = [{"name": "fp32 eager", "params": {}}, {"name": "compile", "params": {}}]
+run = LadderRun.objects.create(
+    workload="gpt-train", host=host, device=device, params={}, rungs=rungs, order=[[0, 1]], requested_by="e2e", created_at=now
+)
+ended = {"state": "done", "result": {"step_seconds_median": 0.2}, "ended_at": now}
+for rung, fields in enumerate((ended, {"state": "starting"})):
+    job = ReferenceJob.objects.create(
+        launch=f"e2e{rung}", workload="gpt-train", host=host, device=device, time_limit_seconds=9, requested_by="e2e",
+        expires_at=now, energy={"reason": "none"}, **fields
+    )
+    LadderProcess.objects.create(ladder=run, block=0, rung=rung, job=job)
+print(run.pk)
+"""
+ENDS = """
+from django.utils import timezone
+from training.models import ReferenceJob
+
+running = ReferenceJob.objects.filter(host__name="climber", state="starting")
+assert running.update(state="done", result={"step_seconds_median": 0.1}, ended_at=timezone.now())
+"""
+LEAVES = 'from fleet.models import Host; Host.objects.filter(name="climber").delete()'
+
+
+def shell(stack: Stack, script: str) -> str:
+    done = stack.manage("shell", "--no-imports", "-c", script)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_chart_of_a_ladder_grows_with_each_rung_that_ends(stack: Stack, signed_in: Page):
+    page, points = signed_in, "[data-figure=fig-ladder] .scatterlayer .point"
+    run = shell(stack, CLIMBER)
+    try:
+        page.goto(f"/reference/ladders/{run}/")
+        page.evaluate("window.isTheSamePage = true")
+        expect(page.locator(points)).to_have_count(1, timeout=SOON)  # the first rung's, steady: no first step was told
+
+        shell(stack, ENDS)
+
+        expect(page.locator(points)).to_have_count(2, timeout=SOON)
+        expect(page.locator("[data-figure=fig-ladder] .annotation-text").last).to_have_text("2.00×")
+        assert page.evaluate("window.isTheSamePage")
+        looks_right(page)
+    finally:
+        shell(stack, LEAVES)
+
+
 def test_a_schedule_is_made_with_a_live_count_paused_and_deleted(signed_in: Page):
     page = signed_in
     page.goto("/reference/schedules/")

@@ -186,3 +186,18 @@ def test_a_fault_of_our_own_is_logged_and_answered_without_details(monkeypatch, 
     check_error(response, 500, "internal_error")
     assert "the secret" not in json.dumps(response.json())
     assert "ZeroDivisionError: the secret" in caplog.text
+
+
+def test_half_a_character_is_an_error():
+    plan = '{"name": "\\ud800", "workload": "gpt-train", "cluster": "atlas", "cron": "0 3 * * *"}'
+    response = script(Role.OPERATOR).post("/api/v1/reference/schedules", plan, content_type="application/json")
+
+    check_error(response, 400, "invalid", "body")
+
+
+@pytest.mark.parametrize("path", ["verdict", "confirm", "accept"])
+def test_a_number_that_no_database_has_room_for_is_that_of_nothing(path):
+    client, url, body = script(Role.OPERATOR), f"{JOBS}/{'9' * 30}/{path}", {"reason": "repaired"}
+    response = client.get(url) if path == "verdict" else client.post(url, body, content_type="application/json")
+
+    check_error(response, 404, "not_found", "job_id")

@@ -164,6 +164,18 @@ def test_twenty_failures_close_an_address_whatever_the_names():
     assert throttle.begin("another", THERE, T0).wait is None
 
 
+def test_all_addresses_of_one_network_are_one_address_to_it():
+    for number in range(throttle.TRIES_PER_ADDRESS):
+        throttle.begin(f"user{number}", f"2001:db8:1:2::{number + 1:x}", T0)
+        throttle.join_failed(f"2001:db8:1:2::{number + 1:x}", T0)
+
+    assert throttle.begin("another", "2001:db8:1:2:ffff::1", T0).wait == throttle.WINDOW
+    assert throttle.join_wait("2001:db8:1:2:ffff::1", T0) == throttle.WINDOW
+    for elsewhere in ("2001:db8:1:3::1", "::ffff:192.0.2.1", HERE, None):
+        assert throttle.begin("another", elsewhere, T0).wait is None
+        assert throttle.join_wait(elsewhere, T0) is None
+
+
 def test_the_wait_ends_when_the_first_failure_is_fifteen_minutes_old():
     for minute in range(5):
         throttle.begin("ada", HERE, T0 + timedelta(minutes=minute))

@@ -69,3 +69,28 @@ def test_events_of_moves_become_stays_and_the_way_back_leaves_the_devices(empty_
     ]  # fmt: skip
     migrate(*before)
     assert model_of(*before, "Device").objects.count() == 2
+
+
+def test_the_clusters_that_moved_devices_came_to_are_made_again(empty_database):
+    at = {"step_seconds": 60, "start_ms": 0}
+    migrate("fleet", "0012_stays_of_devices")
+    migrate("telemetry", "0016_energy_price")
+    models = {name: model_of("telemetry", "0016_energy_price", name).objects for name in ("RollupGroup", "GroupRollup")}
+    host = model_of("fleet", "0012_stays_of_devices", "Host").objects.create(name="new")
+    device = model_of("fleet", "0012_stays_of_devices", "Device").objects.create(
+        host_id=host.pk, uuid="M", kind="nvidia"
+    )
+    model_of("fleet", "0012_stays_of_devices", "DeviceStay").objects.create(
+        device_id=device.pk, host_id=host.pk, from_ms=9
+    )
+    groups = [models["RollupGroup"].create(kind=kind, value="west", devices="account") for kind in ("cluster", "fleet")]
+    for group in groups:
+        models["GroupRollup"].create(group_id=group.pk, n_buckets=2, body=b"x", **at)
+    members = {str(group.pk): [device.pk] for group in groups}
+    model_of("telemetry", "0016_energy_price", "GroupMembers").objects.create(
+        host_id=host.pk, digest="", devices=members
+    )
+    migrate("telemetry", "0018_groups_of_moved_devices")
+
+    marked = model_of("telemetry", "0018_groups_of_moved_devices", "DirtyGroup").objects.order_by("start_ms")
+    assert list(marked.values_list("group_id", "start_ms")) == [(groups[0].pk, 0), (groups[0].pk, 60_000)]

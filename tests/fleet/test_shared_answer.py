@@ -4,7 +4,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from fleet.shared_answer import forget, shared
+from fleet.shared_answer import MadeOnce, forget, shared
 
 
 class Counting:
@@ -51,3 +51,19 @@ def test_a_file_keeps_its_name():
 
     again = view(RequestFactory().get("/a"))
     assert (again["Content-Type"], again["Content-Disposition"]) == ("text/csv", 'attachment; filename="a.csv"')
+
+
+def test_what_takes_long_is_made_once_in_its_time_and_anew_when_forgotten():
+    made = []
+    thing = MadeOnce(60, lambda: made.append(1) or len(made))
+
+    assert [thing(), thing()] == [1, 1]
+    forget()
+    assert thing() == 2
+
+
+def test_what_is_too_old_is_made_anew():
+    made = []
+    thing = MadeOnce(0, lambda: made.append(1) or len(made))
+
+    assert [thing(), thing()] == [1, 2]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from telemetry import wheels
+from tests.client_tree import PACKAGE, clients_tree
 from tests.telemetry.test_backend_tpu import DUTY, Runtime, add_chip
 
 PINNED = (wheels.ROOT / "requirements.txt").read_text().splitlines()
@@ -106,12 +108,32 @@ def client(tmp_path_factory):
 
 
 def test_the_agents_wheel_adds_two_packages_and_its_command(bare_agent, client):
-    assert bare_agent.files() - client.files() == {"telemetry", "training", "stepwatt_agent-0.1.0.dist-info"}
+    assert bare_agent.files() - client.files() == {
+        "telemetry",
+        "training",
+        f"{wheels.agent_wheel().name.partition('-py3')[0]}.dist-info",
+    }
     assert (bare_agent.bin / "stepwatt-agent").exists()
 
 
 def test_the_clients_wheel_adds_one_package(bare_agent, client):
-    assert client.files() - bare_agent.files() == {"stepwatt", "stepwatt-0.1.0.dist-info"}
+    assert client.files() - bare_agent.files() == {
+        "stepwatt",
+        f"{wheels.client_wheel().name.partition('-py3')[0]}.dist-info",
+    }
+
+
+def test_pip_takes_a_later_build_of_the_same_version(tmp_path, monkeypatch):
+    environment = Venv(tmp_path, before := wheels.client_wheel())
+    (tmp_path / "tree").mkdir()
+    monkeypatch.setattr(wheels, "ROOT", tree := clients_tree(tmp_path / "tree"))
+    (tree / PACKAGE / "later.py").touch()
+    later = wheels.client_wheel.__wrapped__()
+    (tmp_path / later.name).write_bytes(later.content)
+    environment.install("--no-index", f"{(tmp_path / later.name).as_uri()}#sha256={later.sha256}")
+
+    assert environment.importable("stepwatt.later") == ["stepwatt.later"]
+    assert before.name.partition("+")[0] == later.name.partition("+")[0]
 
 
 def test_nothing_of_the_server_is_in_the_agents_wheel(bare_agent):
@@ -126,7 +148,7 @@ def test_nothing_of_the_server_is_in_the_agents_wheel(bare_agent):
 
 
 def test_the_agents_command_runs(agent):
-    assert agent.run("stepwatt-agent", "--version") == "stepwatt-agent 0.1.0\n"
+    assert re.fullmatch(r"stepwatt-agent 0\.1\.0\+b[0-9a-f]{10}\n", agent.run("stepwatt-agent", "--version"))
     assert "{join,run,release,resume,print-unit,rotate-key}" in agent.run("stepwatt-agent", "--help")
 
 

@@ -232,6 +232,44 @@ def test_a_band_that_begins_within_an_hour_holds_from_then_on(host, gpus):
     assert account(rates=Rates(late, None, None)).total.cost == pytest.approx(4)
 
 
+@pytest.fixture
+def early_minutes(host, gpus):
+    """An hour with its quarters, and the first of them with its minutes: all was drawn in the first ten of these."""
+    roll_up(host, {gpus[0]: KWH}, quarters=[{gpus[0]: KWH}, *[{gpus[0]: 0}] * 3])
+    for minute in range(15):
+        roll_up(host, {gpus[0]: KWH / 10 if minute < 10 else 0}, start_ms=T0 + 60_000 * minute, step_seconds=60)
+
+
+_FROM_TEN_PAST = Tariff(0.1, bands=(Band(frozenset(range(7)), 12 * 60 + 10, 13 * 60, 1.0),))
+
+
+@pytest.mark.usefixtures("early_minutes")
+def test_a_band_off_the_quarter_is_paid_for_by_the_minute():
+    total = account(rates=Rates(_FROM_TEN_PAST, None, None)).total
+
+    assert (total.joules, total.cost, total.cost_estimated_share) == (KWH, pytest.approx(0.1), 0)
+
+
+@pytest.mark.usefixtures("early_minutes")
+def test_without_all_of_its_minutes_it_is_shared_out_by_time_and_says_so():
+    Rollup.objects.filter(step_seconds=60, start_ms=T0).delete()
+
+    total = account(rates=Rates(_FROM_TEN_PAST, None, None)).total
+
+    assert (total.joules, total.cost) == (KWH, pytest.approx((10 * 0.1 + 5 * 1.0) / 15))
+    assert total.cost_estimated_share == pytest.approx(1)
+
+
+@pytest.mark.usefixtures("early_minutes")
+def test_a_recorded_host_is_paid_for_by_the_minute_for_ever(host):
+    Host.objects.update(origin=Origin.IMPORTED, last_seen_at=datetime.fromtimestamp(T0 / 1000 + 3600, UTC))
+    devices = list(Device.objects.select_related("host"))
+    late = datetime.fromtimestamp(T0 / 1000, UTC).replace(year=2040)
+    how = {"scope": Scope.DEVICE, "group_by": "", "rates": Rates(_FROM_TEN_PAST, None, None), "zone": ZoneInfo("UTC")}
+
+    assert accounts.accounts(devices, T0, T0 + HOUR_MS, late, **how).total.cost == pytest.approx(0.1)
+
+
 def test_each_day_knows_how_much_of_it_is_covered(host, gpus):
     roll_up(host, {gpus[0]: 100, gpus[1]: 100}, start_ms=T0 + 11 * HOUR_MS, step_seconds=900)
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleet.models import Event, EventKind, Severity
+from telemetry.models import Unreadable
 from tests.factories import GPU_READINGS, make_chunks, make_device, make_host, make_latest
 from tests.people import signed_in
 
@@ -49,6 +50,19 @@ def test_a_device_shows_its_own_and_its_hosts_but_not_its_neighbours(host):
     happened(host, EventKind.DRIVER_RELEASED)
 
     assert [mark["label"] for mark in marks(f"/fleet/marks/?host=gpu-a01&device={first.uuid}")] == ["driver let go"]
+
+
+def test_time_whose_samples_cannot_be_read_is_a_span_on_all_charts(host):
+    first, second = host.devices.order_by("index")
+    start_ms = round(datetime.now(UTC).timestamp() * 1000) - 1_200_000
+    for uuid in (second.uuid, ""):
+        Unreadable.objects.create(host=host, uuid=uuid, start_ms=start_ms, end_ms=start_ms + 5000, what="torn")
+
+    viewer, path = signed_in(), "/fleet/marks/?host=gpu-a01"
+    of_host, of_device = (viewer.get(each).json()["marks"] for each in (path, f"{path}&device={first.uuid}"))
+
+    assert sorted(mark["label"] for mark in of_host) == ["GPU 1: samples cannot be read", "samples cannot be read"]
+    assert [(mark["at"], mark["until"], mark["charts"]) for mark in of_device] == [(start_ms, start_ms + 5000, None)]
 
 
 def test_marks_of_a_host_that_is_not_there_are_missed():

@@ -27,7 +27,9 @@ NOW = datetime.fromtimestamp(T0 / 1000, UTC) + timedelta(hours=10)
 HOUR, MINUTE = 3_600_000, 60_000
 AFTER = T0 + 9 * HOUR
 NIGHT = Tariff(0.4, bands=(Band(frozenset(range(7)), 0, 90, 0.1),), zone=ZoneInfo("Asia/Kolkata"))
-RATES = {"free": Rates(None, None, None), "flat": Rates(Tariff(0.2), 300, 1.3), "night": Rates(NIGHT, None, None)}
+ODD = Tariff(0.4, bands=(Band(frozenset(range(7)), 250, 397, 0.1),), zone=ZoneInfo("Asia/Kathmandu"))
+RATES = {"free": Rates(None, None, None), "flat": Rates(Tariff(0.2), 300, 1.3), "night": Rates(NIGHT, None, None),
+         "odd": Rates(ODD, None, None)}  # fmt: skip
 
 pytestmark = pytest.mark.django_db
 
@@ -103,6 +105,19 @@ def test_what_is_made_is_read_from_the_groups_alone():
     of_hosts = (each["sql"] for each in asked if "fleet_host" not in each["sql"])  # but for where recordings begin
     assert not [sql for sql in of_hosts if 'FROM "telemetry_rollup"' in sql]
     assert [each["sql"] for each in asked if 'FROM "telemetry_grouprollup"' in each["sql"]]
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_band_off_the_quarter_is_paid_for_by_the_minute_as_long_as_minutes_are_kept(settings):
+    asked = (T0, T0 + 3 * HOUR, NOW)
+    how = {"scope": Scope.DEVICE, "group_by": "cluster", "rates": RATES["odd"], "zone": ZoneInfo("UTC")}
+    exact = fleet_accounts(*asked, **how).total
+    settings.STEPWATT_RETENTION_1M = 3600
+    coarse = fleet_accounts(*asked, **how).total
+
+    assert exact.cost_estimated_share == 0
+    assert 0 < coarse.cost_estimated_share < 0.3
+    assert coarse.cost != exact.cost
 
 
 @pytest.mark.usefixtures("fleet")

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.django_db
 
 T0 = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)
 HOUR_MS, KWH = 3_600_000, 3_600_000.0
+UTC_DAYS = ZoneInfo("UTC")
 NO_PRICE = Rates(None, None, None)
 UTILISATION = catalog.BY_NAME["gpu_utilization_ratio"].number
 
@@ -50,10 +51,10 @@ def roll_up_host(devices, *, drawn=0.0, start_ms=T0, step_seconds=3600, n_read=3
     Rollup.objects.create(host=host, step_seconds=step_seconds, start_ms=start_ms, n_buckets=1, body=body)
 
 
-def account(*, group_by="", rates=NO_PRICE, start_ms=T0, hours=1.0):
+def account(*, group_by="", rates=NO_PRICE, start_ms=T0, hours=1.0, zone=UTC_DAYS):
     devices, end_ms = Device.objects.select_related("host"), start_ms + round(hours * HOUR_MS)
     return idle.idle_accounts(
-        devices, start_ms, end_ms, group_by=group_by, rates=rates, zone=ZoneInfo("UTC")
+        devices, start_ms, end_ms, datetime.now(UTC), group_by=group_by, rates=rates, zone=zone
     )  # fmt: skip
 
 
@@ -115,6 +116,18 @@ def test_energy_without_a_utilisation_says_nothing_of_waste(gpu):
     assert account().total.known_seconds == 0
 
 
+def test_a_day_of_a_zone_off_the_hour_begins_within_an_hour(gpu):
+    """In Kolkata midnight is at 18:30: of the hour before it half is of either day."""
+    start_ms = T0 // 86_400_000 * 86_400_000 + 18 * HOUR_MS
+    roll_up(gpu, {FREE: 4 * KWH}, start_ms=start_ms)
+    for at in range(4):
+        roll_up(gpu, {FREE: KWH}, start_ms=start_ms + 900_000 * at, step_seconds=900)
+
+    found = account(group_by="day", start_ms=start_ms, zone=ZoneInfo("Asia/Kolkata"))
+
+    assert [group.total.kwh for group in found.groups] == [2, 2]
+
+
 def test_however_it_is_grouped_the_waste_is_the_same_to_the_last_device_and_day():
     """Devices that go into one account are summed before the days are parted, and the price is that of the hour."""
     night = Rates(Tariff(0.4, bands=(Band(frozenset(range(7)), 0, 360, 0.1),), zone=ZoneInfo("UTC")), None, 1.5)
@@ -174,8 +187,8 @@ def test_the_api_answers_with_the_split(gpu, settings):
 
     answer = script().get(PATH, {**SPAN, "group_by": "host"}).json()
 
-    free = {"joules": KWH, "kwh": 1.0, "device_seconds": 3600, "cost": 0.5}
-    nothing = {"joules": 0, "kwh": 0, "device_seconds": 0, "cost": 0}
+    free = {"joules": KWH, "kwh": 1.0, "device_seconds": 3600, "cost": 0.5, "cost_estimated_share": 0}
+    nothing = {"joules": 0, "kwh": 0, "device_seconds": 0, "cost": 0, "cost_estimated_share": 0}
     split = {**free, "known_device_seconds": 3600, "allocated": nothing, "free": free, "unknown": nothing}
     assert (answer["currency"], answer["total"], answer["groups"]) == ("EUR", split, [{"key": "gpu-a01", **split}])
 

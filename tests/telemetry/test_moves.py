@@ -226,7 +226,9 @@ def test_what_a_host_said_of_a_device_before_it_was_let_go_counts_from_when_the_
     for minute in range(1, 19):
         tell("a", minute, minute, device=NODE["a"])
         rollups.roll_up(60, tell("b", minute, minute))
-    assert Device.objects.get(uuid="GPU-0").host.name == "b"
+    device = Device.objects.get(uuid="GPU-0")
+    assert device.host.name == "b"
+    assert samples.of_device(device, METRIC, T0, T0 + MINUTE).times_ms.size == 6
 
     now = at(T0 + 4 * 60 * MINUTE)
     settle(now)
@@ -276,6 +278,9 @@ def test_the_hour_of_a_move_is_whole_where_its_compaction_is_killed_and_an_old_m
     assert not StoredBatch.objects.exists()
     assert (joules_of("a", now), joules_of("b", now)) == (10_000, 5_000)
     check_store(now)
+    Host.objects.get(name="a").delete()
+    assert samples.of_device(device, METRIC, T0 + 20 * MINUTE, 2**60).times_ms.tolist() == told[6:]
+    assert verify.host(Host.objects.get(name="b"), T0, 2**60, now).differences == []
 
 
 @pytest.mark.usefixtures("hosts")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from telemetry.agent.backends.nvml import processes
 from telemetry.agent.backends.nvml.processes import SmShares, read_processes
 from telemetry.agent.backends.ownership import Owner
-from telemetry.wire import DeviceProcess
+from telemetry.wire import NO_PID, DeviceProcess
 
 COMPUTING, DRAWING = "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3"
 UTILIZATION = "nvmlDeviceGetProcessUtilization"
@@ -176,10 +176,25 @@ def test_a_device_that_is_lost_meanwhile_has_no_known_processes(device, call):
     assert device.read() is None
 
 
-def test_a_process_of_a_hidden_namespace_is_left_out(device):
-    device.stub.run_process(3, 0)
-    device.stub.run_process(3, 8)
-    assert [process.pid for process in device.read()] == [8]
+def test_a_process_of_another_namespace_is_told_without_number_and_owner(device):
+    device.stub.run_process(3, 0, used_bytes=5 * GIB, percent=80)
+    device.stub.run_process(3, 8, used_bytes=GIB)
+    assert device.read()[0] == DeviceProcess(NO_PID, memory_bytes=5 * GIB)
+    assert [process.pid for process in device.read()] == [NO_PID, 8]
+
+
+def test_of_several_without_a_number_each_is_told_and_who_also_draws_stands_once(device):
+    for used, kind in ((GIB, "C+G"), (GIB, "C"), (2 * GIB, "G"), ("na", "C")):
+        device.stub.run_process(3, 0, used_bytes=used, kind=kind)
+    assert [(process.pid, process.memory_bytes) for process in device.read()] == [
+        (NO_PID, 2 * GIB), (NO_PID, GIB), (NO_PID, GIB), (NO_PID, None),
+    ]  # fmt: skip
+
+
+def test_a_process_that_proc_does_not_show_is_known_by_the_driver_alone(device):
+    device.stub.run_process(3, 4242, used_bytes=GIB)
+    (found,) = read_processes(device.handle, device.shares, lambda pid: Owner())
+    assert (found.pid, found.memory_bytes, found.is_hidden) == (4242, GIB, True)
 
 
 def test_more_processes_than_a_message_takes_are_cut_and_told(device, monkeypatch, caplog):
@@ -212,7 +227,8 @@ def test_whatever_the_driver_answers_a_process_is_believable_or_absent(device, l
     found = device.read()
     stated = {int(line.split()[2]) for line in lines if line.startswith("process")}
     for process in found or []:
-        assert process.pid in stated - {0}
+        assert process.pid in stated
         assert process.memory_bytes is None or 0 <= process.memory_bytes <= len(lines) * 2**50
         assert process.sm_ratio is None or 0 <= process.sm_ratio <= 1
-    assert len({process.pid for process in found or []}) == len(found or [])
+    numbered = [process.pid for process in found or [] if process.pid != NO_PID]
+    assert len(set(numbered)) == len(numbered)

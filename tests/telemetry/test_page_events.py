@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from fleet.models import AuditEntry, Event, Role
+from fleet.models import AuditEntry, Event, Host, Role
 from telemetry.models import NotificationTarget, Silence
 from telemetry.notify import due
 from tests.people import script, signed_in
@@ -144,3 +144,13 @@ def test_the_counts_of_the_states_follow_what_is_done_in_the_list(two):
     chips = re.sub(r"<[^>]+>", " ", page[page.index('id="event-states"') :])
     assert 'hx-swap-oob="true"' in page
     assert re.search(r"Firing 1\s+Acknowledged 1", chips)
+
+
+def test_the_events_of_a_cluster_are_those_of_its_hosts(two):
+    Host.objects.filter(name="alpha").update(cluster="atlas")
+
+    assert where("?cluster=atlas") == ["alpha"]
+    page = signed_in(Role.OPERATOR).get("/events/?cluster=atlas").content.decode()
+    assert 'href="/hosts/?cluster=atlas"' in page
+    assert '<input type="hidden" name="cluster" value="atlas">' in page
+    assert signed_in(Role.ADMIN).get("/events/?cluster=none").status_code == 404

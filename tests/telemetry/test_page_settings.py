@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from fleet.models import Role
 from telemetry import upkeep
-from telemetry.models import SetAside
-from tests.factories import make_host
+from telemetry.models import SetAside, Unreadable
+from tests.factories import make_device, make_host
 from tests.people import signed_in
 
 pytestmark = pytest.mark.django_db
@@ -51,3 +51,15 @@ def test_it_shows_what_was_set_aside_and_why():
     )  # fmt: skip
 
     assert "90 s ahead of the server" in page()
+
+
+def test_it_shows_what_cannot_be_read_also_as_csv():
+    device = make_device(make_host("gpu-a01"), 3)
+    Unreadable.objects.create(host=device.host, uuid=device.uuid, start_ms=0, end_ms=3_600_000, what="no checksum fits")
+
+    viewer = signed_in()
+    shown, file = (viewer.get(f"/settings/{query}").content.decode() for query in ("", "?format=csv&table=unread"))
+
+    assert "GPU 3" in shown
+    assert "no checksum fits" in shown
+    assert f"gpu-a01,{device.uuid},1970-01-01T00:00:00" in file

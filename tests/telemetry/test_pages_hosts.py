@@ -134,3 +134,27 @@ def test_only_what_reports_is_called_healthy(viewer, origin):
         shown = re.sub(r"<[^>]+>", " ", viewer.get(path).content.decode().partition("<main")[2])
         assert ("healthy" in shown) is (origin == Origin.REAL)
         assert "healthy" in shown or "recorded" in shown
+
+
+@pytest.fixture
+def two_clusters():
+    make_gpu_host("gpu-a01", cluster="atlas")
+    make_gpu_host("gpu-b01", cluster="borealis")
+
+
+@pytest.mark.parametrize("path", ["/hosts/", "/fleet/devices/"])
+def test_a_cluster_that_was_chosen_stays_chosen_from_page_to_page(viewer, two_clusters, path):
+    page = viewer.get(f"{path}?cluster=atlas").content.decode()
+
+    assert ("gpu-a01" in page, "gpu-b01" in page) == (True, False)
+    assert 'href="?cluster=borealis"' in page  # the menu offers the other one
+    for section in ("/", "/hosts/", "/events/"):
+        assert f'href="{section}?cluster=atlas" data-go' in page
+    assert viewer.get(f"{path}?cluster=none").status_code == 404
+
+
+def test_the_tiles_of_a_cluster_lead_to_its_hosts(viewer, two_clusters):
+    page = viewer.get("/?cluster=atlas").content.decode()
+
+    assert 'href="/hosts/?cluster=atlas"' in page
+    assert 'href="/hosts/?sort=-utilisation&amp;cluster=atlas"' in page

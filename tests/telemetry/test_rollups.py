@@ -1,8 +1,10 @@
 """Statistics over buckets, from batches to hours: the same in whatever order batches come and whenever buckets are made."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from django.db import transaction
 from hypothesis import HealthCheck, given
@@ -12,9 +14,18 @@ from hypothesis import strategies as st
 from fleet.models import Device, Host, Origin
 from fleet.turns import TurnFailed
 from telemetry import catalog, partitions, retention, rollups
-from telemetry.models import Chunk, DirtyRollup, GroupRollup, MaintenanceRun, Rollup, RollupGroup, StoredBatch
+from telemetry.models import (
+    Chunk,
+    DirtyRollup,
+    GroupRollup,
+    MaintenanceRun,
+    Rollup,
+    RollupGroup,
+    StoredBatch,
+    Unreadable,
+)
 from telemetry.rollups import minutes
-from telemetry.store import compact, inputs, recorded, rolled, shortened
+from telemetry.store import compact, inputs, read, recorded, resolution, rolled, samples, shortened
 from telemetry.store.statistics import ENERGY, Field
 from tests.telemetry.batches import GPU, NODE, batch, payload, take
 
@@ -30,14 +41,14 @@ def _samples_are_kept(settings):
     settings.STEPWATT_RETENTION_RAW = 400 * 86_400
 
 
-def rows(step=60, metric="power_draw_watts", until_ms=2**60):
-    """Return {bucket's start in ms after T0: {field: value}} of the GPU's series."""
+def rows(step=60, metric="power_draw_watts", until_ms=2**60, uuid=GPU.uuid):
+    """Return {bucket's start in ms after T0: {field: value}} of a GPU's series."""
     host = Host.objects.get()
     table = rolled.of_hosts([host.pk], step, 0, until_ms).get(host.pk)
     if table is None:
         return {}
     number = catalog.BY_NAME[metric].number if metric else ENERGY
-    owner = Device.objects.get(uuid=GPU.uuid).pk
+    owner = Device.objects.get(uuid=uuid).pk
     chosen = (table.keys.numbers == number) & (table.keys.owners == owner)
     names = [
         (Field(field).name, argument)
@@ -87,6 +98,21 @@ def test_a_state_is_told_in_milliseconds_at_each_value():
 
     found = rows(metric="clock_event_reasons")[0]
     assert (found["MILLISECONDS"], found["MILLISECONDS", 4]) == (20_000, 40_000)
+
+
+@pytest.mark.parametrize("told", [{"epoch": "0" * 31 + "2"}, {"segment": 1}, {}])
+def test_a_state_ends_with_what_an_agent_says_first_after_its_start(told):
+    take(payload(seconds(90), {"clock_event_reasons": [4] * 90}), NOW)
+    take(payload(seconds(60, 90), {"clock_event_reasons": [0] * 60}, sequence=90, **told), NOW)
+    rollups.roll_up(30, NOW)
+
+    found = rows(metric="clock_event_reasons")[MINUTE]
+    assert (found["MILLISECONDS"], found["MILLISECONDS", 4]) == (30_000, 30_000)
+    gpu = Device.objects.get(uuid=GPU.uuid)
+    raw = read.bucketed([gpu], ["clock_event_reasons"], T0 + MINUTE, T0 + 2 * MINUTE, 2).of(
+        GPU.uuid, "clock_event_reasons"
+    )
+    assert {state: held.tolist() for state, held in raw.seconds.items()} == {0: [30.0], 4: [30.0]}
 
 
 def test_a_minute_knows_its_joules_and_how_much_of_it_they_cover():
@@ -290,6 +316,33 @@ def test_any_order_split_repetition_and_interleaving_gives_the_same_rollups(bodi
     assert any(expected)
 
 
+@hypothesis_settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(recordings())
+def test_series_from_samples_say_what_the_rollups_do(bodies):
+    metrics, span = ["power_draw_watts", "energy_joules_total", "clock_event_reasons"], (T0, T0 + 8 * MINUTE)
+    with transaction.atomic():
+        for body in bodies:
+            take(body, NOW)
+        rollups.roll_up(60, NOW)
+        devices = [Device.objects.select_related("host").get(uuid=GPU.uuid)]
+        of_rollups = read.bucketed(devices, metrics, *span, 9).series[GPU.uuid]
+        samples_ = samples.raw_with_reach(devices, metrics, *span)
+        grid = resolution.grid(*span, MINUTE)
+        of_samples = read._from_samples(samples_, *span, grid).series[GPU.uuid]
+        transaction.set_rollback(True)
+
+    for metric in metrics:
+        one, other = of_samples[metric], of_rollups[metric]
+        for field in ("mean", "minimum", "maximum", "increase", "grew", "grew_seconds"):
+            np.testing.assert_allclose(getattr(one, field), getattr(other, field), rtol=1e-9)
+        assert one.seconds.keys() == other.seconds.keys()
+        for value, held in one.seconds.items():
+            np.testing.assert_allclose(held, other.seconds[value])
+            assert np.nanmax(held) <= 60
+
+
 def test_a_batch_that_comes_while_its_minute_is_made_has_it_made_again(monkeypatch):
     take(payload(seconds(30), {"power_draw_watts": [100.0] * 30}), NOW)
     real = inputs.statistics_of
@@ -332,6 +385,41 @@ def test_what_was_made_of_a_chunk_that_is_corrupt_now_stays():
 
     assert [rows()[at]["COUNT"] for at in (0, MINUTE)] == [60, 60]
     assert rows(metric="gpu_utilization_ratio")[2 * MINUTE]["COUNT"] == 10
+
+
+def test_what_comes_late_of_a_corrupt_chunks_neighbour_is_counted():
+    other = replace(GPU, uuid="GPU-2", index=1)
+    take(payload(seconds(120), {"power_draw_watts": [100.0] * 120}, others=[other]), NOW)
+    rollups.roll_up(60, NOW)
+    compact.compact(NOW, 60)
+    Chunk.objects.filter(device__uuid=GPU.uuid).update(body=b"damaged" * 9)
+
+    take(payload(seconds(30, 30), {"gpu_utilization_ratio": [0.5] * 30}, others=[other], sequence=1), NOW)
+    rollups.roll_up(60, NOW)
+
+    assert rows()[0]["COUNT"] == rows(uuid="GPU-2")[0]["COUNT"] == 60
+    assert rows(metric="gpu_utilization_ratio", uuid="GPU-2")[0]["COUNT"] == 30
+    (lost,) = Unreadable.objects.all()
+    assert (lost.uuid, lost.start_ms, lost.end_ms) == (GPU.uuid, T0, T0 + 3_600_000)
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_what_was_made_of_a_batch_that_is_corrupt_now_stays(is_compacted):
+    for sequence in (0, 1):
+        part = seconds(60, 60 * sequence)
+        take(payload(part, {"power_draw_watts": [100.0] * 60}, sequence=sequence), NOW)
+    rollups.roll_up(60, NOW)
+    StoredBatch.objects.filter(sequence=0).update(body=b"damaged" * 9)
+    if is_compacted:
+        compact.compact(NOW, 60)
+
+    take(payload(seconds(30, 50), {"gpu_utilization_ratio": [0.5] * 30}, sequence=2), NOW)
+    rollups.roll_up(60, NOW)
+
+    assert [rows()[at]["COUNT"] for at in (0, MINUTE)] == [60, 60]
+    assert rows(metric="gpu_utilization_ratio")[MINUTE]["COUNT"] == 20
+    (lost,) = Unreadable.objects.all()
+    assert (lost.uuid, lost.start_ms, lost.end_ms) == ("", T0, T0 + 59_001)
 
 
 def test_what_was_made_of_a_rollup_that_is_corrupt_now_stays():

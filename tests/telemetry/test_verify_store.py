@@ -17,6 +17,7 @@ from telemetry.models import (
     Rollup,
     RollupGroup,
     StoredBatch,
+    Unreadable,
 )
 from telemetry.store import compact, rolled, statistics
 from telemetry.store.statistics import Field
@@ -176,6 +177,38 @@ def test_a_rollup_of_a_group_that_is_marked_is_not_compared(stored):
     DirtyGroup.objects.get_or_create(group=row.group, step_seconds=60, start_ms=row.start_ms)
 
     assert verify()[0] == 0
+
+
+def test_of_a_corrupt_chunk_rollups_are_no_difference_and_it_is_noted_until_it_is_whole_again():
+    take(payload([T0 + 1000 * n for n in range(120)], {"power_draw_watts": [100.0] * 120}), now())
+    compact.compact(now(), 60)
+    rollups.roll_up(30)
+    body = Chunk.objects.get().body
+    Chunk.objects.update(body=b"torn and long enough")
+
+    _, told = verify()
+    noted = list(Unreadable.objects.values_list("uuid", "start_ms"))
+    Chunk.objects.update(body=body)
+    verify()
+
+    assert told.count(" at ") == 1
+    assert (noted, Unreadable.objects.count()) == ([(GPU.uuid, T0)], 0)
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_a_batch_that_cannot_be_read_is_told(is_compacted):
+    for sequence in (0, 1):
+        part = [T0 + 60_000 * sequence + 1000 * n for n in range(60)]
+        take(payload(part, {"power_draw_watts": [100.0] * 60}, sequence=sequence), now())
+    rollups.roll_up(30)
+    StoredBatch.objects.filter(sequence=0).update(body=b"torn")
+    if is_compacted:
+        compact.compact(now(), 60)
+
+    status, told = verify()
+
+    assert (status, told.count(" at ")) == (1, 1)
+    assert f"gpu-a01 at {AT}: batch 0 of " in told
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import PurePosixPath
 import pytest
 
 from telemetry import wheels
+from tests.client_tree import PACKAGE, clients_tree
 
 # Runs without site-packages' .pth files; a finder at the front keeps this tree's own packages from being found elsewhere.
 IMPORT_ALL = """
@@ -48,6 +50,15 @@ def test_two_builds_are_the_same_bytes(wheel, monkeypatch):
     assert first.sha256 == sha256(first.content).hexdigest()
 
 
+def test_another_build_of_a_version_has_another_name_for_pip_to_install_it(tmp_path, monkeypatch):
+    before = wheels.client_wheel()
+    monkeypatch.setattr(wheels, "ROOT", clients_tree(tmp_path))
+
+    assert wheels.client_wheel.__wrapped__() == before
+    (tmp_path / PACKAGE / "wire.py").write_text("# changed")
+    assert wheels.client_wheel.__wrapped__().name != before.name
+
+
 AGENT_ROOMS = """
 telemetry: __init__ acknowledgement agent batch block catalog codec envelope fields frames full_broker header notices
 telemetry: transport wire
@@ -68,7 +79,9 @@ def test_the_clients_wheel_holds_one_package_and_asks_for_nothing():
     wheel = zipfile.ZipFile(io.BytesIO(wheels.client_wheel().content))
     metadata = next(wheel.read(name).decode() for name in wheel.namelist() if name.endswith("METADATA"))
 
-    assert {name.parts[0] for name in names(wheels.client_wheel())} == {"stepwatt", "stepwatt-0.1.0.dist-info"}
+    assert sorted(re.sub(r"\+b[0-9a-f]{10}", "+BUILD", name) for name in {n.parts[0] for n in names(wheels.client_wheel())}) == [
+        "stepwatt", "stepwatt-0.1.0+BUILD.dist-info",
+    ]  # fmt: skip
     assert "Requires-Dist" not in metadata
 
 

@@ -153,6 +153,18 @@ def test_it_costs_what_the_hour_costs_and_the_building_comes_on_top_once():
     assert found.priced_by == {Scope.DEVICE}
 
 
+def test_a_band_off_the_quarter_is_paid_for_to_the_minute():
+    device = store(T0, 7201, {"power_draw_watts": lambda second: 300.0 if 3600 <= second < 4170 else 0.0})
+    early = Tariff(0.4, bands=(Band(frozenset(range(7)), 70, 80, 0.1),))
+    rollups.roll_up(60, at(T0 + 4 * HOUR))
+    lose_samples()
+
+    found = of_window([device], T0, T0 + 2 * HOUR, rates=Rates(early, None, None))
+
+    assert found.cost == pytest.approx(found.kwh * 0.4)
+    assert found.cost_estimated == 0
+
+
 @pytest.mark.parametrize("window", [(T0, T0), (T0, T0 - 1)])
 def test_a_window_that_does_not_end_after_it_begins_is_an_error(window):
     with pytest.raises(ValueError, match="ends after it begins"):

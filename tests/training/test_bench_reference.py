@@ -1,9 +1,11 @@
 """The bench of reference jobs in the small: that it measures what it says, whatever this machine's figures are."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from telemetry.bench.figure import BenchFailed
-from training.bench import harness_cost, job_sizes, paired_loops
+from training.bench import harness_cost, job_sizes, job_times, many_hosts, paired_loops
 from training.ladder.speedup import speedup
 
 
@@ -39,6 +41,22 @@ def test_a_jobs_whole_time_and_its_steps_are_told(tmp_path, monkeypatch):
 )
 def test_only_an_interval_that_can_decide_is_judged(harness, met):
     assert harness_cost._is_met(speedup([1.0] * 4, harness)) is met
+
+
+@pytest.mark.parametrize(("answered", "live", "met"), [(1.9, 9.0, [True, True]), (2.1, 11.0, [False, False])])
+def test_a_click_on_many_hosts_is_judged_by_its_worst(answered, live, met):
+    clicks = [many_hosts.Click(0.2, 0.1, 0.05, 2.0), many_hosts.Click(answered, 0.1, 0.05, live)]
+
+    assert [figure.met for figure in many_hosts._figures(clicks) if figure.target] == met
+
+
+@pytest.mark.parametrize(("to_step", "to_gone", "met"), [(9.9, 4.9, [True, True]), (10.1, 5.1, [False, False])])
+def test_a_launch_and_a_cancel_are_judged_by_the_slowest(tmp_path, monkeypatch, to_step, to_gone, met):
+    times = iter([(99.0, 99.0), (1.0, 1.0), (to_step, to_gone), (1.0, 1.0)])  # the first warms the host up
+    monkeypatch.setattr(job_times, "product", lambda directory: nullcontext())
+    monkeypatch.setattr(job_times, "_once", lambda asked: next(times))
+
+    assert [figure.met for figure in job_times.run(tmp_path)] == met
 
 
 def test_a_workload_that_trains_nothing_has_no_bare_loop(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from django.db import DatabaseError
 from django.utils import timezone
 from kombu import Connection, pools
 
-from fleet import audit
+from fleet import audit, units
 from fleet.audit import Actor
 from fleet.models import AuditEntry, DeviceKind, Origin
 from tests.training.reference_jobs import existing_job, ready_host
@@ -118,13 +118,14 @@ def test_a_device_can_be_chosen(start):
     assert start("a", device_uuid="cpu-a")[0].device.kind == DeviceKind.CPU
 
 
-def test_a_silent_host_is_given_its_order_and_the_job_says_that_it_waits(start, outbox):
+def test_a_silent_host_is_sent_no_order_and_the_job_says_that_it_waits(start, outbox):
     ready_host(heard_at=timezone.now() - timedelta(minutes=5))
 
     [job] = start("a")
 
-    assert job.reason == "waiting for a, which is silent; the order expires in 10 minutes"
-    assert len(outbox.taken("a")) == 1
+    until = units.utc(job.created_at + ORDER_LIFETIME)
+    assert job.reason == f"waits for its host: a is silent; it starts when that is back, and is given up at {until}"
+    assert (job.sent_at, outbox.taken("a")) == (None, [])
 
 
 @pytest.mark.parametrize(

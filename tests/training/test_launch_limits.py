@@ -1,5 +1,6 @@
 """What a launch is refused for or held back by: devices in use, memory, how many jobs run and what they draw."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,7 @@ from training.judging.judge import judge
 from training.models import JobState, Outcome, ReferenceJob
 from training.workloads.catalog import validate
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("ada")]
 ADA = Actor("ada")
 PYTHON = {"pid": 4242, "command": "python train.py", "user": "bob", "memory_bytes": 2**30}
 
@@ -130,6 +131,78 @@ def test_the_power_budget_counts_what_each_device_may_draw(settings):
 
     assert held() == {"b"}
     assert "reference jobs may draw 700" in ReferenceJob.objects.get(host__name="b").reason
+
+
+def test_a_device_without_a_limit_counts_with_its_models_tdp_and_says_so(settings):
+    settings.STEPWATT_JOBS_POWER_WATTS = 1_000.0
+    for name in "ab":
+        host = board(name)
+        host.devices.update(model="NVIDIA H100 80GB HBM3")
+        report(host, [], memory_total_bytes=79.6 * 2**30, power_draw_watts=70.0)
+
+    start("a", "b")
+
+    waiting = ReferenceJob.objects.get(host__name="b").reason
+    assert re.search(
+        r"may draw 700\WW already of .*, this one 700\WW \(no limit is told: the TDP of H100 SXM.*\) more", waiting
+    )
+
+
+def test_of_an_unknown_model_what_it_draws_now_counts_and_is_marked(settings):
+    settings.STEPWATT_JOBS_POWER_WATTS = 150.0
+    for name in "ab":
+        report(board(name), [], power_draw_watts=100.0)
+
+    start("a", "b")
+
+    waiting = ReferenceJob.objects.get(host__name="b").reason
+    assert re.search(r"this one 100\WW \(no limit is told: what it draws now\) more", waiting)
+
+
+def test_a_device_of_which_nothing_is_known_is_not_taken_for_one_that_draws_nothing(settings):
+    settings.STEPWATT_JOBS_POWER_WATTS = 10_000.0
+    report(board("a"), [], power_limit_watts=700.0)
+    report(board("b"), [])
+
+    start("a", "b")
+
+    waiting = ReferenceJob.objects.get(host__name="b")
+    why = "nothing tells what GPU 0 of b may draw, so under a power budget its job runs alone"
+    assert waiting.reason == f"waits: {why}"
+    ReferenceJob.objects.filter(host__name="a").update(state=JobState.DONE)
+    watch(timezone.now())
+    assert held() == set()
+
+
+def test_while_one_of_unknown_draw_runs_no_other_is_let_in(settings):
+    settings.STEPWATT_JOBS_POWER_WATTS = 10_000.0
+    report(board("a"), [])
+    report(board("b"), [], power_limit_watts=700.0)
+
+    start("a", "b")
+
+    waiting = ReferenceJob.objects.get(host__name="b").reason
+    assert waiting == "waits: under a power budget a job runs alone of whose device nothing tells what it may draw"
+
+
+def test_a_distributed_job_on_a_device_of_unknown_draw_is_refused_under_a_budget(settings):
+    settings.STEPWATT_JOBS_POWER_WATTS = 10_000.0
+    report(board("a"), [], power_limit_watts=700.0)
+    report(board("b"), [])
+
+    with pytest.raises(LaunchRefused, match="nothing tells what GPU 0 of b may draw") as refused:
+        as_one("a", "b")
+
+    assert refused.value.field == "hosts"
+
+
+def test_without_a_budget_nobody_asks_what_a_device_draws():
+    report(board("a"), [])
+    report(board("b"), [])
+
+    start("a", "b")
+
+    assert held() == set()
 
 
 def test_one_job_always_fits_a_power_budget(settings):

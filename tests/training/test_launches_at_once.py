@@ -8,6 +8,7 @@ from contextlib import suppress
 import psycopg
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from fleet.audit import Actor
 from fleet.models import AuditEntry, Host
@@ -31,7 +32,7 @@ def committed(_migrated, django_db_blocker) -> Iterator[None]:
 
 def launch_on(url: str, name: str) -> None:
     with opened(url), transaction.atomic():
-        launch.prepare("gpt-train", [(name, "")], {}, actor=Actor("ada"))
+        launch.prepare("gpt-train", [(name, "")], {}, actor=Actor("ada"), now=timezone.now())
 
 
 @pytest.mark.parametrize(("turn", "is_free"), [(admission.TURN, False), (OTHER_TURN, True)])

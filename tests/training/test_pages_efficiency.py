@@ -171,9 +171,10 @@ def test_runs_for_which_the_time_did_not_suffice_are_told_of_and_not_silently_le
     page = viewer.get(f"/efficiency/work/?{WINDOW}").content.decode()
 
     assert "1 of 3 runs so far" in page
-    assert "the others are being worked out" in page
+    assert '<progress class="progress run" max="3" value="1" aria-label="Runs worked out">' in page
+    assert "2 runs to go: the figures below change until all are worked out" in page
     assert 'title="being worked out"' in page
-    assert 'hx-trigger="load delay:2s"' in page  # it goes on also where live updates are paused
+    assert 'hx-trigger="load delay:500ms"' in page  # it goes on also where live updates are paused
 
 
 def test_figures_of_before_are_shown_until_the_new_ones_are_there(runs, monkeypatch):
@@ -329,3 +330,14 @@ def test_a_long_time_ago_is_out_of_the_window(viewer, runs):
 def test_a_stranger_sees_nothing(client):
     for path in ("/efficiency/", *PANELS):
         assert client.get(path).status_code == 302
+
+
+def test_the_work_of_a_cluster_is_that_of_the_runs_on_its_hosts(viewer, runs):
+    make_run("resnet", 1, host=make_host("gpu-b01", cluster="atlas"))
+
+    page = text(viewer.get(f"/efficiency/work/?{WINDOW}&by=run&cluster=atlas"))
+
+    assert ("resnet" in page, "llm" in page, "1 run " in page) == (True, False, True)
+    whole = viewer.get("/efficiency/?cluster=atlas").content.decode()
+    assert whole.count("cluster=atlas") > 4
+    assert viewer.get("/efficiency/?cluster=none").status_code == 404

@@ -43,8 +43,42 @@ def test_the_page_shows_k_of_each_rung_and_what_is_not_offered(viewer):
     shown = text(response)
     assert "1.23×" in shown
     assert "not offered: precision: tf32 is not offered" in shown
-    assert response.context["figure"]["data"][1]["y"][:2] == [1.0, None]
+    told = viewer.get(f"/reference/ladders/{run.pk}/arrays/").json()
+    assert told["traces"][1]["y"][:2] == [1.0, None]
+    assert told["axes"]["xaxis"]["ticktext"][1] == "+ TF32<br>not offered"
+    assert len(told["traces"]) == len(response.context["figure"]["data"])
     assert f"/reference/ladders/{run.pk}/" in viewer.get("/reference/ladders/").content.decode()
+
+
+def test_the_chart_grows_as_processes_end(viewer):
+    board("a")
+    run = climbed()
+    top = len(run.rungs) - 1
+    LadderRun.objects.update(state=LadderState.RUNNING)
+    ReferenceJob.objects.filter(ladder_process__rung=top).update(state=JobState.RUNNING, ended_at=None)
+
+    def told() -> dict:
+        return viewer.get(f"/reference/ladders/{run.pk}/arrays/").json()
+
+    before = told()
+    ReferenceJob.objects.filter(ladder_process__rung=top).update(state=JobState.DONE)
+    after = told()
+
+    assert (before["traces"][1]["y"][top], round(after["traces"][1]["y"][top], 2)) == (None, round(0.9**-top, 2))
+    assert [each["traces"][1]["error_y"]["array"][top] for each in (before, after)] == [None, pytest.approx(0)]
+    assert len(after["annotations"]) == len(before["annotations"]) + 1
+    assert after["scale"][1] > before["scale"][1]
+
+
+def test_the_page_asks_for_the_chart_again_as_long_as_the_ladder_runs(viewer):
+    board("a")
+    run = climbed()
+    ended = viewer.get(f"/reference/ladders/{run.pk}/").content.decode()
+    LadderRun.objects.update(state=LadderState.RUNNING)
+    running = viewer.get(f"/reference/ladders/{run.pk}/").content.decode()
+
+    assert ('data-every="86400"' in ended, " data-final" in ended) == (True, True)
+    assert ('data-every="2"' in running, " data-final" in running) == (True, False)
 
 
 def test_the_launch_forms_button_begins_a_ladder(operator):

@@ -122,6 +122,7 @@ def test_a_viewer_may_not_and_a_job_without_a_verdict_cannot_be_confirmed(viewer
 
     assert viewer.post(f"/reference/{verdict.job_id}/confirm/").status_code == 403
     assert operator.post(f"/reference/{finished(board('b')).pk}/confirm/").status_code == 404
+    assert operator.post(f"/reference/{'9' * 30}/confirm/").status_code == 404
 
 
 def test_the_matrix_shows_each_hosts_newest_run_and_what_has_not_run(viewer):

@@ -146,12 +146,12 @@ def test_an_odd_record_stays_and_keeps_no_other_job_from_its_end(tmp_path, field
     assert records.get(1).state == fields["state"]
 
 
-def test_a_folder_that_cannot_be_written_keeps_no_agent_from_its_start(tmp_path):
+def test_a_folder_that_cannot_be_written_keeps_no_agent_from_its_start_and_is_named(tmp_path):
     (tmp_path / "jobs").write_text("a file where the folder should be")
     agent = StandInAgent(tmp_path)
     agent.order(1)
-    agent.has_decided()
-    assert agent.reports == []
+    end = agent.end_of(1)
+    assert (end.state, end.reason) == ("failed", f"{tmp_path / 'jobs'} cannot be written (File exists)")
 
 
 def test_a_final_report_counts_as_sent_for_its_own_launch_alone(tmp_path):

@@ -287,7 +287,9 @@ def stopped_after_100_ticks(simulation):
 
 
 def test_while_its_past_is_made_a_host_has_no_present():
-    live(Shape(1, 1), history=7200, prepare=stopped_after_100_ticks)
+    live(
+        Shape(1, 1), history=7200, prepare=stopped_after_100_ticks, arrived=lambda: pytest.fail("it has no whole past")
+    )
     watch_for(90)
 
     host = Host.objects.get()
@@ -312,7 +314,8 @@ def test_after_its_history_the_fleet_lives_on_in_real_time():
     shape = Shape(1, 1)
     keys = enrol(shape, "lab")
     line = Line(keys)
-    simulation = Simulation(shape, keys, line, history=600)
+    n_made: list[int] = []
+    simulation = Simulation(shape, keys, line, history=600, arrived=lambda: n_made.append(len(line.sent)))
     living = threading.Thread(target=simulation.run)
     living.start()
     wait_until(lambda: len(line.sent) >= 4, 60, "batches of now")
@@ -325,6 +328,8 @@ def test_after_its_history_the_fleet_lives_on_in_real_time():
     counters = [batch.columns["energy_joules_total"][node] for batch in batches]
     assert all(before[-1] < after[0] for before, after in pairwise(counters))
     assert len({batch.epoch for batch in batches}) == 1
+    assert [batch.sample_seconds for batch in batches[: n_made[0]]] == [30.0] * n_made[0]
+    assert len(n_made) == 1
 
 
 def test_hosts_that_have_reported_before_get_no_second_past():

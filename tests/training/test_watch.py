@@ -16,7 +16,7 @@ from training.models import JobState, ReferenceJob
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("ada")]
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def job(host, **fields) -> ReferenceJob:
         "launch": "ab",
         "workload": "gpt-train",
         "time_limit_seconds": 600,
-        "requested_by": "admin",
+        "requested_by": "ada",
         "created_at": NOW - timedelta(minutes=1),
         "expires_at": NOW + timedelta(minutes=9),
         "sent_at": NOW - timedelta(minutes=1),
@@ -59,6 +59,12 @@ def test_an_order_that_nobody_took_fails_with_its_reason(host, sent):
 
     assert found.state == JobState.FAILED
     assert "did not take the order before it expired at 2026-11-23 11:59:59 UTC" in found.reason
+
+
+def test_a_host_whose_clock_is_ahead_of_every_order_is_told_of(host, sent):
+    Host.objects.update(last_seen_at=NOW + timedelta(minutes=4), heard_at=NOW)
+
+    assert "its clock is ahead of the server's" in after(job(host, expires_at=NOW - timedelta(seconds=1))).reason
 
 
 def test_an_order_is_sent_again_while_its_host_reports(host, sent):

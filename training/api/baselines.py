@@ -58,7 +58,7 @@ class AcceptedItem(Schema):
 @router.post("/reference/jobs/{int:job_id}/accept", response={201: AcceptedItem}, auth=OPERATOR)
 def accept(request: HttpRequest, job_id: int, order: AcceptOrder) -> Status[AcceptedItem]:
     """Accept a job's result as its device's new baseline, after a new driver or a repair."""
-    found = Verdict.objects.select_related("job__host", "job__device").filter(job_id=job_id).first()
+    found = Verdict.objects.select_related("job__host", "job__device").filter(job__pk=job_id).first()
     if found is None:
         raise ApiError(404, "not_found", f"there is no verdict on a reference job {job_id}", "job_id")
     try:

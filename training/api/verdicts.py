@@ -196,7 +196,7 @@ def _verdicts() -> QuerySet[Verdict]:
 
 
 def _verdict(job_id: int) -> Verdict:
-    found = _verdicts().filter(job_id=job_id).first()
+    found = _verdicts().filter(job__pk=job_id).first()
     if found is None:
         raise ApiError(404, "not_found", f"there is no verdict on a reference job {job_id}", "job_id")
     return found

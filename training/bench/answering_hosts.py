@@ -21,7 +21,7 @@ from kombu.messaging import Consumer
 
 from telemetry import envelope
 from telemetry.agent.sender import Sender
-from telemetry.bench.signals import GPUS_PER_HOST, Signals, batch, in_units
+from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Signals, batch, in_units
 from telemetry.transport import CELERY_OPTIONS
 from telemetry.wire import INGEST_TASK, host_queue, pack
 from training import wire
@@ -29,6 +29,9 @@ from training.wire import CANCEL_TASK, REPORT_TASK, START_TASK, JobReport
 
 _BATCH_SECONDS, _REPORT_SECONDS = 5, 1.0
 _STEPS = 65
+_AT_REST = [
+    METRICS.index(name) for name in ("gpu_utilization_ratio", "memory_used_bytes")
+]  # who launches finds nobody there
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class Hosts:
     def tell(self, second: int) -> None:
         """Report the jobs, and what a fifth of the hosts has measured."""
         readings = self._signals.advance(1)
+        readings[_AT_REST] = 0
         with self._lock:
             for name, job in self._jobs.items():
                 job.step = min(_STEPS, job.step + 1)

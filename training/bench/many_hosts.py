@@ -21,6 +21,7 @@ from telemetry.bench.server_up import Up, server_up
 
 N_HOSTS, TIMES = 200, 5
 MOST_SECONDS = 2.0
+MOST_LIVE_SECONDS = 10.0  # as from any click to the first step
 _PATIENCE_SECONDS = 180.0
 _FORM = {"workload": "gpt-train", "size": "ci", "steps": "60", "warmup_steps": "5"}
 _LAUNCH = "/reference/?view=launch"
@@ -82,18 +83,21 @@ def run(directory: Path) -> list[Figure]:
 
 
 def _figures(clicks: list[Click]) -> list[Figure]:
-    name, answered = f"one click on {N_HOSTS} hosts", [click.answered for click in clicks]
-    each = ", ".join(f"{seconds:.2f}" for seconds in answered)
-    met = max(answered) <= MOST_SECONDS
+    name = f"one click on {N_HOSTS} hosts"
     return [
-        Figure(f"{name}: answered, worst of {each}", max(answered), "s", target=f"at most {MOST_SECONDS:g}", met=met),
+        _worst(f"{name}: answered", [click.answered for click in clicks], MOST_SECONDS),
         Figure("the same: CPU of the web server, median", median(click.web_cpu for click in clicks), "s"),
         Figure("the same: the page of all its jobs, median", median(click.page for click in clicks) * 1000, "ms"),
-        Figure(
-            f"the same: until it shows all {N_HOSTS} measuring, median", median(click.live for click in clicks), "s",
-            target="all of them", met=True,
+        _worst(
+            f"the same: until it shows all {N_HOSTS} measuring", [click.live for click in clicks], MOST_LIVE_SECONDS
         ),
-    ]  # fmt: skip
+    ]
+
+
+def _worst(name: str, seconds: list[float], most: float) -> Figure:
+    each = ", ".join(f"{value:.2f}" for value in seconds)
+    worst = max(seconds)
+    return Figure(f"{name}, worst of {each}", worst, "s", target=f"at most {most:g}", met=worst <= most)
 
 
 def _click(up: Up, person: Person, names: list[str]) -> Click:

@@ -51,7 +51,7 @@ class Records:
     """The folder of records. A file appears and changes whole or not at all."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = self._directory = directory
         self._lock = Lock()  # an update reads, changes and writes; the sender's thread updates too
 
     def claim(self, record: Record) -> bool:

@@ -3,6 +3,7 @@
 A final report is on the disk before it is submitted and stays there until the broker has it.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,6 +12,8 @@ from typing import Any
 from telemetry.agent.context import AgentContext
 from training.host.records import Record, Records
 from training.wire import MAX_LOG_CHARACTERS, REPORT_TASK, JobReport, pack
+
+logger = logging.getLogger(__name__)
 
 _MAX_REASON_CHARACTERS = 4_000
 _LIFE = 10**9  # reports that one life of the agent may send of a job; the next life's numbers begin above them
@@ -36,11 +39,19 @@ class Reporter:
         self._context.submit(REPORT_TASK, pack(self._report(state, at_ms, facts)), replaces=f"job-{self._job}")
 
     def end(self, state: str, at_ms: int, reason: str, **facts: Any) -> None:
-        """Report the final state: first to the disk, so that a killed agent says it after its restart."""
+        """Report the final state: first to the disk, so that a killed agent says it after its restart.
+
+        Where the disk takes nothing, it is told all the same: this life may be the last that knows of it.
+        """
         report = self._report(state, at_ms, {"reason": reason[:_MAX_REASON_CHARACTERS], **facts})
-        self._records.update(
-            self._job, state=state, changed_ms=at_ms, sequence=report.sequence, final_report=asdict(report)
-        )
+        try:
+            self._records.update(
+                self._job, state=state, changed_ms=at_ms, sequence=report.sequence, final_report=asdict(report)
+            )
+        except OSError:
+            logger.exception("the end of reference job %d is not on the disk", self._job)
+            self._context.submit(REPORT_TASK, pack(report))
+            return
         submit_final(self._context, self._records, report)
 
     def _report(self, state: str, at_ms: int, facts: dict[str, Any]) -> JobReport:
@@ -64,4 +75,12 @@ def submit_final(context: AgentContext, records: Records, report: JobReport) -> 
 
 
 def _marker(records: Records, report: JobReport) -> Callable[[], None]:
-    return lambda: records.mark_sent(report.job, report.launch, report.sequence)
+    def mark() -> None:
+        try:
+            records.mark_sent(report.job, report.launch, report.sequence)
+        except OSError:  # the sender's own way goes on
+            logger.exception(
+                "it is not on the disk that the end of reference job %d was told: it is told again", report.job
+            )
+
+    return mark

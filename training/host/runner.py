@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 
 from telemetry.agent.context import AgentContext
+from telemetry.agent.full_disk import why_not_written
 from telemetry.wire import DeviceInfo, MessageInvalid
 from training.host import endings
 from training.host.job import CANCELLED_EARLY, Job
@@ -52,6 +54,10 @@ class JobRunner:
 
     def take_order(self, payload: bytes) -> None:
         self._inbox.put(partial(self._order, payload))
+
+    def refuse_order(self, payload: bytes, reason: str) -> None:
+        """Say of an order that it is not carried out, and nothing else: this host cannot note it."""
+        self._inbox.put(partial(self._refuse, payload, reason))
 
     def take_cancel(self, payload: bytes) -> None:
         self._inbox.put(partial(self._cancel, payload))
@@ -96,7 +102,11 @@ class JobRunner:
             return
         at_ms = now_ms()
         record = Record(order.job, order.launch, "starting", at_ms, boot_id=endings.boot_id())
-        known = self._claim(record)
+        try:
+            known = self._claim(record)
+        except OSError as error:
+            self._answer_without_record(order, at_ms, why_not_written(self._records.directory, error))
+            return
         if known is not None:
             self._answer_for(known, order, at_ms)
             return
@@ -131,8 +141,17 @@ class JobRunner:
             self._say_again(known)
             return
         reason = f"{order.host} still runs a reference job {order.job} of another launch ({known.launch}), so of another server"
+        self._answer_without_record(order, at_ms, reason)  # the number's record is the running job's
+
+    def _refuse(self, payload: bytes, reason: str) -> None:
+        order = unpack_order(payload)
+        if order.host == self._context.host:
+            self._answer_without_record(order, now_ms(), reason)
+
+    def _answer_without_record(self, order: JobOrder, at_ms: int, reason: str) -> None:
+        logger.warning("reference job %d is not carried out: %s", order.job, reason)
         report = JobReport(order.job, order.launch, order.host, sequence=1, state="failed", at_ms=at_ms, reason=reason)
-        self._context.submit(REPORT_TASK, pack(report))  # no record: the number's record is the running job's
+        self._context.submit(REPORT_TASK, pack(report))
 
     def _accept(self, order: JobOrder, at_ms: int) -> dict[str, int | str]:
         if at_ms > order.expires_ms:
@@ -171,6 +190,9 @@ class JobRunner:
             job.run(self._device(order.device_uuid, job), params)
         except OrderRefused as refusal:
             job.refuse(str(refusal))
+        except OSError as error:
+            logger.exception("reference job %d could not be noted", order.job)
+            job.refuse(why_not_written(Path(error.filename or self._records.directory), error))
         except Exception as error:  # the thread's outermost call: the job must not end without a state
             logger.exception("reference job %d could not be watched", order.job)
             job.refuse(f"the agent could not watch the job: {type(error).__name__}: {error}")

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Task, shared_task
 
 from telemetry.agent.context import AgentContext
+from telemetry.agent.orders import OrderNotNoted
 from telemetry.wire import MessageInvalid
 from training.host.reports import now_ms
 from training.host.runner import JobRunner
@@ -29,6 +30,10 @@ class JobDesk:
     def take(self, task: str, payload: object, *, is_redelivery: bool) -> None:
         try:
             body = self._orders.open(task, payload, now_ms(), is_redelivery=is_redelivery)
+        except OrderNotNoted as error:
+            if task == START_TASK:  # whoever launched is told at once; a cancel has nobody who waits for an answer
+                self._runner.refuse_order(error.body, error.why)
+            return
         except MessageInvalid as error:
             logger.debug("an order was left out: %s", error)  # the desk has warned of it, at most once a minute
             return

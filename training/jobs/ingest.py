@@ -88,6 +88,7 @@ def _fields(report: JobReport, now: datetime) -> dict[str, object]:
         fields |= {"ended_at": at, "sent_at": None, "result": _result(report)}
     else:  # the first that comes counts: one that waited at the host may have been replaced by the next
         fields["started_at"] = Coalesce("started_at", Value(at))
+        fields["sent_at"] = Coalesce("sent_at", Value(now))  # its host took an order that was taken back meanwhile
     return fields
 
 

@@ -1,4 +1,7 @@
-"""The chart of a ladder: k of each rung over the first, on a log axis, with its interval. Called by the ladder's page."""
+"""The chart of a ladder: k of each rung over the first, on a log axis, with its interval. Called by the ladder's page.
+
+The page gets the figure once, with the rungs' names; the values, and what of the axes follows from them, come each time anew.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,58 +16,64 @@ from training.ladder.speedup import Speedup
 _TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16)
 
 
-def chart(rungs: Sequence[Climbed]) -> dict[str, Any]:
-    """Return steps over the rungs, steady and with compilation; a rung that is not offered or has no result is a gap."""
-    steady, whole = [rung.steady for rung in rungs], [rung.with_compilation for rung in rungs]
-    traces = [_steps(whole, "s0", "square"), _steps(steady, "s1", "circle")]
+def chart() -> dict[str, Any]:
+    """Return the figure: steps over the rungs, with compilation and steady, whose values `arrays` gives."""
     keys = [Key("k, steady state", "s1", [1]), Key("k with compilation included", "s0", [0])]
+    traces = [_steps("s0", "square"), _steps("s1", "circle")]
     drawn = figure(traces, unit="", keys=keys, from_zero=False, is_time=False)
-    drawn.update_xaxes(
-        tickmode="array", tickvals=list(range(len(rungs))), ticktext=[_tick(rung, i) for i, rung in enumerate(rungs)],
-        automargin=True,  # on a phone the names stand aslant
-    )  # fmt: skip
-    low, high = _range([*steady, *whole])
-    ticks = [tick for tick in _TICKS if low <= tick <= high]
-    drawn.update_yaxes(
-        type="log",
-        range=[math.log10(low), math.log10(high)],
-        tickmode="array",
-        tickvals=ticks,
-        ticktext=[f"{tick:g}×" for tick in ticks],
-    )
-    for place, found in enumerate(steady):
-        if found is not None:
-            drawn.add_annotation(
-                x=place,
-                y=math.log10(found.k),
-                text=f"{found.k:.2f}×",
-                showarrow=False,
-                yshift=12,
-                font={"color": token("text")},
-            )
+    drawn.update_xaxes(tickmode="array", automargin=True)  # on a phone the names stand aslant
+    drawn.update_yaxes(type="log", tickmode="array")
     drawn.update_layout(margin_b=34)
     return as_json(drawn)
 
 
-def _steps(found: Sequence[Speedup | None], color: str, symbol: str) -> go.Scatter:
-    above = [each.high - each.k if each is not None and each.high is not None else None for each in found]
-    below = [each.k - each.low if each is not None and each.low is not None else None for each in found]
+def arrays(rungs: Sequence[Climbed]) -> dict[str, Any]:
+    """Return the values in the order of the figure's traces; a rung that is not offered or has no result is a gap.
+
+    "scale" is the y axis in powers of ten, as plotly has a log axis.
+    """
+    steady, whole = [rung.steady for rung in rungs], [rung.with_compilation for rung in rungs]
+    low, high = _range([*steady, *whole])
+    ticks = [tick for tick in _TICKS if low <= tick <= high]
+    return {
+        "traces": [_values(whole), _values(steady)],
+        "scale": [math.log10(low), math.log10(high)],
+        "annotations": [_words(place, found) for place, found in enumerate(steady) if found is not None],
+        "axes": {
+            "xaxis": {
+                "tickvals": list(range(len(rungs))),
+                "ticktext": [_tick(rung, place) for place, rung in enumerate(rungs)],
+            },
+            "yaxis": {"tickvals": ticks, "ticktext": [f"{tick:g}×" for tick in ticks]},
+        },
+    }
+
+
+def _steps(color: str, symbol: str) -> go.Scatter:
     return go.Scatter(
         mode="lines+markers",
-        x=list(range(len(found))),
-        y=[None if each is None else each.k for each in found],
         line={"shape": "hvh", "color": token(color), "width": 1.75},
         marker={"symbol": symbol, "size": 7, "color": token(color)},
-        error_y={
-            "type": "data",
-            "array": above,
-            "arrayminus": below,
-            "thickness": 1,
-            "width": 4,
-            "color": token(color),
-        },
+        error_y={"type": "data", "thickness": 1, "width": 4, "color": token(color)},
         connectgaps=False,
     )
+
+
+def _values(found: Sequence[Speedup | None]) -> dict[str, Any]:
+    above = [each.high - each.k if each is not None and each.high is not None else None for each in found]
+    below = [each.k - each.low if each is not None and each.low is not None else None for each in found]
+    return {
+        "x": list(range(len(found))),
+        "y": [None if each is None else each.k for each in found],
+        "error_y": {"array": above, "arrayminus": below},
+    }
+
+
+def _words(place: int, found: Speedup) -> dict[str, Any]:
+    return {
+        "x": place, "y": math.log10(found.k), "text": f"{found.k:.2f}×", "showarrow": False, "yshift": 12,
+        "font": {"color": "token:text"},
+    }  # fmt: skip
 
 
 def _tick(rung: Climbed, place: int) -> str:

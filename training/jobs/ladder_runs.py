@@ -14,7 +14,7 @@ from django.db import transaction
 from fleet import audit
 from fleet.audit import Actor
 from fleet.turns import Turns
-from training.jobs import launch
+from training.jobs import askers, launch
 from training.jobs.launch import LaunchRefused
 from training.ladder import rungs as ladder
 from training.ladder.climb import Climbed, Process, climb
@@ -136,13 +136,14 @@ def _step(run: LadderRun, now: datetime) -> None:
 def _launch(run: LadderRun, block: int, rung: int, now: datetime) -> None:
     if run.device is None:
         return
-    actor = Actor(f"{run.requested_by}, ladder {run.pk}"[:150])
+    actor = askers.of_ladder(run)
     params = {**run.params, **run.rungs[rung]["params"]}
     try:
         with transaction.atomic():
             if not LadderRun.objects.select_for_update().filter(pk=run.pk, state=LadderState.RUNNING).exists():
                 return  # a person cancelled it meanwhile, who knows nothing of this process
-            (job,) = launch.prepare(run.workload, [(run.host.name, run.device.uuid)], params, actor=actor)
+            wanted = [(run.host.name, run.device.uuid)]
+            (job,) = launch.prepare(run.workload, wanted, params, actor=actor, now=now)
             LadderProcess.objects.create(ladder=run, block=block, rung=rung, job=job)
     except LaunchRefused as refusal:
         if refusal.is_busy:

@@ -16,8 +16,9 @@ from django.utils import timezone
 from fleet import audit
 from fleet.audit import Actor
 from fleet.models import Device, Host, Origin, in_place
-from training.jobs import admission, holding, orders, readiness, teams
-from training.jobs.readiness import ReadyDevice
+from training.jobs import admission, holding, idleness, orders, readiness, teams
+from training.jobs.drawing import draws_of
+from training.jobs.readiness import Hindrance, ReadyDevice
 from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
 from training.rank_order import MAX_RANKS
 from training.workloads.catalog import validate, why_not_as_one
@@ -88,8 +89,9 @@ def launch_selected(
 
     Raises LaunchRefused.
     """
+    now = timezone.now()
     with transaction.atomic():
-        jobs = prepare(workload, wanted, params, actor=actor, force_reason=force_reason, as_one=as_one)
+        jobs = prepare(workload, wanted, params, actor=actor, now=now, force_reason=force_reason, as_one=as_one)
     send(jobs)
     return jobs
 
@@ -100,23 +102,30 @@ def prepare(
     params: Mapping[str, Any],
     *,
     actor: Actor,
+    now: datetime,
     force_reason: str = "",
     as_one: bool = False,
+    only_when_idle: bool = False,
 ) -> list[ReferenceJob]:
     """Queue `workload` on each of `wanted`, inside the caller's transaction. `send` follows its commit.
 
     `force_reason` says why it is to run although a device is in use or short of memory. Of a distributed job (`as_one`) the
-    first is rank 0, which stands for the whole. Raises LaunchRefused.
+    first is rank 0, which stands for the whole. `only_when_idle`: also a CPU that does other work refuses. Raises LaunchRefused.
     """
     try:
         chosen, complete = validate(workload, params)
     except ParamsInvalid as error:
         raise LaunchRefused(error.field, str(error)) from error
-    now, forced = timezone.now(), force_reason.strip()
+    forced = force_reason.strip()
     found = targets(wanted)
     if as_one:
         _check_as_one(found, chosen)
-    _check_ready(found, chosen.name, complete, forced)
+    there = [
+        target for target in found if not target.host.is_silent(now)
+    ]  # the others are looked at when they are back
+    if not forced:
+        busy = idleness.hindrances(there, now) if only_when_idle else []
+        _check_ready([*busy, *readiness.hindrances(there, chosen.name, complete)])
     of_all = {
         "launch": secrets.token_hex(8), "workload": chosen.name, "params": complete,
         "time_limit_seconds": chosen.time_limit_seconds, "requested_by": actor.name, "forced": forced, "created_at": now,
@@ -164,14 +173,15 @@ def cancel(job: ReferenceJob, *, actor: Actor, now: datetime) -> bool:
     return True
 
 
-def again(job: ReferenceJob, *, actor: Actor) -> list[ReferenceJob]:
-    """Queue the same once more on the same devices, inside the caller's transaction; the first stands for the whole.
+def again(job: ReferenceJob, *, actor: Actor, now: datetime) -> list[ReferenceJob]:
+    """Queue the same once more on the same devices while they are idle, inside the caller's transaction; returns all ranks.
 
     Raises LaunchRefused.
     """
     ranks = teams.ranks(job)
     wanted = [(rank.host.name, rank.device.uuid if rank.device else "") for rank in ranks]
-    return prepare(job.workload, wanted, job.params, actor=actor, as_one=job.team_id is not None)
+    as_one = job.team_id is not None
+    return prepare(job.workload, wanted, job.params, actor=actor, now=now, as_one=as_one, only_when_idle=True)
 
 
 def _cancel_team(job: ReferenceJob, team: Team, *, actor: Actor, now: datetime) -> bool:
@@ -216,7 +226,7 @@ def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
         raise LaunchRefused("hosts", "a distributed job is as many jobs as it has ranks, and one may run at once here")
     if not 2 <= len(found) <= most:
         raise LaunchRefused("hosts", f"a distributed job takes 2 to {most} devices; these are {len(found)}")
-    if why_not := admission.why_never(admission.watts_of([target.device for target in found]).values()):
+    if why_not := admission.why_never(draws_of([target.device for target in found]).values()):
         raise LaunchRefused("hosts", why_not)
     kinds = {target.device.kind for target in found}
     if len(kinds) > 1:
@@ -225,9 +235,9 @@ def _check_as_one(found: Sequence[Target], workload: Workload) -> None:
         )
 
 
-def _check_ready(found: Sequence[Target], workload: str, params: Mapping[str, Any], force_reason: str) -> None:
+def _check_ready(found: Sequence[Hindrance]) -> None:
     against: dict[str, list[str]] = {}
-    for each in [] if force_reason else readiness.hindrances(found, workload, params):
+    for each in found:
         against.setdefault(each.host, []).append(str(each))
     if against:
         at = {host: "; ".join(words) for host, words in against.items()}

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from telemetry import host_orders
 from telemetry.host_orders import ForHost
 from training import wire
+from training.jobs.admission import JOIN_WITHIN
 from training.models import ReferenceJob
 from training.rank_order import RankOrder
 from training.workloads.catalog import as_before
@@ -17,9 +18,7 @@ from training.workloads.catalog import as_before
 logger = logging.getLogger(__name__)
 _CANCEL_LIFETIME = timedelta(hours=1)
 _QUESTION_LIFETIME = timedelta(minutes=1)
-_CLOCK_SLACK = timedelta(
-    minutes=2
-)  # of a rank's short-lived order: the server ends it by its own clock, and tells the host
+CLOCK_SLACK = timedelta(minutes=2)  # by so much the host's clock may differ from the server's
 
 
 def send_start(job: ReferenceJob) -> None:
@@ -31,12 +30,20 @@ def send_starts(jobs: Sequence[ReferenceJob]) -> None:
 
     Those of a distributed job's ranks that have nowhere to go yet are left out.
     """
-    due = [(job, _expiry(job)) for job in jobs if job.can_be_sent]
-    _send(wire.START_TASK, [ForHost(job.host, _order(job, expires_at), expires_at) for job, expires_at in due])
+    due = [job for job in jobs if job.can_be_sent]
+    _send(wire.START_TASK, [ForHost(job.host, _order(job, _job_expiry(job)), _expiry(job)) for job in due])
+
+
+def _job_expiry(job: ReferenceJob) -> datetime:
+    return job.expires_at if job.team is None else job.expires_at + CLOCK_SLACK
 
 
 def _expiry(job: ReferenceJob) -> datetime:
-    return job.expires_at if job.team is None else job.expires_at + _CLOCK_SLACK
+    """An order holds for a shorter time than its job may wait: who comes upon it later drops it.
+
+    The host gets another one, after the job was looked at again.
+    """
+    return min(job.expires_at, (job.sent_at or job.created_at) + JOIN_WITHIN) + CLOCK_SLACK
 
 
 def ask_again(job: ReferenceJob, now: datetime) -> None:

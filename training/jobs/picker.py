@@ -15,7 +15,7 @@ from django.db.models.functions import Cast
 from fleet.models import Device, Host, Origin
 from telemetry.store import latest
 from telemetry.store.latest import Processes
-from training.jobs import candidates, readiness
+from training.jobs import candidates, occupancy
 from training.jobs.candidates import DeviceRow, HostRow
 from training.jobs.selection import Selection, devices_of
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
@@ -57,7 +57,7 @@ class HostChoice:
     @property
     def against(self) -> str:
         """Return by whom its devices are used."""
-        told = ((each, readiness.in_use_by(self.processes, each)) for each in self.host.devices if self.is_used)
+        told = ((each, occupancy.use(self.processes, each).words) for each in self.host.devices if self.is_used)
         return "; ".join(f"{device.title}: {used}" for device, used in told if used)
 
     def fits(self, words: Sequence[str]) -> bool:
@@ -146,7 +146,7 @@ def _rows(
     for host in hosts:
         mark, state, why_not = _state(host, busy.get(host.pk), now=now)
         told = processes.get(host.pk)
-        is_used = not why_not and any(readiness.is_in_use(told, device) for device in host.devices)
+        is_used = not why_not and any(occupancy.use(told, device).words for device in host.devices)
         seconds, joules = last.get(host.pk, (None, None))
         row = HostChoice(
             host=host,

@@ -1,18 +1,20 @@
-"""What speaks against starting a job on a device now: somebody else's processes on it, too little memory free. Reads only.
+"""What speaks against starting a job on a device now: that others use it, too little memory free. Reads only.
 
 A launch refuses for these unless it is forced with a reason; a device of which nothing is known is not refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from django.db.models import Max
+
 from telemetry.store import latest
-from telemetry.store.latest import LatestDevice, Processes
+from telemetry.store.latest import Latest, LatestDevice, Processes
+from training.jobs import occupancy
 from training.models import JobState, ReferenceJob
 
-_KNOWN_MS = 60_000  # so old may the list of a device's processes be, by its host's own clock
-_OUR_COMMAND = "training/reference/start.py"
-_SHOWN = 3
+_SETTLED_MS = 3_000  # after a job's end its memory and its last samples are gone
+_MOST_READ = 100  # hosts of a form whose readings, which are long, are read; the launch itself looks at all
 _RUNS = 1000  # the newest, among which one of each model is looked for
 
 
@@ -53,47 +55,46 @@ def hindrances(
 ) -> list[Hindrance]:  # fmt: skip
     """Return what speaks against `workload` on each target, in a number of queries that does not grow with them.
 
-    `processes` are those of the targets' hosts where they were read already. Readings, which are long, are read only where it
-    is known what memory the workload takes.
+    `processes` are those of the targets' hosts where they were read already, as for a form: of very many hosts it is told by
+    processes alone who uses them, unless it is known what memory the workload takes.
     """
     hosts = {host.pk for host, _ in targets}
-    if processes is None:
-        processes = latest.processes_of(hosts)
     peaks = _peaks({device.model for _, device in targets}, workload, params)
-    states = latest.of_ids(hosts) if peaks else {}
+    states = latest.of_ids(hosts) if peaks or processes is None or len(hosts) <= _MOST_READ else {}
+    if processes is None:
+        processes = {pk: (state.at_ms, state.processes) for pk, state in states.items()}
     found = []
-    for host, device in targets:
-        used = in_use_by(processes.get(host.pk), device)
+    for (host, device), used in zip(targets, _in_use(targets, processes, states), strict=True):
         state, peak = states.get(host.pk), peaks.get(device.model)
         short = "" if state is None or peak is None else _memory(state.devices.get(device.uuid), peak)
         found += [Hindrance(host.name, device.title, each) for each in (used, short) if each]
     return found
 
 
-def in_use_by(told: Processes | None, device: ReadyDevice) -> str:
-    """Say by whom a device is used, "" where nothing is known of anybody."""
-    others = _others(told, device)
-    if not others:
-        return ""
-    names = [
-        f"{each.get('command') or 'process'} {each['pid']} ({each.get('user') or 'unknown user'})"
-        for each in others[:_SHOWN]
+def _in_use(
+    targets: Sequence[tuple[ReadyHost, ReadyDevice]], processes: Mapping[int, Processes], states: Mapping[int, Latest]
+) -> list[str]:
+    """Return by whom each target is used, "" where nothing is known of anybody.
+
+    What names nobody is not held against a device that a job of ours had until then.
+    """
+    uses = []
+    for host, device in targets:
+        state = states.get(host.pk)
+        uses.append(occupancy.use(processes.get(host.pk), device, state.devices.get(device.uuid) if state else None))
+    unnamed = {device.uuid for (_, device), use in zip(targets, uses, strict=True) if use.words and use.unnamed_ms}
+    ended = _last_ends(unnamed) if unnamed else {}
+    return [
+        "" if use.unnamed_ms is not None and use.unnamed_ms < ended.get(device.uuid, 0) + _SETTLED_MS else use.words
+        for (_, device), use in zip(targets, uses, strict=True)
     ]
-    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-    return f"in use by {', '.join(names)}{more}"
 
 
-def is_in_use(told: Processes | None, device: ReadyDevice) -> bool:
-    return bool(_others(told, device))
-
-
-def _others(told: Processes | None, device: ReadyDevice) -> list[Mapping[str, Any]]:
-    """Return the processes on a device that are none of ours, as far as they are known."""
-    at_ms, processes = told or (0, {})
-    found = processes.get(device.uuid)
-    if found is None or not device.is_accelerator or abs(at_ms - found["at_ms"]) > _KNOWN_MS:
-        return []
-    return [each for each in found["processes"] if _OUR_COMMAND not in (each.get("command") or "")]
+def _last_ends(uuids: Collection[str]) -> dict[str, int]:
+    """Return when the last job on each device ended, by its host's clock in ms; a device without one is left out."""
+    ended = ReferenceJob.objects.filter(device__uuid__in=uuids, ended_at__isnull=False).order_by()
+    newest = ended.values("device__uuid").annotate(newest=Max("ended_at")).values_list("device__uuid", "newest")
+    return {uuid: int(at.timestamp() * 1000) for uuid, at in newest}
 
 
 def _memory(state: LatestDevice | None, peak_bytes: float) -> str:

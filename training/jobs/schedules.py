@@ -3,12 +3,13 @@
 Called by the API and the pages. A schedule says when (by cron, after events) and where (by a selection); it never forces.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from fleet import audit
 from fleet.audit import Actor
@@ -53,10 +54,12 @@ class Plan:
 def keep(plan: Plan, *, actor: Actor, now: datetime) -> Schedule:
     """Write a new schedule. Raises ScheduleInvalid."""
     newest = occasions.newest_event()
-    kept = Schedule.objects.create(
-        **_checked(plan, now), created_by=actor.name, created_at=now, seen_until=now, active_since=now, seen_event=newest,
-        first_event=newest,
-    )  # fmt: skip
+    fields = _checked(plan, now)
+    with _one_of_its_name(fields["name"]):
+        kept = Schedule.objects.create(
+            **fields, created_by=actor.name, created_at=now, seen_until=now, active_since=now, seen_event=newest,
+            first_event=newest,
+        )  # fmt: skip
     _audit("reference.schedule", kept, actor)
     return kept
 
@@ -68,7 +71,10 @@ def change(schedule: Schedule, plan: Plan, *, actor: Actor, now: datetime) -> Sc
     Where it now says other hosts, or that they are one job or no longer one, nothing waits on. Raises ScheduleInvalid.
     """
     where = schedule.as_one, schedule.selection
-    Schedule.objects.filter(pk=schedule.pk).update(**_checked(plan, now, schedule.pk))
+    fields = _checked(plan, now, schedule.pk)
+    with _one_of_its_name(fields["name"]):
+        if not Schedule.objects.filter(pk=schedule.pk).update(**fields):
+            raise ScheduleInvalid("name", f"the schedule {schedule.name!r} was removed meanwhile")
     schedule.refresh_from_db()
     if (schedule.as_one, schedule.selection) != where:
         schedule.visits.filter(ended_at=None).update(ended_at=now, outcome=CHANGED)
@@ -103,13 +109,29 @@ def remove(schedule: Schedule, *, actor: Actor) -> None:
     schedule.delete()
 
 
+@contextmanager
+def _one_of_its_name(name: str) -> Iterator[None]:
+    """Write within: of two people who give one name at the same moment, both of whom saw it free, the second is refused."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        if Schedule.objects.filter(name=name).exists():
+            raise _taken(name) from error
+        raise
+
+
+def _taken(name: str) -> ScheduleInvalid:
+    return ScheduleInvalid("name", f"{name!r} is taken")
+
+
 def _checked(plan: Plan, now: datetime, own: int | None = None) -> dict[str, Any]:
     """Return the fields of the model. Raises ScheduleInvalid."""
     name = plan.name.strip()
     if not name or len(name) > _LONGEST_NAME:
         raise ScheduleInvalid("name", f"give a name of at most {_LONGEST_NAME} characters")
     if Schedule.objects.filter(name=name).exclude(pk=own or 0).exists():
-        raise ScheduleInvalid("name", f"{name!r} is taken")
+        raise _taken(name)
     try:
         chosen, complete = validate(plan.workload, plan.params)
     except ParamsInvalid as error:

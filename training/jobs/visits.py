@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import QuerySet
 
-from fleet.audit import Actor
 from fleet.models import Host
 from fleet.turns import Turns
-from training.jobs import launch, occasions
+from training.jobs import askers, launch, occasions
 from training.jobs.cron import CronInvalid, due_at
 from training.jobs.launch import LaunchRefused
 from training.jobs.occasions import Occasion
@@ -151,14 +150,17 @@ def _silence(together: Sequence[ScheduledVisit], now: datetime) -> str:
 def _start(together: Sequence[ScheduledVisit], now: datetime) -> str:
     """Return why nothing was started, "" where the job, or all ranks of it, were queued."""
     schedule = together[0].schedule
-    actor = Actor(f"schedule {schedule.name}"[:150])
+    actor = askers.of_schedule(schedule)
     try:
         with transaction.atomic():
             if _open_of(together).update(ended_at=now, outcome="") < len(together):
                 transaction.set_rollback(True)  # another worker starts them, or somebody has paused the schedule
                 return ""
             wanted = [(visit.host.name, visit.device_uuid) for visit in together]
-            jobs = launch.prepare(schedule.workload, wanted, schedule.params, actor=actor, as_one=schedule.as_one)
+            jobs = launch.prepare(
+                schedule.workload, wanted, schedule.params, actor=actor, now=now, as_one=schedule.as_one,
+                only_when_idle=True,
+            )  # fmt: skip
             for visit, job in zip(together, jobs, strict=True):
                 ScheduledVisit.objects.filter(pk=visit.pk).update(job=job)
     except LaunchRefused as refusal:

@@ -8,7 +8,7 @@ from fleet import units
 from fleet.turns import Turns
 from telemetry.accounts.energy import Energy, energy_between, summed
 from telemetry.wire import LATEST_MS
-from training.jobs import admission, orders, teams
+from training.jobs import holding, orders, releasing, teams
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 
 RESEND_AFTER = timedelta(seconds=20)
@@ -36,26 +36,34 @@ def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
 def _expire_queued(now: datetime) -> None:
     expired = ReferenceJob.objects.select_related("host").filter(state=JobState.QUEUED, expires_at__lt=now)
     for job in expired.exclude(_WAITS_FOR_RANK_0):
-        seen = f"last sample {units.utc(job.host.last_seen_at)}" if job.host.last_seen_at else "it never reported"
-        reason = f"{job.host.name} did not take the order before it expired at {units.utc(job.expires_at)} ({seen})"
-        if job.sent_at is None:
-            is_for_others = job.team_id is None and not job.reason.startswith(admission.FOR_ITS_DEVICE)
-            others = "other reference jobs did not end in time to let it start"
-            reason = others if is_for_others else f"given up: {job.reason}"
+        reason = _why_expired(job)
         ReferenceJob.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
             state=JobState.FAILED, ended_at=now, reason=reason
         )
 
 
+def _why_expired(job: ReferenceJob) -> str:
+    if job.sent_at is None and job.reason.startswith(holding.FOR_ITS_DEVICE):
+        return f"given up: {job.reason}"
+    if job.sent_at is None and not job.reason.startswith(holding.FOR_ITS_HOST):
+        others = "other reference jobs did not end in time to let it start"
+        return others if job.team_id is None else f"given up: {job.reason}"
+    host = job.host
+    seen = f"last sample {units.utc(host.last_seen_at)}" if host.last_seen_at else "it never reported"
+    if host.last_seen_at and host.heard_at and host.last_seen_at - host.heard_at > orders.CLOCK_SLACK:
+        seen = f"{seen}; its clock is ahead of the server's by more than {orders.CLOCK_SLACK.seconds // 60} minutes: set it"
+    return f"{host.name} did not take the order before it expired at {units.utc(job.expires_at)} ({seen})"
+
+
 def _admit(now: datetime) -> None:
-    """Send the orders of jobs that waited for others to end."""
-    orders.send_starts(admission.admit(now))
+    """Send the orders of jobs that waited for others to end, for their device, or for their host to be back."""
+    orders.send_starts(releasing.admit(now))
 
 
 def _send_orders(now: datetime) -> None:
-    """Send orders again that a broker may have lost; the host starts nothing twice."""
+    """Send orders again that a broker may have lost, where the job may still start; the host starts nothing twice."""
     for job in _sent_before(now - RESEND_AFTER, Q(state=JobState.QUEUED) & ~_WAITS_FOR_RANK_0):
-        if not job.host.is_silent(now) and _note_sent(job, now):
+        if not releasing.take_back(job, now) and not job.host.is_silent(now) and _note_sent(job, now):
             orders.send_start(job)
 
 
@@ -84,7 +92,10 @@ def _sent_before(moment: datetime, which: Q) -> QuerySet[ReferenceJob]:
 def _note_sent(job: ReferenceJob, now: datetime) -> bool:
     """Note that a message goes out; False where the job has changed meanwhile."""
     unchanged = ReferenceJob.objects.filter(pk=job.pk, state=job.state, sent_at=job.sent_at)
-    return bool(unchanged.update(sent_at=now))
+    if not unchanged.update(sent_at=now):
+        return False
+    job.sent_at = now
+    return True
 
 
 def _declare_lost(now: datetime) -> None:
@@ -96,7 +107,7 @@ def _declare_lost(now: datetime) -> None:
             state=JobState.LOST,
             ended_at=now,
             sent_at=now,
-            reason=f"the agent on {job.host.name} has not spoken of this job since {units.utc(job.heard_at)}",
+            reason=f"the agent on {job.host.name} has not spoken of this job since {job.heard_at:%Y-%m-%d %H:%M:%S} UTC",
         )
 
 

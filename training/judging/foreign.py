@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from fleet import units
 from telemetry.store import users
 from telemetry.wire import DeviceProcess
+from training.jobs.occupancy import is_ours, who
 from training.models import ReferenceJob, RunRank
-
-_OUR_COMMAND = "training/reference/start.py"
 
 
 @dataclass(slots=True)
@@ -22,14 +21,10 @@ class Foreign:
     sm_ratio: float | None
 
     def __str__(self) -> str:
-        known = self.process
         share = "" if self.sm_ratio is None else f", up to {self.sm_ratio:.0%} of its SMs"
-        memory = "" if known.memory_bytes is None else f", {units.quantity(known.memory_bytes, 'bytes')}"
-        where = known.container or (f"Slurm job {known.slurm_job}" if known.slurm_job else "")
-        named = (
-            f"{known.command or 'process'} {known.pid} ({known.user or 'unknown user'}{f', {where}' if where else ''})"
-        )
-        return f"{named}{share}{memory}, seen {_time(self.first_ms)} to {_time(self.last_ms)}"
+        used = self.process.memory_bytes
+        memory = "" if used is None else f", {units.quantity(used, 'bytes')}"
+        return f"{who(self.process)}{share}{memory}, seen {_time(self.first_ms)} to {_time(self.last_ms)}"
 
 
 def on_device(job: ReferenceJob) -> list[Foreign] | None:
@@ -52,8 +47,15 @@ def on_device(job: ReferenceJob) -> list[Foreign] | None:
 
 
 def _others(processes: Collection[DeviceProcess], own: Collection[int | None]) -> list[DeviceProcess]:
-    """Leave out the job's own: by number, as the host counts it, or by what it runs."""
-    return [each for each in processes if each.pid not in own and _OUR_COMMAND not in each.command]
+    """Leave out the job's own: by number, as the host counts it, or by what it runs.
+
+    Where it is not among them, as for an agent in another PID namespace than the driver's, one of those without a name is it.
+    """
+    others = [each for each in processes if each.pid not in own and not is_ours(each)]
+    hidden = [each for each in others if each.is_hidden]
+    if len(others) == len(processes) and hidden:
+        others.remove(hidden[0])
+    return others
 
 
 def _time(at_ms: int) -> str:

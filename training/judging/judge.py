@@ -121,16 +121,23 @@ def _screen(verdict: Verdict, n_jobs: int) -> None:
         verdict.reason = f"no verdict on a contaminated run: {'; '.join(verdict.markers)}"
         return
     found = _screens(verdict, n_jobs)
+    alarms = [(metric, side, each) for metric, side, _, each in found if each.is_alarm]
+    series = {} if alarms else _slow_series(verdict)
+    raised = {(side, metric.name) for metric, side, _ in alarms} | set(series)
     verdict.screens = [
-        {"side": side, "metric": metric.name, "n_devices": n_devices, **asdict(each)}
+        {
+            "side": side,
+            "metric": metric.name,
+            "n_devices": n_devices,
+            **asdict(each),
+            "raised": (side, metric.name) in raised,
+        }
         for metric, side, n_devices, each in found
     ]
-    alarms = [(metric, side, each) for metric, side, _, each in found if each.is_alarm]
-    series = [] if alarms else _slow_series(verdict)
     if alarms:
         verdict.outcome, verdict.reason = Outcome.SUSPECT, "; ".join(_alarm_words(*alarm) for alarm in alarms)
     elif series:
-        verdict.outcome, verdict.reason = Outcome.SUSPECT, "; ".join(series)
+        verdict.outcome, verdict.reason = Outcome.SUSPECT, "; ".join(series.values())
     elif any(each.standing != Standing.NONE for *_, each in found):
         verdict.outcome = Outcome.PASS
         verdict.reason = (
@@ -157,15 +164,15 @@ def _screens(verdict: Verdict, n_jobs: int) -> list[tuple[Metric, str, int, Scre
     return found
 
 
-def _slow_series(verdict: Verdict) -> list[str]:
-    """Return why the device's newest runs together, this one included, are suspicious although none of them is alone.
+def _slow_series(verdict: Verdict) -> dict[tuple[str, str], str]:
+    """Return why the device's newest runs together, this one included, are suspicious although none is alone: by side and metric.
 
     One run shows little below four times the noise; five show a third of it (docs/verdicts.md). Only fresh runs decide.
     """
     own = baseline.same_devices(verdict.job, verdict.device_key)
     newest = list(baseline.history(verdict).filter(own)[: FRESH_RUNS - 1])
     if len(newest) < FRESH_RUNS - 1 or any(hasattr(row.job, "fresh_for") for row in newest):
-        return []
+        return {}
     earlier = Earlier(verdict, without=[row.job_id for row in newest])
     tests, words = {}, {}
     for metric in metrics.of_workload(verdict.job.workload):
@@ -179,11 +186,11 @@ def _slow_series(verdict: Verdict) -> list[str]:
                 f"{metric.words} of its newest {len(runs)} runs against {SIDE_WORDS[base.side]}"
             )
     found = confirm({f"{side} {name}": test for (side, name), test in tests.items()})
-    return [
-        f"{words[side, name]}: {tests[side, name].slowdown:+.1%} slower".replace("+", "")
+    return {
+        (side, name): f"{words[side, name]}: {tests[side, name].slowdown:+.1%} slower".replace("+", "")
         for side, name in tests
         if found[f"{side} {name}"].is_slow
-    ]
+    }
 
 
 def _alarm_words(metric: Metric, side: str, found: Screen) -> str:

@@ -10,6 +10,7 @@ from django.db.models import Max, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast
 
 from fleet.models import Device, Host
+from fleet.shared_answer import MadeOnce
 from training.judging import metrics
 from training.judging.baseline import OWN, POPULATION
 from training.judging.metrics import Metric
@@ -24,6 +25,7 @@ MODES: Mapping[str, Q] = {
 FLAG_Z = -3.0  # outlined: so many robust deviations slower
 _TREND_RUNS = 300
 _MANY_HOSTS = 100
+_KEPT_SECONDS = 30  # a deviation changes when a job has ended
 _UNTOLD = ("losses", "agreement_detail", "key_parts", "cause", "confirmation", "markers", "job__log", "job__params",
            "job__result", "job__energy")  # fmt: skip
 
@@ -54,31 +56,48 @@ class Standing(NamedTuple):
     is_flagged: bool
 
 
-def slowest_by_device() -> dict[int, Standing]:
-    """Return each device's slowest among its newest results that have a deviation, by device id. One query."""
-    return _slowest("job__device_id", Q())
+def slowest_by_device() -> Mapping[int, Standing]:
+    """Return each device's slowest among its newest results that have a deviation, by device id, as it was lately."""
+    return _standings().by_device
 
 
 def slowest_by_host(host_ids: Sequence[int]) -> dict[int, Standing]:
-    """Return of each of the hosts the newest result that lies furthest below its baseline; hosts without one are missing."""
+    """Return of each of the hosts the newest result that lies furthest below its baseline; hosts without one are missing.
+
+    Of many hosts it is what it was lately: of a fleet the results are as many as devices times workloads.
+    """
     is_most = len(host_ids) > _MANY_HOSTS  # their ids make a longer question than all results an answer
-    found = _slowest("job__host_id", Q() if is_most else Q(job__host__in=host_ids))
+    found = _standings().by_host if is_most else _slowest(Q(job__host__in=host_ids)).by_host
     return {pk: found[pk] for pk in host_ids if pk in found}
 
 
-def _slowest(subject: str, where: Q) -> dict[int, Standing]:
+class _Standings(NamedTuple):
+    by_device: Mapping[int, Standing]
+    by_host: Mapping[int, Standing]
+
+
+def _slowest(where: Q) -> _Standings:
     """Read columns alone: there may be several for each of thousands of devices, and models take twenty times as long."""
-    found: dict[int, Standing] = {}
+    by_device, by_host = dict[int, Standing](), dict[int, Standing]()
     columns = (
         newest("all", where)
         .order_by("pk")
-        .values_list(subject, "job__workload", "outcome", "agreement", Cast("screens", TextField()))
+        .values_list(
+            "job__device_id", "job__host_id", "job__workload", "outcome", "agreement", Cast("screens", TextField())
+        )
     )
-    for key, workload, outcome, agreement, screens in columns:
+    for device, host, workload, outcome, agreement, screens in columns:
         deviation, n, z, _ = screened(workload, orjson.loads(screens))
-        if key is not None and deviation is not None and (key not in found or deviation < found[key].deviation):
-            found[key] = Standing(workload, deviation, n, is_flagged(outcome, agreement, z))
-    return found
+        if deviation is None:
+            continue
+        standing = Standing(workload, deviation, n, is_flagged(outcome, agreement, z))
+        for found, key in ((by_device, device), (by_host, host)):
+            if key is not None and (key not in found or deviation < found[key].deviation):
+                found[key] = standing
+    return _Standings(by_device, by_host)
+
+
+_standings = MadeOnce(_KEPT_SECONDS, lambda: _slowest(Q()))
 
 
 def _of_devices(mode: str, where: Q) -> QuerySet[Verdict]:

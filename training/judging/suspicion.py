@@ -3,6 +3,7 @@
 Called by beat through `follow`, and by people who want a device confirmed. Idempotent: each step is a conditional update.
 """
 
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
@@ -12,9 +13,9 @@ from django.db.models import QuerySet
 from fleet import audit
 from fleet.audit import Actor
 from fleet.turns import Turns
-from training.jobs import launch, readiness
+from training.jobs import askers, idleness, launch, readiness
 from training.judging import causes, metrics
-from training.judging.baseline import SIDE_WORDS, Earlier, same_devices
+from training.judging.baseline import OWN, POPULATION, SIDE_WORDS, Earlier, same_devices
 from training.models import ACTIVE_STATES, FreshRun, JobState, Outcome, ReferenceJob, Verdict, replaced
 from training.verdicts.confirmation import FRESH_RUNS, Finding, TooFew, Welch, confirm, welch
 from training.verdicts.screening import Standing
@@ -78,7 +79,8 @@ def waits_for(verdict: Verdict, now: datetime) -> str:
     other = ReferenceJob.objects.filter(host=job.host_id, state__in=ACTIVE_STATES).only("workload").first()
     if other is not None:
         return f"{job.host.name} has job {other.pk}, {other.workload}"
-    against = readiness.hindrances([(job.host, job.device)], job.workload, job.params)
+    targets = [(job.host, job.device)]
+    against = idleness.hindrances(targets, now) or readiness.hindrances(targets, job.workload, job.params)
     return str(against[0]) if against else ""
 
 
@@ -126,10 +128,10 @@ def _run_again(verdict: Verdict, now: datetime) -> None:
     job = verdict.job
     if job.device is None or job.host.is_silent(now):
         return
-    actor = Actor(f"{verdict.asked_by or 'the verdict'} on job {job.pk}"[:150])
+    actor = askers.of_fresh_run(verdict.asked_by, job)
     try:
         with transaction.atomic():
-            fresh = launch.again(job, actor=actor)
+            fresh = launch.again(job, actor=actor, now=now)
             FreshRun.objects.create(verdict=verdict, job=fresh[0])
     except launch.LaunchRefused as refusal:
         if not refusal.is_busy:
@@ -164,12 +166,15 @@ def _conclude(verdict: Verdict, clean: list[ReferenceJob], now: datetime) -> Non
 def _tests(verdict: Verdict, clean: list[ReferenceJob]) -> tuple[dict[tuple[str, str], Welch], list[str]]:
     """Test against what was known before the suspicion: neither the run that raised it nor the fresh ones are in it.
 
-    Of figures by size, shape or loop those are tested that were suspicious: fewer tests find more, and the fresh runs are new.
+    What is tested is what was suspicious, each figure against one baseline: its own history if that raised it, else the others.
+    Fewer tests find more, and the fresh runs are new. Where nothing was, as a person asked, all are tested on both sides.
     """
-    tests, refused, earlier = {}, [], Earlier(verdict)
-    for metric in [*metrics.of_workload(verdict.job.workload), *_suspicious(verdict)]:
+    tests, refused, earlier, raised = {}, [], Earlier(verdict), _raised(verdict)
+    for metric in _tested(verdict, raised):
         fresh = [job.verdict.values[metric.name] for job in clean if metric.name in job.verdict.values]
         for base in earlier.both(metric.name):
+            if raised and base.side != raised[metric.name]:
+                continue
             try:
                 tests[base.side, metric.name] = welch(fresh, base.values, is_lower_better=metric.is_lower_better)
             except TooFew as error:
@@ -177,9 +182,20 @@ def _tests(verdict: Verdict, clean: list[ReferenceJob]) -> tuple[dict[tuple[str,
     return tests, refused
 
 
-def _suspicious(verdict: Verdict) -> list[metrics.Metric]:
-    alarmed = {row["metric"] for row in verdict.screens if row["z"] is not None and row["z"] > row["alarm_at"]}
-    return [each for each in metrics.of_families(verdict.job.workload, verdict.values) if each.name in alarmed]
+def _raised(verdict: Verdict) -> dict[str, str]:
+    """Return the baseline against which each suspicious figure is tested, by the figure's name."""
+    sides: dict[str, set[str]] = {}
+    for row in verdict.screens:
+        is_alarm = row["z"] is not None and row["z"] > row["alarm_at"]  # of verdicts that do not say what raised them
+        if row.get("raised", is_alarm):
+            sides.setdefault(row["metric"], set()).add(row["side"])
+    return {name: OWN if OWN in found else POPULATION for name, found in sides.items()}
+
+
+def _tested(verdict: Verdict, raised: Collection[str]) -> list[metrics.Metric]:
+    workload = verdict.job.workload
+    every = [*metrics.of_workload(workload), *metrics.of_families(workload, verdict.values)]
+    return [each for each in every if each.name in raised] if raised else list(metrics.of_workload(workload))
 
 
 def _words(verdict: Verdict, place: str, finding: Finding) -> str:

@@ -15,7 +15,7 @@ from training.verdicts.confirmation import ALPHA, FINE_CV, FINE_EFFECT, FRESH_RU
 from training.verdicts.screening import ALARM, CONSISTENT, FLEET_ALARM, FULL, SCALE_FLOOR
 from training.verdicts.student import quantiles
 
-_BATCH = 20_000
+BATCH = 20_000
 
 Array = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ class Rates:
 
     `screened` and `screened_in_fleet`: one regular run is suspected by its z. `by_series`: the newest regular runs are, by
     Welch's test. `confirmed`: the fresh runs are judged slow, whatever came before. `found_by_one` and `found_by_series`:
-    suspected so, and then judged slow.
+    suspected so, and then judged slow. `found`: by either; of a sound device that is what one regular run more may cost.
     """
 
     slowdown: float
@@ -66,6 +66,7 @@ class Rates:
     confirmed: float
     found_by_one: float
     found_by_series: float
+    found: float
     trials: int
 
 
@@ -84,20 +85,20 @@ def curve(
 
 
 def _rates(noise: Noise, slowdown: float, n: int, m: int, trials: int, rng: np.random.Generator) -> Rates:
-    counts, shift = np.zeros(6), np.log1p(slowdown)
-    for start in range(0, trials, _BATCH):
-        size = min(_BATCH, trials - start)
+    counts, shift = np.zeros(7), np.log1p(slowdown)
+    for start in range(0, trials, BATCH):
+        size = min(BATCH, trials - start)
         old = noise.draw(rng, (size, n))
         regular, fresh = noise.draw(rng, (size, m)) + shift, noise.draw(rng, (size, m)) + shift
-        z, series, slow = _z(regular[:, -1], old), _is_slow(regular, old), _is_slow(fresh, old)
+        z, series, slow = z_of(regular[:, -1], old), is_slow(regular, old), is_slow(fresh, old)
         is_alarm = z > ALARM
-        events = (is_alarm, z > FLEET_ALARM, series, slow, is_alarm & slow, series & slow)
+        events = (is_alarm, z > FLEET_ALARM, series, slow, is_alarm & slow, series & slow, (is_alarm | series) & slow)
         counts += [np.count_nonzero(event) for event in events]
-    screened, in_fleet, by_series, confirmed, one, series_too = (float(count) / trials for count in counts)
-    return Rates(slowdown, screened, in_fleet, by_series, confirmed, one, series_too, trials)
+    screened, in_fleet, by_series, confirmed, one, five, found = (float(count) / trials for count in counts)
+    return Rates(slowdown, screened, in_fleet, by_series, confirmed, one, five, found, trials)
 
 
-def _z(one: Array, old: Array) -> Array:
+def z_of(one: Array, old: Array) -> Array:
     """As screening.screen, for many trials at once: `one` `(trials,)`, `old` `(trials, n)`, both logs."""
     values = np.exp(old)
     median = np.median(values, axis=1)
@@ -106,7 +107,7 @@ def _z(one: Array, old: Array) -> Array:
     return z
 
 
-def _is_slow(fresh: Array, old: Array) -> NDArray[np.bool_]:
+def is_slow(fresh: Array, old: Array, *, alpha: float = ALPHA) -> NDArray[np.bool_]:
     """As confirmation.welch and confirm with one metric, for many trials at once."""
     m, n = fresh.shape[1], old.shape[1]
     difference = fresh.mean(axis=1) - old.mean(axis=1)
@@ -114,7 +115,7 @@ def _is_slow(fresh: Array, old: Array) -> NDArray[np.bool_]:
     new, before = fresh.var(axis=1, ddof=1) / m, deviation**2 / n
     df = (new + before) ** 2 / (new**2 / (m - 1) + before**2 / (n - 1))
     least = np.where(deviation <= FINE_CV, FINE_EFFECT, LEAST_EFFECT)
-    slow: NDArray[np.bool_] = (difference / np.sqrt(new + before) > quantiles(1 - ALPHA, df)) & (
+    slow: NDArray[np.bool_] = (difference / np.sqrt(new + before) > quantiles(1 - alpha, df)) & (
         np.expm1(difference) > least
     )
     return slow

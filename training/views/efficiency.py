@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
@@ -50,7 +50,17 @@ _CSV = (
 @require_safe
 def efficiency(request: HttpRequest) -> HttpResponse:
     window = timerange.of_query(request.GET, timezone.now(), timerange.OF_SECTIONS["efficiency"])
-    return render(request, "training/efficiency.html", {"views": _VIEWS, "by": _by(request), "window": window})
+    context = {"views": _VIEWS, "by": _by(request), "window": window, "clusters": _clusters(request)}
+    return render(request, "training/efficiency.html", context)
+
+
+def _clusters(request: HttpRequest) -> list[str]:
+    """Return the clusters that there are. Raises Http404 where the address asks for another one."""
+    found = list(Host.objects.order_by("cluster").values_list("cluster", flat=True).distinct())
+    cluster = request.GET.get("cluster")
+    if cluster is not None and cluster not in found:
+        raise Http404(f"There is no cluster {cluster!r}.")
+    return found
 
 
 @require_safe
@@ -60,7 +70,7 @@ def work(request: HttpRequest) -> HttpResponse:
     window = timerange.of_query(request.GET, now, timerange.OF_SECTIONS["efficiency"])
     order = sorting.of_query(request.GET, _KEYS, "-hours")
     rates = Rates.in_force()
-    report = by_run(window.start_ms, window.end_ms, now, rates)
+    report = by_run(window.start_ms, window.end_ms, now, rates, request.GET.get("cluster"))
     report = by_group(report) if by == "group" else report
     found = order.arranged(report.works, _KEYS[order.key])
     if request.GET.get("format") == "csv":
@@ -108,7 +118,7 @@ def _csv_row(row: Work) -> tuple[object, ...]:
 def hardware(request: HttpRequest) -> HttpResponse:
     """Compare device models by the reference jobs that ran on them."""
     rates = Rates.in_force()
-    found = compare(rates, request.GET.get("workload", ""))
+    found = compare(rates, request.GET.get("workload", ""), request.GET.get("cluster"))
     if request.GET.get("format") == "csv":
         columns = ("device_model", "jobs", "samples_per_joule", "samples_per_money", "currency")
         rows = ((m.full_name, m.n, m.samples_per_joule, m.samples_per_money, rates.currency) for m in found.models)
@@ -148,7 +158,9 @@ class HostRow:
 @require_safe
 def hosts(request: HttpRequest) -> HttpResponse:
     """Show the hosts furthest above and below the baseline of their model."""
-    ids = list(Host.objects.filter(origin=Origin.REAL).values_list("pk", flat=True))
+    cluster = request.GET.get("cluster")
+    where = {} if cluster is None else {"cluster": cluster}
+    ids = list(Host.objects.filter(origin=Origin.REAL, **where).values_list("pk", flat=True))
     cells = results.slowest_by_host(ids)
     ordered = sorted(cells, key=lambda pk: -cells[pk].deviation)
     shown = ordered if len(ordered) <= 2 * _AT_EACH_END else [*ordered[:_AT_EACH_END], *ordered[-_AT_EACH_END:]]

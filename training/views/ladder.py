@@ -1,6 +1,6 @@
 """The page of a ladder, the list of all of them, and the button that cancels one."""
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
@@ -50,7 +50,14 @@ def ladder(request: HttpRequest, ladder_id: int) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "training/_ladder.html", context)
-    return render(request, "training/ladder.html", context | {"figure": ladder_figures.chart(rungs)})
+    return render(request, "training/ladder.html", context | {"figure": ladder_figures.chart()})
+
+
+@require_safe
+def arrays(request: HttpRequest, ladder_id: int) -> HttpResponse:
+    """Return the chart's arrays, in the order of the figure's traces, as far as the rungs have ended."""
+    run = get_object_or_404(LadderRun.objects.select_related("host", "device"), pk=ladder_id)
+    return JsonResponse(ladder_figures.arrays(ladder_runs.result(run)))
 
 
 @require_POST

@@ -68,7 +68,7 @@ def _comparisons_file(job: ReferenceJob) -> HttpResponse:
 @require_role(Role.OPERATOR)
 def confirm(request: HttpRequest, job_id: int) -> HttpResponse:
     """Have the result confirmed by fresh runs."""
-    found = get_object_or_404(Verdict.objects.select_related("job__host", "job__device"), job_id=job_id)
+    found = get_object_or_404(Verdict.objects.select_related("job__host", "job__device"), job__pk=job_id)
     try:
         suspicion.ask(found, timezone.now(), actor_of(request))
     except suspicion.NotConfirmable as refusal:
@@ -80,7 +80,7 @@ def confirm(request: HttpRequest, job_id: int) -> HttpResponse:
 @require_role(Role.OPERATOR)
 def accept(request: HttpRequest, job_id: int) -> HttpResponse:
     """Accept the result as the device's new baseline, for the reason that the form gives."""
-    found = get_object_or_404(Verdict.objects.select_related("job__host", "job__device"), job_id=job_id)
+    found = get_object_or_404(Verdict.objects.select_related("job__host", "job__device"), job__pk=job_id)
     is_for_all = request.POST.get("for") == "device"
     try:
         acceptance.accept(

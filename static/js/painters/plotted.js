@@ -32,12 +32,16 @@ function lonePoints(styled, y) {
   return sizes.some(Boolean) ? { mode: "lines+markers", marker: { size: sizes, opacity: 1, line: { width: 0 } } } : {};
 }
 
+/* The ends of a value's interval come with it, the look of their bars stands in the figure. */
+const errors = ({ error_y: bars }, { error_y: ends }) => (ends ? { error_y: { ...resolved(bars), ...ends } } : {});
+
 function traces(chart) {
   return chart.figure.data.map((styled, index) => {
     const { x, y } = chart.traces[index];
     return {
       ...resolved(styled),
       ...lonePoints(styled, y),
+      ...errors(styled, chart.traces[index]),
       x,
       y: chart.unit[0] === 1 ? y : y.map((value) => (value === null ? null : value / chart.unit[0])),
     };
@@ -60,8 +64,8 @@ function layoutOf(chart, zoom) {
   layout.shapes = shapes.map((item) => placed(chart, item));
   layout.annotations = annotations.map((item) => placed(chart, item));
   layout.uirevision = "live";
-  layout.xaxis = { ...layout.xaxis, uirevision: String(zoom ?? "live") };
-  layout.yaxis = { ...layout.yaxis };
+  layout.xaxis = { ...layout.xaxis, ...chart.extra.axes?.xaxis, uirevision: String(zoom ?? "live") };
+  layout.yaxis = { ...layout.yaxis, ...chart.extra.axes?.yaxis };
   if (window_) layout.xaxis.range = window_;
   if (window_ && chart.isTime) Object.assign(layout.xaxis, timeTicks(window_, chart.width));
   const range = yRange(chart);

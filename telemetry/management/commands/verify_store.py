@@ -12,8 +12,9 @@ from django.core.management.base import BaseCommand, CommandError
 from fleet.models import Host
 from telemetry.api.questions import moment
 from telemetry.models import MaintenanceRun
-from telemetry.store import verify, verify_groups
+from telemetry.store import unreadable, verify, verify_groups
 from telemetry.store.chunks import HOUR_MS
+from telemetry.store.verify import Checked
 
 RUN = "verification"
 _END_MS = 253_402_300_800_000  # the year 10000
@@ -22,7 +23,7 @@ _END_MS = 253_402_300_800_000  # the year 10000
 class Command(BaseCommand):
     help = (
         "Check every chunk (checksum, times, count) and every rollup against what it is made of, and print what differs, "
-        "with its device and time. Reads only. Exit status 1 where anything differs."
+        "with its device and time. Changes no sample and no rollup. Exit status 1 where anything differs."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -39,7 +40,7 @@ class Command(BaseCommand):
         since_ms = _milliseconds("--since", since) // HOUR_MS * HOUR_MS if since else 0
         until_ms = _milliseconds("--until", until) if until else _END_MS
         n_chunks = n_buckets = n_wrong = 0
-        checks = (verify.host(each, since_ms, until_ms, now) for each in _hosts(host))
+        checks = (self._host(each, since_ms, until_ms, now) for each in _hosts(host))
         for checked in chain(checks, () if host else (verify_groups.check(since_ms, until_ms, now),)):
             n_chunks += checked.n_chunks
             n_buckets += checked.n_buckets
@@ -52,6 +53,13 @@ class Command(BaseCommand):
         self.stdout.write(note)
         if n_wrong:
             sys.exit(1)
+
+    def _host(self, found: Host, since_ms: int, until_ms: int, now: datetime) -> Checked:
+        """Check a host, and note what of it cannot be read: figures of that time are marked, until it can be."""
+        checked = verify.host(found, since_ms, until_ms, now)
+        unreadable.note(checked.unread, now)
+        unreadable.forget_whole(found.pk, since_ms, until_ms, checked.unread)
+        return checked
 
 
 def _hosts(names: list[str]) -> list[Host]:

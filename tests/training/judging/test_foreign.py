@@ -94,6 +94,34 @@ def test_without_its_number_the_job_is_known_by_its_command(driver, host):
     assert judged_beside(host, own_pid=None).outcome == Outcome.PASS
 
 
+def hidden() -> list[DeviceProcess]:
+    """Return the processes as an agent in another PID namespace is told of them: its /proc holds none."""
+    return read_processes(pynvml.nvmlDeviceGetHandleByIndex(0), SmShares(time.time), lambda pid: Owner())
+
+
+@pytest.mark.parametrize("number", [0, JOB + 1])
+def test_where_no_process_has_a_name_one_of_them_is_the_job(driver, host, number):
+    driver.run_process(0, number, used_bytes=2**30)
+    told(host, hidden(), START_MS + 5_000)
+
+    assert judged_beside(host, own_pid=JOB).outcome == Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "a process of another PID namespace, "), (OTHER, "which the agent's /proc does not hold")]
+)
+def test_another_beside_it_contaminates_the_result_although_it_has_no_name(driver, host, number, words):
+    driver.run_process(0, 0, used_bytes=2**32)
+    driver.run_process(0, number, used_bytes=2**30)
+    told(host, hidden(), START_MS + 5_000)
+
+    verdict = judged_beside(host, own_pid=JOB)
+
+    assert verdict.outcome == Outcome.CONTAMINATED
+    assert words in verdict.markers[0]
+    assert "GiB" in verdict.markers[0]
+
+
 @pytest.mark.parametrize("at_ms", [START_MS - 5_000, END_MS + 5_000])
 def test_a_program_before_or_after_the_window_is_no_mark(driver, host, at_ms):
     driver.run_process(0, OTHER)

@@ -67,10 +67,7 @@ def test_fresh_runs_decide_of_the_shape_that_was_suspicious_alone():
 
     verdict.refresh_from_db()
     assert verdict.outcome == Outcome.SLOW
-    assert {place: found["is_slow"] for place, found in verdict.confirmation.items()} == {
-        "own/step_seconds_median": False,
-        f"own/{THIN}": True,
-    }
+    assert {place: found["is_slow"] for place, found in verdict.confirmation.items()} == {f"own/{THIN}": True}
 
 
 def test_the_page_says_of_each_figure_what_was_found_and_which_are_not_judged(viewer):

@@ -101,12 +101,15 @@ class Command(BaseCommand):
         )
         return 0.0
 
+    def _say_that_it_is_made(self) -> None:
+        self.stdout.write("their past is made; from here on they live in real time")
+
     def _live(
         self, shape: Shape, keys: Keys, directory: Path, times: Mapping[str, Any], report_file: Path | None
     ) -> None:
         line = _Line(shape, keys, directory)
         post = Post(app, shape.host_names(), server_key.public_bytes(), directory, line.acknowledge)
-        simulation = Simulation(shape, keys, line, n_unread=_n_unread, **times)
+        simulation = Simulation(shape, keys, line, n_unread=_n_unread, arrived=self._say_that_it_is_made, **times)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stopping(simulation))
         names = shape.host_names()

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from training.judging import noise
+from training.verdicts import beside_others
+from training.verdicts.beside_others import Whole
 from training.verdicts.characteristic import Lognormal, Measured, Rates, curve
 from training.verdicts.confirmation import FRESH_RUNS
 from training.verdicts.screening import FULL
@@ -24,6 +26,7 @@ _COLUMNS = (
     "5 fresh runs: slow",
     "found by one",
     "found by 5",
+    "found",
 )
 
 
@@ -37,17 +40,29 @@ class Command(BaseCommand):
         parser.add_argument("--workload", default="", help="the fleet's noise of this workload alone")
         parser.add_argument("--n", type=int, default=FULL, help=f"runs in the baseline ({FULL})")
         parser.add_argument("--fresh", type=int, default=FRESH_RUNS, help=f"fresh runs ({FRESH_RUNS})")
+        parser.add_argument(
+            "--others", type=int, default=0, help="also with so many runs of other devices as a baseline"
+        )
         parser.add_argument("--trials", type=int, default=100_000, help="for each point (100000)")
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the rates there too")
 
     def handle(self, *args: Any, cv: list[float] | None, n: int, fresh: int, trials: int, **options: Any) -> None:
-        if n < 5 or fresh < 3 or trials < 1:
-            raise CommandError("expected --n of at least 5, --fresh of at least 3 and --trials of at least 1")
+        others = options["others"]
+        if n < 5 or fresh < 3 or trials < 1 or 0 < others < 5:
+            raise CommandError(
+                "expected --n and --others of at least 5, --fresh of at least 3 and --trials of at least 1"
+            )
         console, found = Console(highlight=False), {}
         for name, sampled in self._noises(cv, options["workload"]):
             rates = curve(sampled, SLOWDOWNS, n=n, m=fresh, trials=trials)
             found[name] = [asdict(each) for each in rates]
             console.print(_table(f"{name}, n {n}, {fresh} fresh runs, {trials:,} trials", rates))
+            if others:
+                both = [
+                    beside_others.rates(sampled, slowdown, n_others=others, n=n, m=fresh, trials=trials)
+                    for slowdown in SLOWDOWNS
+                ]
+                console.print(_both_table(f"{name}, beside {others} runs of other devices", both))
         if options["json"]:
             options["json"].write_text(json.dumps(found, indent=1) + "\n")
 
@@ -65,6 +80,15 @@ class Command(BaseCommand):
         return [(f"the fleet's own noise, CV {own.cv:.1%} of {own.residuals.size} runs", own)]
 
 
+def _both_table(title: str, rates: list[Whole]) -> Table:
+    table = Table("slower by", "suspected", "found", "of the suspected", title=title, box=None)
+    for each in rates:
+        share = each.found_of_suspected
+        told = "—" if share is None else f"{share:.1%}"
+        table.add_row(f"{each.slowdown:.0%}", f"{each.suspected:.2%}", f"{each.found:.2%}", told)
+    return table
+
+
 def _table(title: str, rates: list[Rates]) -> Table:
     table = Table(*_COLUMNS, title=title, box=None)
     for each in rates:
@@ -75,6 +99,7 @@ def _table(title: str, rates: list[Rates]) -> Table:
             each.confirmed,
             each.found_by_one,
             each.found_by_series,
+            each.found,
         )
         table.add_row(f"{each.slowdown:.0%}", *(f"{share:.2%}" for share in shares))
     return table

@@ -5,7 +5,8 @@ Called by device.py every few seconds, on the thread that reads the device.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pynvml
@@ -13,7 +14,7 @@ import pynvml
 from telemetry.agent.backends.nvml.errors import DeviceGoneError, DriverAwayError, reason_of
 from telemetry.agent.backends.nvml.ranges import believable
 from telemetry.agent.backends.ownership import Owner, describe
-from telemetry.wire import DeviceProcess
+from telemetry.wire import NO_PID, DeviceProcess
 
 _log = logging.getLogger(__name__)
 
@@ -61,21 +62,28 @@ def read_processes(
 ) -> list[DeviceProcess] | None:
     """Return the processes of a device, those with the most memory first, None where the driver does not tell.
 
-    A lost device may answer with an empty list: the caller knows that it is lost and does not ask.
+    Each process of another PID namespace that the driver shows without its number stands there with NO_PID. A lost device may
+    answer with an empty list: the caller knows that it is lost and does not ask.
     """
     try:
-        memory = _memory_by_pid(handle)
+        lists = _lists(handle)
     except (DeviceGoneError, DriverAwayError):
         return None
-    if memory is None:
+    if lists is None:
         return None
-    if not memory:
+    used = [*_memory_by_pid(lists).items(), *((NO_PID, part) for part in _without_a_pid(lists))]
+    if not used:
         return []
-    pids = sorted(memory, key=lambda pid: memory[pid] or 0, reverse=True)
-    if len(pids) > _MAX_PROCESSES:
-        _log.warning("a device has %d processes: the %d with the most memory are shown", len(pids), _MAX_PROCESSES)
+    used.sort(key=lambda each: each[1] or 0, reverse=True)
+    if len(used) > _MAX_PROCESSES:
+        _log.warning("a device has %d processes: the %d with the most memory are shown", len(used), _MAX_PROCESSES)
     found = shares.read(handle)
-    return [_process(pid, memory[pid], found.get(pid), describe(pid)) for pid in pids[:_MAX_PROCESSES]]
+    return [
+        DeviceProcess(NO_PID, memory_bytes=memory)
+        if pid == NO_PID
+        else _process(pid, memory, found.get(pid), describe(pid))
+        for pid, memory in used[:_MAX_PROCESSES]
+    ]
 
 
 def _process(pid: int, memory_bytes: int | None, sm_ratio: float | None, owner: Owner) -> DeviceProcess:
@@ -90,18 +98,22 @@ def _process(pid: int, memory_bytes: int | None, sm_ratio: float | None, owner: 
     )
 
 
-def _memory_by_pid(handle: Any) -> dict[int, int | None] | None:
-    """Return bytes by pid, None where not known; None in all where the driver gives neither of its lists.
+def _lists(handle: Any) -> list[list[Any]] | None:
+    """Return the lists that the driver gives, None where it gives neither. Raises DeviceGoneError and DriverAwayError."""
+    lists = [rows for rows in (_running(handle, newest, older) for newest, older in _LISTS) if rows is not None]
+    return lists or None
+
+
+def _memory_by_pid(lists: list[list[Any]]) -> dict[int, int | None]:
+    """Return bytes by pid, None where not known.
 
     A process stands in both lists with the same memory where it computes and draws, and once for each MIG instance.
-    Raises DeviceGoneError and DriverAwayError.
     """
-    lists = [rows for rows in (_running(handle, newest, older) for newest, older in _LISTS) if rows is not None]
-    if not lists:
-        return None
     parts: dict[tuple[int, int, int], int | None] = {}
     for rows in lists:
-        for row in _with_a_pid(rows):
+        for row in rows:
+            if row.pid == NO_PID:
+                continue
             key = (row.pid, row.gpuInstanceId, row.computeInstanceId)
             seen, used = parts.get(key), _believed(row.usedGpuMemory)
             parts[key] = used if seen is None else max(seen, used or 0)
@@ -112,9 +124,16 @@ def _memory_by_pid(handle: Any) -> dict[int, int | None] | None:
     return memory
 
 
-def _with_a_pid(rows: list[Any]) -> Iterator[Any]:
-    """Leave out what is in another PID namespace: the driver shows it there as process 0."""
-    return (row for row in rows if row.pid)
+def _without_a_pid(lists: list[list[Any]]) -> list[int | None]:
+    """Return the bytes of each process that is shown as process 0, None where not known.
+
+    What stands in both lists with the same memory in the same instance is taken for one that computes and draws.
+    """
+    found: Counter[tuple[int, int, int | None]] = Counter()
+    for rows in lists:
+        hidden = (row for row in rows if row.pid == NO_PID)
+        found |= Counter((row.gpuInstanceId, row.computeInstanceId, _believed(row.usedGpuMemory)) for row in hidden)
+    return [memory for _, _, memory in found.elements()]
 
 
 def _believed(used_bytes: int | None) -> int | None:

@@ -1,0 +1,76 @@
+"""What starts only on idle hosts looks at what the cores of a CPU did in the last minute."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from fleet.audit import Actor
+from fleet.models import DeviceKind, Host
+from telemetry.ingest import ingest
+from telemetry.wire import DeviceInfo
+from tests.telemetry.batches import payload
+from tests.training.reference_jobs import existing_job, ready_host
+from training.jobs import idleness, launch, schedules, visits
+from training.jobs.schedules import Plan
+from training.jobs.selection import Selection
+from training.models import JobState, ReferenceJob, ScheduledVisit
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]
+NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
+PROCESSOR = DeviceInfo("cpu-1", DeviceKind.CPU, 0, "A processor")
+ADA = Actor("ada")
+
+
+def measured(*loads: float, until_ms: int = NOW_MS) -> Host:
+    """Return a host whose cores were so busy in the seconds until then."""
+    host, _ = Host.objects.get_or_create(name="a")
+    times = [until_ms - 1000 * n for n in reversed(range(len(loads)))]
+    ingest(host, payload(times, {"gpu_utilization_ratio": list(loads)}, device=PROCESSOR, host="a"), NOW)
+    host.refresh_from_db()
+    return host
+
+
+def due(host: Host, minutes: int = 1) -> ScheduledVisit:
+    """Return the visit of a schedule that has become due on it."""
+    plan = Plan("nightly", "gpt-train", Selection(model=host.devices.get().model), cron="* * * * *")
+    schedules.keep(plan, actor=ADA, now=NOW - timedelta(minutes=minutes))
+    visits.follow(NOW)
+    return ScheduledVisit.objects.get()
+
+
+def test_a_schedule_waits_while_the_cores_do_other_work():
+    visit = due(measured(*[0.4] * 30, *[0.1] * 30))
+
+    assert (visit.job, visit.ended_at) == (None, None)
+    assert visit.outcome == "a CPU 0: its cores were 25% busy in the last minute (idle is below 12.5%)" or (
+        "cores were 25" in visit.outcome and "idle is below 12.5" in visit.outcome
+    )
+
+
+def test_it_starts_where_a_moment_was_busy_and_the_minute_was_not():
+    assert due(measured(*[0.02] * 57, 0.9, 0.9, 0.9)).job is not None
+
+
+def test_it_starts_where_nothing_is_known_of_the_cores():
+    assert due(ready_host("a", DeviceKind.CPU, heard_at=NOW)).job is not None
+
+
+def test_the_work_of_a_job_of_ours_is_no_others():
+    host = measured(*[1.0] * 50, *[0.05] * 10)
+    ended = NOW - timedelta(seconds=11)
+    existing_job(host, JobState.DONE, ended_at=ended)
+
+    assert idleness.hindrances([(host, host.devices.get())], NOW) == []
+
+
+def test_a_fresh_run_waits_too_and_a_launch_by_hand_does_not():
+    host = measured(*[0.9] * 60)
+    job = existing_job(host, JobState.DONE, params={}, ended_at=NOW - timedelta(hours=1))
+
+    with pytest.raises(launch.LaunchRefused, match="its cores were") as refused:
+        launch.again(job, actor=ADA, now=NOW)
+
+    assert refused.value.is_busy
+    assert launch.prepare("gpt-train", [("a", "")], {}, actor=ADA, now=NOW)
+    assert ReferenceJob.objects.filter(state=JobState.QUEUED).count() == 1
