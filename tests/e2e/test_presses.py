@@ -4,7 +4,7 @@ The pointer goes down, what was asked for is answered and could change the page,
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Locator, Page, Request, Route, expect
@@ -15,7 +15,6 @@ from tests.stack import Stack
 
 LAUNCH = f"/reference/?view=launch&host={HOST}&workload=memory-bandwidth&size=ci&steps=5"
 FORM = re.compile(r"part=before")
-LIST = re.compile(r"/events/$")
 MORE = "<p>One more line.</p>" * 8  # what stands below would be moved by them
 COUNTS_ANSWERS = (
     "document.addEventListener('htmx:xhr:loadend', () => { window.answered = (window.answered ?? 0) + 1; });"
@@ -42,12 +41,9 @@ class Held:
         is_fragment = request.method == "GET" and "hx-request" in request.headers
         self._routes.append(route) if is_fragment else route.continue_()
 
-    def wait_for_one(self) -> None:
-        wait_until(lambda: self._page.wait_for_timeout(20) or bool(self._routes), 60, "what the page asks for")
-
     def answer(self) -> None:
         """Answer the oldest, and wait until the page has it."""
-        self.wait_for_one()
+        wait_until(lambda: self._page.wait_for_timeout(20) or bool(self._routes), 60, "what the page asks for")
         before = self._page.evaluate("() => window.answered ?? 0")
         route = self._routes.pop(0)
         found = route.fetch()
@@ -55,8 +51,8 @@ class Held:
         self._page.wait_for_function("before => window.answered > before", arg=before)
 
 
-def press_while_it_is_answered(page: Page, wanted: Locator, held: Held, by: str = "pointer") -> Request:
-    """Return what is sent by the press."""
+def press(page: Page, wanted: Locator, meanwhile: Callable[[], object], by: str = "pointer") -> Request:
+    """Return what is sent by the press; `meanwhile` happens between down and up."""
     wanted.scroll_into_view_if_needed()
     box = wanted.bounding_box()
     assert box is not None
@@ -66,7 +62,7 @@ def press_while_it_is_answered(page: Page, wanted: Locator, held: Held, by: str 
     else:
         wanted.focus()
         page.keyboard.down(" ")
-    held.answer()
+    meanwhile()
     assert wanted.bounding_box() == box
     with page.expect_request(lambda request: request.method == "POST") as sent:
         page.mouse.up() if by == "pointer" else page.keyboard.up(" ")
@@ -87,7 +83,7 @@ def test_the_launch_that_is_pressed_while_the_form_is_answered_is_sent(signed_in
     page.goto(LAUNCH)
     page.get_by_label("Repeats", exact=True).fill("3")
 
-    sent = press_while_it_is_answered(page, page.get_by_role("button", name=f"Run on {HOST}"), held)
+    sent = press(page, page.get_by_role("button", name=f"Run on {HOST}"), held.answer)
 
     assert re.search(r'name="repeats"\s+3\s', sent.post_data or "") or "repeats=3" in (sent.post_data or "")
     assert "ladder" not in (sent.post_data or "")
@@ -104,9 +100,16 @@ def test_the_schedule_that_is_saved_while_the_form_is_answered_is_sent(signed_in
     page.get_by_role("link", name="New schedule").first.click()
     page.get_by_label("Name", exact=True).fill("each night")
 
-    sent = press_while_it_is_answered(page, page.get_by_role("button", name="Make the schedule"), held)
+    sent = press(page, page.get_by_role("button", name="Make the schedule"), held.answer)
 
     assert "each" in (sent.post_data or "")
+
+
+def refresh(page: Page) -> None:
+    """Have the page ask for what is new, as it does while it is live, and wait for the answer."""
+    before = page.evaluate("() => window.answered ?? 0")
+    page.evaluate("() => document.body.dispatchEvent(new CustomEvent('sw:tick', {bubbles: true}))")
+    page.wait_for_function("before => window.answered > before", arg=before)
 
 
 @pytest.fixture
@@ -129,15 +132,14 @@ def _open(stack: Stack, *rules: tuple[str, str]) -> None:
 @pytest.mark.parametrize("by", ["pointer", "space bar"])
 def test_the_alert_that_is_acknowledged_is_the_one_that_was_pressed(signed_in: Page, stack: Stack, by: str):
     page = signed_in
-    held = Held(page, LIST)
+    page.add_init_script(COUNTS_ANSWERS)
     refuse_to_send(page)
-    page.goto("/events/")
+    page.goto("/events/?live=0")
     row = page.locator("#events tr[data-alert=firing]", has_text="ghost")
     action = row.locator("form", has_text="Acknowledge").first.get_attribute("action")
-    held.wait_for_one()
     _open(stack, ("agent_dropping", "critical"))  # graver: it takes the first row's place
 
-    sent = press_while_it_is_answered(page, row.get_by_role("button", name="Acknowledge"), held, by)
+    sent = press(page, row.get_by_role("button", name="Acknowledge"), lambda: refresh(page), by)
 
     assert sent.url.endswith(action or "none")
     expect(row).to_have_count(2)

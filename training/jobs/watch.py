@@ -107,7 +107,7 @@ def _declare_lost(now: datetime) -> None:
             state=JobState.LOST,
             ended_at=now,
             sent_at=now,
-            reason=f"the agent on {job.host.name} has not spoken of this job since {units.utc(job.heard_at)}",
+            reason=f"the agent on {job.host.name} has not spoken of this job since {job.heard_at:%Y-%m-%d %H:%M:%S} UTC",
         )
 
 

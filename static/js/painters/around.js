@@ -122,14 +122,15 @@ function drawNames(chart, plot, ctx) {
   const [toX, toY] = [pixelsOf(plot, "x"), pixelsOf(plot, "y")];
   const tops = bands.map(({ traces: [line] }) => chart.traces[line]);
   bands.forEach(({ label: text }, i) => {
+    let best = { height: NAME.room * devicePixelRatio };
     for (const place of NAME.places) {
       const at = nearest(tops[i].x, min + place * (max - min));
       const [high, low] = [tops[i].y[at], i ? tops[i - 1].y[at] : 0].map((value) => (value === null ? NaN : toY(value)));
-      if (!(low - high >= NAME.room * devicePixelRatio)) continue;
-      const item = { text, font: { size: NAME.size, color: "token:text" }, bgcolor: "token:surface/0.7" };
-      drawText(ctx, resolved(item), toX(tops[i].x[at]), (high + low) / 2);
-      return;
+      if (low - high >= best.height) best = { height: low - high + 1, x: toX(tops[i].x[at]), y: (high + low) / 2 };
     }
+    if (!best.x) return;
+    const item = { text, font: { size: NAME.size, color: "token:text" }, bgcolor: "token:surface/0.7" };
+    drawText(ctx, resolved(item), best.x, best.y);
   });
 }
 
