@@ -79,7 +79,9 @@ class Rates:
         """Return the beginnings of the quarters of an hour, all in start ≤ time < end, within which the price changes."""
         if self.tariff is None or not self.tariff.bands or self.tariff.grain_ms >= QUARTER_MS:
             return []
-        quarters = np.arange(-(-start_ms // QUARTER_MS) * QUARTER_MS, end_ms - QUARTER_MS + 1, QUARTER_MS, np.int64)
+        quarters = np.arange(
+            -(-start_ms // QUARTER_MS) * QUARTER_MS, end_ms - QUARTER_MS + 1, QUARTER_MS, dtype=np.int64
+        )
         found: list[int] = quarters[_prices(self.tariff, quarters.tobytes(), QUARTER_MS).mixed].tolist()
         return found
 

@@ -252,9 +252,10 @@ def _held(series: _Series, found: Gathered) -> Indices:
     at = np.where(series.present[:, order], found.times_ms[order], np.iinfo(np.int64).max)
     later = np.full_like(at, np.iinfo(np.int64).max)
     later[:, :-1] = np.minimum.accumulate(at[:, :0:-1], axis=1)[:, ::-1]
-    until = np.empty_like(later)
+    until: Indices = np.empty_like(later)
     until[:, order] = later
-    return np.minimum(until, longest)
+    np.minimum(until, longest, out=until)
+    return until
 
 
 def _milliseconds(at: Flags, until_ms: Indices, times_ms: Indices, grid: _Grid) -> Whole:

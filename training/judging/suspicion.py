@@ -195,7 +195,7 @@ def _raised(verdict: Verdict) -> dict[str, str]:
 def _tested(verdict: Verdict, raised: Collection[str]) -> list[metrics.Metric]:
     workload = verdict.job.workload
     every = [*metrics.of_workload(workload), *metrics.of_families(workload, verdict.values)]
-    return [each for each in every if each.name in raised] if raised else metrics.of_workload(workload)
+    return [each for each in every if each.name in raised] if raised else list(metrics.of_workload(workload))
 
 
 def _words(verdict: Verdict, place: str, finding: Finding) -> str:

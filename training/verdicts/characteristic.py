@@ -94,7 +94,8 @@ def _rates(noise: Noise, slowdown: float, n: int, m: int, trials: int, rng: np.r
         is_alarm = z > ALARM
         events = (is_alarm, z > FLEET_ALARM, series, slow, is_alarm & slow, series & slow, (is_alarm | series) & slow)
         counts += [np.count_nonzero(event) for event in events]
-    return Rates(slowdown, *(float(count) / trials for count in counts), trials=trials)
+    screened, in_fleet, by_series, confirmed, one, five, found = (float(count) / trials for count in counts)
+    return Rates(slowdown, screened, in_fleet, by_series, confirmed, one, five, found, trials)
 
 
 def z_of(one: Array, old: Array) -> Array:
