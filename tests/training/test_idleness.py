@@ -10,7 +10,7 @@ from telemetry.ingest import ingest
 from telemetry.wire import DeviceInfo
 from tests.telemetry.batches import payload
 from tests.training.reference_jobs import existing_job, ready_host
-from training.jobs import idleness, launch, schedules, visits
+from training.jobs import idleness, launch, releasing, schedules, visits
 from training.jobs.schedules import Plan
 from training.jobs.selection import Selection
 from training.models import JobState, ReferenceJob, ScheduledVisit
@@ -22,11 +22,12 @@ PROCESSOR = DeviceInfo("cpu-1", DeviceKind.CPU, 0, "A processor")
 ADA = Actor("ada")
 
 
-def measured(*loads: float, until_ms: int = NOW_MS) -> Host:
+def measured(*loads: float, until_ms: int = NOW_MS, sequence: int = 0) -> Host:
     """Return a host whose cores were so busy in the seconds until then."""
     host, _ = Host.objects.get_or_create(name="a")
     times = [until_ms - 1000 * n for n in reversed(range(len(loads)))]
-    ingest(host, payload(times, {"gpu_utilization_ratio": list(loads)}, device=PROCESSOR, host="a"), NOW)
+    columns = {"gpu_utilization_ratio": list(loads)}
+    ingest(host, payload(times, columns, device=PROCESSOR, host="a", sequence=sequence), NOW)
     host.refresh_from_db()
     return host
 
@@ -74,3 +75,18 @@ def test_a_fresh_run_waits_too_and_a_launch_by_hand_does_not():
     assert refused.value.is_busy
     assert launch.prepare("gpt-train", [("a", "")], {}, actor=ADA, now=NOW)
     assert ReferenceJob.objects.filter(state=JobState.QUEUED).count() == 1
+
+
+@pytest.mark.parametrize(("asker", "is_started"), [("the verdict on job 1", False), ("command:root", True)])
+def test_one_that_waited_for_others_is_not_let_in_while_the_cores_do_other_work(settings, asker, is_started):
+    settings.STEPWATT_JOBS_AT_ONCE = 1
+    other = existing_job(ready_host("b", DeviceKind.CPU), JobState.RUNNING, sent_at=NOW)
+    measured(0.01, until_ms=NOW_MS - 60_000)
+    launch.prepare("gpt-train", [("a", "")], {}, actor=Actor(asker), now=NOW, only_when_idle=True)
+    ReferenceJob.objects.filter(pk=other.pk).update(state=JobState.DONE)
+    measured(*[0.9] * 50, sequence=1)
+
+    assert bool(releasing.admit(NOW)) is is_started
+
+    reason = ReferenceJob.objects.get(host__name="a").reason
+    assert ("its cores were" in reason) is not is_started

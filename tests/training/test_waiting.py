@@ -1,5 +1,6 @@
 """A job that waited for its host is looked at again when that is back: what was right at the launch may be so no more."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -191,6 +192,17 @@ def test_one_of_a_schedule_ends_when_that_is_gone_or_paused(removed, words):
     _ = schedules.remove(kept, actor=ADA) if removed else schedules.pause(kept, actor=ADA, now=timezone.now())
 
     assert look(job, minutes=1).reason == f"not started: {words}"
+
+
+def test_one_of_a_schedule_that_has_another_name_now_starts():
+    silent()
+    plan = Plan("nightly", "gpt-train", Selection(model="board"), "0 3 * * *")
+    kept = schedules.keep(plan, actor=ADA, now=timezone.now())
+    job = start(by="schedule nightly")
+    schedules.change(kept, replace(plan, name="weekly"), actor=ADA, now=timezone.now())
+
+    assert look(job, minutes=1).sent_at is not None
+    assert job.requested_by == "schedule weekly"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,11 @@ def of_fresh_run(asked_by: str, job: ReferenceJob) -> Actor:
     return Actor(f"{asked_by or BY_ITSELF} on job {job.pk}"[:_MOST])
 
 
+def wants_idle(asker: str) -> bool:
+    """Tell whether what `asker` asked for is to start on idle hosts alone (idleness.py)."""
+    return bool(_SCHEDULE.fullmatch(asker) or _FRESH.fullmatch(asker))
+
+
 def why_not(asker: str) -> str:
     """Say why what `asker` asked for is not to be started any more, "" where it is."""
     if found := _SCHEDULE.fullmatch(asker):

@@ -1,7 +1,7 @@
 """Letting in jobs that wait: for room, for their device, or for a host that was silent. Called by the watch.
 
 What was asked when a job was launched is asked again before its order goes out: its device and who asked for it are still there,
-nobody else uses the device, its memory is enough, and the limits leave room. What may not start any more ends with its reason.
+nobody else uses the device, its memory is enough, a CPU is idle where it has to be, and the limits leave room. What may not start any more ends with its reason.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from fleet.models import Origin
-from training.jobs import admission, askers, holding, orders, readiness
+from training.jobs import admission, askers, holding, idleness, orders, readiness
 from training.jobs.admission import HELD_FOR, JOIN_WITHIN, ORDER_LIFETIME, Room
 from training.jobs.drawing import UNKNOWN, Draw, draws_of
 from training.jobs.holding import FOR_ITS_DEVICE, FOR_ITS_HOST
@@ -91,7 +91,7 @@ def _let_in(unit: Sequence[ReferenceJob], drawn: Sequence[Draw], room: Room, now
     if why := room.take_all(drawn):
         _note_wait(unit, why)
         return False
-    if against := _against(unit):
+    if against := _against(unit) or _other_work(unit, now):
         room.n_jobs, room.watts, room.n_unknown = before
         _note_wait(unit, f"{FOR_ITS_DEVICE}{against}")
         return True
@@ -117,6 +117,14 @@ def _against(unit: Sequence[ReferenceJob]) -> str:
     targets = [(job.host, job.device) for job in unit if job.device is not None and not job.forced]
     found = readiness.hindrances(targets, unit[0].workload, unit[0].params)
     return str(found[0]) if found else ""
+
+
+def _other_work(unit: Sequence[ReferenceJob], now: datetime) -> str:
+    """Say which CPU of a unit that starts on idle hosts alone does other work, "" where none does."""
+    if not askers.wants_idle(unit[0].requested_by):
+        return ""
+    targets = [(job.host, job.device) for job in unit if job.device is not None]
+    return next(map(str, idleness.hindrances(targets, now)), "")
 
 
 def _note_wait(unit: Sequence[ReferenceJob], reason: str, *, is_longer: bool = True) -> None:

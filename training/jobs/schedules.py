@@ -13,10 +13,10 @@ from django.db import IntegrityError, transaction
 
 from fleet import audit
 from fleet.audit import Actor
-from training.jobs import occasions
+from training.jobs import askers, occasions
 from training.jobs.cron import CronInvalid, due_at
 from training.jobs.selection import Selection
-from training.models import Schedule, Trigger
+from training.models import JobState, ReferenceJob, Schedule, Trigger
 from training.workloads.catalog import validate, why_not_as_one
 from training.workloads.params import ParamsInvalid
 
@@ -70,12 +70,16 @@ def change(schedule: Schedule, plan: Plan, *, actor: Actor, now: datetime) -> Sc
 
     Where it now says other hosts, or that they are one job or no longer one, nothing waits on. Raises ScheduleInvalid.
     """
-    where = schedule.as_one, schedule.selection
+    where, asker = (schedule.as_one, schedule.selection), askers.of_schedule(schedule).name
     fields = _checked(plan, now, schedule.pk)
     with _one_of_its_name(fields["name"]):
         if not Schedule.objects.filter(pk=schedule.pk).update(**fields):
             raise ScheduleInvalid("name", f"the schedule {schedule.name!r} was removed meanwhile")
     schedule.refresh_from_db()
+    waiting = ReferenceJob.objects.filter(state=JobState.QUEUED, requested_by=asker)
+    waiting.update(
+        requested_by=askers.of_schedule(schedule).name
+    )  # by its name it is asked whether they may still start
     if (schedule.as_one, schedule.selection) != where:
         schedule.visits.filter(ended_at=None).update(ended_at=now, outcome=CHANGED)
     _audit("reference.schedule_change", schedule, actor)
