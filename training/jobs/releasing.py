@@ -1,7 +1,8 @@
 """Letting in jobs that wait: for room, for their device, or for a host that was silent. Called by the watch.
 
 What was asked when a job was launched is asked again before its order goes out: its device and who asked for it are still there,
-nobody else uses the device, its memory is enough, a CPU is idle where it has to be, and the limits leave room. What may not start any more ends with its reason.
+nobody else uses the device, its memory is enough, a CPU is idle where it has to be, and the limits leave room. What may not
+start any more ends with its reason.
 """
 
 from collections.abc import Iterable, Sequence
