@@ -217,6 +217,8 @@ def _give_up(verdict: Verdict, jobs: list[ReferenceJob], n_clean: int, now: date
     marked = [job for job in jobs if job.state == JobState.DONE and not job.verdict.is_clean]
     named = "; ".join(f"job {job.pk}: {', '.join(job.verdict.markers)}" for job in marked[:3])
     reason = f"no verdict: {n_clean} of {len(jobs)} fresh runs were fit for one, {FRESH_RUNS} are needed"
+    if len(jobs) < MOST_RUNS and (why := waits_for(verdict, now)):
+        reason = f"{reason}; the next one waited in vain, at last because {why}"
     outcome = Outcome.CONTAMINATED if marked else verdict.outcome
     _settle(verdict, now, outcome=outcome, reason=f"{reason}{'; ' if named else ''}{named}")
 

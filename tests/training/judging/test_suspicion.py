@@ -137,6 +137,15 @@ def test_it_gives_up_after_a_day(suspect):
     assert "no verdict: 0 of 0" in suspect.reason
 
 
+def test_one_that_it_waited_for_in_vain_is_named_with_what_held_it(suspect):
+    Host.objects.update(heard_at=None)
+
+    follow(NOW + PATIENCE + timedelta(minutes=1))
+
+    suspect.refresh_from_db()
+    assert suspect.reason.endswith("5 are needed; the next one waited in vain, at last because a is silent")
+
+
 def test_a_pass_and_an_advisory_suspicion_start_nothing_by_themselves():
     assert not open_suspicion(judged(with_history(board("a")), 1.0), NOW)
     assert not open_suspicion(judged(with_history(board("b"), 6), 1.4), NOW)
