@@ -127,6 +127,10 @@ def test_a_zoom_stays_across_live_updates_and_the_figures_follow_it(signed_in: P
 
     assert axis(page) == zoomed
     expect(page.locator("[data-zoomed=run]")).to_be_visible()
+    words = page.locator(".charts [data-range-words]")
+    expect(words).to_have_text(re.compile(r"\d\d:\d\d – .*\d\d:\d\d"))
+    page.locator(f"{FIRST} .u-over").dblclick()
+    expect(words).to_have_text(re.compile("^last "))
 
 
 @pytest.mark.usefixtures("loop")

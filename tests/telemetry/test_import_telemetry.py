@@ -168,6 +168,14 @@ def test_a_later_file_without_an_index_leaves_the_device_its_own(tmp_path):
     assert Device.objects.get().index == 3
 
 
+def test_a_later_file_corrects_the_index_also_to_0(tmp_path):
+    at = "2024/05/17 15:31:4"
+    run(write(tmp_path, f"timestamp,index,uuid,power.draw [W]\n{at}7.100,3,GPU-aa,100\n"), "--host", "a")
+    run(write(tmp_path, f"timestamp,index,uuid,power.draw [W]\n{at}8.100,0,GPU-aa,100\n", "later.csv"), "--host", "a")
+
+    assert Device.objects.get().index == 0
+
+
 def test_a_later_file_tells_the_index_that_the_one_before_did_not(tmp_path):
     at = "2024/05/17 15:38:2"
     run(write(tmp_path, f"timestamp,uuid,power.draw [W]\n{at}7.100,GPU-aa,100\n"), "--host", "a")
