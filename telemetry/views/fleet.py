@@ -147,8 +147,8 @@ def _counted_clusters(found: Glance) -> list[str]:
 
 
 def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[str, Any]:
-    groups = [cluster] if cluster else shown(_counted_clusters(found))
-    names = ["fleet"] if groups == [""] else [group or "no cluster" for group in groups]
+    groups = shown(_counted_clusters(found)) if cluster is None else [cluster]
+    names = ["fleet"] if cluster is None and groups == [""] else [group or "no cluster" for group in groups]
     drawn = found.column("power_draw_watts")
     gives_power = not drawn.size or bool((drawn == drawn).any())  # noqa: PLR0124  NaN is not itself
     window = timerange.of_query(request.GET, found.now)

@@ -1,5 +1,6 @@
 """The pages of the fleet, its hosts and devices: what they show, who may see them, what they cost."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -288,6 +289,11 @@ def measured_host(used):
     return host
 
 
+def stacked_on_page(viewer, cluster: str) -> list[dict[str, Any]]:
+    page = viewer.get("/", {"cluster": cluster}).content.decode()
+    return json.loads(re.search(r'id="fig-power" type="application/json">(.*?)</script>', page)[1])["data"]
+
+
 def known(values: list[float | None]) -> set[float]:
     return {round(value, 6) for value in values if value is not None}
 
@@ -305,6 +311,22 @@ def test_fleet_arrays_hold_mean_and_stacked_power(viewer, measured_host):
     assert known(band["y"]) == {0.54, 0.86}
     assert known(power["y"]) == {1000.0}
     assert answer["sparks"]["power"]["line"].startswith("M")
+
+
+@pytest.mark.parametrize(("cluster", "ratio", "watts"), [("", 0.25, 300.0), ("atlas", 0.7, 1000.0)])
+def test_the_charts_of_hosts_without_a_cluster_are_theirs_alone(viewer, measured_host, cluster, ratio, watts):
+    host = make_host("gpu-x01")
+    device = make_device(host, uuid="GPU-x01")
+    make_latest(host, {device: GPU_READINGS})
+    end_ms = int((datetime.now(UTC) - timedelta(seconds=2)).timestamp()) * 1000
+    columns = {"gpu_utilization_ratio": [[0.25] * 60], "power_draw_watts": [[300.0] * 60]}
+    make_chunks(host, [device], [end_ms - 1000 * back for back in range(60, 0, -1)], columns)
+
+    charts = viewer.get("/fleet/arrays/", {"range": "15m", "cluster": cluster}).json()["charts"]
+
+    assert known(charts["fig-utilisation"]["traces"][1]["y"]) == {ratio}
+    assert known(charts["fig-power"]["traces"][-1]["y"]) == {watts}
+    assert len(charts["fig-power"]["traces"]) == len(stacked_on_page(viewer, cluster))
 
 
 @pytest.mark.parametrize("used", [[0.9, 0.5], [0.0, 0.0], [0.0, 0.5]])
