@@ -174,3 +174,4 @@ def test_the_tiles_of_a_cluster_lead_to_its_hosts(viewer, two_clusters):
 
     assert 'href="/hosts/?cluster=atlas"' in page
     assert 'href="/hosts/?sort=-utilisation&amp;cluster=atlas"' in page
+    assert 'data-fresh="/reference/recent/?cluster=atlas"' in page

@@ -181,6 +181,17 @@ def test_recent_jobs_of_one_host(viewer):
     assert "20 %" in text(response)
 
 
+@pytest.mark.parametrize("cluster", ["atlas", ""])
+def test_recent_jobs_of_one_cluster(viewer, cluster):
+    jobs = {name: finished(host=ready_host(f"of-{name or 'none'}", cluster=name)) for name in ("atlas", "")}
+
+    rows = viewer.get("/reference/recent/", {"cluster": cluster}).context["rows"]
+    file = viewer.get("/reference/recent/", {"cluster": cluster, "format": "csv"}).content.decode()
+
+    assert [row.job for row in rows] == [jobs[cluster]]
+    assert len(file.splitlines()) == 2
+
+
 def test_a_recent_job_stands_beside_its_baseline(viewer):
     host = with_history(board("gpu-01"))
     slow = judged(host, 1.25).job

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
@@ -21,17 +22,16 @@ _LONG = ("losses", "agreement_detail", "confirmation", "cause")  # of verdicts: 
 
 @require_safe
 def recent(request: HttpRequest) -> HttpResponse:
-    """Show the newest jobs, of one host where `?host=` names it."""
+    """Show the newest jobs, of one host or cluster where `?host=` or `?cluster=` names it."""
     if request.GET.get("format") != "csv":
         return _panel(request)
-    host = _host(request)
-    return table_files.jobs("reference-jobs", queries.jobs(host=host.name if host else ""))
+    return table_files.jobs("reference-jobs", _jobs(request, _host(request)))
 
 
 @shared(seconds=2)
 def _panel(request: HttpRequest) -> HttpResponse:
     host = _host(request)
-    jobs = queries.jobs(host=host.name if host else "").select_related("verdict")
+    jobs = _jobs(request, host).select_related("verdict")
     found = rows(jobs.defer(*(f"verdict__{name}" for name in _LONG))[:SHOWN])
     context = {
         "rows": found,
@@ -42,6 +42,11 @@ def _panel(request: HttpRequest) -> HttpResponse:
         "runs": any(not row.job.is_final for row in found),
     }
     return render(request, "training/_recent.html", context)
+
+
+def _jobs(request: HttpRequest, host: Host | None) -> QuerySet[ReferenceJob]:
+    found, cluster = queries.jobs(host=host.name if host else ""), request.GET.get("cluster")
+    return found if cluster is None else found.filter(host__cluster=cluster)
 
 
 def _cells(jobs: Iterable[ReferenceJob]) -> dict[int, Cell]:
