@@ -1,7 +1,7 @@
 """What base.html shows on every page: time ranges, agents reporting, and whether a fleet holds data that is not live.
 
 Named in the settings as a context processor. Two queries, and only where a template asks; `may_manage` is for admins' buttons,
-`scope` for links to what speaks of the same `cluster`.
+`scope` for links to what speaks of the same `cluster`, which `passes_cluster` where the page itself speaks of all.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from fleet.auth import has_role
 from fleet.models import Event, Host, Origin, Role, Severity
 
 _SCOPED = {"fleet", "hosts", "efficiency", "events"}  # sections that may speak of one cluster
+_PASSING = {"power"}  # those that speak of all, and lead back to that one
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,14 @@ def shell(request: HttpRequest) -> dict[str, object]:
         "may_manage": SimpleLazyObject(lambda: has_role(request, Role.ADMIN)),
         "cluster": request.GET.get("cluster"),
         "scope": _scope(request),
+        "passes_cluster": "cluster" in request.GET and _section(request.path) in _PASSING,
     }
 
 
 def _scope(request: HttpRequest) -> str:
     """Return the query with which a link leads to the same cluster; "" where the page speaks of the whole fleet."""
     cluster = request.GET.get("cluster")
-    is_scoped = cluster is not None and _section(request.path) in _SCOPED
+    is_scoped = cluster is not None and _section(request.path) in _SCOPED | _PASSING
     return f"?{urlencode({'cluster': cluster})}" if is_scoped else ""
 
 

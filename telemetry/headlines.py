@@ -18,6 +18,7 @@ from telemetry.health import Health
 from telemetry.queries import DeviceState
 from telemetry.store.samples import Floats
 
+_SCOPED = ("/hosts/", "/power/", "/efficiency/")  # pages that speak of a cluster, or lead back to it
 BUSY_RATIO = 0.05  # a device that is used more than this has work; beneath it lies what a desktop or a monitor takes
 
 
@@ -37,8 +38,8 @@ class Headline:
     trend: Sequence[float | None] = ()
 
     def within(self, cluster: str | None) -> "Headline":
-        """Return the same with a link that leads to the hosts of the cluster alone."""
-        if cluster is None or not self.href.startswith("/hosts/"):
+        """Return the same with a link that leads to the cluster."""
+        if cluster is None or not self.href.startswith(_SCOPED):
             return self
         return replace(self, href=f"{self.href}{'&' if '?' in self.href else '?'}{urlencode({'cluster': cluster})}")
 

@@ -12,7 +12,8 @@ from telemetry import received
 from telemetry.batch import Batch
 from telemetry.fields import MessageInvalid
 from telemetry.models import StoredBatch
-from telemetry.store import bucketing, latest, marks, stays
+from telemetry.store import bucketing, latest, marks, samples, stays
+from telemetry.store.chunks import HOUR_MS
 
 _MOST_BATCHES = 400  # that are looked at: what a host sends in half an hour
 _MINUTE_SECONDS = 60
@@ -20,8 +21,8 @@ _MINUTE_SECONDS = 60
 
 def to_host(device: Device, host: Host) -> bool:
     """Move the device to the host, whose batches that name it are stored; False where another has moved it meanwhile."""
-    last_ms = last_named_ms(device.host, device.uuid)
-    named = _named(host, device.uuid, last_ms + 1, None)
+    last_ms = _last_ms(device)
+    named = _named(host, device.uuid, last_ms + 1)
     from_ms = moves.move(device, host.pk, min(named, default=last_ms + 1))
     if from_ms is None:
         return False
@@ -42,34 +43,49 @@ def tell_late(device: Device, host: Host, first_ms: int, last_ms: int) -> None:
     if then is None or then.host_id == host.pk:
         return
     before = Host.objects.get(pk=then.host_id)
-    let_go_ms = min(last_named_ms(before, device.uuid), then.until_ms - 1)
-    let_go_ms = max(_named(before, device.uuid, let_go_ms + 1, then.until_ms), default=let_go_ms)
+    newest_ms = _newest_named_ms(before, device.uuid) or 0
+    let_go_ms = max(
+        newest_ms if newest_ms < then.until_ms else 0, _newest_sample_ms(device, first_ms, then.until_ms) or 0
+    )
     from_ms = max(first_ms, let_go_ms + 1)
     if from_ms <= last_ms and from_ms < then.until_ms:
         moves.tell_of_past(device, host.pk, from_ms)
         _make_again((before.pk, host.pk), from_ms)
 
 
-def last_named_ms(host: Host, uuid: str) -> int:
-    """Return when the host last told of the device; where that is not known any more, of anything. 0 where it never did."""
-    newest = latest.of_hosts([host]).get(host.pk)
-    named = newest.devices.get(uuid) if newest else None
-    if named is not None:
-        return named.at_ms
+def _last_ms(device: Device) -> int:
+    """Return when its host last told of the device; where neither that nor a sample is known any more, of anything."""
+    host = device.host
+    last_ms = _newest_named_ms(host, device.uuid) or _newest_sample_ms(device, device.moved_ms or 0, stays.FAR_MS)
+    if last_ms is not None:
+        return last_ms
     return 0 if host.last_seen_at is None else int(host.last_seen_at.timestamp() * 1000)
 
 
-def _named(host: Host, uuid: str, since_ms: int, until_ms: int | None) -> Iterator[int]:
-    """Yield the first and the last time in since ≤ t < until of each stored batch of the host that names the device there."""
+def _newest_named_ms(host: Host, uuid: str) -> int | None:
+    """Return when the host named the device in what was its newest batch: None where it did only in what came late."""
+    newest = latest.of_hosts([host]).get(host.pk)
+    named = newest.devices.get(uuid) if newest else None
+    return named.at_ms if named else None
+
+
+def _newest_sample_ms(device: Device, start_ms: int, end_ms: int) -> int | None:
+    """Return the time of the last stored sample of the device in start ≤ t < end; None where there is none."""
+    for hour_ms in reversed(samples.hours([device], start_ms, end_ms)):
+        found = samples.within(device, max(hour_ms, start_ms), min(hour_ms + HOUR_MS, end_ms))
+        if found.present.any():
+            return int(found.times_ms[found.present.any(axis=0)].max())
+    return None
+
+
+def _named(host: Host, uuid: str, since_ms: int) -> Iterator[int]:
+    """Yield the first time from then on of each stored batch of the host that names the device."""
     rows = StoredBatch.objects.filter(host=host, end_ms__gte=since_ms)
-    if until_ms is not None:
-        rows = rows.filter(start_ms__lt=until_ms)
     for row in rows.order_by("-start_ms")[:_MOST_BATCHES]:
         batch = _read(row)
         if batch is None or all(device.uuid != uuid for device in batch.devices):
             continue
-        times = [at for at in batch.times_ms if since_ms <= at and (until_ms is None or at < until_ms)]
-        yield from times[:: max(1, len(times) - 1)]
+        yield next(at for at in batch.times_ms if at >= since_ms)
 
 
 def _read(row: StoredBatch) -> Batch | None:

@@ -42,10 +42,11 @@ def _is_little(devices: Sequence[Device], metrics: Sequence[str], start_ms: int,
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """One metric over time per group: each `(n_buckets,)`, NaN in a gap."""
+    """One metric over time per group: each `(n_buckets,)`, NaN in a gap. `n` is how many devices gave it."""
 
     times_ms: list[int]
     step_seconds: float
+    n: dict[str, Floats]
     mean: dict[str, Floats]
     p10: dict[str, Floats]
     p90: dict[str, Floats]
@@ -54,7 +55,7 @@ class Trend:
     @classmethod
     def of(cls, times_ms: list[int], step_seconds: float, found: dict[str, Across]) -> "Trend":
         columns = (
-            {key: getattr(found[key], name) for key in sorted(found)} for name in ("mean", "p10", "p90", "total")
+            {key: getattr(found[key], name) for key in sorted(found)} for name in ("n", "mean", "p10", "p90", "total")
         )
         return cls(times_ms, step_seconds, *columns)
 

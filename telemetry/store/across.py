@@ -20,8 +20,9 @@ YOUNG_MS = 3 * MINUTE_MS  # a minute of a group stands at most two minutes after
 
 @dataclass(frozen=True, slots=True)
 class Across:
-    """One metric over the devices of a group, each `(n_buckets,)`; NaN in a bucket without any device."""
+    """One metric over the devices of a group, each `(n_buckets,)`; NaN in a bucket without any device. `n` counts them."""
 
+    n: Floats
     mean: Floats
     p10: Floats
     p90: Floats
@@ -33,7 +34,7 @@ def of_groups(
 ) -> tuple[Grid, dict[str, Across]]:
     """Return the grid and what each group has on it, by the name that it is given; a group without anything is left out.
 
-    Over several buckets of a rollup a percentile is their mean, and so is a sum.
+    Over several buckets of a rollup a percentile is their mean, and so are a sum and how many devices there were.
     """
     number = catalog.BY_NAME[metric].number
 
@@ -70,6 +71,7 @@ def _on_grid(table: Table, lengths: Whole, number: int, grid: Grid, now_ms: int)
 
     total = of(Field.SUM) * weights
     return Across(
+        n=over(counts[kept] * weights, weights),
         mean=over(total, counts[kept] * weights),
         p10=over(of(Field.P10) * weights, weights),
         p90=over(of(Field.P90) * weights, weights),
@@ -78,11 +80,11 @@ def _on_grid(table: Table, lengths: Whole, number: int, grid: Grid, now_ms: int)
 
 
 def of_devices(block: Bucketed, metric: str, uuids: Sequence[str], *, now_ms: int) -> Across:
-    """Return mean, p10, p90 and sum across devices, per bucket; a bucket without any device is a gap."""
+    """Return how many, mean, p10, p90 and sum across devices, per bucket; a bucket without any device is a gap."""
     rows = [block.series[uuid][metric].mean for uuid in uuids if metric in block.series.get(uuid, {})]
     empty = np.full(len(block.times_ms), np.nan)
     if not rows:
-        return Across(empty, empty, empty, empty)
+        return Across(empty, empty, empty, empty, empty)
     table = np.stack(rows)
     counts = (~np.isnan(table)).sum(axis=0)
     table[:, unsettled_from(counts, np.array(block.times_ms, np.int64), now_ms) :] = np.nan
@@ -93,7 +95,7 @@ def of_devices(block: Bucketed, metric: str, uuids: Sequence[str], *, now_ms: in
         mean[~gaps] = np.nanmean(known, axis=0)
         p10[~gaps], p90[~gaps] = np.nanpercentile(known, [10, 90], axis=0)
         total[~gaps] = np.nansum(known, axis=0)
-    return Across(mean, p10, p90, total)
+    return Across(np.where(gaps, np.nan, (~np.isnan(table)).sum(axis=0)), mean, p10, p90, total)
 
 
 def unsettled_from(counts: NDArray[np.int64], starts_ms: Whole, now_ms: int) -> int:

@@ -53,18 +53,11 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
         "fig-power": {"traces": sums, **traces.gaps(power.times_ms, totals, _journey_ms(power))},
     }
     sparks = {
-        "reporting": _spark(_devices(used), 0),
+        "reporting": _spark(used.n.get("", no_use), 0),
         "utilisation": _spark(used.mean.get("", no_use), 0, 1),
         "power": _spark(traces.sums(totals), 0),
     }
     return _answer(window, used.times_ms, charts, sparks)
-
-
-def _devices(trend: Trend) -> Floats:
-    """Return how many devices gave a value, per bucket: what they gave together over what one gave; unknown where that is 0."""
-    gap = np.full(len(trend.times_ms), np.nan)
-    total, mean = trend.total.get("", gap), trend.mean.get("", gap)
-    return np.where(mean > 0, total / np.where(mean > 0, mean, 1), np.nan)
 
 
 def _watts_of(group: str) -> str:

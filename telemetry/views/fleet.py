@@ -95,7 +95,7 @@ def energy(request: HttpRequest) -> HttpResponse:
         day_before.measure(cluster, int(now.timestamp() * 1000))
         tile = _energy(today(now, rates, cluster), rates)
         cache.set(key, tile, _KEPT_SECONDS)
-    return render(request, "telemetry/_energy_tile.html", {"headlines": [tile]})
+    return render(request, "telemetry/_energy_tile.html", {"headlines": [tile.within(cluster)]})
 
 
 def _energy(found: Today, rates: Rates) -> Headline:

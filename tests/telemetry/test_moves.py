@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import transaction
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -160,7 +160,10 @@ def check_store(now):
 
 
 @hypothesis_settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=6,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to make a failure smaller takes longer than to read it
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(JOURNEYS, st.data())
 def test_whatever_comes_when_each_host_has_what_a_device_did_there(each_database, settings, journeys, data):
@@ -294,4 +297,19 @@ def test_a_stay_that_is_heard_of_after_the_next_one_began_is_one():
 
     assert Device.objects.get(uuid="GPU-0").host.name == "c"
     assert [joules_of(name, now) for name in CLUSTERS] == [5_000, 11_000, 5_000]
+    check_store(now)
+
+
+@pytest.mark.usefixtures("hosts")
+def test_a_stay_that_was_heard_of_late_ends_with_what_was_said_there_of_the_device_and_not_with_the_host():
+    tell("c", 0, 0)
+    tell("a", 59, 1, device=NODE["a"])
+    tell("b", 60, 1)
+    tell("a", 30, 0, now_minute=61)
+    tell("b", 40, 0, now_minute=62)
+    now = at(T0 + 4 * 60 * MINUTE)
+    settle(now)
+
+    assert not SetAside.objects.exists()
+    assert [joules_of(name, now) for name in CLUSTERS] == [5_000, 10_000, 5_000]
     check_store(now)

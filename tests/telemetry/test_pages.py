@@ -270,7 +270,12 @@ def test_an_absent_value_on_the_map_is_null(viewer):
 
 
 @pytest.fixture
-def measured_host():
+def used():
+    return [0.9, 0.5]
+
+
+@pytest.fixture
+def measured_host(used):
     """Two GPUs, two minutes of samples each second, half a minute of silence between them."""
     host = make_host("gpu-a01", cluster="atlas")
     devices = [make_device(host, index) for index in range(2)]
@@ -278,8 +283,8 @@ def measured_host():
     end_ms = int((datetime.now(UTC) - timedelta(seconds=2)).timestamp()) * 1000
     times = [end_ms - 1000 * back for back in range(150, 0, -1) if not 60 <= back < 90]
     watts = [[600.0] * len(times), [400.0] * len(times)]
-    used = [[0.9] * len(times), [0.5] * len(times)]
-    make_chunks(host, devices, times, {"gpu_utilization_ratio": used, "power_draw_watts": watts})
+    ratios = [[ratio] * len(times) for ratio in used]
+    make_chunks(host, devices, times, {"gpu_utilization_ratio": ratios, "power_draw_watts": watts})
     return host
 
 
@@ -300,6 +305,14 @@ def test_fleet_arrays_hold_mean_and_stacked_power(viewer, measured_host):
     assert known(band["y"]) == {0.54, 0.86}
     assert known(power["y"]) == {1000.0}
     assert answer["sparks"]["power"]["line"].startswith("M")
+
+
+@pytest.mark.parametrize("used", [[0.9, 0.5], [0.0, 0.0], [0.0, 0.5]])
+def test_devices_are_counted_whether_they_work_or_not(viewer, measured_host):
+    line = viewer.get("/fleet/arrays/?range=15m").json()["sparks"]["reporting"]["line"]
+
+    heights = {float(y) for y in re.findall(r"[ML][\d.]+[ ,]([\d.]+)", line)}
+    assert len(heights) == 1  # two all the time
 
 
 def test_host_arrays_put_the_chosen_device_last(viewer, measured_host):

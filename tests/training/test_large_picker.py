@@ -116,3 +116,24 @@ def test_one_of_very_many_chosen_is_found_by_its_words_and_may_be_left_out(opera
 
     assert 'value="gpu-119" checked' in page
     assert 'type="hidden" name="host" value="gpu-119"' not in page
+
+
+def test_what_thousands_of_chosen_hosts_mean_is_told_and_nothing_is_started(operator):
+    more = [Host(name=f"{'a' * 57}-{n:04}", origin=Origin.REAL) for n in range(1250)]  # of the longest names
+    Device.objects.bulk_create(
+        Device(host=host, uuid=host.name, index=0, kind=DeviceKind.NVIDIA, model="NVIDIA L4")
+        for host in Host.objects.bulk_create(more)
+    )
+
+    answer = operator.post(f"{LAUNCH}&part=before", {"by": "hand", "host": [host.name for host in more]})
+
+    assert answer.status_code == 200
+    assert "1250 hosts" in text(answer).replace(",", "")
+    assert not ReferenceJob.objects.exists()
+
+
+def test_the_page_sends_the_chosen_hosts_in_no_address(operator):
+    asked = re.findall(r'(hx-\w+)="(/reference/[^"]*part=\w+)"', operator.get(LAUNCH).content.decode())
+
+    assert {name for name, _ in asked} == {"hx-post"}
+    assert {address.rpartition("=")[2] for _, address in asked} == {"before", "hosts", "settings"}

@@ -34,7 +34,7 @@ def headlines(request: HttpRequest) -> HttpResponse:
         running = running.filter(host__cluster=cluster)
     runs = sorted(((run.n_ranks, run) for run in running), key=lambda each: (-each[0], each[1].pk))
     tiles = [_mfu(runs, mfu_history.growth(cluster, now)), _per_joule([run for _, run in runs], now)]
-    return render(request, "training/_headlines.html", {"headlines": tiles})
+    return render(request, "training/_headlines.html", {"headlines": [each.within(cluster) for each in tiles]})
 
 
 def _mfu(runs: Sequence[tuple[int, Run]], growth: float | None) -> Headline:

@@ -40,7 +40,7 @@ _PARTS = {
 def reference(request: HttpRequest) -> HttpResponseBase:
     now = timezone.now()
     if request.method == "POST":
-        return _start(request, now)
+        return _form(request, now) if request.GET.get("part") in _PARTS else _start(request, now)
     match request.GET.get("view", "results"):
         case "results":
             return _results(request)
@@ -90,18 +90,21 @@ def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpRe
 
 
 def _form(request: HttpRequest, now: datetime) -> HttpResponse:
-    """Show the form as the query string fills it in, or the `part` of it that is asked for."""
-    errors = {}
-    asked = read_asked(request.GET)
+    """Show the form as it is filled in, or the `part` of it that is asked for.
+
+    The page posts what a part follows from: no address has room for the names of a large fleet's hosts.
+    """
+    errors, data = {}, request.POST if request.method == "POST" else request.GET
+    asked = read_asked(data)
     known = set(Host.objects.filter(name__in=asked.names).values_list("name", flat=True))
     if unknown := [name for name in asked.names if name not in known]:
         errors["hosts"] = f"there is no host named {unknown[0]!r}"
-    if "workload" in request.GET:
+    if "workload" in data:
         try:
-            find(request.GET["workload"])
+            find(data["workload"])
         except ParamsInvalid as error:
             errors["workload"] = error.message
-    form = launch_form(request.GET, asked, now, errors)
+    form = launch_form(data, asked, now, errors)
     part = request.GET.get("part", "")
     # What is typed into a part is not finished yet: it is told what is wrong, and is no error.
     return _render_form(request, form, _PARTS.get(part, "training/launch.html"), 400 if errors and not part else 200)
