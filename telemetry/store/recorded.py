@@ -114,7 +114,7 @@ def _slowest_ms(device: Device, before: Gathered, window: Batch, end_ms: int) ->
     )
     if later.exists() or compacted.exists():
         return _LONGEST_MS
-    return round(1000 * max([window.sample_seconds, *before.seconds.tolist()]))
+    return round(1000 * float(before.seconds.max(initial=window.sample_seconds)))
 
 
 def _parts(window: Batch) -> Iterator[Batch]:
