@@ -155,10 +155,13 @@ def accounts(
         recorded() if recordings is None else recordings,
     )
     book.expect(start_ms, end_ms, recordings)
-    from_ms, split = quarters_from_ms(group_by, rates, now), rates.mixed_quarters(start_ms, end_ms)
+    from_ms, kept_ms = quarters_from_ms(group_by, rates, now), minutes_kept_from_ms(now)
     live, imported = sorted(hosts.keys() - recordings.keys()), sorted(hosts.keys() & recordings.keys())
     # Of imported hosts quarters and minutes are kept for ever.
-    for some, cut_ms in ((live, from_ms), (imported, None if from_ms is None else start_ms)):
+    for some, cut_ms, since_ms in (
+        (live, from_ms, max(start_ms, kept_ms)), (imported, None if from_ms is None else start_ms, start_ms)
+    ):  # fmt: skip
+        split = rates.mixed_quarters(since_ms, end_ms) if some else []
         for rows in energy_rows.read(some, start_ms, end_ms, quarters_from_ms=cut_ms, split=split) if some else ():
             book.enter(rows)
     return book.closed()
@@ -188,6 +191,11 @@ def quarters_from_ms(group_by: str, rates: Rates, now: datetime) -> int | None:
 def quarters_kept_from_ms(now: datetime) -> int:
     """Return from when on quarters of an hour are kept, but for imported hosts', which are for ever."""
     return int((now.timestamp() - settings.STEPWATT_RETENTION_15M) * 1000)
+
+
+def minutes_kept_from_ms(now: datetime) -> int:
+    """Return the same of minutes."""
+    return int((now.timestamp() - settings.STEPWATT_RETENTION_1M) * 1000)
 
 
 def whole_minutes(start_ms: int, end_ms: int) -> tuple[int, int]:

@@ -85,7 +85,8 @@ def fleet_accounts(
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
     names = _names(group_by) if seen.is_followed and not is_alone else {}
-    kept_ms, split = _kept_from_ms(now), rates.mixed_quarters(start_ms, end_ms)
+    kept_ms = _kept_from_ms(now)
+    split = rates.mixed_quarters(start_ms if recordings else max(start_ms, kept_ms[60]), end_ms)
     finer_ms = max(quarters_ms or 0, kept_ms[60] if split else 0)
     if any(begin < min(end, finer_ms, end_ms) and end > start_ms for begin, end in recordings.values()):
         names = {}  # what a time of day costs is known better of imported hosts, which keep their quarters and minutes
@@ -116,8 +117,8 @@ def fleet_accounts(
 
 def _kept_from_ms(now: datetime) -> dict[int, int]:
     """Return from when on the groups' minutes and hours are kept, by step in seconds."""
-    kept = {60: settings.STEPWATT_RETENTION_1M, 3600: settings.STEPWATT_RETENTION_1H}
-    return {step: int((now.timestamp() - seconds) * 1000) for step, seconds in kept.items()}
+    hours_ms = int((now.timestamp() - settings.STEPWATT_RETENTION_1H) * 1000)
+    return {60: accounts.minutes_kept_from_ms(now), 3600: hours_ms}
 
 
 def _names(group_by: str) -> dict[int, str | None]:

@@ -7,6 +7,7 @@ from functools import partial
 from django.conf import settings
 from django.db import transaction
 
+from fleet.models import Host, Origin
 from fleet.turns import Turns
 from telemetry import vendor_sql
 from telemetry.rollups.minutes import cascade
@@ -50,15 +51,16 @@ def _make(step_seconds: int, start_ms: int, now_ms: int, due: Mapping[int, Mark]
     tables = rolled.of_hosts(due, below, start_ms, start_ms + step_ms, unread=short)
     has_idle = step_seconds == idle_quarters.STEP
     before, reach_ms = (idle_quarters.before(tables, start_ms), idle_quarters.LOOK_BACK_MS) if has_idle else ({}, 0)
-    rows, found = [], {}
+    rows, devices = [], {}
     for host, table in tables.items():
         made = rolled.regrouped(table, start_ms, step_ms, 1)
         if has_idle:
             made = idle_quarters.with_idle(made, table, before.get(host))
-        found[host] = made
+        devices[host] = set(made.keys.owners.tolist())
         rows.append(RollupRow(host, step_seconds, start_ms, 1, statistics.encode_fresh(made)))
     if start_ms - reach_ms < now_ms - 1000 * _kept_seconds(below):
-        short = set(tables)  # of what is below, some may be gone
+        imported = Host.objects.filter(pk__in=tables, origin=Origin.IMPORTED).order_by().values_list("pk", flat=True)
+        short |= tables.keys() - set(imported)  # of what is below, some may be gone; theirs is kept for ever
     if short:
         there = rolled.of_hosts(short, step_seconds, start_ms, start_ms + step_ms, ())
         rows = [row for row in rows if row.host_id not in there]
@@ -68,7 +70,7 @@ def _make(step_seconds: int, start_ms: int, now_ms: int, due: Mapping[int, Mark]
         good = {host for host, mark in due.items() if mark.pk in taken}
         rows = [row for row in rows if row.host_id in good]
         vendor_sql.insert_rollups(rows)
-        cascade(step_seconds, rows, found, now_ms)
+        cascade(step_seconds, rows, devices, now_ms)
     return len(due)
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 from django.conf import settings
 from django.db import transaction
 
@@ -93,7 +94,11 @@ def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
             pks, starts = [mark.pk for mark in mine], [mark.start_ms for mark in mine]
             made.append(_Made(host, pks, starts, found.seen, result, found.unread, found.short(held[host].ids)))
     is_old = _is_old(span, now_ms)
-    written = {each.host: _rows(each, is_old=is_old and each.host not in imported) for each in made}
+    stand = {each.host: _as_they_stand(each, is_old=is_old and each.host not in imported) for each in made}
+    written = {host: _rows(host, minutes) for host, minutes in stand.items()}
+    devices = {
+        host: {pk for each in minutes.values() for pk in each.keys.owners.tolist()} for host, minutes in stand.items()
+    }
     unreadable.note((row for each in made for row in each.unread), datetime.now(UTC))
     with transaction.atomic():
         # First, and so either whoever stores a batch waits for this, or this waits for him and then sees what he stored.
@@ -104,7 +109,7 @@ def _make(span: Span, now_ms: int, hosts: Mapping[int, list[Mark]]) -> int:
         marks.renew_hosts((each.host, STEP, at) for each in made if each.host in again for at in each.starts_ms)
         rows = [row for each in good for row in written[each.host]]
         vendor_sql.insert_rollups(rows)
-        cascade(STEP, rows, {each.host: each.found for each in good if each.found is not None}, now_ms)
+        cascade(STEP, rows, devices, now_ms)
     return sum(len(each.starts_ms) for each in good)
 
 
@@ -136,29 +141,37 @@ def _is_old(span: Span, now_ms: int) -> bool:
     return begins_ms < max(now_ms - 1000 * settings.STEPWATT_RETENTION_RAW, shortened.samples_before_ms())
 
 
-def _rows(made: _Made, *, is_old: bool) -> list[RollupRow]:
-    """Return the rows, as far as what stands does not know more.
+def _as_they_stand(made: _Made, *, is_old: bool) -> dict[int, Statistics]:
+    """Return the minutes as they are to stand, by their beginnings, as far as what stands does not know more.
 
     Where samples may be retired (`is_old`) it is left as it is; where some cannot be read it is kept of each device of which
-    it has more samples.
+    it has more samples. Of what stands where there is nothing any more, nothing is left.
     """
-    if made.found is None:
-        return []
-    rows = {each.start_ms: each for each in inputs.single_minutes(made.found)}
-    if is_old or made.short:
-        first_ms, wanted = made.starts_ms[0], () if is_old else None
-        end_ms = first_ms + len(made.starts_ms) * MINUTE_MS
-        stands = rolled.of_hosts([made.host], STEP, first_ms, end_ms, wanted).get(made.host)
-        for at in rows.keys() & set(stands.starts_ms.tolist() if stands else ()):
-            if is_old or stands is None:
-                del rows[at]
-            else:
-                rows[at] = kept.with_better(rows[at], stands.between(at, at + MINUTE_MS), made.short)
-    return [RollupRow(made.host, STEP, at, 1, statistics.encode_fresh(each)) for at, each in rows.items()]
+    found = {} if made.found is None else {each.start_ms: each for each in inputs.single_minutes(made.found)}
+    if not is_old and not made.short and found.keys() >= set(made.starts_ms):
+        return found
+    first_ms, wanted = made.starts_ms[0], () if is_old else None
+    end_ms = first_ms + len(made.starts_ms) * MINUTE_MS
+    stands = rolled.of_hosts([made.host], STEP, first_ms, end_ms, wanted).get(made.host)
+    if stands is None:
+        return found
+    for at in stands.starts_ms.tolist():
+        before = stands.between(at, at + MINUTE_MS)
+        if is_old:
+            found.pop(at, None)
+        elif at not in found and not made.short:
+            found[at] = Statistics(before.keys, at, MINUTE_MS, np.zeros_like(before.values))
+        elif at in found and made.short:
+            found[at] = kept.with_better(found[at], before, made.short)
+    return found
 
 
-def cascade(step_seconds: int, rows: Sequence[RollupRow], found: Mapping[int, Statistics], now_ms: int) -> None:
-    """Mark what is made of these buckets, `found` by host: the next coarser ones, and those of the groups of its devices.
+def _rows(host: int, minutes: Mapping[int, Statistics]) -> list[RollupRow]:
+    return [RollupRow(host, STEP, at, 1, statistics.encode_fresh(each)) for at, each in minutes.items()]
+
+
+def cascade(step_seconds: int, rows: Sequence[RollupRow], devices: Mapping[int, set[int]], now_ms: int) -> None:
+    """Mark what is made of these buckets: the next coarser ones, and those of the groups of the `devices` in them, by host.
 
     A quarter of an hour looks back at minutes of the one before; one that has not begun is marked by its own minutes.
     """
@@ -171,5 +184,5 @@ def cascade(step_seconds: int, rows: Sequence[RollupRow], found: Mapping[int, St
             ahead = ((host, (start_ms + idle_quarters.LOOK_BACK_MS) // step_ms * step_ms) for host, start_ms in made)
             starts |= {(host, coarser, start_ms) for host, start_ms in ahead if start_ms <= now_ms}
         marks.renew_hosts(starts)
-    of_hosts = groups.concerned({host: set(found[host].keys.owners.tolist()) for host, _ in made})
+    of_hosts = groups.concerned({host: devices[host] for host, _ in made})
     marks.renew_groups((group, step_seconds, at) for host, at in made for group in of_hosts[host])

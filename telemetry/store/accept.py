@@ -82,9 +82,10 @@ def take_back(host: Host, arrivals: Mapping[int, Arrival], now: datetime) -> lis
     return taken
 
 
-def mark_dirty(host: Host, batch: Batch, *, is_late: bool) -> None:
-    """Have the batch's minutes rolled up (again); where later ones are there, also those that a counter's growth reaches."""
-    vendor_sql.mark_rollups_dirty(_minutes(host.pk, batch, is_late=is_late))
+def mark_dirty(host: Host, batch: Batch, slowest_ms: int) -> None:
+    """Have the batch's minutes rolled up (again), and what it reaches of samples around it: these are so far apart at most."""
+    starts = bucketing.minutes_changed(batch.times_ms[0], batch.times_ms[-1], slowest_ms, is_late=True)
+    vendor_sql.mark_rollups_dirty((host.pk, 60, start_ms) for start_ms in starts)
 
 
 def _known(arrivals: Sequence[Arrival]) -> Known:

@@ -15,12 +15,14 @@ from django.utils import timezone
 
 from fleet.models import Device, Host
 from telemetry import catalog, matrix, wire
-from telemetry.models import AcceptedSequences, LatestState, StoredBatch
+from telemetry.models import AcceptedSequences, Chunk, LatestState, StoredBatch
 from telemetry.store import accept, gather, samples
+from telemetry.store.chunks import HOUR_MS
 from telemetry.store.gather import Gathered, Gathering
 from telemetry.wire import Batch
 
 WINDOW_MS = 600_000
+_LONGEST_MS = 3_600_000  # sampling interval that there is
 
 
 @transaction.atomic
@@ -41,7 +43,7 @@ def keep(host: Host, window: Batch) -> bool:
         return False
     joined = _joined(window, after)
     _store(host, joined, known)
-    accept.mark_dirty(host, joined, is_late=True)
+    accept.mark_dirty(host, joined, _slowest_ms(device, before, window, joined.times_ms[-1]))
     _update_latest(host, joined)
     newest = datetime.fromtimestamp(joined.times_ms[-1] / 1000, UTC)
     Host.objects.filter(Q(last_seen_at=None) | Q(last_seen_at__lt=newest), pk=host.pk).update(last_seen_at=newest)
@@ -95,6 +97,24 @@ def _store(host: Host, window: Batch, known: AcceptedSequences) -> None:
     known.ranges = [[0, known.newest_sequence]]
     known.changed_at = known.acknowledged_at = timezone.now()  # nobody waits to be told
     known.save()
+
+
+def _slowest_ms(device: Device, before: Gathered, window: Batch, end_ms: int) -> int:
+    """Return the longest sampling interval of what the window's samples reach: what was there of it, and what comes after.
+
+    One that is there after the window may have begun its growth before it. How slow it is is not looked up: there is
+    something after it only where a file comes again.
+    """
+    until_ms = end_ms + samples.reach_ms(_LONGEST_MS)
+    later = StoredBatch.objects.filter(
+        host=device.host_id, epoch=window.epoch, start_ms__gt=end_ms, start_ms__lte=until_ms
+    )
+    compacted = Chunk.objects.filter(
+        device=device, start_ms__gt=end_ms - HOUR_MS, start_ms__lte=until_ms, end_ms__gt=end_ms
+    )
+    if later.exists() or compacted.exists():
+        return _LONGEST_MS
+    return round(1000 * float(before.seconds.max(initial=window.sample_seconds)))
 
 
 def _parts(window: Batch) -> Iterator[Batch]:

@@ -15,6 +15,7 @@ from fleet.models import Device, DeviceKind, DeviceStay
 from telemetry.store.spans import Spans
 
 FAR_MS = 2**62
+_MANY = 1000  # devices: above it all stays are read rather than those of some named, of which a statement holds so many
 
 
 class Stay(NamedTuple):
@@ -66,8 +67,7 @@ def of_devices(devices: Collection[Device], start_ms: int, end_ms: int) -> dict[
     found = {device.pk: [_present(device)] for device in devices}
     moved = {device.pk for device in devices if device.moved_ms is not None and device.moved_ms > start_ms}
     if moved:
-        rows = DeviceStay.objects.filter(device__in=moved).values_list("device_id", "host_id", "from_ms")
-        for pk, stays in _stays(rows).items():
+        for pk, stays in of_moved(moved).items():
             found[pk] = [each for each in stays if each.from_ms < end_ms and each.until_ms > start_ms] or found[pk]
     return found
 
@@ -114,8 +114,10 @@ def nodes_of(hosts: Collection[int]) -> list[Device]:
 
 
 def of_moved(devices: Collection[int]) -> dict[int, list[Stay]]:
-    """Return all stays, by id, of those of the devices that have moved. One query."""
+    """Return all stays, by id, of those of the devices that have moved. One query, of all stays where the devices are many."""
     rows = DeviceStay.objects.order_by().values_list("device_id", "host_id", "from_ms")
+    if len(devices) < _MANY:
+        rows = rows.filter(device__in=devices)
     return _stays(row for row in rows if row[0] in devices)
 
 

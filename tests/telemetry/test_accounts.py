@@ -270,6 +270,19 @@ def test_a_recorded_host_is_paid_for_by_the_minute_for_ever(host):
     assert accounts.accounts(devices, T0, T0 + HOUR_MS, late, **how).total.cost == pytest.approx(0.1)
 
 
+def test_minutes_are_asked_for_as_long_as_they_are_kept_and_no_longer(host, gpus, settings):
+    settings.STEPWATT_RETENTION_1M = 86_400
+    for day in (0, 40):
+        roll_up(host, {gpus[0]: KWH}, start_ms=T0 - 24 * HOUR_MS * day)
+    rates, n_queries = Rates(_FROM_TEN_PAST, None, None), []
+    for days in (2, 41):
+        with CaptureQueriesContext(connection) as captured:
+            account(rates=rates, start_ms=T0 - 24 * HOUR_MS * (days - 1), hours=24 * days)
+        n_queries.append(len(captured))
+
+    assert n_queries[0] == n_queries[1]
+
+
 def test_each_day_knows_how_much_of_it_is_covered(host, gpus):
     roll_up(host, {gpus[0]: 100, gpus[1]: 100}, start_ms=T0 + 11 * HOUR_MS, step_seconds=900)
 

@@ -14,7 +14,7 @@ from telemetry.accounts.energy import trapezoid
 from telemetry.models import Chunk, DirtyRollup, StoredBatch
 from telemetry.queries import fleet_state
 from telemetry.retention import retire
-from telemetry.store import compact, latest, rolled, samples
+from telemetry.store import compact, latest, rolled, samples, verify
 from telemetry.store.statistics import ENERGY, Field
 from tests.factories import make_device, make_host
 from tests.people import signed_in
@@ -277,3 +277,20 @@ def test_the_rollups_of_recorded_power_hold_the_energy_that_was_published():
         tables = rolled.of_hosts(hosts, step, 0, 2**60, (ENERGY,)).values()
         joules = sum(table.values[table.keys.fields == Field.ESTIMATED_MILLIJOULES].sum() for table in tables) / 1000
         assert joules / 3.6e6 == pytest.approx(415.22, rel=1e-3)
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+@pytest.mark.parametrize(("begins", "ends"), [(0, 400), (590, 610), (600, 1100)])
+def test_a_dense_file_between_slow_samples_counts_no_growth_twice(tmp_path, is_compacted, begins, ends):
+    start, now = 1_715_961_600_000, datetime.now(UTC)
+    for number, seconds in enumerate((range(0, 7200, 600), range(begins, ends))):
+        lines = "".join(f"{start + 1000 * second},a,{100 * second}\n" for second in seconds)
+        run(write(tmp_path, "time_ms,host,energy_joules_total\n" + lines, f"{number}.csv"))
+        if is_compacted:
+            compact.compact(now, 60)
+        rollups.roll_up(60)
+
+    host = Host.objects.get()
+    grew = rolled.of_hosts([host.pk], 3600, start, start + 7_200_000)[host.pk]
+    assert grew.values[grew.keys.fields == Field.INCREASE].sum() <= 660_000_000  # mJ: that of the slow samples alone
+    assert verify.host(host, start - 3_600_000, start + 10_800_000, now).differences == []
