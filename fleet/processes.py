@@ -48,21 +48,17 @@ def _worker(name: str, queue: str, *options: str) -> tuple[str, ...]:
     return (*argv, *_WORKER_OPTIONS, *options)
 
 
-def _web() -> tuple[str, ...]:
-    address, port = settings.STEPWATT_BIND
+def web_command(address: str, port: int) -> tuple[str, ...]:
+    """Return what serves the pages and the API there: what `up` runs, and what the benches measure."""
     web = (sys.executable, "-m", "uvicorn", "fleet.asgi:application", "--host", address, "--port", str(port))
-    options = (
-        "--timeout-graceful-shutdown",
-        "3",
-        "--no-access-log",
-        # Only behind a proxy: anybody on this machine could else say to come from anywhere, and pass the throttle.
-        "--proxy-headers" if settings.STEPWATT_PUBLIC_URL else "--no-proxy-headers",
-        "--lifespan",
-        "off",
-        "--http",
-        "fleet.head_limit:Protocol",
-    )
-    return (*web, *options, "--log-level", "warning")
+    quiet = ("--no-access-log", "--log-level", "warning")
+    return (*web, *quiet, "--lifespan", "off", "--http", "fleet.head_limit:Protocol")
+
+
+def _web() -> tuple[str, ...]:
+    # Only behind a proxy: anybody on this machine could else say to come from anywhere, and pass the throttle.
+    proxy = "--proxy-headers" if settings.STEPWATT_PUBLIC_URL else "--no-proxy-headers"
+    return (*web_command(*settings.STEPWATT_BIND), "--timeout-graceful-shutdown", "3", proxy)
 
 
 def demo_child() -> Child:

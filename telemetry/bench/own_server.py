@@ -17,7 +17,7 @@ from django.conf import settings
 from redis import Redis
 
 from fleet import broker
-from fleet.processes import server_children
+from fleet.processes import server_children, web_command
 from fleet.settings import BASE_DIR, embedded_broker_url
 from telemetry.bench.figure import BenchFailed
 from telemetry.bench.peer import Peer, free_port
@@ -90,8 +90,7 @@ class Server:
     def start_web(self) -> Peer:
         """Start the web server alone; returns it once it answers."""
         port = free_port()
-        command = (sys.executable, "-m", "uvicorn", "fleet.asgi:application", "--port", str(port), "--no-access-log")
-        self._start(_WEB, (*command, "--lifespan", "off", "--log-level", "warning"))
+        self._start(_WEB, web_command("127.0.0.1", port))
         web = Peer(_WEB, port, self.pids[_WEB], self.directory)
         wait_until(lambda: answers(web), _START_SECONDS, "the web server")
         return web

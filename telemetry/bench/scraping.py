@@ -18,6 +18,7 @@ from http.client import HTTPConnection
 from statistics import median
 from threading import Event, Thread
 
+from fleet.processes import web_command
 from fleet.settings import BASE_DIR
 from telemetry.bench import gpu_fleet
 from telemetry.bench.figure import BenchFailed, Figure
@@ -135,9 +136,7 @@ def _web(directory: str) -> Iterator[int]:
     """Run the web server alone; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "uvicorn", "fleet.asgi:application", "--port", str(port), "--no-access-log"]
-    options = ["--lifespan", "off", "--log-level", "warning"]
-    process = subprocess.Popen([*command, *options], cwd=BASE_DIR, env=_environment(directory))
+    process = subprocess.Popen(web_command("127.0.0.1", port), cwd=BASE_DIR, env=_environment(directory))
     try:
         _wait_for(port)
         yield port
