@@ -62,7 +62,7 @@ def test_its_result_says_how_everything_was_measured(finished):
     assert result["data"].startswith("synthetic") or workload in {"gemm-sweep", "memory-bandwidth", "allreduce"}
     assert "ru_maxrss" in result["peak_memory_method"]
     assert result["peak_memory_bytes"] > 50_000_000
-    assert {"python", "torch"} <= set(result["versions"])
+    assert {"python", "torch", "allocator"} <= set(result["versions"])
     assert (result["precision"], result["batch_size"], result["seed"]) == ("fp32", 2, 1)
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-from training.reference import ranks
+from training.reference import heap, ranks
 from training.reference.order import CannotRun, Order
 from training.reference.ranks import ALONE, Ranks
 
@@ -113,6 +113,7 @@ def _open(order: Order) -> Device:
 
 def _open_cpu(order: Order, threads: int) -> Device:
     """A precision that the CPU does not multiply itself is not offered: emulated, it is slower than fp32."""
+    heap.keep()
     flags = set(_cpuinfo("flags").split())
     offered = ["fp32"]
     offered += ["bf16"] if flags & {"avx512_bf16", "amx_bf16"} else []
@@ -177,11 +178,13 @@ def _compiles(order: Order) -> bool:
 
 
 def versions(order: Order) -> dict[str, str]:
-    """Return what is known of {python, torch, cuda, cudnn, driver}."""
+    """Return what is known of {python, torch, cuda, cudnn, driver}, and on a CPU of the {allocator}."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     if order.device_kind == "nvidia":
         cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch leaves it so
         found |= {"cuda": torch.version.cuda or "", "cudnn": str(cudnn or ""), "driver": order.driver_version}
+    else:
+        found["allocator"] = heap.described()
     return {name: version for name, version in found.items() if version}
 
 
