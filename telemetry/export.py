@@ -20,6 +20,7 @@ from telemetry.store.chunks import HOUR_MS
 from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
 from telemetry.store.statistics import Field
+from telemetry.store.stays import Holding
 
 COUNT = "_count"  # ends the names of columns that hold numbers of samples
 _ROWS = 1440  # buckets of one piece
@@ -48,6 +49,11 @@ class Piece:
     times_ms: NDArray[np.int64]
     columns: Mapping[str, Floats]
 
+    def rows(self, which: NDArray[np.int64]) -> "Piece":
+        """Return those rows alone."""
+        columns = {name: values[which] for name, values in self.columns.items()}
+        return Piece(self.device, self.host, self.times_ms[which], columns)
+
 
 def column_names(metrics: Sequence[Metric], resolution: Resolution) -> dict[str, Metric]:
     """Return the columns of every piece, in order, each with its metric."""
@@ -64,7 +70,10 @@ def _suffixes(metric: Metric) -> tuple[str, ...]:
 def pieces(
     devices: Sequence[Device], metrics: Sequence[Metric], start_ms: int, end_ms: int, resolution: Resolution
 ) -> Iterator[Piece]:
-    """Yield what is stored with start ≤ time < end, in order of time, the devices of each piece's time one after another."""
+    """Yield what is stored with start ≤ time < end, in order of time, the devices of each piece's time one after another.
+
+    Also of one that has moved the pieces come in order of time: of a bucket in which it did, a row of each host.
+    """
     if resolution is Resolution.RAW:
         yield from _of_samples(devices, metrics, start_ms, end_ms)
     else:
@@ -114,17 +123,52 @@ def _names(devices: Sequence[Device], start_ms: int, end_ms: int) -> dict[int, s
 def _of_rollups(
     devices: Sequence[Device], metrics: Sequence[Metric], start_ms: int, end_ms: int, step: int
 ) -> Iterator[Piece]:
-    numbers = {metric.number for metric in metrics}
     length_ms = 1000 * step * _ROWS
     names, held = _names(devices, start_ms - length_ms, end_ms), stays.by_host(devices, start_ms - length_ms, end_ms)
+    moved = set().union(*(holding.moved for holding in held.values()))
+    settled = [device for device in devices if device.pk not in moved]
     for at_ms in _lengths(held, step, length_ms, start_ms, end_ms):
         span = max(at_ms, start_ms), min(at_ms + length_ms, end_ms)
         for host, holding in held.items():
-            table = rolled.of_hosts([host], step, *span, numbers).get(host)
-            if table is not None:
-                here = (device for device in devices if device.uuid in holding.ids)
+            here = [device for device in settled if device.uuid in holding.ids]
+            for table in _tables([host] if here else [], step, span, metrics).values():
                 own = (_piece(device, names[host], table, metrics) for device in here)
                 yield from (piece for piece in own if piece is not None)
+        for some, hosts in _by_journey([device for device in devices if device.pk in moved], held):
+            tables = _tables(hosts, step, span, metrics)
+            for device in some:
+                yield from _in_turn(device, tables, names, metrics)
+
+
+def _tables(hosts: Collection[int], step: int, span: tuple[int, int], metrics: Sequence[Metric]) -> Mapping[int, Table]:
+    return rolled.of_hosts(hosts, step, *span, {metric.number for metric in metrics}) if hosts else {}
+
+
+def _by_journey(
+    moved: Sequence[Device], held: Mapping[int, Holding]
+) -> Iterator[tuple[list[Device], frozenset[int]]]:  # fmt: skip
+    """Yield devices that were with the same hosts, and these: what is read at once is as much as a device has travelled."""
+    found: dict[frozenset[int], list[Device]] = {}
+    for device in moved:
+        hosts = frozenset(host for host, holding in held.items() if device.uuid in holding.ids)
+        found.setdefault(hosts, []).append(device)
+    yield from ((devices, hosts) for hosts, devices in found.items())
+
+
+def _in_turn(
+    device: Device, tables: Mapping[int, Table], names: Mapping[int, str], metrics: Sequence[Metric]
+) -> Iterator[Piece]:  # fmt: skip
+    """Yield what several hosts have of a device in order of time; of a bucket in which it moved each has a part."""
+    pieces = [_piece(device, names[host], table, metrics) for host, table in tables.items()]
+    own = [piece for piece in pieces if piece is not None]
+    if not own:
+        return
+    times = np.concatenate([piece.times_ms for piece in own])
+    whose = np.repeat(np.arange(len(own)), [piece.times_ms.size for piece in own])
+    rows = np.concatenate([np.arange(piece.times_ms.size) for piece in own])
+    order = np.argsort(times, kind="stable")
+    for run in np.split(order, np.flatnonzero(np.diff(whose[order])) + 1):
+        yield own[whose[run[0]]].rows(rows[run])
 
 
 def _lengths(hosts: Collection[int], step: int, length_ms: int, start_ms: int, end_ms: int) -> list[int]:

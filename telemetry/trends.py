@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from hashlib import blake2s
 
 from django.core.cache import caches
-from django.db.models import QuerySet
 
-from fleet.models import ACCELERATORS, Device, DeviceKind
+from fleet.models import Device
 from telemetry import catalog
 from telemetry.models import GroupKind, RollupGroup
-from telemetry.store import across, groups, read
+from telemetry.store import across, group_stays, groups, read
 from telemetry.store.across import Across
+from telemetry.store.group_stays import Asked
 from telemetry.store.read import Bucketed
 from telemetry.store.samples import Floats
 
@@ -21,7 +21,6 @@ SEEN_AGAIN_SECONDS = 1.0
 _CACHE = "groups"  # of its own: others are emptied, or full, for reasons of theirs
 _FINE_MS = 400 * 3_600_000  # of series: some 0.3 s of reading
 _AS_MUCH_AS_METRICS = 4  # what a device's chunks cost before any of their metrics is read, in metrics
-_KINDS = {groups.ACCELERATOR: ACCELERATORS, groups.CPU: (DeviceKind.CPU,), groups.NODE: (DeviceKind.NODE,)}
 
 
 def device_series(
@@ -32,8 +31,9 @@ def device_series(
 
     `is_fine` reads the samples themselves over a longer time where devices and metrics are few.
     """
-    most = {"most_raw_ms": _FINE_MS} if is_fine and _is_little(devices, metrics, start_ms, end_ms) else {}
-    return read.bucketed(devices, metrics, start_ms, end_ms, min(points, MAX_POINTS), **most)
+    is_fine = is_fine and _is_little(devices, metrics, start_ms, end_ms)
+    most_raw_ms = _FINE_MS if is_fine else read.RAW_HOST_MS
+    return read.bucketed(devices, metrics, start_ms, end_ms, min(points, MAX_POINTS), most_raw_ms=most_raw_ms)
 
 
 def _is_little(devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int) -> bool:
@@ -66,21 +66,22 @@ def trend(
     """Return mean, p10, p90 and sum of a gauge across the counted devices of each group.
 
     `group_by` is "" for one group, cluster, model, host, or label:<key>; `cluster` is all that is looked at, "" is the fleet.
-    A bucket speaks of the devices that gave a value in it: one that falls silent leaves the sum. What it costs does not grow
+    A bucket speaks of the devices that gave a value in it: one that falls silent leaves the sum. In a group of hosts (all but
+    those of a model) stands what a device did while it was with one of these. What it costs does not grow
     with the fleet, but where each host is a group, or a metric has no statistics across devices.
     """
     points = min(points, MAX_POINTS)
     counted, kept = _known(cluster, group_by)
     most_fine = read.most_fine_hosts(start_ms, end_ms, points)
     if kept is None or not catalog.BY_NAME[metric].across or _is_fine(cluster, counted, most_fine):
-        return _of_devices(_devices(cluster, counted), metric, start_ms, end_ms, points, group_by)
+        return _of_devices(Asked(counted, cluster, group_by), metric, start_ms, end_ms, points)
     grid, found = across.of_groups(kept, metric, start_ms, end_ms, points, now_ms=_now_ms())
     return Trend.of(grid.times_ms.tolist(), grid.step_ms / 1000, found)
 
 
 def clusters() -> list[str]:
     """Return the clusters of the counted devices, by name."""
-    counted = _counted("", groups.class_of_fleet())
+    counted = Asked(groups.class_of_fleet()).present()
     return list(counted.order_by("host__cluster").values_list("host__cluster", flat=True).distinct())
 
 
@@ -97,7 +98,7 @@ def _known(cluster: str, group_by: str) -> tuple[str, dict[int, str] | None]:
 
 def _is_fine(cluster: str, counted: str, most_hosts: int) -> bool:
     """Tell whether so few hosts have a part in it. One that is no more is not looked for: there may be thousands."""
-    hosts = _counted(cluster, counted).order_by().values("host").distinct()
+    hosts = Asked(counted, cluster).present().order_by().values("host").distinct()
     return most_hosts >= 0 and len(hosts[: most_hosts + 1]) <= most_hosts
 
 
@@ -117,39 +118,24 @@ def _kept_groups(cluster: str, group_by: str, counted: str) -> dict[int, str] | 
     return {pk: value if group_by else "" for pk, value in kept.values_list("pk", "value")}
 
 
-def _devices(cluster: str, counted: str) -> list[Device]:
-    return list(_counted(cluster, counted).select_related("host"))
-
-
-def _counted(cluster: str, counted: str) -> QuerySet[Device]:
-    found = Device.objects.filter(groups.whole_devices(), kind__in=_KINDS[counted])
-    return found.filter(host__cluster=cluster) if cluster else found
-
-
-def _of_devices(
-    devices: Sequence[Device], metric: str, start_ms: int, end_ms: int, points: int, group_by: str
-) -> Trend:  # fmt: skip
-    block = read.bucketed(devices, [metric], start_ms, end_ms, points)
-    uuids: dict[str, list[str]] = {}
-    for device in devices:
-        uuids.setdefault(_group_key(device, group_by), []).append(device.uuid)
+def _of_devices(asked: Asked, metric: str, start_ms: int, end_ms: int, points: int) -> Trend:
+    begin_ms = start_ms - read.longest_ms(start_ms, end_ms, points)  # the first bucket began before the start
+    members = list(group_stays.members(asked, begin_ms, end_ms))
+    moves = {each.device.uuid: each.moves for each in members if each.moves is not None}
+    block = read.bucketed([each.device for each in members], [metric], start_ms, end_ms, points, parts=moves)
+    rows: dict[str, list[Floats]] = {}
+    for device, group, parts in members:
+        series = {group: block.series.get(device.uuid, {})}
+        if parts is not None:
+            series = {name: block.parts.get((device.uuid, name), {}) for name in parts}
+        for name, found in series.items():
+            of_group = rows.setdefault(name, [])
+            if metric in found:
+                of_group.append(found[metric].mean)
     now_ms = _now_ms()
-    found = {key: across.of_devices(block, metric, of_group, now_ms=now_ms) for key, of_group in uuids.items()}
-    return Trend.of(block.times_ms, block.step_seconds, found)
+    made = {name: across.of_series(block.times_ms, each, now_ms=now_ms) for name, each in rows.items()}
+    return Trend.of(block.times_ms, block.step_seconds, made)
 
 
 def _now_ms() -> int:
     return round(time.time() * 1000)
-
-
-def _group_key(device: Device, group_by: str) -> str:
-    match group_by:
-        case "cluster":
-            return device.host.cluster
-        case "model":
-            return device.model
-        case "host":
-            return device.host.name
-        case _ if group_by.startswith("label:"):
-            return str(device.host.labels.get(group_by.removeprefix("label:"), ""))
-    return ""

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from telemetry import catalog, matrix
 from telemetry.store import resolution, rolled, statistics
-from telemetry.store.read import Bucketed
 from telemetry.store.resolution import MINUTE_MS, Grid
 from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
@@ -79,15 +78,14 @@ def _on_grid(table: Table, lengths: Whole, number: int, grid: Grid, now_ms: int)
     )
 
 
-def of_devices(block: Bucketed, metric: str, uuids: Sequence[str], *, now_ms: int) -> Across:
-    """Return how many, mean, p10, p90 and sum across devices, per bucket; a bucket without any device is a gap."""
-    rows = [block.series[uuid][metric].mean for uuid in uuids if metric in block.series.get(uuid, {})]
-    empty = np.full(len(block.times_ms), np.nan)
+def of_series(times_ms: Sequence[int], rows: Sequence[Floats], *, now_ms: int) -> Across:
+    """Return how many, mean, p10, p90 and sum across series, per bucket; a bucket without any is a gap."""
+    empty = np.full(len(times_ms), np.nan)
     if not rows:
         return Across(empty, empty, empty, empty, empty)
     table = np.stack(rows)
     counts = (~np.isnan(table)).sum(axis=0)
-    table[:, unsettled_from(counts, np.array(block.times_ms, np.int64), now_ms) :] = np.nan
+    table[:, unsettled_from(counts, np.array(times_ms, np.int64), now_ms) :] = np.nan
     gaps = np.isnan(table).all(axis=0)
     mean, p10, p90, total = (empty.copy() for _ in range(4))
     if not gaps.all():

@@ -10,20 +10,23 @@ from numpy.typing import NDArray
 from fleet.models import Device
 from telemetry import catalog, matrix
 from telemetry.catalog import Kind, Metric
-from telemetry.store import bucketing, inputs, resolution, rolled, statistics, stays
+from telemetry.store import bucketing, inputs, resolution, rolled, spans, statistics, stays
 from telemetry.store.inputs import Held, Span
 from telemetry.store.resolution import MINUTE_MS, Grid
 from telemetry.store.rolled import Table
 from telemetry.store.samples import COUNTER_REACH_MS, Floats, Growth, Samples, counter_growth, raw_with_reach
 from telemetry.store.states import seconds_per_value
 from telemetry.store.statistics import Field, Statistics, Whole
+from telemetry.store.stays import Stay
 
-_RAW_HOST_MS = 2 * 3_600_000  # two hours of one host, one hour of two, …: above this the rollups are read
+RAW_HOST_MS = 2 * 3_600_000  # two hours of one host, one hour of two, …: above this the rollups are read
 _MAX_CELLS = 1_000_000  # series times buckets that are read at most: above this coarser rollups are
 _LONGEST_MS = 3_600_000  # bucket of a rollup
 
 Column = list[float | None]
 Indices = NDArray[np.int64]
+Parts = Mapping[str, Mapping[str, Sequence[Stay]]]
+"""By device uuid and name: of which stays of a device a series is wanted besides that of all."""
 
 
 def _none() -> Floats:
@@ -57,6 +60,9 @@ class Bucketed:
     times_ms: list[int]
     series: dict[str, dict[str, BucketedMetric]]  # by device uuid, then metric
     is_raw: bool = False
+    parts: dict[tuple[str, str], dict[str, BucketedMetric]] = field(
+        default_factory=dict
+    )  # by uuid and name, then metric
 
     def of(self, uuid: str, metric: str) -> BucketedMetric:
         """Return a series; one that the store does not have is NaN throughout."""
@@ -74,12 +80,12 @@ def column(values: Floats) -> Column:
 
 def bucketed(
     devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, points: int, *,
-    most_raw_ms: int = _RAW_HOST_MS,
+    most_raw_ms: int = RAW_HOST_MS, parts: Parts | None = None,
 ) -> Bucketed:  # fmt: skip
-    """Return the series of all devices and metrics in at most `points` buckets of a round length.
+    """Return the series of all devices and metrics in at most `points` buckets of a round length; gauges in `parts`, too.
 
     Short ranges of few hosts are read from raw samples, as long as there are any; others from rollups. Who asks for few
-    metrics of few devices may have more than `_RAW_HOST_MS` of host time read from samples.
+    metrics of few devices may have more than `RAW_HOST_MS` of host time read from samples.
     """
     if len({device.host_id for device in devices}) <= most_fine_hosts(start_ms, end_ms, points, most_raw_ms):
         found = raw_with_reach(devices, metrics, start_ms, end_ms)
@@ -87,16 +93,22 @@ def bucketed(
             grid = _grid_of_samples(found, start_ms, end_ms, points)
             if start_ms - grid.first_ms > COUNTER_REACH_MS:  # the first bucket began before what was read
                 found = raw_with_reach(devices, metrics, grid.first_ms, end_ms)
-            return _from_samples(found, start_ms, end_ms, grid)
+            block = _from_samples(found, start_ms, end_ms, grid)
+            return _with_parts(block, found, grid, parts) if parts else block
     least_ms = _least_ms(len(devices) * len(metrics), end_ms - start_ms)
     step = resolution.step_ms(start_ms, end_ms, points, least_ms)
-    return _from_rollups(devices, metrics, start_ms, end_ms, step)
+    return _from_rollups(devices, metrics, start_ms, end_ms, step, parts or {})
 
 
-def most_fine_hosts(start_ms: int, end_ms: int, points: int, most_raw_ms: int = _RAW_HOST_MS) -> int:
+def most_fine_hosts(start_ms: int, end_ms: int, points: int, most_raw_ms: int = RAW_HOST_MS) -> int:
     """Return of how many hosts at most a range, in so many points, is read from the samples themselves; -1 where of none."""
     finest_ms = resolution.step_ms(start_ms, end_ms, points, 1)
     return most_raw_ms // max(1, end_ms - start_ms) if finest_ms < MINUTE_MS else -1
+
+
+def longest_ms(start_ms: int, end_ms: int, points: int) -> int:
+    """Return how long a bucket of the range is at most."""
+    return max(resolution.step_ms(start_ms, end_ms, points, 1), _LONGEST_MS)
 
 
 def _least_ms(n_series: int, span_ms: int) -> int:
@@ -136,6 +148,18 @@ def _from_samples(found: Mapping[tuple[str, str], Samples], start_ms: int, end_m
         block.series.setdefault(uuid, {})[metric] = _bucket_samples(
             catalog.BY_NAME[metric], series, grid, placed[times]
         )
+    return block
+
+
+def _with_parts(block: Bucketed, found: Mapping[tuple[str, str], Samples], grid: Grid, parts: Parts) -> Bucketed:
+    for (uuid, metric), series in found.items():
+        for name, of in parts.get(uuid, {}).items():
+            own = series.taken(spans.inside(tuple((stay.from_ms, stay.until_ms) for stay in of), series.times_ms))
+            placed = _placed(own.times_ms, grid)
+            if placed.filled.size:
+                block.parts.setdefault((uuid, name), {})[metric] = _bucket_samples(
+                    catalog.BY_NAME[metric], own, grid, placed
+                )
     return block
 
 
@@ -199,7 +223,7 @@ def _summed(found: Growth, grid: Grid, resolution_: float) -> BucketedMetric:
 
 
 def _from_rollups(
-    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, step_ms: int
+    devices: Sequence[Device], metrics: Sequence[str], start_ms: int, end_ms: int, step_ms: int, parts: Parts
 ) -> Bucketed:
     held = stays.by_host(devices, start_ms - max(step_ms, _LONGEST_MS), end_ms)
     hosts = held.keys() | {device.host_id for device in devices}
@@ -214,16 +238,27 @@ def _from_rollups(
     found = resolution.layered(start_ms, end_ms, step_ms, read, read_samples)
     block = _block(start_ms, end_ms, found.grid)
     uuids = {device.pk: device.uuid for device in devices}
-    parts = [resolution.on_one_axis(layers)[0] for layers in found.tables.values()]
-    moved = set().union(*(each.moved for each in held.values()))
-    parts += [_of_moved(pk, parts) for pk in moved if parts]
-    for place, table in enumerate(parts):
-        made, is_joined = rolled.regrouped(table, *found.grid), place >= len(found.tables)
-        for metric in metrics:
-            for owner, series in _series(metric, made):
-                if owner in uuids and (is_joined or owner not in moved):
-                    block.series.setdefault(uuids[owner], {})[metric] = series
+    tables = {host: resolution.on_one_axis(layers)[0] for host, layers in found.tables.items()}
+    moved = set().union(*(each.moved for each in held.values())) if tables else set()
+    for table in tables.values():
+        for metric, owner, series in _on_grid(table, found.grid, metrics):
+            if owner in uuids and owner not in moved:
+                block.series.setdefault(uuids[owner], {})[metric] = series
+    for pk in moved:
+        for metric, _, series in _on_grid(_of_moved(pk, list(tables.values())), found.grid, metrics):
+            block.series.setdefault(uuids[pk], {})[metric] = series
+        for name, of in parts.get(uuids[pk], {}).items():
+            of_hosts = [tables[host] for host in {stay.host_id for stay in of} & tables.keys()]
+            for metric, _, series in _on_grid(_of_moved(pk, of_hosts), found.grid, metrics) if of_hosts else ():
+                block.parts.setdefault((uuids[pk], name), {})[metric] = series
     return block
+
+
+def _on_grid(table: Table, grid: Grid, metrics: Sequence[str]) -> Iterator[tuple[str, int, BucketedMetric]]:
+    """Yield each series of a table by metric and device id."""
+    made = rolled.regrouped(table, *grid)
+    for metric in metrics:
+        yield from ((metric, owner, series) for owner, series in _series(metric, made))
 
 
 def _of_moved(device: int, tables: Sequence[Table]) -> Table:
@@ -246,8 +281,8 @@ def _minutes_of_samples(
     """Yield the newest minutes by host, which no rollup holds yet; of few hosts, and of the last of a long time."""
     if not held:
         return
-    first_ms = max(from_ms, until_ms - _RAW_HOST_MS // len(held)) // MINUTE_MS * MINUTE_MS
-    if first_ms < from_ms or len(held) * MINUTE_MS > _RAW_HOST_MS:
+    first_ms = max(from_ms, until_ms - RAW_HOST_MS // len(held)) // MINUTE_MS * MINUTE_MS
+    if first_ms < from_ms or len(held) * MINUTE_MS > RAW_HOST_MS:
         first_ms += MINUTE_MS
     span = Span(first_ms, -(-(until_ms - first_ms) // MINUTE_MS))
     if span.n <= 0:

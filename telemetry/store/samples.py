@@ -45,6 +45,10 @@ class Samples:
         nothing = np.empty(0, np.int64)
         return cls(nothing, np.empty(0), nothing, nothing)
 
+    def taken(self, which: NDArray[np.bool_]) -> "Samples":
+        """Return those samples alone, `(n,)`."""
+        return Samples(self.times_ms[which], self.values[which], self.clocks[which], self.intervals_ms[which])
+
     @property
     def interval_ms(self) -> int:
         """The longest sampling interval among them; a second where there is none."""

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fleet.models import Device, DeviceStay, Host
-from telemetry import retention, rollups
+from telemetry import retention, rollups, trends
 from telemetry.accounts import accounts, windows
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.fleet import fleet_accounts
@@ -27,7 +27,7 @@ from telemetry.wire import DeviceInfo, DeviceKind
 from tests.telemetry.batches import enrolled, payload, take
 
 T0 = 1_700_000_000_000 // 3_600_000 * 3_600_000
-TICK, PER_BATCH, AWAY = 10_000, 18, 35 * 60_000
+TICK, MINUTE, PER_BATCH, AWAY = 10_000, 60_000, 18, 35 * 60_000
 METRIC = "power_draw_watts"
 CLUSTERS = {"a": "east", "b": "west", "c": "east"}
 EPOCHS = {name: f"{place:032x}" for place, name in enumerate(CLUSTERS, 1)}
@@ -138,10 +138,49 @@ def check_series(machine):
         told = sorted(each for (uuid, _), of in machine.truth.items() if uuid == device.uuid for each in of)
         found = samples.of_device(device, METRIC, T0, machine.end_ms)
         assert list(zip(found.times_ms.tolist(), found.values.tolist(), strict=True)) == told
-        rows = defaultdict(int)
+        rows, times = defaultdict(int), []
         for piece in pieces([device], [BY_NAME[METRIC]], T0, machine.end_ms, Resolution.MINUTE):
             rows[piece.host] += int(piece.columns[f"{METRIC}_count"].sum())
+            times += piece.times_ms.tolist()
+        assert times == sorted(times)
         assert rows == {host: len(of) for (uuid, host), of in machine.truth.items() if uuid == device.uuid}
+
+
+def across(machine, group, span, step):
+    """Return by group and bucket how many devices there were, and the mean of what each read on average."""
+    read = defaultdict(list)
+    for (uuid, host), told in machine.truth.items():
+        for time_ms, watts in told:
+            if span[0] <= time_ms < span[1] and (name := group(host)) is not None:
+                read[name, time_ms // step * step, uuid].append(watts)
+    means = defaultdict(list)
+    for (name, bucket, _), watts in read.items():
+        means[name, bucket].append(sum(watts) / len(watts))
+    return {key: (len(each), pytest.approx(sum(each) / len(each), abs=0.01)) for key, each in means.items()}
+
+
+def check_trends(machine, draw):
+    """In each group stands what was there at the time, from the samples as from the devices' and the groups' rollups."""
+    first = draw(st.sampled_from(sorted(batch[2][0] for batch in machine.batches))) // MINUTE * MINUTE
+    present = set(Device.objects.values_list("host__cluster", flat=True))
+    asked = [("host", "", lambda host: host), ("cluster", "", CLUSTERS.get)]
+    asked += [("model", name, lambda host, own=name: "H100" if CLUSTERS[host] == own else None) for name in present]
+    for step, span in (
+        (30_000, (first, first + 40 * MINUTE)),
+        (MINUTE, (T0, machine.end_ms // MINUTE * MINUTE + MINUTE)),
+    ):
+        for group_by, cluster, group in asked:
+            points = (span[1] - span[0]) // step + 1
+            trend = trends.trend(METRIC, *span, points, cluster=cluster, group_by=group_by)
+            found = {
+                (name, time_ms): (n, mean)
+                for name, of_group in trend.n.items()
+                for time_ms, n, mean in zip(trend.times_ms, of_group, trend.mean[name], strict=True)
+                if n == n  # noqa: PLR0124  NaN is not itself
+            }
+            expected = across(machine, group, span, step)
+            assert found == expected, (group_by, cluster, step)
+            assert not expected or trend.step_seconds * 1000 == step
 
 
 def check_windows(machine, draw):
@@ -179,6 +218,7 @@ def test_whatever_comes_when_each_host_has_what_a_device_did_there(each_database
         assert not SetAside.objects.exists()
         check_energy(machine, now)
         check_series(machine)
+        check_trends(machine, data.draw)
         check_windows(machine, data.draw)
         check_store(now)
         settings.STEPWATT_RETENTION_RAW = 3600
@@ -190,7 +230,6 @@ def test_whatever_comes_when_each_host_has_what_a_device_did_there(each_database
 
 GPU = DeviceInfo("GPU-0", DeviceKind.NVIDIA, 0, "H100")
 NODE = {name: DeviceInfo(f"NODE-{name}", DeviceKind.NODE, 0, "X") for name in CLUSTERS}
-MINUTE = 60_000
 
 
 def tell(host, minute, sequence, *, device=GPU, watts=100.0, now_minute=None):

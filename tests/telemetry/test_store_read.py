@@ -207,11 +207,8 @@ def test_an_increase_tells_how_many_differences_it_is_the_sum_of(span_ms):
 
 
 def block_of(*columns, step=2, now_ms=0):
-    uuids = [f"GPU-{n}" for n in range(len(columns))]
-    block = read.Bucketed(0, 0, step, [1000 * step * n for n in range(len(columns[0]))], {})
-    for uuid, mean in zip(uuids, columns, strict=True):
-        block.series[uuid] = {"power_draw_watts": read.BucketedMetric(mean=np.array(mean, float))}
-    return across.of_devices(block, "power_draw_watts", uuids, now_ms=now_ms)
+    times_ms = [1000 * step * n for n in range(len(columns[0]))]
+    return across.of_series(times_ms, [np.array(mean, float) for mean in columns], now_ms=now_ms)
 
 
 def test_across_devices_gives_mean_percentiles_and_sum():
