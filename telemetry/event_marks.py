@@ -47,7 +47,7 @@ def _unread(host: Host, device: Device | None, start_ms: int, end_ms: int) -> li
         {
             "at": row.start_ms,
             "until": row.end_ms,
-            "label": f"{titles.get(row.uuid, '')}samples cannot be read",
+            "label": f"{titles.get(row.uuid, '')}{unreadable.WORDS}",
             "tone": "warn",
             "charts": None,
         }

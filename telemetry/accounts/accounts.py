@@ -9,22 +9,24 @@ and with the labels that this host has now: what a device drew before it moved, 
 there. By device and model they go with the device. Which devices count is asked of the hosts as they are now.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from django.conf import settings
 from django.db.models import Q
-from numpy.typing import NDArray
 
 from fleet.models import ACCELERATORS, DeviceKind, DeviceStay, Host
+from telemetry.accounts import days
 from telemetry.accounts.asked import Asked, Span, recorded
+from telemetry.accounts.keys import AccountDevice, AccountHost, is_of_hosts, key_of, key_of_host
 from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
-from telemetry.store import energy_rows, stays
+from telemetry.models import Unreadable
+from telemetry.store import energy_rows, stays, unreadable
 from telemetry.store.charging import charged_of_one
 from telemetry.store.energy_rows import EnergyRows, Floats
 from telemetry.store.group_energy import GroupEnergy
@@ -40,38 +42,6 @@ class Scope(StrEnum):
     NODE = "node"
 
 
-class AccountHost(Protocol):
-    """What accounts ask of a host."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def cluster(self) -> str: ...
-    @property
-    def labels(self) -> Any: ...
-
-
-class AccountDevice(Protocol):
-    """What accounts ask of a device: a row of the inventory, or the model."""
-
-    @property
-    def pk(self) -> int: ...
-    @property
-    def uuid(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def model(self) -> str: ...
-    @property
-    def parent_id(self) -> int | None: ...
-    @property
-    def profile(self) -> str: ...
-    @property
-    def host_id(self) -> int: ...
-    @property
-    def host(self) -> AccountHost: ...
-
-
 Counted = TypeVar("Counted", bound=AccountDevice)
 
 
@@ -82,7 +52,8 @@ class Account:
     `covered_seconds` are those of all devices together for which energy is known, of `asked_seconds` in which they could have
     told it (asked.py); where nothing is covered the energy is unknown, and `joules` None. `priced_by` names what the cost was
     taken from, `cost_estimated` the part of it that is shared out by time: what was drawn in a bucket in which the price
-    changes, and whose minutes are gone.
+    changes, and whose minutes are gone. `is_unread` where samples of the time cannot be read: what was not counted before is
+    not covered.
     """
 
     key: str
@@ -94,6 +65,7 @@ class Account:
     cost_estimated: float = 0.0
     grams_co2: float | None = None
     priced_by: set[Scope] = field(default_factory=set)
+    is_unread: bool = False
 
     @property
     def joules(self) -> float | None:
@@ -115,6 +87,11 @@ class Account:
     @property
     def cost_estimated_share(self) -> float | None:
         return self.cost_estimated / self.cost if self.cost else self.cost
+
+    @property
+    def unread(self) -> str:
+        """Return the words that mark it where it `is_unread`."""
+        return unreadable.WORDS if self.is_unread else ""
 
     def charge(self, cost: Cost | None) -> None:
         """Add a cost; None where there is no price."""
@@ -230,6 +207,7 @@ class Book:
         self._group_by, self._rates, self._zone = group_by, rates, zone
         self._total, self._groups = Account(""), dict[str, Account]()
         self._own: dict[int, list[Account]] = {}  # by device; not those of days
+        self._span = 0, 0
 
     def expect(self, start_ms: int, end_ms: int, recordings: Mapping[int, Span]) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
@@ -247,42 +225,48 @@ class Book:
                     own[-1].asked_seconds += whole[device.host_id]
                 for stay in moved.get(pk, ()):
                     if seconds := asked.of_stay(stay, start_ms, end_ms):
-                        self._accounts(device, "", stay.host_id)[-1].asked_seconds += seconds
-        for day, *span in self._days(start_ms, end_ms) if self._group_by == "day" else ():
-            self._groups.setdefault(day, Account(day)).asked_seconds += asked.of_all(*span)
-
-    def _days(self, start_ms: int, end_ms: int) -> Iterator[tuple[str, int, int]]:
-        """Yield each day of the span, in the zone, with the beginning and the end of what lies in it."""
-        at = datetime.fromtimestamp(start_ms / 1000, self._zone)
-        while (at_ms := round(at.timestamp() * 1000)) < end_ms:
-            midnight = datetime.combine(at.date() + timedelta(days=1), time(), self._zone)
-            yield at.date().isoformat(), at_ms, min(round(midnight.timestamp() * 1000), end_ms)
-            at = midnight
+                        self._accounts(device, stay.host_id)[-1].asked_seconds += seconds
+        self._span = start_ms, end_ms
+        for day, *span in days.between(*self._span, self._zone) if self._group_by == "day" else ():
+            self._group(day).asked_seconds += asked.of_all(*span)
 
     def enter(self, rows: EnergyRows) -> None:
         if self._group_by != "day":
             self._enter(rows, "")
             return
-        for day, places in self._by_day(rows.starts_ms).items():
-            self._enter(rows.of_buckets(places), day)
+        whole, cut = days.apart(rows, self._zone)
+        for day, some in whole.items():
+            self._enter(some, day)
+        if cut is not None:
+            self._enter(cut, "")  # in all: nothing of that is shared out
+            for day, some in days.apart(cut.in_quarters(), self._zone)[0].items():
+                self._enter(some, day, is_shared=True)
 
-    def _enter(self, rows: EnergyRows, day: str) -> None:
-        owners = rows.device_ids.tolist()
+    def _enter(self, rows: EnergyRows, day: str, *, is_shared: bool = False) -> None:
+        """Enter rows, of a day those that lie in it; where they are shared out by time, not into the total."""
+        owners, of_day = rows.device_ids.tolist(), self._of_day(day, is_shared=is_shared)
         sums = (each.sum(axis=1).tolist() for each in (rows.measured, rows.estimated, rows.covered_seconds))
         for pk, measured, estimated, covered in zip(owners, *sums, strict=True):
             if pk in self._scoped and covered:
-                for account in self._accounts(self._scoped[pk], day, rows.host_id):
+                for account in of_day or self._accounts(self._scoped[pk], rows.host_id):
                     account.measured += measured
                     account.estimated += estimated
                     account.covered_seconds += covered
-        self._charge_host(rows, owners, day)
+        self._charge_host(rows, owners, of_day, is_shared=is_shared)
         if self._group_by in _WITHIN_HOSTS and self._rates.tells:
             joules = rows.measured + rows.estimated
             for place, pk in enumerate(owners):
                 if pk in self._scoped:
                     self._charge(self._group(key_of(self._scoped[pk], self._group_by)), rows, joules[place])
 
-    def _charge_host(self, rows: EnergyRows, owners: Sequence[int], day: str) -> None:
+    def _of_day(self, day: str, *, is_shared: bool) -> list[Account]:
+        if not day:
+            return []
+        return [self._group(day)] if is_shared else [self._total, self._group(day)]
+
+    def _charge_host(
+        self, rows: EnergyRows, owners: Sequence[int], of_day: Sequence[Account], *, is_shared: bool
+    ) -> None:
         places = [place for place, pk in enumerate(owners) if pk in self._nodes or pk in self._counted]
         if not places:
             return
@@ -291,24 +275,23 @@ class Book:
         if len(places) < len(owners):
             joules, covered = joules[places], covered[places]
         by_devices, by_meters = charged_of_one(joules, covered, is_node)
-        charged = [self._total]
-        if day:
-            charged.append(self._groups.setdefault(day, Account(day)))
-        elif self._is_of_hosts:
+        charged = list(of_day) or [self._total]
+        if self._is_of_hosts:
             key = key_of_host(self._hosts[rows.host_id], self._group_by)
             if by_devices.any() or by_meters.any():
                 charged.append(self._group(key))
             elif key in self._groups:
                 charged.append(self._groups[key])
-        self._pay(charged, rows, by_devices, by_meters)
+        self._pay(charged, rows, by_devices, by_meters, is_shared=is_shared)
 
     def _pay(
-        self, accounts: Sequence[Account], rows: EnergyRows | GroupEnergy, by_devices: Floats, by_meters: Floats
-    ) -> None:
+        self, accounts: Sequence[Account], rows: EnergyRows | GroupEnergy, by_devices: Floats, by_meters: Floats, *,
+        is_shared: bool = False,
+    ) -> None:  # fmt: skip
         scopes = {scope for scope, drawn in ((Scope.NODE, by_meters), (Scope.DEVICE, by_devices)) if drawn.any()}
         joules = by_devices + by_meters
         for account in accounts:
-            self._charge(account, rows, joules)
+            self._charge(account, rows, joules, is_shared=is_shared)
             account.priced_by |= scopes
 
     def enter_fleet(self, rows: GroupEnergy) -> None:
@@ -317,10 +300,12 @@ class Book:
         self._pay([self._total], rows, rows.by_devices, rows.by_meters)
         if self._group_by != "day":
             return
-        for day, places in self._by_day(rows.starts_ms).items():
-            account, of_day = self._groups.setdefault(day, Account(day)), rows.of_buckets(places)
-            self._add(account, of_day)
-            self._pay([account], of_day, of_day.by_devices, of_day.by_meters)
+        whole, cut = days.apart(rows, self._zone)
+        shared = {} if cut is None else days.apart(cut.in_quarters(), self._zone)[0]
+        for by_day, is_shared in ((whole, False), (shared, True)):
+            for day, some in by_day.items():
+                self._add(self._group(day), some)
+                self._pay([self._group(day)], some, some.by_devices, some.by_meters, is_shared=is_shared)
 
     def enter_group(self, key: str, rows: GroupEnergy) -> None:
         """Enter what a group of the fleet used; one that is charged for has an account, also where none of it is in scope."""
@@ -339,21 +324,16 @@ class Book:
         account.estimated += float(rows.estimated.sum())
         account.covered_seconds += float(rows.covered_seconds.sum())
 
-    def _by_day(self, starts_ms: NDArray[np.int64]) -> dict[str, list[int]]:
-        days: dict[str, list[int]] = {}
-        for place, start in enumerate(starts_ms.tolist()):
-            days.setdefault(datetime.fromtimestamp(start / 1000, self._zone).date().isoformat(), []).append(place)
-        return days
-
-    def _charge(self, account: Account, rows: EnergyRows | GroupEnergy, joules: Floats) -> None:
-        account.charge(self._rates.cost(joules, rows.starts_ms, rows.step_ms))
+    def _charge(
+        self, account: Account, rows: EnergyRows | GroupEnergy, joules: Floats, *, is_shared: bool = False
+    ) -> None:
+        cost = self._rates.cost(joules, rows.starts_ms, rows.step_ms)
+        account.charge(cost if cost is None or not is_shared else Cost(cost.whole, cost.whole))
         grams = self._rates.grams(joules)
         account.grams_co2 = account.grams_co2 if grams is None else (account.grams_co2 or 0.0) + grams
 
-    def _accounts(self, device: AccountDevice, day: str, host_id: int) -> list[Account]:
+    def _accounts(self, device: AccountDevice, host_id: int) -> list[Account]:
         """Return the accounts of what a device in scope drew on a host."""
-        if day:
-            return [self._total, self._groups.setdefault(day, Account(day))]
         if self._is_of_hosts and host_id != device.host_id:
             return [self._total, self._group(key_of_host(self._hosts[host_id], self._group_by))]
         return self._own[device.pk]
@@ -364,7 +344,27 @@ class Book:
             found = self._groups[key] = Account(key)
         return found
 
+    def _mark_unread(self) -> None:
+        """Mark the accounts of whose devices samples of the span cannot be read; of a batch it is not known whose it has."""
+        asked = {**self._counted, **self._nodes} if self._rates.tells else self._scoped  # a price goes by either
+        uuids, hosts = {device.uuid for device in asked.values()}, {device.host_id for device in asked.values()}
+        for row in unreadable.touching(None, *self._span):
+            if row.uuid in uuids or (not row.uuid and row.host_id in hosts):
+                self._total.is_unread = True
+                for key in self._keys_of(row, asked.values()) & self._groups.keys():
+                    self._groups[key].is_unread = True
+
+    def _keys_of(self, row: Unreadable, devices: Iterable[AccountDevice]) -> set[str]:
+        if self._group_by == "day":
+            span = max(row.start_ms, self._span[0]), min(row.end_ms, self._span[1])
+            return {day for day, *_ in days.between(*span, self._zone)}
+        if self._is_of_hosts:
+            return {key_of_host(self._hosts[row.host_id], self._group_by)} if row.host_id in self._hosts else set()
+        own = (each for each in devices if each.uuid == row.uuid or (not row.uuid and each.host_id == row.host_id))
+        return {key_of(device, self._group_by) for device in own}
+
     def closed(self) -> Accounts:
+        self._mark_unread()
         for account in (self._total, *self._groups.values()):
             if account.joules is None and not account.priced_by:
                 account.cost = account.grams_co2 = None  # what is not known costs not nothing
@@ -374,27 +374,3 @@ class Book:
                 account.charge(self._rates.cost(nothing, np.zeros(1, np.int64), _MINUTE_MS))
                 account.grams_co2 = self._rates.grams(nothing)
         return Accounts(self._total, [self._groups[key] for key in sorted(self._groups)])
-
-
-def is_of_hosts(group_by: str) -> bool:
-    """Tell whether groups are of hosts, whatever devices these have."""
-    return group_by in {"host", "cluster"} or group_by.startswith("label:")
-
-
-def key_of(device: AccountDevice, group_by: str) -> str:
-    """Return the group of a device where it is now."""
-    match group_by:
-        case "device":
-            return device.uuid
-        case "model":
-            return device.model
-    return key_of_host(device.host, group_by)
-
-
-def key_of_host(host: AccountHost, group_by: str) -> str:
-    match group_by:
-        case "host":
-            return host.name
-        case "cluster":
-            return host.cluster
-    return str(host.labels.get(group_by.removeprefix("label:"), ""))

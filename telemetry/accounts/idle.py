@@ -16,8 +16,8 @@ import numpy as np
 
 from fleet.models import Device
 from fleet.tariff import has_whole_hours
-from telemetry.accounts import accounts
-from telemetry.accounts.accounts import AccountDevice, AccountHost
+from telemetry.accounts import accounts, days, keys
+from telemetry.accounts.keys import AccountDevice, AccountHost
 from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
@@ -38,12 +38,20 @@ class IdleDevice(AccountDevice, Protocol):
 
 @dataclass(slots=True)
 class Waste:
-    """`cost` is None without a price; `cost_estimated` is its part that is shared out by time, as in accounts.py."""
+    """`cost` is None without a price; `cost_estimated` is its part that is shared out by time, as in accounts.py.
+
+    So is `estimated` of the joules: of the hour in which a day ends, where its quarters are not stored any more.
+    """
 
     joules: float = 0.0
     seconds: float = 0.0
     cost: float | None = None
     cost_estimated: float = 0.0
+    estimated: float = 0.0
+
+    @property
+    def estimated_share(self) -> float:
+        return self.estimated / self.joules if self.joules else 0.0
 
     @property
     def kwh(self) -> float:
@@ -53,12 +61,13 @@ class Waste:
     def cost_estimated_share(self) -> float | None:
         return self.cost_estimated / self.cost if self.cost else self.cost
 
-    def add(self, joules: float, seconds: float, cost: Cost | None) -> None:
+    def add(self, joules: float, seconds: float, cost: Cost | None, *, is_shared: bool = False) -> None:
         self.joules += joules
         self.seconds += seconds
+        self.estimated += joules if is_shared else 0.0
         if cost is not None:
             self.cost = (self.cost or 0.0) + cost.whole
-            self.cost_estimated += cost.estimated
+            self.cost_estimated += cost.whole if is_shared else cost.estimated
 
 
 @dataclass(slots=True)
@@ -98,9 +107,9 @@ def idle_accounts(
     """
     counted = {device.pk: device for device in accounts.counted_of(devices)}
     hosts = accounts.hosts_with(counted.values())
-    book = _Book(counted, group_by, rates, zone, hosts)
-    has_finer = rates.changes_within_hours(start_ms, end_ms)
-    has_finer |= group_by == "day" and not has_whole_hours(zone, start_ms, end_ms)
+    may_cut = group_by == "day" and not has_whole_hours(zone, start_ms, end_ms)
+    book = _Book(counted, group_by, rates, zone, hosts, may_cut=may_cut)
+    has_finer = may_cut or rates.changes_within_hours(start_ms, end_ms)
     from_ms = accounts.quarters_kept_from_ms(now) if has_finer else None
     for rows in idle_rows.read(sorted(hosts), start_ms, end_ms, quarters_from_ms=from_ms):
         book.enter(rows)
@@ -126,16 +135,17 @@ class _Book:
 
     def __init__(
         self, devices: Mapping[int, IdleDevice], group_by: str, rates: Rates, zone: ZoneInfo,
-        hosts: Mapping[int, AccountHost],
+        hosts: Mapping[int, AccountHost], *, may_cut: bool,
     ) -> None:  # fmt: skip
+        self._may_cut = may_cut  # a midnight the hours of rows
         self._devices, self._group_by, self._rates, self._zone = devices, group_by, rates, zone
-        self._hosts, self._is_of_hosts = hosts, accounts.is_of_hosts(group_by)
+        self._hosts, self._is_of_hosts = hosts, keys.is_of_hosts(group_by)
         self.total = self._begun("")
         self.groups: dict[str, IdleAccount] = {}
         self._days_of: dict[bytes, tuple[list[str], list[int]]] = {}
         if group_by not in {"", "day"}:
             for device in devices.values():
-                self._group(accounts.key_of(device, group_by))
+                self._group(keys.key_of(device, group_by))
 
     def enter(self, rows: IdleRows) -> None:
         """Enter one host's rows: of devices that go into one account as one, and only then by days."""
@@ -143,18 +153,35 @@ class _Book:
         for place, pk in enumerate(rows.device_ids.tolist()):
             if pk in self._devices:
                 by_key.setdefault(self._key(pk, rows.host_id), []).append(place)
+        cut = None
+        if self._may_cut and rows.step_ms > QUARTER_MS:
+            _, cut = days.apart(rows, self._zone)
+        if cut is not None:
+            rows = rows.of_buckets(np.flatnonzero(~np.isin(rows.starts_ms, cut.starts_ms)).tolist())
         for key, places in by_key.items():
-            names, begins = self._days(rows.starts_ms.tobytes()) if self._group_by == "day" else ([key], [0])
-            self._enter([self._accounts(name) for name in names], begins, rows, places)
+            if self._group_by != "day":
+                self._enter([self._accounts(key)], [0], rows, places)
+                continue
+            if rows.starts_ms.size:
+                names, begins = self._days(rows.starts_ms.tobytes())
+                self._enter([self._accounts(name) for name in names], begins, rows, places)
+            if cut is not None:
+                self._enter([[self.total]], [0], cut, places)  # in all: nothing of that is shared out
+                quarters = cut.in_quarters()
+                names, begins = self._days(quarters.starts_ms.tobytes())
+                self._enter([[self._group(name)] for name in names], begins, quarters, places, is_shared=True)
 
     def _key(self, pk: int, host_id: int) -> str:
         if self._group_by in {"", "day"}:
             return ""
         if self._is_of_hosts:
-            return accounts.key_of_host(self._hosts[host_id], self._group_by)
-        return accounts.key_of(self._devices[pk], self._group_by)
+            return keys.key_of_host(self._hosts[host_id], self._group_by)
+        return keys.key_of(self._devices[pk], self._group_by)
 
-    def _enter(self, entered: list[list[IdleAccount]], begins: list[int], rows: IdleRows, places: list[int]) -> None:
+    def _enter(
+        self, entered: list[list[IdleAccount]], begins: list[int], rows: IdleRows, places: list[int], *,
+        is_shared: bool = False,
+    ) -> None:  # fmt: skip
         """Enter the devices at `places` into the accounts of each part of the time; `begins` are those parts' first buckets."""
         known = np.add.reduceat(rows.known_seconds[places].sum(axis=0), begins).tolist()
         for some, seconds in zip(entered, known, strict=True):
@@ -169,11 +196,11 @@ class _Book:
                 by_state.setdefault(told, []).append(place)
             for told, own in by_state.items():
                 self._book(entered, begins, told, rows, rows.joules[argument][own].sum(axis=0),
-                           rows.seconds[argument][own].sum(axis=0))  # fmt: skip
+                           rows.seconds[argument][own].sum(axis=0), is_shared=is_shared)  # fmt: skip
 
     def _book(
         self, entered: list[list[IdleAccount]], begins: list[int], state: Allocated, rows: IdleRows, joules: Floats,
-        seconds: Floats,
+        seconds: Floats, *, is_shared: bool,
     ) -> None:  # fmt: skip
         lasted, drawn = np.add.reduceat(seconds, begins).tolist(), _sums(joules, begins)
         ends = [*begins[1:], joules.size]
@@ -182,8 +209,8 @@ class _Book:
                 continue
             cost = self._rates.cost(joules[begin:end], rows.starts_ms[begin:end], rows.step_ms)
             for account in some:
-                account.total.add(sum_, each, cost)
-                account.by_state[state].add(sum_, each, cost)
+                account.total.add(sum_, each, cost, is_shared=is_shared)
+                account.by_state[state].add(sum_, each, cost, is_shared=is_shared)
 
     def _days(self, starts_ms: bytes) -> tuple[list[str], list[int]]:
         """Return the days of the buckets, and the first bucket of each: hosts have the same buckets again and again."""

@@ -11,7 +11,8 @@ import numpy as np
 from fleet.models import Device, DeviceKind
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.energy_rates import Rates
-from telemetry.store import energy_pieces
+from telemetry.models import Unreadable
+from telemetry.store import energy_pieces, stays, unreadable
 from telemetry.store.energy_pieces import QUARTER_MS, Pieces, Whole
 
 
@@ -34,6 +35,9 @@ def of_windows(devices: Sequence[Device], edges_ms: Sequence[int], *, rates: Rat
         _enter(found, pieces.windows, pieces, rates)
     for account, start_ms, end_ms in zip(found, edges_ms, edges_ms[1:], strict=False):
         account.asked_seconds = len(devices) * (end_ms - start_ms) / 1000
+    for row in _unread(devices, edges_ms[0], edges_ms[-1]):
+        for account, start_ms, end_ms in zip(found, edges_ms, edges_ms[1:], strict=False):
+            account.is_unread |= row.start_ms < end_ms and start_ms < row.end_ms
     return found
 
 
@@ -46,7 +50,17 @@ def by_device(
     found = [Account(device.uuid, asked_seconds=(end_ms - start_ms) / 1000) for device in ordered]
     for pieces in _pieces(ordered, [start_ms, end_ms], rates):
         _enter(found, np.searchsorted(ids, pieces.device_ids), pieces, rates)
+    for row in _unread(ordered, start_ms, end_ms):
+        for account, device in zip(found, ordered, strict=True):
+            account.is_unread |= row.uuid == device.uuid or (not row.uuid and row.host_id == device.host_id)
     return {account.key: account for account in found}
+
+
+def _unread(devices: Sequence[Device], start_ms: int, end_ms: int) -> list[Unreadable]:
+    """Return what cannot be read of the devices, or of batches of the hosts that had them: of which devices is not known."""
+    noted, uuids = unreadable.touching(None, start_ms, end_ms), {device.uuid for device in devices}
+    hosts = stays.hosts_of(devices, start_ms, end_ms) if noted else set()
+    return [row for row in noted if row.uuid in uuids or (not row.uuid and row.host_id in hosts)]
 
 
 def _pieces(devices: Sequence[Device], edges_ms: Sequence[int], rates: Rates | None) -> Iterable[Pieces]:

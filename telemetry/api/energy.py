@@ -38,15 +38,18 @@ class EnergyAccount(Schema):
 
     `estimated_share` is the part that was taken from power, not from a counter; `covered_share` how much of the devices'
     time is known, that of recorded hosts being their recording's, and null where there is none, or a device moved within
-    it. Cost and CO₂ are those of the node's meter where a host has one, else of its devices: `priced_by`.
+    it. `unreadable` says where samples of the time cannot be read: what was not counted before is not covered; else it is
+    null. Cost and CO₂ are those of the node's meter where a host has one, else of its devices: `priced_by`.
     `cost_estimated_share` is the part of the cost that is shared out by time: of buckets within which the price changes, and
-    whose minutes are not stored any more; null without a cost.
+    whose minutes are not stored any more; null without a cost. Energy is shared out, and so estimated, of the hour in which
+    a day ends, where that is not on the hour and its quarters are not stored any more.
     """
 
     joules: float | None
     kwh: float | None
     estimated_share: float | None
     covered_share: float | None
+    unreadable: str | None
     cost: float | None
     cost_estimated_share: float | None
     grams_co2: float | None
@@ -59,6 +62,7 @@ class EnergyAccount(Schema):
             "kwh": account.kwh,
             "estimated_share": account.estimated_share,
             "covered_share": account.covered_share,
+            "unreadable": account.unread or None,
             "cost": account.cost,
             "cost_estimated_share": account.cost_estimated_share,
             "grams_co2": account.grams_co2,
@@ -91,11 +95,13 @@ class IdleQuestion(Span):
 class IdleWaste(Schema):
     """What devices drew below 5 % utilisation for over ten minutes; null where nothing is known, `cost` without a price.
 
-    `cost_estimated_share` is that of the cost which lies in quarters of an hour within which the price changes.
+    `estimated_share` is the part that is shared out by time: of the hour in which a day ends, where its quarters are not
+    stored any more. `cost_estimated_share` is that of the cost, also of quarters within which the price changes.
     """
 
     joules: float | None
     kwh: float | None
+    estimated_share: float | None
     device_seconds: float | None
     cost: float | None
     cost_estimated_share: float | None
@@ -103,10 +109,11 @@ class IdleWaste(Schema):
     @staticmethod
     def parts_of(waste: Waste, *, is_known: bool) -> dict[str, float | None]:
         if not is_known:
-            return dict.fromkeys(("joules", "kwh", "device_seconds", "cost", "cost_estimated_share"))
+            return dict.fromkeys(IdleWaste.model_fields)
         return {
             "joules": waste.joules,
             "kwh": waste.kwh,
+            "estimated_share": waste.estimated_share,
             "device_seconds": waste.seconds,
             "cost": waste.cost,
             "cost_estimated_share": waste.cost_estimated_share,

@@ -40,6 +40,23 @@ class EnergyRows(NamedTuple):
         parts = (values[:, places] for values in (self.measured, self.estimated, self.covered_seconds))
         return EnergyRows(self.host_id, self.device_ids, self.starts_ms[places], self.step_ms, *parts)
 
+    def in_quarters(self) -> "EnergyRows":
+        """Return hours as their quarters: shared out by time, and so estimated."""
+        starts, step_ms = quarters_of(self.starts_ms, self.step_ms)
+        drawn, covered = shared_out(self.measured + self.estimated), shared_out(self.covered_seconds)
+        return EnergyRows(self.host_id, self.device_ids, starts, step_ms, np.zeros_like(drawn), drawn, covered)
+
+
+def quarters_of(starts_ms: NDArray[np.int64], step_ms: int) -> tuple[NDArray[np.int64], int]:
+    """Return when the quarters of buckets `(n,)` begin, `(4 n,)`, and how long they are."""
+    quarter_ms = step_ms // 4
+    return (starts_ms[:, None] + quarter_ms * np.arange(4)).reshape(-1), quarter_ms
+
+
+def shared_out(values: Floats) -> Floats:
+    """Return what a quarter of each bucket has of the values `(…, n)`, `(…, 4 n)`."""
+    return np.repeat(values / 4, 4, axis=-1)
+
 
 def read(
     host_ids: Sequence[int], start_ms: int, end_ms: int, *, quarters_from_ms: int | None = None,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from telemetry.models import DirtyGroup, DirtyRollup
 from telemetry.store import rolled
-from telemetry.store.energy_rows import MINUTE_MS
+from telemetry.store.energy_rows import MINUTE_MS, quarters_of, shared_out
 from telemetry.store.made_hours import HOUR_MS
 from telemetry.store.rolled import Table
 from telemetry.store.samples import Floats
@@ -37,6 +37,13 @@ class GroupEnergy(NamedTuple):
         """Return those buckets only."""
         rest = (values[places] for values in self[2:])
         return GroupEnergy(self.starts_ms[places], self.step_ms, *rest)
+
+    def in_quarters(self) -> "GroupEnergy":
+        """Return hours as their quarters: shared out by time, and so estimated."""
+        starts, step_ms = quarters_of(self.starts_ms, self.step_ms)
+        parts = (self.measured + self.estimated, self.covered_seconds, self.by_devices, self.by_meters)
+        drawn, covered, *charged = map(shared_out, parts)
+        return GroupEnergy(starts, step_ms, np.zeros_like(drawn), drawn, covered, *charged)
 
 
 class Stretch(NamedTuple):

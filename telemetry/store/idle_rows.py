@@ -1,6 +1,6 @@
 """What idle devices wasted, from the rollups: hours where they are made, quarters of an hour at both ends. For the accounts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from telemetry import catalog
 from telemetry.store import made_hours, rolled
+from telemetry.store.energy_rows import quarters_of, shared_out
 from telemetry.store.idle_quarters import ALLOCATED, FREE, QUARTER_MS, STEP, UNKNOWN
 from telemetry.store.made_hours import HOUR_MS
 from telemetry.store.rolled import Table
@@ -39,6 +40,21 @@ class IdleRows(NamedTuple):
     seconds: Mapping[int, Floats]
     known_seconds: Floats
     known_joules: Floats
+
+    def of_buckets(self, places: list[int]) -> "IdleRows":
+        """Return those buckets only."""
+        return self._made(self.starts_ms[places], self.step_ms, lambda values: values[:, places])
+
+    def in_quarters(self) -> "IdleRows":
+        """Return hours as their quarters: shared out by time, and so estimated."""
+        return self._made(*quarters_of(self.starts_ms, self.step_ms), shared_out)
+
+    def _made(self, starts_ms: NDArray[np.int64], step_ms: int, make: Callable[[Floats], Floats]) -> "IdleRows":
+        joules, seconds = (
+            {argument: make(values) for argument, values in each.items()} for each in (self.joules, self.seconds)
+        )
+        known, drawn = make(self.known_seconds), make(self.known_joules)
+        return IdleRows(self.host_id, self.device_ids, starts_ms, step_ms, joules, seconds, known, drawn)
 
 
 def whole_quarters(start_ms: int, end_ms: int) -> tuple[int, int]:

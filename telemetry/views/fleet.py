@@ -102,6 +102,7 @@ def _energy(found: Today, rates: Rates) -> Headline:
     grown = None if found.growth is None else found.growth * 100
     words = [*_price(found.account, rates.currency), arrow(grown, "%")]
     words = list(filter(None, words)) or ["set a price per kWh to see its cost"]
+    words += filter(None, [found.account.unread])
     return Headline(
         label="Energy today",
         value=found.account.joules,

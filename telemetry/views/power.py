@@ -136,6 +136,7 @@ def _energy(total: Account, before: Account, window: TimeRange) -> Headline:
         note = f"{units.signed(grown * 100)} % on the {'time' if window.is_chosen else window.words} before"
     elif total.covered_share is not None:
         note = f"known for {units.quantity(total.covered_share, 'ratio')} of the time"
+    note = " · ".join(filter(None, (note, total.unread)))
     return Headline(f"Energy, {window.label}", total.joules, "joules", note, "#groups-h", total.why_unknown)
 
 

@@ -111,7 +111,16 @@ def _day(account: Account, idle: IdleAccount | None, axis: Axis, is_today: bool)
     return Day(account, known, (account.joules or 0) / axis.top, is_today)
 
 
-_ACCOUNT = ("joules", "kwh", "estimated_ratio", "covered_ratio", "cost", "grams_co2", "cost_estimated_ratio")
+_ACCOUNT = (
+    "joules",
+    "kwh",
+    "estimated_ratio",
+    "covered_ratio",
+    "cost",
+    "grams_co2",
+    "cost_estimated_ratio",
+    "unreadable",
+)
 _KEYS: Mapping[str, Callable[[Account], Any]] = {
     "group": lambda account: account.key,
     "energy": lambda account: account.joules,
@@ -123,7 +132,7 @@ _KEYS: Mapping[str, Callable[[Account], Any]] = {
 
 def _of_account(account: Account) -> tuple[object, ...]:
     return (account.key, account.joules, account.kwh, account.estimated_share, account.covered_share, account.cost,
-            account.grams_co2, account.cost_estimated_share)  # fmt: skip
+            account.grams_co2, account.cost_estimated_share, account.unread)  # fmt: skip
 
 
 @require_safe

@@ -187,8 +187,15 @@ def test_the_api_answers_with_the_split(gpu, settings):
 
     answer = script().get(PATH, {**SPAN, "group_by": "host"}).json()
 
-    free = {"joules": KWH, "kwh": 1.0, "device_seconds": 3600, "cost": 0.5, "cost_estimated_share": 0}
-    nothing = {"joules": 0, "kwh": 0, "device_seconds": 0, "cost": 0, "cost_estimated_share": 0}
+    free = {
+        "joules": KWH,
+        "kwh": 1.0,
+        "estimated_share": 0,
+        "device_seconds": 3600,
+        "cost": 0.5,
+        "cost_estimated_share": 0,
+    }
+    nothing = {"joules": 0, "kwh": 0, "estimated_share": 0, "device_seconds": 0, "cost": 0, "cost_estimated_share": 0}
     split = {**free, "known_device_seconds": 3600, "allocated": nothing, "free": free, "unknown": nothing}
     assert (answer["currency"], answer["total"], answer["groups"]) == ("EUR", split, [{"key": "gpu-a01", **split}])
 

@@ -3,6 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from telemetry.accounts.accounts import Account
+from training.runs import energy
 from training.runs.energy_shares import Tenant, shares
 from training.steps.intervals import Intervals
 
@@ -35,3 +37,11 @@ def test_the_parts_of_all_runs_add_up(runs, cuts):
     edges = [0, *sorted(cuts), 1200]
     total = sum(shares([tenants[n], *tenants[:n], *tenants[n + 1 :]], edges) for n in range(len(tenants)))
     assert total == pytest.approx(np.ones(len(edges) - 1))
+
+
+def test_what_of_a_cost_is_shared_out_by_time_and_what_cannot_be_read_come_along_with_it():
+    total, part = Account("run"), Account("window", cost=2.0, cost_estimated=1.0, is_unread=True)
+
+    energy._add(total, part, 0.5)
+
+    assert (total.cost, total.cost_estimated_share, total.unread) == (1.0, 0.5, "samples cannot be read")

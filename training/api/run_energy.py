@@ -29,7 +29,8 @@ class RunEnergyItem(Schema):
     """Of the part of the span in which the run was there. `joules` and what follows are null where nothing is known: `why`.
 
     `scope` is device, or node where the run's devices are not known. `shared_with` are runs that used some of its devices at the
-    same time: what these drew is shared out by the time of the steps. `cost_estimated_share` is that of energy accounts.
+    same time: what these drew is shared out by the time of the steps. `cost_estimated_share` and `unreadable` are those of
+    energy accounts.
     """
 
     run: int
@@ -39,6 +40,7 @@ class RunEnergyItem(Schema):
     kwh: float | None
     estimated_share: float | None
     covered_share: float | None
+    unreadable: str | None
     cost: float | None
     cost_estimated_share: float | None
     grams_co2: float | None
@@ -52,8 +54,8 @@ class RunEnergyItem(Schema):
         account = found.account
         return cls(
             run=run.pk, name=run.name, launch=run.launch, joules=account.joules, kwh=account.kwh,
-            estimated_share=account.estimated_share, covered_share=account.covered_share, cost=account.cost,
-            cost_estimated_share=account.cost_estimated_share, grams_co2=account.grams_co2, scope=found.scope,
+            estimated_share=account.estimated_share, covered_share=account.covered_share, unreadable=account.unread or None,
+            cost=account.cost, cost_estimated_share=account.cost_estimated_share, grams_co2=account.grams_co2, scope=found.scope,
             devices=len(found.devices), shared_with=list(found.shared_with), why=found.why,
         )  # fmt: skip
 

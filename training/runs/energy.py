@@ -58,7 +58,8 @@ class RunEnergy:
         others = (
             f"; shared out with {', '.join(self.shared_with)} by the time of their steps" if self.shared_with else ""
         )
-        return f"{what}, {how}{part}{others}"
+        unread = f"; {self.account.unread}" if self.account.is_unread else ""
+        return f"{what}, {how}{part}{unread}{others}"
 
 
 def energy(run: Run, who: Members, start_ms: int, end_ms: int, rates: Rates | None = None) -> RunEnergy:
@@ -167,7 +168,9 @@ def _add(total: Account, account: Account, part: float) -> None:
         value = getattr(account, name)
         if value is not None:
             setattr(total, name, (getattr(total, name) or 0.0) + part * value)
+    total.cost_estimated += part * account.cost_estimated
     total.priced_by |= account.priced_by
+    total.is_unread |= account.is_unread
 
 
 def by_run(runs: Mapping[Run, Members], start_ms: int, end_ms: int, rates: Rates | None = None) -> dict[Run, RunEnergy]:
