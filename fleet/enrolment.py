@@ -1,4 +1,4 @@
-"""Who belongs to the fleet: one-time tokens, joining, key rotation, removal. Called by the join API, pages and commands.
+"""Who belongs to the fleet: one-time tokens, joining, key rotation. Called by the join API, pages and commands.
 
 Of a token only the digest is stored. What an agent was refused becomes an event; every change stands in the audit log.
 """
@@ -13,7 +13,6 @@ from hashlib import sha256
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.db import IntegrityError, transaction
-from django.dispatch import Signal
 
 from fleet import audit, events
 from fleet.audit import Actor
@@ -27,10 +26,6 @@ ROTATE_CONTEXT = b"stepwatt rotate 1\0"
 _RESERVED = {"add"}  # /hosts/add/ is a page
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{0,63}")
-
-host_leaves = (
-    Signal()
-)  # with `host` and `now`, in the removal's transaction, while all that hangs on the host still stands
 
 
 class HostRefused(Exception):
@@ -132,21 +127,6 @@ def enrol_own(name: str, identity: Identity, actor: Actor, now: datetime) -> Non
             _let_in(host, identity, actor, now)
         except JoinRefused as refusal:
             raise HostRefused("name", str(refusal)) from refusal
-
-
-def remove_host(host: Host, actor: Actor, now: datetime) -> None:
-    """Delete the host with its devices and all that it measured; from now on its agent is a stranger.
-
-    What other packages keep of it goes the same way; training ends its jobs first (training/removal.py), and receivers are
-    told that its alerts ended (telemetry/notify/removal.py).
-    """
-    with transaction.atomic():
-        detail = {"cluster": host.cluster, "origin": host.origin, "devices": host.devices.count()}
-        audit.record(actor.name, "host.remove", host.name, detail, actor.address)
-        text = f"{host.name} was removed with its {detail['devices']} devices by {actor.name}"
-        host_leaves.send(Host, host=host, now=now)
-        host.delete()
-        events.record(EventKind.HOST_REMOVED, now, text, detail=detail | {"host": host.name})
 
 
 def rotation_text(name: str, public_key: bytes, at_ms: int) -> bytes:

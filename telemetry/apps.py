@@ -1,4 +1,4 @@
-"""Django's handle on the package; connects what becomes of alerts when a host is removed."""
+"""Django's handle on the package; connects what becomes of alerts and newest readings of a host that is removed."""
 
 import time
 from importlib import import_module
@@ -16,6 +16,7 @@ class TelemetryConfig(AppConfig):
     def ready(self) -> None:
         post_migrate.connect(_make_partitions, sender=self)
         import_module("telemetry.notify.removal")
+        import_module("telemetry.removal")
 
 
 def _make_partitions(**_: Any) -> None:

@@ -18,8 +18,8 @@ from django.db import close_old_connections, transaction
 from django.dispatch import receiver
 from numpy.typing import NDArray
 
-from fleet.enrolment import host_leaves
 from fleet.models import DeviceKind, Host
+from fleet.removal import host_leaves
 from telemetry import glance_alerts, queries
 from telemetry.exposition.presence import ordered
 from telemetry.glance_parts import CODE, METRICS, Codes, Flags, HostRow, Part, of_host

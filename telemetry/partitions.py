@@ -7,18 +7,18 @@ SQLite has no partitions: there every row is the rest.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
 from django.db import OperationalError, connection, transaction
 
+from fleet.slices import first_of
 from telemetry.vendor_sql import is_postgresql
 
 logger = logging.getLogger(__name__)
 _Which = TypeVar("_Which")
-_Row = TypeVar("_Row")
 
 DAY_MS = 86_400_000
 _KEPT = "host_id IN (SELECT id FROM fleet_host WHERE origin = 'imported')"  # fleet.models.Origin
@@ -121,18 +121,6 @@ def delete_older(partitioned: Partitioned, before_ms: int, most_rows: int, most_
         places = [chosen] if is_postgresql() else chosen
         cursor.execute(f"DELETE {old} AND {which}", [before_ms, before_ms, *places])
         return int(cursor.rowcount)
-
-
-def first_of(rows: Iterable[tuple[_Row, int]], most_bytes: int) -> list[_Row]:
-    """Return the first of these rows with their bytes that together have no more than so many; one at least."""
-    found: list[_Row] = []
-    total = 0
-    for row, n_bytes in rows:
-        total += n_bytes
-        if found and total > most_bytes:
-            break
-        found.append(row)
-    return found
 
 
 def drop_emptied(partitioned: Partitioned, before_ms: int) -> int:

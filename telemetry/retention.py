@@ -14,6 +14,7 @@ from django.db import connection
 from django.db.models import BigIntegerField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Cast, Length
 
+from fleet import slices
 from fleet.models import Event, Origin
 from telemetry import partitions
 from telemetry.models import Delivery, DirtyRollup, GroupRollup, SetAside, Unreadable
@@ -27,7 +28,6 @@ _REACH_MS = 3_600_000  # before a bucket begins: what the growth of its counters
 _MADE_OF = {
     partitions.BATCHES: 60, partitions.CHUNKS: 60, partitions.ROLLUPS[60]: 900, partitions.ROLLUPS[900]: 3600,
 }  # fmt: skip
-_SLICE_BYTES = 8_000_000  # of bodies that go at once: 26 ms on SQLite, a quarter of what a transaction may take
 _GROUPS_SLICE = 100  # rows, each named by four columns
 
 _Rows = QuerySet[Event] | QuerySet[SetAside] | QuerySet[Delivery] | QuerySet[Session] | QuerySet[Unreadable]
@@ -64,7 +64,7 @@ def retire_before(partitioned: Partitioned, before_ms: int, deadline: float) -> 
     before_ms = max(min(before_ms, _waited_for(partitioned, before_ms)), before_ms - _DAY_MS)
     gone = partitions.drop_older(partitioned, before_ms)
     while time.monotonic() < deadline and (
-        deleted := partitions.delete_older(partitioned, before_ms, _SLICE, _SLICE_BYTES)
+        deleted := partitions.delete_older(partitioned, before_ms, _SLICE, slices.MOST_BYTES)
     ):
         gone += deleted
     return gone
@@ -128,7 +128,7 @@ def retire_groups(now: datetime, deadline: float) -> int:
         ended = GroupRollup.objects.alias(end_ms=end_ms)
         old = ended.filter(step_seconds=step, start_ms__lt=before_ms, end_ms__lte=before_ms)
         while time.monotonic() < deadline and (
-            some := partitions.first_of(old.values_list("pk", Length("body"))[:_GROUPS_SLICE], _SLICE_BYTES)
+            some := slices.first_of(old.values_list("pk", Length("body"))[:_GROUPS_SLICE], slices.MOST_BYTES)
         ):
             gone += GroupRollup.objects.filter(pk__in=some).delete()[0]
     return gone

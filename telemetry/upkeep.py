@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+from fleet import removal
 from telemetry import disk_limit, partitions, retention, vendor_sql
 from telemetry.models import TableFigures
 from telemetry.noted import Run, noted
@@ -44,6 +45,10 @@ def _retention(run: Run, now: datetime, deadline: float) -> None:
     run.done += retention.retire_groups(now, deadline)  # apart: where this fails, the other is noted
 
 
+def _removed_hosts(run: Run, now: datetime, deadline: float) -> None:
+    run.done = removal.clear(deadline)
+
+
 def _disk_limit(run: Run, now: datetime, deadline: float) -> None:
     run.note = disk_limit.keep(now, deadline)
 
@@ -61,6 +66,7 @@ def _counting(run: Run, now: datetime, deadline: float) -> None:
 _PARTS: dict[str, Callable[[Run, datetime, float], None]] = {
     "partitions": _partitions,
     "retention": _retention,
+    "removed hosts": _removed_hosts,
     "disk limit": _disk_limit,
     "space given back": _space,
     "counting": _counting,

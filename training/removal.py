@@ -4,25 +4,28 @@ The rows go with the host; the host's agent, which still knows the server's key,
 on that host alone go too.
 """
 
+from datetime import datetime
+
 from django.db import transaction
 from django.db.models import Q
-from django.db.models.signals import pre_delete
 from django.dispatch import receiver
-from django.utils import timezone
 
 from fleet.models import Host
+from fleet.removal import host_goes, host_leaves
 from training.jobs import orders
 from training.models import ACTIVE_STATES, ReferenceJob, Run, RunRank
+from training.runs import retention
 
 
-@receiver(pre_delete, sender=Host)
-def end_jobs(instance: Host, **_: object) -> None:
-    now = timezone.now()
-    for job in ReferenceJob.objects.select_related("host").filter(host=instance, state__in=ACTIVE_STATES):
+@receiver(host_leaves)
+def end_jobs(host: Host, now: datetime, **_: object) -> None:
+    for job in ReferenceJob.objects.select_related("host").filter(host=host, state__in=ACTIVE_STATES):
         transaction.on_commit(lambda job=job: orders.send_cancel(job, now))  # type: ignore[misc]  # a default argument binds it
 
 
-@receiver(pre_delete, sender=Host)
-def forget_runs(instance: Host, **_: object) -> None:
-    on_others = RunRank.objects.exclude(host=instance).exclude(host=None).values("run")
-    Run.objects.filter(Q(host=instance) | Q(ranks__host=instance)).exclude(pk__in=on_others).delete()
+@receiver(host_goes)
+def forget_a_run(host_id: int, **_: object) -> int:
+    on_others = RunRank.objects.exclude(host=host_id).exclude(host=None).values("run")
+    own = Run.objects.filter(Q(host=host_id) | Q(ranks__host=host_id)).exclude(pk__in=on_others)
+    run = own.only("pk").first()
+    return 0 if run is None else retention.delete_some(run) or Run.objects.filter(pk=run.pk).delete()[0]

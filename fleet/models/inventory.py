@@ -1,6 +1,7 @@
 """What the fleet has: hosts, and the devices in them."""
 
 from datetime import datetime
+from typing import TypeVar
 
 from django.conf import settings
 from django.core.validators import RegexValidator
@@ -10,6 +11,16 @@ from django.utils import timezone
 from fleet.units import UNKNOWN
 
 HOST_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+
+_Row = TypeVar("_Row", bound=models.Model)
+
+
+class Present(models.Manager[_Row]):
+    """Rows but for those of hosts that were removed, which are there until all that hangs on them is gone (removal.py)."""
+
+    def get_queryset(self) -> models.QuerySet[_Row]:
+        return super().get_queryset().filter(removed_at=None)
 
 
 class Origin(models.TextChoices):
@@ -60,6 +71,12 @@ class Host(models.Model):
     heard_at = models.DateTimeField(
         null=True, blank=True, help_text="When its newest batch was stored, by the server's clock."
     )
+    removed_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when it is none any more; what it measured goes a slice at a time."
+    )
+
+    objects = Present()
+    every = models.Manager()  # noqa: DJ012 — the first one is the default
 
     class Meta:
         ordering = ["name"]
@@ -131,6 +148,10 @@ class Device(models.Model):
         help_text="From when on it is with its host, UTC milliseconds; None where it was with no other before.",
     )
     created_at = models.DateTimeField(default=timezone.now)
+    removed_at = models.DateTimeField(null=True, blank=True, help_text="As its host's.")
+
+    objects = Present()
+    every = models.Manager()  # noqa: DJ012 — the first one is the default
 
     class Meta:
         ordering = ["host", "kind", "index"]

@@ -1,5 +1,7 @@
 """Adding a host (the command is shown once) and removing one: for admins. Called by fleet/urls.py."""
 
+import time
+
 from django.contrib import messages
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
@@ -8,11 +10,13 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from fleet import enrolment
+from fleet import enrolment, removal
 from fleet.auth import actor_of, require_role
 from fleet.enrolment import HostRefused
 from fleet.join_command import NoAddress, join_command
 from fleet.models import Host, Role
+
+_PATIENCE_SECONDS = 5.0  # for what a removed host measured; the rest of it goes with the upkeep
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -41,7 +45,7 @@ def remove_host(request: HttpRequest, name: str) -> HttpResponseBase:
     host = Host.objects.filter(name=name).first()
     if host is None:
         raise Http404(f"There is no host named {name}.")
-    enrolment.remove_host(host, actor_of(request), timezone.now())
+    removal.remove_host(host, actor_of(request), timezone.now(), time.monotonic() + _PATIENCE_SECONDS)
     messages.success(request, f"{name} was removed.")
     return redirect("hosts")
 

@@ -8,8 +8,9 @@ from django.db import transaction
 
 from fleet import enrolment
 from fleet.audit import Actor
-from fleet.enrolment import ClockRefused, HostRefused, JoinRefused, add_host, enrol_own, join, remove_host, rotate
+from fleet.enrolment import ClockRefused, HostRefused, JoinRefused, add_host, enrol_own, join, rotate
 from fleet.models import AuditEntry, EnrolmentToken, Event, EventKind, Host, Origin
+from fleet.removal import remove_host
 from tests.factories import make_device, make_host
 from tests.fleet.candidates import Candidate
 

@@ -8,8 +8,8 @@ import pytest
 from django.utils import timezone
 
 from fleet.audit import Actor
-from fleet.enrolment import remove_host
 from fleet.models import DeviceKind, Event, EventKind, Host, Origin, Severity
+from fleet.removal import remove_host
 from telemetry import glance, host_lines, queries
 from telemetry.glance import Lookout
 from telemetry.glance_parts import HEALTHS, METRICS

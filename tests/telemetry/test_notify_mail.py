@@ -8,9 +8,9 @@ from aiosmtpd.controller import Controller
 
 from fleet import mail
 from fleet.audit import Actor
-from fleet.enrolment import remove_host
 from fleet.env import Environment
 from fleet.models import Event
+from fleet.removal import remove_host
 from telemetry.models import Delivery, NotificationTarget
 from telemetry.notify.deliver import deliver
 from tests.factories import make_host

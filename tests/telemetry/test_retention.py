@@ -8,6 +8,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from fleet import slices
 from fleet.models import Event, EventKind, Origin, Severity
 from telemetry import disk_limit, retention, upkeep
 from telemetry.models import (
@@ -253,7 +254,7 @@ def test_statistics_that_cannot_be_made_do_not_hold_the_disk(gpu, settings, kilo
 
 
 def test_large_rows_go_a_few_at_a_time(gpu, monkeypatch):
-    monkeypatch.setattr(retention, "_SLICE_BYTES", 2500)
+    monkeypatch.setattr(slices, "MOST_BYTES", 2500)
     for hour in range(5):
         keep_chunk(gpu, 8 + hour / 24, body=b"x" * 1000)
 

@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from fleet.audit import Actor
-from fleet.enrolment import remove_host
+from fleet.removal import remove_host
 from tests.training.reference_jobs import existing_job, ready_host
 from training import wire
 from training.models import ACTIVE_STATES, JobState, ReferenceJob

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
+from fleet import slices
 from fleet.models import Origin
 from training.models import Run, StepChunk
 
-_SLICE = 40  # chunks are up to a megabyte
 _AT_ONCE = 1000
 
 
@@ -22,7 +22,7 @@ def retire(now: datetime, budget_seconds: float) -> int:
     due = Run.objects.filter(last_step_at__lt=before).exclude(host__origin=Origin.IMPORTED).order_by("last_step_at")
     # As a list: a query that is still open would keep what is written below from SQLite.
     for run in list(due.only("pk")[:_AT_ONCE]):
-        while time.monotonic() < deadline and _delete_some(run):
+        while time.monotonic() < deadline and delete_some(run):
             pass
         if time.monotonic() >= deadline:
             break
@@ -30,6 +30,6 @@ def retire(now: datetime, budget_seconds: float) -> int:
     return n_gone
 
 
-def _delete_some(run: Run) -> bool:
-    pks = list(StepChunk.objects.filter(run=run).order_by("pk").values_list("pk", flat=True)[:_SLICE])
-    return bool(StepChunk.objects.filter(pk__in=pks).delete()[0])
+def delete_some(run: Run) -> int:
+    """Delete a slice of the run's steps; returns how many chunks of them went."""
+    return slices.delete_some(StepChunk.objects.filter(run=run))

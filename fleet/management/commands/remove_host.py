@@ -1,14 +1,15 @@
 """`manage.py remove_host NAME`: deletes a host with all that it measured, after a question."""
 
 from argparse import ArgumentParser
+from math import inf
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from fleet.audit import Actor
-from fleet.enrolment import remove_host
 from fleet.models import Host
+from fleet.removal import clear, remove_host
 
 
 class Command(BaseCommand):
@@ -22,6 +23,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, name: str, yes: bool, **options: Any) -> None:
         host = Host.objects.filter(name=name).first()
         if host is None:
+            if clear(inf):
+                self.stdout.write("what was left of hosts that were removed before is gone")
+                return
             raise CommandError(f"there is no host named {name!r}")
         if not yes and not _is_confirmed(host):
             raise CommandError("nothing was removed")
