@@ -7,7 +7,7 @@ from django.db.models import BinaryField, CompositePrimaryKey, Model, QuerySet, 
 from django.db.models.functions import Length
 
 MOST_BYTES = 8_000_000  # of bodies that go at once: 26 ms on SQLite, a quarter of what a transaction may take
-MOST_ROWS = 500
+MOST_ROWS = 200
 _MOST_NAMED_BY_MANY = 100  # rows that are named by several columns each
 
 _Row = TypeVar("_Row")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fleet.models import Device
 from telemetry.store import samples
@@ -66,12 +67,12 @@ def summed(found: Sequence[Energy]) -> Energy:
 
 def trapezoid(power: Samples, start_ms: int, end_ms: int) -> tuple[float, float]:
     """Return (joules, covered seconds) of power samples inside the window; a gap counts nothing."""
-    gaps_ms = _GAP_INTERVALS * power.intervals_ms
+    gaps_ms = _gaps_ms(power.intervals_ms)
     joules = covered = 0.0
     times, watts = power.times_ms, power.values
     for left, right in zip(range(times.size - 1), range(1, times.size), strict=True):
         begin, end = max(times[left], start_ms), min(times[right], end_ms)
-        if end <= begin or times[right] - times[left] > gaps_ms[right]:
+        if end <= begin or times[right] - times[left] > gaps_ms[left]:
             continue
         first, last = np.interp([begin, end], times[left : right + 1], watts[left : right + 1])
         joules += float(first + last) / 2 * float(end - begin) / 1000
@@ -87,8 +88,14 @@ def _from_counter(counter: Samples, start_ms: int, end_ms: int) -> float | None:
         return None
     around = slice(left, right + 1)
     times, values, clocks = counter.times_ms[around], counter.values[around], counter.clocks[around]
-    has_gap = (np.diff(times) > _GAP_INTERVALS * counter.intervals_ms[around][1:]).any()
+    has_gap = (np.diff(times) > _gaps_ms(counter.intervals_ms[around])).any()
     if has_gap or (clocks != clocks[0]).any() or (np.diff(values) < 0).any():
         return None
     edges: Floats = np.interp([start_ms, end_ms], times, values)
     return float(edges[1] - edges[0])
+
+
+def _gaps_ms(intervals_ms: NDArray[np.int64]) -> Floats:
+    """Return how far each of the samples but the last may be from the next one, as in store/joules.py."""
+    longest: Floats = _GAP_INTERVALS * np.maximum(intervals_ms[1:], intervals_ms[:-1])
+    return longest

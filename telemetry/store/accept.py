@@ -82,9 +82,9 @@ def take_back(host: Host, arrivals: Mapping[int, Arrival], now: datetime) -> lis
     return taken
 
 
-def mark_dirty(host: Host, batch: Batch, slowest_ms: int) -> None:
-    """Have the batch's minutes rolled up (again), and what it reaches of samples around it: these are so far apart at most."""
-    starts = bucketing.minutes_changed(batch.times_ms[0], batch.times_ms[-1], slowest_ms, is_late=True)
+def mark_dirty(host: Host, first_ms: int, last_ms: int, slowest_ms: int) -> None:
+    """Have the minutes of these samples rolled up (again), and what they reach of others: these are so far apart at most."""
+    starts = bucketing.minutes_changed(first_ms, last_ms, slowest_ms, is_late=True)
     vendor_sql.mark_rollups_dirty((host.pk, 60, start_ms) for start_ms in starts)
 
 

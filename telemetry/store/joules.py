@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from telemetry.store.samples import Floats, Samples
 
-# Samples further apart than this many sampling intervals of the later one have a gap between them: of the later, so that
-# what a batch changes before its first sample hangs on that batch alone.
+# Samples further apart than this many sampling intervals have a gap between them; of two that were read at different ones,
+# as only recordings have them on one clock, of the longer: a second recording between slow samples makes no gaps.
 GAP_INTERVALS = 2.5
 
 Integers = NDArray[np.int64]
@@ -80,7 +80,8 @@ def _intervals(found: Samples | None) -> _Intervals:
         return _Intervals(none, none, np.empty(0), np.empty(0))
     order = np.lexsort((found.times_ms, found.clocks))
     times, values, clocks = found.times_ms[order], found.values[order], found.clocks[order]
-    apart, longest = np.diff(times), GAP_INTERVALS * found.intervals_ms[order][1:]
+    intervals = found.intervals_ms[order]
+    apart, longest = np.diff(times), GAP_INTERVALS * np.maximum(intervals[1:], intervals[:-1])
     joined = (np.diff(clocks) == 0) & (apart > 0) & (apart <= longest)
     return _Intervals(times[:-1], times[1:], values[:-1], values[1:]).kept(joined)
 

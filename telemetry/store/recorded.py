@@ -4,14 +4,15 @@ Unlike an agent's batch, a window grows: what a later file says of the same devi
 same file again changes nothing, also after the window was compacted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Max, Q
 from django.utils import timezone
+from numpy.typing import NDArray
 
 from fleet.models import Device, Host
 from telemetry import catalog, matrix, wire
@@ -42,8 +43,9 @@ def keep(host: Host, window: Batch) -> bool:
     if _is_same(before, after):
         return False
     joined = _joined(window, after)
-    _store(host, joined, known)
-    accept.mark_dirty(host, joined, _slowest_ms(device, before, window, joined.times_ms[-1]))
+    _store(host, _parts(joined, after.seconds), known)
+    first_ms, last_ms = joined.times_ms[0], joined.times_ms[-1]
+    accept.mark_dirty(host, _since_ms(device, window, first_ms), last_ms, _slowest_ms(device, before, window, last_ms))
     _update_latest(host, joined)
     newest = datetime.fromtimestamp(joined.times_ms[-1] / 1000, UTC)
     Host.objects.filter(Q(last_seen_at=None) | Q(last_seen_at__lt=newest), pk=host.pk).update(last_seen_at=newest)
@@ -56,7 +58,13 @@ def _with(before: Gathered, window: Batch) -> Gathered:
         gathering.add_hour(uuid, hour)
     gathering.add_batch(window, matrix.of_columns(window.columns))
     after = gathering.gathered()
-    after.seconds[:] = min([window.sample_seconds, *before.seconds.tolist()])
+    # Each sample keeps the interval of its own recording, of several the shortest: what comes between makes no gaps.
+    after.seconds[:] = np.inf
+    order = np.argsort(after.times_ms, kind="stable")
+    told = (before.times_ms, before.seconds), (np.array(window.times_ms, np.int64), window.sample_seconds)
+    for times_ms, seconds in told:
+        at = order[np.searchsorted(after.times_ms, times_ms, sorter=order)]
+        after.seconds[at] = np.minimum(after.seconds[at], seconds)
     return after
 
 
@@ -80,14 +88,13 @@ def _joined(window: Batch, found: Gathered) -> Batch:
         values = matrix.in_base_units(steps, metric.resolution).tolist()
         columns[metric.name] = [[value if there else None for value, there in zip(values, present, strict=True)]]
     times: list[int] = found.times_ms.tolist()
-    seconds = float(found.seconds[0])
-    return replace(window, times_ms=times, sent_ms=times[-1], columns=columns, sample_seconds=seconds)
+    return replace(window, times_ms=times, sent_ms=times[-1], columns=columns)
 
 
-def _store(host: Host, window: Batch, known: AcceptedSequences) -> None:
-    """Add it as batches of its own, under numbers that no other had: what a compaction has begun with stays as it is."""
+def _store(host: Host, parts: Iterable[Batch], known: AcceptedSequences) -> None:
+    """Add them as batches of their own, under numbers that no other had: what a compaction has begun with stays as it is."""
     rows = []
-    for sequence, part in enumerate(_parts(window), known.newest_sequence + 1):
+    for sequence, part in enumerate(parts, known.newest_sequence + 1):
         batch = replace(part, sequence=sequence)
         start_ms, end_ms = batch.times_ms[0], batch.times_ms[-1]
         fields = {"epoch": batch.epoch, "sequence": sequence, "start_ms": start_ms, "end_ms": end_ms}
@@ -117,13 +124,25 @@ def _slowest_ms(device: Device, before: Gathered, window: Batch, end_ms: int) ->
     return round(1000 * float(before.seconds.max(initial=window.sample_seconds)))
 
 
-def _parts(window: Batch) -> Iterator[Batch]:
-    """Yield it in parts that the wire can hold."""
-    for start in range(0, len(window.times_ms), wire.MAX_TICKS):
-        part = slice(start, start + wire.MAX_TICKS)
-        times = window.times_ms[part]
-        columns = {metric: [column[0][part]] for metric, column in window.columns.items()}
-        yield replace(window, times_ms=times, sent_ms=times[-1], columns=columns)
+def _since_ms(device: Device, window: Batch, first_ms: int) -> int:
+    """Return from when on the window changes anything: the sample before it may have been far away, and is no gap apart."""
+    from_ms = first_ms - samples.reach_ms(_LONGEST_MS)
+    batches = StoredBatch.objects.filter(host=device.host_id, epoch=window.epoch, start_ms__gte=from_ms)
+    hours = Chunk.objects.filter(device=device, start_ms__gt=from_ms - HOUR_MS)
+    ends = (rows.filter(end_ms__lt=first_ms).aggregate(at=Max("end_ms"))["at"] for rows in (batches, hours))
+    return max((end for end in ends if end is not None and end >= from_ms), default=first_ms)
+
+
+def _parts(window: Batch, seconds: NDArray[np.float64]) -> Iterator[Batch]:
+    """Yield it in parts that the wire can hold, each of one sampling interval; `seconds (n_ticks,)` are those."""
+    for interval in np.unique(seconds).tolist():
+        ticks = np.flatnonzero(seconds == interval).tolist()
+        for start in range(0, len(ticks), wire.MAX_TICKS):
+            part = ticks[start : start + wire.MAX_TICKS]
+            times = [window.times_ms[tick] for tick in part]
+            read = ((metric, [values[tick] for tick in part]) for metric, (values,) in window.columns.items())
+            columns = {metric: [values] for metric, values in read if any(value is not None for value in values)}
+            yield replace(window, times_ms=times, sent_ms=times[-1], columns=columns, sample_seconds=interval)
 
 
 def _update_latest(host: Host, window: Batch) -> None:

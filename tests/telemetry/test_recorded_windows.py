@@ -3,14 +3,22 @@
 from datetime import UTC, datetime
 
 import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
+from telemetry import rollups
 from telemetry.models import Chunk, StoredBatch
-from telemetry.store import compact, recorded, samples
+from telemetry.store import compact, recorded, rolled, samples, verify
+from telemetry.store.statistics import ENERGY, Field
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import GPU, batch
 
 T0 = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+LATER = datetime(2026, 11, 22, tzinfo=UTC)
+HOUR_MS = 3_600_000
 
 pytestmark = pytest.mark.django_db
 
@@ -80,7 +88,70 @@ def test_a_number_is_never_given_twice_so_that_no_compaction_takes_one_batch_for
     assert StoredBatch.objects.get().sequence > first
 
 
-def test_the_shortest_sampling_interval_of_a_window_holds_for_all_of_it(host):
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_each_sample_keeps_the_interval_of_its_own_recording_and_of_two_the_shorter(host, is_compacted):
     recorded.keep(host, window(0, 10, sample_seconds=0.1))
     recorded.keep(host, window(0, 20, sample_seconds=10.0))
-    assert power(host).interval_ms == 100
+    if is_compacted:
+        compact.compact(NOW, 60)
+
+    assert power(host).intervals_ms.tolist() == [100] * 10 + [10_000] * 10
+
+
+@st.composite
+def files(draw):
+    """Several recordings of one device, each at its own interval, some of the same times; with the windows of each apart."""
+    found = []
+    for _ in range(draw(st.integers(2, 3))):
+        every = draw(st.sampled_from([1, 7, 60, 300]))
+        first = draw(st.integers(0, 40)) * draw(st.sampled_from([1, 60]))
+        times = [T0 + 1000 * (first + every * n) for n in range(draw(st.integers(2, 12)))]
+        for start in sorted({at // recorded.WINDOW_MS for at in times}):
+            inside = [n for n, at in enumerate(times) if at // recorded.WINDOW_MS == start]
+            columns = {"power_draw_watts": [100.0] * len(inside)}
+            found.append(batch([times[n] for n in inside], columns, sample_seconds=float(every)))
+    return found
+
+
+@hypothesis_settings(
+    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(files(), st.data())
+def test_whatever_order_recordings_of_several_intervals_come_in_their_energy_is_the_same(windows, data):
+    made = []
+    for order in (windows, data.draw(st.permutations(windows))):
+        with transaction.atomic():
+            host = make_host("log", origin="imported")
+            make_device(host, uuid=GPU.uuid)
+            for each in order:
+                recorded.keep(host, each)
+                if upkeep := data.draw(st.sampled_from(["", "", "", "roll up", "compact"])):
+                    {"roll up": rollups.roll_up, "compact": lambda s, now: compact.compact(now, s)}[upkeep](60, LATER)
+            rollups.roll_up(60, LATER)
+            table = rolled.of_hosts([host.pk], 3600, 0, 2**60, (ENERGY,))[host.pk]
+            made.append((table.keys.fields.tolist(), table.starts_ms.tolist(), table.values.tolist()))
+            assert verify.host(host, T0 - HOUR_MS, T0 + 30 * HOUR_MS, LATER).differences == []
+            transaction.set_rollback(True)
+
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize(("begins", "ends"), [(0, 400), (590, 610), (7000, 7300)])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_dense_recording_between_slow_samples_leaves_none_of_their_energy_uncovered(host, begins, ends, is_first):
+    slow = [(range(start, start + 600, 300), 300.0) for start in range(0, 7200, 600)]
+    dense = [(seconds, 1.0) for seconds in by_window(range(begins, ends))]
+    for seconds, every in [*dense, *slow] if is_first else [*slow, *dense]:
+        times = [T0 + 1000 * second for second in seconds]
+        if (seconds, every) in (dense[0], slow[0]):
+            rollups.roll_up(60, LATER)
+        recorded.keep(host, batch(times, {"power_draw_watts": [100.0] * len(times)}, sample_seconds=every))
+    rollups.roll_up(60, LATER)
+
+    table = rolled.of_hosts([host.pk], 3600, 0, 2**60, (ENERGY,))[host.pk]
+    covered = table.values[table.keys.fields == Field.COVERED_MILLISECONDS].sum()
+    assert covered == 1000 * (max(6900, ends - 1))
+
+
+def by_window(seconds):
+    return [[each for each in seconds if each // 600 == window] for window in sorted({each // 600 for each in seconds})]
