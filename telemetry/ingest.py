@@ -15,6 +15,7 @@ from fleet.models import EventKind, Host
 from telemetry import authentic, cargo, inventory, last_tick, misfit, received, reported
 from telemetry.last_tick import LastTick
 from telemetry.models import SetAside
+from telemetry.moving import Names, NotRead
 from telemetry.not_now import NotNow
 from telemetry.store import accept
 from telemetry.store.arrival import Arrival, Fate
@@ -110,18 +111,31 @@ def _why_aside(batch: Batch, now: datetime) -> str:
     return ""
 
 
-@transaction.atomic
 def _store(arrivals: Sequence[Arrival], now: datetime) -> None:
+    """Store the group in one transaction; where a device moves, in a second one, as there is something to read before."""
+    names = Names()
+    for _ in arrivals:  # of each host once at most
+        try:
+            _store_at_once(arrivals, now, names)
+        except NotRead as missing:
+            names.read(missing.host)
+        else:
+            return
+    _store_at_once(arrivals, now, names)
+
+
+@transaction.atomic
+def _store_at_once(arrivals: Sequence[Arrival], now: datetime, names: Names) -> None:
     accept.accept(arrivals, now)
-    _know([arrival for arrival in arrivals if arrival.fate is Fate.STORED], now)
+    _know([arrival for arrival in arrivals if arrival.fate is Fate.STORED], now, names)
     for arrival in arrivals:
         _note_clock(arrival, now)
         _note_clone(arrival, now)
 
 
-def _know(stored: Sequence[Arrival], now: datetime) -> None:
+def _know(stored: Sequence[Arrival], now: datetime, names: Names | None = None) -> None:
     """Keep what stored batches say of their hosts, what they report, and what they bring for others."""
-    inventory.know([_told(each) for each in stored], now)
+    inventory.know([_told(each) for each in stored], now, names)
     inventory.read_software(
         [each.host for each in stored if each.batch.software is not None and "software" in each.tells]
     )

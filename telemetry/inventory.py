@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from fleet import events
 from fleet.models import Device, DeviceKind, EventKind, Host, Origin
 from telemetry import moving
+from telemetry.moving import Names
 from telemetry.store import latest
 from telemetry.wire import Batch, DeviceInfo
 
@@ -36,15 +37,18 @@ class _Kept(NamedTuple):
     said: tuple[Any, ...]
 
 
-def know(named: Sequence[Told], now: datetime) -> None:
-    """Keep what hosts say of their devices, one after another. Costs one query in all where nothing has changed."""
+def know(named: Sequence[Told], now: datetime, names: Names | None = None) -> None:
+    """Keep what hosts say of their devices, one after another. Costs one query in all where nothing has changed.
+
+    With `names` it raises NotRead where a host's batches are to be read before (moving.py).
+    """
     held = _held({told.host.pk for told in named})
     if made := _make_new(named, held):
         held |= _held(made)
     for told in named:
         here = held.get(told.host.pk, {})
         if any(_is_news(here.get(info.uuid), info, told) for info in told.devices):
-            know_devices(told, now)
+            know_devices(told, now, names)
             uuids = {info.uuid for info in told.devices}
             held |= _held({told.host.pk, *(pk for pk, devices in held.items() if not uuids.isdisjoint(devices))})
 
@@ -89,7 +93,7 @@ def _said(info: DeviceInfo) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def know_devices(told: Told, now: datetime) -> None:
+def know_devices(told: Told, now: datetime, names: Names | None = None) -> None:
     """Make rows for new devices, keep what the driver says of the others.
 
     A device of another host moves here where that one does not use it any more; else it stays there, and both are events.
@@ -104,7 +108,7 @@ def know_devices(told: Told, now: datetime) -> None:
         device, fields = known.get(info.uuid), _fields(host, info, known, parts)
         if device is None:
             known[info.uuid] = Device.objects.create(uuid=info.uuid, **fields)
-        elif device.host_id != host.pk and not _comes(device, told, now):
+        elif device.host_id != host.pk and not _comes(device, told, now, names or Names(is_lazy=True)):
             continue
         elif any(getattr(device, name) != value for name, value in fields.items()):
             Device.objects.filter(pk=device.pk).update(**fields)
@@ -113,7 +117,7 @@ def know_devices(told: Told, now: datetime) -> None:
             moving.tell_late(device, host, told.first_ms, told.last_ms)
 
 
-def _comes(device: Device, told: Told, now: datetime) -> bool:
+def _comes(device: Device, told: Told, now: datetime, names: Names) -> bool:
     """Have a device of another host come to this one, if it may; what is decided is an event."""
     if device.moved_ms is not None and told.last_ms < device.moved_ms:
         moving.tell_late(device, told.host, told.first_ms, told.last_ms)
@@ -121,7 +125,7 @@ def _comes(device: Device, told: Told, now: datetime) -> bool:
     if not _may_move(device, told, now):
         _note_owners(EventKind.DEVICE_CLAIMED, device, told.host, now)
         return False
-    if not moving.to_host(device, told.host):
+    if not moving.to_host(device, told.host, names):
         return False
     _note_owners(EventKind.DEVICE_MOVED, device, told.host, now)
     return True

@@ -4,12 +4,14 @@ It is that host's from its first word of it on, but never before the last word o
 for a while, and of each time one counts. What a host says of others' devices stands in its batches until these are compacted.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
+
+from django.db.models import Q, QuerySet
 
 from fleet import moves
 from fleet.models import Device, Host
 from telemetry import received
-from telemetry.batch import Batch
 from telemetry.fields import MessageInvalid
 from telemetry.models import StoredBatch
 from telemetry.store import bucketing, latest, marks, samples, stays
@@ -17,12 +19,65 @@ from telemetry.store.chunks import HOUR_MS
 
 _MOST_BATCHES = 400  # that are looked at: what a host sends in half an hour
 _MINUTE_SECONDS = 60
+_KEY = ("epoch", "sequence", "start_ms")
 
 
-def to_host(device: Device, host: Host) -> bool:
-    """Move the device to the host, whose batches that name it are stored; False where another has moved it meanwhile."""
+class NotRead(Exception):
+    """A device comes to a host whose stored batches were not looked through. Raised within a transaction, which is to end."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.name)
+        self.host = host
+
+
+class _Named(NamedTuple):
+    """Which devices a batch names, and its times; nothing where it cannot be read."""
+
+    uuids: frozenset[str]
+    times_ms: tuple[int, ...]
+
+
+_Key = tuple[str, int, int]  # epoch, sequence, start_ms
+
+
+class Names:
+    """When hosts' stored batches named which devices. Each is unpacked once, and outside of the transaction that asks.
+
+    With `is_lazy` there is no transaction to be kept short: whatever is asked for is read then.
+    """
+
+    def __init__(self, *, is_lazy: bool = False) -> None:
+        self._is_lazy = is_lazy
+        self._of_hosts: dict[int, dict[_Key, _Named]] = {}
+
+    def read(self, host: Host) -> None:
+        """Look through the batches that a device's move may ask for."""
+        self._of_hosts.setdefault(host.pk, {}).update(_read(_stored(host)))
+
+    def since(self, host: Host, uuid: str, since_ms: int) -> Iterator[int]:
+        """Yield the first time from then on of each stored batch of the host that names the device. Raises NotRead."""
+        if host.pk not in self._of_hosts and not self._is_lazy:
+            raise NotRead(host)
+        known = self._of_hosts.setdefault(host.pk, {})
+        keys = list(_stored(host).filter(end_ms__gte=since_ms).values_list(*_KEY)[:_MOST_BATCHES])
+        new = [key for key in keys if key not in known]  # came since: this transaction's own
+        if new:
+            epochs, sequences, starts = (set(column) for column in zip(*new, strict=True))
+            came = Q(epoch__in=epochs, sequence__in=sequences, start_ms__in=starts)
+            known.update(_read(StoredBatch.objects.filter(came, host=host)))
+        for key in keys:
+            named = known.get(key)
+            if named is not None and uuid in named.uuids:
+                yield next(at for at in named.times_ms if at >= since_ms)
+
+
+def to_host(device: Device, host: Host, names: Names) -> bool:
+    """Move the device to the host, whose batches that name it are stored; False where another has moved it meanwhile.
+
+    Raises NotRead where these are to be read first.
+    """
     last_ms = _last_ms(device)
-    named = _named(host, device.uuid, last_ms + 1)
+    named = names.since(host, device.uuid, last_ms + 1)
     from_ms = moves.move(device, host.pk, min(named, default=last_ms + 1))
     if from_ms is None:
         return False
@@ -78,21 +133,20 @@ def _newest_sample_ms(device: Device, start_ms: int, end_ms: int) -> int | None:
     return None
 
 
-def _named(host: Host, uuid: str, since_ms: int) -> Iterator[int]:
-    """Yield the first time from then on of each stored batch of the host that names the device."""
-    rows = StoredBatch.objects.filter(host=host, end_ms__gte=since_ms)
-    for row in rows.order_by("-start_ms")[:_MOST_BATCHES]:
-        batch = _read(row)
-        if batch is None or all(device.uuid != uuid for device in batch.devices):
-            continue
-        yield next(at for at in batch.times_ms if at >= since_ms)
+def _stored(host: Host) -> QuerySet[StoredBatch]:
+    return StoredBatch.objects.filter(host=host).order_by("-start_ms")
 
 
-def _read(row: StoredBatch) -> Batch | None:
-    try:
-        return received.unpack(bytes(row.body), ())
-    except MessageInvalid:
-        return None  # the compaction tells of it, and keeps it
+def _read(rows: QuerySet[StoredBatch]) -> Mapping[_Key, _Named]:
+    found = {}
+    for row in rows[:_MOST_BATCHES]:
+        try:
+            batch = received.unpack(bytes(row.body), ())
+        except MessageInvalid:
+            continue  # the compaction tells of it, and keeps it
+        uuids = frozenset(device.uuid for device in batch.devices)
+        found[row.epoch, row.sequence, row.start_ms] = _Named(uuids, tuple(batch.times_ms))
+    return found
 
 
 def _make_again(hosts: Collection[int], from_ms: int) -> None:
