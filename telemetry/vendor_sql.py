@@ -205,9 +205,8 @@ def _replace(table: str, columns: Sequence[str], key: Sequence[str], rows: Seque
 
 
 def _mark(table: str, owner: str, marks: Iterable[tuple[int, int, int]]) -> None:
-    rows = sorted(
-        set(marks)
-    )  # in one order: two workers with the same marks wait for each other, and no deadlock comes
+    # In one order: two workers with the same marks wait for each other, and no deadlock comes.
+    rows = sorted(set(marks))
     insert = f"INSERT INTO {table} ({owner}, step_seconds, start_ms)"
     if not is_postgresql():  # one writer at a time: nobody takes a mark meanwhile
         with connection.cursor() as cursor:

@@ -28,9 +28,8 @@ _COLUMNS = (
 )  # fmt: skip
 _HEAD = ("host_id", *(column for column in _COLUMNS if column != "devices"))
 _ROWS_KEPT, _MANY_HOSTS = 16_384, 500
-_written: dict[
-    int, tuple[Version, frozenset[str]]
-] = {}  # by host id, of the rows that this process wrote: whose devices
+# By host id, of the rows that this process wrote: which state of them, with whose devices.
+_written: dict[int, tuple[Version, frozenset[str]]] = {}
 
 
 @dataclass(frozen=True, slots=True)

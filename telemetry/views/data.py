@@ -34,9 +34,8 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
     window = timerange.of_query(request.GET, timezone.now())
     cluster = request.GET.get("cluster")
     groups = power_groups() if cluster is None else [cluster]
-    used_by = (
-        "cluster" if cluster == "" else ""
-    )  # to a trend "" is the fleet: hosts without a cluster are a group of it
+    # To a trend "" is the fleet: hosts without a cluster are a group of it.
+    used_by = "cluster" if cluster == "" else ""
     power_by = "" if cluster is None and groups == [""] else "cluster"
     used, power = (
         trends.trend(metric, window.start_ms, window.end_ms, POINTS, cluster=cluster or "", group_by=group_by)

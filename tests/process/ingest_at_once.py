@@ -26,9 +26,8 @@ def main() -> None:
     call_command("migrate", verbosity=0)
     host, meeting, follow_epoch = enrolled("gpu-a01"), threading.Barrier(2), latest._follow_epoch
 
-    def slowly(
-        *args, **kwargs
-    ):  # both would stand here at once, each with a row to make, if neither waited for the other
+    def slowly(*args, **kwargs):
+        # Both would stand here at once, each with a row to make, if neither waited for the other.
         with suppress(threading.BrokenBarrierError):
             meeting.wait(MEET_SECONDS)
         return follow_epoch(*args, **kwargs)

@@ -120,9 +120,8 @@ def prepare(
     found = targets(wanted)
     if as_one:
         _check_as_one(found, chosen)
-    there = [
-        target for target in found if not target.host.is_silent(now)
-    ]  # the others are looked at when they are back
+    # The others are looked at when they are back.
+    there = [target for target in found if not target.host.is_silent(now)]
     if not forced:
         busy = idleness.hindrances(there, now) if only_when_idle else []
         _check_ready([*busy, *readiness.hindrances(there, chosen.name, complete)])
