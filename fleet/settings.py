@@ -80,7 +80,6 @@ MIDDLEWARE = [
     "fleet.views.wrong_method.WrongMethodMiddleware",
 ]
 ROOT_URLCONF = "fleet.urls"
-ASGI_APPLICATION = "fleet.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

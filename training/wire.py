@@ -5,7 +5,6 @@ reads: a message that does not fit raises telemetry.wire.MessageInvalid and has 
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
@@ -109,12 +108,11 @@ def pack(message: JobOrder | JobReport) -> bytes:
     return bytes(msgpack.packb({"v": version, **asdict(message)}))
 
 
-def pack_steps(host: str, steps: Sequence[StepTiming]) -> bytes:
-    return bytes(msgpack.packb({"v": VERSION, "host": host, "steps": [asdict(step) for step in steps]}))
-
-
 def unpack_steps(payload: bytes) -> tuple[str, list[StepTiming], list[str]]:
-    """Return (host name, steps, why each of the others is none): a bad step takes no good one with it."""
+    """Return (host name, steps, why each of the others is none) of an agent's of the release before.
+
+    A bad step takes no good one with it.
+    """
     message = _versioned(payload)
     rows = message.get("steps")
     if not isinstance(rows, list) or len(rows) > 20_000:

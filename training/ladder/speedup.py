@@ -68,11 +68,3 @@ def steps_to_pay(before_seconds: float, after_seconds: float, compile_seconds: f
     """Return after how many steps compiling has paid for itself; None where the step did not become faster."""
     saved = before_seconds - after_seconds
     return int(np.ceil(compile_seconds / saved)) if saved > 0 else None
-
-
-def blocks_needed(cv: float, half_width: float) -> int:
-    """Return how many blocks give an interval of ± `half_width` (0.05: 5 %) where runs vary by `cv`: B = (t·√2·cv/h)²."""
-    for blocks in range(FEWEST_BLOCKS, 1000):
-        if quantile(0.975, blocks - 1) * 2**0.5 * cv / blocks**0.5 <= half_width:
-            return blocks
-    return 1000

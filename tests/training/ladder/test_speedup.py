@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.ladder.speedup import Word, blocks_needed, speedup, steps_to_pay, with_compilation
+from training.ladder.speedup import Word, speedup, steps_to_pay, with_compilation
 
 NAN = float("nan")
 times = st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), min_size=3, max_size=12)
@@ -82,9 +82,3 @@ def test_compiling_pays_after_so_many_steps():
     assert steps == 1000
     assert with_compilation(0.08, 20.0, steps) == pytest.approx(0.1)
     assert steps_to_pay(0.1, 0.1, 20.0) is None
-
-
-def test_the_blocks_for_a_half_width_are_those_of_the_procedure():
-    """At the CV of 4 to 5 % measured on a small machine: ±6.8 % with 5 blocks, ±4.1 % with 10."""
-    assert blocks_needed(0.0385, 0.068) == 5
-    assert blocks_needed(0.0405, 0.041) == 10
