@@ -59,7 +59,7 @@ def _valid_token(digest: str) -> ApiToken | None:
 
 @lru_cache(maxsize=1)
 def _token_question() -> str:
-    """Return the SQL for the token of a digest: each request of a script asks, and putting it together took longer than the answer."""
+    """Return the SQL for a token by digest: each request of a script asks, and to put it together took longer than to ask it."""
     question, _ = ApiToken.objects.filter(digest="", revoked_at=None).order_by().query.sql_with_params()
     return question
 
