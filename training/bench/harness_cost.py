@@ -1,8 +1,8 @@
 """What harness and agent cost a training: its throughput beside that of the same model and batch in a bare loop.
 
 A real agent runs a job whose process (paired_loops.py) drives one model in turns, by a bare loop and by the harness; while the
-bare loop has it, the agent is stopped (SIGSTOP), so that its sampling and listening count as cost. A stretch takes two seconds, and
-begins once a tick that the agent missed is made up for. STEPWATT_BENCH_PAIRS is how many pairs of stretches are run (40);
+bare loop has it, the agent is stopped (SIGSTOP), so that its sampling and listening count as cost. A stretch takes two seconds,
+and begins once a tick that the agent missed is made up for. STEPWATT_BENCH_PAIRS is how many pairs of stretches are run (40);
 STEPWATT_BENCH_WORKLOADS which trainings.
 """
 
