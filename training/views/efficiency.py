@@ -124,7 +124,7 @@ def hardware(request: HttpRequest) -> HttpResponse:
         "best_per_money": max((model.samples_per_money or 0 for model in by_money), default=0),
         "unpriced": [model for model in found.models if model.samples_per_money is None],
         "has_price": rates.tariff is not None,
-        "currency": rates.currency or "money",
+        "currency": rates.currency or "unit of money",
     }
     return render(request, "training/_efficiency_hardware.html", context)
 
