@@ -19,9 +19,8 @@ logger = logging.getLogger(__name__)
 _CANCEL_LIFETIME = timedelta(hours=1)
 _QUESTION_LIFETIME = timedelta(minutes=1)
 CLOCK_SLACK = timedelta(minutes=2)  # by so much the host's clock may differ from the server's
-ASKED_FOR = timedelta(
-    seconds=20
-)  # so long what was asked before an order holds; then it is asked again, and sent again
+# So long what was asked before an order holds; then it is asked again, and sent again.
+ASKED_FOR = timedelta(seconds=20)
 
 
 def send_start(job: ReferenceJob) -> None:
