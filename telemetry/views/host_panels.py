@@ -24,6 +24,7 @@ _NODE = (
     "host_cpu_pressure_ratio",
     "host_memory_pressure_ratio",
     "host_io_pressure_ratio",
+    "host_clock_offset_seconds",
 )
 _AGENT = (
     "agent_resident_bytes",
