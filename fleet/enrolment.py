@@ -28,9 +28,8 @@ _RESERVED = {"add"}  # /hosts/add/ is a page
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{0,63}")
 
-host_leaves = (
-    Signal()
-)  # with `host` and `now`, in the removal's transaction, while all that hangs on the host still stands
+# With `host` and `now`, in the removal's transaction, while all that hangs on the host still stands.
+host_leaves = Signal()
 
 
 class HostRefused(Exception):

@@ -15,7 +15,8 @@ from telemetry.catalog import AbsentReason
 from telemetry.health import Finding, Health, gravest, is_read, judge
 from telemetry.health.gravest import Gravest
 from telemetry.health.judgement import HEAT
-from telemetry.store import latest as newest
+from telemetry.store import latest
+from telemetry.store.latest import Latest
 from telemetry.wire import DeviceProcess
 
 
@@ -232,8 +233,8 @@ _XID_RECENT = timedelta(hours=1)  # an XID says that something happened, not tha
 
 
 def _states(hosts: list[Host], now: datetime) -> list[HostState]:
-    latest, events = newest.of_hosts(hosts), _Events(_recent_xids(hosts, now), gravest.of_hosts(hosts))
-    return [_host_state(host, latest.get(host.pk), events, now) for host in hosts]
+    known, events = latest.of_hosts(hosts), _Events(_recent_xids(hosts, now), gravest.of_hosts(hosts))
+    return [_host_state(host, known.get(host.pk), events, now) for host in hosts]
 
 
 class _Events(NamedTuple):
@@ -265,7 +266,7 @@ def recent_xids_by_host(now: datetime) -> dict[int, dict[int, list[int]]]:
     return found
 
 
-def _host_state(host: Host, latest: newest.Latest | None, events: _Events, now: datetime) -> HostState:
+def _host_state(host: Host, known: Latest | None, events: _Events, now: datetime) -> HostState:
     silent = host.is_silent(now)
     wholes_first = sorted(
         host.devices.all(),
@@ -275,7 +276,7 @@ def _host_state(host: Host, latest: newest.Latest | None, events: _Events, now: 
     for device in wholes_first:
         if whole := by_id.get(device.parent_id or 0):
             device.parent = whole  # read already: no query for each part
-    found = [_device_state(device, latest, events, silent=silent) for device in wholes_first]
+    found = [_device_state(device, known, events, silent=silent) for device in wholes_first]
     devices = [state for state in found if state is not None]
     if silent:
         return HostState(host, Health.SILENT, silence(host), devices)
@@ -315,29 +316,29 @@ def silence(host: Reporter) -> str:
     return "no sample yet" if host.last_seen_at is None else f"last sample {host.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _device_state(device: Device, latest: newest.Latest | None, events: _Events, *, silent: bool) -> DeviceState | None:
+def _device_state(device: Device, known: Latest | None, events: _Events, *, silent: bool) -> DeviceState | None:
     """Return the device as it stands; None for a MIG instance that its host does not name any more."""
-    newest = latest.devices.get(device.uuid) if latest else None
+    newest = known.devices.get(device.uuid) if known else None
     if newest is None and is_part(device):
         return None
-    if latest is None or newest is None:
+    if known is None or newest is None:
         return DeviceState(device, Health.SILENT, silence(device.host), None, None, {}, {})
     at, read_at = _time(newest.at_ms), None if newest.read_ms is None else _time(newest.read_ms)
     if silent:
         return DeviceState(device, Health.SILENT, silence(device.host), at, read_at, {}, {})
-    if abs(_time(latest.at_ms) - at) > _STALE:
+    if abs(_time(known.at_ms) - at) > _STALE:
         return DeviceState(device, Health.SILENT, STALE_WORDS, at, read_at, {}, {})
     # A lost device may still answer some calls, with what it knew before.
     values = {} if AbsentReason.GPU_IS_LOST in newest.absent.values() else newest.values
     judged = judge(values, newest.absent, events.xids.get(device.pk, ()))
     health, note, advice = gravest.graver(judged, events.alerts.of_devices.get(device.pk, judged))
-    users = _users(latest, device) if values else None
+    users = _users(known, device) if values else None
     return DeviceState(device, health, note, at, read_at, values, newest.absent, advice, users)
 
 
-def _users(latest: newest.Latest, device: Device) -> Users | None:
-    told = latest.processes.get(device.uuid)
-    if told is None or abs(_time(latest.at_ms) - _time(told["at_ms"])) > _USERS_KNOWN:
+def _users(known: Latest, device: Device) -> Users | None:
+    told = known.processes.get(device.uuid)
+    if told is None or abs(_time(known.at_ms) - _time(told["at_ms"])) > _USERS_KNOWN:
         return None
     processes = [DeviceProcess(**process) for process in told["processes"]]
     return Users(_time(told["at_ms"]), sorted(processes, key=lambda p: (-(p.memory_bytes or 0), p.pid)))

@@ -78,9 +78,8 @@ def within(
 ) -> Trend:  # fmt: skip
     """Return what `trend` does, where the fleet is None and "" are the hosts without a cluster."""
     points = min(points, MAX_POINTS)
-    counted, kept = _known(cluster, group_by)
-    most_fine = read.most_fine_hosts(start_ms, end_ms, points)
-    if kept is None or not catalog.BY_NAME[metric].across or _is_fine(cluster, counted, most_fine):
+    counted, kept = _known(cluster, group_by, read.most_fine_hosts(start_ms, end_ms, points))
+    if kept is None or not catalog.BY_NAME[metric].across:
         return _of_devices(_devices(cluster, counted), metric, start_ms, end_ms, points, group_by)
     grid, found = across.of_groups(kept, metric, start_ms, end_ms, points, now_ms=_now_ms())
     return Trend.of(grid.times_ms.tolist(), grid.step_ms / 1000, found)
@@ -92,13 +91,16 @@ def clusters() -> list[str]:
     return list(counted.order_by("host__cluster").values_list("host__cluster", flat=True).distinct())
 
 
-def _known(cluster: str | None, group_by: str) -> tuple[str, dict[int, str] | None]:
-    """Return what is counted and the groups kept of it, as seen a second ago at most: a page asks for each of its charts."""
-    key = blake2s(repr((cluster, group_by)).encode()).hexdigest()
+def _known(cluster: str | None, group_by: str, most_fine: int) -> tuple[str, dict[int, str] | None]:
+    """Return what is counted and the groups kept of it, None where the devices are to be read themselves.
+
+    As seen a second ago at most: a page asks for each of its charts.
+    """
+    key = blake2s(repr((cluster, group_by, most_fine)).encode()).hexdigest()
     known: tuple[str, dict[int, str] | None] | None = caches[_CACHE].get(key)
     if known is None:
         counted = counting.class_of(cluster)
-        known = counted, _kept_groups(cluster, group_by, counted)
+        known = counted, None if _is_fine(cluster, counted, most_fine) else _kept_groups(cluster, group_by, counted)
         caches[_CACHE].set(key, known, SEEN_AGAIN_SECONDS)
     return known
 

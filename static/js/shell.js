@@ -43,8 +43,6 @@ function linkWindow(link) {
 
 let live = query().get("live") !== "0";
 
-export const isLive = () => live;
-
 function tick() {
   if (isPressed()) return;
   times();

@@ -176,9 +176,8 @@ def test_every_table_and_every_chart_of_a_page_can_be_had_as_csv(
     path = paths[name]
     page.set_viewport_size({"width": 1366, "height": 900})
     differing, until = [{}], time.monotonic() + PATIENCE / 1000
-    while (
-        differing and time.monotonic() < until
-    ):  # readings go on between a page and its files, and may leave one in between
+    # Readings go on between a page and its files, and may leave one in between.
+    while differing and time.monotonic() < until:
         page.goto(f"{path}{'&' if '?' in path else '?'}live=0")
         page.wait_for_function(READY, timeout=60_000)
         differing = [each for each in page.evaluate(SHOWN) if not is_whole(each, page)]

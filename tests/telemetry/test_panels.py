@@ -122,6 +122,7 @@ def test_minutes_of_the_fleet_that_are_still_to_be_made_are_not_shown_as_missing
 
     answer = viewer.get("/fleet/arrays/", {"from": now_ms - 3 * 3_600_000, "to": now_ms}).json()
 
+    assert answer["charts"]
     for chart in answer["charts"].values():
         assert [shape["x1"] < now_ms - 1_200_000 for shape in chart["shapes"]] == [True]  # before the first sample
 
