@@ -18,7 +18,7 @@ _TABLES = {
     "telemetry_chunk": ("Samples, by device and hour", "STEPWATT_RETENTION_RAW"),
     "telemetry_rollup": ("Statistics of devices", *_ROLLUPS),
     "telemetry_grouprollup": ("Statistics of groups", *_ROLLUPS),
-    "telemetry_setaside": ("Set aside", "STEPWATT_RETENTION_RAW"),
+    "telemetry_setaside": ("Set aside, in no figure", "STEPWATT_RETENTION_RAW"),
 }
 _AT_LEAST = {"telemetry_setaside": retention.SET_ASIDE_KEPT}
 # Which entry of the beat's schedule runs each kind of upkeep; None: a person does.

@@ -98,6 +98,16 @@ def test_power_is_summed_of_the_devices_of_which_energy_is_and_says_of_which():
     assert summary["readings"]["power_draw_watts"]["value"] == gpu_watts + 100
 
 
+def test_a_cpu_host_that_tells_no_power_stands_outside_and_is_named():
+    gpu, cpu = make_device(make_host("a"), 0), make_device(make_host("b"), kind=DeviceKind.CPU)
+    make_latest(gpu.host, {gpu: GPU_READINGS})
+    make_latest(cpu.host, {cpu: {"gpu_utilization_ratio": 0.1}})
+    said = tiles(signed_in())
+
+    assert "651 W without 1 CPU host, whose power is not known" in said["/"]
+    assert "without 1 CPU host, whose power is not known · from 1 of 1 GPUs" in said["/power/?range=1h"]
+
+
 def test_the_energy_of_today_is_compared_with_the_day_before_by_the_same_time():
     now = midnight(datetime.now(UTC), FREE.zone) - timedelta(days=3) + timedelta(hours=2)
     device = make_device(make_host("a", cluster="atlas"), 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.paginator import Paginator
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -21,7 +22,7 @@ from training.jobs.forms import LaunchForm, launch_form
 from training.jobs.launch import LaunchRefused, Wanted, launch_selected
 from training.jobs.selection import NothingSelected
 from training.ladder.speedup import BLOCKS
-from training.models import JobState
+from training.models import JobState, ReferenceJob
 from training.views import table_files
 from training.views.launched import launched
 from training.views.progress import MARKS
@@ -62,7 +63,7 @@ def _results(request: HttpRequest) -> HttpResponse:
     if state and state not in JobState.values:
         raise Http404(f"There is no job state {state!r}.")
     cluster = clusters.of_query(request.GET)
-    found = queries.jobs(workload=workload, cluster=cluster)
+    found = _in(cluster, queries.jobs(workload=workload))
     found = found.filter(state=state) if state else found
     if request.GET.get("format") == "csv":
         return table_files.jobs("reference-jobs", found)
@@ -80,10 +81,15 @@ def _results(request: HttpRequest) -> HttpResponse:
 
 
 def _running(request: HttpRequest) -> HttpResponse:
-    found = queries.jobs(active=True, cluster=clusters.of_query(request.GET))
+    found = _in(clusters.of_query(request.GET), queries.jobs(active=True))
     if request.GET.get("format") == "csv":
         return table_files.jobs("running-jobs", found)
     return _page(request, "running", {"rows": rows(found)})
+
+
+def _in(cluster: str | None, jobs: QuerySet[ReferenceJob]) -> QuerySet[ReferenceJob]:
+    """Return the jobs whose host, or that of rank 0, is in the cluster; all where none is asked for."""
+    return jobs if cluster is None else jobs.filter(host__cluster=cluster)
 
 
 def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpResponse:
@@ -184,7 +190,7 @@ def _render_form(request: HttpRequest, form: LaunchForm, template: str, status: 
 def _shared(request: HttpRequest, view: str) -> dict[str, Any]:
     return {
         "view": view,
-        "running_count": queries.jobs(active=True, cluster=request.GET.get("cluster")).count(),
+        "running_count": _in(request.GET.get("cluster"), queries.jobs(active=True)).count(),
         "may_launch": has_role(request, Role.OPERATOR),
         "path": request.get_full_path(),
     }
