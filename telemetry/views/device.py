@@ -114,7 +114,7 @@ def day(request: HttpRequest, uuid: str) -> HttpResponse:
     series = block.series.get(found.uuid, {})
     rows = [Growth(catalog.BY_NAME[name].label, catalog.BY_NAME[name].unit, _sum(series[name].increase))
             for name in _DAY_METRICS if name in series]  # fmt: skip
-    return render(request, "telemetry/_day.html", {"rows": rows, "device": found})
+    return render(request, "telemetry/_day.html", {"rows": rows})
 
 
 def _sum(increase: Floats) -> float | None:

@@ -88,6 +88,7 @@ def _key(run: Run, window_ms: int, now: datetime) -> str:
 
 
 def summary(run: Run, window_ms: int, now: datetime) -> Summary:
+    """Return a run's figures of its last `window_ms`, worked out now."""
     began, ended = life_ms(run, now)
     return of_window(run, members(run), max(began, ended - window_ms), ended)
 
