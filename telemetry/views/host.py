@@ -47,7 +47,10 @@ N_EVENTS = 6
 _HOUR_MS = 3_600_000
 _FOR_EVER = {AbsentReason.NOT_SUPPORTED, AbsentReason.NO_PERMISSION}
 _SOFTWARE = {"driver": "Driver", "cuda": "CUDA", "kernel": "Kernel"}  # what stands at the top
-_SPELLED = {"nccl": "NCCL", "cudnn": "cuDNN", "os": "OS", "torch": "PyTorch", **_SOFTWARE}
+_SPELLED = {
+    "cuda_runtime": "CUDA runtime", "cudnn": "cuDNN", "jax": "JAX", "nccl": "NCCL", "os": "OS", "python": "Python",
+    "tensorflow": "TensorFlow", "tensorrt": "TensorRT", "torch": "PyTorch", **_SOFTWARE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

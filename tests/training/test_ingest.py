@@ -53,7 +53,7 @@ def message_of(sender: str, timings: list[StepTiming]) -> bytes:
 
 def take_steps(sender: str, timings: list[StepTiming]) -> int:
     """Take in what the host sends under its own name."""
-    return ingest_message(Host.objects.get(name=sender), message_of(sender, timings))
+    return ingest_message(Host.objects.get(name=sender), message_of(sender, timings), NOW)
 
 
 def stored():
@@ -301,7 +301,7 @@ def test_a_host_speaks_under_its_own_name_only(job):
     with pytest.raises(MessageInvalid, match="gpu-a02 sent a message that names gpu-a01"):
         ingest_report(other, report(job, state="done"), NOW)
     with pytest.raises(MessageInvalid, match="gpu-a02 sent a message that names gpu-a01"):
-        ingest_message(other, message_of("gpu-a01", steps("launch-1")))
+        ingest_message(other, message_of("gpu-a01", steps("launch-1")), NOW)
 
 
 @pytest.mark.parametrize(

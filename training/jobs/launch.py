@@ -186,8 +186,10 @@ def again(job: ReferenceJob, *, actor: Actor, now: datetime) -> list[ReferenceJo
 def _cancel_team(job: ReferenceJob, team: Team, *, actor: Actor, now: datetime) -> bool:
     if all(rank.is_final for rank in teams.ranks(job)):
         return False
-    audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
-    teams.cancel(team, actor.name, now)
+    with transaction.atomic():
+        audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
+        teams.note_cancel(team, actor.name)
+    teams.step(team, now)
     job.refresh_from_db()
     return True
 

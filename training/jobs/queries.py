@@ -23,13 +23,18 @@ def workloads() -> list[Workload]:
 
 
 def jobs(
-    *, host: str = "", workload: str = "", active: bool | None = None, with_ranks: bool = False
-) -> QuerySet[ReferenceJob]:
-    """Return jobs, newest first, with host and device: of a distributed one its rank 0, all ranks of a `host` or `with_ranks`."""
+    *, host: str = "", workload: str = "", active: bool | None = None, with_ranks: bool = False, cluster: str | None = None,
+) -> QuerySet[ReferenceJob]:  # fmt: skip
+    """Return jobs, newest first, with host and device: of a distributed one its rank 0, all ranks of a `host` or `with_ranks`.
+
+    Those of a `cluster` are those whose host, or that of rank 0, is in it.
+    """
     found = ReferenceJob.objects.select_related("host", "device", "team").order_by("-created_at", "-pk").defer("log")
     found = found if host or with_ranks else found.filter(rank=0)
     if host:
         found = found.filter(host__name=host)
+    if cluster is not None:
+        found = found.filter(host__cluster=cluster)
     if workload:
         found = found.filter(workload=workload)
     if active is not None:

@@ -45,8 +45,7 @@ def _panel(request: HttpRequest) -> HttpResponse:
 
 
 def _jobs(request: HttpRequest, host: Host | None) -> QuerySet[ReferenceJob]:
-    found, cluster = queries.jobs(host=host.name if host else ""), request.GET.get("cluster")
-    return found if cluster is None else found.filter(host__cluster=cluster)
+    return queries.jobs(host=host.name if host else "", cluster=request.GET.get("cluster"))
 
 
 def _cells(jobs: Iterable[ReferenceJob]) -> dict[int, Cell]:
