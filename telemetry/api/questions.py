@@ -1,4 +1,4 @@
-"""The query parameters of telemetry's API: filters, time ranges, metrics. Called by telemetry/api/router.py."""
+"""The query parameters of telemetry's API: filters, time ranges, metrics. Called by the endpoints of telemetry and training."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A run in one row of a list: its newest figures over a window, and its throughput as a sparkline. Called by the list of runs.
+"""A run in one row of a list: its newest figures over a window, and its throughput as a sparkline. Called by lists of runs.
 
 What it costs is bounded: a window holds no more than so many steps of all ranks, as the run's own counts foretell; figures are
 kept until the run has told more, and a list that has worked for its time leaves the rest to its next refresh.
