@@ -21,8 +21,8 @@ from telemetry import catalog, chart_groups, event_log, queries, trends
 from telemetry.chart_groups import Group
 from telemetry.event_log import Question
 from telemetry.figures import Reference
+from telemetry.fleet_state import DeviceState, HostState
 from telemetry.health import is_read
-from telemetry.queries import DeviceState, HostState
 from telemetry.store.samples import Floats
 from telemetry.views import device_panels, table_files
 from telemetry.views.device_panels import Readings
