@@ -8,8 +8,8 @@ from django.db.models import Q
 
 from fleet import clusters
 from fleet.models import Event, Severity
+from telemetry.fleet_state import FleetState
 from telemetry.health import Health, alerts, rules
-from telemetry.queries import FleetState
 
 _NEEDS_A_PERSON = {Severity.CRITICAL: Health.CRIT, Severity.WARNING: Health.WARN}
 

@@ -13,9 +13,9 @@ import numpy as np
 from fleet import units
 from fleet.models import DeviceKind
 from telemetry.day_before import NOT_KNOWN, DayBefore
+from telemetry.fleet_state import DeviceState
 from telemetry.glance import Glance
 from telemetry.health import Health
-from telemetry.queries import DeviceState
 from telemetry.store.samples import Floats
 
 _SCOPED = {"/hosts/", "/power/", "/efficiency/", "/runs/"}  # pages that speak of a cluster

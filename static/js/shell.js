@@ -6,7 +6,7 @@
 
 import { carryWindow, query, reflect, setQuery } from "./address.js";
 import { isPressed, whenReleased } from "./press.js";
-import { applySort, filterRows, sortByHeading } from "./table.js";
+import { applySort, sortByHeading } from "./table.js";
 
 export { query, setQuery };
 
@@ -21,7 +21,6 @@ function choose(button) {
   const [key, value] = button.dataset.q.split("=");
   setQuery({ [key]: "qDefault" in button.dataset ? null : value });
   reflect();
-  filterRows();
 }
 
 /* A range link keeps what controls have written to the address since the page was loaded. */
@@ -214,7 +213,6 @@ function onKey(event) {
 function afterSwap() {
   times();
   applySort();
-  filterRows();
 }
 
 document.addEventListener("click", onClick);
@@ -222,7 +220,6 @@ document.addEventListener("keydown", onKey);
 document.addEventListener("input", (event) => {
   if (!event.target.matches("[data-filter]")) return;
   setQuery({ q: event.target.value });
-  filterRows();
 });
 document.addEventListener("htmx:beforeSwap", beforeSwap);
 document.addEventListener("htmx:afterSwap", afterSwap);

@@ -1,7 +1,7 @@
-"""Energy accounts of the whole fleet, at a cost that does not grow with it where no host or device stands alone. For the API.
+"""Energy accounts of the whole fleet, at a cost that does not grow with it where no host or device stands alone.
 
 The groups' rollups hold what their devices used and what their hosts are charged for (store/group_statistics.py). What is
-still to be made of them is read from the hosts', and so is all of it where the inventory has just changed.
+still to be made of them is read from the hosts', and so is all of it where the inventory has just changed. For API and pages.
 """
 
 from collections.abc import Mapping

@@ -9,8 +9,8 @@ from ninja import Schema
 from telemetry import catalog
 from telemetry.attention import Attention
 from telemetry.catalog import AbsentReason, Metric
+from telemetry.fleet_state import DeviceState, FleetState, HostState
 from telemetry.health import Health
-from telemetry.queries import DeviceState, FleetState, HostState
 from telemetry.wire import DeviceProcess
 
 

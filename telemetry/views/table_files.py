@@ -6,8 +6,8 @@ from django.http import HttpResponse
 
 from fleet.csv_answer import csv_answer
 from telemetry.device_prices import Wanted
+from telemetry.fleet_state import DeviceState
 from telemetry.models import Delivery, NotificationTarget, Silence
-from telemetry.queries import DeviceState
 from telemetry.store_report import StoreReport
 from telemetry.views.host_panels import Joined, User
 

@@ -102,6 +102,7 @@ def test_rollups_of_a_host_that_is_removed_while_they_are_joined_are_passed_over
     bad.delete()
 
     # Of the minutes' period and, in the first hours of a day, of the quarters' that is over.
+    assert periods
     assert {joining._join(Rollup, "host", pk, step, (at, at + length)) for step, at, length in periods} == {0}
 
 

@@ -190,6 +190,14 @@ def test_the_host_as_a_whole_stands_apart_from_its_devices(viewer):
     assert "CPU pressure" in text(viewer.get(f"/devices/{NODE.uuid}/"))
 
 
+def test_how_far_a_hosts_clock_is_off_stands_with_the_host_and_is_a_dash_before_it_is_measured(viewer):
+    report({"power_draw_watts": 7600.0}, device=NODE, absent={"host_clock_offset_seconds": AbsentReason.UNKNOWN}, ago=5)
+    assert "Clock offset —" in text(viewer.get(PAGE))
+    report({"host_clock_offset_seconds": -12.5, "host_clock_error_seconds": 0.004}, sequence=1, device=NODE)
+
+    assert "Clock offset −12.5 s" in text(viewer.get(PAGE)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+
+
 def test_the_agents_cost_is_shown_with_its_share_of_a_core(viewer):
     columns = {"agent_cpu_seconds_total": [0.01 * n for n in range(240)], "agent_resident_bytes": 58 * 2**20,
                "agent_batches_dropped_total": 0}  # fmt: skip

@@ -19,7 +19,7 @@ from fleet.csv_answer import csv_answer
 from fleet.models import Host, Origin
 from telemetry import queries
 from telemetry.energy_rates import Rates
-from telemetry.queries import HostState
+from telemetry.fleet_state import HostState
 from training import host_columns
 from training.efficiency import Work, by_group, by_run
 from training.hardware_efficiency import hardware as compare

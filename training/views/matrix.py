@@ -28,7 +28,6 @@ def matrix(request: HttpRequest) -> HttpResponse:
         "page": page,
         "mode": mode,
         "modes": {"all": "Newest", "eager": "Eager", "compile": "Compiled"},
-        "path": request.get_full_path(),
     }
     return render(request, "training/_matrix.html", context)
 
