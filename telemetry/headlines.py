@@ -88,7 +88,7 @@ def drawn(glance: Glance) -> Drawn:
     hosts = f"{glance.n_apart:,} CPU host{'' if glance.n_apart == 1 else 's'}"
     if counted.size and not apart.size:
         n_all = int((glance.powered & glance.counted).sum())
-        return Drawn(watts, n, n_all, glance.noun, f"without {hosts}, whose power is not known")
+        return Drawn(watts, n, n_all, glance.noun, f"{hosts} unknown")
     kinds = ((glance.noun, counted), (hosts, apart))
     words = [f"{name} {units.quantity(float(each.sum()) if each.size else None, 'watts')}" for name, each in kinds]
     return Drawn(watts, n, n_all, "devices", " + ".join(words))

@@ -11,6 +11,7 @@ import { applySort, sortByHeading } from "./table.js";
 export { query, setQuery };
 
 const TICK_MS = 2000;
+const BESIDE = 24; // pixels of the choice before it
 const root = document.documentElement;
 const all = (selector, within = document) => Array.from(within.querySelectorAll(selector));
 
@@ -226,8 +227,18 @@ document.addEventListener("visibilitychange", tick);
 systemIsDark.addEventListener("change", () => themed());
 addEventListener("beforeprint", beforePrint);
 
+/* On a phone a row of choices scrolls: the chosen one is to be seen. */
+function showChosen() {
+  if (!matchMedia("(max-width: 760px)").matches) return;
+  for (const chosen of all(".seg [aria-current], .seg [aria-pressed=true]")) {
+    const row = chosen.parentElement;
+    row.scrollLeft = chosen.offsetLeft - row.offsetLeft - BESIDE;
+  }
+}
+
 for (const input of all("[data-filter]")) input.value = query().get("q") ?? "";
 reflect();
+showChosen();
 showLive();
 afterSwap();
 setInterval(tick, TICK_MS);

@@ -68,6 +68,17 @@ def test_no_menu_opens_beyond_the_edge_of_a_phone(signed_in: Page, path: str):
     assert signed_in.evaluate(OUTSIDE) == []
 
 
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+def test_the_chosen_part_of_the_settings_is_in_sight_on_a_phone(signed_in: Page):
+    signed_in.goto("/settings/access/")
+    row = signed_in.get_by_role("navigation", name="Settings")
+    chosen = row.locator("[aria-current]")
+
+    expect(chosen).to_have_text("Access")
+    assert row.evaluate("(row) => row.scrollWidth > row.clientWidth")
+    expect(chosen).to_be_in_viewport(ratio=0.9)
+
+
 @pytest.mark.parametrize(
     "page", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"]
 )

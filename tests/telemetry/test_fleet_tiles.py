@@ -104,8 +104,8 @@ def test_a_cpu_host_that_tells_no_power_stands_outside_and_is_named():
     make_latest(cpu.host, {cpu: {"gpu_utilization_ratio": 0.1}})
     said = tiles(signed_in())
 
-    assert "651 W without 1 CPU host, whose power is not known" in said["/"]
-    assert "without 1 CPU host, whose power is not known · from 1 of 1 GPUs" in said["/power/?range=1h"]
+    assert "651 W 1 CPU host unknown" in said["/"]
+    assert "1 CPU host unknown · from 1 of 1 GPUs" in said["/power/?range=1h"]
 
 
 def test_the_energy_of_today_is_compared_with_the_day_before_by_the_same_time():

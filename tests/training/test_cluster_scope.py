@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from fleet import shared_answer
-from fleet.models import Event, EventKind, Host, Severity
+from fleet.models import Event, EventKind, Host, Origin, Severity
 from tests.factories import make_gpu_host, make_host
 from tests.people import signed_in
 from tests.training.judging.judged import board, judged, with_history
@@ -150,6 +150,14 @@ def test_the_launch_form_begins_with_the_hosts_of_the_cluster(viewer):
     page = viewer.get(f"/reference/{link}").content.decode()
 
     assert re.search(r"<option[^>]* selected>atlas</option>", page)
+
+
+def test_a_cluster_of_which_no_host_can_run_a_job_says_so(viewer, two):
+    Host.objects.update(origin=Origin.SIMULATED)
+
+    page = text(viewer.get("/reference/?view=launch&cluster=atlas"))
+
+    assert "Nothing in atlas can run a job: simulated and imported hosts cannot." in page
 
 
 def found(viewer, query: str, **headers: str) -> list[str]:
