@@ -10,6 +10,8 @@ import django
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.conf import settings
 from django.core.handlers.asgi import ASGIHandler
+from django.core.signals import request_started
+from django.db import close_old_connections, reset_queries
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -25,6 +27,7 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 # Before they are looked through. A page of a fleet of 10,000 devices makes as many, and by default each looked through all
 # that the process keeps, some 80 ms.
 _NEW_OBJECTS = 20_000
+_AT_START = (reset_queries, close_old_connections)
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -46,7 +49,7 @@ class Handler(ASGIHandler):
         """All middleware and views here are synchronous: they run one after another in the request's thread."""
         super().load_middleware(is_async=False)
         chain: Callable[[HttpRequest], HttpResponseBase] = self._middleware_chain  # type: ignore[has-type]  # Django's, untyped
-        self._middleware_chain = sync_to_async(chain, thread_sensitive=True)
+        self._middleware_chain = sync_to_async(_begun(chain), thread_sensitive=True)
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,6 +66,19 @@ class Handler(ASGIHandler):
         answer = error_response(413, "too_large", "the request's body is too large")
         answer.headers["Connection"] = "close"
         await self.send_response(answer, send)
+
+
+def _begun(chain: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Return the chain behind what Django does at a request's start, which as the signal's receivers is a journey of its own."""
+    for begin in _AT_START:
+        request_started.disconnect(begin)
+
+    def answered(request: HttpRequest) -> HttpResponseBase:
+        for begin in _AT_START:
+            begin()
+        return chain(request)
+
+    return answered
 
 
 heap.keep()

@@ -1,7 +1,8 @@
 """What base.html shows on every page: time ranges, agents reporting, and whether a fleet holds data that is not live.
 
 Named in the settings as a context processor. Two queries, and only where a template asks; `may_manage` is for admins' buttons,
-`scope` for links to what speaks of the same `cluster`, which `passes_cluster` where the page itself speaks of all.
+`scope` for links to what speaks of the same `cluster` (`and_scope` behind a query), which `passes_cluster` where the page itself
+speaks of all.
 """
 
 from dataclasses import dataclass
@@ -14,19 +15,19 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
-from fleet import timerange
+from fleet import clusters, timerange
 from fleet.auth import has_role
 from fleet.models import Event, Host, Origin, Role, Severity
 
-_SCOPED = {"fleet", "hosts", "efficiency", "events"}  # sections that may speak of one cluster
-_PASSING = {"power"}  # those that speak of all, and lead back to that one
+_SCOPED = {"fleet", "hosts", "runs", "reference", "power", "efficiency", "events", "search"}  # may speak of one cluster
+_OF_ALL = {"/reference/schedules/"}  # pages within these that speak of all, and lead back to that one
 
 
 @dataclass(frozen=True, slots=True)
 class Shell:
     """`agents` are the hosts that should report; `simulated` and `imported` count the hosts that the banner names.
 
-    `critical` counts the critical alerts that nobody has acknowledged.
+    `critical` counts the critical alerts that nobody has acknowledged. Agents and alerts are those of the page's cluster.
     """
 
     section: str
@@ -40,29 +41,31 @@ class Shell:
 
 
 def shell(request: HttpRequest) -> dict[str, object]:
+    cluster = _cluster(request)
+    scope = "" if cluster is None else urlencode({"cluster": cluster})
     return {
-        "shell": SimpleLazyObject(lambda: _shell(request, timezone.now())),
+        "shell": SimpleLazyObject(lambda: _shell(request, cluster, timezone.now())),
         "may_manage": SimpleLazyObject(lambda: has_role(request, Role.ADMIN)),
         "cluster": request.GET.get("cluster"),
-        "scope": _scope(request),
-        "passes_cluster": "cluster" in request.GET and _section(request.path) in _PASSING,
+        "scope": scope and f"?{scope}",
+        "and_scope": scope and f"&{scope}",
+        "passes_cluster": bool(scope) and request.path in _OF_ALL,
     }
 
 
-def _scope(request: HttpRequest) -> str:
-    """Return the query with which a link leads to the same cluster; "" where the page speaks of the whole fleet."""
-    cluster = request.GET.get("cluster")
-    is_scoped = cluster is not None and _section(request.path) in _SCOPED | _PASSING
-    return f"?{urlencode({'cluster': cluster})}" if is_scoped else ""
+def _cluster(request: HttpRequest) -> str | None:
+    """Return the cluster that links lead on to; None where the page speaks of the whole fleet."""
+    return request.GET.get("cluster") if _section(request.path) in _SCOPED else None
 
 
-def _shell(request: HttpRequest, now: datetime) -> Shell:
+def _shell(request: HttpRequest, cluster: str | None, now: datetime) -> Shell:
     since = now - timedelta(seconds=settings.STEPWATT_SILENT_SECONDS)
     has_joined = ~Q(public_key=b"") | Q(heard_at__isnull=False)  # one that was only added does not report yet
     live = ~Q(origin=Origin.IMPORTED) & has_joined
+    here, events = (Q(), Q()) if cluster is None else (Q(cluster=cluster), clusters.events_of(cluster))
     counts = Host.objects.aggregate(
-        agents=Count("pk", filter=live),
-        reporting=Count("pk", filter=live & Q(heard_at__gte=since)),
+        agents=Count("pk", filter=live & here),
+        reporting=Count("pk", filter=live & here & Q(heard_at__gte=since)),
         simulated=Count("pk", filter=Q(origin=Origin.SIMULATED)),
         imported=Count("pk", filter=Q(origin=Origin.IMPORTED)),
     )
@@ -76,7 +79,7 @@ def _shell(request: HttpRequest, now: datetime) -> Shell:
         simulated=counts["simulated"],
         imported=counts["imported"],
         critical=Event.objects.filter(
-            rule__gt="", resolved_at=None, acknowledged_at=None, severity=Severity.CRITICAL
+            events, rule__gt="", resolved_at=None, acknowledged_at=None, severity=Severity.CRITICAL
         ).count(),
     )
 

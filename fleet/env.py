@@ -1,6 +1,6 @@
 """Typed readers of `STEPWATT_…` settings from the environment and from `.env` beside `manage.py`.
 
-Called by the settings file, the supervisor and the agent's configuration; imports nothing of Django.
+Called by the settings file and what it reads (mail.py, tariff.py), and by processes.py; imports nothing of Django.
 A value that cannot be read fails at start with the variable's name, what stood there, and what is expected.
 """
 

@@ -1,6 +1,6 @@
 """Which processes make up a server on one machine: their commands and their environments.
 
-Called by `manage.py up` and `manage.py agent`. Upper packages are named as strings only.
+Called by `manage.py up`, `manage.py agent` and the benches. Upper packages are named as strings only.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The installation's own secrets: generated once into the data directory, mode 0600, read by every process.
 
-Called by the settings and the supervisor; imports nothing of Django.
+Called by the settings; imports nothing of Django.
 """
 
 import fcntl

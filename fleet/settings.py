@@ -18,9 +18,7 @@ STEPWATT_DATABASE_URL = env.url("STEPWATT_DATABASE_URL", ("postgres", "postgresq
 STEPWATT_INGEST_WORKERS = env.whole_number("STEPWATT_INGEST_WORKERS", 1, minimum=1, maximum=64)
 STEPWATT_PUBLIC_URL = env.url("STEPWATT_PUBLIC_URL", ("http", "https")).rstrip("/")
 _secrets = secrets.load_or_create(STEPWATT_DATA_DIR)
-STEPWATT_SERVER_KEY = secrets.server_key(
-    _secrets
-)  # Ed25519 seed: with it the server signs its orders (fleet/server_key.py)
+STEPWATT_SERVER_KEY = secrets.server_key(_secrets)  # Ed25519 seed: see fleet/server_key.py
 
 # What it measures and keeps -----------------------------------------------------------------------------------
 STEPWATT_RETENTION_RAW = env.duration("STEPWATT_RETENTION_RAW", "7d")
@@ -82,7 +80,6 @@ MIDDLEWARE = [
     "fleet.views.wrong_method.WrongMethodMiddleware",
 ]
 ROOT_URLCONF = "fleet.urls"
-ASGI_APPLICATION = "fleet.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

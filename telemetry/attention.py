@@ -6,10 +6,10 @@ from datetime import datetime
 
 from django.db.models import Q
 
+from fleet import clusters
 from fleet.models import Event, Severity
-from telemetry.event_log import in_cluster
+from telemetry.fleet_state import FleetState
 from telemetry.health import Health, alerts, rules
-from telemetry.queries import FleetState
 
 _NEEDS_A_PERSON = {Severity.CRITICAL: Health.CRIT, Severity.WARNING: Health.WARN}
 
@@ -41,7 +41,7 @@ def of_state(state: FleetState) -> list[Attention]:
 
 def of_cluster(cluster: str) -> list[Attention]:
     """Return what needs a person in a cluster: as `listed`."""
-    return listed(in_cluster(cluster))
+    return listed(clusters.events_of(cluster))
 
 
 def _together(**which: object) -> Q:

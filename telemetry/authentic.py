@@ -17,13 +17,8 @@ from telemetry.wire import MessageInvalid
 logger = logging.getLogger(__name__)
 
 OLD_KEY_LIFETIME = timedelta(days=7)  # what a broker may hold of a key that was replaced; raw data lives no longer
-_FIELDS = (
-    "name",
-    "machine",
-    "public_key",
-    "earlier_keys",
-    "key_used_at",
-)  # others are asked for where a device is claimed
+# Others are asked for where a device is claimed.
+_FIELDS = ("name", "machine", "public_key", "earlier_keys", "key_used_at")
 
 
 def admit(payload: bytes, task: str, now: datetime) -> tuple[Host, bytes]:

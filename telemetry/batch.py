@@ -59,7 +59,10 @@ NO_PID = 0  # the driver's number for a process of another PID namespace than th
 
 @dataclass(frozen=True, slots=True)
 class DeviceProcess:
-    """A process that uses a device. What `/proc` or the driver does not tell is None or ""; of the number, NO_PID."""
+    """A process that uses a device. What `/proc` or the driver does not tell is None or ""; of the number, NO_PID.
+
+    `only_draws`: it has a graphics context and, as the driver's other list says, none for computing; as a display server.
+    """
 
     pid: int
     command: str = ""
@@ -68,6 +71,7 @@ class DeviceProcess:
     sm_ratio: float | None = None
     container: str = ""
     slurm_job: str = ""
+    only_draws: bool = False
 
     @property
     def is_hidden(self) -> bool:

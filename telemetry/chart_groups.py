@@ -1,4 +1,4 @@
-"""The rows of a device's charts: which metrics share one, and what a device shows of them. Called by the device page.
+"""The rows of a device's charts: which metrics share one, and what a device shows of them. Called by a device's views.
 
 A counter is drawn as its growth per second: seconds slowed down per second are the share of time, and so a ratio.
 """

@@ -1,18 +1,26 @@
 """How the fleet stands to the day before: the last hour against the same hour then. Called by the fleet page's views.
 
 It is measured when the tile of the energy is asked for, and kept: the tiles, which come every few seconds, only look it up.
+Where power is summed of accelerators and of the CPUs of other hosts, no group of the store has the power of both: it is
+compared by what they used, which is accounted of the same devices.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 from django.core.cache import cache
 
 from telemetry import trends
+from telemetry.accounts.accounts import Scope
+from telemetry.accounts.fleet import Inventory, fleet_accounts
+from telemetry.accounts.growth import growth
+from telemetry.energy_rates import Rates
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 _POINTS = 241  # as many as the chart has: of a small fleet the samples themselves
 _KEPT_SECONDS = 600
+_ENOUGH = 0.75  # of an hour that must be known
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +40,42 @@ def known(cluster: str | None) -> DayBefore:
     return found
 
 
-def measure(cluster: str | None, now_ms: int) -> DayBefore:
-    """Measure it anew, for the fleet or a cluster, and keep it. Hosts without a cluster are no group that the store keeps."""
-    if cluster == "":
-        return NOT_KNOWN
+def measure(cluster: str | None, now_ms: int, mixed: Inventory | None = None) -> DayBefore:
+    """Measure it anew, for the fleet or a cluster, and keep it; `mixed` is the inventory where power is summed of two kinds."""
     used, used_before = (_mean("gpu_utilization_ratio", cluster, end) for end in (now_ms, now_ms - DAY_MS))
-    drawn, drawn_before = (_mean("power_draw_watts", cluster, end) for end in (now_ms, now_ms - DAY_MS))
     found = DayBefore(
         utilisation=None if used is None or used_before is None else used[0] - used_before[0],
-        power=drawn[1] / drawn_before[1] - 1 if drawn and drawn_before and drawn_before[1] else None,
+        power=_power(cluster, now_ms) if mixed is None else _power_of_both(cluster, now_ms, mixed),
     )
     cache.set(_key(cluster), found, _KEPT_SECONDS)
     return found
 
 
+def _power(cluster: str | None, now_ms: int) -> float | None:
+    drawn, before = (_mean("power_draw_watts", cluster, end) for end in (now_ms, now_ms - DAY_MS))
+    return drawn[1] / before[1] - 1 if drawn and before and before[1] else None
+
+
+def _power_of_both(cluster: str | None, now_ms: int, seen: Inventory) -> float | None:
+    now, rates = datetime.fromtimestamp(now_ms / 1000, UTC), Rates(None, None, None)
+    drawn, before = (
+        fleet_accounts(
+            end_ms - HOUR_MS, end_ms, now, scope=Scope.DEVICE, group_by="", rates=rates, zone=rates.zone, seen=seen,
+            cluster=cluster,
+        ).total
+        for end_ms in (now_ms, now_ms - DAY_MS)
+    )  # fmt: skip
+    return growth(drawn, before, _ENOUGH)
+
+
 def _mean(metric: str, cluster: str | None, end_ms: int) -> tuple[float, float] | None:
     """Return mean and sum across devices over the hour; None where it has a gap."""
-    trend = trends.trend(metric, end_ms - HOUR_MS, end_ms, _POINTS, cluster=cluster or "")
+    trend = trends.within(cluster, metric, end_ms - HOUR_MS, end_ms, _POINTS)
     if "" not in trend.mean:
         return None
     mean, total = trend.mean[""], trend.total[""]
     is_known = ~np.isnan(mean)
-    if is_known.mean() < 0.75:  # the newest buckets may be on their way
+    if is_known.mean() < _ENOUGH:  # the newest buckets may be on their way
         return None
     return float(mean[is_known].mean()), float(total[is_known].mean())
 

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgpack
-from django.db import transaction
 
 from fleet import audit
 from fleet.audit import Actor
@@ -44,7 +43,10 @@ def can_be_asked(host: Host) -> bool:
 
 
 def order(host: Host, action: Action, minutes: int, actor: Actor, now: datetime) -> None:
-    """Send the order and note it in the audit log. Raises OrderRefused, and then neither is done."""
+    """Note the order in the audit log, then send it. Raises OrderRefused: nothing was sent.
+
+    So none is out of which the log knows nothing; of one that the broker did not take the log says so by a second entry.
+    """
     if not 1 <= minutes <= MOST_MINUTES:
         raise OrderRefused(f"minutes: expected 1 to {MOST_MINUTES}, found {minutes}", "minutes")
     if not can_be_asked(host):
@@ -52,7 +54,7 @@ def order(host: Host, action: Action, minutes: int, actor: Actor, now: datetime)
     if host.is_silent(now):
         raise OrderRefused(f"{host.name} is silent: its agent would not hear of it", "name")
     body = bytes(msgpack.packb({"minutes": minutes, "by": actor.name}))
-    with transaction.atomic():
-        audit.record(actor.name, f"driver.{action}", host.name, {"minutes": minutes}, actor.address)
-        if not host_orders.send(action.task, host, body, now + _LIFETIME):
-            raise OrderRefused("the broker is not reached: try again in a moment", "", is_broker=True)
+    audit.record(actor.name, f"driver.{action}", host.name, {"minutes": minutes}, actor.address)
+    if not host_orders.send(action.task, host, body, now + _LIFETIME):
+        audit.record(actor.name, "driver.not_sent", host.name, {"order": f"driver.{action}"}, actor.address)
+        raise OrderRefused("the broker is not reached: try again in a moment", "", is_broker=True)

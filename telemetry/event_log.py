@@ -9,6 +9,7 @@ from datetime import datetime
 
 from django.db.models import Case, Expression, F, Q, QuerySet, Value, When
 
+from fleet import clusters
 from fleet.models import Device, Event, EventKind, Host, Severity
 from telemetry.health import rules
 from telemetry.health.alerts import State
@@ -64,7 +65,7 @@ class Question:
         if self.host is not None:
             found = found.filter(_at(self.host))
         if self.cluster is not None:
-            found = found.filter(in_cluster(self.cluster))
+            found = found.filter(clusters.events_of(self.cluster))
         if self.state is not None:
             found = found.filter(**_IN_STATE[self.state])
         for word in self.text.split():
@@ -79,12 +80,6 @@ class Question:
     def find_past(self) -> QuerySet[Event]:
         """Return the others, newest first."""
         return self.find().exclude(rule__gt="", resolved_at=None)
-
-
-def in_cluster(cluster: str) -> Q:
-    """Return what finds the events of a cluster's hosts, those about several hosts together among them, and its own."""
-    together = Event.hosts.through.objects.filter(host__cluster=cluster).values("event")
-    return Q(host__cluster=cluster) | Q(pk__in=together) | Q(subject=f"cluster:{cluster}")
 
 
 def _at(host: Host) -> Q:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fleet.models import DeviceKind, Host
 from fleet.removal import host_leaves
-from telemetry import glance_alerts, queries
+from telemetry import fleet_state, glance_alerts, queries
 from telemetry.exposition.presence import ordered
 from telemetry.glance_parts import CODE, METRICS, Codes, Flags, HostRow, Part, of_host
 from telemetry.health import Finding, Health, gravest
@@ -103,7 +103,7 @@ class Glance:
 
     @cached_property
     def noun(self) -> str:
-        """What the counted devices are called: as queries.noun."""
+        """What the counted devices are called: as fleet_state.noun."""
         kinds = {self.identities[at].kind for at in np.flatnonzero(self.counted).tolist()}
         words = {str(DeviceKind(kind).label) for kind in kinds} or {"device"}
         return f"{words.pop()}s" if len(words) == 1 else "accelerators"
@@ -139,7 +139,7 @@ class Glance:
         at = np.flatnonzero(self.reporting)
         if not at.size:
             return f"none of the {self.noun} reports"
-        return queries.absence(self.parts[self.host[at[0]]].why.get(metric))
+        return fleet_state.absence(self.parts[self.host[at[0]]].why.get(metric))
 
     def of_cluster(self, cluster: str) -> "Glance":
         """Return the part of the fleet that stands in a cluster."""

@@ -137,7 +137,7 @@ def _devices(
 
 
 def _counted(found: Sequence[Known]) -> tuple[int, list[Known]]:
-    """Return the devices that figures speak of, and their rank: as queries.counted."""
+    """Return the devices that figures speak of, and their rank: as fleet_state.counted."""
     for rank, kinds in enumerate((ACCELERATORS, (DeviceKind.CPU,))):
         some = [d for d in found if d.identity.kind in kinds and not is_part(d.identity)]
         if some:

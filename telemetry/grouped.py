@@ -80,9 +80,8 @@ class Collector:
             if take_waiting and not self._pause_seconds:
                 take_waiting()
         finally:
-            if (
-                self._timer is rung
-            ):  # else what was taken filled a group that has to wait, and its next try is due later
+            # Else what was taken filled a group that has to wait, and its next try is due later.
+            if self._timer is rung:
                 self._timer = None
                 self._flush()
 

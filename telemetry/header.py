@@ -21,6 +21,7 @@ MAX_PROCESSES = 4_096  # of one device
 MAX_LINKS = 16_384  # every pair of 181 devices
 LATEST_MS = 253_402_300_799_000  # the end of the year 9999, and of Python's datetime
 _MAX_METRICS = 1_000
+_PROCESS_FIELDS = 7  # as an agent of the release before told of a process
 _INT_32 = 2**31
 UUID = re.compile(r"[A-Za-z0-9][A-Za-z0-9/_.:-]{0,95}")
 _DIGEST_UUID = re.compile(r"([A-Za-z0-9/_.:-]{0,60}?)([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
@@ -114,9 +115,15 @@ def read_event(row: object, uuids: Sequence[str]) -> DeviceEvent:
 
 def put_processes(processes: Mapping[str, Sequence[DeviceProcess]], places: Places) -> list[Any]:
     return [
-        [_place(uuid, places, "processes"), [list(astuple(process)) for process in found]]
+        [_place(uuid, places, "processes"), [_put_process(process) for process in found]]
         for uuid, found in processes.items()
     ]
+
+
+def _put_process(process: DeviceProcess) -> list[Any]:
+    """Return the row; what a server of the release before does not know is left out where it says nothing."""
+    row = list(astuple(process))
+    return row if process.only_draws else row[:_PROCESS_FIELDS]
 
 
 def read_processes(rows: list[Any], uuids: Sequence[str]) -> dict[str, list[DeviceProcess]]:
@@ -129,9 +136,11 @@ def read_processes(rows: list[Any], uuids: Sequence[str]) -> dict[str, list[Devi
 
 
 def _process(row: object) -> DeviceProcess:
-    if not isinstance(row, list) or len(row) != 7:
-        raise MessageInvalid("processes: expected [pid, command, user, memory, share of the SMs, container, Slurm job]")
-    pid, command, user, memory, share, container, slurm_job = row
+    if not isinstance(row, list) or len(row) not in {_PROCESS_FIELDS, _PROCESS_FIELDS + 1}:
+        raise MessageInvalid(
+            "processes: expected [pid, command, user, memory, share of the SMs, container, Slurm job, whether it only draws]"
+        )
+    pid, command, user, memory, share, container, slurm_job, *only_draws = row
     return DeviceProcess(
         pid=integer(pid, "processes"),
         command=text(command, "processes"),
@@ -140,6 +149,7 @@ def _process(row: object) -> DeviceProcess:
         sm_ratio=None if share is None else number(share, "processes"),
         container=text(container, "processes", 100),
         slurm_job=text(slurm_job, "processes", 100),
+        only_draws=only_draws == [True],
     )
 
 

@@ -13,12 +13,12 @@ import numpy as np
 from fleet import units
 from fleet.models import DeviceKind
 from telemetry.day_before import NOT_KNOWN, DayBefore
+from telemetry.fleet_state import DeviceState
 from telemetry.glance import Glance
 from telemetry.health import Health
-from telemetry.queries import DeviceState
 from telemetry.store.samples import Floats
 
-_SCOPED = ("/hosts/", "/power/", "/efficiency/")  # pages that speak of a cluster, or lead back to it
+_SCOPED = {"/hosts/", "/power/", "/efficiency/", "/runs/"}  # pages that speak of a cluster
 BUSY_RATIO = 0.05  # a device that is used more than this has work; beneath it lies what a desktop or a monitor takes
 
 
@@ -39,7 +39,7 @@ class Headline:
 
     def within(self, cluster: str | None) -> "Headline":
         """Return the same with a link that leads to the cluster."""
-        if cluster is None or not self.href.startswith(_SCOPED):
+        if cluster is None or self.href.partition("?")[0] not in _SCOPED:
             return self
         return replace(self, href=f"{self.href}{'&' if '?' in self.href else '?'}{urlencode({'cluster': cluster})}")
 
@@ -86,6 +86,9 @@ def drawn(glance: Glance) -> Drawn:
     if not glance.n_apart:
         return Drawn(watts, n, n_all, glance.noun, "")
     hosts = f"{glance.n_apart:,} CPU host{'' if glance.n_apart == 1 else 's'}"
+    if counted.size and not apart.size:
+        n_all = int((glance.powered & glance.counted).sum())
+        return Drawn(watts, n, n_all, glance.noun, f"{hosts} unknown")
     kinds = ((glance.noun, counted), (hosts, apart))
     words = [f"{name} {units.quantity(float(each.sum()) if each.size else None, 'watts')}" for name, each in kinds]
     return Drawn(watts, n, n_all, "devices", " + ".join(words))
@@ -147,13 +150,13 @@ def _power(glance: Glance, before: DayBefore) -> Headline:
 
 
 def _about_power(glance: Glance, found: Drawn, before: DayBefore) -> Iterator[str]:
-    """Yield how it stands to the day before and to its limit, of accelerators alone where they are not all of it."""
+    """Yield how it stands to the day before, what it is made of, and how it stands to its limit where all have one."""
     is_whole = found.n == found.n_all
+    yield arrow(None if before.power is None else before.power * 100, "%")
     if found.words:
         yield found.words
         yield "" if is_whole else found.of_how_many
         return
-    yield arrow(None if before.power is None else before.power * 100, "%")
     limits = glance.column("power_limit_watts")[~np.isnan(glance.column("power_draw_watts"))]
     if is_whole and not np.isnan(limits).any():
         yield f"limit {units.quantity(float(limits.sum()), 'watts')}"

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.models import Count, Max, Sum
 
 from fleet.models import Device
-from telemetry import disk_limit
+from telemetry import disk_limit, retention
 from telemetry.models import MaintenanceRun, SetAside, TableFigures, Unreadable
 
 _ROLLUPS = ("STEPWATT_RETENTION_1M", "STEPWATT_RETENTION_15M", "STEPWATT_RETENTION_1H")
@@ -18,8 +18,9 @@ _TABLES = {
     "telemetry_chunk": ("Samples, by device and hour", "STEPWATT_RETENTION_RAW"),
     "telemetry_rollup": ("Statistics of devices", *_ROLLUPS),
     "telemetry_grouprollup": ("Statistics of groups", *_ROLLUPS),
-    "telemetry_setaside": ("Set aside", "STEPWATT_RETENTION_RAW"),
+    "telemetry_setaside": ("Set aside, in no figure", "STEPWATT_RETENTION_RAW"),
 }
+_AT_LEAST = {"telemetry_setaside": retention.SET_ASIDE_KEPT}
 # Which entry of the beat's schedule runs each kind of upkeep; None: a person does.
 _TASKS = {
     "compaction": "telemetry.compact",
@@ -96,8 +97,10 @@ def _table(name: str, figures: TableFigures | None) -> Table:
     label, *names = _TABLES[name]
     oldest_ms = figures.oldest_ms if figures else None
     oldest = None if oldest_ms is None else datetime.fromtimestamp(oldest_ms / 1000, UTC)
-    days = ", ".join(f"{getattr(settings, setting) / 86_400:,.4g}" for setting in names)
-    return Table(label, figures, oldest, f"{days} days ({', '.join(names)})")
+    least = _AT_LEAST.get(name, timedelta()).total_seconds()
+    days = ", ".join(f"{max(getattr(settings, setting), least) / 86_400:,.4g}" for setting in names)
+    by = [*names, f"at least {least / 86_400:.0f}"] if least else names
+    return Table(label, figures, oldest, f"{days} days ({', '.join(by)})")
 
 
 def _upkeep(run: MaintenanceRun, now: datetime) -> Upkeep:

@@ -26,11 +26,11 @@ class Today:
     trend: Sequence[float | None]
 
 
-def today(now: datetime, rates: Rates, cluster: str | None) -> Today:
-    """Return the account since midnight in the tariff's zone, of the fleet or of a cluster."""
+def today(now: datetime, rates: Rates, cluster: str | None, seen: Inventory | None = None) -> Today:
+    """Return the account since midnight in the tariff's zone, of the fleet or of a cluster; `seen` is for who has looked."""
     start = midnight(now, rates.zone)
     yesterday = midnight(start - timedelta(hours=12), rates.zone)
-    seen = look()
+    seen = seen or look()
     account = _account(_ms(start), _ms(now), now, rates, cluster, seen)
     begins_ms = _ms(yesterday)  # hours that went by, not the clock's: a day after its change has as many of them
     before = _account(begins_ms, begins_ms + _ms(now) - _ms(start), now, rates, cluster, seen)
@@ -44,13 +44,13 @@ def _account(start_ms: int, end_ms: int, now: datetime, rates: Rates, cluster: s
     )  # fmt: skip
     if cluster is None:
         return found.total
-    return next((group for group in found.groups if group.key == cluster), Account(cluster))
+    return found.of(cluster)
 
 
 def _sum_so_far(start_ms: int, end_ms: int, cluster: str | None) -> Sequence[float | None]:
     """Return the joules since midnight by the drawn power: a gap adds none, and stays a gap."""
-    trend = trends.trend("power_draw_watts", start_ms, end_ms, _POINTS, cluster=cluster or "")
-    if cluster == "" or "" not in trend.total:
+    trend = trends.within(cluster, "power_draw_watts", start_ms, end_ms, _POINTS)
+    if "" not in trend.total:
         return ()
     watts = trend.total[""]
     summed = np.cumsum(np.nan_to_num(watts)) * trend.step_seconds

@@ -27,17 +27,6 @@ class BatchRow(NamedTuple):
     body: bytes
 
 
-class ChunkRow(NamedTuple):
-    """A row of Chunk."""
-
-    device_id: int
-    host_id: int
-    start_ms: int
-    end_ms: int
-    n_values: int
-    body: bytes
-
-
 class RollupRow(NamedTuple):
     """A row of Rollup."""
 
@@ -58,8 +47,8 @@ class TableSize(NamedTuple):
 
 
 _TYPES = {  # PostgreSQL's, as the binary COPY must name them
-    "host_id": "int8", "device_id": "int8", "start_ms": "int8", "end_ms": "int8", "sequence": "int8", "epoch": "varchar",
-    "n_values": "int4", "step_seconds": "int2", "n_buckets": "int2", "body": "bytea",
+    "host_id": "int8", "start_ms": "int8", "end_ms": "int8", "sequence": "int8", "epoch": "varchar",
+    "step_seconds": "int2", "n_buckets": "int2", "body": "bytea",
 }  # fmt: skip
 
 
@@ -73,11 +62,6 @@ def is_postgresql(database: BaseDatabaseWrapper | None = None) -> bool:
 def insert_batches(rows: Sequence[BatchRow]) -> None:
     """Insert into StoredBatch. Raises IntegrityError where one stands there: what is a duplicate, AcceptedSequences knows."""
     _insert("telemetry_storedbatch", BatchRow._fields, rows)
-
-
-def insert_chunks(rows: Sequence[ChunkRow]) -> None:
-    """Insert into Chunk; one of the same device and hour is replaced whole."""
-    _replace("telemetry_chunk", ChunkRow._fields, ("device_id", "start_ms"), rows)
 
 
 def insert_rollups(rows: Sequence[RollupRow]) -> None:
@@ -205,9 +189,8 @@ def _replace(table: str, columns: Sequence[str], key: Sequence[str], rows: Seque
 
 
 def _mark(table: str, owner: str, marks: Iterable[tuple[int, int, int]]) -> None:
-    rows = sorted(
-        set(marks)
-    )  # in one order: two workers with the same marks wait for each other, and no deadlock comes
+    # In one order: two workers with the same marks wait for each other, and no deadlock comes.
+    rows = sorted(set(marks))
     insert = f"INSERT INTO {table} ({owner}, step_seconds, start_ms)"
     if not is_postgresql():  # one writer at a time: nobody takes a mark meanwhile
         with connection.cursor() as cursor:

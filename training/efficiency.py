@@ -13,11 +13,11 @@ from hashlib import sha256
 
 from fleet.turns import Turns
 from telemetry.energy_rates import JOULES_PER_KWH, Rates
-from training.models import Run, RunRank
+from training.models import Run
 from training.runs import lives
 from training.runs.doings import Doings, doings
 from training.runs.kept import cache
-from training.runs.queries import life_ms
+from training.runs.queries import life_ms, of_cluster
 
 _BUDGET_SECONDS = 0.05  # of a panel that is waited for: one run at least
 _KEPT_SECONDS = 2 * 3600  # longer than the longest step of time: they are shown until the next ones are there
@@ -91,7 +91,7 @@ def by_run(start_ms: int, end_ms: int, now: datetime, rates: Rates, cluster: str
     start, end = (datetime.fromtimestamp(at / 1000, UTC) for at in (start_ms, end_ms))
     found = Run.objects.filter(started_at__lt=end, last_step_at__gt=start).order_by("-last_step_at", "-pk")
     if cluster is not None:
-        found = found.filter(pk__in=RunRank.objects.filter(host__cluster=cluster).values("run"))
+        found = found.filter(of_cluster(cluster))
     runs = list(found.defer("description"))
     told, before = _told(runs, (start_ms, end_ms), now, rates, lives.kept(start, end, rates))
     works = [Work(run.name, [run], told.get(run.pk) or before.get(run.pk, _LATER)) for run in runs]

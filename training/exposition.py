@@ -16,6 +16,7 @@ from training.runs.exposition import runs
 
 
 def families(hosts: Sequence[Host], now: datetime) -> list[Family]:
+    """Return what is told of the work on these hosts; families without a sample are among them."""
     return [_job_states(hosts), *_results(hosts), *runs(hosts, now)]
 
 

@@ -26,7 +26,6 @@ SOURCES: Mapping[str, str] = {
     "MLP": "MLPerf submissions' system descriptions",
 }
 DTYPES = ("fp64", "fp64_tensor", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4")
-_OTHER_CELLS = ("mem_gb_nominal", "mem_bw_gbs", "tdp_w")
 _TERA, _GIGA, _GIB = 1e12, 1e9, 2**30
 _FULL, _WITH_ECC = 1.01, 0.90  # of the nominal memory, what a driver may show: GDDR boards keep up to 8 % for ECC
 _SAME = 0.97  # and what tells two boards apart by their memory

@@ -42,16 +42,20 @@ class Section:
     has_more: bool
 
 
-def search(text: str, limit: int) -> list[Section]:
-    """Return what has every word of the text, at most `limit` of each kind; kinds without any are left out."""
+def search(text: str, limit: int, cluster: str | None = None) -> list[Section]:
+    """Return what has every word of the text, at most `limit` of each kind; kinds without any are left out.
+
+    With a `cluster` only what its hosts are, have, take part in or did.
+    """
     words, now = text[:_LONGEST].split(), timezone.now()
     if not words:
         return []
+    here, at_host = (Q(), Q()) if cluster is None else (Q(cluster=cluster), Q(host__cluster=cluster))
     sections = [
-        _section("Hosts", _hosts(words, now), limit, _of_host),
-        _section("Devices", _devices(words), limit, _of_device),
-        _section("Runs", run_queries.runs(now, text=" ".join(words)), limit, _of_run),
-        _section("Reference jobs", _jobs(words), limit, _of_job),
+        _section("Hosts", _hosts(words, now).filter(here), limit, _of_host),
+        _section("Devices", _devices(words).filter(at_host), limit, _of_device),
+        _section("Runs", run_queries.runs(now, text=" ".join(words), cluster=cluster), limit, _of_run),
+        _section("Reference jobs", _jobs(words).filter(at_host), limit, _of_job),
     ]
     return [section for section in sections if section.hits]
 

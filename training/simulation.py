@@ -95,7 +95,6 @@ class Simulation:
     ) -> None:
         """`n_unread` tells how many messages lie in the broker; `arrived` is called when the history has been made."""
         self.stop = Event()
-        self.seconds_behind = 0.0
         self._keys, self._line, self._clock = keys, line, clock
         self._span, self._speed, self._n_unread, self._arrived = span, speed, n_unread, arrived
         self._began = clock()
@@ -142,7 +141,6 @@ class Simulation:
         behind = self._clock() - due
         if behind < 0:
             self.stop.wait(-behind)
-        self.seconds_behind = max(0.0, behind)
         if self._span is None and behind > _MOST_BEHIND_SECONDS:
             return number + int(behind / SAMPLE_SECONDS)
         return number

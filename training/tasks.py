@@ -28,7 +28,8 @@ _AT_ONCE = 50
 @shared_task(name=wire.STEPS_TASK, **UNTIL_STORED)
 def ingest_steps(payload: bytes) -> None:
     try:
-        step_ingest.ingest_message(*authentic.admit(payload, wire.STEPS_TASK, datetime.now(UTC)))
+        now = datetime.now(UTC)
+        step_ingest.ingest_message(*authentic.admit(payload, wire.STEPS_TASK, now), now)
     except MessageInvalid as error:
         logger.warning("step timings were refused: %s", error)
 

@@ -5,7 +5,6 @@ reads: a message that does not fit raises telemetry.wire.MessageInvalid and has 
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
@@ -58,7 +57,8 @@ class JobOrder:
     """Start `workload` with `params` (already validated by the server; the host validates again).
 
     `job` and `launch` together are the job's identity: numbers begin anew with a new server, launches never repeat. `ranks`
-    is None for a job that runs alone.
+    is None for a job that runs alone. The host starts nothing by this order after `starts_by_ms`, UTC milliseconds by the
+    server's clock (0: whenever it holds): what spoke for starting it is asked anew then, and another order sent.
     """
 
     job: int
@@ -70,6 +70,7 @@ class JobOrder:
     expires_ms: int
     time_limit_seconds: int
     ranks: RankOrder | None = None
+    starts_by_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,11 @@ def pack(message: JobOrder | JobReport) -> bytes:
     return bytes(msgpack.packb({"v": version, **asdict(message)}))
 
 
-def pack_steps(host: str, steps: Sequence[StepTiming]) -> bytes:
-    return bytes(msgpack.packb({"v": VERSION, "host": host, "steps": [asdict(step) for step in steps]}))
-
-
 def unpack_steps(payload: bytes) -> tuple[str, list[StepTiming], list[str]]:
-    """Return (host name, steps, why each of the others is none): a bad step takes no good one with it."""
+    """Return (host name, steps, why each of the others is none) of an agent's of the release before.
+
+    A bad step takes no good one with it.
+    """
     message = _versioned(payload)
     rows = message.get("steps")
     if not isinstance(rows, list) or len(rows) > 20_000:
@@ -162,6 +162,7 @@ def unpack_order(payload: bytes) -> JobOrder:
         expires_ms=below(LATEST_MS, message.get("expires_ms"), "expires_ms"),
         time_limit_seconds=below(INT_32, message.get("time_limit_seconds"), "time_limit_seconds"),
         ranks=rank_order.read(mapping(message, "ranks")) if message["v"] == VERSION_OF_RANKS else None,
+        starts_by_ms=below(LATEST_MS, message.get("starts_by_ms", 0), "starts_by_ms"),  # a server of before names none
     )
 
 

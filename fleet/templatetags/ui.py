@@ -96,6 +96,12 @@ def _time(moment: datetime | None, form: str) -> SafeString:
 
 
 @register.filter
+def in_cluster(cluster: str | None) -> str:
+    """`No run{{ cluster|in_cluster }}.` → "No run in atlas."; nothing where the page speaks of all."""
+    return "" if cluster is None else f" in {cluster}" if cluster else " without a cluster"
+
+
+@register.filter
 def timed(text: str) -> SafeString:
     """`{{ event.text|timed }}`: a sentence, its moments (as units.utc writes them) in the viewer's zone, as `at` shows one."""
     words, moments = _MOMENT.split(text), _MOMENT.findall(text)

@@ -38,7 +38,7 @@ function search(event) {
   const input = find?.querySelector("input");
   event.preventDefault();
   if (input?.offsetParent) input.focus();
-  else location.assign("/search/");
+  else location.assign(document.querySelector("[data-search]")?.href ?? "/search/");
 }
 
 const isWriting = (target) => target.closest("input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]");

@@ -6,11 +6,12 @@
 
 import { carryWindow, query, reflect, setQuery } from "./address.js";
 import { isPressed, whenReleased } from "./press.js";
-import { applySort, filterRows, sortByHeading } from "./table.js";
+import { applySort, sortByHeading } from "./table.js";
 
 export { query, setQuery };
 
 const TICK_MS = 2000;
+const BESIDE = 24; // pixels of the choice before it
 const root = document.documentElement;
 const all = (selector, within = document) => Array.from(within.querySelectorAll(selector));
 
@@ -20,7 +21,6 @@ function choose(button) {
   const [key, value] = button.dataset.q.split("=");
   setQuery({ [key]: "qDefault" in button.dataset ? null : value });
   reflect();
-  filterRows();
 }
 
 /* A range link keeps what controls have written to the address since the page was loaded. */
@@ -42,8 +42,6 @@ function linkWindow(link) {
 /* Live and paused --------------------------------------------------------------------------------------------- */
 
 let live = query().get("live") !== "0";
-
-export const isLive = () => live;
 
 function tick() {
   if (isPressed()) return;
@@ -215,7 +213,6 @@ function onKey(event) {
 function afterSwap() {
   times();
   applySort();
-  filterRows();
 }
 
 document.addEventListener("click", onClick);
@@ -223,7 +220,6 @@ document.addEventListener("keydown", onKey);
 document.addEventListener("input", (event) => {
   if (!event.target.matches("[data-filter]")) return;
   setQuery({ q: event.target.value });
-  filterRows();
 });
 document.addEventListener("htmx:beforeSwap", beforeSwap);
 document.addEventListener("htmx:afterSwap", afterSwap);
@@ -231,8 +227,18 @@ document.addEventListener("visibilitychange", tick);
 systemIsDark.addEventListener("change", () => themed());
 addEventListener("beforeprint", beforePrint);
 
+/* On a phone a row of choices scrolls: the chosen one is to be seen. */
+function showChosen() {
+  if (!matchMedia("(max-width: 760px)").matches) return;
+  for (const chosen of all(".seg [aria-current], .seg [aria-pressed=true]")) {
+    const row = chosen.parentElement;
+    row.scrollLeft = chosen.offsetLeft - row.offsetLeft - BESIDE;
+  }
+}
+
 for (const input of all("[data-filter]")) input.value = query().get("q") ?? "";
 reflect();
+showChosen();
 showLive();
 afterSwap();
 setInterval(tick, TICK_MS);

@@ -1,17 +1,6 @@
-/* Tables: sorted by a heading's button, filtered by the address. Called by shell.js, also after each swap of rows. */
+/* Tables that are sorted here, by a heading's button or the address. Called by shell.js, also after each swap of rows. */
 
 import { query, setQuery } from "./address.js";
-
-/* Rows with data-state="a b" are filtered by ?state=, and by ?q= on their text. */
-export function filterRows() {
-  const params = query();
-  const state = params.get("state");
-  const text = (params.get("q") ?? "").toLowerCase();
-  for (const row of document.querySelectorAll("tr[data-state]")) {
-    const inState = !state || row.dataset.state.split(" ").includes(state);
-    row.hidden = !(inState && (!text || row.textContent.toLowerCase().includes(text)));
-  }
-}
 
 /* Cells sort on data-v, else on their text. An unknown value (data-v="") stands last in either direction. */
 function sortKey(row, column) {

@@ -13,17 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import numpy as np
 from django.conf import settings
 from django.db.models import Q
 
-from fleet.models import ACCELERATORS, DeviceKind, DeviceStay, Host
+from fleet.models import DeviceKind, DeviceStay, Host
 from telemetry.accounts import days
 from telemetry.accounts.asked import Asked, Span, recorded
-from telemetry.accounts.keys import AccountDevice, AccountHost, is_of_hosts, key_of, key_of_host
+from telemetry.accounts.members import AccountDevice, AccountHost, counted_of, is_of_hosts, key_of, key_of_host
 from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.models import Unreadable
 from telemetry.store import energy_rows, stays, unreadable
@@ -40,9 +39,6 @@ _WITHIN_HOSTS = {"device", "model"}  # groups whose members share a host's meter
 class Scope(StrEnum):
     DEVICE = "device"
     NODE = "node"
-
-
-Counted = TypeVar("Counted", bound=AccountDevice)
 
 
 @dataclass(slots=True)
@@ -114,6 +110,10 @@ class Accounts:
     total: Account
     groups: list[Account]
 
+    def of(self, key: str) -> Account:
+        """Return the account of a group; an empty one where there is none."""
+        return next((group for group in self.groups if group.key == key), Account(key))
+
 
 def accounts(
     devices: Sequence[AccountDevice], start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates,
@@ -180,21 +180,8 @@ def whole_minutes(start_ms: int, end_ms: int) -> tuple[int, int]:
     return start_ms // 60_000 * 60_000, -(-end_ms // 60_000) * 60_000
 
 
-def counted_of(devices: Iterable[Counted]) -> list[Counted]:
-    """Return, of each host, its whole accelerators or, where it has none, its CPUs."""
-    by_host: dict[int, list[Counted]] = {}
-    for device in devices:
-        if device.parent_id is None and not device.profile:
-            by_host.setdefault(device.host_id, []).append(device)
-    found = []
-    for of_host in by_host.values():
-        accelerators = [device for device in of_host if device.kind in ACCELERATORS]
-        found += accelerators or [device for device in of_host if device.kind == DeviceKind.CPU]
-    return found
-
-
 class Book:
-    """Enters rows of energy into accounts by group."""
+    """Enters rows of energy into accounts by group: of all devices, what they did on the hosts."""
 
     def __init__(
         self, devices: Sequence[AccountDevice], scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo,
@@ -206,24 +193,28 @@ class Book:
         self._hosts, self._is_of_hosts = hosts, is_of_hosts(group_by)
         self._group_by, self._rates, self._zone = group_by, rates, zone
         self._total, self._groups = Account(""), dict[str, Account]()
-        self._own: dict[int, list[Account]] = {}  # by device; not those of days
+        self._own: dict[int, list[Account]] = {}  # by device, where it is now; not those of days
         self._span = 0, 0
 
     def expect(self, start_ms: int, end_ms: int, recordings: Mapping[int, Span]) -> None:
         """Note how long each device is asked for: what share of it is covered is to be seen."""
-        moved = stays.of_moved(self._scoped.keys())
-        settled = (device.host_id for pk, device in self._scoped.items() if pk not in moved)
+        moved = {
+            pk: [stay for stay in every if stay.host_id in self._hosts]
+            for pk, every in stays.of_moved(self._scoped.keys()).items()
+        }
+        here = {pk: device for pk, device in self._scoped.items() if device.host_id in self._hosts}
+        settled = (device.host_id for pk, device in here.items() if pk not in moved)
         asked = Asked(settled, (stay for of_device in moved.values() for stay in of_device), recordings)
         self._total.asked_seconds += asked.of_all(start_ms, end_ms)
-        if self._group_by in {"", "day"}:
-            self._own = {pk: [self._total] for pk in self._scoped}
-        else:
+        if self._group_by not in {"", "day"}:
             whole = {host: asked.of_stay(Stay(host, start_ms, end_ms), start_ms, end_ms) for host in self._hosts}
-            for pk, device in self._scoped.items():
-                own = self._own[pk] = [self._total, self._group(key_of(device, self._group_by))]
+            for pk, device in here.items():
+                own = self._accounts(device, device.host_id)
                 if pk not in moved:
                     own[-1].asked_seconds += whole[device.host_id]
-                for stay in moved.get(pk, ()):
+            for pk, of_device in moved.items():
+                device = self._scoped[pk]
+                for stay in of_device:
                     if seconds := asked.of_stay(stay, start_ms, end_ms):
                         self._accounts(device, stay.host_id)[-1].asked_seconds += seconds
         self._span = start_ms, end_ms
@@ -336,7 +327,11 @@ class Book:
         """Return the accounts of what a device in scope drew on a host."""
         if self._is_of_hosts and host_id != device.host_id:
             return [self._total, self._group(key_of_host(self._hosts[host_id], self._group_by))]
-        return self._own[device.pk]
+        own = self._own.get(device.pk)
+        if own is None:
+            groups = [self._group(key_of(device, self._group_by))] if self._group_by else []
+            own = self._own[device.pk] = [self._total, *groups]
+        return own
 
     def _group(self, key: str) -> Account:
         found = self._groups.get(key)

@@ -1,7 +1,7 @@
-"""Energy accounts of the whole fleet, at a cost that does not grow with it where no host or device stands alone. For the API.
+"""Energy accounts of the whole fleet, at a cost that does not grow with it where no host or device stands alone.
 
 The groups' rollups hold what their devices used and what their hosts are charged for (store/group_statistics.py). What is
-still to be made of them is read from the hosts', and so is all of it where the inventory has just changed.
+still to be made of them is read from the hosts', and so is all of it where the inventory has just changed. For API and pages.
 """
 
 from collections.abc import Mapping
@@ -75,16 +75,22 @@ def _look_at_devices() -> Inventory:
 
 def fleet_accounts(
     start_ms: int, end_ms: int, now: datetime, *, scope: Scope, group_by: str, rates: Rates, zone: ZoneInfo,
-    seen: Inventory | None = None,
+    seen: Inventory | None = None, cluster: str | None = None,
 ) -> Accounts:  # fmt: skip
-    """Return what accounts.accounts returns of all devices; `seen` is for who asks more than once."""
-    is_alone = group_by in _ALONE
+    """Return what accounts.accounts returns of all devices, or of what they did in a `cluster`; `seen` is for who asks again.
+
+    No groups within a cluster are kept: there only the whole and its days cost no more than those of the fleet.
+    """
+    is_alone = group_by in _ALONE or (cluster is not None and group_by not in {"", "day"})
     if seen is None:
         seen = _look_at_devices() if is_alone else look()
     devices, hosts, recordings = seen.devices, seen.hosts, seen.recordings
+    if cluster is not None:
+        hosts = {pk: host for pk, host in hosts.items() if host.cluster == cluster}
+        recordings = {pk: span for pk, span in recordings.items() if pk in hosts}
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
-    names = _names(group_by) if seen.is_followed and not is_alone else {}
+    names = _names(group_by, cluster) if seen.is_followed and not is_alone else {}
     kept_ms = _kept_from_ms(now)
     split = rates.mixed_quarters(start_ms if recordings else max(start_ms, kept_ms[60]), end_ms)
     finer_ms = max(quarters_ms or 0, kept_ms[60] if split else 0)
@@ -121,10 +127,11 @@ def _kept_from_ms(now: datetime) -> dict[int, int]:
     return {60: accounts.minutes_kept_from_ms(now), 3600: hours_ms}
 
 
-def _names(group_by: str) -> dict[int, str | None]:
-    """Return the groups by id with their keys in the accounts; None is the fleet's. Nothing where the store has none of these."""
+def _names(group_by: str, cluster: str | None) -> dict[int, str | None]:
+    """Return the groups by id with their keys in the accounts; None is the whole. Nothing where the store has none of these."""
     kept = RollupGroup.objects.filter(devices=groups.ACCOUNT)
-    names: dict[int, str | None] = dict.fromkeys(kept.filter(kind=GroupKind.FLEET).values_list("pk", flat=True))
+    whole = {"kind": GroupKind.FLEET} if cluster is None else {"kind": GroupKind.CLUSTER, "value": cluster}
+    names: dict[int, str | None] = dict.fromkeys(kept.filter(**whole).values_list("pk", flat=True))
     if group_by in {"", "day"} or not names:
         return names
     kind, _, key = group_by.partition(":")

@@ -16,8 +16,8 @@ import numpy as np
 
 from fleet.models import Device
 from fleet.tariff import has_whole_hours
-from telemetry.accounts import accounts, days, keys
-from telemetry.accounts.keys import AccountDevice, AccountHost
+from telemetry.accounts import accounts, days
+from telemetry.accounts.members import AccountDevice, AccountHost, counted_of, is_of_hosts, key_of, key_of_host
 from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
@@ -99,14 +99,16 @@ def idle_accounts(
     group_by: str,
     rates: Rates,
     zone: ZoneInfo,
+    cluster: str | None = None,
 ) -> IdleAccounts:
-    """Return the waste over whole quarters of an hour; `group_by` as in accounts.py.
+    """Return the waste over whole quarters of an hour, of a `cluster` what was wasted on its hosts; `group_by` as in accounts.py.
 
     What nobody told at the time goes by the host's label `allocated`, as it stands now. Waste is not known by minutes: in a
     quarter of an hour within which the price changes, its cost is shared out by time.
     """
-    counted = {device.pk: device for device in accounts.counted_of(devices)}
+    counted = {device.pk: device for device in counted_of(devices)}
     hosts = accounts.hosts_with(counted.values())
+    hosts = {pk: host for pk, host in hosts.items() if cluster is None or host.cluster == cluster}
     may_cut = group_by == "day" and not has_whole_hours(zone, start_ms, end_ms)
     book = _Book(counted, group_by, rates, zone, hosts, may_cut=may_cut)
     has_finer = may_cut or rates.changes_within_hours(start_ms, end_ms)
@@ -139,13 +141,13 @@ class _Book:
     ) -> None:  # fmt: skip
         self._may_cut = may_cut  # a midnight the hours of rows
         self._devices, self._group_by, self._rates, self._zone = devices, group_by, rates, zone
-        self._hosts, self._is_of_hosts = hosts, keys.is_of_hosts(group_by)
+        self._hosts, self._is_of_hosts = hosts, is_of_hosts(group_by)
         self.total = self._begun("")
         self.groups: dict[str, IdleAccount] = {}
         self._days_of: dict[bytes, tuple[list[str], list[int]]] = {}
         if group_by not in {"", "day"}:
-            for device in devices.values():
-                self._group(keys.key_of(device, group_by))
+            for device in (each for each in devices.values() if each.host_id in hosts):
+                self._group(key_of(device, group_by))
 
     def enter(self, rows: IdleRows) -> None:
         """Enter one host's rows: of devices that go into one account as one, and only then by days."""
@@ -175,8 +177,8 @@ class _Book:
         if self._group_by in {"", "day"}:
             return ""
         if self._is_of_hosts:
-            return keys.key_of_host(self._hosts[host_id], self._group_by)
-        return keys.key_of(self._devices[pk], self._group_by)
+            return key_of_host(self._hosts[host_id], self._group_by)
+        return key_of(self._devices[pk], self._group_by)
 
     def _enter(
         self, entered: list[list[IdleAccount]], begins: list[int], rows: IdleRows, places: list[int], *,

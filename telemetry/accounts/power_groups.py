@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from django.db.models import Count
 
-from fleet.models import ACCELERATORS, Device, DeviceKind, Host
-from telemetry.store import groups as kept
+from fleet.models import Host
+from telemetry import counted
 
 MOST = 6
 OTHERS = "others"
 _LABELS = 3  # of which so many are offered, the most common ones
-_KINDS = {kept.ACCELERATOR: ACCELERATORS, kept.CPU: (DeviceKind.CPU,), kept.NODE: (DeviceKind.NODE,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +28,28 @@ class By:
         return self.words.lower()
 
 
-def offered() -> list[By]:
-    """Return by what can be grouped, the fleet's own labels last. One query."""
+def offered(cluster: str | None = None) -> list[By]:
+    """Return by what can be grouped, the labels of the fleet's hosts, or of a cluster's, last. One query."""
     labels: Counter[str] = Counter()
-    for found in Host.objects.exclude(labels={}).order_by().values_list("labels", flat=True):
+    hosts = Host.objects.exclude(labels={}).order_by()
+    hosts = hosts if cluster is None else hosts.filter(cluster=cluster)
+    for found in hosts.values_list("labels", flat=True):
         labels.update(str(key) for key in found)
     named = [By(f"label:{key}", key[:1].upper() + key[1:]) for key, _ in labels.most_common(_LABELS)]
     return [By("cluster", "Cluster"), By("model", "Model"), *named]
 
 
-def members(by: str) -> list[str]:
-    """Return the groups of the counted devices, those with most devices first; one query."""
-    counted = Device.objects.filter(kept.whole_devices(), kind__in=_KINDS[kept.class_of_fleet()]).order_by()
+def members(by: str, cluster: str | None = None) -> list[str]:
+    """Return the groups of the counted devices of the fleet, or of a cluster, those with most devices first."""
+    found = counted.devices(cluster, counted.class_of(cluster)).order_by()
     sizes: Counter[str] = Counter()
     if by.startswith("label:"):
         key = by.removeprefix("label:")
-        for labels, n in counted.values_list("host__labels").annotate(n=Count("pk")):
+        for labels, n in found.values_list("host__labels").annotate(n=Count("pk")):
             sizes[str(labels.get(key, ""))] += n
     else:
         field = {"cluster": "host__cluster", "model": "model", "host": "host__name"}[by]
-        sizes.update(dict(counted.values_list(field).annotate(n=Count("pk"))))
+        sizes.update(dict(found.values_list(field).annotate(n=Count("pk"))))
     return [name for name, _ in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))]
 
 

@@ -162,7 +162,7 @@ def _note_end(number: int, frame: FrameType | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What the agent is made of; each has `start` and `stop`, but `orders` and `acknowledging`."""
+    """What the agent is made of; each has `start` and `stop`, but `orders`, `offset` and `acknowledging`."""
 
     sender: Sender
     sampler: Sampler
@@ -171,6 +171,7 @@ class _Parts:
     listener: StepListener
     software: JobSoftware
     orders: OrderDesk
+    offset: ClockOffset
     acknowledging: Acknowledging
     drivers: DriverControl
     control: ControlSocket
@@ -208,7 +209,7 @@ class _Parts:
         acknowledging = Acknowledging(orders, sender.acknowledge, offset)
         drivers = DriverControl(config.host, config.directory, sampler, orders, sender.submit)
         control = ControlSocket(config.directory, drivers.ask)
-        return cls(sender, sampler, cargo, batcher, listener, software, orders, acknowledging, drivers, control)
+        return cls(sender, sampler, cargo, batcher, listener, software, orders, offset, acknowledging, drivers, control)
 
 
 def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
@@ -235,6 +236,7 @@ def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
         broker_host=urlsplit(config.broker_url).hostname or "",
         submit=parts.sender.submit,
         orders=parts.orders,
+        clock_offset=parts.offset.known,
         devices=parts.sampler.devices,
         on_frames=parts.listener.register,
         on_cargo=parts.cargo.register,

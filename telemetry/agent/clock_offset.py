@@ -29,8 +29,13 @@ class ClockOffset:
             offset = ((sample.received_ms - sample.sent_ms) + (sample.server_ms - arrived_ms)) / 2
             self._known = offset / 1000, round_trip / 2000, self._clock()
 
-    def cost(self) -> dict[str, Reading]:
-        """Return what is to be added to this host's clock to have the server's, and the bound of its error."""
+    def known(self) -> tuple[float, float] | None:
+        """Return the seconds to add to this host's clock to have the server's, and the bound of their error; None: not known."""
         if self._known is None or self._clock() - self._known[2] > HOLDS_SECONDS:
-            return dict.fromkeys(("host_clock_offset_seconds", "host_clock_error_seconds"), AbsentReason.UNKNOWN)
-        return {"host_clock_offset_seconds": self._known[0], "host_clock_error_seconds": self._known[1]}
+            return None
+        return self._known[0], self._known[1]
+
+    def cost(self) -> dict[str, Reading]:
+        """Return the same as readings of this host."""
+        names, known = ("host_clock_offset_seconds", "host_clock_error_seconds"), self.known()
+        return dict.fromkeys(names, AbsentReason.UNKNOWN) if known is None else dict(zip(names, known, strict=True))

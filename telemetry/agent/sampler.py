@@ -156,9 +156,8 @@ class Sampler:
     def _read(self, tick: Tick, watch: Watch) -> None:
         try:
             self._collector.fill(tick, watch)
-        except (
-            Exception
-        ):  # the outermost loop of this thread: what was read until then is kept, and the next tick is tried
+        # The outermost loop of this thread: what was read until then is kept, and the next tick is tried.
+        except Exception:
             logger.exception("tick %d could not be read to its end", tick.number)
         with self._turn:
             self._reading = None

@@ -9,8 +9,8 @@ from ninja import Schema
 from telemetry import catalog
 from telemetry.attention import Attention
 from telemetry.catalog import AbsentReason, Metric
+from telemetry.fleet_state import DeviceState, FleetState, HostState
 from telemetry.health import Health
-from telemetry.queries import DeviceState, FleetState, HostState
 from telemetry.wire import DeviceProcess
 
 
@@ -48,7 +48,7 @@ class DeviceItem(Schema):
 
 
 class ProcessItem(Schema):
-    """A process that uses a device; null or "" is what the host does not tell."""
+    """A process that uses a device; null or "" is what the host does not tell. `only_draws`: it computes nothing there."""
 
     pid: int | None
     command: str
@@ -57,6 +57,7 @@ class ProcessItem(Schema):
     sm_ratio: float | None
     container: str
     slurm_job: str
+    only_draws: bool
 
 
 class DeviceDetail(DeviceItem):

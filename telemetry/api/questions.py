@@ -1,4 +1,4 @@
-"""The query parameters of telemetry's API: filters, time ranges, metrics. Called by telemetry/api/router.py."""
+"""The query parameters of telemetry's API: filters, time ranges, metrics. Called by the endpoints of telemetry and training."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -11,8 +11,8 @@ from fleet.api_errors import ApiError, invalid
 from fleet.api_lists import Page
 from telemetry import catalog
 from telemetry.catalog import Kind, Metric
+from telemetry.fleet_state import DeviceState, HostState
 from telemetry.health import Health
-from telemetry.queries import DeviceState, HostState
 from telemetry.trends import MAX_POINTS
 
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)

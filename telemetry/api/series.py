@@ -56,7 +56,7 @@ class DeviceSeries(Schema):
 
 def device_series(block: Bucketed, uuid: str, metrics: list[Metric]) -> HttpResponse:
     """Return a DeviceSeries of the device's metrics."""
-    times = _written_once(np.array(block.times_ms, np.int64))
+    times = _written_once(block.times_ms)
     answer = _span(block.start_ms, block.end_ms, block.step_seconds)
     answer["metrics"] = {
         metric.name: {"kind": metric.kind, "unit": metric.unit, "time_ms": times}
@@ -84,8 +84,8 @@ def _plain(values: Floats) -> NDArray[Any]:
     return whole if (whole == values).all() else values
 
 
-def _written_once(values: NDArray[Any]) -> orjson.Fragment:
-    """Return the array as JSON, for what stands in an answer several times."""
+def _written_once(values: NDArray[Any] | list[int]) -> orjson.Fragment:
+    """Return the values as JSON, for what stands in an answer several times."""
     return orjson.Fragment(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
@@ -127,5 +127,5 @@ def fleet_series(trend: Trend, metric: Metric, start_ms: int, end_ms: int) -> Ht
         {"key": key, "mean": mean, "p10": trend.p10[key], "p90": trend.p90[key], "total": trend.total[key]}
         for key, mean in trend.mean.items()
     ]
-    times = np.array(trend.times_ms, np.int64)
-    return _written(answer | {"metric": metric.name, "unit": metric.unit, "time_ms": times, "groups": groups})
+    about = {"metric": metric.name, "unit": metric.unit, "time_ms": trend.times_ms}
+    return _written(answer | about | {"groups": groups})

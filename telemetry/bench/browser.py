@@ -104,9 +104,8 @@ class Chromium:
             page.goto(self.origin + path, wait_until="load")
             page.wait_for_timeout(5000 * _SETTLE_SECONDS)
             link = page.context.new_cdp_session(page)
-            link.send(
-                "Performance.enable", {"timeDomain": "threadTicks"}
-            )  # what it works, not what it waits for a core
+            # What it works, not what it waits for a core.
+            link.send("Performance.enable", {"timeDomain": "threadTicks"})
             busy = []
             for _ in range(ticks + 1):
                 page.evaluate(_BETWEEN_TICKS, 500 * tick_seconds)

@@ -1,6 +1,6 @@
 """From a host's readings to finished sample lines, a family at a time: text that was made once, around values.
 
-Called by the two namings (exposition.py, dcgm.py). Labels change rarely and values always: the lines of a family are one
+Called by the two namings (own_names.py, dcgm.py). Labels change rarely and values always: the lines of a family are one
 template, which costs one formatting operation in C whatever the number of devices, and a host's numbers become text together.
 """
 

@@ -21,11 +21,7 @@ class Type(Enum):
 
     GAUGE = ("gauge", "gauge", "")
     COUNTER = ("counter", "counter", "_total")
-    BARE_COUNTER = (
-        "counter",
-        "unknown",
-        "",
-    )  # a foreign counter without _total, which OpenMetrics has no type for
+    BARE_COUNTER = ("counter", "unknown", "")  # a foreign counter without _total: OpenMetrics has no type for it
     INFO = ("gauge", "info", "_info")
     HISTOGRAM = ("histogram", "histogram", "")
 

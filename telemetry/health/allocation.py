@@ -37,6 +37,7 @@ _SOURCES = {_PROCESS: "processes", _SLURM_JOB: "Slurm", _POD: "Kubernetes"}
 
 
 def of_device(device: DeviceSeen) -> Allocation:
+    """Return who has the device, by the first in the order above that tells."""
     code = device.values.get(METRIC)
     if code is not None:
         return _of_code(int(code), device.processes or ())

@@ -1,6 +1,6 @@
-"""The gravest open alert of each device and each host, acknowledged or not: what their shown health follows. Asked by queries.
+"""The gravest open alert of each device and each host, acknowledged or not: what their shown health follows.
 
-One that is only for information says nothing of health.
+One that is only for information says nothing of health. Asked by queries.py and glance.py.
 """
 
 from collections.abc import Sequence

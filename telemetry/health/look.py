@@ -73,9 +73,7 @@ def hosts(found: Known, now: datetime, watched_since: datetime) -> Iterator[Host
         chunk_size=50
     ):
         host = found.hosts.get(host_id)
-        if (
-            host is None or not host.has_reported
-        ):  # its first batch came after its row was read: the next pass judges it
+        if host is None or not host.has_reported:  # its row was read before its first batch: the next pass judges it
             continue
         is_silent = host.is_silent(now)
         is_watched = not is_silent or (not found.is_nothing_heard and _was_watched(host, now, watched_since))

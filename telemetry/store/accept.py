@@ -14,7 +14,7 @@ from django.db import transaction
 from fleet.models import Host
 from telemetry import received, vendor_sql
 from telemetry.models import AcceptedSequences, SetAside, StoredBatch
-from telemetry.store import bucketing, bulk, latest, sequences
+from telemetry.store import bucketing, bulk, latest_rows, sequences
 from telemetry.store.arrival import Arrival, Fate
 from telemetry.vendor_sql import BatchRow
 from telemetry.wire import Batch
@@ -53,7 +53,7 @@ def accept(arrivals: Sequence[Arrival], now: datetime) -> None:
     stored = [arrival for arrival in arrivals if arrival.fate is Fate.STORED]
     _keep_bodies(stored)
     _set_aside([arrival for arrival in arrivals if arrival.fate in {Fate.SET_ASIDE, Fate.NUMBER_TAKEN}], now)
-    latest.take(stored, earlier, now)
+    latest_rows.take(stored, earlier, now)
     vendor_sql.mark_rollups_dirty(
         mark for each in stored for mark in _minutes(each.host.pk, each.batch, is_late=each.is_late)
     )
@@ -75,7 +75,7 @@ def take_back(host: Host, arrivals: Mapping[int, Arrival], now: datetime) -> lis
         arrival.fate = Fate.STORED
     _keep_bodies(taken)
     heard_at = Host.objects.values_list("heard_at", flat=True).get(pk=host.pk)
-    latest.take(taken, frozenset(_known(taken)), now, heard_at=max([*came.values(), *filter(None, [heard_at])]))
+    latest_rows.take(taken, frozenset(_known(taken)), now, heard_at=max([*came.values(), *filter(None, [heard_at])]))
     vendor_sql.mark_rollups_dirty(
         mark for each in taken for mark in _minutes(host.pk, each.batch, is_late=each.is_late)
     )

@@ -15,6 +15,7 @@ from telemetry.store.samples import Floats
 from telemetry.store.statistics import Field, Whole
 
 YOUNG_MS = 3 * MINUTE_MS  # a minute of a group stands at most two minutes after it is over, whoever is on the way
+_FIELDS = (Field.COUNT, Field.SUM, Field.P10, Field.P90)  # what an Across is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def of_groups(
     number = catalog.BY_NAME[metric].number
 
     def read(level: int, from_ms: int, until_ms: int) -> dict[int, Table]:
-        return rolled.of_groups(groups, level, from_ms, until_ms, (number,))
+        return rolled.of_groups(groups, level, from_ms, until_ms, (number,), _FIELDS)
 
     step = resolution.step_ms(start_ms, end_ms, points, MINUTE_MS)
     found = resolution.layered(start_ms, end_ms, step, read, None)
@@ -59,23 +60,22 @@ def _on_grid(table: Table, lengths: Whole, number: int, grid: Grid, now_ms: int)
     bucket, weights = bucket[kept], lengths[kept].astype(np.float64)
     resolution_, parts = catalog.BY_NUMBER[number].resolution, statistics.parts_of_step(number)
 
-    def over(values: Floats, of: Floats) -> Floats:
-        whole = np.bincount(bucket, of, minlength=grid.n)
-        summed = np.bincount(bucket, values, minlength=grid.n)
-        found: Floats = np.where(whole > 0, summed / np.where(whole > 0, whole, 1), np.nan)
-        return found
+    def summed(values: Floats | Whole) -> Floats:
+        return np.bincount(bucket, values * weights, minlength=grid.n).astype(np.float64, copy=False)
 
     def of(field: Field) -> Floats:
-        return matrix.in_base_units(table.values[table.rows(number, field)[0], kept], resolution_) / parts
+        return summed(matrix.in_base_units(table.values[table.rows(number, field)[0], kept], resolution_) / parts)
 
-    total = of(Field.SUM) * weights
+    whole, total, n = summed(np.ones(bucket.size)), of(Field.SUM), summed(counts[kept])
     return Across(
-        n=over(counts[kept] * weights, weights),
-        mean=over(total, counts[kept] * weights),
-        p10=over(of(Field.P10) * weights, weights),
-        p90=over(of(Field.P90) * weights, weights),
-        total=over(total, weights),
-    )
+        n=_over(n, whole), mean=_over(total, n), p10=_over(of(Field.P10), whole), p90=_over(of(Field.P90), whole),
+        total=_over(total, whole),
+    )  # fmt: skip
+
+
+def _over(values: Floats, whole: Floats) -> Floats:
+    found: Floats = np.divide(values, whole, out=np.full(whole.size, np.nan), where=whole > 0)
+    return found
 
 
 def of_series(times_ms: Sequence[int], rows: Sequence[Floats], *, now_ms: int) -> Across:

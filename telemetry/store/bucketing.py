@@ -3,39 +3,24 @@
 Called by the rollups, and by whoever checks a stored rollup against the samples that it was made of.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry import catalog, matrix
+from telemetry import catalog
 from telemetry.catalog import Kind
-from telemetry.store import joules, statistics
+from telemetry.store import bucketed_energy, statistics
+from telemetry.store.buckets import Grid, Rows
 from telemetry.store.gather import Gathered, Indices
 from telemetry.store.joules import GAP_INTERVALS
-from telemetry.store.samples import Samples, milliseconds, reach_ms, reaches_ms
-from telemetry.store.statistics import ENERGY, Field, Statistics, Whole
+from telemetry.store.samples import milliseconds, reach_ms, reaches_ms
+from telemetry.store.statistics import Field, Statistics, Whole
 
 HOLD_INTERVALS = 2  # so many sampling intervals a state holds at most, until the next sample says the same or another
 
 Flags = NDArray[np.bool_]
-
-
-class _Grid(NamedTuple):
-    first_ms: int
-    step_ms: int
-    n: int
-
-    def buckets(self, times_ms: Indices) -> Indices:
-        return (times_ms - self.first_ms) // self.step_ms
-
-
-class _Rows(NamedTuple):
-    """Rows of statistics: `keys (k, 4)` number, field, argument, owner; `values (k, n)`."""
-
-    keys: Whole
-    values: Whole
 
 
 class _Series(NamedTuple):
@@ -46,9 +31,9 @@ class _Series(NamedTuple):
     steps: Whole
     present: Flags
 
-    def rows(self, field: Field, values: Whole, argument: int = 0) -> _Rows:
+    def rows(self, field: Field, values: Whole, argument: int = 0) -> Rows:
         columns = (self.numbers, np.full_like(self.numbers, field), np.full_like(self.numbers, argument), self.owners)
-        return _Rows(np.stack(columns, axis=1), values)
+        return Rows(np.stack(columns, axis=1), values)
 
     def taken(self, rows: Indices) -> "_Series":
         return _Series(self.numbers[rows], self.owners[rows], self.steps[rows], self.present[rows])
@@ -62,8 +47,8 @@ def of_samples(
     `found` reaches beyond both ends, as far as `reach` says; what has no sample in any bucket, and nothing that reaches into
     one, is left out.
     """
-    grid = _Grid(first_ms, step_ms, n)
-    rows = [*_kinds(found, ids, grid), *(_energy(found, ids, grid) if with_energy else ())]
+    grid = Grid(first_ms, step_ms, n)
+    rows = [*_kinds(found, ids, grid), *(bucketed_energy.of_devices(found, ids, grid) if with_energy else ())]
     keys = np.concatenate([np.empty((0, 4), np.int64), *(each.keys for each in rows)])
     values = np.concatenate([np.empty((0, n), np.int64), *(each.values for each in rows)])
     return without_empty(statistics.ordered(keys, values, first_ms, step_ms))
@@ -99,7 +84,7 @@ def without_empty(found: Statistics) -> Statistics:
     return statistics.ordered(keys.table[kept], found.values[kept], found.start_ms, found.step_ms)
 
 
-def _kinds(found: Gathered, ids: Mapping[str, int], grid: _Grid) -> Iterator[_Rows]:
+def _kinds(found: Gathered, ids: Mapping[str, int], grid: Grid) -> Iterator[Rows]:
     by_kind: dict[Kind, list[int]] = {kind: [] for kind in Kind}
     for row, (uuid, number) in enumerate(found.series):
         if uuid in ids and number in catalog.BY_NUMBER:
@@ -125,7 +110,7 @@ class _InTime(NamedTuple):
     begins: Indices
 
 
-def _in_time(found: Gathered, grid: _Grid) -> _InTime:
+def _in_time(found: Gathered, grid: Grid) -> _InTime:
     order = _by_time(found)
     buckets = grid.buckets(found.times_ms[order])
     inside = (buckets >= 0) & (buckets < grid.n)
@@ -155,7 +140,7 @@ def _counts_and_last(series: _Series, ticks: _InTime, n: int) -> tuple[Whole, Wh
     return counts, _spread(last, ticks, n)
 
 
-def _gauges(series: _Series, found: Gathered, grid: _Grid) -> Iterator[_Rows]:
+def _gauges(series: _Series, found: Gathered, grid: Grid) -> Iterator[Rows]:
     ticks = _in_time(found, grid)
     if not ticks.order.size:
         return
@@ -178,7 +163,7 @@ def _gauges(series: _Series, found: Gathered, grid: _Grid) -> Iterator[_Rows]:
 # Counters ------------------------------------------------------------------------------------------------------
 
 
-def _counters(series: _Series, found: Gathered, grid: _Grid) -> Iterator[_Rows]:
+def _counters(series: _Series, found: Gathered, grid: Grid) -> Iterator[Rows]:
     ticks = _in_time(found, grid)
     if not ticks.order.size:
         return
@@ -221,7 +206,7 @@ def _sample_before(present: Flags, clocks: Indices) -> Indices:
 # States --------------------------------------------------------------------------------------------------------
 
 
-def _states(series: _Series, found: Gathered, grid: _Grid) -> Iterator[_Rows]:
+def _states(series: _Series, found: Gathered, grid: Grid) -> Iterator[Rows]:
     ticks = _in_time(found, grid)
     if ticks.order.size:
         counts, last = _counts_and_last(series, ticks, grid.n)
@@ -258,7 +243,7 @@ def _held(series: _Series, found: Gathered) -> Indices:
     return until
 
 
-def _milliseconds(at: Flags, until_ms: Indices, times_ms: Indices, grid: _Grid) -> Whole:
+def _milliseconds(at: Flags, until_ms: Indices, times_ms: Indices, grid: Grid) -> Whole:
     """Return how long the chosen samples hold in each bucket, `(s, n)`: one may reach through several."""
     rows, ticks = np.nonzero(at)
     begin, end = times_ms[ticks], until_ms[rows, ticks]
@@ -275,52 +260,3 @@ def _milliseconds(at: Flags, until_ms: Indices, times_ms: Indices, grid: _Grid) 
 
 
 _MAKERS = {Kind.GAUGE: _gauges, Kind.COUNTER: _counters, Kind.STATE: _states}
-
-
-# Energy --------------------------------------------------------------------------------------------------------
-
-
-def _energy(found: Gathered, ids: Mapping[str, int], grid: _Grid) -> Iterator[_Rows]:
-    """All devices go through the accounts at once, one after another on one axis of time: a call costs more than a sample."""
-    counters, powers = (_of_metric(found, ids, name) for name in ("energy_joules_total", "power_draw_watts"))
-    owners = sorted({*counters, *powers})
-    if not owners:
-        return
-    before, width = _room(found, grid)
-    counter = _end_to_end(found, counters, owners, "energy_joules_total", width * grid.step_ms)
-    power = _end_to_end(found, powers, owners, "power_draw_watts", width * grid.step_ms)
-    first_ms = grid.first_ms - before * grid.step_ms
-    each = joules.per_bucket(counter, power, first_ms, grid.step_ms, len(owners) * width)
-    for field, values in ((Field.MEASURED_MILLIJOULES, each.measured), (Field.ESTIMATED_MILLIJOULES, each.estimated),
-                          (Field.COVERED_MILLISECONDS, each.covered_seconds)):  # fmt: skip
-        inside = values.reshape(len(owners), width)[:, before : before + grid.n]
-        keys = np.array([[ENERGY, field, 0, owner] for owner in owners], np.int64)
-        yield _Rows(keys, np.rint(1000 * inside).astype(np.int64))
-
-
-def _room(found: Gathered, grid: _Grid) -> tuple[int, int]:
-    """Return how many buckets lie before the grid with samples, and how many a device needs so that none meets the next."""
-    buckets = grid.buckets(found.times_ms)
-    before = max(0, -int(buckets.min(initial=0)))
-    return before, before + max(grid.n, int(buckets.max(initial=0)) + 1) + 1
-
-
-def _of_metric(found: Gathered, ids: Mapping[str, int], name: str) -> dict[int, int]:
-    """Return the row of each device's series, by device id."""
-    number = catalog.BY_NAME[name].number
-    return {ids[uuid]: row for row, (uuid, of) in enumerate(found.series) if of == number and uuid in ids}
-
-
-def _end_to_end(
-    found: Gathered, rows: Mapping[int, int], owners: Sequence[int], name: str, apart_ms: int
-) -> Samples | None:
-    """Return the samples of all owners, each `apart_ms` after the one before, and on clocks of its own."""
-    places = [place for place, owner in enumerate(owners) if owner in rows]
-    at = np.array([rows[owners[place]] for place in places], np.int64)
-    row, tick = np.nonzero(found.present[at])
-    if not row.size:
-        return None
-    place = np.array(places, np.int64)[row]
-    values = matrix.in_base_units(found.steps[at[row], tick], catalog.BY_NAME[name].resolution)
-    clocks = found.clocks[tick] + place * len(found.names)
-    return Samples(found.times_ms[tick] + place * apart_ms, values, clocks, milliseconds(found.seconds[tick]))

@@ -8,31 +8,24 @@ from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
 
-from fleet.models import ACCELERATORS, Device, DeviceKind, Host
-from telemetry.store import groups, stays
+from fleet.models import Device, Host
+from telemetry.store import stays
 from telemetry.store.stays import Stay
-
-_KINDS = {groups.ACCELERATOR: ACCELERATORS, groups.CPU: (DeviceKind.CPU,), groups.NODE: (DeviceKind.NODE,)}
 
 
 class Asked(NamedTuple):
-    """The devices of a class (groups.py) of one cluster, of all where that is "", told apart by `group_by`.
+    """Devices that are counted, of one cluster ("" are the hosts without one), of all where that is None, by `group_by`.
 
     This is "" for one group, cluster, model, host, or label:<key>.
     """
 
-    counted: str
-    cluster: str = ""
-    group_by: str = ""
+    counted: QuerySet[Device]
+    cluster: str | None
+    group_by: str
 
     @property
     def goes_by_hosts(self) -> bool:
-        return bool(self.cluster) or self.group_by not in {"", "model"}
-
-    def present(self) -> QuerySet[Device]:
-        """Return the devices that are counted where they are now."""
-        whole = Device.objects.filter(groups.whole_devices(), kind__in=_KINDS[self.counted])
-        return whole.filter(host__cluster=self.cluster) if self.cluster else whole
+        return self.cluster is not None or self.group_by not in {"", "model"}
 
     def group(self, device: Device, host: Host) -> str:
         """Return the group that a device is in while it is with the host."""
@@ -69,9 +62,9 @@ def members(asked: Asked, start_ms: int, end_ms: int) -> Iterator[Member]:
 
 
 def _candidates(asked: Asked, start_ms: int) -> QuerySet[Device]:
-    found = asked.present()
-    if asked.cluster:  # also who may have left it
-        found = asked._replace(cluster="").present().filter(Q(host__cluster=asked.cluster) | Q(moved_ms__gt=start_ms))
+    found = asked.counted
+    if asked.cluster is not None:  # also who may have left it
+        found = found.filter(Q(host__cluster=asked.cluster) | Q(moved_ms__gt=start_ms))
     return found.select_related("host")
 
 
@@ -81,7 +74,7 @@ def _of_moved(asked: Asked, moved: Collection[Device], start_ms: int, end_ms: in
     for device in moved:
         by_group: dict[str, list[Stay]] = {}
         for stay in found[device.pk]:
-            if not asked.cluster or hosts[stay.host_id].cluster == asked.cluster:
+            if asked.cluster is None or hosts[stay.host_id].cluster == asked.cluster:
                 by_group.setdefault(asked.group(device, hosts[stay.host_id]), []).append(stay)
         if by_group:
             yield Member(device, "", by_group)

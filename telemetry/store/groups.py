@@ -45,9 +45,8 @@ class _Host(NamedTuple):
     cluster: str
     labels: Mapping[str, object]
     devices: list[tuple[int, str, str]]  # id, class, model
-    left: list[
-        tuple[int, str, str]
-    ]  # of devices that are elsewhere now; what is accounted of stands there again, as such
+    # The same of devices that are elsewhere now; what is accounted of stands there again, as such.
+    left: list[tuple[int, str, str]]
 
     def digest(self, label_keys: Iterable[str]) -> str:
         said = (

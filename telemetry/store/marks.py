@@ -31,6 +31,7 @@ def due_of_hosts(step_seconds: int, before_ms: int, limit: int, without: Collect
 
 
 def due_of_groups(step_seconds: int, before_ms: int, limit: int, without: Collection[int] = ()) -> list[Mark]:
+    """Return the same of groups."""
     rows = DirtyGroup.objects.filter(step_seconds=step_seconds, start_ms__lte=before_ms).order_by("-start_ms")
     if without:
         rows = rows.exclude(group__in=without)

@@ -5,6 +5,7 @@ A fresh row holds one bucket; where a joined row holds the same bucket, the fres
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -57,10 +58,11 @@ def of_hosts(
 
 
 def of_groups(
-    groups: Collection[int], step_seconds: int, start_ms: int, end_ms: int, numbers: Collection[int] | None = None
-) -> dict[int, Table]:
+    groups: Collection[int], step_seconds: int, start_ms: int, end_ms: int, numbers: Collection[int] | None = None,
+    fields: Collection[Field] | None = None,
+) -> dict[int, Table]:  # fmt: skip
     """Return the same by group id."""
-    return _tables(GroupRollup, "group", groups, step_seconds, start_ms, end_ms, _wanted(numbers))
+    return _tables(GroupRollup, "group", groups, step_seconds, start_ms, end_ms, _wanted(numbers, fields))
 
 
 def _wanted(numbers: Collection[int] | None, fields: Collection[Field] | None = None) -> Wanted:
@@ -102,6 +104,9 @@ def stacked(found: Sequence[Statistics]) -> Table:
     if len(found) == 1:
         return Table(found[0].keys, found[0].step_ms, found[0].starts_ms, found[0].values)
     keys, rows = union([each.keys for each in found])
+    if all(at is None for at in rows) and (in_order := _one_after_another(found)):
+        starts = np.concatenate([each.starts_ms for each in in_order])
+        return Table(keys, found[0].step_ms, starts, np.concatenate([each.values for each in in_order], axis=1))
     starts = np.unique(np.concatenate([each.starts_ms for each in found]))
     values = np.zeros((keys.numbers.size, starts.size), np.int64)
     for each, at in sorted(zip(found, rows, strict=True), key=lambda pair: -pair[0].values.shape[1]):
@@ -112,6 +117,13 @@ def stacked(found: Sequence[Statistics]) -> Table:
         else:
             values[at[:, None], columns] = each.values
     return Table(keys, found[0].step_ms, starts, values)
+
+
+def _one_after_another(found: Sequence[Statistics]) -> list[Statistics]:
+    """Return them by time where no bucket stands twice, as it mostly is; else nothing."""
+    in_order = sorted((each for each in found if each.values.shape[1]), key=lambda each: each.start_ms)
+    is_free = all(one.end_ms <= other.start_ms for one, other in pairwise(in_order))
+    return in_order if is_free else []
 
 
 def union(all_keys: Sequence[Keys]) -> tuple[Keys, list[NDArray[np.int64] | None]]:

@@ -57,9 +57,8 @@ class _Message(NamedTuple):
     clock: Clock
     seconds: float
     times_ms: list[int]
-    blocks: list[
-        tuple[_Form, Indices, bytes]
-    ]  # of each the ticks of the batch that it has readings at, and their bytes
+    # Of each the ticks of the batch that it has readings at, and their bytes.
+    blocks: list[tuple[_Form, Indices, bytes]]
 
 
 def add(gathering: Gathering, bodies: Sequence[bytes]) -> None:

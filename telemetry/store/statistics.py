@@ -98,6 +98,10 @@ class Statistics(NamedTuple):
     def starts_ms(self) -> Whole:
         return self.start_ms + self.step_ms * np.arange(self.values.shape[1], dtype=np.int64)
 
+    @property
+    def end_ms(self) -> int:
+        return self.start_ms + self.step_ms * int(self.values.shape[1])
+
     def between(self, start_ms: int, end_ms: int) -> "Statistics":
         """Return the buckets that begin in start ≤ time < end."""
         first = max(0, -(-(start_ms - self.start_ms) // self.step_ms))

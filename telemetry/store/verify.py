@@ -115,6 +115,7 @@ def _of_chunk(row: Chunk) -> Iterator[str]:
 def corrupt_rows(
     rows: QuerySet[Rollup] | QuerySet[GroupRollup], subject: str, since_ms: int, until_ms: int
 ) -> Iterator[Difference]:
+    """Yield what is wrong with rows of rollups by what they say of themselves, in order of time."""
     for row in rows.filter(start_ms__lt=until_ms).order_by("start_ms").iterator(chunk_size=200):
         if row.start_ms + 1000 * row.step_seconds * row.n_buckets <= since_ms:
             continue

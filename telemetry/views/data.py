@@ -34,13 +34,10 @@ def fleet_arrays(request: HttpRequest) -> HttpResponse:
     window = timerange.of_query(request.GET, timezone.now())
     cluster = request.GET.get("cluster")
     groups = power_groups() if cluster is None else [cluster]
-    used_by = (
-        "cluster" if cluster == "" else ""
-    )  # to a trend "" is the fleet: hosts without a cluster are a group of it
     power_by = "" if cluster is None and groups == [""] else "cluster"
     used, power = (
-        trends.trend(metric, window.start_ms, window.end_ms, POINTS, cluster=cluster or "", group_by=group_by)
-        for metric, group_by in (("gpu_utilization_ratio", used_by), ("power_draw_watts", power_by))
+        trends.within(cluster, metric, window.start_ms, window.end_ms, POINTS, group_by)
+        for metric, group_by in (("gpu_utilization_ratio", ""), ("power_draw_watts", power_by))
     )
     no_use, no_power = (np.full(len(trend.times_ms), np.nan) for trend in (used, power))
     use = [column(of.get("", no_use)) for of in (used.mean, used.p10, used.p90)]

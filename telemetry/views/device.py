@@ -21,8 +21,8 @@ from telemetry import catalog, chart_groups, event_log, queries, trends
 from telemetry.chart_groups import Group
 from telemetry.event_log import Question
 from telemetry.figures import Reference
+from telemetry.fleet_state import DeviceState, HostState
 from telemetry.health import is_read
-from telemetry.queries import DeviceState, HostState
 from telemetry.store.samples import Floats
 from telemetry.views import device_panels, table_files
 from telemetry.views.device_panels import Readings
@@ -114,7 +114,7 @@ def day(request: HttpRequest, uuid: str) -> HttpResponse:
     series = block.series.get(found.uuid, {})
     rows = [Growth(catalog.BY_NAME[name].label, catalog.BY_NAME[name].unit, _sum(series[name].increase))
             for name in _DAY_METRICS if name in series]  # fmt: skip
-    return render(request, "telemetry/_day.html", {"rows": rows, "device": found})
+    return render(request, "telemetry/_day.html", {"rows": rows})
 
 
 def _sum(increase: Floats) -> float | None:

@@ -7,7 +7,7 @@ from django.core.exceptions import BadRequest
 from django.http import Http404, QueryDict
 from django.utils import timezone
 
-from fleet import timerange
+from fleet import clusters, timerange
 from fleet.models import Device, EventKind, Host, Severity
 from telemetry.event_log import Question
 from telemetry.health import rules
@@ -20,10 +20,10 @@ SILENCED = "silenced"  # an open alert that nobody is told of: no state of its o
 
 
 def question_of(query: QueryDict) -> Question:
-    """Return what the address asks for. Raises BadRequest, or Http404 for a host or device that is not known."""
+    """Return what the address asks for. Raises BadRequest, or Http404 for a cluster, host or device that is not known."""
     window = timerange.of_query(query, timezone.now()) if "range" in query or "from" in query else None
     return Question(
-        cluster=_cluster(query),
+        cluster=clusters.of_query(query),
         host=_host(query.get("host", "")),
         device=_device(query.get("device", "")),
         kind=_choice(query, "kind", EventKind),
@@ -64,13 +64,6 @@ def _pks(text: str) -> list[int] | None:
 def number_of(text: str) -> int | None:
     """Return the number of an event, None where the text is none."""
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
-
-
-def _cluster(query: QueryDict) -> str | None:
-    cluster = query.get("cluster")
-    if cluster is not None and not Host.objects.filter(cluster=cluster).exists():
-        raise Http404(f"There is no cluster {cluster!r}.")
-    return cluster
 
 
 def _host(name: str) -> Host | None:

@@ -13,10 +13,10 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import sorting, timerange
+from fleet import clusters, sorting, timerange
 from fleet.auth import has_role
 from fleet.csv_answer import csv_answer
-from fleet.models import Event, EventKind, Host, Role, Severity
+from fleet.models import Event, EventKind, Role, Severity
 from telemetry import event_log, host_columns
 from telemetry.event_log import Question
 from telemetry.health import alerts, rules
@@ -61,7 +61,7 @@ def events(request: HttpRequest) -> HttpResponse:
     covered = _covered(now)
     number = number_of(request.GET.get("silence", ""))
     still = {
-        "clusters": _clusters(),
+        "clusters": clusters.every(),
         "kinds": [EventKind(kind) for kind in sorted(set(_kinds()))],
         "severities": {severity: SHAPES[severity] for severity in reversed(Severity)},
         "rule_words": rules.words(question.rule) if question.rule else "",
@@ -159,10 +159,6 @@ def _rows(shown: Iterable[Event], covered: Mapping[int, Silence]) -> list[Row]:
         )
         for event in found
     ]
-
-
-def _clusters() -> list[str]:
-    return list(Host.objects.order_by("cluster").values_list("cluster", flat=True).distinct())
 
 
 def _kinds() -> list[str]:

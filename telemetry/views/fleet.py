@@ -20,6 +20,7 @@ from fleet import timerange, units
 from fleet.shared_answer import shared
 from telemetry import attention, day_before, figures, glance, queries, trends
 from telemetry.accounts.accounts import Account, Scope
+from telemetry.accounts.fleet import look
 from telemetry.energy_rates import Rates
 from telemetry.glance import Glance
 from telemetry.headlines import Headline, arrow, headlines
@@ -91,9 +92,10 @@ def energy(request: HttpRequest) -> HttpResponse:
     key = f"energy-tile-{sha256(repr((cluster, rates)).encode()).hexdigest()}"
     tile = cache.get(key)
     if tile is None:
-        now = timezone.now()
-        day_before.measure(cluster, int(now.timestamp() * 1000))
-        tile = _energy(today(now, rates, cluster), rates)
+        now, seen = timezone.now(), look()
+        is_mixed = bool(of_request(request).n_apart)
+        day_before.measure(cluster, int(now.timestamp() * 1000), seen if is_mixed else None)
+        tile = _energy(today(now, rates, cluster, seen), rates)
         cache.set(key, tile, _KEPT_SECONDS)
     return render(request, "telemetry/_energy_tile.html", {"headlines": [tile.within(cluster)]})
 

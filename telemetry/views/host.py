@@ -20,13 +20,13 @@ from fleet.auth import actor_of, has_role, require_role
 from fleet.csv_answer import asked_table
 from fleet.models import Device, Host, Origin, Role
 from fleet.timerange import TimeRange
-from telemetry import attention, catalog, driver, event_log, figures, queries
+from telemetry import attention, catalog, driver, event_log, figures, fleet_state, queries
 from telemetry.catalog import AbsentReason
 from telemetry.event_log import Question
 from telemetry.figures import Reference
+from telemetry.fleet_state import DeviceState, FleetState, HostState
 from telemetry.headlines import has_sms
 from telemetry.health import Health, is_read
-from telemetry.queries import DeviceState, FleetState, HostState
 from telemetry.views import host_panels, table_files
 from telemetry.views.hosts import device_words
 
@@ -47,7 +47,10 @@ N_EVENTS = 6
 _HOUR_MS = 3_600_000
 _FOR_EVER = {AbsentReason.NOT_SUPPORTED, AbsentReason.NO_PERMISSION}
 _SOFTWARE = {"driver": "Driver", "cuda": "CUDA", "kernel": "Kernel"}  # what stands at the top
-_SPELLED = {"nccl": "NCCL", "cudnn": "cuDNN", "os": "OS", "torch": "PyTorch", **_SOFTWARE}
+_SPELLED = {
+    "cuda_runtime": "CUDA runtime", "cudnn": "cuDNN", "jax": "JAX", "nccl": "NCCL", "os": "OS", "python": "Python",
+    "tensorflow": "TensorFlow", "tensorrt": "TensorRT", "torch": "PyTorch", **_SOFTWARE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +224,7 @@ def _may_have_given(state: DeviceState, metric: str) -> bool:
 
 
 def _figure(state: HostState, chosen: DeviceState | None, metric: str, *, is_last: bool) -> Any:
-    limits, noun = references(state.counted, metric), queries.noun(state.counted)
+    limits, noun = references(state.counted, metric), fleet_state.noun(state.counted)
     if len(state.counted) == 1:
         return _described(metric, 0, noun, state.counted[0].device.title, limits, is_last=is_last)
     n_peers = len(state.counted) - (chosen is not None)

@@ -12,8 +12,8 @@ import numpy as np
 
 from telemetry import catalog, trends
 from telemetry.catalog import AbsentReason, Metric
+from telemetry.fleet_state import DeviceState, HostState
 from telemetry.health import Health
-from telemetry.queries import DeviceState, HostState
 from telemetry.wire import DeviceProcess
 
 _NODE = (
@@ -24,6 +24,7 @@ _NODE = (
     "host_cpu_pressure_ratio",
     "host_memory_pressure_ratio",
     "host_io_pressure_ratio",
+    "host_clock_offset_seconds",
 )
 _AGENT = (
     "agent_resident_bytes",

@@ -20,12 +20,12 @@ from fleet import sorting
 from fleet.csv_answer import csv_answer
 from fleet.models import Host
 from telemetry import glance, host_columns, host_lines
+from telemetry.fleet_state import HostState
 from telemetry.glance_parts import words_of
 from telemetry.health import Health
 from telemetry.health.judgement import GRAVITY
 from telemetry.host_columns import HostColumns
 from telemetry.host_lines import Line
-from telemetry.queries import HostState
 from telemetry.views.fleet_map import part_of
 
 PAGE_SIZE = 50

@@ -1,4 +1,4 @@
-"""The power page: what the fleet draws now, its energy and cost over a time, its power by group over it as chart and CSV.
+"""The power page: what the fleet, or a cluster, draws now, its energy and cost over a time, its power by group as chart and CSV.
 
 The other panels (power_panels.py) are fetched by the page: one that fails does not take the rest.
 """
@@ -16,7 +16,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import timerange, units
+from fleet import clusters, timerange, units
 from fleet.csv_answer import csv_answer
 from fleet.timerange import TimeRange
 from telemetry import figures, glance, traces, trends
@@ -31,6 +31,7 @@ from telemetry.headlines import Headline, drawn
 from telemetry.store.read import column
 from telemetry.store.samples import Floats
 from telemetry.trends import Trend
+from telemetry.views.fleet_map import part_of
 
 POINTS = 241
 _ASKS = "/settings/energy/"
@@ -41,14 +42,15 @@ COST_ESTIMATED = "shared out by time, as the price changes within what is still 
 def power(request: HttpRequest) -> HttpResponse:
     now = timezone.now()
     window, by = window_of(request.GET, now), chart_by_of(request.GET)
-    newest = glance.recent(now)
-    budget = power_report.budget_watts()
+    whole, cluster = glance.recent(now), request.GET.get("cluster")
+    newest = part_of(whole, request)
+    budget = power_report.budget_watts(cluster)
     rates = Rates.in_force()
-    total = power_report.energy(window, now, rates).total
-    before = power_report.energy_before(window, now, rates)
+    total = power_report.energy(window, now, rates, cluster=cluster).total
+    before = power_report.energy_before(window, now, rates, cluster)
     context = {
         "tiles": [
-            _now(newest, budget),
+            _now(newest, budget).within(cluster),
             _energy(total, before, window),
             _cost(total, rates),
             _co2(total, rates),
@@ -59,9 +61,15 @@ def power(request: HttpRequest) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_power_tiles.html", context)
-    names = tuple(map(power_groups.named, power_groups.stacked(power_groups.members(by))))
-    offered, figure = power_groups.offered(), _figure(names, budget)
-    still = {"by": by, "offered": offered, "figure": figure, "days": power_report.DAYS, "noun": newest.noun}
+    names = tuple(map(power_groups.named, power_groups.stacked(power_groups.members(by, cluster))))
+    still = {
+        "by": by,
+        "offered": power_groups.offered(cluster),
+        "figure": _figure(names, budget),
+        "days": power_report.DAYS,
+        "noun": newest.noun,
+        "clusters": whole.clusters,
+    }
     return render(request, "telemetry/power.html", context | still)
 
 
@@ -74,11 +82,11 @@ def _figure(names: tuple[str, ...], budget: float | None) -> dict[str, Any]:
 
 @require_safe
 def arrays(request: HttpRequest) -> HttpResponse:
-    """The values of the chart; what they cost does not grow with the fleet."""
-    by = chart_by_of(request.GET)
+    """The values of the chart; what they cost does not grow with the fleet, but for a cluster's groups (trends.trend)."""
+    by, cluster = chart_by_of(request.GET), clusters.of_query(request.GET)
     window = window_of(request.GET, timezone.now())
-    trend = trends.trend("power_draw_watts", window.start_ms, window.end_ms, POINTS, group_by=by)
-    every = power_groups.members(by)
+    trend = trends.within(cluster, "power_draw_watts", window.start_ms, window.end_ms, POINTS, by)
+    every = power_groups.members(by, cluster)
     columns = _columns(trend, every)
     if request.GET.get("format") == "csv":
         times = (datetime.fromtimestamp(at / 1000, UTC) for at in trend.times_ms)

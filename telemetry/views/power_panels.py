@@ -12,7 +12,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import sorting, units
+from fleet import clusters, sorting, units
 from fleet.csv_answer import csv_answer
 from telemetry.accounts import power_report
 from telemetry.accounts.accounts import Account
@@ -85,9 +85,10 @@ class Axis:
 @require_safe
 def days(request: HttpRequest) -> HttpResponse:
     """Energy of each of the last days, and which part of it was idle waste."""
-    now, rates = timezone.now(), Rates.in_force()
-    by_day = power_report.energy_by_day(now, rates)
-    wasted = power_report.idle(power_report.first_day_ms(now, rates), round(now.timestamp() * 1000), now, rates, "day")
+    now, rates, cluster = timezone.now(), Rates.in_force(), clusters.of_query(request.GET)
+    by_day = power_report.energy_by_day(now, rates, cluster)
+    span = power_report.first_day_ms(now, rates), round(now.timestamp() * 1000)
+    wasted = power_report.idle(*span, now, rates, "day", cluster)
     idle = {group.key: group for group in wasted.groups}
     axis = axis_of(max((group.joules or 0 for group in by_day.groups), default=0))
     found = [_day(account, idle.get(account.key), axis, account is by_day.groups[-1]) for account in by_day.groups]
@@ -140,7 +141,8 @@ def groups(request: HttpRequest) -> HttpResponse:
     """Energy, cost and CO₂ of each group over the time of the page."""
     now, by, rates = timezone.now(), by_of(request.GET), Rates.in_force()
     order = sorting.of_query(request.GET, _KEYS, "-energy")
-    found = order.arranged(power_report.energy(window_of(request.GET, now), now, rates, by).groups, _KEYS[order.key])
+    accounts = power_report.energy(window_of(request.GET, now), now, rates, by, clusters.of_query(request.GET))
+    found = order.arranged(accounts.groups, _KEYS[order.key])
     if request.GET.get("format") == "csv":
         return csv_answer("energy-by-group", (by, *_ACCOUNT), map(_of_account, found))
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
@@ -153,7 +155,7 @@ def idle(request: HttpRequest) -> HttpResponse:
     """What devices drew while they did nothing, by group, and out of band the tile of the whole."""
     now = timezone.now()
     window, by, rates = window_of(request.GET, now), by_of(request.GET), Rates.in_force()
-    found = power_report.idle(window.start_ms, window.end_ms, now, rates, by)
+    found = power_report.idle(window.start_ms, window.end_ms, now, rates, by, clusters.of_query(request.GET))
     ordered = sorted(found.groups, key=lambda group: -group.total.joules)
     if request.GET.get("format") == "csv":
         return csv_answer("idle-waste", (by, *_IDLE), map(_of_idle, ordered))

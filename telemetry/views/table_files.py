@@ -6,19 +6,20 @@ from django.http import HttpResponse
 
 from fleet.csv_answer import csv_answer
 from telemetry.device_prices import Wanted
+from telemetry.fleet_state import DeviceState
 from telemetry.models import Delivery, NotificationTarget, Silence
-from telemetry.queries import DeviceState
 from telemetry.store_report import StoreReport
 from telemetry.views.host_panels import Joined, User
 
-_USERS = ("device", "uuid", "pid", "command", "user", "memory_used_bytes", "sm_ratio", "container", "slurm_job")
+_USERS = ("device", "uuid", "pid", "command", "user", "memory_used_bytes", "sm_ratio", "container", "slurm_job",
+          "only_draws")  # fmt: skip
 _PARTS = ("instance", "part_of", "state", "note", "sm_active_ratio", "memory_used_bytes", "memory_total_bytes", "uuid")
 
 
 def users(name: str, found: Iterable[User]) -> HttpResponse:
     rows = (
         (u.state.device.title, u.state.device.uuid, u.process.pid or None, u.process.command, u.process.user,
-         u.process.memory_bytes, u.process.sm_ratio, u.process.container, u.process.slurm_job)
+         u.process.memory_bytes, u.process.sm_ratio, u.process.container, u.process.slurm_job, u.process.only_draws)
         for u in found
     )  # fmt: skip
     return csv_answer(f"{name}-processes", _USERS, rows)

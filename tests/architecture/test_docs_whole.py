@@ -1,8 +1,9 @@
 """What can be called stands in the documentation, and what stands there can be called.
 
-Commands, variables, targets of make, pages, the API's paths, and where links lead to.
+Commands, variables, targets of make, pages, the API's paths, files of this tree, and where links lead to.
 """
 
+import fnmatch
 import re
 from pathlib import Path
 
@@ -55,6 +56,12 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
+def files(page: Path) -> set[str]:
+    """Return the files and folders of this tree that a page names with a whole path; `*` stands for any."""
+    tops = "|".join((*_OWN, "docs", "static", "templates", "tests"))
+    return set(re.findall(rf"`((?:{tops})/(?:[\w*-]+/)*(?:[\w*-]+\.\w+)?)`", page.read_text()))
+
+
 def paths() -> list[str]:
     """Return the API's paths as docs/api.md writes them: without prefix, parameters by what they name."""
     return [path.removeprefix("/api/v1/") for path in api.get_openapi_schema(path_prefix="/api/v1/")["paths"]]
@@ -100,6 +107,19 @@ def test_a_page_that_is_named_exists_and_each_page_of_the_navigation_is_named():
     links = re.findall(r'class="item" href="([^"{]+)', navigation)  # what may follow is the chosen cluster
     assert len(links) > 8
     assert set(links) <= named
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_file_that_is_named_exists(page):
+    assert [name for name in files(page) if not any(ROOT.glob(name.rstrip("/")))] == []
+
+
+def test_each_bare_name_of_the_map_of_the_code_is_a_file_of_it():
+    names = set(re.findall(r"`([\w*]+\.(?:py|js|css))`", (ROOT / "docs" / "code.md").read_text()))
+    there = {file.name for package in (*_OWN, "static") for file in (ROOT / package).rglob("*.*")}
+
+    assert len(names) > 20
+    assert [name for name in names if not fnmatch.filter(there, name)] == []
 
 
 @pytest.mark.parametrize("words", ["join", "run", "release", "resume", "print-unit", "rotate-key"])

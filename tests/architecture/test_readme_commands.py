@@ -28,7 +28,6 @@ def test_the_readme_shows_the_commands_that_fill_a_fleet():
 def test_a_command_that_is_shown_takes_its_options(page, command, rest):
     arguments = shlex.split(rest)
     parser = load_command_class(get_commands()[command], command).create_parser("manage.py", command)
-    if not any(
-        argument.isupper() or argument in {"H", "G"} for argument in arguments
-    ):  # else they stand for the reader's own
+    # Else they stand for the reader's own.
+    if not any(argument.isupper() or argument in {"H", "G"} for argument in arguments):
         parser.parse_args(arguments)

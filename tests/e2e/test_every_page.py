@@ -163,7 +163,6 @@ def test_a_page_has_no_fault_in_either_theme_nor_on_a_phone(
     faults += said(page.evaluate(FOUND, ["color-contrast"]))
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function(NARROW, timeout=60_000)  # charts follow the width in their own time
-
     assert faults == []
     assert set(page.evaluate(UNTOLD)) <= {"fig-ladder"}  # whose rungs stand below it
     assert (watched.complaints, watched.strangers) == ([], [])
@@ -177,9 +176,8 @@ def test_every_table_and_every_chart_of_a_page_can_be_had_as_csv(
     path = paths[name]
     page.set_viewport_size({"width": 1366, "height": 900})
     differing, until = [{}], time.monotonic() + PATIENCE / 1000
-    while (
-        differing and time.monotonic() < until
-    ):  # readings go on between a page and its files, and may leave one in between
+    # Readings go on between a page and its files, and may leave one in between.
+    while differing and time.monotonic() < until:
         page.goto(f"{path}{'&' if '?' in path else '?'}live=0")
         page.wait_for_function(READY, timeout=60_000)
         differing = [each for each in page.evaluate(SHOWN) if not is_whole(each, page)]
@@ -218,6 +216,25 @@ def test_slash_searches_and_arrows_lead_to_what_is_found(visitor: tuple[Page, Wa
     page.keyboard.press("Enter")
 
     page.wait_for_url("**/devices/**", timeout=60_000)
+
+
+def test_a_chosen_cluster_holds_from_page_to_page_and_the_search_offers_all(visitor: tuple[Page, Watched]):
+    page, watched = visitor
+    watched.complaints.clear()
+    page.set_viewport_size({"width": 1366, "height": 900})
+    page.goto("/")
+    page.locator("summary", has_text="All clusters").click()
+    page.get_by_role("link", name="atlas", exact=True).click()
+    for key, path in (("p", "/power/"), ("r", "/runs/"), ("b", "/reference/"), ("e", "/events/"), ("f", "/")):
+        page.wait_for_url("**/?cluster=atlas")
+        page.keyboard.type(f"g{key}")
+        page.wait_for_url(f"**{path}?cluster=atlas")
+        expect(page.locator("summary", has_text="atlas")).to_be_visible()
+    page.keyboard.type("/recorded")
+    expect(page.locator("#found")).to_contain_text("Nothing in atlas")
+    page.get_by_role("link", name="Search all clusters").click()
+    expect(page.locator("main a.hit").first).to_be_visible()
+    assert watched.complaints == []
 
 
 def searched(request: Request) -> str:

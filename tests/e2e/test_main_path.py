@@ -50,6 +50,35 @@ def test_no_page_scrolls_sideways_on_a_phone(signed_in: Page, path: str):
     page.wait_for_function(NARROW)  # charts follow the width in their own time
 
 
+# Of each menu, once it is open, by how much it sticks out of the page on the left and on the right.
+OUTSIDE = """() => [...document.querySelectorAll('details.menu')].map((menu) => {
+    menu.open = true;
+    const { left, right, width } = menu.querySelector('.pop').getBoundingClientRect();
+    menu.open = false;
+    return width && (left < 0 || right > document.documentElement.clientWidth) ? [menu.textContent.trim(), left, right] : null;
+}).filter(Boolean)"""
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+@pytest.mark.parametrize("path", ["/", "/events/", "/settings/notifications/"])
+def test_no_menu_opens_beyond_the_edge_of_a_phone(signed_in: Page, path: str):
+    signed_in.goto(path)
+    signed_in.wait_for_load_state("load")
+
+    assert signed_in.evaluate(OUTSIDE) == []
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}}], indirect=True)
+def test_the_chosen_part_of_the_settings_is_in_sight_on_a_phone(signed_in: Page):
+    signed_in.goto("/settings/access/")
+    row = signed_in.get_by_role("navigation", name="Settings")
+    chosen = row.locator("[aria-current]")
+
+    expect(chosen).to_have_text("Access")
+    assert row.evaluate("(row) => row.scrollWidth > row.clientWidth")
+    expect(chosen).to_be_in_viewport(ratio=0.9)
+
+
 @pytest.mark.parametrize(
     "page", [{"color_scheme": "dark"}, {"color_scheme": "light"}], indirect=True, ids=["dark", "light"]
 )

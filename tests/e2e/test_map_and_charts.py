@@ -105,6 +105,21 @@ def test_a_zoom_is_asked_for_finer_kept_by_live_updates_and_undone_by_back(signe
     assert "from=" not in page.url
 
 
+# What the x axis says at 21:00 and at midnight of the viewer, of a window of so many hours that ends an hour later.
+AXIS_WORDS = """async (hours) => {
+    const { axes } = await import('/static/js/painters/fineaxes.js');
+    const midnight = new Date(2026, 10, 24).getTime(), end = midnight + 3_600_000;
+    const layout = { margin: { b: 20, l: 40 }, xaxis: {} };
+    const chart = { isTime: true, width: 900, figure: { layout }, window: () => [end - hours * 3_600_000, end] };
+    return axes(chart)[0].values(null, [midnight - 10_800_000, midnight]);
+}"""
+
+
+@pytest.mark.parametrize(("hours", "words"), [(24, ["21:00", "00:00"]), (48, ["21:00", "24 Nov"])])
+def test_the_axis_of_several_days_says_which_day_begins(signed_in: Page, hours: int, words: list[str]):
+    assert signed_in.evaluate(AXIS_WORDS, hours) == words
+
+
 def test_a_custom_range_is_shown_and_stands_in_the_address(signed_in: Page):
     page = signed_in
     page.goto(f"/hosts/{HOST}/")

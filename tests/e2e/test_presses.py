@@ -92,9 +92,8 @@ def test_the_launch_that_is_pressed_while_the_form_is_answered_is_sent(signed_in
 
     assert re.search(r'name="repeats"\s+3\s', sent.post_data or "") or "repeats=3" in (sent.post_data or "")
     assert "ladder" not in (sent.post_data or "")
-    expect(page.locator(".before").get_by_text("One more line.")).to_have_count(
-        more.count("<p>")
-    )  # the answer was not dropped
+    # The answer was not dropped.
+    expect(page.locator(".before").get_by_text("One more line.")).to_have_count(more.count("<p>"))
 
 
 def test_the_schedule_that_is_saved_while_the_form_is_answered_is_sent(signed_in: Page):

@@ -13,10 +13,8 @@ from tests.e2e.test_main_path import HOST
 from tests.process.traces import wait_until
 from tests.stack import Stack
 
-SOON, LONG = (
-    60_000,
-    240_000,
-)  # milliseconds: for what the page does, and for a job on a machine that has much else to do
+# Milliseconds: for what the page does, and for a job on a machine that has much else to do.
+SOON, LONG = 60_000, 240_000
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1440, "height": 1000}
 COMPARED = re.compile("no baseline|contaminated")  # by what else the machine does meanwhile
 LAUNCH = f"/reference/?view=launch&host={HOST}"

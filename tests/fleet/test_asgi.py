@@ -75,6 +75,15 @@ def test_requests_after_one_another_are_answered_in_one_thread(application, fini
     assert finishing_threads[0] != threading.get_ident()
 
 
+def test_what_django_does_at_the_start_of_a_request_is_done_once_in_its_thread(monkeypatch, finishing_threads):
+    began = []
+    monkeypatch.setattr("fleet.asgi._AT_START", (lambda: began.append(threading.get_ident()),))
+
+    asyncio.run(answered(Handler(), "/healthz"))
+
+    assert began == finishing_threads
+
+
 def test_requests_at_the_same_time_have_a_thread_each():
     threads = RequestThreads()
 

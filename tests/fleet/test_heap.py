@@ -30,9 +30,8 @@ thread.join()
 
 
 def faults_of(program):
-    plain = {
-        name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"
-    }  # which would set other limits
+    # GLIBC_TUNABLES would set other limits.
+    plain = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=plain)
     return float(done.stdout)
 

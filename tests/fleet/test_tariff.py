@@ -67,8 +67,8 @@ def test_a_band_begins_at_local_time_where_that_is_off_the_hour(zone, begins):
 
 
 @pytest.mark.parametrize(
-    ("day", "hours"), [((2026, 3, 29), 1), ((2026, 7, 5), 2), ((2026, 10, 25), 3)]
-)  # spring, summer, autumn
+    ("day", "hours"), [((2026, 3, 29), 1), ((2026, 7, 5), 2), ((2026, 10, 25), 3)], ids=["spring", "summer", "autumn"]
+)
 def test_a_band_lasts_as_long_as_its_local_time_does(day, hours):
     found = read(PRICE_PER_KWH="0.1", TARIFF="Europe/Berlin 01:10-03:10 0.4")
     start = at(*day) - 2 * 3_600_000

@@ -15,7 +15,7 @@ from django.db import connection  # noqa: E402
 from fleet.models import Device, Host  # noqa: E402
 from telemetry import ingest  # noqa: E402
 from telemetry.models import StoredBatch  # noqa: E402
-from telemetry.store import latest  # noqa: E402
+from telemetry.store import latest_rows  # noqa: E402
 from tests.telemetry.batches import enrolled, payload  # noqa: E402
 
 NOW = datetime.now(UTC)
@@ -24,16 +24,15 @@ MEET_SECONDS = 2
 
 def main() -> None:
     call_command("migrate", verbosity=0)
-    host, meeting, follow_epoch = enrolled("gpu-a01"), threading.Barrier(2), latest._follow_epoch
+    host, meeting, follow_epoch = enrolled("gpu-a01"), threading.Barrier(2), latest_rows._follow_epoch
 
-    def slowly(
-        *args, **kwargs
-    ):  # both would stand here at once, each with a row to make, if neither waited for the other
+    def slowly(*args, **kwargs):
+        # Both would stand here at once, each with a row to make, if neither waited for the other.
         with suppress(threading.BrokenBarrierError):
             meeting.wait(MEET_SECONDS)
         return follow_epoch(*args, **kwargs)
 
-    latest._follow_epoch = slowly
+    latest_rows._follow_epoch = slowly
     workers = [threading.Thread(target=_take, args=(host, sequence)) for sequence in range(2)]
     for worker in workers:
         worker.start()

@@ -24,9 +24,8 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def client(stack) -> Iterator[httpx.Client]:
     client = stack.signed_in()
-    wait_until(
-        lambda: host(client)["last_seen_at"], RECOVERY_SECONDS, "the first sample"
-    )  # it is known from the start on
+    # The host is known from the start on, before it tells anything.
+    wait_until(lambda: host(client)["last_seen_at"], RECOVERY_SECONDS, "the first sample")
     yield client
     client.close()
 

@@ -54,8 +54,9 @@ def test_a_stranger_is_sent_to_the_login_page(site):
 
 def test_this_machines_devices_are_on_its_page(site, host):
     page = site.client.get(f"/hosts/{host}/").raise_for_status().text
-    for device in site.get_json("devices")["items"]:
-        assert device["uuid"] in page
+    devices = [device["uuid"] for device in site.get_json("devices")["items"]]
+    assert devices
+    assert [uuid for uuid in devices if uuid not in page] == []
 
 
 def test_its_readings_are_real_or_absent_with_a_reason(site, host):

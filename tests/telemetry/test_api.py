@@ -200,9 +200,8 @@ def test_a_state_answers_seconds_at_each_value(api):
 
     series = answer["metrics"]["clock_event_reasons"]
     assert list(series["seconds"]) == ["4"]
-    assert sum(x or 0 for x in series["seconds"]["4"]) == pytest.approx(
-        11
-    )  # ten samples, the last of which holds for 2 s
+    # Ten samples, the last of which holds for 2 s.
+    assert sum(x or 0 for x in series["seconds"]["4"]) == pytest.approx(11)
 
 
 def test_a_state_is_told_over_any_range(api):

@@ -6,8 +6,8 @@ from django.utils import timezone
 from fleet.audit import Actor
 from fleet.models import Host
 from telemetry import attention, queries, tasks
+from telemetry.fleet_state import FleetState
 from telemetry.health import alerts
-from telemetry.queries import FleetState
 from telemetry.simulation.faults import FaultKind
 from tests.people import signed_in
 from tests.telemetry.watched import WatchedHost

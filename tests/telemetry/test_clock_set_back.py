@@ -7,7 +7,7 @@ import pytest
 
 from fleet.models import Device, Host
 from telemetry import queries
-from telemetry.queries import DeviceState
+from telemetry.fleet_state import DeviceState
 from tests.telemetry.batches import GPU, payload, take
 
 pytestmark = pytest.mark.django_db

@@ -43,10 +43,6 @@ def all_samples(device):
     }
 
 
-def chunk_bodies():
-    return [(row.start_ms, row.n_values, row.end_ms, bytes(row.body)) for row in Chunk.objects.order_by("start_ms")]
-
-
 @pytest.fixture
 def device(each_database):
     return make_device(make_host("gpu-a01"), uuid=GPU.uuid)

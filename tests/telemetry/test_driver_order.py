@@ -1,17 +1,19 @@
 """Letting go of a host's driver and taking it up again: by the button, by the API, and what refuses it."""
 
 from datetime import timedelta
+from unittest.mock import Mock
 
 import msgpack
 import pytest
 from celery import current_app
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from kombu import Connection, pools
 
 from fleet import server_key
 from fleet.models import AuditEntry, DeviceKind, Host, Origin, Role
-from telemetry import envelope
+from telemetry import driver, envelope
 from telemetry.models import LatestState
 from tests.factories import GPU_READINGS, make_device, make_host, make_latest
 from tests.people import script, signed_in
@@ -154,8 +156,19 @@ def test_a_host_without_a_driver_to_let_go_of_is_not_asked(outbox, host):
     assert refusal(ask(script(Role.OPERATOR), action="release")) == (409, "cannot_be_asked")
 
 
-def test_without_a_broker_nothing_is_audited(monkeypatch):
+def test_the_log_says_of_an_order_that_the_broker_did_not_take_it(monkeypatch):
     monkeypatch.setattr(current_app.amqp, "_producer_pool", pools.producers[Connection("redis://127.0.0.1:1/0")])
 
     assert refusal(ask(script(Role.OPERATOR), action="release")) == (503, "broker_unreachable")
-    assert not AuditEntry.objects.filter(action="driver.release").exists()
+    told = AuditEntry.objects.filter(action__startswith="driver.").order_by("pk").values_list("action", "detail")
+    assert list(told) == [("driver.release", {"minutes": 10}), ("driver.not_sent", {"order": "driver.release"})]
+
+
+def test_an_order_goes_out_after_the_commit_of_its_entry(monkeypatch):
+    of_the_test, seen = len(connection.savepoint_ids), []
+    send = Mock(side_effect=lambda *_: seen.append((len(connection.savepoint_ids), AuditEntry.objects.count())) or True)
+    monkeypatch.setattr(driver.host_orders, "send", send)
+    before = AuditEntry.objects.count()
+
+    assert ask(script(Role.OPERATOR), action="release")[0] == 200
+    assert seen == [(of_the_test, before + 1)]

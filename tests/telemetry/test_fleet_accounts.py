@@ -313,3 +313,68 @@ def test_a_late_batch_of_its_old_host_leaves_what_a_moved_device_drew_there():
     assert found == expected
     assert found[0]["estimated"] == 2 * 60_000
     assert not any(verify.host(host, T0, T0 + HOUR, NOW).differences for host in Host.objects.all())
+
+
+def of_clusters(group_by, scope=Scope.DEVICE, rates=RATES["flat"], span=(0, 3 * HOUR)):
+    """Return, of each cluster, its accounts and, of the whole fleet's, its own and those of its hosts."""
+    asked = (T0 + span[0], T0 + span[1], NOW)
+    how = {"scope": scope, "rates": rates, "zone": ZoneInfo("Asia/Kolkata")}
+    whole = fleet_accounts(*asked, group_by="cluster", **how)
+    hosts = fleet_accounts(*asked, group_by="host", **how)
+    for cluster in Host.objects.order_by("cluster").values_list("cluster", flat=True).distinct():
+        names = set(Host.objects.filter(cluster=cluster).values_list("name", flat=True))
+        own = fleet_accounts(*asked, group_by=group_by, cluster=cluster, **how)
+        yield own, whole.of(cluster), [each for each in hosts.groups if each.key in names]
+
+
+def known(account):
+    return {name: value for name, value in asdict(account).items() if name != "key"}
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.usefixtures("fleet")
+def test_the_accounts_of_a_cluster_are_its_own_of_the_fleets(scope, moved):
+    if moved:
+        move("nvidia-a-0", Host.objects.get(name="b"), T0 + HOUR)
+        rename("c")
+        rollups.roll_up(60, NOW)
+    for group_by in ("", "cluster", "model", "label:rack", "host"):
+        for own, of_fleet, hosts in of_clusters(group_by, scope):
+            assert known(own.total) == approx(known(of_fleet)), group_by
+            if group_by == "host":
+                assert own.groups == hosts
+            if group_by in {"cluster", "label:rack", "host"}:
+                assert sum(group.joules or 0 for group in own.groups) == pytest.approx(own.total.joules or 0), group_by
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.usefixtures("fleet")
+def test_the_days_of_all_clusters_add_up_to_those_of_the_fleet(scope):
+    move("nvidia-a-0", Host.objects.get(name="b"), T0 + HOUR)
+    rollups.roll_up(60, NOW)
+    how = {"scope": scope, "group_by": "day", "rates": RATES["flat"], "zone": ZoneInfo("Asia/Kolkata")}
+    whole = fleet_accounts(T0, T0 + 3 * HOUR, NOW, **how)
+    parts = [own for own, *_ in of_clusters("day", scope)]
+
+    assert len(whole.groups) == 1
+    for name in ("measured", "estimated", "covered_seconds", "asked_seconds", "cost", "grams_co2"):
+        found = sum(getattr(group, name) or 0 for part in parts for group in part.groups)
+        assert found == pytest.approx(getattr(whole.groups[0], name)), name
+
+
+def approx(said):
+    return {name: pytest.approx(value) if isinstance(value, float) else value for name, value in said.items()}
+
+
+@pytest.mark.usefixtures("fleet")
+def test_the_days_of_a_cluster_are_read_from_its_group_alone():
+    with CaptureQueriesContext(connection) as asked:
+        found = fleet_accounts(
+            T0, T0 + 3 * HOUR, NOW, scope=Scope.DEVICE, group_by="day", rates=RATES["flat"], zone=ZoneInfo("UTC"),
+            cluster="east",
+        )  # fmt: skip
+
+    assert found.total.joules > 0
+    of_hosts = (each["sql"] for each in asked if "fleet_host" not in each["sql"])
+    assert not [sql for sql in of_hosts if 'FROM "telemetry_rollup"' in sql]

@@ -49,7 +49,7 @@ def test_the_last_hour_stands_beside_the_same_hour_of_the_day_before():
     assert found.utilisation == pytest.approx(0.1)
     assert day_before.known(None) == found
     assert day_before.known("atlas") == day_before.NOT_KNOWN
-    assert day_before.known("") == day_before.NOT_KNOWN  # the hosts without a cluster
+    assert day_before.measure("", now_ms) == day_before.NOT_KNOWN  # there are no hosts without a cluster
 
 
 def test_without_a_day_before_nothing_is_compared():
@@ -96,6 +96,16 @@ def test_power_is_summed_of_the_devices_of_which_energy_is_and_says_of_which():
         assert f"GPUs {gpu_watts:.0f} W + 1 CPU host 100 W" in said[path]
     summary = viewer.get("/api/v1/fleet/summary").json()
     assert summary["readings"]["power_draw_watts"]["value"] == gpu_watts + 100
+
+
+def test_a_cpu_host_that_tells_no_power_stands_outside_and_is_named():
+    gpu, cpu = make_device(make_host("a"), 0), make_device(make_host("b"), kind=DeviceKind.CPU)
+    make_latest(gpu.host, {gpu: GPU_READINGS})
+    make_latest(cpu.host, {cpu: {"gpu_utilization_ratio": 0.1}})
+    said = tiles(signed_in())
+
+    assert "651 W 1 CPU host unknown" in said["/"]
+    assert "1 CPU host unknown · from 1 of 1 GPUs" in said["/power/?range=1h"]
 
 
 def test_the_energy_of_today_is_compared_with_the_day_before_by_the_same_time():
@@ -146,3 +156,23 @@ def test_after_a_change_of_the_clock_as_many_hours_are_compared():
     drawing_by_minutes(device, 100.0, changed, 33 * 60)
 
     assert today(datetime(2026, 3, 30, 10, tzinfo=rates.zone), rates, None).growth == pytest.approx(0.0)
+
+
+def test_power_of_two_kinds_is_compared_with_the_day_before_by_what_it_used():
+    """A GPU that draws a fifth more, and the CPU of another host that draws what it did."""
+    gpu = make_device(make_host("a", cluster="atlas"), 0)
+    cpu = make_device(make_host("b"), kind=DeviceKind.CPU)
+    make_latest(gpu.host, {gpu: GPU_READINGS})
+    make_latest(cpu.host, {cpu: CPU_READINGS | {"power_draw_watts": 100.0}})
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    for days, watts in ((1, 500.0), (0, 600.0)):
+        start = now - timedelta(days=days, minutes=60)
+        drawing_by_minutes(gpu, watts, start, 58)  # the newest are on their way
+        drawing_by_minutes(cpu, 100.0, start, 58)
+    viewer = signed_in()
+    viewer.get("/fleet/energy/")
+    viewer.get("/fleet/energy/?cluster=atlas")
+
+    assert f"↑ {100 / 6:.1f} % in a day · GPUs 651 W + 1 CPU host 100 W" in text(viewer.get("/"))
+    assert day_before.known(None).power == pytest.approx(1 / 6, abs=0.005)
+    assert day_before.known("atlas").power is None  # of one kind, and no sample of its power is known

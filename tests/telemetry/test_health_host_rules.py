@@ -8,6 +8,7 @@ from fleet.models import Event, Host, Origin
 from telemetry.health import fleet_rules, look, thresholds
 from telemetry.health.watch import watch
 from telemetry.simulation.faults import FaultKind
+from telemetry.simulation.load import IDLE
 from tests.telemetry.batches import enrolled, payload, take
 from tests.telemetry.watched import WatchedHost, firing, rules_firing
 
@@ -174,7 +175,7 @@ def test_a_budget_of_power_that_nobody_set_is_no_rule(host):
 
 
 @pytest.mark.parametrize(("name", "subject"), [("watts", "fleet"), ("watts:atlas", "cluster:atlas")])
-def test_a_budget_of_power_is_told_when_it_is_reached(name, subject):
+def test_a_budget_of_power_is_told_when_it_is_reached_and_ends_when_less_is_drawn(name, subject):
     host = WatchedHost(cluster="atlas")
     host.run(20)
     thresholds.set_value("power_budget", name, 2000)
@@ -183,8 +184,21 @@ def test_a_budget_of_power_is_told_when_it_is_reached(name, subject):
 
     alert = firing()["power_budget", subject]
     assert alert.detail["values"]["power_draw_watts"] > alert.detail["values"]["budget_watts"] == 2000
-    thresholds.set_value("power_budget", name, 9000)
+    host.task.load = IDLE
+    host.run(120)
+    assert not firing()
+
+
+def test_a_budget_that_is_raised_above_what_is_drawn_ends_its_alert():
+    host = WatchedHost()
+    host.run(20)
+    thresholds.set_value("power_budget", "watts", 2000)
+    thresholds.set_value("power_budget", "for_seconds", 0)
+    host.run(20)
+    assert rules_firing() == {"power_budget"}
+    thresholds.set_value("power_budget", "watts", 9000)
     host.run(80)
+
     assert not firing()
 
 

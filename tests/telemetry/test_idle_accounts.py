@@ -51,10 +51,10 @@ def roll_up_host(devices, *, drawn=0.0, start_ms=T0, step_seconds=3600, n_read=3
     Rollup.objects.create(host=host, step_seconds=step_seconds, start_ms=start_ms, n_buckets=1, body=body)
 
 
-def account(*, group_by="", rates=NO_PRICE, start_ms=T0, hours=1.0, zone=UTC_DAYS):
+def account(*, group_by="", rates=NO_PRICE, start_ms=T0, hours=1.0, zone=UTC_DAYS, cluster=None):
     devices, end_ms = Device.objects.select_related("host"), start_ms + round(hours * HOUR_MS)
     return idle.idle_accounts(
-        devices, start_ms, end_ms, datetime.now(UTC), group_by=group_by, rates=rates, zone=zone
+        devices, start_ms, end_ms, datetime.now(UTC), group_by=group_by, rates=rates, zone=zone, cluster=cluster
     )  # fmt: skip
 
 
@@ -85,6 +85,19 @@ def test_what_was_wasted_under_a_machine_s_old_name_counts_there(gpu, group_by, 
 
     assert [(group.key, group.total.joules) for group in found.groups] == [(old, KWH), (new, 0)]
     assert found.total.total.joules == KWH
+
+
+@pytest.mark.parametrize("group_by", ["", "cluster", "host", "model", "day"])
+def test_the_waste_of_a_cluster_is_that_of_its_hosts_of_then(gpu, group_by):
+    roll_up(gpu, {FREE: KWH})
+    roll_up(make_device(make_host("gpu-b01"), 0), {FREE: 3 * KWH})
+    move(gpu.uuid, make_host("gpu-new", cluster="beta"), T0 + 2 * HOUR_MS)
+
+    for cluster, kwh in (("alpha", 1), ("beta", 0), ("", 3)):
+        found = account(group_by=group_by, cluster=cluster)
+
+        assert found.total.total.kwh == kwh
+        assert sum(group.total.kwh for group in found.groups) == (kwh if group_by else 0)
 
 
 def test_hours_and_the_quarters_around_them_are_counted_once(gpu):

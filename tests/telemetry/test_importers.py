@@ -205,11 +205,8 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("ending", "content"),
     [("xz", b"no archive"), ("gz", b"no archive"), ("gz", gzip.compress(b"time_ms,watts\n" * 99)[:12] + b"torn" * 9)],
-    ids=[
-        "xz",
-        "gz",
-        "gz-torn",
-    ],  # an archive's own bytes tell the time, and would name the test otherwise in each process
+    # An archive's own bytes tell the time, and would name the test otherwise in each process.
+    ids=["xz", "gz", "gz-torn"],
 )
 def test_a_broken_archive_is_refused(tmp_path, ending, content):
     path = tmp_path / f"log.csv.{ending}"

@@ -13,8 +13,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from fleet.models import Host
 from telemetry import partitions, vendor_sql
-from telemetry.models import AcceptedSequences, DirtyRollup, SetAside, StoredBatch
-from telemetry.vendor_sql import ChunkRow
+from telemetry.models import AcceptedSequences, Chunk, DirtyRollup, SetAside, StoredBatch
 from tests.databases import opened
 from tests.factories import make_device
 
@@ -123,7 +122,9 @@ def test_what_was_set_aside_is_known_by_its_content(migrated):
 
 def test_there_is_no_way_back_from_chunks(migrated):
     host = Host.objects.get(name="gpu-a01")
-    vendor_sql.insert_chunks([ChunkRow(make_device(host).pk, host.pk, 3_600_000, 3_600_001, 1, b"chunk")])
+    Chunk.objects.create(
+        device=make_device(host), host=host, start_ms=3_600_000, end_ms=3_600_001, n_values=1, body=b"chunk"
+    )
 
     with pytest.raises(IrreversibleError, match="1 chunks of this store"):
         migrate(*LANDED[1])

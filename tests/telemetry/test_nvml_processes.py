@@ -71,6 +71,27 @@ def test_a_process_that_computes_and_draws_stands_once(device):
     assert [(process.pid, process.memory_bytes) for process in device.read()] == [(1, GIB), (2, GIB)]
 
 
+def test_a_display_server_only_draws_and_who_also_computes_does_not(device):
+    for pid, kind in ((1, "G"), (2, "C+G"), (3, "C")):
+        device.stub.run_process(3, pid, used_bytes=GIB, kind=kind)
+    assert {pid: process.only_draws for pid, process in device.by_pid().items()} == {1: True, 2: False, 3: False}
+
+
+@pytest.mark.parametrize("pid", [0, 1])
+def test_where_the_driver_does_not_tell_who_computes_nobody_is_said_only_to_draw(device, pid):
+    device.stub.run_process(3, pid, used_bytes=GIB, kind="G")
+    device.stub.forbid(3, COMPUTING)
+    assert [process.only_draws for process in device.read()] == [False]
+
+
+def test_of_those_without_a_number_it_is_known_too_who_only_draws(device):
+    for used, kind in ((3 * GIB, "C+G"), (2 * GIB, "G"), (GIB, "C")):
+        device.stub.run_process(3, 0, used_bytes=used, kind=kind)
+    assert [(process.memory_bytes, process.only_draws) for process in device.read()] == [
+        (3 * GIB, False), (2 * GIB, True), (GIB, False),
+    ]  # fmt: skip
+
+
 def test_a_processs_memory_in_several_instances_is_their_sum(device):
     device.stub.run_process(3, 1, used_bytes=GIB, instance=1)
     device.stub.run_process(3, 1, used_bytes=2 * GIB, instance=2)
@@ -152,7 +173,7 @@ def test_a_driver_before_version_3_is_asked_for_version_2(device, monkeypatch):
     def missing(handle):
         raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
 
-    monkeypatch.setattr(processes, "_LISTS", ((missing, lambda handle: old),))
+    monkeypatch.setattr(processes, "_LISTS", ((missing, lambda handle: old), (missing, lambda handle: [])))
     assert [process.pid for process in device.read()] == [9]
 
 

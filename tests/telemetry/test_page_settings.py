@@ -1,18 +1,27 @@
 """The settings page of the store: what its tables hold, what its upkeep does, what was set aside."""
 
+import csv
+from datetime import datetime, timedelta
 from io import StringIO
 
 import pytest
+from celery import current_app
 from django.core.management import call_command
 from django.utils import timezone
 
 from fleet.models import Role
 from telemetry import upkeep
-from telemetry.models import SetAside, Unreadable
+from telemetry.models import SetAside, StoredBatch, Unreadable
 from tests.factories import make_device, make_host
 from tests.people import signed_in
 
 pytestmark = pytest.mark.django_db
+
+
+def table(name):
+    """Return the rows of the page's table as its file has them."""
+    file = signed_in().get(f"/settings/?format=csv&table={name}").content.decode()
+    return list(csv.DictReader(StringIO(file)))
 
 
 def page(role=Role.VIEWER):
@@ -33,6 +42,41 @@ def test_it_shows_what_the_tables_hold_and_when_upkeep_runs_next():
     assert "Samples, by device and hour" in shown
     assert "Space given back" in shown
     assert "not scheduled" not in shown
+
+
+def test_each_table_has_its_rows_its_size_its_oldest_and_how_long_it_keeps_them(settings):
+    settings.STEPWATT_RETENTION_RAW = 5 * 86_400
+    now = timezone.now()
+    host, oldest = make_host("gpu-a01"), int(now.timestamp() * 1000) - 3_600_000
+    bodies = (b"x" * 3_000, b"x" * 2_000)
+    StoredBatch.objects.bulk_create(
+        StoredBatch(host=host, epoch="e" * 32, sequence=n, start_ms=oldest + n, end_ms=oldest + n, body=body)
+        for n, body in enumerate(bodies)
+    )
+    upkeep.count(now)
+
+    rows = {row["holds"]: row for row in table("store")}
+    batches = rows["Batches as they came"]
+
+    assert (batches["rows"], batches["bytes"]) == ("2", "5000")
+    assert datetime.fromisoformat(batches["oldest"]).timestamp() * 1000 == oldest
+    assert batches["kept"] == "5 days (STEPWATT_RETENTION_RAW)"
+    assert rows["Samples, by device and hour"]["rows"] == "0"
+    assert rows["Set aside"]["kept"] == "30 days (STEPWATT_RETENTION_RAW, at least 30)"
+
+
+def test_each_part_of_the_upkeep_has_its_last_run_and_the_next_by_the_schedule():
+    now = timezone.now()
+    upkeep.keep(now, 5)
+    turns = current_app.conf.beat_schedule.values()
+    every = next(turn["schedule"] for turn in turns if turn["task"] == "telemetry.retire")
+
+    rows = {row["what"]: row for row in table("upkeep")}
+
+    assert rows.keys() == {"partitions", "retention", "disk limit", "space given back", "counting"}
+    for row in rows.values():
+        assert datetime.fromisoformat(row["started_at"]) == now
+        assert datetime.fromisoformat(row["next_at"]) == now + timedelta(seconds=every)
 
 
 def test_a_verification_is_run_by_a_person_and_has_no_next_time():

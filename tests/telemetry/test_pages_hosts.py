@@ -142,14 +142,6 @@ def two_clusters():
     make_gpu_host("gpu-b01", cluster="borealis")
 
 
-def test_the_power_page_speaks_of_all_clusters_says_so_and_leads_back_to_the_chosen_one(viewer, two_clusters):
-    page = viewer.get("/power/?cluster=atlas").content.decode()
-
-    assert "of all clusters" in page
-    assert 'href="/hosts/?cluster=atlas" data-go' in page
-    assert "of all clusters" not in viewer.get("/power/").content.decode()
-
-
 @pytest.mark.parametrize("path", ["/fleet/energy/", "/runs/headlines/"])
 def test_a_tile_that_comes_later_leads_to_the_cluster_too(viewer, two_clusters, path):
     links = re.findall(r'href="(/(?:power|efficiency)/[^"]*)"', viewer.get(f"{path}?cluster=atlas").content.decode())

@@ -5,6 +5,7 @@ import io
 import re
 
 import pytest
+from django.core.cache import cache
 from django.utils import timezone
 
 from fleet.models import Host
@@ -18,12 +19,13 @@ from tests.telemetry.test_accounts import roll_up
 pytestmark = pytest.mark.django_db
 PANELS = ("/power/days/", "/power/groups/", "/power/idle/")
 WATTS = 400.0
+H100 = "NVIDIA H100 80GB HBM3"
 
 
-def drawing_host(name: str, cluster: str, watts: float = WATTS, **fields: object) -> Host:
+def drawing_host(name: str, cluster: str, watts: float = WATTS, model: str = H100, **fields: object) -> Host:
     """A host whose GPU has drawn the same for ten minutes, until now."""
     host = make_host(name, cluster=cluster, **fields)
-    device = make_device(host)
+    device = make_device(host, model=model)
     make_latest(host, {device: {**GPU_READINGS, "power_draw_watts": watts}})
     now_ms = int(timezone.now().timestamp() * 1000) // 60_000 * 60_000
     times = [now_ms - 600_000 + 10_000 * i for i in range(61)]
@@ -37,6 +39,11 @@ def drawing_host(name: str, cluster: str, watts: float = WATTS, **fields: object
 def text(answer) -> str:
     assert answer.status_code == 200
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode())).replace("\u202f", " ")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept():
+    cache.clear()
 
 
 @pytest.fixture
@@ -185,3 +192,67 @@ def test_the_axis_of_the_days_ends_on_a_round_number_above_them_all(kwh, ticks):
 
     assert tuple(tick.replace("\u202f", " ") for tick in axis.ticks) == ticks
     assert axis.top >= kwh * 3.6e6
+
+
+@pytest.fixture
+def mixed(two):
+    """A cluster of two models, of which one stands elsewhere too, and hosts without a cluster."""
+    drawing_host("a2", "atlas", 300.0, model="NVIDIA L40S")
+    drawing_host("c", "", 100.0)
+
+
+@pytest.mark.parametrize(("cluster", "watts"), [("atlas", 700), ("borealis", 200), ("", 100)])
+def test_a_chosen_cluster_narrows_every_part_of_the_page(viewer, mixed, cluster, watts):
+    kwh = watts / 6000  # ten minutes of it
+    query = f"range=1h&cluster={cluster}"
+    now, energy, *_ = viewer.get(f"/power/?{query}").context["tiles"]
+
+    assert (now.value, energy.value) == (watts, pytest.approx(watts * 600))
+    for by in ("cluster", "model", "label:team", "host"):
+        chart = viewer.get(f"/power/arrays/?{query}&by={by}").json()["charts"]["fig-power"]
+        assert max(v for v in chart["traces"][-1]["y"] if v is not None) == pytest.approx(watts), by
+        figure = viewer.get(f"/power/?{query}&by={by}").context["figure"]
+        assert len(figure["data"]) == len(chart["traces"]), by
+        groups = list(
+            csv.DictReader(io.StringIO(viewer.get(f"/power/groups/?{query}&by={by}&format=csv").content.decode()))
+        )
+        assert sum(float(row["kwh"]) for row in groups) == pytest.approx(kwh), by
+
+
+def test_the_days_of_a_cluster_are_those_of_its_hosts(viewer):
+    start_ms = int(timezone.now().timestamp() * 1000) // 3_600_000 * 3_600_000 - 86_400_000
+    for name, cluster, joules in (("a", "atlas", 3.6e6), ("b", "borealis", 7.2e6)):
+        host = make_host(name, cluster=cluster)
+        roll_up(host, {make_device(host): joules}, start_ms=start_ms, step_seconds=3600)
+
+    for cluster, kwh in (("atlas", 1), ("borealis", 2)):
+        file = viewer.get(f"/power/days/?cluster={cluster}&format=csv").content.decode()
+        assert [float(row["kwh"]) for row in csv.DictReader(io.StringIO(file)) if row["kwh"]] == [kwh]
+
+
+def test_the_parts_of_the_page_ask_for_the_chosen_cluster_too(viewer, two):
+    page = viewer.get("/power/?cluster=atlas&by=model").content.decode()
+    days = viewer.get("/power/days/?cluster=atlas").content.decode()
+
+    for address in (
+        'data-arrays="/power/arrays/?range=7d&amp;by=model&amp;cluster=atlas"', 'hx-get="/power/days/?cluster=atlas"',
+        'hx-get="/power/idle/?cluster=atlas&amp;by=model"', 'hx-get="/power/groups/?cluster=atlas&amp;by=model"',
+        'href="/hosts/?sort=-power&amp;cluster=atlas"',
+    ):  # fmt: skip
+        assert address in page
+    assert 'href="/power/days/?format=csv&amp;cluster=atlas"' in days
+
+
+def test_a_cluster_has_its_own_budget_and_not_the_fleets(viewer, two):
+    thresholds.set_value("power_budget", "watts", 1200)
+    assert "budget" not in text(viewer.get("/power/?range=1h&cluster=atlas"))
+
+    thresholds.set_value("power_budget", "watts:atlas", 800)
+
+    assert "50 % of the budget of 800 W" in text(viewer.get("/power/?range=1h&cluster=atlas"))
+
+
+def test_a_group_leads_to_its_hosts(viewer, two):
+    assert 'href="/hosts/?cluster=atlas"' in viewer.get("/power/groups/?range=1h").content.decode()
+    page = viewer.get("/power/groups/?range=1h&by=label:team&cluster=borealis").content.decode()
+    assert 'href="/hosts/?q=vision&amp;cluster=borealis"' in page

@@ -122,6 +122,7 @@ def test_minutes_of_the_fleet_that_are_still_to_be_made_are_not_shown_as_missing
 
     answer = viewer.get("/fleet/arrays/", {"from": now_ms - 3 * 3_600_000, "to": now_ms}).json()
 
+    assert answer["charts"]
     for chart in answer["charts"].values():
         assert [shape["x1"] < now_ms - 1_200_000 for shape in chart["shapes"]] == [True]  # before the first sample
 
@@ -187,6 +188,14 @@ def test_the_host_as_a_whole_stands_apart_from_its_devices(viewer):
     assert [card.device.uuid for card in page.context["cards"]] == [GPU.uuid]
     assert page.context["power_watts"] == 651
     assert "CPU pressure" in text(viewer.get(f"/devices/{NODE.uuid}/"))
+
+
+def test_how_far_a_hosts_clock_is_off_stands_with_the_host_and_is_a_dash_before_it_is_measured(viewer):
+    report({"power_draw_watts": 7600.0}, device=NODE, absent={"host_clock_offset_seconds": AbsentReason.UNKNOWN}, ago=5)
+    assert "Clock offset —" in text(viewer.get(PAGE))
+    report({"host_clock_offset_seconds": -12.5, "host_clock_error_seconds": 0.004}, sequence=1, device=NODE)
+
+    assert "Clock offset −12.5 s" in text(viewer.get(PAGE)).replace("\N{NARROW NO-BREAK SPACE}", " ")
 
 
 def test_the_agents_cost_is_shown_with_its_share_of_a_core(viewer):

@@ -10,7 +10,7 @@ from fleet.models import Origin
 from telemetry import disk_limit, partitions, vendor_sql
 from telemetry.models import Chunk, Rollup, StoredBatch
 from telemetry.partitions import BATCHES, CHUNKS, DAY_MS, ROLLUPS
-from telemetry.vendor_sql import BatchRow, ChunkRow, RollupRow
+from telemetry.vendor_sql import BatchRow, RollupRow
 from tests.factories import make_device, make_host
 
 TODAY_MS = 10_000 * DAY_MS  # a long time before the days of the migration's own partitions
@@ -23,7 +23,7 @@ def insert_batch(host, start_ms: int) -> None:
 
 def insert_chunk(host, start_ms: int) -> None:
     device = host.devices.first() or make_device(host)
-    vendor_sql.insert_chunks([ChunkRow(device.pk, host.pk, start_ms, start_ms + 9, 3, b"body")])
+    Chunk.objects.create(device=device, host=host, start_ms=start_ms, end_ms=start_ms + 9, n_values=3, body=b"body")
 
 
 def insert_rollup(host, start_ms: int, step_seconds: int) -> None:

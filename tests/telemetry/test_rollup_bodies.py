@@ -1,6 +1,7 @@
 """Bodies of rollups are read in parts on SQLite and whole on PostgreSQL: what is read of them is the same."""
 
 import sqlite3
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -62,3 +63,31 @@ def test_rows_that_change_places_meanwhile_are_read_as_they_were(file):
 
     assert (first, second) == (ids[0], (ids[1], [7, 7]))
     assert Rollup.objects.count() == 1
+
+
+def parts_of(*lengths, first=1):
+    """Return statistics that follow each other without a bucket between; the values of each are one more than the last one's."""
+    keys, begins = np.array([(10, Field.COUNT, 0, 7), (10, Field.SUM, 0, 7)]), [0, *np.cumsum(lengths).tolist()]
+    return [
+        statistics.ordered(keys, np.full((2, n), value, np.int64), T0 + at * MINUTE, MINUTE)
+        for value, (at, n) in enumerate(zip(begins[:-1], lengths, strict=True), first)
+    ]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_parts_of_a_time_are_put_together_in_any_order(order):
+    parts = parts_of(3, 2, 1)
+
+    table = rolled.stacked([parts[each] for each in order])
+
+    assert table.starts_ms.tolist() == [T0 + at * MINUTE for at in range(6)]
+    assert table.values.tolist() == [[1, 1, 1, 2, 2, 3]] * 2
+
+
+def test_a_bucket_that_stands_twice_is_taken_from_the_fresh_row():
+    fresh = parts_of(1, 1, first=5)[1:]
+
+    table = rolled.stacked([*parts_of(4), *fresh])
+
+    assert table.starts_ms.tolist() == [T0 + at * MINUTE for at in range(4)]
+    assert table.values.tolist() == [[1, 6, 1, 1]] * 2

@@ -53,8 +53,7 @@ def test_what_its_board_is_the_instances_are_too(serving):
     serving.suffer(FaultKind.LOST, device=1)
     serving.tick()
 
-    for readings in serving.gpu[1:]:
-        assert readings["memory_used_bytes"] is AbsentReason.GPU_IS_LOST
+    assert [readings["memory_used_bytes"] for readings in serving.gpu[1:]] == [AbsentReason.GPU_IS_LOST] * 3
 
 
 def test_only_hosts_that_serve_have_instances():

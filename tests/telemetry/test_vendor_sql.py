@@ -9,10 +9,10 @@ import pytest
 from django.db import IntegrityError, OperationalError, transaction
 
 from telemetry import vendor_sql
-from telemetry.models import Chunk, DirtyGroup, DirtyRollup, GroupKind, Rollup, RollupGroup, StoredBatch
-from telemetry.vendor_sql import BatchRow, ChunkRow, RollupRow
+from telemetry.models import DirtyGroup, DirtyRollup, GroupKind, Rollup, RollupGroup, StoredBatch
+from telemetry.vendor_sql import BatchRow, RollupRow
 from tests.databases import connection_to, default_database
-from tests.factories import make_device, make_host
+from tests.factories import make_host
 
 BODY = bytes(range(256)) * 12
 
@@ -45,25 +45,10 @@ def test_a_batch_that_stands_there_is_an_error(host):
 
 def test_nothing_to_insert_is_no_error(each_database):
     vendor_sql.insert_batches([])
-    vendor_sql.insert_chunks([])
+    vendor_sql.insert_rollups([])
     vendor_sql.mark_rollups_dirty([])
 
     assert StoredBatch.objects.count() == 0
-
-
-def test_a_chunk_takes_the_place_of_the_one_of_its_hour(host):
-    device, hour_ms = make_device(host), 3_600_000
-    first = ChunkRow(device.pk, host.pk, hour_ms, hour_ms + 9, 3, b"first")
-    other_hour = first._replace(start_ms=2 * hour_ms)
-    vendor_sql.insert_chunks([first, other_hour])
-
-    vendor_sql.insert_chunks([first._replace(n_values=4, body=b"second")])
-
-    rows = Chunk.objects.order_by("start_ms").values_list("start_ms", "n_values", "body")
-    assert [(start, n, bytes(body)) for start, n, body in rows] == [
-        (hour_ms, 4, b"second"),
-        (2 * hour_ms, 3, b"first"),
-    ]
 
 
 def test_a_rollup_takes_the_place_of_its_own_and_of_no_other(host):

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry import codec, envelope, received, wire
+from telemetry import codec, envelope, header, received, wire
 from telemetry.catalog import BY_NAME, METRICS, AbsentReason, Metric
 from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 from tests.telemetry.batches import GPU, MIG, NODE, batch
@@ -69,7 +69,9 @@ def batches(draw):
         DeviceEvent, of_device.map(lambda d: d.uuid), st.sampled_from(EventKind),
         st.integers(0, 2**60), st.integers(0, 10**13), st.integers(1, 99),
     )  # fmt: skip
-    process = st.builds(DeviceProcess, st.integers(0, 2**31), texts, texts, st.none() | st.integers(0, 2**50))
+    process = st.builds(
+        DeviceProcess, st.integers(0, 2**31), texts, texts, st.none() | st.integers(0, 2**50), only_draws=st.booleans()
+    )
     return replace(
         SENT,
         times_ms=times,
@@ -95,6 +97,15 @@ def batches(draw):
 @settings(max_examples=100, deadline=None)
 def test_any_batch_comes_back_as_it_was_sent(sent):
     assert received.unpack(wire.pack(sent)) == sent
+
+
+def test_of_a_process_that_does_not_only_draw_a_server_of_the_release_before_reads_what_it_knows():
+    computes, draws = DeviceProcess(42, "python"), DeviceProcess(43, "Xorg", only_draws=True)
+
+    rows = header.put_processes({GPU.uuid: [computes, draws]}, {GPU.uuid: 0})
+
+    assert [len(row) for row in rows[0][1]] == [7, 8]
+    assert header.read_processes(rows, [GPU.uuid]) == {GPU.uuid: [computes, draws]}
 
 
 @pytest.mark.parametrize("metric", BY_NAME.values(), ids=lambda metric: metric.name)

@@ -50,6 +50,7 @@ class StandInAgent:
         self._has_broker = has_broker
         self._lock = Lock()
         self.devices = [CPU, GPU]
+        self.clock_offset: tuple[float, float] | None = None
         self.context = AgentContext(
             host=host,
             directory=directory,
@@ -59,6 +60,7 @@ class StandInAgent:
             broker_host="127.0.0.1",
             submit=self._submit,
             orders=OrderDesk(directory, host, SERVER_KEY.public_key().public_bytes_raw(), self.notices.append),
+            clock_offset=lambda: self.clock_offset,
             devices=lambda: self.devices,
             on_frames=lambda handler: None,
             on_cargo=lambda name, source: None,

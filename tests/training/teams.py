@@ -1,8 +1,10 @@
 """Distributed jobs in the database, and what their hosts' agents say of them."""
 
 from datetime import datetime
+from functools import partial
 from itertools import count
 
+from django.test import TestCase
 from django.utils import timezone
 
 from fleet.audit import Actor
@@ -14,6 +16,7 @@ from training.models import ReferenceJob
 
 ADA = Actor("ada")
 MEETING = "10.1.2.3 4567"
+committed = partial(TestCase.captureOnCommitCallbacks, execute=True)  # what is sent after a commit is sent at its end
 _sequences = count(1)
 
 
@@ -29,11 +32,17 @@ def distributed(*names: str, **fields: object) -> list[ReferenceJob]:
 def say(job: ReferenceJob, state: str, reason: str = "", now: datetime | None = None, **fields: object) -> ReferenceJob:
     """Have the job's host report; returns the job as it is then."""
     now = now or timezone.now()
-    report = wire.JobReport(
-        job.pk, job.launch, job.host.name, next(_sequences), state, int(now.timestamp() * 1000), reason, **fields
-    )
-    ingest.ingest_report(job.host, wire.pack(report), now)
+    with committed():
+        ingest.ingest_report(job.host, report(job, state, now, reason, **fields), now)
     return now_of(job)
+
+
+def report(job: ReferenceJob, state: str, now: datetime, reason: str = "", **fields: object) -> bytes:
+    """Return what the job's host sends."""
+    at_ms = int(now.timestamp() * 1000)
+    return wire.pack(
+        wire.JobReport(job.pk, job.launch, job.host.name, next(_sequences), state, at_ms, reason, **fields)
+    )
 
 
 def now_of(job: ReferenceJob) -> ReferenceJob:

@@ -52,7 +52,7 @@ def test_the_catalogue_tells_what_runs_where_and_how_flops_are_counted(api):
     [lora] = [item for item in answer["items"] if item["name"] == "gpt-lora"]
     assert set(lora["sizes"]) == {"large", "small", "cpu", "ci"}
     assert lora["flops"].startswith("(4N + 6A")
-    assert (lora["is_training"], lora["needs"]) == (True, "A device of kind nvidia or cpu.")
+    assert (lora["is_training"], lora["needs"]) == (True, "An NVIDIA GPU or a CPU.")
 
 
 def test_a_launch_answers_one_job_a_host_and_sends_the_orders(api, outbox):

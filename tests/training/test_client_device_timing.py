@@ -64,9 +64,8 @@ def test_a_device_that_never_passes_them_keeps_no_step_from_being_told():
         one_step(run)
 
     assert [step.number for step in sent] == [1, 2, 3]
-    told = [
-        step.phases["forward"] for step in sent
-    ]  # by the host's own clock, which may stand between two of its lines
+    # By the host's own clock, which may stand between two of its lines.
+    told = [step.phases["forward"] for step in sent]
     assert 0.002 not in told
     assert min(told) < 0.001
 

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet.models import Host
 from telemetry import envelope
 from telemetry.wire import MessageInvalid
+from tests.training.old_agent import message_of
 from training import wire
 from training.jobs.ingest import ingest_report, ingest_reports
 from training.judging.judge import judge, waiting
@@ -47,7 +48,7 @@ def steps(launch: str, count: int = 3) -> list[StepTiming]:
 
 def take_steps(sender: str, timings: list[StepTiming]) -> int:
     """Take in what the host sends under its own name."""
-    return ingest_message(Host.objects.get(name=sender), wire.pack_steps(sender, timings))
+    return ingest_message(Host.objects.get(name=sender), message_of(sender, timings), NOW)
 
 
 def stored():
@@ -295,7 +296,7 @@ def test_a_host_speaks_under_its_own_name_only(job):
     with pytest.raises(MessageInvalid, match="gpu-a02 sent a message that names gpu-a01"):
         ingest_report(other, report(job, state="done"), NOW)
     with pytest.raises(MessageInvalid, match="gpu-a02 sent a message that names gpu-a01"):
-        ingest_message(other, wire.pack_steps("gpu-a01", steps("launch-1")))
+        ingest_message(other, message_of("gpu-a01", steps("launch-1")), NOW)
 
 
 @pytest.mark.parametrize(

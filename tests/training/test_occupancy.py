@@ -1,5 +1,6 @@
 """Whether others use a device, as its host told last: the cases in which the driver names nobody."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -18,6 +19,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]
 GIB = 2**30
 HIDDEN = {"pid": NO_PID, "memory_bytes": 12 * GIB}
 ELSEWHERE = {"pid": 777, "memory_bytes": 3 * GIB}
+XORG = {"pid": 901, "command": "/usr/lib/xorg/Xorg :0", "user": "root", "memory_bytes": 300 * 2**20, "only_draws": True}
+BLENDER = XORG | {"pid": 902, "command": "blender", "user": "eve"}
+PYTHON = {"pid": 7, "command": "python train.py", "user": "bob", "memory_bytes": 5 * GIB}
 OURS = {"pid": 7, "command": "python -P /opt/training/reference/start.py --parent 3", "memory_bytes": 40 * GIB}
 
 
@@ -75,6 +79,62 @@ def test_what_the_driver_keeps_for_itself_and_what_is_ours_is_no_use_by_others(p
     told(processes, **values)
 
     assert start()
+
+
+@pytest.mark.parametrize(
+    ("processes", "values"),
+    [
+        ([XORG], {}),
+        ([XORG | {"sm_ratio": 0.04}, BLENDER], {"gpu_utilization_ratio": 0.05}),
+        ([{"pid": NO_PID, "memory_bytes": 2**28, "only_draws": True}], {}),
+        ([XORG, OURS], {"gpu_utilization_ratio": 1.0, "memory_used_bytes": 40.0 * GIB}),
+        ([XORG], {"memory_used_bytes": 1.2 * GIB}),
+    ],
+)
+def test_a_display_server_at_rest_is_no_use_by_others(processes, values):
+    told(processes, **values)
+
+    assert start()
+
+
+@pytest.mark.parametrize(
+    ("processes", "values", "words"),
+    [
+        (
+            [XORG, PYTHON],
+            {},
+            r"in use by python train.py 7 \(bob\); besides, \S+Xorg :0 901 \(root\), which only draws, with",
+        ),
+        (
+            [BLENDER | {"memory_bytes": 3 * GIB}],
+            {},
+            r"in use by blender 902 \(eve\), which only draws, with 3(\.0\d?)?\WGiB",
+        ),
+        (
+            [BLENDER | {"sm_ratio": 0.6}],
+            {},
+            r"blender 902 \(eve\), which only draws, with 300\S*\WMiB and 60% of the SMs",
+        ),
+        ([BLENDER | {"memory_bytes": None}], {}, r"in use by blender 902 \(eve\), which only draws,"),
+        ([XORG | {"only_draws": False}], {}, r"in use by \S+Xorg :0 901 \(root\)"),
+        ([XORG], {"gpu_utilization_ratio": 0.8}, r"80(\.0)?\W% busy, although all that is listed is \S+Xorg :0 901"),
+        ([XORG], {"memory_used_bytes": 9.0 * GIB}, r"of its memory in use, although all that is listed is \S+Xorg"),
+    ],
+)
+def test_what_draws_much_or_is_not_alone_is_and_the_words_say_what_was_seen(processes, values, words):
+    told(processes, **values)
+
+    with pytest.raises(LaunchRefused, match=words):
+        start()
+
+
+def test_the_form_names_a_display_server_and_lets_its_host_be_chosen(operator):
+    told([XORG])
+
+    page = operator.get("/reference/?view=launch&workload=gpt-train&host=a").content.decode()
+
+    assert re.search(r"beside a job: GPU 0: \S+Xorg :0 901 \(root\), which only draws, with", page)
+    assert "Refused unless forced" not in page
 
 
 @pytest.mark.parametrize("processes", [[HIDDEN], []])

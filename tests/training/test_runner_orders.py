@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,6 +98,38 @@ def test_an_expired_order_of_a_job_that_nobody_knows_starts_nothing(agent, tmp_p
     agent.order(1, expires_ms=1)
     assert agent.end_of(1).state == "failed"
     assert not (tmp_path / "started").exists()
+
+
+def late(seconds: float) -> int:
+    """Return when an order had to start its job by: so many seconds ago."""
+    return int((time.time() - seconds) * 1000)
+
+
+def test_a_late_order_starts_nothing_and_the_next_one_does(agent):
+    agent.order(1, starts_by_ms=late(1))
+    agent.has_decided()
+    assert (agent.record(1), agent.reports_of(1)) == (None, [])
+
+    agent.order(1, starts_by_ms=late(-20))
+    assert agent.end_of(1).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("offset", "starts"), [((-30.0, 0.1), True), ((0.0, 5.0), True), ((30.0, 0.1), False), (None, False)]
+)
+def test_whether_an_order_is_late_goes_by_the_servers_clock_as_far_as_it_is_known(agent, offset, starts):
+    agent.clock_offset = offset
+    agent.order(1, starts_by_ms=late(2), params={"steps": "many"})  # refused, and so told of, where it is not late
+    agent.has_decided()
+
+    assert [report.state for report in agent.reports_of(1)] == ["failed"] * starts
+
+
+def test_a_late_order_of_an_ended_job_says_again_how_it_ended(agent):
+    agent.order(1)
+    agent.end_of(1)
+    agent.order(1, starts_by_ms=late(60))
+    until(lambda: len([each for each in agent.reports_of(1) if each.state == "done"]) == 2)
 
 
 def test_an_ended_jobs_number_of_another_launch_is_a_new_job(agent, tmp_path):

@@ -11,10 +11,8 @@ from training.workloads.catalog import validate
 CPU = Device(torch.device("cpu"), "a processor", None, "fp32", 1)
 BUILD = {"gpt-train": gpt_train, "resnet-train": resnet_train}
 STEPS, FLIPPED_AT = 24, 6
-FACTOR_16, SIGN = (
-    1 << 25,
-    -(1 << 31),
-)  # bits of a float32: the weight becomes 16 times as large or small, or its opposite
+# Bits of a float32: the weight becomes 16 times as large or small, or its opposite.
+FACTOR_16, SIGN = 1 << 25, -(1 << 31)
 
 
 def curve(workload: str, flip: int = 0, threads: int = 1) -> list[float]:

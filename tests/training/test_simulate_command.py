@@ -157,6 +157,7 @@ def test_what_it_sends_is_stored_and_ends_now():
 def test_every_second_of_every_host_is_there_once():
     live(Shape(3, 1), span=47, speed=10_000)
 
+    assert Host.objects.count() == 3
     for host in Host.objects.all():
         times = [at for chunk in host_chunks(host) for at in unpack(bytes(chunk.body)).times_ms]
         assert len(times) == len(set(times)) == 47
@@ -207,6 +208,7 @@ def test_it_reports_what_each_host_made():
     simulation, _ = live(Shape(2, 1), span=30, speed=10_000)
 
     told = report(simulation.fleet)
+    assert Host.objects.count() == 2
     for host in Host.objects.all():
         bodies = [bytes(chunk.body) for chunk in host_chunks(host)]
         stored = [unpack(body) for body in bodies]

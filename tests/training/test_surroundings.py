@@ -52,9 +52,8 @@ def test_a_busy_process_on_its_only_core_is_seen():
 
 def test_a_process_that_the_job_itself_has_started_is_no_other():
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(
-        0, {min(allowed)}
-    )  # the helper inherits it, and keeps the whole of this core busy with the others
+    # The helper inherits it, and keeps the whole of this core busy with the others.
+    os.sched_setaffinity(0, {min(allowed)})
     helper = multiprocessing.get_context("fork").Process(target=spin, args=(60.0,))
     try:
         helper.start()

@@ -18,7 +18,7 @@ from telemetry.wire import DeviceInfo, DeviceKind
 from tests.training.agents import StandInAgent, interpreter, is_alive
 from tests.training.outbox import Outbox
 from tests.training.pages import text
-from tests.training.teams import distributed, now_of
+from tests.training.teams import committed, distributed, now_of
 from training import wire
 from training.jobs.ingest import ingest_report
 from training.models import JobState, ReferenceJob
@@ -63,7 +63,8 @@ class Team:
         reports = agent.reports[self._n_carried[place] :]
         self._n_carried[place] += len(reports)
         for report in reports:
-            ingest_report(self.jobs[place].host, wire.pack(report), datetime.now(UTC))
+            with committed():
+                ingest_report(self.jobs[place].host, wire.pack(report), datetime.now(UTC))
 
     @property
     def states(self) -> list[str]:

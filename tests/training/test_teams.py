@@ -1,18 +1,20 @@
 """One distributed job over several hosts: all or none of them start, meet where rank 0 listens, and end together."""
 
 from datetime import timedelta
+from unittest.mock import Mock
 
 import msgpack
 import pytest
+from django.db import OperationalError, transaction
 from django.utils import timezone
 
-from fleet.models import Device, DeviceKind, Host
+from fleet.models import AuditEntry, Device, DeviceKind, Host
 from telemetry.accounts.energy import Energy, summed
 from telemetry.wire import MessageInvalid
 from tests.training.reference_jobs import existing_job, ready_host
-from tests.training.teams import ADA, MEETING, distributed, now_of, running, say
+from tests.training.teams import ADA, MEETING, committed, distributed, now_of, report, running, say
 from training import rank_order, wire
-from training.jobs import launch
+from training.jobs import ingest, launch
 from training.jobs.admission import JOIN_WITHIN, ORDER_LIFETIME
 from training.jobs.launch import LaunchRefused
 from training.jobs.watch import watch
@@ -28,7 +30,8 @@ def later(**delta: float):
     """Look after all jobs so much later, with hosts that have been heard of all the time."""
     now = timezone.now() + timedelta(**delta)
     Host.objects.exclude(heard_at=None).update(heard_at=now)
-    watch(now, up_since=now - timedelta(hours=1))
+    with committed():
+        watch(now, up_since=now - timedelta(hours=1))
     return now
 
 
@@ -191,7 +194,8 @@ def test_an_agent_that_is_lost_ends_the_job(outbox):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_cancel_of_any_rank_cancels_all(outbox, rank):
     jobs = running("a", "b")
-    assert launch.cancel(jobs[rank], actor=ADA, now=timezone.now())
+    with committed():
+        assert launch.cancel(jobs[rank], actor=ADA, now=timezone.now())
     assert [sent(outbox, name)[-1][0] for name in "ab"] == [wire.CANCEL_TASK] * 2
     say(jobs[1], "cancelled", "cancelled while it ran")
     head = say(jobs[0], "failed", f"{LEFT}Connection closed by peer")
@@ -199,10 +203,38 @@ def test_a_cancel_of_any_rank_cancels_all(outbox, rank):
     assert not launch.cancel(head, actor=ADA, now=timezone.now())
 
 
+def test_a_cancel_that_cannot_be_noted_is_not_audited_and_ends_no_rank(outbox, monkeypatch):
+    jobs = running("a", "b")
+    [outbox.taken(name) for name in "ab"]
+    monkeypatch.setattr(launch.teams, "note_cancel", Mock(side_effect=OperationalError("database is locked")))
+    with committed(), pytest.raises(OperationalError):
+        launch.cancel(jobs[0], actor=ADA, now=timezone.now())
+    assert [outbox.taken(name) for name in "ab"] == [[], []]
+    assert not AuditEntry.objects.filter(action="reference.cancel").exists()
+
+
+def test_a_cancel_that_was_only_noted_is_carried_out_with_the_next_look(outbox):
+    jobs = running("a", "b")
+    [outbox.taken(name) for name in "ab"]
+    Team.objects.update(cancelled_by="ada")
+    later(seconds=1)
+    assert [sent(outbox, job.host.name) for job in jobs] == [[(wire.CANCEL_TASK, job.pk)] for job in jobs]
+
+
+def test_what_is_told_of_a_report_that_is_not_kept_goes_to_no_host(outbox):
+    head, _ = distributed("a", "b")
+    now = timezone.now()
+    with committed(), transaction.atomic():
+        ingest.ingest_report(head.host, report(head, "starting", now, meeting=MEETING), now)
+        transaction.set_rollback(True)
+    assert outbox.taken("b") == []
+
+
 def test_a_cancel_before_the_ranks_have_met_ends_those_that_no_host_has(outbox):
     head, other = distributed("a", "b")
     say(head, "starting")
-    launch.cancel(now_of(head), actor=ADA, now=timezone.now())
+    with committed():
+        launch.cancel(now_of(head), actor=ADA, now=timezone.now())
     say(head, "starting", meeting=MEETING)
     assert now_of(other).state == JobState.CANCELLED
     assert [task for task, _ in sent(outbox, "b")] == [wire.CANCEL_TASK]

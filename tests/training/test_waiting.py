@@ -1,7 +1,7 @@
 """A job that waited for its host is looked at again when that is back: what was right at the launch may be so no more."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
@@ -262,14 +262,26 @@ def test_one_that_may_not_be_sent_again_is_also_cancelled_at_its_host(outbox):
     assert [task for task, _ in outbox.taken("a")] == [wire.START_TASK, wire.CANCEL_TASK]
 
 
-def test_an_order_holds_no_longer_than_until_its_job_is_looked_at_again(outbox):
+def test_an_order_starts_its_job_only_until_that_is_looked_at_again(outbox):
     board("a")
     job = start()
 
     [(_, payload)] = outbox.sealed("a")
 
-    holds = datetime.fromtimestamp(envelope.read(payload).expires_ms / 1000, job.sent_at.tzinfo) - job.sent_at
-    assert holds < JOIN_WITHIN + timedelta(minutes=2, seconds=1)
+    sealed, sent_ms = envelope.read(payload), int(job.sent_at.timestamp() * 1000)
+    assert wire.unpack_order(sealed.body).starts_by_ms - sent_ms == pytest.approx(20_000, abs=2)
+    assert sealed.expires_ms - sent_ms == pytest.approx(140_000, abs=2)  # by a clock that may differ by two minutes
+    sent_at = job.sent_at
+    assert look(job, seconds=19).sent_at == sent_at
+    assert look(job, seconds=21).sent_at > sent_at
+
+
+def test_the_order_of_a_rank_starts_it_while_the_others_wait_for_it(outbox):
+    [ready_host(name, DeviceKind.CPU) for name in "ab"]
+    head, _ = launch.launch_selected("gpt-train", [("a", ""), ("b", "")], {}, actor=Actor("ada"), as_one=True)
+
+    [(_, body)] = outbox.taken("a")
+    assert wire.unpack_order(body).starts_by_ms == int((head.sent_at + JOIN_WITHIN).timestamp() * 1000)
 
 
 def test_a_host_that_takes_an_order_after_it_was_taken_back_counts_as_running(settings):

@@ -29,9 +29,8 @@ from training.wire import CANCEL_TASK, REPORT_TASK, START_TASK, JobReport
 
 _BATCH_SECONDS, _REPORT_SECONDS = 5, 1.0
 _STEPS = 65
-_AT_REST = [
-    METRICS.index(name) for name in ("gpu_utilization_ratio", "memory_used_bytes")
-]  # who launches finds nobody there
+# Who launches finds nobody there.
+_AT_REST = [METRICS.index(name) for name in ("gpu_utilization_ratio", "memory_used_bytes")]
 
 
 @dataclass(slots=True)

@@ -1,9 +1,9 @@
 """What harness and agent cost a training: its throughput beside that of the same model and batch in a bare loop.
 
 A real agent runs a job whose process (paired_loops.py) drives one model in turns, by a bare loop and by the harness; while the
-bare loop has it, the agent is stopped (SIGSTOP), so that its sampling and listening count as cost. A stretch is about as long
-as the agent's time between two batches, and begins once what it missed is made up for: it holds what falls due in that time, no
-more and no less. STEPWATT_BENCH_PAIRS is how many pairs of stretches are run (12); STEPWATT_BENCH_WORKLOADS which trainings.
+bare loop has it, the agent is stopped (SIGSTOP), so that its sampling and listening count as cost. A stretch takes two seconds,
+and begins once a tick that the agent missed is made up for. STEPWATT_BENCH_PAIRS is how many pairs of stretches are run (40);
+STEPWATT_BENCH_WORKLOADS which trainings.
 """
 
 import json
@@ -36,7 +36,7 @@ from training.bench.paired_loops import BARE, HARNESS, N_WARM_UP_STRETCHES
 from training.ladder.speedup import Speedup, speedup
 from training.workloads.catalog import WORKLOADS, validate
 
-PAIRS = 12
+PAIRS = 40
 LEAST_SHARE = 0.99
 _HOST = "bench"
 _START_SECONDS, _ANSWER_SECONDS, _LIMIT_SECONDS = 60.0, 300.0, 7_200

@@ -1,6 +1,6 @@
 """Reference jobs: what their harness costs, how soon they start and end, how long they take. `manage.py bench reference`.
 
-STEPWATT_BENCH_REFERENCE_PARTS names parts: harness (about 15 minutes), times (1), hosts (2), sizes (5, on a quiet machine).
+STEPWATT_BENCH_REFERENCE_PARTS names parts: harness (about 25 minutes), times (1), hosts (2), sizes (5, on a quiet machine).
 """
 
 import tempfile

@@ -35,9 +35,8 @@ class JobOutput:
 
     def read(self, wait_seconds: float) -> bool:
         """Wait for something to be said, at most so long, and take it in; False where nothing was."""
-        if (
-            not self._selector.get_map()
-        ):  # both ends are closed: only the process's own end is waited for, which is near
+        # Both pipes are closed: only the process's own end is waited for, which is near.
+        if not self._selector.get_map():
             time.sleep(min(wait_seconds, _END_SECONDS))
             return False
         ready = self._selector.select(wait_seconds)

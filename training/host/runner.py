@@ -101,6 +101,9 @@ class JobRunner:
             logger.warning("an order for host %s came to %s; it was left out", order.host, self._context.host)
             return
         at_ms = now_ms()
+        if self._is_late(order, at_ms):
+            logger.info("the order of reference job %d came late: the server asks again and sends another", order.job)
+            return
         record = Record(order.job, order.launch, "starting", at_ms, boot_id=endings.boot_id())
         try:
             known = self._claim(record)
@@ -118,6 +121,18 @@ class JobRunner:
             job.refuse(str(refusal))
             return
         Thread(target=self._run, args=(order, job, params), name=f"job-{order.job}", daemon=True).start()
+
+    def _is_late(self, order: JobOrder, at_ms: int) -> bool:
+        """Tell whether an order would start a job too long after the server asked whether it may start.
+
+        One of a job that is known starts nothing, and is answered whenever it comes. Where nobody has compared this host's
+        clock with the server's yet, it is taken as it is.
+        """
+        offset, error = self._context.clock_offset() or (0.0, 0.0)
+        if not order.starts_by_ms or at_ms + (offset - error) * 1000 <= order.starts_by_ms:
+            return False
+        known = self._records.get(order.job)
+        return known is None or known.launch != order.launch
 
     def _claim(self, record: Record) -> Record | None:
         """Write a new job's record before anything is started; else return the one that holds the job's number.

@@ -1,7 +1,7 @@
-"""What a job's device may draw at most, for the power budget, and by what that is known. Called by admission.py. Reads only.
+"""What a job's device may draw at most, for the power budget, and by what that is known. Reads only.
 
 Its power limit; else the TDP of its model in the hardware catalogue; else what it draws now, which is no upper bound. Where
-none of them is known that is said, and never counted as nothing.
+none of them is known that is said, and never counted as nothing. Called by admission.py and what asks it.
 """
 
 from collections.abc import Sequence

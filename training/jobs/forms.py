@@ -1,6 +1,6 @@
 """The launch form as it stands in a query string or a POST: workload, its parameters as text, hosts, and what is wrong.
 
-Called by the reference page. It offers and explains; what may start is decided by training/jobs/launch.py alone.
+Called by the pages of launches and schedules. It offers and explains; what may start is decided by training/jobs/launch.py alone.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from django.db import transaction
-from django.db.models import Value
+from django.db.models import Q, Value
 from django.db.models.functions import Coalesce
 
 from fleet.models import Host
@@ -14,6 +14,7 @@ from telemetry.wire import MessageInvalid
 from training import wire
 from training.jobs import teams
 from training.models import FINAL_STATES, JobState, Outcome, ReferenceJob, Verdict
+from training.runs import job_runs
 from training.wire import JobReport
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def ingest_report(host: Host, body: bytes, now: datetime) -> bool:
         teams.heard(report, now)
         if report.state in FINAL_STATES:  # what was said of a job that was given up is not true any more
             Verdict.objects.filter(job=report.job, outcome=Outcome.FAILED).delete()
+            job_runs.end(Q(reference_job=report.job), now)
     return is_applied
 
 

@@ -19,13 +19,12 @@ from training.jobs.launch import LaunchRefused
 from training.ladder import rungs as ladder
 from training.ladder.climb import Climbed, Process, climb
 from training.ladder.rungs import NoLadder, Rung
-from training.ladder.speedup import BLOCKS
+from training.ladder.speedup import BLOCKS, MOST_BLOCKS
 from training.models import JobState, LadderProcess, LadderRun, LadderState, ReferenceJob
 from training.verdicts import contamination
 from training.workloads.catalog import validate
 from training.workloads.params import ParamsInvalid
 
-MOST_BLOCKS = 30
 PATIENCE = timedelta(hours=24)  # so long a ladder waits for its host to be there and idle, from its last process on
 _PRECISION = re.compile(r"precision: (\w+) is not offered")
 _NOT_OFFERED = "not offered"
@@ -93,6 +92,11 @@ def processes(run: LadderRun) -> list[Process]:
     """Return what the ended processes measured."""
     rows = run.processes.select_related("job__device", "job__verdict")
     return [_process(row) for row in rows if row.job.is_final]
+
+
+def n_processes(run: LadderRun) -> int:
+    """Return how many processes the ladder has in all, as far as is known: a rung that is not offered has one, which said so."""
+    return len(run.order) * (len(run.rungs) - len(run.not_offered)) + len(run.not_offered)
 
 
 def result(run: LadderRun) -> list[Climbed]:

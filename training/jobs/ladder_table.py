@@ -47,4 +47,9 @@ def _seconds(value: float | None) -> str:
 
 def _notes(rungs: Sequence[Climbed]) -> list[str]:
     not_offered = [f"{rung.name} is not offered: {rung.why_not}" for rung in rungs if rung.why_not]
-    return [*not_offered, *(f"{rung.name} left out {each}" for rung in rungs for each in rung.left_out)]
+    undecided = [
+        f"{rung.name} would be decided by about {rung.steady.blocks_to_decide} blocks"
+        for rung in rungs
+        if rung.steady is not None and rung.steady.blocks_to_decide
+    ]
+    return [*not_offered, *undecided, *(f"{rung.name} left out {each}" for rung in rungs for each in rung.left_out)]

@@ -120,9 +120,8 @@ def prepare(
     found = targets(wanted)
     if as_one:
         _check_as_one(found, chosen)
-    there = [
-        target for target in found if not target.host.is_silent(now)
-    ]  # the others are looked at when they are back
+    # The others are looked at when they are back.
+    there = [target for target in found if not target.host.is_silent(now)]
     if not forced:
         busy = idleness.hindrances(there, now) if only_when_idle else []
         _check_ready([*busy, *readiness.hindrances(there, chosen.name, complete)])
@@ -187,8 +186,10 @@ def again(job: ReferenceJob, *, actor: Actor, now: datetime) -> list[ReferenceJo
 def _cancel_team(job: ReferenceJob, team: Team, *, actor: Actor, now: datetime) -> bool:
     if all(rank.is_final for rank in teams.ranks(job)):
         return False
-    audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
-    teams.cancel(team, actor.name, now)
+    with transaction.atomic():
+        audit.record(actor.name, "reference.cancel", job.host.name, {"job": job.pk}, actor.address)
+        teams.note_cancel(team, actor.name)
+    teams.step(team, now)
     job.refresh_from_db()
     return True
 

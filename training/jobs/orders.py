@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 _CANCEL_LIFETIME = timedelta(hours=1)
 _QUESTION_LIFETIME = timedelta(minutes=1)
 CLOCK_SLACK = timedelta(minutes=2)  # by so much the host's clock may differ from the server's
+# So long what was asked before an order holds; then it is asked again, and sent again.
+ASKED_FOR = timedelta(seconds=20)
 
 
 def send_start(job: ReferenceJob) -> None:
@@ -31,19 +33,26 @@ def send_starts(jobs: Sequence[ReferenceJob]) -> None:
     Those of a distributed job's ranks that have nowhere to go yet are left out.
     """
     due = [job for job in jobs if job.can_be_sent]
-    _send(wire.START_TASK, [ForHost(job.host, _order(job, _job_expiry(job)), _expiry(job)) for job in due])
+    each = [ForHost(job.host, _order(job, _job_expiry(job), _starts_by(job)), _expiry(job)) for job in due]
+    _send(wire.START_TASK, each)
 
 
 def _job_expiry(job: ReferenceJob) -> datetime:
     return job.expires_at if job.team is None else job.expires_at + CLOCK_SLACK
 
 
-def _expiry(job: ReferenceJob) -> datetime:
-    """An order holds for a shorter time than its job may wait: who comes upon it later drops it.
+def _starts_by(job: ReferenceJob) -> datetime:
+    """An order starts its job for a shorter time than the job may wait: a host that comes upon it later leaves it.
 
-    The host gets another one, after the job was looked at again.
+    It gets another one, after the job was looked at again. Ranks of a distributed job have as long as they wait for each other.
     """
-    return min(job.expires_at, (job.sent_at or job.created_at) + JOIN_WITHIN) + CLOCK_SLACK
+    held = ASKED_FOR if job.team is None else JOIN_WITHIN
+    return min(job.expires_at, (job.sent_at or job.created_at) + held)
+
+
+def _expiry(job: ReferenceJob) -> datetime:
+    """Return until when an order counts as one, by a host's clock that nobody has compared with the server's."""
+    return _starts_by(job) + CLOCK_SLACK
 
 
 def ask_again(job: ReferenceJob, now: datetime) -> None:
@@ -65,7 +74,7 @@ def send_cancels(jobs: Sequence[ReferenceJob], now: datetime) -> None:
     _send(wire.CANCEL_TASK, each)
 
 
-def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
+def _order(job: ReferenceJob, expires_at: datetime, starts_by: datetime | None = None) -> bytes:
     order = wire.JobOrder(
         job=job.pk,
         launch=job.launch,
@@ -76,6 +85,7 @@ def _order(job: ReferenceJob, expires_at: datetime) -> bytes:
         expires_ms=int(expires_at.timestamp() * 1000),
         time_limit_seconds=job.time_limit_seconds,
         ranks=_ranks(job),
+        starts_by_ms=int(starts_by.timestamp() * 1000) if starts_by else 0,
     )
     return wire.pack(order)
 

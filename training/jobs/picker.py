@@ -3,9 +3,10 @@
 A large fleet is not listed whole: what is asked for by words is looked for among all.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 import orjson
@@ -17,6 +18,7 @@ from telemetry.store import latest
 from telemetry.store.latest import Processes
 from training.jobs import candidates, occupancy
 from training.jobs.candidates import DeviceRow, HostRow
+from training.jobs.occupancy import Use
 from training.jobs.selection import Selection, devices_of
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 from training.workloads.workload import Workload
@@ -57,8 +59,16 @@ class HostChoice:
     @property
     def against(self) -> str:
         """Return by whom its devices are used."""
-        told = ((each, occupancy.use(self.processes, each).words) for each in self.host.devices if self.is_used)
-        return "; ".join(f"{device.title}: {used}" for device, used in told if used)
+        return self._of_devices(attrgetter("words")) if self.is_used else ""
+
+    @property
+    def beside(self) -> str:
+        """Return who only draws on its devices, where that is all that is known of others there."""
+        return "" if self.is_used or self.why_not else self._of_devices(attrgetter("beside"))
+
+    def _of_devices(self, what: Callable[[Use], str]) -> str:
+        told = ((each, what(occupancy.use(self.processes, each))) for each in self.host.devices)
+        return "; ".join(f"{device.title}: {words}" for device, words in told if words)
 
     def fits(self, words: Sequence[str]) -> bool:
         """Tell whether it has each of the words, in lower case, in its name, cluster, labels or the models of its devices."""

@@ -1,7 +1,8 @@
 """What others have published of a device, beside what a reference job measured on it: peaks, bandwidths, throughputs.
 
 It stands beside and is never a baseline: other software, other batches, sometimes other measures. Peaks and bandwidths are the
-hardware catalogue's, throughputs published.csv's, each with its source. Called by the verdict's panel; standard library only.
+hardware catalogue's, throughputs published.csv's, each with its source. Called by the verdict's panel and the tables' files;
+standard library only.
 """
 
 import csv

@@ -77,9 +77,8 @@ def change(schedule: Schedule, plan: Plan, *, actor: Actor, now: datetime) -> Sc
             raise ScheduleInvalid("name", f"the schedule {schedule.name!r} was removed meanwhile")
     schedule.refresh_from_db()
     waiting = ReferenceJob.objects.filter(state=JobState.QUEUED, requested_by=asker)
-    waiting.update(
-        requested_by=askers.of_schedule(schedule).name
-    )  # by its name it is asked whether they may still start
+    # By its name it is asked whether they may still start.
+    waiting.update(requested_by=askers.of_schedule(schedule).name)
     if (schedule.as_one, schedule.selection) != where:
         schedule.visits.filter(ended_at=None).update(ended_at=now, outcome=CHANGED)
     _audit("reference.schedule_change", schedule, actor)

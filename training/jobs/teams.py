@@ -1,14 +1,17 @@
 """The ranks of a distributed job as one: how they are sent, meet, and end together. Called by launch, ingest and watch.
 
 Orders of all ranks but 0 wait until rank 0's agent has said where it listens. A rank that ends badly ends all; rank 0's job then
-says which it was and why. Every change is a conditional update, so that several workers may look at the same time.
+says which it was and why. Every change is a conditional update, so that several workers may look at the same time. What is sent
+to hosts goes out once the caller's transaction is committed.
 """
 
 import hashlib
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 
+from django.db import transaction
 from django.db.models import Q
 
 from fleet.turns import Turns
@@ -69,14 +72,10 @@ def heard(report: JobReport, now: datetime) -> None:
         step(job.team, now)
 
 
-def cancel(team: Team, by: str, now: datetime) -> None:
-    """End all ranks because a person wants it."""
+def note_cancel(team: Team, by: str) -> None:
+    """Note that a person wants the end of all ranks, which `step` then ends: at once, or with the next look."""
     Team.objects.filter(pk=team.pk, cancelled_by="", failure="").update(cancelled_by=by)
-    for job in _rows(team):
-        if not job.is_final:
-            _end(job, now, f"cancelled by {by} before its host took it")
     team.refresh_from_db()
-    step(team, now)
 
 
 def follow(now: datetime) -> None:
@@ -90,17 +89,17 @@ def follow(now: datetime) -> None:
 
 
 def step(team: Team, now: datetime) -> None:
-    """End the other ranks where one ended badly, and say on rank 0 why. Idempotent."""
+    """End the ranks where one ended badly or a person wants it, and say on rank 0 why. Idempotent."""
     jobs = _rows(team)
     is_done = any(job.rank == 0 and job.state == JobState.DONE for job in jobs)
     ended_badly = [job for job in jobs if job.is_final and job.state != JobState.DONE]
-    if (ended_badly or len(jobs) < team.world_size) and not is_done:
+    if (ended_badly or team.cancelled_by or len(jobs) < team.world_size) and not is_done:
         _note_failure(team, jobs)
         for job in jobs:
             if not job.is_final:
-                _end(job, now, f"ended with the job: {team.failure}")
+                _end(job, now, _why(team))
             elif job.state == JobState.FAILED and job.report_sequence < 0:
-                orders.send_cancel(job, now)  # its host may still come upon the order
+                _send_cancel(job, now)  # its host may still come upon the order
         jobs = _rows(team)
         _say_why(team)
     if all(job.is_final for job in jobs):
@@ -118,7 +117,7 @@ def _meet(team: Team, address: str, port: int, now: datetime) -> None:
         return
     others = ReferenceJob.objects.filter(team=team, rank__gt=0, state=JobState.QUEUED)
     others.update(sent_at=now, expires_at=now + JOIN_WITHIN)
-    orders.send_starts(list(others.select_related("host", "device", "team")))
+    transaction.on_commit(partial(orders.send_starts, list(others.select_related("host", "device", "team"))))
 
 
 def _end(job: ReferenceJob, now: datetime, reason: str) -> None:
@@ -126,7 +125,18 @@ def _end(job: ReferenceJob, now: datetime, reason: str) -> None:
     row = ReferenceJob.objects.filter(pk=job.pk)
     if row.filter(state__in=ACTIVE_STATES, cancel_requested_at=None).update(cancel_requested_at=now, sent_at=now):
         row.filter(state=JobState.QUEUED).update(state=JobState.CANCELLED, reason=reason, ended_at=now)
-        orders.send_cancel(job, now)
+        _send_cancel(job, now)
+
+
+def _send_cancel(job: ReferenceJob, now: datetime) -> None:
+    transaction.on_commit(partial(orders.send_cancel, job, now))
+
+
+def _why(team: Team) -> str:
+    """Return the reason of a rank that no host has taken."""
+    if team.failure:
+        return f"ended with the job: {team.failure}"
+    return f"cancelled by {team.cancelled_by} before its host took it"
 
 
 def _note_failure(team: Team, jobs: Sequence[ReferenceJob]) -> None:

@@ -10,9 +10,10 @@ from telemetry.accounts.energy import Energy, energy_between, summed
 from telemetry.wire import LATEST_MS
 from training.jobs import holding, orders, releasing, teams
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
+from training.runs import job_runs
 
-RESEND_AFTER = timedelta(seconds=20)
 RESEND_CANCEL_AFTER = timedelta(seconds=10)
+RESEND_QUESTION_AFTER = timedelta(seconds=20)
 LOST_AFTER = timedelta(seconds=30)
 ASK_FOR = timedelta(hours=1)  # so long is a lost job's host asked how the job ended
 CANCEL_SLACK = timedelta(minutes=1)  # a host may take an order at the last moment
@@ -27,7 +28,7 @@ def watch(now: datetime, up_since: datetime = _UP_SINCE) -> None:
         _expire_queued(now)
         _declare_lost(now)
     turns = Turns[str]("the jobs' watch:")
-    for part in (teams.follow, _admit, _send_orders, _send_cancels, _ask_for_ends, _account_energy):
+    for part in (teams.follow, _admit, _send_orders, _send_cancels, _ask_for_ends, _end_runs, _account_energy):
         with turns.of(part.__name__.strip("_")):
             part(now)
     turns.end()
@@ -62,7 +63,7 @@ def _admit(now: datetime) -> None:
 
 def _send_orders(now: datetime) -> None:
     """Send orders again that a broker may have lost, where the job may still start; the host starts nothing twice."""
-    for job in _sent_before(now - RESEND_AFTER, Q(state=JobState.QUEUED) & ~_WAITS_FOR_RANK_0):
+    for job in _sent_before(now - orders.ASKED_FOR, Q(state=JobState.QUEUED) & ~_WAITS_FOR_RANK_0):
         if not releasing.take_back(job, now) and not job.host.is_silent(now) and _note_sent(job, now):
             orders.send_start(job)
 
@@ -79,7 +80,7 @@ def _send_cancels(now: datetime) -> None:
 
 def _ask_for_ends(now: datetime) -> None:
     """Ask hosts that speak again how a job ended that was given up as lost: the broker may have lost the final report."""
-    for job in _sent_before(now - RESEND_AFTER, Q(state=JobState.LOST, ended_at__gt=now - ASK_FOR)):
+    for job in _sent_before(now - RESEND_QUESTION_AFTER, Q(state=JobState.LOST, ended_at__gt=now - ASK_FOR)):
         if not job.host.is_silent(now) and _note_sent(job, now):
             orders.ask_again(job, now)
 
@@ -109,6 +110,10 @@ def _declare_lost(now: datetime) -> None:
             sent_at=now,
             reason=f"the agent on {job.host.name} has not spoken of this job since {job.heard_at:%Y-%m-%d %H:%M:%S} UTC",
         )
+
+
+def _end_runs(now: datetime) -> None:
+    job_runs.end(job_runs.EVERY, now)
 
 
 def _account_energy(now: datetime) -> None:

@@ -146,7 +146,8 @@ def _screen(verdict: Verdict, n_jobs: int) -> None:
             else "advisory: fewer than 10 runs to compare with"
         )
     else:
-        verdict.outcome, verdict.reason = Outcome.NO_BASELINE, _why_no_baseline(found)
+        verdict.outcome = Outcome.NO_BASELINE
+        verdict.reason = f"{_why_no_baseline(found)}{_what_is_new(verdict)}"
 
 
 def _screens(verdict: Verdict, n_jobs: int) -> list[tuple[Metric, str, int, Screen]]:
@@ -196,6 +197,20 @@ def _slow_series(verdict: Verdict) -> dict[tuple[str, str], str]:
 def _alarm_words(metric: Metric, side: str, found: Screen) -> str:
     advisory = ", advisory" if found.standing == Standing.ADVISORY else ""
     return f"{metric.words} {found.deviation or 0:+.1%} against {SIDE_WORDS[side]} (z {found.z or 0:.1f}, n {found.n}{advisory})"
+
+
+def _what_is_new(verdict: Verdict) -> str:
+    """Say in what the device's newest run before with these parameters differs, so that it is no baseline, "" where none does."""
+    own = baseline.same_devices(verdict.job, verdict.device_key)
+    alike = Verdict.objects.filter(
+        own, job__workload=verdict.job.workload, job__params=verdict.job.params, is_clean=True,
+        job__team__isnull=verdict.job.team is None,
+    )  # fmt: skip
+    before = alike.filter(ended_at__lt=verdict.ended_at).exclude(key="").order_by("-ended_at").first()
+    if before is None or before.key == verdict.key:
+        return ""
+    differs = ", ".join(key.differences(verdict.key_parts, before.key_parts))
+    return f"; job {before.job_id}, the newest before, is no measure, as it had another {differs}"
 
 
 def _why_no_baseline(found: list[tuple[Metric, str, int, Screen]]) -> str:

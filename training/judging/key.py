@@ -40,5 +40,17 @@ def _of_team(job: ReferenceJob) -> dict[str, Any]:
     return {"ranks": job.team.world_size, "hosts": job.team.n_hosts, "models": [str(model) for model in models]}
 
 
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return what two keys' parts differ in, by name; of the software which of it. What only one of them tells differs."""
+    names: list[str] = []
+    for name in sorted(one.keys() | other.keys()):
+        mine, theirs = one.get(name), other.get(name)
+        if isinstance(mine, Mapping) and isinstance(theirs, Mapping):
+            names += differences(mine, theirs)
+        elif mine != theirs:
+            names.append(name.replace("_", " "))
+    return names
+
+
 def digest(found: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()

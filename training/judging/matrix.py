@@ -66,13 +66,15 @@ class Matrix:
         return ((row, cell) for row in rows for cell in row.cells if cell is not None)
 
 
-def hosts_of(cluster: str = "") -> QuerySet[Host]:
+def hosts_of(cluster: str | None = None) -> QuerySet[Host]:
     """Return every host that can run something, or those of a cluster, in the order of the rows."""
     hosts = Host.objects.filter(origin=Origin.REAL).only("name", "cluster").order_by("cluster", "name")
-    return hosts.filter(cluster=cluster) if cluster else hosts
+    return hosts if cluster is None else hosts.filter(cluster=cluster)
 
 
-def matrix(hosts: Sequence[Host], mode: str = "all", cluster: str = "", *, is_together: bool = True) -> Matrix:
+def matrix(
+    hosts: Sequence[Host], mode: str = "all", cluster: str | None = None, *, is_together: bool = True
+) -> Matrix:  # fmt: skip
     """Return the rows of these hosts by the workloads that any host has run, and where asked for those of distributed jobs.
 
     Five queries, of which none grows with the fleet where the hosts are those of one page.
@@ -92,11 +94,16 @@ def matrix(hosts: Sequence[Host], mode: str = "all", cluster: str = "", *, is_to
     return Matrix(columns, [Group(cluster, model, rows) for (cluster, model), rows in groups.items()], rows)
 
 
-def _teams(mode: str, cluster: str) -> Iterator[tuple[_Set, Team, Cell]]:
-    """Yield the newest results of distributed jobs with their hosts; of a removed host's sets nothing is shown."""
+def _teams(mode: str, cluster: str | None) -> Iterator[tuple[_Set, Team, Cell]]:
+    """Yield the newest results of distributed jobs with their hosts; of a removed host's sets nothing is shown.
+
+    Of a `cluster` they are those that went within it.
+    """
     for verdict in results.newest_of_teams(mode):
         team = verdict.job.team
-        if team is None or not team.is_whole or (cluster and any(host.cluster != cluster for host in team.hosts)):
+        if team is None or not team.is_whole:
+            continue
+        if cluster is not None and any(host.cluster != cluster for host in team.hosts):
             continue
         yield tuple(host.pk for host in team.hosts), team, cells.of_verdict(verdict)
 

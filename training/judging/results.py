@@ -148,6 +148,7 @@ def screened(workload: str, screens: Sequence[Mapping[str, Any]]) -> Screened:
 
 
 def is_flagged(outcome: str, agreement: str, z: float | None) -> bool:
+    """Tell whether a result is marked in tables: found slow, screened beyond FLAG_Z, or with losses that differ."""
     slow = outcome == Outcome.SLOW or (z is not None and z < FLAG_Z)
     return slow or agreement == LossAgreement.DIFFERS
 

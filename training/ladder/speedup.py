@@ -15,6 +15,7 @@ from training.verdicts.student import quantile
 FEWEST_BLOCKS = 3
 BLOCKS = 5
 FASTER, EQUIVALENT = 1.02, (0.98, 1.02)
+MOST_BLOCKS = 30  # of a ladder
 
 
 class Word(StrEnum):
@@ -26,13 +27,18 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Speedup:
-    """`k` with its 95 % interval over `n_blocks`; `low`, `high` None where fewer than FEWEST_BLOCKS paired."""
+    """`k` with its 95 % interval over `n_blocks`; `low`, `high` None where fewer than FEWEST_BLOCKS paired.
+
+    `blocks_to_decide` are those that would decide an undecided one if k and the noise are what they seem, None where it is
+    decided, nothing is known of the noise, or MOST_BLOCKS would not do.
+    """
 
     k: float
     low: float | None
     high: float | None
     n_blocks: int
     word: Word
+    blocks_to_decide: int | None = None
 
 
 def speedup(first: Sequence[float], rung: Sequence[float]) -> Speedup | None:
@@ -46,9 +52,12 @@ def speedup(first: Sequence[float], rung: Sequence[float]) -> Speedup | None:
     k = float(np.exp(logs.mean()))
     if n < FEWEST_BLOCKS:
         return Speedup(k, None, None, n, Word.UNDECIDED)
-    half = quantile(0.975, n - 1) * float(logs.std(ddof=1)) / n**0.5
+    deviation = float(logs.std(ddof=1))
+    half = quantile(0.975, n - 1) * deviation / n**0.5
     low, high = float(np.exp(logs.mean() - half)), float(np.exp(logs.mean() + half))
-    return Speedup(k, low, high, n, _word(low, high))
+    word = _word(low, high)
+    more = blocks_needed(deviation / 2**0.5, _room(k)) if word is Word.UNDECIDED else None
+    return Speedup(k, low, high, n, word, more)
 
 
 def _word(low: float, high: float) -> Word:
@@ -57,6 +66,15 @@ def _word(low: float, high: float) -> Word:
     if EQUIVALENT[0] <= low and high <= EQUIVALENT[1]:
         return Word.EQUIVALENT
     return Word.SLOWER if high < 1 / FASTER else Word.UNDECIDED
+
+
+def _room(k: float) -> float:
+    """Return how wide, as a logarithm, half of an interval around k may be for a word to be found."""
+    if k > FASTER:
+        return float(np.log(k / FASTER))
+    if k < 1 / FASTER:
+        return float(-np.log(k * FASTER))
+    return float(min(np.log(EQUIVALENT[1] / k), np.log(k / EQUIVALENT[0])))
 
 
 def with_compilation(step_seconds: float, compile_seconds: float, steps: int) -> float:
@@ -70,9 +88,10 @@ def steps_to_pay(before_seconds: float, after_seconds: float, compile_seconds: f
     return int(np.ceil(compile_seconds / saved)) if saved > 0 else None
 
 
-def blocks_needed(cv: float, half_width: float) -> int:
-    """Return how many blocks give an interval of ± `half_width` (0.05: 5 %) where runs vary by `cv`: B = (t·√2·cv/h)²."""
-    for blocks in range(FEWEST_BLOCKS, 1000):
-        if quantile(0.975, blocks - 1) * 2**0.5 * cv / blocks**0.5 <= half_width:
-            return blocks
-    return 1000
+def blocks_needed(cv: float, half_width: float) -> int | None:
+    """Return how many blocks give an interval of ± `half_width` (0.05: 5 %) where runs vary by `cv`: B = (t·√2·cv/h)².
+
+    None where MOST_BLOCKS give none so narrow.
+    """
+    widths = ((n, quantile(0.975, n - 1) * 2**0.5 * cv / n**0.5) for n in range(FEWEST_BLOCKS, MOST_BLOCKS + 1))
+    return next((n for n, width in widths if width <= half_width), None)

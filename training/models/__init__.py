@@ -1,6 +1,6 @@
 """Training runs with their steps, and reference jobs with what is said of them.
 
-What holds steps only training/step_store reads; others ask it.
+What holds steps only training/steps/store reads; others ask it.
 """
 
 from training.models.acceptances import AcceptedBaseline, accepted_of, replaced

@@ -22,12 +22,8 @@ _SHAPES = {  # (rows, columns, inner): a large square, a transformer's feed-forw
     "ci": ((128, 128, 128), (16, 256, 64)),
 }
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_EPSILON = {
-    "fp32": 2.0**-23,
-    "tf32": 2.0**-10,
-    "bf16": 2.0**-7,
-    "fp16": 2.0**-10,
-}  # of what is multiplied, or of the result
+# Of what is multiplied, or of the result.
+_EPSILON = {"fp32": 2.0**-23, "tf32": 2.0**-10, "bf16": 2.0**-7, "fp16": 2.0**-10}
 _CHECKED_ROWS = 8
 
 

@@ -1,7 +1,7 @@
 """What telemetry saw of devices and their hosts in a time, and in the time before it: the evidence that causes.py judges.
 
 Asks telemetry's read side: samples where there are any, else rollups; XIDs from the events; who used a device only while that is
-the newest that is known. Called by run_causes.py.
+the newest that is known. Called by why_slow.py and judging/causes.py.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

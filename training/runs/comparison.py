@@ -44,6 +44,7 @@ class ByNumber(NamedTuple):
 
 
 def by_number(steps: StepColumns, columns: int = _COLUMNS) -> ByNumber:
+    """Return a run's step times (seconds) and losses by step number, in at most `columns` means; NaN where none was told."""
     train = trained(steps)
     if not len(train):
         return ByNumber(np.empty(0), {chart.key: np.empty(0) for chart in CHARTS})

@@ -11,13 +11,13 @@ from datetime import datetime
 
 import numpy as np
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from fleet.models import Host
 from telemetry.wire import MessageInvalid
 from training import wire
 from training.models import ReferenceJob, Run
-from training.runs import book
+from training.runs import book, job_runs
 from training.runs.book import Told
 from training.steps import blocks, columns
 from training.steps.columns import StepColumns, StepKind
@@ -45,12 +45,12 @@ def take(batches: Sequence[tuple[Host, Sequence[bytes]]], now: datetime) -> None
                 refused.append(f"a block of {host.name}: {error}")
             else:
                 told.append(Told(host, block.teller, block.steps, block.newest_sequence, block.n_dropped))
-    _enter(told, refused)
+    _enter(told, refused, now)
     if refused:
         logger.warning("%d steps or blocks of them were left out: %s", len(refused), refused[0])
 
 
-def ingest_message(host: Host, body: bytes) -> int:
+def ingest_message(host: Host, body: bytes, now: datetime) -> int:
     """Store the steps of a message that `host` sent; returns how many. Those that cannot be used are logged.
 
     Raises MessageInvalid.
@@ -63,13 +63,13 @@ def ingest_message(host: Host, body: bytes) -> int:
         devices = tuple(filter(None, [steps[0].device_uuid]))
         told.append(Told(host, Teller(run, launch, rank, devices=devices), _columns(steps)))
     with transaction.atomic():
-        n_stored = _enter([_unknown(each) for each in told], refused)
+        n_stored = _enter([_unknown(each) for each in told], refused, now)
     if refused:
         logger.warning("%d step timings from %s were left out: %s", len(refused), host_name, refused[0])
     return n_stored
 
 
-def _enter(told: Iterable[Told], refused: list[str]) -> int:
+def _enter(told: Iterable[Told], refused: list[str], now: datetime) -> int:
     """Store what may be stored, and join reference jobs with their runs; returns the number of steps."""
     allowed: list[Told] = []
     jobs: dict[RunKey, QuerySet[ReferenceJob]] = {}
@@ -88,6 +88,8 @@ def _enter(told: Iterable[Told], refused: list[str]) -> int:
     for key, found in jobs.items():
         if key in runs:
             found.filter(run=None).update(run=runs[key])
+    if jobs:  # the last steps of a job come after its end
+        job_runs.end(Q(pk__in=[run.pk for run in runs.values()]), now)
     return sum(len(each.steps) for each in allowed)
 
 

@@ -51,6 +51,7 @@ def kept(start: datetime, end: datetime, rates: Rates) -> Mapping[int, Doings]:
 
 
 def trends(run_ids: Collection[int]) -> Mapping[int, Sequence[float | None]]:
+    """Return by run id the trends that were kept of these runs."""
     return dict(RunLife.objects.filter(pk__in=run_ids).values_list("pk", "trend"))
 
 

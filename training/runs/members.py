@@ -90,6 +90,7 @@ def _n_inside(start: RunRank, start_ms: float, end_ms: float) -> float:
 
 
 def members(run: Run) -> Members:
+    """Return who took part in a run, of each start the devices and hosts where they are known."""
     every = list(
         RunRank.objects.filter(run=run)
         .select_related("host", "device__host")

@@ -29,9 +29,12 @@ class RunState(StrEnum):
 
 def runs(
     now: datetime, *, state: RunState | None = None, host: str = "", device: str = "", owner: str = "", group: str = "",
-    text: str = "",
+    text: str = "", cluster: str | None = None,
 ) -> QuerySet[Run]:  # fmt: skip
-    """Return runs, newest first. Each word of `text` is looked for in name, owner, group, user and hosts, or is their state."""
+    """Return runs, newest first; of a `cluster` those in which any of its hosts takes part.
+
+    Each word of `text` is looked for in name, owner, group, user and hosts, or is their state.
+    """
     found = Run.objects.select_related("host").order_by("-last_step_at", "-pk")
     in_state = {"running": Q(ends_at__gt=now), "ended": Q(ends_at=None) | Q(ends_at__lte=now)}
     if state is not None:
@@ -40,6 +43,8 @@ def runs(
         found = found.filter(Q(host__name=host) | Q(ranks__host__name=host))
     if device:
         found = found.filter(ranks__device__uuid=device)
+    if cluster is not None:
+        found = found.filter(of_cluster(cluster))
     if owner:
         found = found.filter(owner=owner)
     if group:
@@ -50,6 +55,11 @@ def runs(
             | Q(host__name__icontains=word) | Q(ranks__host__name__icontains=word) | in_state.get(word.casefold(), _NONE)
         )  # fmt: skip
     return found.distinct() if host or device or text else found
+
+
+def of_cluster(cluster: str) -> Q:
+    """Return what finds the runs in which any of a cluster's hosts takes part, each once."""
+    return Q(host__cluster=cluster) | Q(pk__in=RunRank.objects.filter(host__cluster=cluster).values("run"))
 
 
 def find(run_id: int) -> Run | None:

@@ -40,7 +40,6 @@ class Report:
     steps: int = 0
     new: int = 0
     run: Run | None = None
-    starting_rows: int = 0  # of cumulative durations: they begin a step and end none
     ignored_columns: set[str] = field(default_factory=set)
     faults: Faults = field(default_factory=Faults)
 
@@ -155,8 +154,8 @@ def _steps_of(
     except ValueUnreadable as error:
         report.faults.add(where, str(error))
     else:
-        report.starting_rows += step is None
-        yield from () if step is None else (step,)
+        if step is not None:  # the first row of cumulative durations begins a step and ends none
+            yield step
 
 
 def _step(said: Mapping[str, str], sources: Sequence[Source], rank: _Rank, start: datetime | None) -> Step | None:

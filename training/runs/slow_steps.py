@@ -1,4 +1,4 @@
-"""Which steps of a run took far longer than those around them. Called by the figures. Pure numpy, no Django.
+"""Which steps of a run took far longer than those around them. Called by why_slow.py. Pure numpy, no Django.
 
 A global step is slow where it took TIMES the median of the steps around it (blocks of 256) and lies DEVIATIONS robust standard
 deviations above it.

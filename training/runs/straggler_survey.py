@@ -17,6 +17,7 @@ from training.steps.columns import StepColumns
 from training.steps.store import read
 
 _COLUMNS = ("number", "seconds", "compute_seconds", "is_warmup", "kind", "attempt", "phases")
+_STAYS_SLOW = "if it stays slow, run a reference job on this device alone"
 _STEPS = stragglers.WINDOW + stragglers.PAST
 _UNKNOWN_STEP_SECONDS, _LEAST_SECONDS, _MOST_SECONDS = 60.0, 10.0, 7200.0
 
@@ -96,5 +97,5 @@ def _sign(run: Run, found: NamedStraggler) -> Sign:
         "seen": found.causes.likeliest.evidence if found.causes.likeliest else None,
         "slow_since_ms": int(verdict.since_ms),
     }
-    advice = "" if found.causes.likeliest is None else f"{found.causes.words}: see to that first; then as ever"
+    advice = "" if found.causes.likeliest is None else f"{found.causes.words}: see to that first; {_STAYS_SLOW}"
     return raised(f"{run.name}: {found.words}", proof, advice)

@@ -1,4 +1,4 @@
-"""A run in one row of a list: its newest figures over a window, and its throughput as a sparkline. Called by the list of runs.
+"""A run in one row of a list: its newest figures over a window, and its throughput as a sparkline. Called by lists of runs.
 
 What it costs is bounded: a window holds no more than so many steps of all ranks, as the run's own counts foretell; figures are
 kept until the run has told more, and a list that has worked for its time leaves the rest to its next refresh.
@@ -88,6 +88,7 @@ def _key(run: Run, window_ms: int, now: datetime) -> str:
 
 
 def summary(run: Run, window_ms: int, now: datetime) -> Summary:
+    """Return a run's figures of its last `window_ms`, worked out now."""
     began, ended = life_ms(run, now)
     return of_window(run, members(run), max(began, ended - window_ms), ended)
 

@@ -1,6 +1,6 @@
 """Steps of one process on their way from the agent to the server: a block of columns, as msgpack bytes. No Django, no numpy.
 
-Packed by the agent (host/steps.py), read by the server (step_blocks.py). A block goes into the cargo of a telemetry batch,
+Packed by the agent (host/steps.py), read by the server (blocks.py). A block goes into the cargo of a telemetry batch,
 whose signature, name and acknowledgement are its own too. It is the map {"v", "head", "from", "n", "columns", "phases"}:
 `head` the process's header as it wrote it; `from` [pid, user, group], the kernel's word; `columns` in the order of COLUMNS.
 A column of integers is [width, planes] of its differences (telemetry/codec.py), one of numbers its float64, the lowest bytes

@@ -1,4 +1,4 @@
-"""Reading blocks of steps (step_block.py) to columns, every field checked and every size bounded. Server side, no Django.
+"""Reading blocks of steps (block.py) to columns, every field checked and every size bounded. Server side, no Django.
 
 What a loop says of itself is foreign: the header is its own JSON, only `from` is the agent's word.
 """

@@ -1,6 +1,6 @@
 """The training steps of a window as columns of a chart: one for each step where they fit, else means within equal times.
 
-numpy only, no Django. Called by the run page's charts. A step of several ranks is as long as its slowest rank's; its
+numpy only, no Django. Called by the run page's charts and the API. A step of several ranks is as long as its slowest rank's; its
 samples and tokens are the sum over ranks, its phases their mean.
 """
 

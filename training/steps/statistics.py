@@ -121,6 +121,7 @@ def global_steps(steps: StepColumns) -> GlobalSteps:
 
 
 def step_times(found: GlobalSteps) -> StepTimes:
+    """Return median, 95th percentile and longest of the steps without warm-up, seconds; None where there is none."""
     seconds = found.seconds[~found.is_warmup & np.isfinite(found.seconds)]
     n_warmup = int(found.is_warmup.sum())
     if not seconds.size:

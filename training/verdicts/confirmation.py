@@ -14,10 +14,8 @@ from training.verdicts.student import upper_tail
 FRESH_RUNS = 5
 ALPHA = 0.009  # Welch errs slightly more often than it says with so few runs: measured, this gives at most 1 % (docs/verdicts.md)
 LEAST_EFFECT = 0.03
-FINE_EFFECT, FINE_CV = (
-    0.01,
-    0.02,
-)  # a device as even as GPUs at rest (CV 1 %, seldom above 2 % from ten runs) shows less
+# A device as even as GPUs at rest (CV 1 %, seldom above 2 % from ten runs) shows less.
+FINE_EFFECT, FINE_CV = 0.01, 0.02
 
 
 class TooFew(ValueError):

@@ -49,6 +49,7 @@ class Screen:
 
 
 def standing_of(n: int) -> Standing:
+    """Return what a baseline of `n` clean runs is good for."""
     return Standing.NONE if n < FEWEST else Standing.ADVISORY if n < FULL else Standing.FULL
 
 

@@ -9,17 +9,17 @@ from typing import Any
 
 from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import sorting, timerange
+from fleet import clusters, sorting, timerange
 from fleet.csv_answer import csv_answer
 from fleet.models import Host, Origin
 from telemetry import queries
 from telemetry.energy_rates import Rates
-from telemetry.queries import HostState
+from telemetry.fleet_state import HostState
 from training import host_columns
 from training.efficiency import Work, by_group, by_run
 from training.hardware_efficiency import hardware as compare
@@ -50,17 +50,10 @@ _CSV = (
 @require_safe
 def efficiency(request: HttpRequest) -> HttpResponse:
     window = timerange.of_query(request.GET, timezone.now(), timerange.OF_SECTIONS["efficiency"])
-    context = {"views": _VIEWS, "by": _by(request), "window": window, "clusters": _clusters(request)}
+    there = clusters.every()
+    clusters.of_query(request.GET, there)
+    context = {"views": _VIEWS, "by": _by(request), "window": window, "clusters": there}
     return render(request, "training/efficiency.html", context)
-
-
-def _clusters(request: HttpRequest) -> list[str]:
-    """Return the clusters that there are. Raises Http404 where the address asks for another one."""
-    found = list(Host.objects.order_by("cluster").values_list("cluster", flat=True).distinct())
-    cluster = request.GET.get("cluster")
-    if cluster is not None and cluster not in found:
-        raise Http404(f"There is no cluster {cluster!r}.")
-    return found
 
 
 @require_safe
@@ -131,7 +124,7 @@ def hardware(request: HttpRequest) -> HttpResponse:
         "best_per_money": max((model.samples_per_money or 0 for model in by_money), default=0),
         "unpriced": [model for model in found.models if model.samples_per_money is None],
         "has_price": rates.tariff is not None,
-        "currency": rates.currency or "money",
+        "currency": rates.currency or "unit of money",
     }
     return render(request, "training/_efficiency_hardware.html", context)
 

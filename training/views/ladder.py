@@ -5,6 +5,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
+from fleet import clusters
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
 from training.jobs import ladder_figures, ladder_runs
@@ -23,12 +24,15 @@ _SHOWN = 100
 @require_safe
 def ladders(request: HttpRequest) -> HttpResponse:
     """List the ladders, newest first."""
-    every = LadderRun.objects.select_related("host", "device")
+    every, there = LadderRun.objects.select_related("host", "device"), clusters.every()
+    cluster = clusters.of_query(request.GET, there)
+    every = every if cluster is None else every.filter(host__cluster=cluster)
     if request.GET.get("format") == "csv":
         return table_files.ladders(every)
     found = every[:_SHOWN]
     rows = [(run, MARKS[LadderState(run.state)]) for run in found]
-    return render(request, "training/ladders.html", {"rows": rows, "view": "ladders", "path": request.get_full_path()})
+    context = {"rows": rows, "view": "ladders", "path": request.get_full_path(), "clusters": there}
+    return render(request, "training/ladders.html", context)
 
 
 @require_safe
@@ -44,7 +48,7 @@ def ladder(request: HttpRequest, ladder_id: int) -> HttpResponse:
         "rungs": rungs,
         "mark": MARKS[LadderState(run.state)],
         "n_ended": n_ended,
-        "n_processes": len(run.order) * (len(run.rungs) - len(run.not_offered)) + len(run.not_offered),
+        "n_processes": ladder_runs.n_processes(run),
         "may_cancel": has_role(request, Role.OPERATOR) and not run.is_final,
         "path": request.get_full_path(),
     }

@@ -7,6 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
+from fleet import clusters
 from fleet.csv_answer import asked_table, csv_answer
 from fleet.models import Host
 from training.judging import figures, results
@@ -20,14 +21,13 @@ HOSTS_A_PAGE = 50
 @require_safe
 def matrix(request: HttpRequest) -> HttpResponse:
     """Show the matrix, which the results page pulls."""
-    mode, cluster = _mode(request), request.GET.get("cluster", "")
+    mode, cluster = _mode(request), clusters.of_query(request.GET)
     page = Paginator(matrices.hosts_of(cluster), HOSTS_A_PAGE).get_page(request.GET.get("page"))
     context = {
         "matrix": matrices.matrix(list(page), mode, cluster, is_together=page.number == 1),
         "page": page,
         "mode": mode,
         "modes": {"all": "Newest", "eager": "Eager", "compile": "Compiled"},
-        "path": request.get_full_path(),
     }
     return render(request, "training/_matrix.html", context)
 
@@ -35,7 +35,7 @@ def matrix(request: HttpRequest) -> HttpResponse:
 @require_safe
 def matrix_csv(request: HttpRequest) -> HttpResponse:
     """Return the matrix as a file, one row a host, or set of hosts of distributed jobs, and workload."""
-    cluster = request.GET.get("cluster", "")
+    cluster = clusters.of_query(request.GET)
     found = matrices.matrix(list(matrices.hosts_of(cluster)), _mode(request), cluster)
     return csv_answer("reference-results", matrices.CSV_COLUMNS, matrices.csv_rows(found))
 

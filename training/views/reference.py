@@ -6,12 +6,14 @@ from typing import Any
 
 from django.core.paginator import Paginator
 from django.db import transaction
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
+from fleet import clusters
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Host, Role
 from training.jobs import ladder_runs, queries
@@ -20,7 +22,7 @@ from training.jobs.forms import LaunchForm, launch_form
 from training.jobs.launch import LaunchRefused, Wanted, launch_selected
 from training.jobs.selection import NothingSelected
 from training.ladder.speedup import BLOCKS
-from training.models import JobState
+from training.models import JobState, ReferenceJob
 from training.views import table_files
 from training.views.launched import launched
 from training.views.progress import MARKS
@@ -60,7 +62,8 @@ def _results(request: HttpRequest) -> HttpResponse:
         raise Http404(f"There is no workload {workload!r}.")
     if state and state not in JobState.values:
         raise Http404(f"There is no job state {state!r}.")
-    found = queries.jobs(workload=workload)
+    cluster = clusters.of_query(request.GET)
+    found = _in(cluster, queries.jobs(workload=workload))
     found = found.filter(state=state) if state else found
     if request.GET.get("format") == "csv":
         return table_files.jobs("reference-jobs", found)
@@ -72,21 +75,28 @@ def _results(request: HttpRequest) -> HttpResponse:
         "states": MARKS,
         "workload": workload,
         "state": state,
-        "is_filtered": bool(workload or state),
+        "is_filtered": bool(workload or state) or cluster is not None,
     }
     return _page(request, "results", context)
 
 
 def _running(request: HttpRequest) -> HttpResponse:
-    found = queries.jobs(active=True)
+    found = _in(clusters.of_query(request.GET), queries.jobs(active=True))
     if request.GET.get("format") == "csv":
         return table_files.jobs("running-jobs", found)
     return _page(request, "running", {"rows": rows(found)})
 
 
+def _in(cluster: str | None, jobs: QuerySet[ReferenceJob]) -> QuerySet[ReferenceJob]:
+    """Return the jobs whose host, or that of rank 0, is in the cluster; all where none is asked for."""
+    return jobs if cluster is None else jobs.filter(host__cluster=cluster)
+
+
 def _page(request: HttpRequest, view: str, context: Mapping[str, Any]) -> HttpResponse:
-    template = "training/_jobs.html" if request.htmx else f"training/{view}.html"  # type: ignore[attr-defined]  # django-htmx
-    return render(request, template, {**_shared(request, view), **context})
+    context = {**_shared(request, view), **context}
+    if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
+        return render(request, "training/_jobs.html", context)
+    return render(request, f"training/{view}.html", {**context, "clusters": clusters.every()})
 
 
 def _form(request: HttpRequest, now: datetime) -> HttpResponse:
@@ -180,7 +190,7 @@ def _render_form(request: HttpRequest, form: LaunchForm, template: str, status: 
 def _shared(request: HttpRequest, view: str) -> dict[str, Any]:
     return {
         "view": view,
-        "running_count": queries.jobs(active=True).count(),
+        "running_count": _in(request.GET.get("cluster"), queries.jobs(active=True)).count(),
         "may_launch": has_role(request, Role.OPERATOR),
         "path": request.get_full_path(),
     }

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import sorting, timerange
+from fleet import clusters, sorting, timerange
 from fleet.csv_answer import csv_answer
 from fleet.models import Device, Host
 from fleet.sorting import Sorting
@@ -131,8 +131,9 @@ def runs(request: HttpRequest) -> HttpResponse:
     text, state = request.GET.get("q", "").strip(), request.GET.get("state", "")
     if state and state not in set(RunState):
         raise BadRequest(f"state: expected one of {', '.join(RunState)}")
-    window = timerange.of_query(request.GET, now)
-    found = queries.runs(now, state=RunState(state) if state else None, text=text)
+    window, there = timerange.of_query(request.GET, now), clusters.every()
+    cluster = clusters.of_query(request.GET, there)
+    found = queries.runs(now, state=RunState(state) if state else None, text=text, cluster=cluster)
     window_ms = timerange.RANGES[window.key] * 1000
     order = sorting.of_query(request.GET, _KEYS, _NEWEST)
     if request.GET.get("format") == "csv":
@@ -144,12 +145,13 @@ def runs(request: HttpRequest) -> HttpResponse:
         "range_words": window.words,
         "q": text,
         "state": state,
-        "is_filtered": bool(text or state),
+        "is_filtered": bool(text or state) or cluster is not None,
         "path": request.get_full_path(),
     }
     if is_fragment:
         return render(request, "training/_runs.html", context)
-    still = {"counts": _counts(now, text), "client_url": partial(_client_url, request)}
+    counts, client_url = _counts(now, text, cluster), partial(_client_url, request)
+    still = {"counts": counts, "client_url": client_url, "clusters": there}
     return render(request, "training/runs.html", context | still)
 
 
@@ -196,9 +198,9 @@ def _csv_row(row: Row) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _counts(now: datetime, text: str) -> dict[str, int]:
-    every = queries.runs(now, text=text).count()
-    running = queries.runs(now, text=text, state=RunState.RUNNING).count()
+def _counts(now: datetime, text: str, cluster: str | None) -> dict[str, int]:
+    every = queries.runs(now, text=text, cluster=cluster).count()
+    running = queries.runs(now, text=text, cluster=cluster, state=RunState.RUNNING).count()
     return {"all": every, "running": running, "ended": every - running}
 
 

@@ -4,6 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from fleet import clusters
 from training import search as found
 
 _QUICK, _ON_THE_PAGE = 5, 50
@@ -13,6 +14,13 @@ _QUICK, _ON_THE_PAGE = 5, 50
 def search(request: HttpRequest) -> HttpResponse:
     text = request.GET.get("q", "").strip()
     is_quick = request.htmx  # type: ignore[attr-defined]  # set by django-htmx's middleware
-    sections = found.search(text, _QUICK if is_quick else _ON_THE_PAGE)
-    template = "training/_found.html" if is_quick else "training/search.html"
-    return render(request, template, {"q": text, "sections": sections, "is_quick": is_quick})
+    cluster = clusters.of_query(request.GET)
+    context = {
+        "q": text,
+        "sections": found.search(text, _QUICK if is_quick else _ON_THE_PAGE, cluster),
+        "is_quick": is_quick,
+        "cluster": cluster,
+    }
+    if is_quick:
+        return render(request, "training/_found.html", context)
+    return render(request, "training/search.html", context | {"clusters": clusters.every()})

@@ -32,7 +32,7 @@ _RANKS = (
 )
 _RUNGS = (
     "rung", "k", "k_low", "k_high", "verdict", "k_with_compilation", "step_seconds", "compile_seconds", "steps_to_pay",
-    "loss_change_ratio", "blocks", "left_out", "why_not",
+    "loss_change_ratio", "blocks", "blocks_to_decide", "left_out", "why_not",
 )  # fmt: skip
 
 
@@ -110,7 +110,8 @@ def _rung(rung: Climbed) -> tuple[object, ...]:
     of_k = (None,) * 4 if steady is None else (steady.k, steady.low, steady.high, steady.word)
     return (
         rung.name, *of_k, whole.k if whole else None, rung.step_seconds, rung.compile_seconds, rung.steps_to_pay,
-        rung.loss_change, steady.n_blocks if steady else None, len(rung.left_out), rung.why_not,
+        rung.loss_change, steady.n_blocks if steady else None, steady.blocks_to_decide if steady else None,
+        len(rung.left_out), rung.why_not,
     )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def accept(request: HttpRequest, job_id: int) -> HttpResponse:
 def _panel(request: HttpRequest, job: ReferenceJob, wrong: str = "", status: int = 200) -> HttpResponse:
     rows = Verdict.objects.filter(job=job).select_related("job__team").defer("job__log")
     found = rows.first() if job.is_final else None  # a job that was given up may run on: what was said of it is over
-    context: dict[str, Any] = {"job": job, "verdict": found, "wrong": wrong, "path": request.get_full_path()}
+    context: dict[str, Any] = {"job": job, "verdict": found, "wrong": wrong}
     fresh_for = Verdict.objects.filter(fresh_runs__job=job).first()
     context["fresh_for"] = fresh_for
     if found is not None:

@@ -12,9 +12,8 @@ from training.workloads.params import ParamsInvalid
 from training.workloads.trained import TRAININGS
 from training.workloads.workload import Workload
 
-_LATER = {
-    "repeats": 1
-}  # parameters that came when others were in use already, with the value that is meant without them
+# Parameters that came when others were in use already, with the value that is meant without them.
+_LATER = {"repeats": 1}
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in (*TRAININGS, *CHECKED)}
 
 

@@ -111,7 +111,7 @@ CHECKED = (
             "ci": "2⁸ and 2¹² elements",
         },
         flops="ranks − 1 additions an element, over all ranks",
-        needs="Several devices of kind nvidia, or a device of kind cpu.",
+        needs="Several NVIDIA GPUs, or a CPU.",
         params=common(100, "passes", compiles=False),
         is_training=False,
         is_distributable=True,

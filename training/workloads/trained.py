@@ -6,7 +6,7 @@ from training.workloads.workload import Workload
 TRAINING_FLOPS = "3 × the forward pass, which is 2 × its multiply-adds counted from the layers' shapes"
 _GPT_FLOPS = "(6N + 12·L·H·Q·T) a token, N without position embeddings (nanoGPT)"
 _GPT_SIZES = {
-    "large": "124 M parameters, 1,024 tokens, batch 4, from 22 GB on 8, from 38 GB on 16",
+    "large": "124 M parameters, 1,024 tokens, batch 4 (8 from 22 GB of memory, 16 from 38 GB)",
     "small": "14 M parameters, 512 tokens, batch 16",
     "cpu": "3.3 M parameters, 128 tokens, batch 8",
     "ci": "0.1 M parameters, 32 tokens, batch 8",
@@ -26,7 +26,7 @@ TRAININGS = (
         ),
         sample_unit="images",
         sizes={
-            "large": "ResNet-50, batch 64, from 38 GB on 128",
+            "large": "ResNet-50, batch 64 (128 from 38 GB of memory)",
             "small": "ResNet-50, batch 16",
             "cpu": "ResNet-20, batch 64",
             "ci": "ResNet-8, batch 16",

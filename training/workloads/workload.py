@@ -28,7 +28,7 @@ class Workload:
     params: tuple[Param, ...]
     time_limit_seconds: int = 900
     framework: str = "torch"
-    needs: str = "A device of kind nvidia or cpu."
+    needs: str = "An NVIDIA GPU or a CPU."
     is_training: bool = True
     is_distributable: bool = False
 

@@ -12,6 +12,7 @@ const ENOUGH = 8;
 const FINER = 1.6;
 const HEADROOM = 1.06;
 const OVER_EDGE = 4; // pixels from the right end within which a moment's words would be cut
+const DAY = 86_400_000;
 const NUMBER_PIXELS = 80; // of the x axis, where it is no time: a tick in so many
 
 /* What is shown of the x axis: the window, else all that there is; of one x alone a little on both sides. */
@@ -62,10 +63,12 @@ const CLOCKS = {
 
 /* Made when it is first asked for: each takes the browser milliseconds. */
 function clockOf(dtick) {
-  const name = dtick >= 86_400_000 ? "days" : dtick < 60_000 ? "seconds" : "minutes";
+  const name = dtick >= DAY ? "days" : dtick < 60_000 ? "seconds" : "minutes";
   if (!clocks.has(name)) clocks.set(name, new Intl.DateTimeFormat("en-GB", CLOCKS[name]));
   return clocks.get(name);
 }
+
+const isMidnight = (at) => new Date(at).setHours(0, 0, 0, 0) === at;
 
 function xWords(chart, splits) {
   if (chart.figure.layout.xaxis.showticklabels === false) return splits.map(() => "");
@@ -73,8 +76,9 @@ function xWords(chart, splits) {
   const [start, end] = xRange(chart);
   const { dtick } = timeTicks([start, end], chart.width);
   const clock = clockOf(dtick);
+  const isLong = dtick < DAY && end - start > DAY; // which day it is must be seen
   const room = ((end - start) / chart.width) * (dtick < 60_000 ? OVER_EDGE * 3 : OVER_EDGE); // seconds make words long
-  return splits.map((at) => (at > end - room ? "" : clock.format(at)));
+  return splits.map((at) => (at > end - room ? "" : (isLong && isMidnight(at) ? clockOf(DAY) : clock).format(at)));
 }
 
 const yWords = (chart, splits) => splits.map((value, i) => (hasValues(chart) ? tickWords(chart, value, i === splits.length - 1) : ""));

@@ -87,6 +87,34 @@ def test_the_jobs_own_process_is_nobody_elses(driver, host):
     assert judged_beside(host, own_pid=JOB).outcome == Outcome.PASS
 
 
+@pytest.mark.parametrize(
+    ("used_bytes", "percent", "kind", "outcome"),
+    [
+        (300 * 2**20, 3, "G", Outcome.PASS),
+        (300 * 2**20, 30, "G", Outcome.CONTAMINATED),
+        (3 * 2**30, 0, "G", Outcome.CONTAMINATED),
+        (300 * 2**20, 3, "C+G", Outcome.CONTAMINATED),
+    ],
+)
+def test_a_display_server_contaminates_a_result_only_where_it_works_or_has_much(
+    driver, host, used_bytes, percent, kind, outcome
+):
+    driver.run_process(0, JOB, percent=60)
+    driver.run_process(0, OTHER, used_bytes=used_bytes, percent=percent, kind=kind)
+    told(host, listed({OTHER: "Xorg :0"}), START_MS + 5_000)
+
+    assert judged_beside(host, own_pid=JOB).outcome == outcome
+
+
+def test_one_that_drew_and_then_computed_contaminates_the_result(driver, host):
+    for at_ms, kind in ((START_MS + 2_000, "G"), (START_MS + 8_000, "C+G")):
+        driver.clear()
+        driver.run_process(0, OTHER, used_bytes=2**28, percent=1, kind=kind)
+        told(host, listed({OTHER: "browser"}), at_ms)
+
+    assert judged_beside(host, own_pid=JOB).outcome == Outcome.CONTAMINATED
+
+
 def test_without_its_number_the_job_is_known_by_its_command(driver, host):
     driver.run_process(0, JOB, percent=90)
     told(host, listed({JOB: "python -P /opt/training/reference/start.py --parent 7"}), START_MS + 5_000)

@@ -64,18 +64,33 @@ def test_a_single_other_device_is_no_population():
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "what"),
     [
-        {"result": {"versions": {"python": "3.12.1", "torch": "2.13.0"}}},
-        {"result": {"versions": {"python": "3.11.2", "torch": "2.14.0"}}},
-        {"result": {"device_name": "Another board"}},
-        {"result": {"precision": "fp32"}},
+        ({"versions": {"python": "3.12.1", "torch": "2.13.0"}}, "python"),
+        ({"versions": {"python": "3.11.2", "torch": "2.14.0"}}, "torch"),
+        ({"versions": {"python": "3.11.2", "torch": "2.13.0", "allocator": "glibc 2.36"}}, "allocator"),
+        ({"device_name": "Another board"}, "device model"),
+        ({"precision": "fp32"}, "precision"),
     ],
 )
-def test_what_differs_in_model_parameters_or_software_is_not_compared(change):
+def test_what_differs_in_model_parameters_or_software_is_not_compared_and_the_reason_says_in_what(change, what):
     host = with_history(board("a"))
+    newest = Verdict.objects.latest("ended_at")
 
-    assert judged(host, 3.0, **change).outcome == Outcome.NO_BASELINE
+    verdict = judged(host, 3.0, result=change)
+
+    assert verdict.outcome == Outcome.NO_BASELINE
+    assert verdict.reason.endswith(f"; job {newest.job_id}, the newest before, is no measure, as it had another {what}")
+
+
+def test_results_of_before_that_name_no_allocator_are_compared_among_each_other_and_with_no_new_one():
+    """On a CPU a job keeps its memory since, which is faster: neither is a measure for the other."""
+    host, told = with_history(board("a")), {"python": "3.11.2", "torch": "2.13.0", "allocator": "glibc 2.36"}
+    of_now = [judged(host, 0.9, minute, result={"versions": told}) for minute in range(6)]
+
+    assert [verdict.outcome for verdict in of_now] == [Outcome.NO_BASELINE] * 5 + [Outcome.PASS]
+    assert ["no measure" in verdict.reason for verdict in of_now] == [True] + [False] * 5
+    assert judged(host, 1.0, 7).outcome == Outcome.PASS
 
 
 def test_another_driver_is_compared_so_that_one_which_slows_is_found():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.ladder.speedup import Word, blocks_needed, speedup, steps_to_pay, with_compilation
+from training.ladder.speedup import FEWEST_BLOCKS, Word, blocks_needed, speedup, steps_to_pay, with_compilation
 
 NAN = float("nan")
 times = st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), min_size=3, max_size=12)
@@ -88,3 +88,26 @@ def test_the_blocks_for_a_half_width_are_those_of_the_procedure():
     """At the CV of 4 to 5 % measured on a small machine: ±6.8 % with 5 blocks, ±4.1 % with 10."""
     assert blocks_needed(0.0385, 0.068) == 5
     assert blocks_needed(0.0405, 0.041) == 10
+    assert blocks_needed(0.05, 0.01) is None
+
+
+@pytest.mark.parametrize(("k", "cv"), [(1.04, 0.03), (1.0, 0.012), (0.96, 0.02)])
+def test_with_as_many_blocks_as_it_says_an_undecided_rung_is_decided(k, cv):
+    few = speedup(*blocks_of(k, cv, FEWEST_BLOCKS))
+    assert (few.word, few.blocks_to_decide is None) == (Word.UNDECIDED, False)
+
+    found = speedup(*blocks_of(k, cv, few.blocks_to_decide + 1))  # at one more than just enough, whatever the rounding
+
+    assert found.word is not Word.UNDECIDED
+    assert found.blocks_to_decide is None
+
+
+def blocks_of(k, cv, n):
+    """Return times of which d has exactly the mean ln k and the deviation √2·cv."""
+    rank = np.arange(n) - (n - 1) / 2
+    d = np.log(k) + 2**0.5 * cv * rank / rank.std(ddof=1)
+    return np.exp(d), np.ones(n)
+
+
+def test_what_lies_on_the_line_is_decided_by_no_number_of_blocks():
+    assert speedup(*blocks_of(1.02, 0.01, 5)).blocks_to_decide is None

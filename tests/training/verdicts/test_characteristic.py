@@ -30,9 +30,8 @@ def test_it_finds_what_it_is_to_find(cv, slowdown, power):
     sound, slow = curve(Lognormal(cv), [0.0, slowdown], trials=TRIALS)
 
     assert sound.confirmed < 0.0125  # 1 % and 3.5 standard errors of the simulation
-    assert (
-        max(sound.found_by_one, sound.found_by_series) <= sound.found < 0.002
-    )  # both ways together, of each regular run
+    # Both ways together, of each regular run.
+    assert max(sound.found_by_one, sound.found_by_series) <= sound.found < 0.002
     assert slow.confirmed > power
 
 

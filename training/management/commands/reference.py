@@ -47,9 +47,8 @@ class Command(BaseCommand):
             )
         except (launch.LaunchRefused, ParamsInvalid) as error:
             raise CommandError(f"nothing was started: {error}") from error
-        console = Console(
-            highlight=False, markup=False
-        )  # self.stdout ends each piece with a line break, which a bar cannot bear
+        # self.stdout ends each piece with a line break, which a bar cannot bear.
+        console = Console(highlight=False, markup=False)
         for job in jobs:
             console.print(
                 f"job {job.pk}: {job.workload} on {job.host.name}, queued. {job.reason}".strip(), soft_wrap=True

@@ -1,4 +1,4 @@
-"""A whole board: all readers together. Made by backend.py, read by the sampler."""
+"""A whole board: all readers together. Made by roster.py, read by the sampler."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol

@@ -1,6 +1,6 @@
 """The driver's plain calls, prepared once per device: function pointers, arguments, and one buffer for all answers.
 
-Read by device.py and mig.py each tick. pynvml's own wrappers build an answer's struct and raise an exception for a code at
+Read by board.py each tick. pynvml's own wrappers build an answer's struct and raise an exception for a code at
 every call, which costs more than the calls themselves.
 """
 

@@ -75,6 +75,5 @@ def picker(positions: tuple[int, ...]) -> Callable[[Sequence[Any]], Sequence[Any
     """Return what takes the numbers at these places out of many, shared like the conversions."""
     if len(positions) > 1:
         return itemgetter(*positions)
-    return lambda numbers: [
-        numbers[position] for position in positions
-    ]  # itemgetter gives one alone, not in a sequence
+    # Of one place itemgetter gives the number alone, not in a sequence.
+    return lambda numbers: [numbers[position] for position in positions]

@@ -1,7 +1,7 @@
 """A board or a MIG instance as the sampler reads it: its handle while it has one, and its readings in base units.
 
-Made by backend.py, one per device and session. What it reads into is its own, so that one device's read may hang on a
-thread while the others are read on another.
+What board.py and mig.py have in common; one is made per device and session. What it reads into is its own, so that one
+device's read may hang on a thread while the others are read on another.
 """
 
 import math

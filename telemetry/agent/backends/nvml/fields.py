@@ -1,6 +1,6 @@
 """Field values: one driver call for all that a device offers, over an array that is made once and used again.
 
-Read by device.py each tick. Each value states its own return code and type.
+Read by board.py each tick. Each value states its own return code and type.
 """
 
 import ctypes

@@ -1,6 +1,6 @@
 """GPM metrics (Hopper and newer): what the driver makes of two samples of a device's counters, in one call for all.
 
-Read by device.py and mig.py each tick. Two samples are allocated once per device and change places.
+Read by board.py and mig.py each tick. Two samples are allocated once per device and change places.
 """
 
 import ctypes

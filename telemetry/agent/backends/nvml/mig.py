@@ -1,4 +1,4 @@
-"""A MIG instance: a device of its own under its board. Made by backend.py, read by the sampler after its board.
+"""A MIG instance: a device of its own under its board. Made by roster.py, read by the sampler after its board.
 
 It has memory, GPM metrics and processes; power, temperature, clocks and errors are its board's.
 """

@@ -1,6 +1,6 @@
 """NVLink: the rate that the driver's traffic counters make, and the error counters summed over the links.
 
-Read by device.py each tick. Imports no other reader's state.
+Read by board.py each tick. Imports no other reader's state.
 """
 
 import ctypes

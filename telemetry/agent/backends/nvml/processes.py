@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pynvml
@@ -22,7 +23,9 @@ _MAX_PROCESSES = 500  # of one device; all of a board's eight fit into one messa
 _STALE_MICROSECONDS = 10_000_000
 _STAMP_CEILING = 2**62
 
-# By what the driver has: version 2 before driver 510.
+Rows = list[Any] | None  # one of the driver's lists
+
+# Of those that compute and of those that draw; by what the driver has: version 2 before driver 510.
 _LISTS: tuple[tuple[Callable[[Any], list[Any]], Callable[[Any], list[Any]]], ...] = (
     (pynvml.nvmlDeviceGetComputeRunningProcesses_v3, pynvml.nvmlDeviceGetComputeRunningProcesses_v2),
     (pynvml.nvmlDeviceGetGraphicsRunningProcesses_v3, pynvml.nvmlDeviceGetGraphicsRunningProcesses_v2),
@@ -66,42 +69,40 @@ def read_processes(
     answer with an empty list: the caller knows that it is lost and does not ask.
     """
     try:
-        lists = _lists(handle)
+        computing, drawing = (_running(handle, newest, older) for newest, older in _LISTS)
     except (DeviceGoneError, DriverAwayError):
         return None
-    if lists is None:
+    if computing is None and drawing is None:
         return None
-    used = [*_memory_by_pid(lists).items(), *((NO_PID, part) for part in _without_a_pid(lists))]
+    used = [*_with_a_pid(computing, drawing), *_without_a_pid(computing, drawing)]
     if not used:
         return []
-    used.sort(key=lambda each: each[1] or 0, reverse=True)
+    used.sort(key=lambda each: each.memory_bytes or 0, reverse=True)
     if len(used) > _MAX_PROCESSES:
         _log.warning("a device has %d processes: the %d with the most memory are shown", len(used), _MAX_PROCESSES)
     found = shares.read(handle)
     return [
-        DeviceProcess(NO_PID, memory_bytes=memory)
-        if pid == NO_PID
-        else _process(pid, memory, found.get(pid), describe(pid))
-        for pid, memory in used[:_MAX_PROCESSES]
+        each if each.pid == NO_PID else _of_somebody(each, found.get(each.pid), describe(each.pid))
+        for each in used[:_MAX_PROCESSES]
     ]
 
 
-def _process(pid: int, memory_bytes: int | None, sm_ratio: float | None, owner: Owner) -> DeviceProcess:
-    return DeviceProcess(
-        pid=pid,
+def _of_somebody(process: DeviceProcess, sm_ratio: float | None, owner: Owner) -> DeviceProcess:
+    return replace(
+        process,
         command=owner.command,
         user=owner.user,
-        memory_bytes=memory_bytes,
         sm_ratio=sm_ratio,
         container=owner.container,
         slurm_job=owner.slurm_job,
     )
 
 
-def _lists(handle: Any) -> list[list[Any]] | None:
-    """Return the lists that the driver gives, None where it gives neither. Raises DeviceGoneError and DriverAwayError."""
-    lists = [rows for rows in (_running(handle, newest, older) for newest, older in _LISTS) if rows is not None]
-    return lists or None
+def _with_a_pid(computing: Rows, drawing: Rows) -> list[DeviceProcess]:
+    """Return each process once. It only draws where the driver tells of those that compute, and it is not among them."""
+    only = set() if computing is None else {row.pid for row in drawing or ()} - {row.pid for row in computing}
+    memory = _memory_by_pid([rows for rows in (computing, drawing) if rows is not None])
+    return [DeviceProcess(pid, memory_bytes=used, only_draws=pid in only) for pid, used in memory.items()]
 
 
 def _memory_by_pid(lists: list[list[Any]]) -> dict[int, int | None]:
@@ -124,23 +125,30 @@ def _memory_by_pid(lists: list[list[Any]]) -> dict[int, int | None]:
     return memory
 
 
-def _without_a_pid(lists: list[list[Any]]) -> list[int | None]:
-    """Return the bytes of each process that is shown as process 0, None where not known.
+def _without_a_pid(computing: Rows, drawing: Rows) -> list[DeviceProcess]:
+    """Return each process that is shown as process 0.
 
     What stands in both lists with the same memory in the same instance is taken for one that computes and draws.
     """
-    found: Counter[tuple[int, int, int | None]] = Counter()
-    for rows in lists:
-        hidden = (row for row in rows if row.pid == NO_PID)
-        found |= Counter((row.gpuInstanceId, row.computeInstanceId, _believed(row.usedGpuMemory)) for row in hidden)
-    return [memory for _, _, memory in found.elements()]
+    compute, draw = _hidden(computing), _hidden(drawing)
+    both = [DeviceProcess(NO_PID, memory_bytes=memory) for _, _, memory in compute.elements()]
+    is_told = computing is not None
+    only = (draw - compute).elements()
+    return [*both, *(DeviceProcess(NO_PID, memory_bytes=memory, only_draws=is_told) for _, _, memory in only)]
+
+
+def _hidden(rows: Rows) -> Counter[tuple[int, int, int | None]]:
+    """Return how many of a list are shown as process 0, by instance and memory."""
+    hidden = (row for row in rows or () if row.pid == NO_PID)
+    return Counter((row.gpuInstanceId, row.computeInstanceId, _believed(row.usedGpuMemory)) for row in hidden)
 
 
 def _believed(used_bytes: int | None) -> int | None:
     return used_bytes if used_bytes is not None and used_bytes <= believable("memory_used_bytes")[1] else None
 
 
-def _running(handle: Any, newest: Callable[[Any], list[Any]], older: Callable[[Any], list[Any]]) -> list[Any] | None:
+def _running(handle: Any, newest: Callable[[Any], list[Any]], older: Callable[[Any], list[Any]]) -> Rows:
+    """Return a list, None where the driver does not give it. Raises DeviceGoneError and DriverAwayError."""
     try:
         try:
             return newest(handle)

@@ -1,6 +1,9 @@
-"""Which group of an account a device, or a host, is in; and what accounts ask of either. Called by the accounts."""
+"""What accounts ask of hosts and devices, which devices count, and in which group a device or a host is. Asks no database."""
 
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar
+
+from fleet.models import ACCELERATORS, DeviceKind
 
 
 class AccountHost(Protocol):
@@ -35,6 +38,22 @@ class AccountDevice(Protocol):
     def host(self) -> AccountHost: ...
 
 
+Counted = TypeVar("Counted", bound=AccountDevice)
+
+
+def counted_of(devices: Iterable[Counted]) -> list[Counted]:
+    """Return, of each host, its whole accelerators or, where it has none, its CPUs."""
+    by_host: dict[int, list[Counted]] = {}
+    for device in devices:
+        if device.parent_id is None and not device.profile:
+            by_host.setdefault(device.host_id, []).append(device)
+    found = []
+    for of_host in by_host.values():
+        accelerators = [device for device in of_host if device.kind in ACCELERATORS]
+        found += accelerators or [device for device in of_host if device.kind == DeviceKind.CPU]
+    return found
+
+
 def is_of_hosts(group_by: str) -> bool:
     """Tell whether groups are of hosts, whatever devices these have."""
     return group_by in {"host", "cluster"} or group_by.startswith("label:")
@@ -51,7 +70,6 @@ def key_of(device: AccountDevice, group_by: str) -> str:
 
 
 def key_of_host(host: AccountHost, group_by: str) -> str:
-    """Return the group of a host."""
     match group_by:
         case "host":
             return host.name
