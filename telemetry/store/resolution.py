@@ -80,14 +80,18 @@ def layered(start_ms: int, end_ms: int, step: int, read: Read, read_samples: Rea
 
 
 def _is_retired(found: Tables, coarser: int, first_ms: int, end_ms: int, read: Read) -> bool:
-    """Tell whether any owner has a coarser bucket before the first that was found of it. Imported hosts keep all of theirs."""
+    """Tell whether any owner has a coarser bucket before the first that was found of it. Imported hosts keep all of theirs.
+
+    One that holds nothing any more does not count: it stands for what was told elsewhere since.
+    """
     coarser_ms = 1000 * coarser
     begins = {owner: int(table.starts_ms[0]) for owner, table in found.items()}
     latest = max(begins.values(), default=end_ms + coarser_ms)
     if latest - coarser_ms < first_ms:
         return False
     older = read(coarser, first_ms, latest - coarser_ms + 1)
-    return any(table.starts_ms[0] + coarser_ms <= begins.get(owner, latest) for owner, table in older.items())
+    filled = {owner: table.starts_ms[table.values.any(axis=0)] for owner, table in older.items()}
+    return any(starts.size and starts[0] + coarser_ms <= begins.get(owner, latest) for owner, starts in filled.items())
 
 
 def _add_newest(
