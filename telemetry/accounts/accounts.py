@@ -329,7 +329,8 @@ class Book:
             return [self._total, self._group(key_of_host(self._hosts[host_id], self._group_by))]
         own = self._own.get(device.pk)
         if own is None:
-            groups = [self._group(key_of(device, self._group_by))] if self._group_by else []
+            is_grouped = self._group_by not in {"", "day"}
+            groups = [self._group(key_of(device, self._group_by))] if is_grouped else []
             own = self._own[device.pk] = [self._total, *groups]
         return own
 
