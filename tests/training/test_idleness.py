@@ -7,6 +7,7 @@ import pytest
 
 from fleet.audit import Actor
 from fleet.models import DeviceKind, Host
+from telemetry.catalog import AbsentReason
 from telemetry.ingest import ingest
 from telemetry.wire import DeviceInfo
 from tests.telemetry.batches import payload
@@ -21,14 +22,16 @@ NOW = datetime(2026, 11, 27, 12, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
 PROCESSOR = DeviceInfo("cpu-1", DeviceKind.CPU, 0, "A processor")
 ADA = Actor("ada")
+JUST_STARTED = "its agent has just been started: what its cores do is not known yet"
 
 
-def measured(*loads: float, until_ms: int = NOW_MS, sequence: int = 0) -> Host:
-    """Return a host whose cores were so busy in the seconds until then."""
+def measured(*loads: float | None, until_ms: int = NOW_MS, sequence: int = 0) -> Host:
+    """Return a host whose cores were so busy in the seconds until then; None: it could not tell yet."""
     host, _ = Host.objects.get_or_create(name="a")
     times = [until_ms - 1000 * n for n in reversed(range(len(loads)))]
     columns = {"gpu_utilization_ratio": list(loads)}
-    ingest(host, payload(times, columns, device=PROCESSOR, host="a", sequence=sequence), NOW)
+    absent = {"gpu_utilization_ratio": AbsentReason.UNKNOWN} if loads[-1] is None else {}
+    ingest(host, payload(times, columns, device=PROCESSOR, host="a", sequence=sequence, absent=absent), NOW)
     host.refresh_from_db()
     return host
 
@@ -57,6 +60,15 @@ def test_it_starts_where_nothing_is_known_of_the_cores():
     assert due(ready_host("a", DeviceKind.CPU, heard_at=NOW)).job is not None
 
 
+@pytest.mark.parametrize(("loads", "is_started"), [([None], False), ([0.02] * 3, False), ([0.02] * 5, True)])
+def test_one_that_has_just_come_back_is_waited_for_until_something_is_known_of_it(loads, is_started):
+    """Its agent's first reading of the cores is none: no time has passed. Events start schedules in that moment."""
+    visit = due(measured(*loads))
+
+    assert (visit.job is not None) is is_started
+    assert visit.outcome == ("" if is_started else f"a CPU 0: {JUST_STARTED}")
+
+
 def test_the_work_of_a_job_of_ours_is_no_others():
     host = measured(*[1.0] * 50, *[0.05] * 10)
     ended = NOW - timedelta(seconds=11)
@@ -81,7 +93,7 @@ def test_a_fresh_run_waits_too_and_a_launch_by_hand_does_not():
 def test_one_that_waited_for_others_is_not_let_in_while_the_cores_do_other_work(settings, asker, is_started):
     settings.STEPWATT_JOBS_AT_ONCE = 1
     other = existing_job(ready_host("b", DeviceKind.CPU), JobState.RUNNING, sent_at=NOW)
-    measured(0.01, until_ms=NOW_MS - 60_000)
+    measured(*[0.01] * 5, until_ms=NOW_MS - 60_000)
     launch.prepare("gpt-train", [("a", "")], {}, actor=Actor(asker), now=NOW, only_when_idle=True)
     ReferenceJob.objects.filter(pk=other.pk).update(state=JobState.DONE)
     measured(*[0.9] * 50, sequence=1)

@@ -1,9 +1,8 @@
 """Steps and job reports from the agents."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import msgpack
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fleet.models import Host
 from telemetry import envelope
 from telemetry.wire import MessageInvalid
+from tests.training.old_agent import message_of
 from training import wire
 from training.jobs.ingest import ingest_report, ingest_reports
 from training.judging.judge import judge, waiting
@@ -44,11 +44,6 @@ def job(host):
 
 def steps(launch: str, count: int = 3) -> list[StepTiming]:
     return [StepTiming("gpt-train", launch, n, NOW_MS + n * 100, 0.1, samples=8, loss=5.0 - n) for n in range(count)]
-
-
-def message_of(sender: str, timings: list[StepTiming]) -> bytes:
-    """The message of an agent of the release before."""
-    return msgpack.packb({"v": wire.VERSION, "host": sender, "steps": [asdict(step) for step in timings]})
 
 
 def take_steps(sender: str, timings: list[StepTiming]) -> int:

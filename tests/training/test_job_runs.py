@@ -6,6 +6,7 @@ import pytest
 from django.utils import timezone
 
 from fleet.models import DeviceKind
+from tests.training.old_agent import message_of
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.teams import say
 from training import wire
@@ -29,7 +30,7 @@ def take_step(job: ReferenceJob, number: int) -> None:
     now = timezone.now()
     launch = wire.steps_launch(job.pk, job.launch)
     step = StepTiming("gpt-train", launch, number, int(now.timestamp() * 1000), 0.1, loss=4.0)
-    assert ingest_message(job.host, wire.pack_steps(job.host.name, [step]), now) == 1
+    assert ingest_message(job.host, message_of(job.host.name, [step]), now) == 1
 
 
 def is_running() -> bool:

@@ -56,6 +56,18 @@ def test_it_waits_and_prints_k_of_each_rung_and_writes_what_the_api_answers(monk
     assert LadderRun.objects.get().params["seed"] == 7
 
 
+def test_in_a_file_no_column_is_cut(monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS")
+    board("a")
+    climbs(monkeypatch)
+
+    call_command("ladder", "gpt-train", "--host", "a", "--blocks", "3", "--wait")
+
+    shown = capsys.readouterr().out
+    assert "k with compilation" in shown
+    assert "…" not in shown
+
+
 def test_without_waiting_it_only_begins(capsys):
     board("a")
 

@@ -105,6 +105,7 @@ def test_a_host_without_a_compiler_does_not_offer_that_rung():
 
     assert "C++ compiler" in ladder_runs.result(run)[4].why_not
     assert run.processes.filter(rung=4).count() == 1
+    assert ladder_runs.n_processes(run) == run.processes.count() == 9
 
 
 def test_without_a_result_of_the_first_rung_it_fails_with_the_reason():

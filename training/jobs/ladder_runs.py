@@ -94,6 +94,11 @@ def processes(run: LadderRun) -> list[Process]:
     return [_process(row) for row in rows if row.job.is_final]
 
 
+def n_processes(run: LadderRun) -> int:
+    """Return how many processes the ladder has in all, as far as is known: a rung that is not offered has one, which said so."""
+    return len(run.order) * (len(run.rungs) - len(run.not_offered)) + len(run.not_offered)
+
+
 def result(run: LadderRun) -> list[Climbed]:
     """Return the result of each rung, as far as it is known."""
     not_offered = {int(rung): why for rung, why in run.not_offered.items()}

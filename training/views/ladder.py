@@ -48,7 +48,7 @@ def ladder(request: HttpRequest, ladder_id: int) -> HttpResponse:
         "rungs": rungs,
         "mark": MARKS[LadderState(run.state)],
         "n_ended": n_ended,
-        "n_processes": len(run.order) * (len(run.rungs) - len(run.not_offered)) + len(run.not_offered),
+        "n_processes": ladder_runs.n_processes(run),
         "may_cancel": has_role(request, Role.OPERATOR) and not run.is_final,
         "path": request.get_full_path(),
     }

@@ -1,6 +1,7 @@
 """`manage.py ladder WORKLOAD --host H`: what the button "run the ladder" does; with `--wait`, progress and the result."""
 
 import json
+import os
 from argparse import ArgumentParser
 from pathlib import Path
 from time import sleep
@@ -22,6 +23,7 @@ from training.workloads.catalog import WORKLOADS
 from training.workloads.params import ParamsInvalid
 
 POLL_SECONDS = 1.0
+_WIDTH = 160  # letters, of a table that is written into a file
 
 
 class Command(BaseCommand):
@@ -53,6 +55,8 @@ class Command(BaseCommand):
         except (LaunchRefused, ParamsInvalid) as error:
             raise CommandError(f"nothing was started: {error}") from error
         console = Console(highlight=False, markup=False)
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = _WIDTH  # a file has no edge at which to cut columns
         rungs = ", ".join(rung["name"] for rung in run.rungs)
         console.print(f"ladder {run.pk}: {workload} on {host}, {len(run.order)} blocks of {rungs}", soft_wrap=True)
         if wait or options["json"]:
@@ -87,14 +91,10 @@ def follow(run: LadderRun, console: Console) -> LadderRun:
             rows = list(found.processes.select_related("job"))
             n_ended = sum(process.job.is_final for process in rows)
             now = found.rungs[rows[-1].rung]["name"] if rows else "waits for its host"
-            bar.update(row, description=now, completed=n_ended, total=_n_processes(found))
+            bar.update(row, description=now, completed=n_ended, total=ladder_runs.n_processes(found))
             if found.is_final:
                 return found
             sleep(POLL_SECONDS)
-
-
-def _n_processes(run: LadderRun) -> int:
-    return len(run.order) * (len(run.rungs) - len(run.not_offered))
 
 
 def _write(file: Path, answer: dict[str, Any]) -> None:
