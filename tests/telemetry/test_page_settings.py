@@ -62,7 +62,7 @@ def test_each_table_has_its_rows_its_size_its_oldest_and_how_long_it_keeps_them(
     assert datetime.fromisoformat(batches["oldest"]).timestamp() * 1000 == oldest
     assert batches["kept"] == "5 days (STEPWATT_RETENTION_RAW)"
     assert rows["Samples, by device and hour"]["rows"] == "0"
-    assert rows["Set aside"]["kept"] == "30 days (STEPWATT_RETENTION_RAW, at least 30)"
+    assert rows["Set aside, in no figure"]["kept"] == "30 days (STEPWATT_RETENTION_RAW, at least 30)"
 
 
 def test_each_part_of_the_upkeep_has_its_last_run_and_the_next_by_the_schedule():

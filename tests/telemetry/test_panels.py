@@ -369,11 +369,8 @@ def test_the_readings_stand_below_all_panels_across_the_page(viewer):
 
     page = viewer.get(DEVICE).content.decode()
 
-    assert (
-        max(page.index('id="users"'), page.index('id="happened"'))
-        < page.index('class="panel columned"')
-        < page.index('id="readings"')
-    )
+    panels = max(page.index('id="users"'), page.index('id="happened"'))
+    assert panels < page.index('class="panel columned"') < page.index('id="readings"')
 
 
 @pytest.mark.parametrize(("days", "offers"), [(900, True), (0, False)])

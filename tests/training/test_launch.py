@@ -118,6 +118,20 @@ def test_a_device_can_be_chosen(start):
     assert start("a", device_uuid="cpu-a")[0].device.kind == DeviceKind.CPU
 
 
+@pytest.mark.parametrize(
+    ("kinds", "uuid", "words"),
+    [
+        ([DeviceKind.CPU, DeviceKind.NODE], "node-a", "a has no device node-a"),
+        ([DeviceKind.NODE], "", "a has not reported any device yet"),
+    ],
+)
+def test_the_host_as_a_whole_is_no_device_that_a_job_runs_on(start, kinds, uuid, words):
+    ready_host("a", *kinds)
+
+    with pytest.raises(LaunchRefused, match=words):
+        start("a", device_uuid=uuid)
+
+
 def test_a_silent_host_is_sent_no_order_and_the_job_says_that_it_waits(start, outbox):
     ready_host(heard_at=timezone.now() - timedelta(minutes=5))
 

@@ -235,6 +235,16 @@ def test_one_host_may_be_asked_for_one_of_its_devices(operator):
     assert ReferenceJob.objects.get().device.uuid == "gpu-1"
 
 
+def test_the_host_as_a_whole_is_not_among_the_devices_that_are_offered(operator):
+    ready_host("a", DeviceKind.CPU, DeviceKind.NODE)
+
+    page = operator.get(f"{LAUNCH}&host=a").content.decode()
+
+    assert "1 × model cpu" in page
+    assert "model node" not in page
+    assert "node-a" not in page
+
+
 def test_the_picker_costs_the_same_number_of_queries_whatever_the_fleet(operator):
     for i in range(3):
         finished(host=ready_host(f"h{i}"))

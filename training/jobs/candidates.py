@@ -47,7 +47,7 @@ class DeviceRow:
 
 
 class HostRow(NamedTuple):
-    """A host with its devices, by kind and index."""
+    """A host with the devices that a job may run on, by kind and index; the host as a whole is none of them."""
 
     pk: int
     name: str
@@ -73,5 +73,9 @@ def read(where: Q) -> list[HostRow]:
 
 def _devices(hosts: Sequence[int]) -> list[DeviceRow]:
     names = [field.name for field in fields(DeviceRow)]
-    rows = Device.objects.order_by("host_id", "kind", F("index").asc(nulls_last=True), "pk").values_list(*names)
+    rows = (
+        Device.objects.exclude(kind=DeviceKind.NODE)
+        .order_by("host_id", "kind", F("index").asc(nulls_last=True), "pk")
+        .values_list(*names)
+    )
     return [DeviceRow(*row) for row in (rows if len(hosts) > _MANY else rows.filter(host__in=hosts))]

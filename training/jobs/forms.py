@@ -10,9 +10,10 @@ from functools import cached_property
 from itertools import takewhile
 from operator import attrgetter
 
+from django.db.models import Q
 from django.http import QueryDict
 
-from fleet.models import Device, Host, Origin, in_place
+from fleet.models import Device, DeviceKind, Host, Origin, in_place
 from training.jobs import queries, readiness
 from training.jobs.asked import Asked
 from training.jobs.candidates import DeviceRow, HostRow
@@ -141,7 +142,7 @@ class LaunchForm:
 
     @property
     def known_models(self) -> list[str]:
-        real = Device.objects.filter(host__origin=Origin.REAL).exclude(model="")
+        real = Device.objects.filter(host__origin=Origin.REAL).exclude(Q(model="") | Q(kind=DeviceKind.NODE))
         return list(real.order_by("model").values_list("model", flat=True).distinct())
 
 

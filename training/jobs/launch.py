@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from fleet import audit
 from fleet.audit import Actor
-from fleet.models import Device, Host, Origin, in_place
+from fleet.models import Device, DeviceKind, Host, Origin, in_place
 from training.jobs import admission, holding, idleness, orders, readiness, teams
 from training.jobs.drawing import draws_of
 from training.jobs.readiness import Hindrance, ReadyDevice
@@ -284,6 +284,7 @@ def _locked(names: Sequence[str]) -> QuerySet[Host]:
 
 def _device(host: Host, device_uuid: str) -> Device:
     devices = sorted(host.devices.all(), key=lambda device: (device.kind, in_place(device.index)))
+    devices = [device for device in devices if device.kind != DeviceKind.NODE]  # the host as a whole
     if device_uuid:
         devices = [device for device in devices if device.uuid == device_uuid]
         if not devices:
