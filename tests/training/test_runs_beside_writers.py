@@ -41,7 +41,7 @@ def test_lives_are_kept_while_others_write(many, monkeypatch):
 def test_runs_are_retired_while_others_write(many, monkeypatch, settings):
     settings.STEPWATT_RETENTION_RUNS = 86_400
     monkeypatch.setattr(retention, "_AT_ONCE", 5)
-    delete_some = retention._delete_some
-    monkeypatch.setattr(retention, "_delete_some", lambda run: write(many) or delete_some(run))
+    delete_some = retention.delete_some
+    monkeypatch.setattr(retention, "delete_some", lambda run: write(many) or delete_some(run))
 
     assert retention.retire(NOW, 60) == 5

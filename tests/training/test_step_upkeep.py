@@ -4,7 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleet.models import Host, Origin
+from fleet.audit import Actor
+from fleet.models import Origin
+from fleet.removal import remove_host
 from tests.factories import make_host
 from tests.training.stored_steps import columns, enter, put
 from tests.training.test_step_store import same
@@ -95,7 +97,7 @@ def test_a_run_goes_with_its_last_host():
     shared = enter(one, columns(1.0), run="shared")
     enter(other, columns(1.0), run="shared", rank=1, process="p1")
 
-    Host.objects.get(name="a").delete()
+    remove_host(one, Actor("ada"), NOW)
 
     assert set(Run.objects.values_list("name", flat=True)) == {"shared"}
     assert {(rank.rank, rank.host) for rank in shared.ranks.all()} == {(0, None), (1, other)}
