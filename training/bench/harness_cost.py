@@ -2,8 +2,8 @@
 
 A real agent runs a job whose process (paired_loops.py) drives one model in turns, by a bare loop and by the harness; while the
 bare loop has it, the agent is stopped (SIGSTOP), so that its sampling and listening count as cost. A stretch takes two seconds,
-and begins once a tick that the agent missed is made up for. STEPWATT_BENCH_PAIRS is how many pairs of stretches are run (40);
-STEPWATT_BENCH_WORKLOADS which trainings.
+and begins once a tick that the agent missed is made up for; those of the harness are one job, as its steps are.
+STEPWATT_BENCH_PAIRS is how many pairs of stretches are run (40); STEPWATT_BENCH_WORKLOADS which trainings.
 """
 
 import json

@@ -23,6 +23,7 @@ from training.reference import parent, surroundings
 from training.reference.events import Events, StepSocket
 from training.reference.harness import Loop
 from training.reference.order import Order
+from training.reference.work import Work
 from training.workloads.catalog import find
 
 BARE, HARNESS = "bare", "harness"
@@ -56,19 +57,19 @@ class Sides:
     def __init__(self, order: Order, events: Events) -> None:
         workload = find(order.workload)
         self._device = import_module("training.reference.device").open_device(order)
-        self._work = import_module(f"training.reference.{workload.module}").build(self._device, order.params)
+        self.work = import_module(f"training.reference.{workload.module}").build(self._device, order.params)
         self._order, self._events, self._socket = order, events, StepSocket(order.socket_path)
-        self.batch_size: int = self._work.batch_size
+        self.batch_size: int = self.work.batch_size
 
     def spent(self, side: str, n_steps: int) -> tuple[float, float]:
         """Return how long so many steps took, and the CPU time of this process meanwhile."""
         self._device.synchronise()
-        began, cpu_began = time.perf_counter(), time.process_time()
+        began = _now()
         if side == BARE:
             self._bare(n_steps)
         else:
-            self._harness(n_steps)
-        return time.perf_counter() - began, time.process_time() - cpu_began
+            self.harness(self.work, n_steps)
+        return _since(began)
 
     def own_seconds_a_step(self) -> float:
         """Return the CPU time that the harness takes for itself: of steps that do nothing, told as all are."""
@@ -81,7 +82,7 @@ class Sides:
         """Train as plain PyTorch is written: nothing is timed, told or waited for but the last step."""
         import torch
 
-        work, device = self._work, self._device
+        work, device = self.work, self._device
         scaler = device.scaler()
         for number in range(n_steps):
             batch = work.batches[number % len(work.batches)]
@@ -96,9 +97,51 @@ class Sides:
             scaler.update()
         device.synchronise()
 
-    def _harness(self, n_steps: int) -> None:
+    def harness(self, work: Work, n_steps: int) -> None:
         params = self._order.params | {"warmup_steps": 0, "steps": n_steps}
-        Loop(replace(self._order, params=params), self._work, self._device, self._socket.send, self._events).run()
+        Loop(replace(self._order, params=params), work, self._device, self._socket.send, self._events).run()
+
+
+class Turns:
+    """The training as the harness is given it: one job, whose steps come in stretches, with the bare loop's in between.
+
+    So what a job does once, before and after its steps and outside of its window, counts in no stretch.
+    """
+
+    def __init__(self, sides: Sides, gate: Gate, n_steps: int) -> None:
+        self._sides, self._work, self._gate, self._n_steps = sides, sides.work, gate, n_steps
+        self._n_done, self._began = 0, (0.0, 0.0)
+        self.spent: dict[str, list[tuple[float, float]]] = {BARE: [], HARNESS: []}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._work, name)
+
+    def step(self) -> float | None:
+        if self._n_done % self._n_steps == 0:
+            self._change(self._n_done // self._n_steps)
+        self._n_done += 1
+        loss: float | None = self._work.step()
+        return loss
+
+    def _change(self, number: int) -> None:
+        """End a stretch of the harness and begin the one of this number; two of the bare loop stand before every second."""
+        if number:
+            self.spent[HARNESS].append(_since(self._began))
+        for _ in range(2 if number % 2 else 0):
+            self._gate.pass_to(BARE)
+            self.spent[BARE].append(self._sides.spent(BARE, self._n_steps))
+        self._gate.pass_to(HARNESS)
+        self._began = _now()
+
+
+def _now() -> tuple[float, float]:
+    """Return the time and the CPU time of this process, in seconds."""
+    return time.perf_counter(), time.process_time()
+
+
+def _since(began: tuple[float, float]) -> tuple[float, float]:
+    wall, cpu = _now()
+    return wall - began[0], cpu - began[1]
 
 
 class _Hollow:
@@ -133,13 +176,10 @@ def measure(order: Order, events: Events, gate: Gate, n_pairs: int) -> dict[str,
         gate.pass_to(side)
         seconds, _ = sides.spent(side, _WARM_UP_STEPS)
     n_steps = max(_FEWEST_STEPS, min(_MOST_STEPS, math.ceil(_STRETCH_SECONDS * _WARM_UP_STEPS / seconds)))
-    before, began, pairs = surroundings.now(), time.perf_counter(), []
-    for number in range(n_pairs):
-        spent = {}
-        for side in (BARE, HARNESS) if number % 2 else (HARNESS, BARE):
-            gate.pass_to(side)
-            spent[side] = sides.spent(side, n_steps)
-        pairs.append([spent[BARE], spent[HARNESS]])
+    before, began = surroundings.now(), time.perf_counter()
+    turns = Turns(sides, gate, n_steps)
+    sides.harness(turns, n_pairs * n_steps + 1)  # the last step begins the stretch that ends the last one
+    pairs = list(zip(turns.spent[BARE], turns.spent[HARNESS], strict=False))
     around = surroundings.between(before, surroundings.now(), time.perf_counter() - began)
     return {
         "seconds": [[wall for wall, _ in pair] for pair in pairs],
