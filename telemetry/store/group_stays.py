@@ -74,7 +74,8 @@ def _of_moved(asked: Asked, moved: Collection[Device], start_ms: int, end_ms: in
     for device in moved:
         by_group: dict[str, list[Stay]] = {}
         for stay in found[device.pk]:
-            if asked.cluster is None or hosts[stay.host_id].cluster == asked.cluster:
-                by_group.setdefault(asked.group(device, hosts[stay.host_id]), []).append(stay)
+            host = hosts.get(stay.host_id)  # None where it was removed just now
+            if host and asked.cluster in {None, host.cluster}:
+                by_group.setdefault(asked.group(device, host), []).append(stay)
         if by_group:
             yield Member(device, "", by_group)
