@@ -1,6 +1,7 @@
 """The bench of reference jobs in the small: that it measures what it says, whatever this machine's figures are."""
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,10 +80,29 @@ def test_the_bare_loop_and_the_harness_train_alike():
     def losses(side: str) -> list[float]:
         sides = paired_loops.Sides(paired_loops.orders.read(paired_loops.json.dumps(order)), Silent())
         sides.spent(side, 4)  # each batch once
-        return [sides._work.step() for _ in range(1)]
+        return [sides.work.step() for _ in range(1)]
 
     bare, harness = losses(paired_loops.BARE), losses(paired_loops.HARNESS)
     assert bare == pytest.approx(harness, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n_pairs", "turns"),
+    [(2, "harness bare bare harness harness"), (3, "harness bare bare harness harness bare bare harness")],
+)
+def test_of_two_pairs_the_first_begins_with_the_harness_and_the_second_with_the_bare_loop(n_pairs, turns):
+    came = []
+    gate = SimpleNamespace(pass_to=came.append)
+    work = SimpleNamespace(step=lambda: 1.0, batch_size=8)
+    sides = SimpleNamespace(work=work, spent=lambda side, n_steps: (n_steps, 0.0))
+    found = paired_loops.Turns(sides, gate, 5)
+
+    assert [found.step() for _ in range(5 * n_pairs + 1)] == [1.0] * (5 * n_pairs + 1)
+
+    assert came == turns.split()
+    assert len(found.spent[paired_loops.HARNESS]) == n_pairs
+    assert set(found.spent[paired_loops.BARE]) == {(5, 0.0)}
+    assert found.batch_size == 8
 
 
 class Silent:
