@@ -47,6 +47,18 @@ def clear(deadline: float) -> int:
     return gone
 
 
+def is_going(name: str) -> bool:
+    """Tell whether something is left of a host that was removed under this name."""
+    removed = Host.every.exclude(removed_at=None).values_list("pk", "name")
+    return any(now == _name_of_removed(name, pk) for pk, now in removed)
+
+
+def _name_of_removed(name: str, pk: int) -> str:
+    """Return a name that no host can have: its own is free."""
+    suffix = f" (removed, {pk})"
+    return name[: 63 - len(suffix)] + suffix
+
+
 @transaction.atomic
 def _take_out(host: Host, actor: Actor, now: datetime) -> None:
     if not list(Host.objects.select_for_update().filter(pk=host.pk).values_list("pk")):
@@ -58,8 +70,7 @@ def _take_out(host: Host, actor: Actor, now: datetime) -> None:
     DeviceStay.objects.filter(Q(host=host) | Q(device__host=host)).delete()
     unnamed = Concat(Value("removed-"), Cast("pk", CharField()))
     Device.objects.filter(host=host).update(removed_at=now, uuid=unnamed)
-    suffix = f" (removed, {host.pk})"
-    name = host.name[: 63 - len(suffix)] + suffix  # which no host can have: its own is free
+    name = _name_of_removed(host.name, host.pk)
     Host.objects.filter(pk=host.pk).update(removed_at=now, name=name, public_key=b"", earlier_keys=[], machine="")
     text = f"{host.name} was removed with its {detail['devices']} devices by {actor.name}"
     events.record(EventKind.HOST_REMOVED, now, text, detail=detail | {"host": host.name})

@@ -41,9 +41,8 @@ class AgentContext:
     broker_host: str
     submit: Submit
     orders: OrderDesk
-    clock_offset: Callable[
-        [], tuple[float, float] | None
-    ]  # seconds to add for the server's clock, and their error's bound
+    # Seconds to add for the server's clock, and their error's bound.
+    clock_offset: Callable[[], tuple[float, float] | None]
     devices: Callable[[], list[DeviceInfo]]
     on_frames: Callable[[Handler], None]  # registers who gets the step listener's frames
     on_cargo: Callable[[str, CargoSource], None]  # registers what goes along with the batches under a name

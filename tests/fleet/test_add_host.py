@@ -2,13 +2,17 @@
 
 import re
 import shlex
+from math import inf
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
+from django.utils import timezone
 
 from fleet import server_key
+from fleet.audit import Actor
 from fleet.models import EnrolmentToken, Event, EventKind, Host, Origin, Role
+from fleet.removal import remove_host
 from telemetry import wheels
 from tests.factories import make_gpu_host
 from tests.fleet.candidates import Candidate
@@ -280,3 +284,16 @@ def test_hosts_of_every_origin_can_be_removed(origin):
 def test_an_unknown_host_is_named():
     with pytest.raises(CommandError, match="there is no host named 'gpu-a01'"):
         call_command("remove_host", "gpu-a01", "--yes")
+
+
+def test_a_host_whose_removal_was_stopped_is_told_from_one_that_never_was(capsys):
+    remove_host(make_gpu_host("gpu-a01"), Actor("ada"), timezone.now(), deadline=-inf)
+    assert Host.every.exists()
+
+    with pytest.raises(CommandError, match="there is no host named 'gpu-a1'"):
+        call_command("remove_host", "gpu-a1", "--yes")
+    assert Host.every.exists()
+    call_command("remove_host", "gpu-a01", "--yes")
+
+    assert not Host.every.exists()
+    assert "gpu-a01 was removed before" in capsys.readouterr().out

@@ -60,9 +60,8 @@ def _caller() -> str:
     frame = sys._getframe(2)
     while frame is not None:
         module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_name
-        if (
-            name == "inner" and "func" in frame.f_locals
-        ):  # contextlib's, about a function that is a transaction as a whole
+        # contextlib's, about a function that is a transaction as a whole
+        if name == "inner" and "func" in frame.f_locals:
             module, name = frame.f_locals["func"].__module__, frame.f_locals["func"].__name__
         if module.startswith(_OWN):
             return f"{module}.{name}"

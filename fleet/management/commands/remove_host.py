@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from fleet.audit import Actor
 from fleet.models import Host
-from fleet.removal import clear, remove_host
+from fleet.removal import clear, is_going, remove_host
 
 
 class Command(BaseCommand):
@@ -23,8 +23,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, name: str, yes: bool, **options: Any) -> None:
         host = Host.objects.filter(name=name).first()
         if host is None:
-            if clear(inf):
-                self.stdout.write("what was left of hosts that were removed before is gone")
+            if is_going(name):  # a command before was stopped
+                clear(inf)
+                self.stdout.write(f"{name} was removed before; what was left of it is gone now")
                 return
             raise CommandError(f"there is no host named {name!r}")
         if not yes and not _is_confirmed(host):
