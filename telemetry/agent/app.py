@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
@@ -134,7 +135,7 @@ def _run(config: AgentConfig) -> None:
             ending.callback(part.stop)
         if state.should_stop is not None:
             return
-        _attach_extensions(config, parts)
+        _attach_extensions(config, parts, ending.callback)
         parts.listener.start()  # not before somebody handles what it hears
         ending.callback(parts.listener.stop)
         worker = create_worker(app, config)
@@ -224,7 +225,7 @@ def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
     ]
 
 
-def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
+def _attach_extensions(config: AgentConfig, parts: _Parts, on_end: Callable[[Callable[[], None]], object]) -> None:
     tasks.attach(parts.drivers)
     tasks.attach_acknowledging(parts.acknowledging)
     context = AgentContext(
@@ -240,6 +241,7 @@ def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
         devices=parts.sampler.devices,
         on_frames=parts.listener.register,
         on_cargo=parts.cargo.register,
+        on_end=on_end,
     )
     for name in EXTENSIONS:
         extension: Extension = import_module(name)

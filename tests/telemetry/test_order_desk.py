@@ -216,6 +216,21 @@ def test_a_flood_of_forged_orders_is_one_notice_a_minute_with_its_count(desk):
     assert "(60 such since the last notice)" in desk.notices[-1].text
 
 
+def test_what_was_refused_within_the_minute_is_told_after_it_though_nothing_more_is_refused(desk, caplog):
+    for payload in FOREIGN.values():
+        with pytest.raises(OrderRefused):
+            desk.open(payload)
+    desk.open(order(), NOW + 59_000)
+    assert len(desk.notices) == 1
+
+    for _ in range(2):
+        desk.open(order(expires_ms=NOW + 5 * MINUTE), NOW + MINUTE)
+
+    words = "a message of the server that is no order was refused (3 such since the last notice)"
+    assert [words in text for text in (desk.notices[-1].text, caplog.records[-1].message)] == [True, True]
+    assert len(desk.notices) == 2
+
+
 def test_its_notices_are_what_the_server_reads(desk):
     for payload in FOREIGN.values():
         with pytest.raises(OrderRefused):
