@@ -17,7 +17,7 @@ from telemetry import envelope
 from telemetry.agent import full_disk, private_file
 from telemetry.agent.invalid import ConfigInvalid
 from telemetry.envelope import NONCE_BYTES, Envelope, SignatureInvalid
-from telemetry.notices import Notice, NoticeKind
+from telemetry.notices import MOST_AT_ONCE, Notice, NoticeKind
 from telemetry.wire import MessageInvalid
 
 logger = logging.getLogger(__name__)
@@ -178,10 +178,11 @@ class OrderDesk:
             told = [(kind, self._refused.pop(kind)) for kind in due]
             self._told_ms |= dict.fromkeys(due, now_ms)
         for kind, (count, reason) in told:
-            text = f"{reason} was refused" + (f" ({count} such since the last notice)" if count > 1 else "")
-            logger.warning("%s", text)
+            text = f"{reason} was refused"
+            logger.warning("%s%s", text, f" (the last of {count} since the last notice)" if count > 1 else "")
             if self._tell and kind:
-                self._tell(Notice(secrets.token_hex(16), self._host, kind, now_ms, text))
+                told_count = min(count, MOST_AT_ONCE)
+                self._tell(Notice(secrets.token_hex(16), self._host, kind, now_ms, text, told_count))
 
     def _is_due(self, kind: NoticeKind | None, now_ms: int) -> bool:
         told_ms = self._told_ms.get(kind)

@@ -28,10 +28,6 @@ def test_it_begins_when_the_worker_is_told_to_end(farewell, done):
     assert done.wait(60)
 
 
-def test_it_waits_for_the_worker_to_be_told(farewell, done):
-    assert not done.is_set()
-
-
 def test_it_is_done_once_however_often_the_worker_is_told_and_before_the_stop_is_over():
     acts: list[str] = []
     farewell = Farewell()
