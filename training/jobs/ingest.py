@@ -9,8 +9,8 @@ from django.db.models import Q, Value
 from django.db.models.functions import Coalesce
 
 from fleet.models import Host
-from telemetry import authentic
-from telemetry.wire import MessageInvalid
+from telemetry.message.wire import MessageInvalid
+from telemetry.receiving import authentic
 from training import wire
 from training.jobs import teams
 from training.models import FINAL_STATES, JobState, Outcome, ReferenceJob, Verdict

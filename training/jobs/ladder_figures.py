@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from telemetry.figures import Key, as_json, figure, token
+from telemetry.charts.figures import Key, as_json, figure, token
 from training.ladder.climb import Climbed
 from training.ladder.speedup import Speedup
 
