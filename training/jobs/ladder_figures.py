@@ -70,8 +70,9 @@ def _values(found: Sequence[Speedup | None]) -> dict[str, Any]:
 
 
 def _words(place: int, found: Speedup) -> dict[str, Any]:
+    """Return k in words, above its interval."""
     return {
-        "x": place, "y": math.log10(found.k), "text": f"{found.k:.2f}×", "showarrow": False, "yshift": 12,
+        "x": place, "y": math.log10(found.high or found.k), "text": f"{found.k:.2f}×", "showarrow": False, "yshift": 12,
         "font": {"color": "token:text"},
     }  # fmt: skip
 
@@ -82,4 +83,4 @@ def _tick(rung: Climbed, place: int) -> str:
 
 def _range(found: Sequence[Speedup | None]) -> tuple[float, float]:
     ends = [end for each in found if each is not None for end in (each.low or each.k, each.high or each.k)]
-    return min([0.8, *(0.85 * end for end in ends)]), max([1.3, *(1.25 * end for end in ends)])
+    return min([0.8, *(0.85 * end for end in ends)]), max([1.3, *(1.3 * end for end in ends)])
