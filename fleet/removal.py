@@ -30,7 +30,7 @@ def remove_host(host: Host, actor: Actor, now: datetime, deadline: float = inf) 
     """Delete the host with its devices and all that it measured; from now on its agent is a stranger.
 
     What is left at `deadline` (time.monotonic) the upkeep deletes. What other packages keep of it goes the same way; training
-    ends its jobs first (training/removal.py), and receivers are told that its alerts ended (telemetry/notify/removal.py).
+    ends its jobs first (training/hooks/removal.py), and receivers are told that its alerts ended (telemetry/notify/removal.py).
     """
     _take_out(host, actor, now)
     clear(deadline)

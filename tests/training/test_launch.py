@@ -12,9 +12,9 @@ from fleet import audit, units
 from fleet.audit import Actor
 from fleet.models import AuditEntry, DeviceKind, Origin
 from tests.training.reference_jobs import existing_job, ready_host
-from training import wire
 from training.jobs.admission import ORDER_LIFETIME
 from training.jobs.launch import LaunchRefused, cancel, launch
+from training.message import wire
 from training.models import FINAL_STATES, JobState, ReferenceJob
 from training.workloads.catalog import validate
 

@@ -31,9 +31,9 @@ from telemetry.bench.process_cost import cpu_seconds_of
 from telemetry.broker.transport import CELERY_OPTIONS
 from telemetry.message.envelope import seal_order
 from telemetry.message.wire import INGEST_QUEUE, DeviceInfo, DeviceKind, host_queue
-from training import wire
 from training.bench.paired_loops import BARE, HARNESS, N_WARM_UP_STRETCHES
 from training.ladder.speedup import Speedup, speedup
+from training.message import wire
 from training.workloads.catalog import WORKLOADS, validate
 
 PAIRS = 40

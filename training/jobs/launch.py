@@ -19,8 +19,8 @@ from fleet.models import Device, DeviceKind, Host, Origin, in_place
 from training.jobs import admission, holding, idleness, orders, readiness, teams
 from training.jobs.drawing import draws_of
 from training.jobs.readiness import Hindrance, ReadyDevice
+from training.message.rank_order import MAX_RANKS
 from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
-from training.rank_order import MAX_RANKS
 from training.workloads.catalog import validate, why_not_as_one
 from training.workloads.params import ParamsInvalid
 from training.workloads.workload import Workload

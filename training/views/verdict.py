@@ -16,8 +16,8 @@ from telemetry.store import latest
 from training.jobs import published
 from training.judging import acceptance, figures, metrics, suspicion
 from training.judging.baseline import SIDE_WORDS
-from training.mfu import RunDevice
 from training.models import LossAgreement, Outcome, ReferenceJob, Verdict
+from training.utilisation.mfu import RunDevice
 from training.verdicts.confirmation import FRESH_RUNS
 from training.views import table_files
 

@@ -25,7 +25,7 @@ from telemetry.message.wire import INGEST_QUEUE, INGEST_TASK
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.fleet import MAX_GPUS, MAX_HOSTS, Shape
 from telemetry.simulation.post import Post
-from training.simulation import Keys, NameTaken, Simulation, enrol, has_reported, report
+from training.simulation.living import Keys, NameTaken, Simulation, enrol, has_reported, report
 
 _FAREWELL_SECONDS = 30.0
 _ACKNOWLEDGED_SECONDS = 300.0

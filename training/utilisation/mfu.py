@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from training import hardware
-from training.flops import Flops
-from training.hardware import Spec
+from training.utilisation import hardware
+from training.utilisation.flops import Flops
+from training.utilisation.hardware import Spec
 
 _PLAIN = {
     "fp64": "fp64", "float64": "fp64", "double": "fp64",

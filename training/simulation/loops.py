@@ -15,11 +15,11 @@ from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.fleet import Fleet, RunPlace
 from telemetry.simulation.training import Plan, SimulatedStep
 from training.host.steps import StepHold
-from training.simulated_work import DTYPE, samples_per_step
+from training.message.wire import STEPS_CARGO
+from training.simulation.work import DTYPE, samples_per_step
 from training.steps import datagram
 from training.steps.columns import StepKind
 from training.steps.datagram import UNTOLD_NS, WARM_UP, Record
-from training.wire import STEPS_CARGO
 
 _RANK_JITTER = 0.003
 _COMPUTE_SHARE, _DATA_SHARE, _OPTIMIZER_SHARE = 0.85, 0.02, 0.05  # of a step of a rank at full clocks

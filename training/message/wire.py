@@ -22,8 +22,8 @@ from telemetry.message.wire import (
     read_message,
     text,
 )
-from training import rank_order
-from training.rank_order import RankOrder
+from training.message import rank_order
+from training.message.rank_order import RankOrder
 
 VERSION = 1
 VERSION_OF_RANKS = 2  # of an order to a rank: an agent that knows no ranks must not run it as a job of its own

@@ -17,7 +17,7 @@ from django.utils import timezone
 from fleet.models import Host, Origin
 from telemetry.agent.names import Names, Parcel
 from telemetry.simulation.fleet import BATCH_TICKS, SAMPLE_SECONDS, Fleet, Shape
-from training.simulated_loops import SimulatedLoops
+from training.simulation.loops import SimulatedLoops
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from training.hardware_names import DEVICES_IN_ONE, meant_by
+from training.utilisation.hardware_names import DEVICES_IN_ONE, meant_by
 
 SOURCES: Mapping[str, str] = {
     "LIT": "Lightning (fabric/utilities/throughput.py)",

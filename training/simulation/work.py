@@ -5,8 +5,8 @@ Called by the simulated loops. A step of a plan lasts the same on any board: wha
 
 from telemetry.simulation.boards import Board
 from telemetry.simulation.training import Plan
-from training.decoder_flops import flops_per_token
-from training.mfu import RunDevice, denominator
+from training.utilisation.decoder_flops import flops_per_token
+from training.utilisation.mfu import RunDevice, denominator
 
 DTYPE = "bf16"
 

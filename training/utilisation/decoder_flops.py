@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from training.flops import Flops
+from training.utilisation.flops import Flops
 
 NANOGPT, TORCHTITAN, LLM_FOUNDRY = "nanogpt", "torchtitan", "llm-foundry"
 

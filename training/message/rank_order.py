@@ -1,6 +1,6 @@
 """The part of a job order that makes the job a rank of a distributed one, and the place where its ranks meet. No Django.
 
-Called by training/wire.py, which packs and reads whole messages.
+Called by training/message/wire.py, which packs and reads whole messages.
 """
 
 import re
