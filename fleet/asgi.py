@@ -15,10 +15,10 @@ from django.db import close_old_connections, reset_queries
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from fleet import heap
-from fleet.api_errors import error_response
-from fleet.body_limit import BodyLimit, Receive
-from fleet.request_threads import RequestThreads
+from fleet.web import heap
+from fleet.web.api_errors import error_response
+from fleet.web.body_limit import BodyLimit, Receive
+from fleet.web.request_threads import RequestThreads
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
 # WhiteNoise hands files over as plain iterators; that Django reads them whole before it sends them is what we want here.

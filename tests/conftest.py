@@ -7,8 +7,8 @@ import pytest
 from django.conf import settings
 from django.core.cache import caches
 
-from fleet import shared_answer
 from fleet.celery import app
+from fleet.web import shared_answer
 from telemetry.newest import glance
 from telemetry.series import trends
 from training.efficiency import work as efficiency

@@ -11,11 +11,11 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import sparkline, timerange
-from fleet.csv_answer import asked_table
 from fleet.models import Device, Host
-from fleet.shared_answer import shared
-from fleet.timerange import TimeRange
+from fleet.pages import sparkline, timerange
+from fleet.pages.timerange import TimeRange
+from fleet.web.csv_answer import asked_table
+from fleet.web.shared_answer import shared
 from telemetry import catalog
 from telemetry.charts import chart_groups, traces
 from telemetry.events import event_marks

@@ -16,8 +16,9 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from fleet import timerange, units
-from fleet.shared_answer import shared
+from fleet import units
+from fleet.pages import timerange
+from fleet.web.shared_answer import shared
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.accounts.fleet import look
 from telemetry.accounts.today import Today, today

@@ -16,9 +16,11 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import clusters, timerange, units
-from fleet.csv_answer import csv_answer
-from fleet.timerange import TimeRange
+from fleet import units
+from fleet.inventory import clusters
+from fleet.pages import timerange
+from fleet.pages.timerange import TimeRange
+from fleet.web.csv_answer import csv_answer
 from telemetry.accounts import power_groups, power_report
 from telemetry.accounts.accounts import Account
 from telemetry.accounts.growth import growth

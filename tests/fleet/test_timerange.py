@@ -7,7 +7,7 @@ import pytest
 from django.core.exceptions import BadRequest
 from django.http import QueryDict
 
-from fleet import timerange
+from fleet.pages import timerange
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)

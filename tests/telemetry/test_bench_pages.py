@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet import shared_answer
+from fleet.web import shared_answer
 from telemetry.bench import pages_store
 from tests.people import signed_in
 

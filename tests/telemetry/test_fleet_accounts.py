@@ -9,8 +9,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device, Host, Origin
-from fleet.tariff import Band, Tariff
 from telemetry import rollups
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Scope

@@ -11,8 +11,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from fleet import shared_answer
 from fleet.models import DeviceKind, Host, Origin, Role
+from fleet.web import shared_answer
 from tests.factories import CPU_READINGS, GPU_READINGS, make_chunks, make_device, make_gpu_host, make_host, make_latest
 from tests.people import signed_in
 from tests.telemetry.watched import watch_for

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from fleet.databases import configured
+from fleet.environment.databases import configured
 from telemetry import vendor_sql
 from telemetry.maintenance import disk_limit
 from telemetry.models import StoredBatch

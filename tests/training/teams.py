@@ -7,7 +7,7 @@ from itertools import count
 from django.test import TestCase
 from django.utils import timezone
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import DeviceKind, Host
 from tests.training.reference_jobs import ready_host
 from training.jobs import ingest, launch

@@ -8,8 +8,9 @@ from django.db import DatabaseError
 from django.utils import timezone
 from kombu import Connection, pools
 
-from fleet import audit, units
-from fleet.audit import Actor
+from fleet import units
+from fleet.access import audit
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry, DeviceKind, Origin
 from tests.training.reference_jobs import existing_job, ready_host
 from training.jobs.admission import ORDER_LIFETIME

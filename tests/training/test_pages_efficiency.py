@@ -12,8 +12,8 @@ from django.core.cache import cache
 from django.db.models import F
 from django.utils import timezone
 
+from fleet.environment.tariff import Tariff
 from fleet.models import DeviceKind, Origin
-from fleet.tariff import Tariff
 from fleet.turns import TurnFailed
 from telemetry.models import DevicePrice, EnergyPrice
 from telemetry.prices.energy_rates import Rates

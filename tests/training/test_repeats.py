@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.console import Console
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from tests.databases import opened
 from tests.telemetry.test_migrations import migrate, model_of
 from tests.training.agents import TINY, StandInAgent

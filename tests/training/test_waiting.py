@@ -7,8 +7,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from fleet.audit import Actor
-from fleet.auth import create_token
+from fleet.access.audit import Actor
+from fleet.access.auth import create_token
 from fleet.models import ApiToken, Device, DeviceKind, Host, Origin, Role
 from telemetry.message import envelope
 from tests.people import person

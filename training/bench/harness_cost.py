@@ -20,9 +20,9 @@ from typing import Any, TextIO
 
 from celery import Celery
 
-from fleet import server_key
-from fleet.processes import agent_command
+from fleet.joining import server_key
 from fleet.settings import BASE_DIR
+from fleet.up.processes import agent_command
 from telemetry.agent.membership import enrol_here
 from telemetry.bench.agent_wire import sent_by
 from telemetry.bench.figure import BenchFailed, Figure

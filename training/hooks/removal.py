@@ -10,8 +10,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.dispatch import receiver
 
+from fleet.inventory.removal import host_goes, host_leaves
 from fleet.models import Host
-from fleet.removal import host_goes, host_leaves
 from training.jobs import orders
 from training.models import ACTIVE_STATES, ReferenceJob, Run, RunRank
 from training.runs import retention

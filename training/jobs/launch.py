@@ -13,8 +13,8 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from fleet import audit
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
 from fleet.models import Device, DeviceKind, Host, Origin, in_place
 from training.jobs import admission, holding, idleness, orders, readiness, teams
 from training.jobs.drawing import draws_of

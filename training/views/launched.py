@@ -11,9 +11,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from fleet.auth import actor_of, has_role, require_role
-from fleet.csv_answer import csv_answer
+from fleet.access.auth import actor_of, has_role, require_role
 from fleet.models import Role
+from fleet.web.csv_answer import csv_answer
 from training.jobs import launch, queries
 from training.judging import live
 from training.judging.live import Now, Pace

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry
 from tests.training.judging.judged import NOW, board, judged, with_history
 from training.hooks import health_rules

@@ -14,8 +14,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from fleet import server_key, startup, units
+from fleet import units
 from fleet.celery import app
+from fleet.joining import server_key
+from fleet.up import startup
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import Sender

@@ -7,11 +7,11 @@ from datetime import datetime
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from fleet import enrolment, server_key
-from fleet.audit import Actor
-from fleet.enrolment import HostRefused, Identity
+from fleet.access.audit import Actor
+from fleet.joining import enrolment, server_key
+from fleet.joining.enrolment import HostRefused, Identity
 from fleet.models import Host, Origin
-from fleet.startup import StartRefused
+from fleet.up.startup import StartRefused
 
 
 def enrol(broker_url: str, now: datetime) -> str:

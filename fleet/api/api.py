@@ -16,10 +16,10 @@ from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from fleet.api_access import VIEWER
-from fleet.api_errors import ApiError, error_response, unauthenticated
-from fleet.auth import require_role_of_machine
+from fleet.access.auth import require_role_of_machine
+from fleet.api.access import VIEWER
 from fleet.models import Role
+from fleet.web.api_errors import ApiError, error_response, unauthenticated
 
 logger = logging.getLogger(__name__)
 View = Callable[..., HttpResponseBase]
@@ -139,7 +139,7 @@ def _failed(request: HttpRequest, error: Exception) -> HttpResponse:
     return error_response(500, "internal_error", "the server failed to answer; its log says why")
 
 
-api.add_router("", "fleet.api_join.router", tags=["fleet"])
+api.add_router("", "fleet.api.join.router", tags=["fleet"])
 api.add_router("", "telemetry.api.prometheus.router", tags=["telemetry"])
 api.add_router("", "telemetry.api.router.router", tags=["telemetry"])
 api.add_router("", "training.api.jobs.router", tags=["training"])

@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session
 from django.http import HttpRequest
 from django.utils import timezone
 
-from fleet.auth import client_address
+from fleet.access.auth import client_address
 
 _NOTE = "signed_in"
 _MOST = 1000  # the newest: more are not looked at in one page

@@ -14,8 +14,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.db import IntegrityError, transaction
 
-from fleet import audit, events
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
+from fleet.inventory import events
 from fleet.models import HOST_NAME_PATTERN, EnrolmentToken, EventKind, Host, Origin
 
 TOKEN_PREFIX = "swj_"  # noqa: S105 — not a secret: it lets scanners find tokens that were committed by mistake

@@ -1,6 +1,6 @@
-"""POST join: an agent joins with its one-time token, or puts a new key in the place of its own. Called by fleet/api.py.
+"""POST join: an agent joins with its one-time token, or puts a new key in the place of its own. Called by fleet/api/api.py.
 
-Open to anybody, so its door is narrow: few bytes, and few refusals from one address. What may be is fleet/enrolment.py's.
+Open to anybody, so its door is narrow: few bytes, and few refusals from one address. What may be is fleet/joining/enrolment.py's.
 """
 
 from base64 import b64encode
@@ -17,11 +17,12 @@ from django.utils.module_loading import import_string
 from ninja import Field, Router, Schema
 from pydantic import BeforeValidator, ConfigDict
 
-from fleet import enrolment, membership, server_key, throttle
-from fleet.api_errors import ApiError, invalid
-from fleet.auth import client_address
-from fleet.enrolment import ClockRefused, Identity, JoinRefused
+from fleet.access import throttle
+from fleet.access.auth import client_address
+from fleet.joining import enrolment, membership, server_key
+from fleet.joining.enrolment import ClockRefused, Identity, JoinRefused
 from fleet.models import EventKind, Host
+from fleet.web.api_errors import ApiError, invalid
 
 MAX_BODY_BYTES = 4_096
 _LATEST_MS = 253_402_300_799_000  # the last second of the year 9999

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.utils.module_loading import import_string
 
-from fleet import server_key
+from fleet.joining import server_key
 
 VENV = "~/stepwatt-agent"
 

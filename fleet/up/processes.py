@@ -8,9 +8,9 @@ import sys
 
 from django.conf import settings
 
-from fleet.child import Child
-from fleet.env import load_dotenv
+from fleet.environment.env import load_dotenv
 from fleet.settings import BASE_DIR
+from fleet.up.child import Child
 
 DEMO_NAME = "simulate"
 _DEMO_OPTIONS = ("--hosts", "8", "--gpus", "8", "--cluster", "demo", "--prefix", "demo", "--history", "86400")
@@ -52,7 +52,7 @@ def web_command(address: str, port: int) -> tuple[str, ...]:
     """Return what serves the pages and the API there: what `up` runs, and what the benches measure."""
     web = (sys.executable, "-m", "uvicorn", "fleet.asgi:application", "--host", address, "--port", str(port))
     quiet = ("--no-access-log", "--log-level", "warning")
-    return (*web, *quiet, "--lifespan", "off", "--http", "fleet.head_limit:Protocol")
+    return (*web, *quiet, "--lifespan", "off", "--http", "fleet.web.head_limit:Protocol")
 
 
 def _web() -> tuple[str, ...]:

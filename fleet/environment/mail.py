@@ -6,7 +6,7 @@
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from fleet.env import Environment, EnvironmentInvalid
+from fleet.environment.env import Environment, EnvironmentInvalid
 
 _PORTS = {"smtp": 587, "smtps": 465}
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 from redis import Redis, RedisError
 
-from fleet.child import Child
-from fleet.startup import StartRefused, listen_error
+from fleet.up.child import Child
+from fleet.up.startup import StartRefused, listen_error
 
 _ADDRESS = "127.0.0.1"
 _END_SECONDS = 3.0

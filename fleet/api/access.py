@@ -7,13 +7,13 @@ from django.http import HttpRequest
 from ninja.security import HttpBearer, SessionAuth
 from ninja.utils import check_csrf
 
-from fleet.api_errors import ApiError
-from fleet.auth import api_token, check_role
+from fleet.access.auth import api_token, check_role
 from fleet.models import Role
+from fleet.web.api_errors import ApiError
 
 
 class BearerToken(HttpBearer):
-    """The token that fleet.auth.BearerTokenMiddleware has found valid."""
+    """The token that fleet.access.auth.BearerTokenMiddleware has found valid."""
 
     def __init__(self, role: Role) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from fleet.env import Environment, EnvironmentInvalid
+from fleet.environment.env import Environment, EnvironmentInvalid
 
 QUARTER_MS, _MINUTE_MS = 900_000, 60_000
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

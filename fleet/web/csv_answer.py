@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from django.core.exceptions import BadRequest
 from django.http import HttpResponse, QueryDict
 
-from fleet.attachment import attachment
+from fleet.web.attachment import attachment
 
 _BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -15,9 +15,10 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
-from fleet import clusters, timerange
-from fleet.auth import has_role
+from fleet.access.auth import has_role
+from fleet.inventory import clusters
 from fleet.models import Event, Host, Origin, Role, Severity
+from fleet.pages import timerange
 
 _SCOPED = {"fleet", "hosts", "runs", "reference", "power", "efficiency", "events", "search"}  # may speak of one cluster
 _OF_ALL = {"/reference/schedules/"}  # pages within these that speak of all, and lead back to that one

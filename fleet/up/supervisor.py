@@ -17,7 +17,7 @@ from typing import BinaryIO, Self
 
 import psutil
 
-from fleet.child import Child, Process, adopt_orphans
+from fleet.up.child import Child, Process, adopt_orphans
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.5, 15.0
 STEADY_SECONDS = 30.0  # a child that ran this long was well: its next restart is quick again

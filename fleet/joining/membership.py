@@ -8,7 +8,7 @@ from datetime import datetime
 
 from django.utils.module_loading import import_string
 
-from fleet import server_key
+from fleet.joining import server_key
 from fleet.models import Host
 
 _CONTEXT = b"stepwatt join 1\0"

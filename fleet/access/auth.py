@@ -20,9 +20,9 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils import timezone
 from django.utils.deprecation import MiddlewareMixin
 
-from fleet.api_errors import ApiError, unauthenticated
-from fleet.audit import COMMAND, Actor
+from fleet.access.audit import COMMAND, Actor
 from fleet.models import ApiToken, Role
+from fleet.web.api_errors import ApiError, unauthenticated
 
 View = Callable[..., HttpResponseBase]
 TOKEN_PREFIX = "swt_"  # noqa: S105 — not a secret: it lets scanners find tokens that were committed by mistake

@@ -16,8 +16,10 @@ from django.db.models import CASCADE, SET_NULL, CharField, ForeignObjectRel, Mod
 from django.db.models.functions import Cast, Concat
 from django.dispatch import Signal
 
-from fleet import audit, events, slices
-from fleet.audit import Actor
+from fleet import slices
+from fleet.access import audit
+from fleet.access.audit import Actor
+from fleet.inventory import events
 from fleet.models import Device, DeviceStay, EnrolmentToken, EventKind, Host
 
 host_leaves = Signal()  # with `host` and `now`, in the first transaction, while all that hangs on the host still stands

@@ -6,7 +6,7 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
-from fleet.attachment import attachment
+from fleet.web.attachment import attachment
 
 
 def streamed_file(request: HttpRequest, name: str, content_type: str, pieces: Iterator[bytes]) -> StreamingHttpResponse:

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
 
-from fleet.api_errors import error_response
+from fleet.web.api_errors import error_response
 
 NUL = "\0"
 _API = "/api/"

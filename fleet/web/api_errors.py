@@ -1,6 +1,6 @@
 """The one error shape of the HTTP API: `{"error": {"code", "message", "field"?}}`.
 
-Raised by the API's endpoints and answered by fleet/api.py; the bearer-token middleware answers with it directly.
+Raised by the API's endpoints and answered by fleet/api/api.py; the bearer-token middleware answers with it directly.
 """
 
 from django.http import JsonResponse
