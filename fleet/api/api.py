@@ -1,6 +1,6 @@
 """The HTTP API as a whole: its routers by name, and one error shape for every answer. Called by fleet/urls.py.
 
-The endpoints themselves are in the upper packages' api/, but for joining (api_join.py).
+The endpoints themselves are in the upper packages' api/, but for joining (join.py).
 """
 
 import logging
