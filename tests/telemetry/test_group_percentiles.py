@@ -60,6 +60,21 @@ def test_its_percentiles_and_mean_are_those_of_its_devices(means, kind, step):
         assert of_group(kind, step, metric, Field.SUM) / N_DEVICES == pytest.approx(values.mean(), rel=1e-5)
 
 
+def test_a_device_that_gave_nothing_in_a_minute_is_in_none_of_its_percentiles(settings):
+    settings.STEPWATT_RETENTION_RAW = 400 * 86_400
+    for place, (first_ms, watts) in enumerate([(T0, 100.0), (T0, 200.0), (T0, 400.0), (T0 + 60_000, 900.0)]):
+        enrolled(f"h{place}")
+        device, times = (
+            DeviceInfo(f"GPU-{place}", DeviceKind.NVIDIA, 0, "H100"),
+            [first_ms + 1000 * n for n in range(N_TICKS)],
+        )
+        take(payload(times, {"power_draw_watts": [watts] * N_TICKS}, host=f"h{place}", device=device), NOW)
+    rollups.roll_up(60, NOW)
+
+    found = {field: of_group("fleet", 60, "power_draw_watts", field) for field in SHARES}
+    assert found == {Field.P10: pytest.approx(120), Field.P50: pytest.approx(200), Field.P90: pytest.approx(360)}
+
+
 def across(values: np.ndarray) -> dict[str, object]:
     """Return what is told of devices with these means."""
     found = {"mean": values.mean()} | {f"p{percent}": np.percentile(values, percent) for percent in SHARES.values()}
