@@ -17,7 +17,7 @@ from fleet.models import Device, Host
 from telemetry.accounts import accounts, group_names
 from telemetry.accounts.accounts import Accounts, Book, Scope
 from telemetry.accounts.asked import Span, recorded
-from telemetry.energy_rates import Rates
+from telemetry.prices.energy_rates import Rates
 from telemetry.store import energy_rows, group_energy, groups
 
 _ALONE = {"host", "device"}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from fleet.models import Host
-from telemetry import counted
 from telemetry.accounts.members import key_of_host
+from telemetry.series import counted
 
 MOST = 6
 OTHERS = "others"

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from telemetry import counted, rollups, trends
+from telemetry import rollups
 from telemetry.accounts import power_groups
+from telemetry.series import counted, trends
 from tests.people import signed_in
 from tests.telemetry.batches import enrolled
 from tests.telemetry.test_moves import MINUTE, NODE, T0, at, tell

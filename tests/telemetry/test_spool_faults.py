@@ -5,9 +5,10 @@ import sqlite3
 
 import pytest
 
-from telemetry import received, wire
 from telemetry.agent import spool as spools
 from telemetry.agent.spool import ASIDE, FILE, HEAL_SECONDS
+from telemetry.decoding import received
+from telemetry.message import wire
 from tests.telemetry.batches import batch
 from tests.telemetry.spooling import HOST, MACHINE, Clock, broken, named, opened_in, parcel, waiting
 

@@ -16,15 +16,15 @@ from django.core.management.base import BaseCommand, CommandError
 
 from fleet import server_key, startup, units
 from fleet.celery import app
-from telemetry import envelope
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import Sender
 from telemetry.agent.spool import Spool
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_QUEUE, INGEST_TASK
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.fleet import MAX_GPUS, MAX_HOSTS, Shape
 from telemetry.simulation.post import Post
-from telemetry.wire import INGEST_QUEUE, INGEST_TASK
 from training.simulation import Keys, NameTaken, Simulation, enrol, has_reported, report
 
 _FAREWELL_SECONDS = 30.0
