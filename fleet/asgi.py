@@ -4,6 +4,7 @@ import gc
 import os
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import django
@@ -84,6 +85,7 @@ def _begun(chain: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRe
 heap.keep()
 django.setup(set_prefix=False)
 application = Handler()
+import_module(settings.ROOT_URLCONF)  # pages and API, which Django would load with the first request
 gc.collect()
 gc.freeze()  # what is loaded lives as long as the process: the collector need not look through it
 gc.set_threshold(_NEW_OBJECTS, 20, 20)

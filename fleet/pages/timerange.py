@@ -22,12 +22,14 @@ _LATEST_MS = 253_370_764_800_000  # the beginning of the year 9999, as for the A
 class TimeRange:
     """A span of time, `start_ms` ≤ t < `end_ms`; `key` is the named range of the page that it belongs to.
 
-    With `is_chosen` its ends were asked for, and the named range is that to which the page goes back.
+    With `is_chosen` its ends were asked for, and the named range is that to which the page goes back. `since_ms` is where the
+    earlier of the two begins: whatever part of it is looked at, a chart keeps the groups that it had since then.
     """
 
     key: str
     start_ms: int
     end_ms: int
+    since_ms: int
     is_chosen: bool = False
 
     @property
@@ -56,8 +58,9 @@ def of_query(query: QueryDict, now: datetime, default: str = DEFAULT) -> TimeRan
     if key not in RANGES:
         raise BadRequest(f"range: expected one of {', '.join(RANGES)}")
     now_ms = int(now.timestamp() * 1000)
+    named_ms = now_ms - RANGES[key] * 1000
     if "from" not in query and "to" not in query:
-        return TimeRange(key, now_ms - RANGES[key] * 1000, now_ms)
+        return TimeRange(key, named_ms, now_ms, named_ms)
     try:
         start, end = int(query.get("from", "")), int(query.get("to", ""))
     except ValueError:
@@ -66,4 +69,4 @@ def of_query(query: QueryDict, now: datetime, default: str = DEFAULT) -> TimeRan
         raise BadRequest("from, to: expected a span of at most 366 days, its start before its end")
     if end > _LATEST_MS:
         raise BadRequest("from, to: expected times before the year 9999")
-    return TimeRange(key, start, end, is_chosen=True)
+    return TimeRange(key, start, end, min(start, named_ms), is_chosen=True)

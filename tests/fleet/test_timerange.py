@@ -24,6 +24,13 @@ def test_a_zoomed_window_wins_over_the_named_range():
 
 
 @pytest.mark.parametrize(
+    ("start_ms", "since_ms"), [(NOW_MS - 60_000, NOW_MS - 3_600_000), (NOW_MS - 7_200_000, NOW_MS - 7_200_000)]
+)
+def test_what_is_shown_begins_where_the_range_or_the_zoom_does_whichever_is_earlier(start_ms, since_ms):
+    assert timerange.of_query(QueryDict(f"from={start_ms}&to={NOW_MS}"), NOW).since_ms == since_ms
+
+
+@pytest.mark.parametrize(
     "query",
     [
         "range=2h",

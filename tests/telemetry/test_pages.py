@@ -305,7 +305,7 @@ def unpacked(trace: dict[str, Any]) -> set[float]:
 
 def test_fleet_arrays_hold_mean_and_stacked_power(viewer, measured_host):
     answer = viewer.get("/fleet/arrays/?range=15m").json()
-    band, mean = answer["charts"]["fig-utilisation"]["traces"]
+    band, mean, _ = answer["charts"]["fig-utilisation"]["traces"]
     _, power = answer["charts"]["fig-power"]["traces"]
     assert known(mean["y"]) == {0.7}
     assert known(band["y"]) == {0.54, 0.86}
