@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from fleet import moves
+from fleet.inventory import moves
 from fleet.models import Device, DeviceKind, Host
-from telemetry import wire
+from telemetry.message import wire
+from telemetry.message.wire import Batch, DeviceInfo
 from telemetry.models import LatestState, StoredBatch
-from telemetry.wire import Batch, DeviceInfo
 
 Readings = Mapping[str, float]
 

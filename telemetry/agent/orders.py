@@ -13,12 +13,12 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, NoReturn
 
-from telemetry import envelope
 from telemetry.agent import full_disk, private_file
 from telemetry.agent.invalid import ConfigInvalid
-from telemetry.envelope import NONCE_BYTES, Envelope, SignatureInvalid
-from telemetry.notices import MOST_AT_ONCE, Notice, NoticeKind
-from telemetry.wire import MessageInvalid
+from telemetry.message import envelope
+from telemetry.message.envelope import NONCE_BYTES, Envelope, SignatureInvalid
+from telemetry.message.notices import MOST_AT_ONCE, Notice, NoticeKind
+from telemetry.message.wire import MessageInvalid
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Taken(NamedTuple):
 class _Refused(NamedTuple):
     """Orders of a kind that were refused and are not told of yet: how many, and why the last one was."""
 
-    count: int
+    number: int
     reason: str
 
 
@@ -168,7 +168,7 @@ class OrderDesk:
         """Count, log and tell at most once a minute, and raise."""
         with self._lock:
             before = self._refused.get(kind)
-            self._refused[kind] = _Refused(before.count + 1 if before else 1, reason)
+            self._refused[kind] = _Refused(before.number + 1 if before else 1, reason)
         self._tell_due(now_ms)
         raise refused or OrderRefused(reason)
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from telemetry.agent.batching import machine_digest
 from telemetry.agent.names import Names, Parcel
+from telemetry.message.wire import Cargo
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.faults import Fault, faults
 from telemetry.simulation.host import Host
@@ -18,7 +19,6 @@ from telemetry.simulation.load import Inference, Nothing, Task
 from telemetry.simulation.machine import Machine
 from telemetry.simulation.plans import PLANS
 from telemetry.simulation.training import TrainingRun
-from telemetry.wire import Cargo
 
 MAX_HOSTS, MAX_GPUS = 5000, 16
 SAMPLE_SECONDS, BATCH_TICKS = 1.0, 5

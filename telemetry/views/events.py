@@ -13,16 +13,18 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import clusters, sorting, timerange
-from fleet.auth import has_role
-from fleet.csv_answer import csv_answer
+from fleet.access.auth import has_role
+from fleet.inventory import clusters
 from fleet.models import Event, EventKind, Role, Severity
-from telemetry import event_log, host_columns
-from telemetry.event_log import Question
+from fleet.pages import sorting, timerange
+from fleet.web.csv_answer import csv_answer
+from telemetry.events import event_log
+from telemetry.events.event_log import Question
 from telemetry.health import alerts, rules
 from telemetry.health.alerts import State
-from telemetry.host_columns import HostColumns
 from telemetry.models import Silence
+from telemetry.newest import host_columns
+from telemetry.newest.host_columns import HostColumns
 from telemetry.notify import silences, targets
 from telemetry.views.event_question import FILTERS, SILENCED, number_of, question_of
 from telemetry.views.event_words import evidence

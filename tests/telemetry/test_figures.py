@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from telemetry import figures, traces
-from telemetry.chart_groups import GROUPS, Group, figure
-from telemetry.figures import Reference
+from telemetry.charts import figures, traces
+from telemetry.charts.chart_groups import GROUPS, Group, figure
+from telemetry.charts.figures import Reference
 
 MINUTES = [0, 60_000, 120_000, 180_000, 240_000]
 
@@ -39,6 +39,17 @@ def test_gaps_are_never_bridged_and_webgl_is_never_used():
     made = figures.as_json(figures.peers("watts", 7, "GPUs", "GPU 5"))["data"]
     assert {trace["type"] for trace in made} == {"scatter"}
     assert {trace["connectgaps"] for trace in made} == {False}
+
+
+@pytest.mark.parametrize(("are_several", "labels"), [(True, ["mean", "median"]), (False, ["mean"])])
+def test_mean_and_median_are_told_apart_by_their_lines_and_one_device_has_no_median(are_several, labels):
+    made = figures.as_json(figures.across_devices("ratio", are_several=are_several))
+
+    assert [key["label"] for key in made["layout"]["meta"]["legend"]] == labels
+    assert {key["shape"] for key in made["layout"]["meta"]["legend"]} == {"line", "dash"} - (
+        {"dash"} if not are_several else set()
+    )
+    assert len(made["data"]) == len(traces.across_devices(MINUTES, *[[1.0] * 5] * 4)) == 3
 
 
 def test_the_chosen_device_stands_before_its_peers():

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from fleet.models import Host
-from telemetry import rollups, trends
+from telemetry import rollups
+from telemetry.message.wire import DeviceInfo, DeviceKind
 from telemetry.models import DirtyGroup, GroupMembers, GroupRollup, RollupGroup
+from telemetry.series import trends
 from telemetry.store.read import column
-from telemetry.wire import DeviceInfo, DeviceKind
 from tests.telemetry.batches import MIG, NODE, enrolled, payload, take
 
 T0 = 1_700_000_000_000 // 86_400_000 * 86_400_000
@@ -48,13 +49,13 @@ def first(values):
 def test_a_fleet_has_mean_sum_and_percentiles_across_its_devices():
     for n in range(11):
         enrolled(f"h{n:02}")
-        report(f"h{n:02}", 100.0 * n)
+        report(f"h{n:02}", 10.0 * n * n)
     rollups.roll_up(60, NOW)
 
     found = trend()
 
-    assert [first(values) for values in (found.mean, found.p10, found.p90, found.total)] == [
-        {"": 500}, {"": 100}, {"": 900}, {"": 5500}
+    assert [first(values) for values in (found.mean, found.p10, found.p50, found.p90, found.total)] == [
+        {"": 350}, {"": 10}, {"": 250}, {"": 810}, {"": 3850}
     ]  # fmt: skip
     assert np.isnan(found.mean[""][3:]).all()
 

@@ -5,16 +5,16 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from fleet import enrolment, server_key
-from fleet.audit import Actor
+from fleet.access.audit import Actor
+from fleet.joining import enrolment, server_key
 from fleet.models import Event, EventKind, Host
 from telemetry.agent import join as join_module
 from telemetry.agent import membership
 from telemetry.agent.join import finish, join, machine_digest, rotate_key
 from telemetry.agent.keys import JOINING_NAME, NEXT_NAME, HostKey, Seal
 from telemetry.agent.server_call import CallFailed
-from telemetry.authentic import admit
-from telemetry.wire import INGEST_TASK
+from telemetry.message.wire import INGEST_TASK
+from telemetry.receiving.authentic import admit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from telemetry.agent.context import AgentContext
 from telemetry.agent.orders import OrderDesk
-from telemetry.notices import Notice
-from telemetry.wire import DeviceInfo, DeviceKind
+from telemetry.message.notices import Notice
+from telemetry.message.wire import DeviceInfo, DeviceKind
 from training.host.records import Record, Records
 from training.host.runner import JobRunner
-from training.wire import REPORT_TASK, JobOrder, JobReport, pack, pack_cancel, unpack_report
+from training.message.wire import REPORT_TASK, JobOrder, JobReport, pack, pack_cancel, unpack_report
 
 HOST = "node-1"
 LAUNCH = "0a1b2c"

@@ -19,13 +19,13 @@ from kombu.entity import Queue
 from kombu.message import Message
 from kombu.messaging import Consumer
 
-from telemetry import envelope
 from telemetry.agent.sender import Sender
 from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Signals, batch, in_units
-from telemetry.transport import CELERY_OPTIONS
-from telemetry.wire import INGEST_TASK, host_queue, pack
-from training import wire
-from training.wire import CANCEL_TASK, REPORT_TASK, START_TASK, JobReport
+from telemetry.broker.transport import CELERY_OPTIONS
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_TASK, host_queue, pack
+from training.message import wire
+from training.message.wire import CANCEL_TASK, REPORT_TASK, START_TASK, JobReport
 
 _BATCH_SECONDS, _REPORT_SECONDS = 5, 1.0
 _STEPS = 65

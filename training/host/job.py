@@ -7,14 +7,14 @@ from threading import Event
 from typing import NamedTuple
 
 from telemetry.agent.context import AgentContext
-from telemetry.wire import DeviceInfo
+from telemetry.message.wire import DeviceInfo
 from training.host import endings, meeting
 from training.host.meeting import Meeting, NoMeeting
 from training.host.output import JobOutput
 from training.host.process import JobProcess
 from training.host.records import Records
 from training.host.reports import Reporter, now_ms
-from training.wire import JobOrder, steps_launch
+from training.message.wire import JobOrder, steps_launch
 
 logger = logging.getLogger(__name__)
 

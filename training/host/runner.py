@@ -15,13 +15,13 @@ from threading import Condition, Thread
 
 from telemetry.agent.context import AgentContext
 from telemetry.agent.full_disk import why_not_written
-from telemetry.wire import DeviceInfo, MessageInvalid
+from telemetry.message.wire import DeviceInfo, MessageInvalid
 from training.host import endings
 from training.host.job import AGENT_STOPPED, CANCEL, KILL_AFTER_SECONDS, Job
 from training.host.process import signal_group, started_ticks
 from training.host.records import Record, Records
 from training.host.reports import Reporter, now_ms, submit_final
-from training.wire import REPORT_TASK, JobOrder, JobReport, pack, unpack_cancel, unpack_order
+from training.message.wire import REPORT_TASK, JobOrder, JobReport, pack, unpack_cancel, unpack_order
 from training.workloads.catalog import validate
 from training.workloads.params import ParamsInvalid
 

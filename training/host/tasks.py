@@ -10,11 +10,11 @@ from celery import Task, shared_task
 
 from telemetry.agent.context import AgentContext
 from telemetry.agent.orders import OrderNotNoted
-from telemetry.wire import MessageInvalid
+from telemetry.message.wire import MessageInvalid
 from training.host.reports import now_ms
 from training.host.runner import JobRunner
 from training.host.steps import StepHold
-from training.wire import CANCEL_TASK, START_TASK, STEPS_CARGO
+from training.message.wire import CANCEL_TASK, START_TASK, STEPS_CARGO
 
 logger = logging.getLogger(__name__)
 

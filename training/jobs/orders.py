@@ -7,12 +7,12 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from telemetry import host_orders
-from telemetry.host_orders import ForHost
-from training import wire
+from telemetry.orders import host_orders
+from telemetry.orders.host_orders import ForHost
 from training.jobs.admission import JOIN_WITHIN
+from training.message import wire
+from training.message.rank_order import RankOrder
 from training.models import ReferenceJob
-from training.rank_order import RankOrder
 from training.workloads.catalog import as_before
 
 logger = logging.getLogger(__name__)

@@ -14,18 +14,20 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from fleet import server_key, startup, units
+from fleet import units
 from fleet.celery import app
-from telemetry import envelope
+from fleet.joining import server_key
+from fleet.up import startup
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import Sender
 from telemetry.agent.spool import Spool
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_QUEUE, INGEST_TASK
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.fleet import MAX_GPUS, MAX_HOSTS, Shape
 from telemetry.simulation.post import Post
-from telemetry.wire import INGEST_QUEUE, INGEST_TASK
-from training.simulation import Keys, NameTaken, Simulation, enrol, has_reported, report
+from training.simulation.living import Keys, NameTaken, Simulation, enrol, has_reported, report
 
 _FAREWELL_SECONDS = 30.0
 _ACKNOWLEDGED_SECONDS = 300.0
