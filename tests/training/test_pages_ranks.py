@@ -14,6 +14,7 @@ from tests.training.stored_steps import columns, put
 from tests.training.teams import MEETING, distributed, now_of, running, say
 from training.jobs.watch import watch
 from training.models import ReferenceJob, Run
+from training.reference.order import LEFT
 
 pytestmark = pytest.mark.django_db
 START_MS = 1_700_000_000_000
@@ -35,6 +36,19 @@ def with_steps(head: ReferenceJob, n_steps: int = 4) -> None:
         )  # fmt: skip
         put(run, told)
     ReferenceJob.objects.filter(pk=head.pk).update(run=run)
+
+
+def test_the_page_of_a_rank_that_has_ended_asks_on_until_all_have_as_another_may_be_the_cause(viewer):
+    head, other = running("a", "b")
+    say(head, "failed", f"{LEFT}Connection reset by peer")
+    path = f"/reference/{head.pk}/"
+    assert "data-final" not in viewer.get(path).content.decode()
+
+    say(other, "lost", "the agent was stopped while the job ran, and ended it")
+
+    page = viewer.get(path).content.decode()
+    assert "data-final" in page
+    assert "rank 1 on b: the agent was stopped while the job ran" in page
 
 
 def test_the_page_shows_each_rank_and_whom_the_others_wait_for(viewer):

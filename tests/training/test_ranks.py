@@ -15,7 +15,7 @@ from training.message.wire import JobReport
 from training.reference import device as devices
 from training.reference import gpt_train, language
 from training.reference.gpt import SHAPES, Gpt
-from training.reference.order import LEFT, Order
+from training.reference.order import LEFT, CannotRun, Order
 from training.reference.ranks import Ranks
 from training.reference.training import About, Training
 from training.steps import datagram
@@ -162,3 +162,18 @@ def test_ranks_repeat_their_steps_together(pair):
         assert list(rates) == ["1", "2", "3"]
         assert end.result["samples_per_second"] <= max(rates.values())
     assert whole.result["samples_per_second"] == pytest.approx(2 * part.result["samples_per_second"], rel=0.5)
+
+
+GLOO = "[/__w/pytorch/pytorch/third_party/gloo/gloo/pair.cc:537] Read error [192.0.2.2]:9118: Connection reset by peer"
+ADVICE = ". This is typically caused by a remote worker hanging or bugs in the application. Check the logs of the remote worker."
+
+
+@pytest.mark.parametrize(
+    "said",
+    [GLOO, f"{GLOO}{ADVICE}", f"Got the following error when running the callback: RuntimeError: {GLOO}{ADVICE}"],
+)
+def test_what_gloo_says_of_a_lost_rank_is_told_without_what_it_puts_around_it(said):
+    with pytest.raises(CannotRun) as told, Ranks(world_size=2).together():
+        raise RuntimeError(said)
+
+    assert str(told.value) == f"{LEFT}Read error [192.0.2.2]:9118: Connection reset by peer"

@@ -3,6 +3,7 @@
 gloo on CPUs, NCCL on GPUs. Nothing that comes from another rank is unpickled. Called by the device and by the workloads.
 """
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,11 @@ _LEFT_WORDS = (
     "closed by peer", "reset by peer", "Broken pipe", "remote process exited", "Timed out waiting", "failed to recv",
     "Failed to recv", "Connection refused", "Socket Timeout",
 )  # fmt: skip
+# What gloo and torch put around the words that say it: who called whom, a place in their source, advice to their own people.
+_AROUND = re.compile(
+    r"(Got the following error when running the callback: )?RuntimeError: "
+    r"|\[/[^\]]*\.\w+:\d+\] ?|\. This is typically caused by .*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,4 +171,4 @@ def _event() -> torch.cuda.Event:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return _AROUND.sub("", next(iter(str(error).splitlines()), type(error).__name__))

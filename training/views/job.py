@@ -154,5 +154,7 @@ def _energy_is_due(found: ReferenceJob) -> bool:
 
 
 def _may_turn_out_otherwise(found: ReferenceJob, now: datetime) -> bool:
-    """A lost job's host may speak again and say how the job ended."""
+    """A lost job's host may speak again and say how the job ended; a rank that ends later may be the one that ended them all."""
+    if found.team is not None and not found.team.is_settled:
+        return True
     return found.state == JobState.LOST and found.ended_at is not None and now - found.ended_at < LOST_PATIENCE
