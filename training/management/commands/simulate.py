@@ -6,7 +6,8 @@ import signal
 import tempfile
 import time
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,10 +22,14 @@ from telemetry.agent.names import Names, Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import Sender
 from telemetry.agent.spool import Spool
+from telemetry.simulation import planned
 from telemetry.simulation.boards import BOARDS
+from telemetry.simulation.faults import FaultKind
 from telemetry.simulation.fleet import MAX_GPUS, MAX_HOSTS, Shape
+from telemetry.simulation.planned import Planned
 from telemetry.simulation.post import Post
 from telemetry.wire import INGEST_QUEUE, INGEST_TASK
+from training.simulated_jobs import TASKS
 from training.simulation import Keys, NameTaken, Simulation, enrol, has_reported, report
 
 _FAREWELL_SECONDS = 30.0
@@ -49,6 +54,17 @@ class Command(BaseCommand):
         parser.add_argument("--model", choices=BOARDS, default="h100", help="what the GPUs are (h100)")
         parser.add_argument(
             "--mig", action="store_true", help="the last GPU of each host that serves has two MIG instances"
+        )
+        parser.add_argument(
+            "--idle", action="store_true", help="the hosts do nothing by themselves: for reference jobs"
+        )
+        parser.add_argument(
+            "--fault",
+            action="append",
+            type=_fault,
+            metavar="KIND[,host=N][,gpu=N][,after=SECONDS][,for=SECONDS]",
+            help=f"what goes wrong, in place of what the seed has: {', '.join(FaultKind)}; none: nothing. May be given "
+            "several times. By default of host 1 and its GPU 0, 60 s after the start, for 600 s",
         )
         parser.add_argument("--seconds", type=_number(1, _MAX_SPAN_SECONDS), help="make so much, ending now, then stop")
         parser.add_argument(
@@ -79,8 +95,10 @@ class Command(BaseCommand):
             )
         if options["mig"] and not BOARDS[options["model"]].is_divisible:
             raise CommandError(f"--mig: a {options['model']} has no MIG instances")
-        named = (options[name] for name in ("hosts", "gpus", "model", "prefix", "seed", "mig"))
-        shape = Shape(*named)
+        named = [options[name] for name in ("hosts", "gpus", "model", "prefix", "seed", "mig", "idle")]
+        shape = Shape(*named, _faults(options["fault"]))
+        if why_not := planned.why_not(shape.faults or (), shape.n_hosts, shape.n_gpus):
+            raise CommandError(f"--fault: {why_not}")
         try:
             startup.check_broker(settings.CELERY_BROKER_URL)
             history = self._history(shape, options["history"])
@@ -108,8 +126,9 @@ class Command(BaseCommand):
         self, shape: Shape, keys: Keys, directory: Path, times: Mapping[str, Any], report_file: Path | None
     ) -> None:
         line = _Line(shape, keys, directory)
-        post = Post(app, shape.host_names(), server_key.public_bytes(), directory, line.acknowledge)
         simulation = Simulation(shape, keys, line, n_unread=_n_unread, arrived=self._say_that_it_is_made, **times)
+        takers = {task: partial(simulation.jobs.take, task) for task in TASKS}
+        post = Post(app, shape.host_names(), server_key.public_bytes(), directory, line.acknowledge, takers)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stopping(simulation))
         names = shape.host_names()
@@ -186,6 +205,18 @@ def _stopping(simulation: Simulation) -> Callable[[int, FrameType | None], None]
         simulation.stop.set()
 
     return stop
+
+
+def _fault(text: str) -> Planned | None:
+    try:
+        return planned.read(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def _faults(asked: Sequence[Planned | None] | None) -> tuple[Planned, ...] | None:
+    """Return what is to go wrong, None where nobody said."""
+    return None if asked is None else tuple(each for each in asked if each is not None)
 
 
 def _between(least: int, most: int) -> Callable[[str], int]:
