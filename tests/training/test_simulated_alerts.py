@@ -1,15 +1,22 @@
 """Alerts that take more than a host's readings, raised and cleared by the simulator: from its fault to the alert and its end.
 
-Those of a host's own readings are in tests/telemetry/test_health_device_rules.py and test_health_host_rules.py.
+Those of a host's own readings are in tests/telemetry/test_health_device_rules.py and test_health_host_rules.py; the last test
+here has the list of all.
 """
+
+import inspect
+import re
 
 import pytest
 
 from fleet.models import Severity
 from telemetry import vendor_sql
+from telemetry.health import rules
 from telemetry.simulation.faults import FaultKind
 from telemetry.simulation.fleet import Shape
 from telemetry.simulation.planned import Planned
+from tests.telemetry import test_health_device_rules as of_devices
+from tests.telemetry import test_health_host_rules as of_hosts
 from tests.telemetry.watched import START, firing, rules_firing
 from tests.training.simulated_fleet import WatchedFleet
 from training.models import LossAgreement, Outcome
@@ -109,3 +116,42 @@ def test_a_database_that_samples_fill_to_its_limit_is_told_until_the_limit_goes_
     settings.STEPWATT_DISK_LIMIT = 2 * limit
     fleet.run(70)
     assert "disk_full" not in rules_firing()
+
+
+RAISED_AND_CLEARED = {
+    "host_silent": of_hosts.test_a_silent_host_is_told_and_ends_when_it_has_spoken_for_a_while,
+    "agent_dropping": of_hosts.test_batches_that_the_agent_gave_up_are_told_for_an_hour,
+    "spool_failed": of_hosts.test_a_spool_that_cannot_be_written_is_told_until_it_can,
+    "agent_lagging": test_what_comes_late_is_told_until_it_comes_in_time,
+    "clock_skewed": of_hosts.test_a_clock_that_runs_ahead_is_told_until_it_is_set_right,
+    "device_lost": of_devices.test_a_device_off_the_bus_is_lost_until_it_has_answered_for_a_while,
+    "device_reset": of_devices.test_a_device_that_must_be_reset_is_told_until_it_is,
+    "driver_hanging": of_devices.test_a_call_that_hangs_is_told_after_a_time_and_ends,
+    "driver_unreachable": of_devices.test_a_driver_that_is_away_is_told_after_a_time_and_ends,
+    "xid_hardware": of_devices.test_a_lost_device_raises_its_xid_too_which_passes_after_an_hour,
+    "xid_application": of_devices.test_an_xid_of_a_program_is_no_fault_of_the_device,
+    "ecc_uncorrected": of_devices.test_a_memory_error_is_three_alerts_which_end_when_the_driver_is_loaded_again,
+    "row_remap_pending": of_devices.test_a_memory_error_is_three_alerts_which_end_when_the_driver_is_loaded_again,
+    "row_remap_failed": of_devices.test_a_row_that_could_not_be_replaced_calls_for_another_board,
+    "thermal_throttling": of_devices.test_heat_that_slows_a_gpu_down_is_told_with_its_temperature,
+    "power_throttling": of_devices.test_the_power_brake_is_told_of_every_gpu_that_it_slows,
+    "hot_memory": of_devices.test_hot_memory_is_raised_at_one_point_and_cleared_at_another,
+    "pcie_degraded": of_devices.test_a_narrow_pcie_link_is_degraded,
+    "nvlink_degraded": of_devices.test_nvlink_errors_of_an_hour_are_told_until_the_hour_is_over,
+    "allocated_idle": of_devices.test_an_allocated_gpu_that_does_nothing_is_told_until_it_works,
+    "below_peers": test_a_gpu_that_is_slow_for_a_while_holds_up_its_run_and_is_told_until_it_recovers,
+    "power_budget": of_hosts.test_a_budget_of_power_is_told_when_it_is_reached_and_ends_when_less_is_drawn,
+    "nothing_heard": of_hosts.test_where_all_hosts_are_silent_the_server_is_told_of_and_not_each_host,
+    "disk_full": test_a_database_that_samples_fill_to_its_limit_is_told_until_the_limit_goes_up,
+    "straggler": test_a_gpu_that_is_slow_for_a_while_holds_up_its_run_and_is_told_until_it_recovers,
+    "below_baseline": test_a_gpu_whose_jobs_take_longer_than_before_is_below_its_baseline_until_they_do_not,
+    "silent_corruption": test_a_gpu_whose_losses_differ_from_its_peers_is_told_until_they_do_not,
+}
+
+
+def test_each_rule_has_a_test_in_which_the_simulator_raises_and_clears_it():
+    assert set(RAISED_AND_CLEARED) == set(rules.by_name())
+    for rule, test in RAISED_AND_CLEARED.items():
+        told = inspect.getsource(test)
+        assert f'"{rule}"' in told
+        assert re.search(r"not firing\(\)|not in rules_firing\(\)|rules_firing\(\) == ", told), rule

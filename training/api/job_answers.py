@@ -123,9 +123,8 @@ class RankItem(Schema):
 class JobItem(Schema):
     """A job; `origin` tells a simulated host's from a real one's. `progress` is null until the host has said how many steps.
 
-    `result` and `energy` come at the end.
-
-    `forced` is why it was to run although its device was in use or short of memory, "" where it was not forced.
+    `result` and `energy` come at the end. `forced` is why it was to run although its device was in use or short of memory,
+    "" where it was not forced.
     `world_size` is null for a job that runs alone; `ranks` are told of a distributed job that is asked for by itself.
     """
 

@@ -95,10 +95,7 @@ class Command(BaseCommand):
             )
         if options["mig"] and not BOARDS[options["model"]].is_divisible:
             raise CommandError(f"--mig: a {options['model']} has no MIG instances")
-        named = [options[name] for name in ("hosts", "gpus", "model", "prefix", "seed", "mig", "idle")]
-        shape = Shape(*named, _faults(options["fault"]))
-        if why_not := planned.why_not(shape.faults or (), shape.n_hosts, shape.n_gpus):
-            raise CommandError(f"--fault: {why_not}")
+        shape = _shape(options)
         try:
             startup.check_broker(settings.CELERY_BROKER_URL)
             history = self._history(shape, options["history"])
@@ -214,9 +211,16 @@ def _fault(text: str) -> Planned | None:
         raise ArgumentTypeError(str(error)) from error
 
 
-def _faults(asked: Sequence[Planned | None] | None) -> tuple[Planned, ...] | None:
-    """Return what is to go wrong, None where nobody said."""
-    return None if asked is None else tuple(each for each in asked if each is not None)
+def _shape(options: Mapping[str, Any]) -> Shape:
+    """Return what was asked for. Raises CommandError where a fault is of what the fleet has not."""
+    asked: Sequence[Planned | None] | None = options["fault"]
+    faults = None if asked is None else tuple(each for each in asked if each is not None)
+    if why_not := planned.why_not(faults or (), options["hosts"], options["gpus"]):
+        raise CommandError(f"--fault: {why_not}")
+    return Shape(
+        n_hosts=options["hosts"], n_gpus=options["gpus"], model=options["model"], prefix=options["prefix"],
+        seed=options["seed"], has_instances=options["mig"], is_idle=options["idle"], faults=faults,
+    )  # fmt: skip
 
 
 def _between(least: int, most: int) -> Callable[[str], int]:
