@@ -111,7 +111,7 @@ def _admitted(asked: JoinRequest, identity: Identity, now: datetime) -> Host:
         if asked.at_ms is None or asked.signature is None:
             raise invalid("signature", "a rotation needs at_ms and a signature by the present key")
         return enrolment.rotate(asked.host, identity, asked.at_ms, asked.signature, now)
-    versions = import_string("telemetry.received.READ_VERSIONS")
+    versions = import_string("telemetry.decoding.received.READ_VERSIONS")
     if asked.wire_version not in versions:
         message = f"this server reads versions {versions}; install the agent that it offers (manage.py add_host)"
         raise invalid("wire_version", message)

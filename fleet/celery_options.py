@@ -32,11 +32,11 @@ def configured(app: Celery) -> Celery:
     """Return the app with the settings of all of the server's processes."""
     app.config_from_object("django.conf:settings", namespace="CELERY")
     app.conf.update(
-        import_string("telemetry.transport.CELERY_OPTIONS"),
-        broker_use_ssl=import_string("telemetry.transport.broker_tls")(
+        import_string("telemetry.broker.transport.CELERY_OPTIONS"),
+        broker_use_ssl=import_string("telemetry.broker.transport.broker_tls")(
             settings.CELERY_BROKER_URL, settings.STEPWATT_BROKER_CA
         ),
-        broker_transport="telemetry.redis_transport:Transport"
+        broker_transport="telemetry.broker.redis_transport:Transport"
         if settings.CELERY_BROKER_URL.startswith("redis")
         else None,
         task_default_queue="default",

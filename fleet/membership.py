@@ -20,7 +20,7 @@ def text(host: Host, broker_url: str, now: datetime) -> str:
         "host": host.name,
         "cluster": host.cluster,
         "broker_url": broker_url,
-        "wire_version": import_string("telemetry.wire.VERSION"),
+        "wire_version": import_string("telemetry.message.wire.VERSION"),
         "server_time_ms": int(now.timestamp() * 1000),
     })  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Moving a device to another host, with what is kept of that: who had it when (DeviceStay). Called by telemetry/moving.py."""
+"""Moving a device to another host, with what is kept of that: who had it when (DeviceStay). Called by telemetry.receiving."""
 
 from django.db import transaction
 

@@ -29,7 +29,8 @@ def enrol(broker_url: str, now: datetime) -> str:
             name = known.name
             enrol_here(directory, name, broker_url, server_key.public_bytes())
         machine = import_string("telemetry.agent.join.machine_digest")(directory)
-        enrolment.enrol_own(name, Identity(key, machine), Actor.of_command(), now)
+        agent_version = import_string("telemetry.agent.version.version")()
+        enrolment.enrol_own(name, Identity(key, machine, agent_version=agent_version), Actor.of_command(), now)
     except HostRefused as refusal:
         raise StartRefused(
             f"this machine's agent cannot join: {refusal}; remove that host (manage.py remove_host {name}) if it is gone, "

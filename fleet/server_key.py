@@ -1,6 +1,6 @@
 """The server's Ed25519 key: it signs what hosts obey (orders, memberships), and hosts know it by its fingerprint.
 
-Called by enrolment, the join API and telemetry/host_orders.py. The seed is one of the installation's secrets.
+Called by enrolment, the join API and telemetry/orders/host_orders.py. The seed is one of the installation's secrets.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ def public_bytes() -> bytes:
 
 
 def fingerprint() -> str:
-    """Return "SHA256:…", as telemetry.envelope.fingerprint writes it on the host's side."""
+    """Return "SHA256:…", as telemetry.message.envelope.fingerprint writes it on the host's side."""
     return "SHA256:" + b64encode(hashlib.sha256(public_bytes()).digest()).decode().rstrip("=")
 
 

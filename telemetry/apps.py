@@ -7,7 +7,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
 
-from telemetry import partitions
+from telemetry.store import partitions
 
 
 class TelemetryConfig(AppConfig):
@@ -16,7 +16,7 @@ class TelemetryConfig(AppConfig):
     def ready(self) -> None:
         post_migrate.connect(_make_partitions, sender=self)
         import_module("telemetry.notify.removal")
-        import_module("telemetry.removal")
+        import_module("telemetry.store.removal")
 
 
 def _make_partitions(**_: Any) -> None:

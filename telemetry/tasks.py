@@ -7,13 +7,16 @@ from datetime import UTC, datetime
 from celery import shared_task
 from django.db import IntegrityError, InterfaceError, OperationalError, connection
 
-from telemetry import acknowledgements, authentic, ingest, reported, rollups, upkeep
-from telemetry.grouped import GroupTask
+from telemetry import rollups
+from telemetry.broker.grouped import GroupTask
 from telemetry.health.watch import watch
-from telemetry.notices import NOTICE_TASK
+from telemetry.maintenance import upkeep
+from telemetry.message.notices import NOTICE_TASK
+from telemetry.message.wire import INGEST_TASK, MessageInvalid
 from telemetry.notify.deliver import deliver
+from telemetry.orders import acknowledgements
+from telemetry.receiving import authentic, ingest, reported
 from telemetry.store import compact as compaction
-from telemetry.wire import INGEST_TASK, MessageInvalid
 
 logger = logging.getLogger(__name__)
 

@@ -20,20 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # What an agent needs of this tree, and nothing of the server.
 _AGENT_FILES = (
     "telemetry/__init__.py",
-    "telemetry/acknowledgement.py",
     "telemetry/agent",
-    "telemetry/batch.py",
-    "telemetry/block.py",
+    "telemetry/broker/__init__.py",
+    "telemetry/broker/full_broker.py",
+    "telemetry/broker/transport.py",
     "telemetry/catalog.py",
-    "telemetry/codec.py",
-    "telemetry/envelope.py",
-    "telemetry/fields.py",
-    "telemetry/frames.py",
-    "telemetry/header.py",
-    "telemetry/notices.py",
-    "telemetry/full_broker.py",
-    "telemetry/transport.py",
-    "telemetry/wire.py",
+    "telemetry/message",
     "training/__init__.py",
     "training/flops.py",
     "training/host",
@@ -51,7 +43,7 @@ _AGENT: dict[str, Any] = {
     "requires-python": ">=3.11",
     "dependencies": [
         "celery[redis]>=5.6.3,<5.7",
-        "kombu>=5.7,<5.8",  # telemetry/full_broker.py reaches into it
+        "kombu>=5.7,<5.8",  # telemetry/broker/full_broker.py reaches into it
         "msgpack>=1.1,<2",
         "zstandard>=0.23,<1",
         "psutil>=7,<8",

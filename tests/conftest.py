@@ -9,7 +9,8 @@ from django.core.cache import caches
 
 from fleet import shared_answer
 from fleet.celery import app
-from telemetry import glance, trends
+from telemetry.newest import glance
+from telemetry.series import trends
 from training import efficiency
 from training.runs import summaries
 from training.views import runs

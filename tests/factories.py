@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from fleet import moves
 from fleet.models import Device, DeviceKind, Host
-from telemetry import wire
+from telemetry.message import wire
+from telemetry.message.wire import Batch, DeviceInfo
 from telemetry.models import LatestState, StoredBatch
-from telemetry.wire import Batch, DeviceInfo
 
 Readings = Mapping[str, float]
 

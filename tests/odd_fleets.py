@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from fleet.models import Host, Origin
-from telemetry.batch import DeviceInfo, DeviceKind
+from telemetry.message.batch import DeviceInfo, DeviceKind
 from tests.telemetry.batches import GPU, MIG, NODE, enrolled, payload, take
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000

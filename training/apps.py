@@ -12,4 +12,4 @@ class TrainingConfig(AppConfig):
         import_module("training.removal")
         import_module("training.health_rules")
         import_module("telemetry.health.rules").register(import_module("training.runs.straggler_rule").RULE)
-        import_module("telemetry.host_columns").provide(import_module("training.host_columns").columns)
+        import_module("telemetry.newest.host_columns").provide(import_module("training.host_columns").columns)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 
 from fleet.turns import Turns
-from telemetry.energy_rates import JOULES_PER_KWH, Rates
+from telemetry.prices.energy_rates import JOULES_PER_KWH, Rates
 from training.models import Run
 from training.runs import lives
 from training.runs.doings import Doings, doings

@@ -10,8 +10,8 @@ from statistics import median
 from typing import Any
 
 from fleet.models import Origin
-from telemetry.energy_rates import JOULES_PER_KWH, Rates
 from telemetry.models import DevicePrice
+from telemetry.prices.energy_rates import JOULES_PER_KWH, Rates
 from training.models import JobState, ReferenceJob
 from training.runs.queries import short_name
 

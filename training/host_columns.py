@@ -1,6 +1,6 @@
 """What training says of hosts in the table of hosts: the run or reference job there now, and the newest deviation.
 
-Handed to telemetry/host_columns.py when Django starts; four queries, whatever the number of hosts.
+Handed to telemetry/newest/host_columns.py when Django starts; four queries, whatever the number of hosts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from django.urls import reverse
 from django.utils import timezone
 
-from telemetry.host_columns import HostColumns
+from telemetry.newest.host_columns import HostColumns
 from training.judging import results
 from training.models import JobState, ReferenceJob, Run, RunRank
 

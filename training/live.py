@@ -9,7 +9,7 @@ from statistics import median
 
 from django.db.models import Sum
 
-from telemetry import clock_events
+from telemetry.nvidia import clock_events
 from telemetry.store import latest
 from training.judging import acceptance, metrics
 from training.models import ReferenceJob, RunRank, Verdict

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from telemetry.wire import MessageInvalid, integer, matching
+from telemetry.message.wire import MessageInvalid, integer, matching
 
 MAX_RANKS = 1_024  # of one distributed job
 _TOKEN = re.compile(r"[A-Za-z0-9]{1,32}")

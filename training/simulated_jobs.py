@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from telemetry.message.wire import MessageInvalid
 from telemetry.simulation.fleet import Fleet
 from telemetry.simulation.load import PHASES
-from telemetry.wire import MessageInvalid
 from training import wire
 from training.simulated_job import Step, Training
 from training.steps import datagram

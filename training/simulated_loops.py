@@ -10,10 +10,10 @@ from typing import Any
 from uuid import UUID
 
 from telemetry.agent.steps import Frame, Moment
+from telemetry.message.wire import MAX_CARGO_BYTES, Cargo
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.fleet import Fleet, RunPlace
 from telemetry.simulation.training import Plan, SimulatedStep
-from telemetry.wire import MAX_CARGO_BYTES, Cargo
 from training.host.steps import StepHold
 from training.simulated_work import DTYPE, samples_per_step
 from training.steps import datagram

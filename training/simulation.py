@@ -15,8 +15,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from fleet.models import Host, Origin
-from telemetry import envelope
 from telemetry.agent.names import Names, Parcel
+from telemetry.message import envelope
 from telemetry.simulation.fleet import BATCH_TICKS, SAMPLE_SECONDS, Fleet, Shape
 from training import wire
 from training.simulated_jobs import SimulatedJobs

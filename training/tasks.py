@@ -8,11 +8,11 @@ from celery import shared_task
 from django.db import InterfaceError, OperationalError, connection
 
 from fleet.turns import Turns
-from telemetry import authentic
-from telemetry.grouped import GroupTask
-from telemetry.noted import noted
+from telemetry.broker.grouped import GroupTask
+from telemetry.maintenance.noted import noted
+from telemetry.message.wire import MessageInvalid
+from telemetry.receiving import authentic
 from telemetry.tasks import UNTIL_STORED
-from telemetry.wire import MessageInvalid
 from training import wire
 from training.jobs import ingest, ladder_runs, visits, watch
 from training.judging import judge, suspicion

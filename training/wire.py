@@ -1,7 +1,7 @@
 """What travels about training: step timings, job orders, and job reports, as msgpack bytes with a version. No Django.
 
 Orders go server → host (queue `host.<name>`), steps and reports host → server (queue `telemetry`). Each side checks what it
-reads: a message that does not fit raises telemetry.wire.MessageInvalid and has no effect.
+reads: a message that does not fit raises telemetry.message.wire.MessageInvalid and has no effect.
 """
 
 import re
@@ -11,7 +11,17 @@ from typing import Any
 
 import msgpack
 
-from telemetry.wire import HOST_NAME, LATEST_MS, MessageInvalid, integer, mapping, matching, number, read_message, text
+from telemetry.message.wire import (
+    HOST_NAME,
+    LATEST_MS,
+    MessageInvalid,
+    integer,
+    mapping,
+    matching,
+    number,
+    read_message,
+    text,
+)
 from training import rank_order
 from training.rank_order import RankOrder
 

@@ -171,7 +171,7 @@ class Device(models.Model):
 class DeviceStay(models.Model):
     """From when on a device was with a host, until its next stay begins; of devices alone that were with several.
 
-    What a host says of a device counts for the time of its stays. The first one is from 0 on. Kept by telemetry/inventory.py.
+    What a host says of a device counts for the time of its stays. The first one is from 0 on. Kept by telemetry.receiving.
     """
 
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="stays", db_index=False)

@@ -1,5 +1,5 @@
 /* Charts. <div class="chart" data-figure="id"> is drawn from <script type="application/json" id="id">: a plotly figure made
-   in Python (telemetry/figures.py). With data-arrays="url" its traces' values come from there and are fetched again on
+   in Python (telemetry/charts/figures.py). With data-arrays="url" its traces' values come from there and are fetched again on
    `sw:tick`; charts with the same URL share one answer:
 
      {"range": [start_ms, end_ms], "x": [… or a grid], "sparks": {"key": {"line": "M…", "area": "M…"}},

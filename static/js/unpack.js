@@ -1,5 +1,5 @@
 /* What comes packed becomes arrays: a time grid {"first", "step", "n"}, and a trace's {"rises", "step"}, whose values are whole
-   steps, each told as its rise over the last known one (telemetry/traces.py). Null is a gap. */
+   steps, each told as its rise over the last known one (telemetry/charts/traces.py). Null is a gap. */
 
 export function grid(x) {
   if (!x || Array.isArray(x)) return x;

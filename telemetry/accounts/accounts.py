@@ -23,8 +23,8 @@ from fleet.models import DeviceKind, DeviceStay, Host
 from telemetry.accounts import days
 from telemetry.accounts.asked import Asked, Span, recorded
 from telemetry.accounts.members import AccountDevice, AccountHost, counted_of, is_of_hosts, key_of, key_of_host
-from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.models import Unreadable
+from telemetry.prices.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.store import energy_rows, stays, unreadable
 from telemetry.store.charging import charged_of_one
 from telemetry.store.energy_rows import EnergyRows, Floats

@@ -16,8 +16,8 @@ from fleet.models import Device, Host
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Accounts, Book, Scope
 from telemetry.accounts.asked import Span, recorded
-from telemetry.energy_rates import Rates
 from telemetry.models import GroupKind, RollupGroup
+from telemetry.prices.energy_rates import Rates
 from telemetry.store import energy_rows, group_energy, groups
 
 _ALONE = {"host", "device"}

@@ -18,9 +18,9 @@ from fleet.models import Device
 from fleet.tariff import has_whole_hours
 from telemetry.accounts import accounts, days
 from telemetry.accounts.members import AccountDevice, AccountHost, counted_of, is_of_hosts, key_of, key_of_host
-from telemetry.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
+from telemetry.prices.energy_rates import JOULES_PER_KWH, Cost, Rates
 from telemetry.store import idle_rows, stays
 from telemetry.store.idle_quarters import ALLOCATED, FREE, QUARTER_MS, UNKNOWN
 from telemetry.store.idle_rows import IdleRows

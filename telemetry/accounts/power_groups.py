@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from fleet.models import Host
-from telemetry import counted
+from telemetry.series import counted
 
 MOST = 6
 OTHERS = "others"

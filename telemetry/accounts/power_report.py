@@ -14,8 +14,8 @@ from telemetry.accounts import accounts, fleet
 from telemetry.accounts import idle as idle_accounts
 from telemetry.accounts.accounts import Account, Accounts, Scope
 from telemetry.accounts.idle import IdleAccounts
-from telemetry.energy_rates import Rates
 from telemetry.health import thresholds
+from telemetry.prices.energy_rates import Rates
 from telemetry.store import idle_quarters, idle_rows
 
 _KEPT_SECONDS, _ENERGY_SECONDS = 300, 30

@@ -10,8 +10,8 @@ import numpy as np
 
 from fleet.models import Device, DeviceKind
 from telemetry.accounts.accounts import Account, Scope
-from telemetry.energy_rates import Rates
 from telemetry.models import Unreadable
+from telemetry.prices.energy_rates import Rates
 from telemetry.store import energy_pieces, stays, unreadable
 from telemetry.store.energy_pieces import QUARTER_MS, Pieces, Whole
 

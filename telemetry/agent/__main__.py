@@ -86,7 +86,7 @@ def _print_unit(given: argparse.Namespace) -> None:
 def _rotate_key(given: argparse.Namespace) -> None:
     from telemetry.agent.join import rotate_key
     from telemetry.agent.server_call import CallFailed
-    from telemetry.envelope import fingerprint
+    from telemetry.message.envelope import fingerprint
 
     try:
         renewed = rotate_key(agent_directory(os.environ))

@@ -6,11 +6,11 @@ Called by the host's Celery task, and for the simulated hosts by their own reade
 import time
 from collections.abc import Callable
 
-from telemetry import acknowledgement
-from telemetry.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement
 from telemetry.agent.clock_offset import ClockOffset
 from telemetry.agent.orders import OrderDesk
 from telemetry.agent.spool_file import Ranges
+from telemetry.message import acknowledgement
+from telemetry.message.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement
 
 
 class Acknowledging:

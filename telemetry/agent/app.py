@@ -21,8 +21,6 @@ from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 from celery.worker import state
 
-from telemetry import notices
-from telemetry.acknowledgement import ACKNOWLEDGE_TASK
 from telemetry.agent import heap, tasks
 from telemetry.agent.acknowledging import Acknowledging
 from telemetry.agent.backends.allocation import Allocations
@@ -53,9 +51,11 @@ from telemetry.agent.sender import Sender
 from telemetry.agent.spool import Spool
 from telemetry.agent.steps import StepListener
 from telemetry.agent.waking import Waking
-from telemetry.notices import NOTICE_TASK
-from telemetry.transport import CELERY_OPTIONS, broker_tls
-from telemetry.wire import host_queue
+from telemetry.broker.transport import CELERY_OPTIONS, broker_tls
+from telemetry.message import notices
+from telemetry.message.acknowledgement import ACKNOWLEDGE_TASK
+from telemetry.message.notices import NOTICE_TASK
+from telemetry.message.wire import host_queue
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def create_app(config: AgentConfig) -> Celery:
     app.conf.update(
         CELERY_OPTIONS,
         broker_use_ssl=broker_tls(config.broker_url, config.broker_ca),
-        broker_transport="telemetry.full_broker:Transport" if config.broker_url.startswith("redis") else None,
+        broker_transport="telemetry.broker.full_broker:Transport" if config.broker_url.startswith("redis") else None,
         task_default_queue=host_queue(config.host),
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,

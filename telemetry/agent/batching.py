@@ -15,9 +15,9 @@ from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
 from telemetry.agent.weaving import spread, woven
-from telemetry.block import Block, Column, Part, part_of
 from telemetry.catalog import BY_NAME, AbsentReason
-from telemetry.wire import MAX_EVENTS, MAX_SPAN_MS, Batch, Cargo, DeviceEvent, DeviceInfo, Topology
+from telemetry.message.block import Block, Column, Part, part_of
+from telemetry.message.wire import MAX_EVENTS, MAX_SPAN_MS, Batch, Cargo, DeviceEvent, DeviceInfo, Topology
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from threading import Lock
 import msgpack
 
 from telemetry.agent import private_file
-from telemetry.wire import MAX_CARGO_BYTES, Cargo
+from telemetry.message.wire import MAX_CARGO_BYTES, Cargo
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ bound of the error. An acknowledgement that lay in the broker tells nothing.
 import time
 from collections.abc import Callable
 
-from telemetry.acknowledgement import Acknowledgement
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
+from telemetry.message.acknowledgement import Acknowledgement
 
 FRESH_SECONDS = 10.0  # a longer round trip measures the queues on its way
 HOLDS_SECONDS = 300.0  # then nothing is known any more

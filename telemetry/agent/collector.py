@@ -13,7 +13,7 @@ from telemetry.agent.lanes import Lane, LaneState
 from telemetry.agent.ticks import Tick, boot_seconds
 from telemetry.agent.watch import WHOLE, Watch
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo, Topology
+from telemetry.message.wire import DeviceInfo, Topology
 
 CLOSER_SECONDS = 10.0  # how often processes, software and topology are looked at
 SLOW_SECONDS = 0.05  # a source whose read takes longer is read after all others

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from telemetry.agent.orders import OrderDesk
 from telemetry.agent.steps import Handler
-from telemetry.wire import DeviceInfo
+from telemetry.message.wire import DeviceInfo
 
 CargoSource = Callable[[int], Sequence[bytes]]  # gives pieces of at most so many bytes in all
 

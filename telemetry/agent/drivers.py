@@ -17,15 +17,15 @@ from typing import Any
 
 import msgpack
 
-from telemetry import notices
 from telemetry.agent import private_file
 from telemetry.agent.collector import Driver
 from telemetry.agent.context import Submit
 from telemetry.agent.control import MOST_MINUTES
 from telemetry.agent.orders import OrderDesk
 from telemetry.agent.sampler import Sampler
-from telemetry.notices import NOTICE_TASK, Notice, NoticeKind
-from telemetry.wire import DeviceInfo, DeviceKind, MessageInvalid
+from telemetry.message import notices
+from telemetry.message.notices import NOTICE_TASK, Notice, NoticeKind
+from telemetry.message.wire import DeviceInfo, DeviceKind, MessageInvalid
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 The new key lies aside before the server hears of it, and stays there until the server's answer is on the disk: whatever
 is lost on the way, the same key asks again, and the server answers again. Until then the old key signs, which the server
-believes until it hears the new one (telemetry/authentic.py): so a rotation may break off anywhere, for any time.
+believes until it hears the new one (telemetry/receiving/authentic.py): so a rotation may break off anywhere, for any time.
 """
 
 import json
@@ -29,8 +29,8 @@ from telemetry.agent.keys import NAME as KEY_NAME
 from telemetry.agent.membership import Membership
 from telemetry.agent.server_call import CallFailed, post
 from telemetry.agent.version import version
-from telemetry.envelope import fingerprint
-from telemetry.wire import HOST_NAME, VERSION
+from telemetry.message.envelope import fingerprint
+from telemetry.message.wire import HOST_NAME, VERSION
 
 logger = logging.getLogger(__name__)
 

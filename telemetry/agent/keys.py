@@ -10,9 +10,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from telemetry import envelope
 from telemetry.agent import private_file
 from telemetry.agent.invalid import ConfigInvalid
+from telemetry.message import envelope
 
 logger = logging.getLogger(__name__)
 

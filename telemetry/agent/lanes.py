@@ -13,7 +13,7 @@ from telemetry.agent.backends.protocol import Backend, BackendUnavailable, Power
 from telemetry.agent.backends.rounds import Joint, Rounds
 from telemetry.agent.watch import WHOLE, Held, Watch
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess, Topology
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceProcess, Topology
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from telemetry.agent import private_file
 from telemetry.agent.invalid import ConfigInvalid
 from telemetry.agent.keys import JOINING_NAME, NEXT_NAME, HostKey, take
-from telemetry.wire import HOST_NAME
+from telemetry.message.wire import HOST_NAME
 
 NAME = "membership.json"
 _KEY_BYTES = 32

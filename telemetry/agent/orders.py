@@ -13,12 +13,12 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, NoReturn
 
-from telemetry import envelope
 from telemetry.agent import full_disk, private_file
 from telemetry.agent.invalid import ConfigInvalid
-from telemetry.envelope import NONCE_BYTES, Envelope, SignatureInvalid
-from telemetry.notices import Notice, NoticeKind
-from telemetry.wire import MessageInvalid
+from telemetry.message import envelope
+from telemetry.message.envelope import NONCE_BYTES, Envelope, SignatureInvalid
+from telemetry.message.notices import Notice, NoticeKind
+from telemetry.message.wire import MessageInvalid
 
 logger = logging.getLogger(__name__)
 

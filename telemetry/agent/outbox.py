@@ -25,7 +25,7 @@ from telemetry.agent.names import Names, Parcel
 from telemetry.agent.spool import Spool
 from telemetry.agent.spool_file import Kept, Ranges
 from telemetry.agent.unheard import Unheard
-from telemetry.transport import VISIBILITY_TIMEOUT_SECONDS
+from telemetry.broker.transport import VISIBILITY_TIMEOUT_SECONDS
 
 MOST_UNANSWERED = 200  # with that, the broker of a server that is down fills up no further
 FIRST_WINDOW = 8

@@ -6,8 +6,8 @@ body (codec.py), which are the same bytes again until one of its readings change
 
 from collections.abc import Mapping, Sequence
 
-from telemetry.block import Block
-from telemetry.wire import Batch, assemble, lay_out
+from telemetry.message.block import Block
+from telemetry.message.wire import Batch, assemble, lay_out
 
 ANEW_BATCHES = 12  # what has come to rest since is found then
 RESTLESS_BATCHES = 60  # what stood still and moved again is not believed to stand for so long

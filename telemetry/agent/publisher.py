@@ -12,7 +12,7 @@ from kombu.connection import Connection
 from kombu.entity import PERSISTENT_DELIVERY_MODE
 from kombu.serialization import dumps
 
-from telemetry.wire import INGEST_QUEUE
+from telemetry.message.wire import INGEST_QUEUE
 
 _EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 

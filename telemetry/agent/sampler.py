@@ -16,7 +16,7 @@ from telemetry.agent.backends.rounds import Joint
 from telemetry.agent.collector import Collector, Driver
 from telemetry.agent.ticks import Tick, boot_seconds
 from telemetry.agent.watch import Relieved, Watch
-from telemetry.wire import DeviceInfo, Topology
+from telemetry.message.wire import DeviceInfo, Topology
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from telemetry.agent.names import Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.publisher import Publisher
 from telemetry.agent.spool_file import Ranges
-from telemetry.wire import INGEST_TASK
+from telemetry.message.wire import INGEST_TASK
 
 logger = logging.getLogger(__name__)
 

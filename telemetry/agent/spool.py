@@ -15,7 +15,7 @@ from uuid import uuid4
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.spool_file import MEMORY, Kept, Ranges, SpoolFailed, SpoolFile
 from telemetry.agent.ticks import boot_seconds
-from telemetry.wire import renamed
+from telemetry.message.wire import renamed
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from telemetry.agent.names import Names, Parcel
-from telemetry.wire import renamed
+from telemetry.message.wire import renamed
 
 MEMORY = ":memory:"
 _VACUUM_PAGES, _MOST_VACUUM_PAGES = 256, 4096  # a megabyte that is free is given back, at most 16 at a time

@@ -2,9 +2,9 @@
 
 from celery import Task, shared_task
 
-from telemetry.acknowledgement import ACKNOWLEDGE_TASK
 from telemetry.agent.acknowledging import Acknowledging
 from telemetry.agent.drivers import RELEASE_TASK, RESUME_TASK, DriverControl
+from telemetry.message.acknowledgement import ACKNOWLEDGE_TASK
 
 _controls: list[DriverControl] = []  # one, from `attach` on
 _acknowledgings: list[Acknowledging] = []  # one, from `attach_acknowledging` on

@@ -8,7 +8,7 @@ from functools import partial
 from telemetry.agent.backends.deferred import Deferred
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.backends.rounds import Joint
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceProcess
 
 # The time of the grid: it runs on through suspend and knows no steps of the wall clock. Not a function of Python's, since
 # it is asked around each reading.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from telemetry.block import Block, Column, Part, part_of
+from telemetry.message.block import Block, Column, Part, part_of
 
 Ticks = tuple[int, ...]
 

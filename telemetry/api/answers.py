@@ -7,11 +7,11 @@ from typing import Any
 from ninja import Schema
 
 from telemetry import catalog
-from telemetry.attention import Attention
 from telemetry.catalog import AbsentReason, Metric
-from telemetry.fleet_state import DeviceState, FleetState, HostState
+from telemetry.events.attention import Attention
 from telemetry.health import Health
-from telemetry.wire import DeviceProcess
+from telemetry.message.wire import DeviceProcess
+from telemetry.newest.fleet_state import DeviceState, FleetState, HostState
 
 
 class Reading(Schema):

@@ -13,10 +13,10 @@ from telemetry.accounts import accounts, fleet, idle
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.accounts.idle import IdleAccount, Waste
 from telemetry.api.questions import Moment, Span
-from telemetry.energy_rates import Rates
 from telemetry.health.allocation import Allocated
+from telemetry.prices.energy_rates import Rates
+from telemetry.series.trends import MAX_POINTS
 from telemetry.store import idle_rows
-from telemetry.trends import MAX_POINTS
 
 router = Router()
 

@@ -13,11 +13,11 @@ from fleet.api_errors import ApiError, invalid
 from fleet.api_lists import Listed, Page, page_of_query
 from fleet.auth import actor_of
 from fleet.models import Device, Event, EventKind, Host, Severity
-from telemetry import driver
 from telemetry.api.questions import Moment
-from telemetry.event_log import Question
+from telemetry.events.event_log import Question
 from telemetry.health import alerts, rules
 from telemetry.health.alerts import State
+from telemetry.orders import driver
 
 router = Router()
 

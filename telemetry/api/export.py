@@ -10,10 +10,10 @@ from ninja import Field, Query, Schema
 from fleet.api_errors import ApiError, invalid
 from fleet.models import Device, Host
 from fleet.streamed_file import streamed_file
-from telemetry import export
 from telemetry.api.questions import Moment, known_metric
-from telemetry.export import Resolution
-from telemetry.export_formats import Format, stream
+from telemetry.series import export
+from telemetry.series.export import Resolution
+from telemetry.series.export_formats import Format, stream
 
 
 class ExportQuestion(Schema):

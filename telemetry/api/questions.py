@@ -11,9 +11,9 @@ from fleet.api_errors import ApiError, invalid
 from fleet.api_lists import Page
 from telemetry import catalog
 from telemetry.catalog import Kind, Metric
-from telemetry.fleet_state import DeviceState, HostState
 from telemetry.health import Health
-from telemetry.trends import MAX_POINTS
+from telemetry.newest.fleet_state import DeviceState, HostState
+from telemetry.series.trends import MAX_POINTS
 
 _LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 _DEFAULT_SPAN = timedelta(hours=1)

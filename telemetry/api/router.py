@@ -1,6 +1,6 @@
 """Telemetry's part of the HTTP API: inventory, series, and what the fleet page shows. Called by fleet/api.py, by name.
 
-Asks telemetry/queries.py; parameters are read in questions.py, answers made in answers.py and series.py.
+Asks telemetry/newest/queries.py; parameters are read in questions.py, answers made in answers.py and series.py.
 """
 
 from django.http import HttpRequest, HttpResponse
@@ -10,12 +10,14 @@ from ninja import Field, Query, Router, Schema
 from fleet.api_errors import ApiError
 from fleet.api_lists import Listed, page_of
 from fleet.models import Device, Host
-from telemetry import attention, queries, trends
 from telemetry.api import energy, events, export, notify
 from telemetry.api import series as api_series
 from telemetry.api.answers import DeviceDetail, DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary
 from telemetry.api.questions import Inventory, Span, known_gauge, known_metric
 from telemetry.api.series import DeviceSeries, FleetSeries
+from telemetry.events import attention
+from telemetry.newest import queries
+from telemetry.series import trends
 
 router = Router()
 router.add_router("", events.router)

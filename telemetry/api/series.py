@@ -13,9 +13,9 @@ from ninja import Schema
 from numpy.typing import NDArray
 
 from telemetry.catalog import Kind, Metric
+from telemetry.series.trends import Trend
 from telemetry.store.read import Bucketed, BucketedMetric, Column
 from telemetry.store.samples import Floats
-from telemetry.trends import Trend
 
 
 class GaugeSeries(Schema):

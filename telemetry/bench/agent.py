@@ -25,7 +25,7 @@ from telemetry.bench.agent_stand import DEVICES, Stand, stand
 from telemetry.bench.agent_wire import Sent, bytes_per_value, sent_by, simulated_batches
 from telemetry.bench.figure import BenchFailed, Figure
 from telemetry.bench.process_cost import Cost, cost_of
-from telemetry.wire import INGEST_TASK
+from telemetry.message.wire import INGEST_TASK
 
 SECONDS, SETTLE_SECONDS = 60.0, 12.0
 POWER_SECONDS = 0.1

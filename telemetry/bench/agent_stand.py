@@ -22,13 +22,13 @@ from fleet.child import Child
 from fleet.processes import agent_command, agent_environment
 from fleet.settings import BASE_DIR, embedded_broker_url
 from fleet.supervisor import Console, Supervisor
-from telemetry.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement, pack
 from telemetry.agent.membership import enrol_here
 from telemetry.bench.agent_wire import sent_by
 from telemetry.bench.figure import BenchFailed
-from telemetry.envelope import seal_order
-from telemetry.transport import CELERY_OPTIONS
-from telemetry.wire import INGEST_QUEUE, host_queue
+from telemetry.broker.transport import CELERY_OPTIONS
+from telemetry.message.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement, pack
+from telemetry.message.envelope import seal_order
+from telemetry.message.wire import INGEST_QUEUE, host_queue
 
 DEVICES = 8
 _STUB_BUILDER = "tests.nvml_stub.build"

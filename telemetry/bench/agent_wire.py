@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import msgpack
 
-from telemetry import envelope, received
+from telemetry.decoding import received
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_TASK, Batch
 from telemetry.simulation.fleet import Fleet, Shape
-from telemetry.wire import INGEST_TASK, Batch
 
 SIMULATED_SECONDS = 300
 _START = 1_800_000_000.0

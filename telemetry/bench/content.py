@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 
-from telemetry.matrix import Steps
+from telemetry.decoding.matrix import Steps
 
 
 def digest_of(series: Iterable[tuple[Steps, Steps]]) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from telemetry.bench.content import digest_of
 from telemetry.bench.publishing import Publisher, publishing
 from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Signals, batch, devices, in_units
-from telemetry.matrix import Steps
-from telemetry.wire import pack
+from telemetry.decoding.matrix import Steps
+from telemetry.message.wire import pack
 
 BATCH_TICKS = 5
 

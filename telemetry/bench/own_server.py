@@ -22,7 +22,7 @@ from fleet.settings import BASE_DIR, embedded_broker_url
 from telemetry.bench.figure import BenchFailed
 from telemetry.bench.peer import Peer, free_port
 from telemetry.bench.process_cost import tree_cpu_seconds
-from telemetry.wire import INGEST_QUEUE
+from telemetry.message.wire import INGEST_QUEUE
 
 _START_SECONDS, _STOP_SECONDS, _NO_PROGRESS_SECONDS, _POLL_SECONDS = 60.0, 15.0, 45.0, 0.02
 _QUIET_SECONDS, _QUIET_CPU_SECONDS, _LEAST_CPU_SECONDS = 0.5, 0.02, 0.2  # a worker that starts uses a second

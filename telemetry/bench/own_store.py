@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from fleet.auth import create_token
 from fleet.models import Device, Host, Origin, Role
-from telemetry import ingest, matrix, received, rollups
+from telemetry import rollups
 from telemetry.bench import bodies
 from telemetry.bench.content import digest_of
 from telemetry.bench.signals import METRICS
 from telemetry.catalog import BY_NAME
+from telemetry.decoding import matrix, received
 from telemetry.models import AcceptedSequences, Chunk, LatestState, StoredBatch
+from telemetry.receiving import ingest
 from telemetry.store import compact, samples
 
 _BUDGET_SECONDS = 3600.0

@@ -16,12 +16,14 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.db import transaction
 
 from fleet.models import Device, DeviceKind, Event, EventKind, Host, Origin, Severity
-from telemetry import ingest, rollups, wire
+from telemetry import rollups
 from telemetry.bench import signals
 from telemetry.bench.own_store import create, enrol
 from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Signals
 from telemetry.catalog import BY_NAME
+from telemetry.message import wire
 from telemetry.models import GroupRollup, LatestState, Rollup, RollupGroup
+from telemetry.receiving import ingest
 from telemetry.store import compact, group_statistics, groups, statistics
 from telemetry.store.rolled import GROUP_PERIODS
 from telemetry.store.statistics import ENERGY, Field

@@ -7,11 +7,11 @@ from threading import BoundedSemaphore
 from celery import Celery
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from telemetry import envelope
 from telemetry.agent.sender import Sender
 from telemetry.bench.figure import BenchFailed
-from telemetry.transport import CELERY_OPTIONS
-from telemetry.wire import INGEST_TASK
+from telemetry.broker.transport import CELERY_OPTIONS
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_TASK
 
 _MOST_WAITING, _PATIENCE_SECONDS = 500, 60.0  # the sender would drop what waits beyond its 16 MB
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Floats, Signals, batch, in_units
-from telemetry.wire import Batch
+from telemetry.message.wire import Batch
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 UTILISATION: Final = "gpu_utilization_ratio"

@@ -9,7 +9,7 @@ from telemetry.bench import bodies, prometheus, victoria
 from telemetry.bench.own_server import Server, own_server
 from telemetry.bench.peer import Peer, is_installed
 from telemetry.bench.query_data import Piece
-from telemetry.wire import pack
+from telemetry.message.wire import pack
 
 _PASSWORD = "unused by tokens"  # noqa: S105 — of a server that lives for minutes, on the loopback
 

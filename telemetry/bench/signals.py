@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from telemetry.catalog import BY_NAME
-from telemetry.matrix import Steps, in_base_units
-from telemetry.wire import Batch, DeviceInfo, DeviceKind
+from telemetry.decoding.matrix import Steps, in_base_units
+from telemetry.message.wire import Batch, DeviceInfo, DeviceKind
 
 METRICS: Final = (
     "gpu_utilization_ratio", "memory_controller_utilization_ratio", "encoder_utilization_ratio",

@@ -23,7 +23,7 @@ from telemetry.bench.peer import Peer, is_installed
 from telemetry.bench.process_cost import idle_seconds, tree_cpu_seconds
 from telemetry.bench.publishing import publish
 from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Floats, Signals, batch, in_units
-from telemetry.wire import pack
+from telemetry.message.wire import pack
 
 ROUNDS = 3
 _QUIET_SECONDS = 0.5

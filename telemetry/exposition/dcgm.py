@@ -12,11 +12,11 @@ import numpy as np
 from django.conf import settings
 
 from fleet.models import DeviceKind
-from telemetry import xid
 from telemetry.catalog import BY_NAME, METRICS, Kind, Metric
 from telemetry.exposition.columns import Column, Lines, Plan, Readings, flat_of, positions_of, template, texts_of
 from telemetry.exposition.presence import DeviceNow, HostNow
 from telemetry.exposition.textformat import Family, Type, label_text
+from telemetry.nvidia import xid
 from telemetry.store.newest import Identity
 
 _METRICS = [metric for metric in METRICS if metric.dcgm_name]

@@ -1,6 +1,6 @@
 """Which devices of a host speak at present, and with what: the exposition's view of a host. Pure; asks no database.
 
-The same rules as the pages' (telemetry/queries.py), for a whole fleet at each scrape; a test holds the two together.
+The same rules as the pages' (telemetry/newest/queries.py), for a whole fleet at each scrape; a test holds the two together.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

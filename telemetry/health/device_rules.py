@@ -6,11 +6,11 @@ A reading that is missing makes a rule unknown, never clear.
 from collections.abc import Callable, Collection
 
 from fleet.models import Severity
-from telemetry import xid
 from telemetry.catalog import AbsentReason
 from telemetry.health.judgement import ABSENT, RESET, UNREAD, Finding, of_recovery
 from telemetry.health.rule import BETWEEN, UNKNOWN, Limits, Rule, Sign, Threshold, raised
 from telemetry.health.seen import DeviceSeen, XidSeen
+from telemetry.nvidia import xid
 
 _LOST, _TIMEOUT = AbsentReason.GPU_IS_LOST.value, AbsentReason.TIMEOUT.value
 _RESET_REQUIRED, _AWAY = AbsentReason.RESET_REQUIRED.value, AbsentReason.DRIVER_AWAY.value

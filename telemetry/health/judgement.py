@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from fleet.models import Severity
-from telemetry import xid
 from telemetry.catalog import AbsentReason
-from telemetry.clock_events import names
+from telemetry.nvidia import xid
+from telemetry.nvidia.clock_events import names
 
 
 class Health(StrEnum):

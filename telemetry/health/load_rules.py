@@ -2,12 +2,12 @@
 
 from fleet import units
 from fleet.models import Severity
-from telemetry import clock_events
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
 from telemetry.health.judgement import HEAT, POWER_BRAKE
 from telemetry.health.rule import BETWEEN, UNKNOWN, Limits, Rule, Sign, Threshold, raised
 from telemetry.health.seen import DeviceSeen
+from telemetry.nvidia import clock_events
 
 _POWER_CAP, _HARDWARE_SLOWDOWN = 0x4, 0x8
 _CLOCK = ("sm_clock_hertz", "sm_clock_max_hertz", "clock_event_reasons")

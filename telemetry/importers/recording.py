@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from telemetry.importers.rows import Faults, Row
+from telemetry.message.wire import UUID, Batch, DeviceInfo, DeviceKind
 from telemetry.store.recorded import WINDOW_MS
-from telemetry.wire import UUID, Batch, DeviceInfo, DeviceKind
 
 _NAMESPACE = uuid.UUID("6a2f6cc1-31a0-5b52-8f0e-0c8f0c4f6a5e")
 

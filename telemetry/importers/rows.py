@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from telemetry.importers.vocabulary import Header, ValueUnreadable, read_header
-from telemetry.wire import HOST_NAME
+from telemetry.message.wire import HOST_NAME
 
 _EARLIEST_MS = 946_684_800_000  # 2000-01-01: what lies before is no time in milliseconds
 _NVIDIA_SMI_TIMES = ("%Y/%m/%d %H:%M:%S.%f", "%Y/%m/%d %H:%M:%S")

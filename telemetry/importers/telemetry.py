@@ -15,8 +15,8 @@ from fleet.models import Device, Host, Origin
 from telemetry.importers.recording import DeviceUnclear, Named, Recording, device_of
 from telemetry.importers.rows import Faults, FileUnusable, Row, read_rows
 from telemetry.importers.vocabulary import Header
+from telemetry.message.wire import DeviceKind
 from telemetry.store import recorded
-from telemetry.wire import DeviceKind
 
 _FUTURE_MS = 60_000
 

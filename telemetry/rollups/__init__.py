@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from fleet.turns import Turns
-from telemetry.noted import Run, note, noted
+from telemetry.maintenance.noted import Run, note, noted
 from telemetry.rollups import across, coarser, joining, minutes
 from telemetry.store import groups
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from telemetry.agent.batching import machine_digest
 from telemetry.agent.names import Names, Parcel
+from telemetry.message.wire import Cargo
 from telemetry.simulation import planned
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.faults import Fault, FaultKind, faults
@@ -20,7 +21,6 @@ from telemetry.simulation.machine import Machine
 from telemetry.simulation.planned import Planned
 from telemetry.simulation.plans import PLANS
 from telemetry.simulation.training import Place, TrainingRun
-from telemetry.wire import Cargo
 
 MAX_HOSTS, MAX_GPUS = 5000, 16
 SAMPLE_SECONDS, BATCH_TICKS = 1.0, 5

@@ -12,8 +12,8 @@ from telemetry.agent.batching import BatchMaker
 from telemetry.agent.collector import Collector
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.ticks import Tick
+from telemetry.message.wire import Cargo, pack
 from telemetry.simulation.machine import Machine
-from telemetry.wire import Cargo, pack
 
 
 class Host:

@@ -12,9 +12,9 @@ from uuid import UUID, uuid5
 
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
+from telemetry.message.wire import DeviceInfo, DeviceProcess
 from telemetry.simulation.boards import Board
 from telemetry.simulation.source import Source
-from telemetry.wire import DeviceInfo, DeviceProcess
 
 _NUMBERS = (1, 2)  # GPU instance ids of two instances of three slices
 _HALVED = ("memory_total_bytes", "memory_used_bytes", "memory_free_bytes", "memory_reserved_bytes")

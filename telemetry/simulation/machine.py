@@ -11,13 +11,13 @@ from uuid import NAMESPACE_DNS, uuid5
 
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import BY_NAME, AbsentReason
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 from telemetry.simulation.boards import Board
 from telemetry.simulation.faults import Fault, FaultKind
 from telemetry.simulation.gpu import Condition, Gpu
 from telemetry.simulation.instances import divided
 from telemetry.simulation.load import IDLE, Load, Task
 from telemetry.simulation.source import Source
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 
 DRIVER = "580.105.08"
 _NAMESPACE = uuid5(NAMESPACE_DNS, "simulated.stepwatt.invalid")

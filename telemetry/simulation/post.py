@@ -15,11 +15,11 @@ from typing import Any
 from celery import Celery
 from kombu.serialization import prepare_accept_content
 
-from telemetry.acknowledgement import ACKNOWLEDGE_TASK
 from telemetry.agent import acknowledging
 from telemetry.agent.orders import OrderDesk
 from telemetry.agent.spool_file import Ranges
-from telemetry.wire import MessageInvalid, host_queue
+from telemetry.message.acknowledgement import ACKNOWLEDGE_TASK
+from telemetry.message.wire import MessageInvalid, host_queue
 
 logger = logging.getLogger(__name__)
 

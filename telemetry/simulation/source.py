@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from telemetry.agent.backends.protocol import Reading
-from telemetry.wire import DeviceInfo, DeviceProcess
+from telemetry.message.wire import DeviceInfo, DeviceProcess
 
 
 class Source:

@@ -12,12 +12,13 @@ import orjson
 from django.db import transaction
 
 from fleet.models import Host
-from telemetry import received, vendor_sql
+from telemetry import vendor_sql
+from telemetry.decoding import received
+from telemetry.message.wire import Batch
 from telemetry.models import AcceptedSequences, SetAside, StoredBatch
 from telemetry.store import bucketing, bulk, latest_rows, sequences
 from telemetry.store.arrival import Arrival, Fate
 from telemetry.vendor_sql import BatchRow
-from telemetry.wire import Batch
 
 _NUMBER_TAKEN = "its number was used by another batch of this host"
 

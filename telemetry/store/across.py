@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry import catalog, matrix
+from telemetry import catalog
+from telemetry.decoding import matrix
 from telemetry.store import resolution, rolled, statistics
 from telemetry.store.resolution import MINUTE_MS, Grid
 from telemetry.store.rolled import Table

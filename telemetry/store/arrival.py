@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from fleet.models import Host
-from telemetry.last_tick import LastTick
-from telemetry.wire import Batch
+from telemetry.decoding.last_tick import LastTick
+from telemetry.message.wire import Batch
 
 
 class Fate(Enum):

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from telemetry import catalog, matrix
+from telemetry import catalog
+from telemetry.decoding import matrix
 from telemetry.store import joules
 from telemetry.store.buckets import Grid, Rows
 from telemetry.store.gather import Gathered

@@ -18,8 +18,8 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.frames import Compressor, Decompressor
-from telemetry.matrix import Steps
+from telemetry.decoding.matrix import Steps
+from telemetry.message.frames import Compressor, Decompressor
 from telemetry.store import packing
 from telemetry.store.packing import Packed
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.batch import Batch
-from telemetry.matrix import Part, Steps
+from telemetry.decoding.matrix import Part, Steps
+from telemetry.message.batch import Batch
 from telemetry.store.chunks import HOUR_MS, DeviceHour, Series, Stretch
 from telemetry.store.spans import Spans, inside
 

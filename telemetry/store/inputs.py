@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from django.db.models import Q
 
-from telemetry import catalog, wire
+from telemetry import catalog
 from telemetry.catalog import Kind
+from telemetry.message import wire
 from telemetry.models import Chunk, StoredBatch, Unreadable
 from telemetry.store import bucketing, chunks, statistics, stays, stored_batches, unreadable
 from telemetry.store.chunks import HOUR_MS

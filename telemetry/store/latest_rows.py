@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from fleet.models import Origin
 from telemetry import catalog
-from telemetry.matrix import Steps
+from telemetry.decoding.matrix import Steps
+from telemetry.message.wire import Batch
 from telemetry.models import LatestState
 from telemetry.store import bulk
 from telemetry.store.arrival import Arrival
-from telemetry.wire import Batch
 
 Indices = NDArray[np.int64]
 Version = tuple[int, str, int]

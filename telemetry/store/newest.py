@@ -1,7 +1,7 @@
 """What is read of the whole fleet again and again: who is there, which newest readings have changed, and these.
 
-Called by telemetry/exposition/scrape.py at each scrape, from its own thread, and by telemetry/glance.py. Plain rows instead
-of models where there are thousands of them.
+Called by telemetry/exposition/scrape.py at each scrape, from its own thread, and by telemetry/newest/glance.py. Plain rows
+instead of models where there are thousands of them.
 """
 
 from collections.abc import Iterator, Sequence

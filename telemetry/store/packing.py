@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec, standalone
 
-from telemetry.frames import Compressor, Decompressor
-from telemetry.matrix import Steps
+from telemetry.decoding.matrix import Steps
+from telemetry.message.frames import Compressor, Decompressor
 
 CONSTANT, PLANES, PLANES_OF_DIFFERENCES, PCODEC = range(4)
 

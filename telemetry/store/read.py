@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet.models import Device
-from telemetry import catalog, matrix
+from telemetry import catalog
 from telemetry.catalog import Kind, Metric
+from telemetry.decoding import matrix
 from telemetry.store import bucketing, inputs, resolution, rolled, spans, statistics, stays
 from telemetry.store.inputs import Held, Span
 from telemetry.store.resolution import MINUTE_MS, Grid

@@ -15,12 +15,14 @@ from django.utils import timezone
 from numpy.typing import NDArray
 
 from fleet.models import Device, Host
-from telemetry import catalog, matrix, wire
+from telemetry import catalog
+from telemetry.decoding import matrix
+from telemetry.message import wire
+from telemetry.message.wire import Batch
 from telemetry.models import AcceptedSequences, Chunk, LatestState, StoredBatch
 from telemetry.store import accept, gather, samples
 from telemetry.store.chunks import HOUR_MS
 from telemetry.store.gather import Gathered, Gathering
-from telemetry.wire import Batch
 
 WINDOW_MS = 600_000
 _LONGEST_MS = 3_600_000  # sampling interval that there is

@@ -12,8 +12,10 @@ from django.db.models import QuerySet
 from numpy.typing import NDArray
 
 from fleet.models import Device
-from telemetry import catalog, matrix, wire
+from telemetry import catalog
 from telemetry.catalog import Kind
+from telemetry.decoding import matrix
+from telemetry.message import wire
 from telemetry.models import Chunk, StoredBatch
 from telemetry.store import chunks, stays, stored_batches, straight
 from telemetry.store.chunks import HOUR_MS, DeviceHour

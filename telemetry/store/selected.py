@@ -15,11 +15,11 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from telemetry import wire
-from telemetry.codec import BLOCK_HEAD
-from telemetry.frames import Decompressor
-from telemetry.header import read_uuid
-from telemetry.matrix import Steps
+from telemetry.decoding.matrix import Steps
+from telemetry.message import wire
+from telemetry.message.codec import BLOCK_HEAD
+from telemetry.message.frames import Decompressor
+from telemetry.message.header import read_uuid
 from telemetry.store.gather import Clock, Gathering
 
 _decompressor = Decompressor()

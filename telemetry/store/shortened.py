@@ -1,8 +1,8 @@
 """From when on samples are whole, where the disk limit let some go before their time. Called by the limit and the rollups."""
 
-from telemetry import partitions
 from telemetry.models import Shortened
-from telemetry.partitions import Partitioned
+from telemetry.store import partitions
+from telemetry.store.partitions import Partitioned
 
 _SAMPLES = (partitions.CHUNKS.table, partitions.BATCHES.table)
 

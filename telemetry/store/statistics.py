@@ -16,7 +16,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from telemetry import catalog
-from telemetry.frames import Compressor, Decompressor
+from telemetry.message.frames import Compressor, Decompressor
 from telemetry.store import joined_block
 
 VERSION: Final = 1

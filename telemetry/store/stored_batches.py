@@ -9,10 +9,10 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry import received
-from telemetry.batch import Batch
-from telemetry.fields import MessageInvalid
-from telemetry.matrix import Part
+from telemetry.decoding import received
+from telemetry.decoding.matrix import Part
+from telemetry.message.batch import Batch
+from telemetry.message.fields import MessageInvalid
 from telemetry.models import StoredBatch
 from telemetry.store import selected
 from telemetry.store.gather import Clock, Gathering

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry.matrix import Steps
+from telemetry.decoding.matrix import Steps
 from telemetry.store.chunks import DeviceHour
 
 Indices = NDArray[np.int64]

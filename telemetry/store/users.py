@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fleet.models import Device
-from telemetry import received
-from telemetry.fields import MessageInvalid
+from telemetry.decoding import received
+from telemetry.message.fields import MessageInvalid
+from telemetry.message.wire import DeviceProcess
 from telemetry.models import StoredBatch
 from telemetry.store import stays
-from telemetry.wire import DeviceProcess
 
 logger = logging.getLogger(__name__)
 _MOST_BATCHES = 2_000

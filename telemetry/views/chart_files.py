@@ -7,10 +7,11 @@ from django.http import HttpResponse
 
 from fleet.csv_answer import csv_answer
 from fleet.models import Device
-from telemetry import catalog, chart_groups
+from telemetry import catalog
 from telemetry.catalog import Kind
+from telemetry.charts import chart_groups
+from telemetry.charts.traces import Column
 from telemetry.store.read import Bucketed, column
-from telemetry.traces import Column
 
 
 def columns_file(name: str, times_ms: Sequence[int], columns: Mapping[str, Column]) -> HttpResponse:

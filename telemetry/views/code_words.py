@@ -3,7 +3,8 @@
 The recovery actions are those of NVML_FI_DEV_GET_GPU_RECOVERY_ACTION.
 """
 
-from telemetry import catalog, clock_events, xid
+from telemetry import catalog
+from telemetry.nvidia import clock_events, xid
 
 _RECOVERY = {
     0: "none", 1: "reset", 2: "reboot", 3: "drain peer-to-peer traffic", 4: "drain and reset",

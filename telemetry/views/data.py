@@ -16,10 +16,14 @@ from fleet.csv_answer import asked_table
 from fleet.models import Device, Host
 from fleet.shared_answer import shared
 from fleet.timerange import TimeRange
-from telemetry import catalog, chart_groups, event_marks, queries, traces, trends
+from telemetry import catalog
+from telemetry.charts import chart_groups, traces
+from telemetry.events import event_marks
+from telemetry.newest import queries
+from telemetry.series import trends
+from telemetry.series.trends import Trend
 from telemetry.store.read import Bucketed, column
 from telemetry.store.samples import Floats
-from telemetry.trends import Trend
 from telemetry.views.chart_files import columns_file, devices_file
 from telemetry.views.fleet import power_groups
 

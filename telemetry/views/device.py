@@ -17,12 +17,16 @@ from django.views.decorators.http import require_safe
 from fleet import timerange
 from fleet.csv_answer import asked_table, csv_answer
 from fleet.models import Device, DeviceKind
-from telemetry import catalog, chart_groups, event_log, queries, trends
-from telemetry.chart_groups import Group
-from telemetry.event_log import Question
-from telemetry.figures import Reference
-from telemetry.fleet_state import DeviceState, HostState
+from telemetry import catalog
+from telemetry.charts import chart_groups
+from telemetry.charts.chart_groups import Group
+from telemetry.charts.figures import Reference
+from telemetry.events import event_log
+from telemetry.events.event_log import Question
 from telemetry.health import is_read
+from telemetry.newest import queries
+from telemetry.newest.fleet_state import DeviceState, HostState
+from telemetry.series import trends
 from telemetry.store.samples import Floats
 from telemetry.views import device_panels, table_files
 from telemetry.views.device_panels import Readings

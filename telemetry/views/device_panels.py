@@ -7,8 +7,8 @@ from fleet import units
 from fleet.models import DeviceKind
 from telemetry import catalog
 from telemetry.catalog import Metric
-from telemetry.fleet_state import DeviceState, HostState
-from telemetry.headlines import Headline
+from telemetry.newest.fleet_state import DeviceState, HostState
+from telemetry.newest.headlines import Headline
 from telemetry.views.code_words import code_words
 from telemetry.views.host import metric_label
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from fleet import clusters, timerange
 from fleet.models import Device, EventKind, Host, Severity
-from telemetry.event_log import Question
+from telemetry.events.event_log import Question
 from telemetry.health import rules
 from telemetry.health.alerts import State
 

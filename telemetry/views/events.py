@@ -17,12 +17,13 @@ from fleet import clusters, sorting, timerange
 from fleet.auth import has_role
 from fleet.csv_answer import csv_answer
 from fleet.models import Event, EventKind, Role, Severity
-from telemetry import event_log, host_columns
-from telemetry.event_log import Question
+from telemetry.events import event_log
+from telemetry.events.event_log import Question
 from telemetry.health import alerts, rules
 from telemetry.health.alerts import State
-from telemetry.host_columns import HostColumns
 from telemetry.models import Silence
+from telemetry.newest import host_columns
+from telemetry.newest.host_columns import HostColumns
 from telemetry.notify import silences, targets
 from telemetry.views.event_question import FILTERS, SILENCED, number_of, question_of
 from telemetry.views.event_words import evidence

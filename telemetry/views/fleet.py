@@ -18,14 +18,17 @@ from django_htmx.http import HttpResponseClientRefresh
 
 from fleet import timerange, units
 from fleet.shared_answer import shared
-from telemetry import attention, day_before, figures, glance, queries, trends
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.accounts.fleet import look
-from telemetry.energy_rates import Rates
-from telemetry.glance import Glance
-from telemetry.headlines import Headline, arrow, headlines
+from telemetry.accounts.today import Today, today
+from telemetry.charts import figures
+from telemetry.events import attention
 from telemetry.health import Health
-from telemetry.today import Today, today
+from telemetry.newest import day_before, glance, queries
+from telemetry.newest.glance import Glance
+from telemetry.newest.headlines import Headline, arrow, headlines
+from telemetry.prices.energy_rates import Rates
+from telemetry.series import trends
 from telemetry.views.fleet_map import of_request
 from telemetry.views.host import arrays_now
 

@@ -17,10 +17,11 @@ from django.views.decorators.http import conditional_page, require_safe
 from fleet.csv_answer import csv_answer
 from fleet.models import Device, Origin
 from fleet.shared_answer import shared
-from telemetry import catalog, glance
-from telemetry.glance import Glance
-from telemetry.glance_parts import HEALTHS, METRICS
+from telemetry import catalog
 from telemetry.health import Health
+from telemetry.newest import glance
+from telemetry.newest.glance import Glance
+from telemetry.newest.glance_parts import HEALTHS, METRICS
 from telemetry.store.samples import Floats
 
 SHARE = "memory_used_ratio"

@@ -20,13 +20,17 @@ from fleet.auth import actor_of, has_role, require_role
 from fleet.csv_answer import asked_table
 from fleet.models import Device, Host, Origin, Role
 from fleet.timerange import TimeRange
-from telemetry import attention, catalog, driver, event_log, figures, fleet_state, queries
+from telemetry import catalog
 from telemetry.catalog import AbsentReason
-from telemetry.event_log import Question
-from telemetry.figures import Reference
-from telemetry.fleet_state import DeviceState, FleetState, HostState
-from telemetry.headlines import has_sms
+from telemetry.charts import figures
+from telemetry.charts.figures import Reference
+from telemetry.events import attention, event_log
+from telemetry.events.event_log import Question
 from telemetry.health import Health, is_read
+from telemetry.newest import fleet_state, queries
+from telemetry.newest.fleet_state import DeviceState, FleetState, HostState
+from telemetry.newest.headlines import has_sms
+from telemetry.orders import driver
 from telemetry.views import host_panels, table_files
 from telemetry.views.hosts import device_words
 

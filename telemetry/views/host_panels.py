@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from telemetry import catalog, trends
+from telemetry import catalog
 from telemetry.catalog import AbsentReason, Metric
-from telemetry.fleet_state import DeviceState, HostState
 from telemetry.health import Health
-from telemetry.wire import DeviceProcess
+from telemetry.message.wire import DeviceProcess
+from telemetry.newest.fleet_state import DeviceState, HostState
+from telemetry.series import trends
 
 _NODE = (
     "power_draw_watts",

@@ -19,13 +19,13 @@ from django.views.decorators.http import require_safe
 from fleet import sorting
 from fleet.csv_answer import csv_answer
 from fleet.models import Host
-from telemetry import glance, host_columns, host_lines
-from telemetry.fleet_state import HostState
-from telemetry.glance_parts import words_of
 from telemetry.health import Health
 from telemetry.health.judgement import GRAVITY
-from telemetry.host_columns import HostColumns
-from telemetry.host_lines import Line
+from telemetry.newest import glance, host_columns, host_lines
+from telemetry.newest.fleet_state import HostState
+from telemetry.newest.glance_parts import words_of
+from telemetry.newest.host_columns import HostColumns
+from telemetry.newest.host_lines import Line
 from telemetry.views.fleet_map import part_of
 
 PAGE_SIZE = 50

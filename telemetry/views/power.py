@@ -19,18 +19,20 @@ from django.views.decorators.http import require_safe
 from fleet import clusters, timerange, units
 from fleet.csv_answer import csv_answer
 from fleet.timerange import TimeRange
-from telemetry import figures, glance, traces, trends
 from telemetry.accounts import power_groups, power_report
 from telemetry.accounts.accounts import Account
 from telemetry.accounts.growth import growth
 from telemetry.accounts.power_groups import OTHERS
-from telemetry.energy_rates import Rates
-from telemetry.figures import Reference
-from telemetry.glance import Glance
-from telemetry.headlines import Headline, drawn
+from telemetry.charts import figures, traces
+from telemetry.charts.figures import Reference
+from telemetry.newest import glance
+from telemetry.newest.glance import Glance
+from telemetry.newest.headlines import Headline, drawn
+from telemetry.prices.energy_rates import Rates
+from telemetry.series import trends
+from telemetry.series.trends import Trend
 from telemetry.store.read import column
 from telemetry.store.samples import Floats
-from telemetry.trends import Trend
 from telemetry.views.fleet_map import part_of
 
 POINTS = 241

@@ -17,8 +17,8 @@ from fleet.csv_answer import csv_answer
 from telemetry.accounts import power_report
 from telemetry.accounts.accounts import Account
 from telemetry.accounts.idle import IdleAccount
-from telemetry.energy_rates import Rates
 from telemetry.health.allocation import Allocated
+from telemetry.prices.energy_rates import Rates
 from telemetry.views.power import COST_ESTIMATED, by_of, window_of
 
 PAGE_SIZE = 50

@@ -6,7 +6,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from fleet.csv_answer import asked_table
-from telemetry.store_report import report
+from telemetry.maintenance.store_report import report
 from telemetry.views import table_files
 
 

@@ -9,10 +9,10 @@ from django.views.decorators.http import require_POST, require_safe
 
 from fleet.auth import actor_of, has_role, require_role
 from fleet.models import Role
-from telemetry import device_prices, energy_prices
-from telemetry.device_prices import PriceInvalid
-from telemetry.energy_prices import Field, PricesInvalid
-from telemetry.energy_rates import Rates
+from telemetry.prices import device_prices, energy_prices
+from telemetry.prices.device_prices import PriceInvalid
+from telemetry.prices.energy_prices import Field, PricesInvalid
+from telemetry.prices.energy_rates import Rates
 from telemetry.views import table_files
 
 _LABELS = {

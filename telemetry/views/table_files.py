@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from django.http import HttpResponse
 
 from fleet.csv_answer import csv_answer
-from telemetry.device_prices import Wanted
-from telemetry.fleet_state import DeviceState
+from telemetry.maintenance.store_report import StoreReport
 from telemetry.models import Delivery, NotificationTarget, Silence
-from telemetry.store_report import StoreReport
+from telemetry.newest.fleet_state import DeviceState
+from telemetry.prices.device_prices import Wanted
 from telemetry.views.host_panels import Joined, User
 
 _USERS = ("device", "uuid", "pid", "command", "user", "memory_used_bytes", "sm_ratio", "container", "slurm_job",

@@ -9,7 +9,7 @@ from django.test import Client
 
 from fleet import server_key
 from fleet.enrolment import Identity
-from telemetry import wire
+from telemetry.message import wire
 
 URL = "/api/v1/join"
 

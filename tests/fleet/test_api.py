@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from fleet.models import Role
-from telemetry import queries
+from telemetry.newest import queries
 from tests.people import script, signed_in
 
 pytestmark = pytest.mark.django_db

@@ -11,7 +11,8 @@ from fleet import throttle
 from fleet.audit import Actor
 from fleet.enrolment import add_host
 from fleet.models import Event, EventKind, Host, JoinAttempt
-from telemetry import received, wire
+from telemetry.decoding import received
+from telemetry.message import wire
 from tests.fleet.candidates import URL, Candidate
 from tests.fleet.test_api import check_error
 

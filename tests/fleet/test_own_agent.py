@@ -10,6 +10,7 @@ from fleet import own_agent, server_key
 from fleet.models import Event, Host, Origin
 from fleet.startup import StartRefused
 from telemetry.agent import membership as agent_membership
+from telemetry.agent.version import version
 from tests.factories import make_host
 
 pytestmark = pytest.mark.django_db
@@ -39,6 +40,7 @@ def test_its_agent_is_a_member_before_it_starts(machine):
     host = Host.objects.get()
     assert (host.name, host.origin, len(host.public_key), len(host.machine)) == ("gpu-a01", Origin.REAL, 32, 32)
     assert membership(machine)["broker_url"] == BROKER.format(1)
+    assert Event.objects.get(kind="host_joined").detail["agent_version"] == version()
 
 
 def test_it_knows_the_servers_key(machine):

@@ -13,8 +13,8 @@ from django.core.management import call_command  # noqa: E402 — needs the apps
 from django.db import connection  # noqa: E402
 
 from fleet.models import Device, Host  # noqa: E402
-from telemetry import ingest  # noqa: E402
 from telemetry.models import StoredBatch  # noqa: E402
+from telemetry.receiving import ingest  # noqa: E402
 from telemetry.store import latest_rows  # noqa: E402
 from tests.telemetry.batches import enrolled, payload  # noqa: E402
 

@@ -45,7 +45,7 @@ def fill() -> None:
 
 
 def _gpu(host: int) -> object:
-    from telemetry.wire import DeviceInfo, DeviceKind
+    from telemetry.message.wire import DeviceInfo, DeviceKind
 
     return DeviceInfo(f"GPU-{host}", DeviceKind.NVIDIA, 0, "NVIDIA H100 80GB HBM3")
 

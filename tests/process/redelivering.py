@@ -9,7 +9,7 @@ import django
 django.setup()
 
 from fleet.celery import app  # noqa: E402 — needs the apps
-from telemetry import ingest  # noqa: E402
+from telemetry.receiving import ingest  # noqa: E402
 
 if sys.argv[1] == "dies":
     ingest.accept.accept = lambda *_: os.kill(os.getpid(), signal.SIGKILL)

@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis import Redis
 
 from fleet.broker import server_program
-from telemetry import acknowledgement, envelope, received, wire
-from telemetry.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement
 from telemetry.agent.clock_offset import FRESH_SECONDS
 from telemetry.agent.membership import enrol_here
-from telemetry.envelope import seal_order
-from telemetry.transport import CELERY_OPTIONS
+from telemetry.broker.transport import CELERY_OPTIONS
+from telemetry.decoding import received
+from telemetry.message import acknowledgement, envelope, wire
+from telemetry.message.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement
+from telemetry.message.envelope import seal_order
 from tests.ports import free_port
 from tests.process.traces import wait_until
 from tests.servers import listens

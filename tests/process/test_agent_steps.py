@@ -13,7 +13,8 @@ import msgpack
 import pytest
 from redis import Redis
 
-from telemetry import envelope, received, wire
+from telemetry.decoding import received
+from telemetry.message import envelope, wire
 from tests.ports import free_port
 from tests.process.test_agent_alone import agent, broker
 from tests.process.traces import wait_until

@@ -8,7 +8,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from fleet import startup
-from telemetry.transport import CELERY_OPTIONS, broker_tls
+from telemetry.broker.transport import CELERY_OPTIONS, broker_tls
 from tests.certificates import Authority
 from tests.process.traces import wait_until
 from tests.servers import rabbitmq, redis

@@ -22,7 +22,7 @@ WORKERS = ("ingest@", "ingest-2@", "worker@", "upkeep@", " beat ")
 # Prints the partitions that it has made, those of ten days ago and the days after it.
 MAKES_OLD_DAYS = """
 import time
-from telemetry import partitions
+from telemetry.store import partitions
 before = set(partitions.partitions(partitions.CHUNKS))
 partitions.keep(int(time.time() * 1000) - 10 * partitions.DAY_MS)
 print(*(each.name for each in partitions.partitions(partitions.CHUNKS) if each not in before))

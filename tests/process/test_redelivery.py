@@ -13,9 +13,9 @@ from celery import Celery
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis import Redis
 
-from telemetry.envelope import seal
-from telemetry.transport import CELERY_OPTIONS
-from telemetry.wire import INGEST_QUEUE, INGEST_TASK
+from telemetry.broker.transport import CELERY_OPTIONS
+from telemetry.message.envelope import seal
+from telemetry.message.wire import INGEST_QUEUE, INGEST_TASK
 from tests.process.traces import wait_until
 from tests.servers import redis
 from tests.telemetry.batches import payload

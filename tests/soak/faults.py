@@ -11,7 +11,7 @@ import httpx
 import psutil
 from redis import Redis
 
-from telemetry.transport import CELERY_OPTIONS
+from telemetry.broker.transport import CELERY_OPTIONS
 from tests.process.traces import wait_until
 from tests.soak.relay import Relay
 from tests.stack import Stack, command_of

@@ -75,7 +75,7 @@ def digest_of(bodies: Iterator[bytes]) -> int:
 _STORED = """
 import json
 from fleet.models import Host
-from telemetry import received
+from telemetry.decoding import received
 from telemetry.models import AcceptedSequences, StoredBatch
 from tests.soak.load import digest_of
 found = {}

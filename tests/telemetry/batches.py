@@ -6,10 +6,11 @@ from datetime import datetime
 from hashlib import sha256
 
 from fleet.models import Host
-from telemetry import received, wire
 from telemetry.catalog import AbsentReason
-from telemetry.ingest import ingest
-from telemetry.wire import Batch, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, Topology
+from telemetry.decoding import received
+from telemetry.message import wire
+from telemetry.message.wire import Batch, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, Topology
+from telemetry.receiving.ingest import ingest
 
 EPOCH = "0" * 31 + "1"
 GPU = DeviceInfo(

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from telemetry import wire
-from telemetry.batch import Batch, DeviceInfo, DeviceKind
+from telemetry.message import wire
+from telemetry.message.batch import Batch, DeviceInfo, DeviceKind
 from telemetry.store import chunks, selected, statistics
 from telemetry.store.chunks import DeviceHour, Series, Stretch
 from telemetry.store.gather import Gathering

@@ -4,10 +4,11 @@ import ctypes
 import sqlite3
 from contextlib import contextmanager
 
-from telemetry import received, wire
 from telemetry.agent.names import Parcel
 from telemetry.agent.spool import Spool
 from telemetry.agent.spool_file import SpoolFailed, SpoolFile
+from telemetry.decoding import received
+from telemetry.message import wire
 from tests.telemetry.batches import batch
 
 HOST, MACHINE = "gpu-a01", "a" * 32

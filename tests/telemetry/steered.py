@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from telemetry.agent.backends.protocol import BackendUnavailable, Reading
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, Topology
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, Topology
 
 POWER: Mapping[str, Reading] = {"power_draw_watts": 300.0}
 

@@ -13,8 +13,8 @@ from fleet.tariff import Band, Tariff
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.growth import growth
-from telemetry.energy_rates import Rates
 from telemetry.models import DirtyRollup, Rollup
+from telemetry.prices.energy_rates import Rates
 from telemetry.store import statistics
 from telemetry.store.statistics import ENERGY, Field
 from tests.factories import make_device, make_host

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleet.models import Host, Origin
-from telemetry import acknowledgement, acknowledgements, host_orders
+from telemetry.message import acknowledgement
 from telemetry.models import AcceptedSequences
+from telemetry.orders import acknowledgements, host_orders
 from tests.factories import make_host
 from tests.telemetry.batches import EPOCH, payload, take
 

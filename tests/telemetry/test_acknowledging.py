@@ -9,14 +9,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry import acknowledgement
-from telemetry.acknowledgement import ACKNOWLEDGE_TASK, MAX_RANGES, Acknowledgement
 from telemetry.agent.acknowledging import Acknowledging
 from telemetry.agent.clock_offset import HOLDS_SECONDS, ClockOffset
 from telemetry.agent.orders import FILE, OrderDesk
 from telemetry.catalog import AbsentReason
-from telemetry.envelope import seal, seal_order
-from telemetry.fields import MessageInvalid
+from telemetry.message import acknowledgement
+from telemetry.message.acknowledgement import ACKNOWLEDGE_TASK, MAX_RANGES, Acknowledgement
+from telemetry.message.envelope import seal, seal_order
+from telemetry.message.fields import MessageInvalid
 
 SERVER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 TOLD = Acknowledgement("e" * 32, [(0, 4), (7, 7)], 1_800_000_000_000, 1_800_000_000_100, 1_800_000_000_200)

@@ -13,7 +13,7 @@ import pytest
 
 from telemetry.agent import software
 from telemetry.agent.software import installed
-from telemetry.wire import text
+from telemetry.message.wire import text
 
 
 @pytest.fixture(scope="module")

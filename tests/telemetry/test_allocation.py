@@ -17,7 +17,7 @@ from telemetry.agent.backends.allocation_slurm import SlurmFiles
 from telemetry.agent.collector import Collector
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import BY_NAME, AbsentReason
-from telemetry.wire import DeviceInfo, DeviceKind, DeviceProcess
+from telemetry.message.wire import DeviceInfo, DeviceKind, DeviceProcess
 from tests.telemetry.steered import Clock, SteeredBackend, SteeredSource, wait_for
 
 BOARD = DeviceInfo("GPU-1", DeviceKind.NVIDIA, 0, "H100", "00000000:1B:00.0")

@@ -8,7 +8,7 @@ from django.utils import timezone
 from fleet.models import Host, Origin
 from telemetry import catalog
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo, DeviceKind
+from telemetry.message.wire import DeviceInfo, DeviceKind
 from tests.people import script
 from tests.telemetry.batches import GPU, NODE, payload, take
 from tests.telemetry.watched import watch_for

@@ -5,9 +5,11 @@ from django.utils import timezone
 
 from fleet.audit import Actor
 from fleet.models import Host
-from telemetry import attention, queries, tasks
-from telemetry.fleet_state import FleetState
+from telemetry import tasks
+from telemetry.events import attention
 from telemetry.health import alerts
+from telemetry.newest import queries
+from telemetry.newest.fleet_state import FleetState
 from telemetry.simulation.faults import FaultKind
 from tests.people import signed_in
 from tests.telemetry.watched import WatchedHost

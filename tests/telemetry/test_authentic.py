@@ -6,9 +6,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleet.models import Event, EventKind, Origin
-from telemetry.authentic import OLD_KEY_LIFETIME, admit
-from telemetry.envelope import seal
-from telemetry.wire import INGEST_TASK, MessageInvalid
+from telemetry.message.envelope import seal
+from telemetry.message.wire import INGEST_TASK, MessageInvalid
+from telemetry.receiving.authentic import OLD_KEY_LIFETIME, admit
 from tests.factories import make_host
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

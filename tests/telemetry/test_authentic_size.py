@@ -5,8 +5,8 @@ import tracemalloc
 import msgpack
 import pytest
 
-from telemetry import envelope
-from telemetry.wire import MessageInvalid
+from telemetry.message import envelope
+from telemetry.message.wire import MessageInvalid
 
 
 @pytest.mark.parametrize("part", [b"\x80", b"\x90", b"\x81\x01\x80"])

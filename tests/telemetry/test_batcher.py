@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from telemetry import received
 from telemetry.agent.batcher import Batcher
 from telemetry.agent.batching import BatchMaker
 from telemetry.agent.collector import Collector
 from telemetry.agent.names import Names
 from telemetry.agent.sampler import Sampler
+from telemetry.decoding import received
 from tests.telemetry.steered import SteeredBackend, wait_for
 
 PERIOD = 0.05

@@ -2,12 +2,13 @@
 
 import pytest
 
-from telemetry import received, wire
 from telemetry.agent.batching import GAP_SECONDS, TELL_SECONDS, BatchMaker, machine_digest
 from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import AbsentReason
-from telemetry.wire import MAX_SPAN_MS, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+from telemetry.decoding import received
+from telemetry.message import wire
+from telemetry.message.wire import MAX_SPAN_MS, DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 
 GPU = DeviceInfo("GPU-a", DeviceKind.NVIDIA, 0, "test device")
 MACHINE, EPOCH = "a" * 32, "b" * 32

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from telemetry import received
 from telemetry.bench import prometheus, signals, victoria
 from telemetry.bench.signals import METRICS, Signals, in_units
 from telemetry.catalog import BY_NAME, Kind
-from telemetry.wire import pack
+from telemetry.decoding import received
+from telemetry.message.wire import pack
 
 START_MS = 1_800_000_000_000
 

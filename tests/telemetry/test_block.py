@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry import received, wire
-from telemetry.block import Block, Part
-from telemetry.wire import Batch, DeviceInfo, DeviceKind
+from telemetry.decoding import received
+from telemetry.message import wire
+from telemetry.message.block import Block, Part
+from telemetry.message.wire import Batch, DeviceInfo, DeviceKind
 
 GPUS = [DeviceInfo(f"GPU-{place}", DeviceKind.NVIDIA, place, "test device") for place in range(5)]
 METRICS = {"power_draw_watts": 1000, "gpu_utilization_ratio": 100, "sm_clock_hertz": 1e-6, "memory_used_bytes": 1}

@@ -7,13 +7,15 @@ import msgpack
 import pytest
 import zstandard
 
-from telemetry import cargo, received, wire
 from telemetry.agent.batching import BatchMaker
 from telemetry.agent.cargo import CargoHold
 from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
-from telemetry.fields import MessageInvalid
+from telemetry.decoding import received
+from telemetry.message import wire
+from telemetry.message.fields import MessageInvalid
 from telemetry.models import SetAside, StoredBatch
+from telemetry.receiving import cargo
 from tests.telemetry.batches import EPOCH, batch, take
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

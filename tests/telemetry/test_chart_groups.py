@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from telemetry import chart_groups
+from telemetry.charts import chart_groups
 from telemetry.store.read import Bucketed, BucketedMetric, column
 
 METRIC = "power_throttle_seconds_total"

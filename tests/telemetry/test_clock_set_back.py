@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleet.models import Device, Host
-from telemetry import queries
-from telemetry.fleet_state import DeviceState
+from telemetry.newest import queries
+from telemetry.newest.fleet_state import DeviceState
 from tests.telemetry.batches import GPU, payload, take
 
 pytestmark = pytest.mark.django_db

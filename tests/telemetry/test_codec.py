@@ -7,7 +7,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry import codec, matrix
+from telemetry.decoding import matrix
+from telemetry.message import codec
 
 values = st.none() | st.integers(1 - 2**62, 2**62 - 1) | st.integers(-3, 3)
 

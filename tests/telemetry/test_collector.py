@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry import received, wire
 from telemetry.agent.batching import BatchMaker
 from telemetry.agent.collector import Collector
 from telemetry.agent.lanes import UNAVAILABLE_SECONDS
 from telemetry.agent.names import Names
 from telemetry.catalog import BY_NAME, AbsentReason
-from telemetry.wire import DeviceEvent, DeviceProcess, EventKind, Topology
+from telemetry.decoding import received
+from telemetry.message import wire
+from telemetry.message.wire import DeviceEvent, DeviceProcess, EventKind, Topology
 from tests.telemetry.steered import POWER, Clock, PowerSource, SteeredBackend, SteeredSource
 
 OFFSET = 1_000_000.0

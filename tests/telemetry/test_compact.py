@@ -11,7 +11,7 @@ from hypothesis.extra.django import TestCase
 
 from fleet import moves
 from fleet.models import Device
-from telemetry import wire
+from telemetry.message import wire
 from telemetry.models import Chunk, MaintenanceRun, SetAside, StoredBatch
 from telemetry.store import chunks, compact, host_hour, samples
 from telemetry.store.stored_batches import StoredBatches

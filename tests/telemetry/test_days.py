@@ -10,7 +10,7 @@ from fleet.models import Device
 from fleet.tariff import Band, Tariff
 from telemetry.accounts import accounts, days, fleet, idle
 from telemetry.accounts.accounts import Scope
-from telemetry.energy_rates import Rates
+from telemetry.prices.energy_rates import Rates
 from telemetry.store.energy_rows import EnergyRows
 from tests.factories import make_device, make_host
 from tests.telemetry import test_accounts, test_idle_accounts

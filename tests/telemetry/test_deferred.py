@@ -4,14 +4,15 @@ import math
 
 import pytest
 
-from telemetry import received, wire
 from telemetry.agent.backends.deferred import Deferred, Kept
 from telemetry.agent.backends.nvml.conversion import Conversion
 from telemetry.agent.batching import BatchMaker
 from telemetry.agent.names import Names
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo, DeviceKind
+from telemetry.decoding import received
+from telemetry.message import wire
+from telemetry.message.wire import DeviceInfo, DeviceKind
 
 GPUS = [DeviceInfo(f"GPU-{letter}", DeviceKind.NVIDIA, place, "test device") for place, letter in enumerate("ab")]
 ASKED = Conversion(("power_draw_watts", "sm_active_ratio"), (1000, 100))

@@ -8,7 +8,6 @@ import pynvml
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from telemetry import notices
 from telemetry.agent import control, tasks
 from telemetry.agent.backends.nvml.backend import NvmlBackend
 from telemetry.agent.backends.nvml.events import EventListener
@@ -19,8 +18,9 @@ from telemetry.agent.invalid import ConfigInvalid
 from telemetry.agent.orders import OrderDesk
 from telemetry.agent.sampler import Sampler
 from telemetry.catalog import AbsentReason
-from telemetry.envelope import seal_order
-from telemetry.notices import NoticeKind
+from telemetry.message import notices
+from telemetry.message.envelope import seal_order
+from telemetry.message.notices import NoticeKind
 from tests.telemetry.nvml_devices import ANSWERING_CALLS, FIELDS
 from tests.telemetry.steered import Hang, SteeredBackend, wait_for
 

@@ -10,12 +10,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from fleet.models import Event, EventKind, Origin, Severity
-from telemetry import envelope, notices, retention, tasks, wire
-from telemetry.ingest import ingest
-from telemetry.notices import NOTICE_TASK, Notice, NoticeKind
-from telemetry.reported import ingest_notice
-from telemetry.wire import DeviceEvent, MessageInvalid
-from telemetry.wire import EventKind as DriverEvent
+from telemetry import tasks
+from telemetry.maintenance import retention
+from telemetry.message import envelope, notices, wire
+from telemetry.message.notices import NOTICE_TASK, Notice, NoticeKind
+from telemetry.message.wire import DeviceEvent, MessageInvalid
+from telemetry.message.wire import EventKind as DriverEvent
+from telemetry.receiving.ingest import ingest
+from telemetry.receiving.reported import ingest_notice
 from tests.factories import make_host
 from tests.telemetry import batches
 from tests.telemetry.batches import GPU, MIG, NODE, enrolled, payload, take

@@ -13,8 +13,9 @@ from kombu import Connection, pools
 
 from fleet import server_key
 from fleet.models import AuditEntry, DeviceKind, Host, Origin, Role
-from telemetry import driver, envelope
+from telemetry.message import envelope
 from telemetry.models import LatestState
+from telemetry.orders import driver
 from tests.factories import GPU_READINGS, make_device, make_host, make_latest
 from tests.people import script, signed_in
 from tests.training.outbox import outbox

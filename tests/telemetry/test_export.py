@@ -12,9 +12,10 @@ from pyarrow import parquet
 
 from fleet.auth import create_token
 from fleet.models import Device, Host, Role
-from telemetry import export, rollups
+from telemetry import rollups
+from telemetry.message.wire import DeviceInfo, DeviceKind
+from telemetry.series import export
 from telemetry.store import compact, samples
-from telemetry.wire import DeviceInfo, DeviceKind
 from tests.people import script
 from tests.telemetry.batches import GPU, NODE, payload, take
 

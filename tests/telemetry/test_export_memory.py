@@ -8,10 +8,11 @@ from django.test import AsyncClient
 
 from fleet.auth import create_token
 from fleet.models import Device, Role
-from telemetry import export, export_formats, rollups
+from telemetry import rollups
 from telemetry.catalog import BY_NAME
-from telemetry.export import Resolution
-from telemetry.export_formats import Format, stream
+from telemetry.series import export, export_formats
+from telemetry.series.export import Resolution
+from telemetry.series.export_formats import Format, stream
 from telemetry.store import compact, rolled, samples
 from tests.telemetry.batches import GPU, payload, take
 

@@ -12,7 +12,7 @@ from telemetry import catalog
 from telemetry.catalog import AbsentReason
 from telemetry.exposition import renderer
 from telemetry.exposition.renderer import Renderer
-from telemetry.wire import DeviceEvent, EventKind
+from telemetry.message.wire import DeviceEvent, EventKind
 from tests.people import signed_in
 from tests.telemetry.batches import GPU, MIG, NODE, payload, take
 from tests.telemetry.exposed import at_once

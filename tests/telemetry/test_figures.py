@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from telemetry import figures, traces
-from telemetry.chart_groups import GROUPS, Group, figure
-from telemetry.figures import Reference
+from telemetry.charts import figures, traces
+from telemetry.charts.chart_groups import GROUPS, Group, figure
+from telemetry.charts.figures import Reference
 
 MINUTES = [0, 60_000, 120_000, 180_000, 240_000]
 

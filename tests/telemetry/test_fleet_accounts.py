@@ -11,14 +11,15 @@ from django.test.utils import CaptureQueriesContext
 
 from fleet.models import Device, Host, Origin
 from fleet.tariff import Band, Tariff
-from telemetry import retention, rollups
+from telemetry import rollups
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.fleet import fleet_accounts
-from telemetry.energy_rates import Rates
+from telemetry.maintenance import retention
+from telemetry.message.wire import DeviceInfo, DeviceKind
 from telemetry.models import DirtyGroup, DirtyRollup, GroupRollup, RollupGroup
+from telemetry.prices.energy_rates import Rates
 from telemetry.store import verify
-from telemetry.wire import DeviceInfo, DeviceKind
 from tests.factories import move
 from tests.telemetry.batches import enrolled, payload, take
 

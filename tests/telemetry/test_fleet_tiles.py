@@ -10,11 +10,11 @@ from django.core.cache import cache
 from fleet.models import DeviceKind
 from fleet.tariff import Tariff
 from fleet.timerange import midnight
-from telemetry import day_before
-from telemetry.day_before import DAY_MS, HOUR_MS
-from telemetry.energy_rates import Rates
-from telemetry.glance import of_this_process
-from telemetry.today import today
+from telemetry.accounts.today import today
+from telemetry.newest import day_before
+from telemetry.newest.day_before import DAY_MS, HOUR_MS
+from telemetry.newest.glance import of_this_process
+from telemetry.prices.energy_rates import Rates
 from tests.factories import CPU_READINGS, GPU_READINGS, make_chunks, make_device, make_host, make_latest
 from tests.people import signed_in
 from tests.telemetry.test_accounts import roll_up

@@ -8,7 +8,7 @@ from kombu.asynchronous import Hub
 from redis import Redis
 from redis.exceptions import ConnectionError as ConnectionLost
 
-from telemetry import full_broker
+from telemetry.broker import full_broker
 from tests.servers import redis as redis_server
 
 

@@ -10,10 +10,10 @@ from django.utils import timezone
 from fleet.audit import Actor
 from fleet.models import DeviceKind, Event, EventKind, Host, Origin, Severity
 from fleet.removal import remove_host
-from telemetry import glance, host_lines, queries
-from telemetry.glance import Lookout
-from telemetry.glance_parts import HEALTHS, METRICS
 from telemetry.models import LatestState
+from telemetry.newest import glance, host_lines, queries
+from telemetry.newest.glance import Lookout
+from telemetry.newest.glance_parts import HEALTHS, METRICS
 from telemetry.views.hosts import device_words
 from tests.factories import CPU_READINGS, GPU_READINGS, make_device, make_gpu_host, make_host, make_latest
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from telemetry import catalog, rollups
+from telemetry.message.wire import DeviceInfo, DeviceKind
 from telemetry.models import GroupRollup
 from telemetry.store import statistics
 from telemetry.store.statistics import Field
-from telemetry.wire import DeviceInfo, DeviceKind
 from tests.telemetry.batches import enrolled, payload, take
 
 T0 = 1_700_000_000_000 // 86_400_000 * 86_400_000

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from telemetry.grouped import Collector
-from telemetry.not_now import NotNow as NotNowItself
+from telemetry.broker.grouped import Collector
+from telemetry.broker.not_now import NotNow as NotNowItself
 
 
 class NotNow(Exception):

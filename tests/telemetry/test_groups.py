@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from fleet.models import Host
-from telemetry import rollups, trends
+from telemetry import rollups
+from telemetry.message.wire import DeviceInfo, DeviceKind
 from telemetry.models import DirtyGroup, GroupMembers, GroupRollup, RollupGroup
+from telemetry.series import trends
 from telemetry.store.read import column
-from telemetry.wire import DeviceInfo, DeviceKind
 from tests.telemetry.batches import MIG, NODE, enrolled, payload, take
 
 T0 = 1_700_000_000_000 // 86_400_000 * 86_400_000

@@ -2,8 +2,8 @@
 
 import pytest
 
-from telemetry import xid
 from telemetry.health import Health, judge
+from telemetry.nvidia import xid
 
 LINK = {"pcie_link_width": 16, "pcie_link_width_max": 16, "pcie_link_generation": 1, "pcie_link_generation_max": 5}
 

@@ -8,8 +8,9 @@ from kombu import Connection, pools
 
 from fleet import server_key
 from fleet.models import Host
-from telemetry import envelope, host_orders
-from telemetry.envelope import SignatureInvalid
+from telemetry.message import envelope
+from telemetry.message.envelope import SignatureInvalid
+from telemetry.orders import host_orders
 from tests.training.outbox import outbox
 
 __all__ = ["outbox"]

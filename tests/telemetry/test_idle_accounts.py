@@ -10,10 +10,10 @@ from fleet.models import Device, DeviceKind
 from fleet.tariff import Band, Tariff
 from telemetry import catalog
 from telemetry.accounts import idle
-from telemetry.energy_rates import Rates
 from telemetry.health import allocation
 from telemetry.health.allocation import Allocated
 from telemetry.models import Rollup
+from telemetry.prices.energy_rates import Rates
 from telemetry.store import statistics
 from telemetry.store.idle_quarters import ALLOCATED, FREE, UNKNOWN
 from telemetry.store.statistics import ENERGY, Field

@@ -11,9 +11,9 @@ from django.core.management import CommandError, call_command
 from fleet.models import Device, Host, Origin
 from telemetry import rollups
 from telemetry.accounts.energy import trapezoid
+from telemetry.maintenance.retention import retire
 from telemetry.models import Chunk, DirtyRollup, StoredBatch
-from telemetry.queries import fleet_state
-from telemetry.retention import retire
+from telemetry.newest.queries import fleet_state
 from telemetry.store import compact, latest, rolled, samples, verify
 from telemetry.store.statistics import Field
 from tests.factories import make_device, make_host

@@ -15,11 +15,11 @@ from hypothesis.extra.django import TestCase
 
 from fleet.models import Device, Event, Host
 from telemetry.catalog import AbsentReason
-from telemetry.envelope import seal
-from telemetry.ingest import ingest, ingest_group
+from telemetry.message.envelope import seal
+from telemetry.message.wire import INGEST_TASK, DeviceProcess, MessageInvalid
 from telemetry.models import AcceptedSequences, DirtyRollup, LatestState, SetAside, StoredBatch
+from telemetry.receiving.ingest import ingest, ingest_group
 from telemetry.store import latest
-from telemetry.wire import INGEST_TASK, DeviceProcess, MessageInvalid
 from tests.factories import make_host
 from tests.telemetry.batches import GPU, enrolled, payload, take
 

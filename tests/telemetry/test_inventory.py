@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleet.models import Device, Event, EventKind, Host, Origin
-from telemetry import inventory, wire
-from telemetry.inventory import LET_GO_AFTER, Told
-from telemetry.queries import host_state
-from telemetry.wire import DeviceEvent, DeviceProcess, Topology
-from telemetry.wire import EventKind as DriverEvent
+from telemetry.message import wire
+from telemetry.message.wire import DeviceEvent, DeviceProcess, Topology
+from telemetry.message.wire import EventKind as DriverEvent
+from telemetry.newest.queries import host_state
+from telemetry.receiving import inventory
+from telemetry.receiving.inventory import LET_GO_AFTER, Told
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import GPU, MIG, NODE, batch, enrolled, payload, take
 

@@ -18,8 +18,8 @@ from telemetry.agent.join import finish, join, machine_digest, rotate_key
 from telemetry.agent.keys import JOINING_NAME, NEXT_NAME, HostKey
 from telemetry.agent.private_file import alone
 from telemetry.agent.server_call import CallFailed
-from telemetry.envelope import fingerprint
-from telemetry.wire import VERSION
+from telemetry.message.envelope import fingerprint
+from telemetry.message.wire import VERSION
 from tests.process.traces import wait_until
 
 SERVER = Ed25519PrivateKey.from_private_bytes(bytes(32))

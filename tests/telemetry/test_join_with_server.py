@@ -13,8 +13,8 @@ from telemetry.agent import membership
 from telemetry.agent.join import finish, join, machine_digest, rotate_key
 from telemetry.agent.keys import JOINING_NAME, NEXT_NAME, HostKey, Seal
 from telemetry.agent.server_call import CallFailed
-from telemetry.authentic import admit
-from telemetry.wire import INGEST_TASK
+from telemetry.message.wire import INGEST_TASK
+from telemetry.receiving.authentic import admit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetry import retention, rollups
+from telemetry import rollups
+from telemetry.maintenance import retention
 from telemetry.models import Chunk, Rollup, StoredBatch, Unreadable
 from telemetry.store import compact
 from tests.telemetry.batches import GPU, payload, take

@@ -3,9 +3,9 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from telemetry import envelope
 from telemetry.agent.invalid import ConfigInvalid
 from telemetry.agent.keys import NEXT_NAME, HostKey, Seal, take
+from telemetry.message import envelope
 
 
 def test_a_key_is_made_once_and_stays(tmp_path):

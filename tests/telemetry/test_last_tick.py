@@ -7,8 +7,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry import codec, last_tick, matrix
-from telemetry.last_tick import Body
+from telemetry.decoding import last_tick, matrix
+from telemetry.decoding.last_tick import Body
+from telemetry.message import codec
 from tests.telemetry.test_codec import bodies
 
 HEAD = struct.Struct("<HHBB")

@@ -7,8 +7,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from telemetry.message.wire import pack
 from telemetry.models import LatestState
-from telemetry.wire import pack
 from tests.telemetry.batches import GPU, batch, take
 
 T0 = 1_800_000_000_000

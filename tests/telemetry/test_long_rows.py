@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from telemetry import retention
+from telemetry.maintenance import retention
 from telemetry.models import GroupRollup, Rollup, RollupGroup
 from telemetry.store import made_hours
 from telemetry.store.made_hours import HOUR_MS, Part

@@ -12,8 +12,9 @@ from django.db.migrations.exceptions import IrreversibleError
 from django.db.migrations.loader import MigrationLoader
 
 from fleet.models import Host
-from telemetry import partitions, vendor_sql
+from telemetry import vendor_sql
 from telemetry.models import AcceptedSequences, Chunk, DirtyRollup, SetAside, StoredBatch
+from telemetry.store import partitions
 from tests.databases import opened
 from tests.factories import make_device
 

@@ -7,9 +7,9 @@ import pytest
 from django.db import connection
 
 from fleet.models import Device, DeviceStay, Host
-from telemetry import moving
 from telemetry.models import StoredBatch
-from telemetry.moving import Names, NotRead
+from telemetry.receiving import moving
+from telemetry.receiving.moving import Names, NotRead
 from tests.telemetry.batches import GPU, NODE, payload, take
 
 T0 = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)

@@ -14,16 +14,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from fleet.models import Device, DeviceStay, Host
-from telemetry import retention, rollups, trends
+from telemetry import rollups
 from telemetry.accounts import accounts, windows
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.fleet import fleet_accounts
 from telemetry.catalog import BY_NAME
-from telemetry.energy_rates import Rates
-from telemetry.export import Resolution, pieces
+from telemetry.maintenance import retention
+from telemetry.message.wire import DeviceInfo, DeviceKind
 from telemetry.models import DirtyRollup, SetAside, StoredBatch
+from telemetry.prices.energy_rates import Rates
+from telemetry.series import trends
+from telemetry.series.export import Resolution, pieces
 from telemetry.store import compact, host_hour, samples, verify, verify_groups
-from telemetry.wire import DeviceInfo, DeviceKind
 from tests.telemetry.batches import enrolled, payload, take
 
 T0 = 1_700_000_000_000 // 3_600_000 * 3_600_000

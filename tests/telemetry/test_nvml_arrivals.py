@@ -8,7 +8,7 @@ import pytest
 from telemetry.agent.backends.nvml.backend import NvmlBackend
 from telemetry.agent.backends.nvml.events import EventListener
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceEvent, EventKind
+from telemetry.message.wire import DeviceEvent, EventKind
 
 UUID = "GPU-5e9a0003-5747-4a54-9bb1-000000001003"
 WAIT = "nvmlEventSetWait_v2"

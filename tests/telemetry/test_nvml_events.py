@@ -9,7 +9,7 @@ import pytest
 from telemetry.agent.backends.nvml import events
 from telemetry.agent.backends.nvml.events import EventListener
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceEvent, EventKind
+from telemetry.message.wire import DeviceEvent, EventKind
 
 WAIT_SECONDS = 0.2
 WAIT, REGISTER, SUPPORTED = "nvmlEventSetWait_v2", "nvmlDeviceRegisterEvents", "nvmlDeviceGetSupportedEventTypes"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from telemetry.agent.backends.nvml import processes
 from telemetry.agent.backends.nvml.processes import SmShares, read_processes
 from telemetry.agent.backends.ownership import Owner
-from telemetry.wire import NO_PID, DeviceProcess
+from telemetry.message.wire import NO_PID, DeviceProcess
 
 COMPUTING, DRAWING = "nvmlDeviceGetComputeRunningProcesses_v3", "nvmlDeviceGetGraphicsRunningProcesses_v3"
 UTILIZATION = "nvmlDeviceGetProcessUtilization"

@@ -5,7 +5,7 @@ import pytest
 
 from telemetry.agent.backends.nvml.software import driver_software
 from telemetry.agent.backends.nvml.topology import read_topology
-from telemetry.wire import Topology
+from telemetry.message.wire import Topology
 
 ANCESTOR, STATE = "nvmlDeviceGetTopologyCommonAncestor", "nvmlDeviceGetNvLinkState"
 REMOTE_TYPE, AFFINITY = "nvmlDeviceGetNvLinkRemoteDeviceType", "nvmlDeviceGetMemoryAffinity"

@@ -5,9 +5,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from telemetry.agent import orders
 from telemetry.agent.orders import KEEP_AFTER_EXPIRY_MS, MAX_LIFETIME_MS, REDELIVERY_MS, OrderDesk, OrderRefused
-from telemetry.envelope import read, seal, seal_order
-from telemetry.notices import NoticeKind, pack, unpack
-from telemetry.wire import MessageInvalid
+from telemetry.message.envelope import read, seal, seal_order
+from telemetry.message.notices import NoticeKind, pack, unpack
+from telemetry.message.wire import MessageInvalid
 
 SERVER = Ed25519PrivateKey.from_private_bytes(bytes(32))
 NOW = 1_800_000_000_000

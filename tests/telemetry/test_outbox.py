@@ -10,7 +10,7 @@ from telemetry.agent.outbox import (
     RECONNECT_SECONDS,
     Outbox,
 )
-from telemetry.transport import VISIBILITY_TIMEOUT_SECONDS
+from telemetry.broker.transport import VISIBILITY_TIMEOUT_SECONDS
 from tests.telemetry.spooling import HOST, MACHINE, Clock, opened_in, parcel, waiting
 
 

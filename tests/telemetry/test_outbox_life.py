@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from telemetry import received, wire
 from telemetry.agent.names import Parcel
 from telemetry.agent.outbox import (
     Outbox,
 )
 from telemetry.agent.spool import Spool
+from telemetry.decoding import received
+from telemetry.message import wire
 from tests.telemetry.batches import batch
 from tests.telemetry.spooling import HOST, MACHINE, waiting
 

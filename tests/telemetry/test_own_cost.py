@@ -6,7 +6,7 @@ from telemetry.agent.backends.node import NodeBackend
 from telemetry.agent.collector import Collector
 from telemetry.agent.own_cost import OwnCost
 from telemetry.catalog import BY_NAME
-from telemetry.wire import DeviceKind
+from telemetry.message.wire import DeviceKind
 
 SENT = {
     "agent_batches_sent_total": 7, "agent_batches_spooled": 2, "agent_batches_dropped_total": 1, "agent_spool_bytes": 40_960,

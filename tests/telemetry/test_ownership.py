@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from telemetry.agent.backends import ownership
 from telemetry.agent.backends.ownership import Owner, container_of, describe, slurm_job_of
-from telemetry.wire import text
+from telemetry.message.wire import text
 from tests.telemetry.process_files import CONTAINER, POD, Proc
 
 SHORT = CONTAINER[:12]

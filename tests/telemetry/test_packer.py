@@ -3,9 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry import received, wire
 from telemetry.agent.packer import ANEW_BATCHES, Packer
-from telemetry.wire import Batch, DeviceInfo, DeviceKind
+from telemetry.decoding import received
+from telemetry.message import wire
+from telemetry.message.wire import Batch, DeviceInfo, DeviceKind
 
 GPUS = [DeviceInfo(f"GPU-{letter}", DeviceKind.NVIDIA, place, "test device") for place, letter in enumerate("ab")]
 METRICS = ("power_draw_watts", "memory_used_bytes", "fan_speed_ratio")

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from fleet.models import Role
-from telemetry import upkeep
+from telemetry.maintenance import upkeep
 from telemetry.models import SetAside, StoredBatch, Unreadable
 from tests.factories import make_device, make_host
 from tests.people import signed_in

@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from fleet.models import DeviceKind, Host, Origin, Role
 from telemetry.catalog import AbsentReason
+from telemetry.message.wire import DeviceInfo, DeviceProcess, Topology
+from telemetry.message.wire import DeviceKind as Kind
 from telemetry.rollups import roll_up
 from telemetry.views import device
-from telemetry.wire import DeviceInfo, DeviceProcess, Topology
-from telemetry.wire import DeviceKind as Kind
 from tests.factories import GPU_READINGS, make_device, make_gpu_host, make_host, make_latest
 from tests.people import script, signed_in
 from tests.telemetry.batches import GPU, MIG, NODE, payload, take

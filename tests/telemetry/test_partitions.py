@@ -7,9 +7,11 @@ import pytest
 from django.db import connection
 
 from fleet.models import Origin
-from telemetry import disk_limit, partitions, vendor_sql
+from telemetry import vendor_sql
+from telemetry.maintenance import disk_limit
 from telemetry.models import Chunk, Rollup, StoredBatch
-from telemetry.partitions import BATCHES, CHUNKS, DAY_MS, ROLLUPS
+from telemetry.store import partitions
+from telemetry.store.partitions import BATCHES, CHUNKS, DAY_MS, ROLLUPS
 from telemetry.vendor_sql import BatchRow, RollupRow
 from tests.factories import make_device, make_host
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from telemetry import received, wire
 from telemetry.agent import lanes
 from telemetry.agent.backends.nvml.backend import NvmlBackend
 from telemetry.agent.backends.nvml.events import EventListener
@@ -16,6 +15,8 @@ from telemetry.agent.sampler import Sampler
 from telemetry.agent.ticks import Tick, boot_seconds
 from telemetry.agent.watch import Watch
 from telemetry.catalog import AbsentReason
+from telemetry.decoding import received
+from telemetry.message import wire
 from tests.telemetry.nvml_devices import POWER, UTILIZATION, uuid_of
 from tests.telemetry.steered import wait_for
 

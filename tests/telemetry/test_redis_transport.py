@@ -11,9 +11,10 @@ from kombu import Connection, Consumer, Producer, Queue, pools
 from redis import Redis
 
 from fleet.models import Host
-from telemetry import grouped, host_orders
-from telemetry.host_orders import ForHost
-from telemetry.wire import host_queue
+from telemetry.broker import grouped
+from telemetry.message.wire import host_queue
+from telemetry.orders import host_orders
+from telemetry.orders.host_orders import ForHost
 from tests.servers import redis
 
 OPTIONS = {"visibility_timeout": 120, "socket_timeout": 0.5, "socket_connect_timeout": 0.5}
@@ -49,7 +50,9 @@ class Consuming:
 
 @contextmanager
 def consuming(url, queue, prefetched=4):
-    with Connection(url, transport="telemetry.redis_transport:Transport", transport_options=OPTIONS) as connection:
+    with Connection(
+        url, transport="telemetry.broker.redis_transport:Transport", transport_options=OPTIONS
+    ) as connection:
         yield Consuming(connection, queue, prefetched)
 
 
@@ -91,7 +94,7 @@ def test_junk_costs_the_messages_that_are_taken_with_it_nothing(url, junk, place
 def test_orders_of_many_hosts_go_to_redis_in_one_step(url, monkeypatch):
     names = [f"gpu-{number:03}" for number in range(20)]
     orders = [ForHost(Host(name=name), name.encode(), datetime(2099, 1, 1, tzinfo=UTC)) for name in names]
-    server, client = Connection(url, transport="telemetry.redis_transport:Transport"), Redis.from_url(url)
+    server, client = Connection(url, transport="telemetry.broker.redis_transport:Transport"), Redis.from_url(url)
     monkeypatch.setattr(current_app.amqp, "_producer_pool", pools.producers[server])
     host_orders.send_each("host.start_job", orders)  # declares the queues
 
@@ -108,7 +111,9 @@ def _reads(client):
 
 
 def test_what_comes_during_a_rest_waits_until_it_is_asked_for(url):
-    with Connection(url, transport="telemetry.redis_transport:Transport", transport_options=OPTIONS) as connection:
+    with Connection(
+        url, transport="telemetry.broker.redis_transport:Transport", transport_options=OPTIONS
+    ) as connection:
         worker = Consuming(connection, "resting", 10)
         worker._consumer.callbacks.append(lambda *_: worker.channel.rest(60))
         worker.publish(0)
@@ -122,7 +127,9 @@ def test_what_comes_during_a_rest_waits_until_it_is_asked_for(url):
 
 
 def test_a_rest_ends_where_more_waits_than_could_be_taken(url):
-    with Connection(url, transport="telemetry.redis_transport:Transport", transport_options=OPTIONS) as connection:
+    with Connection(
+        url, transport="telemetry.broker.redis_transport:Transport", transport_options=OPTIONS
+    ) as connection:
         worker = Consuming(connection, "busy", 3)
         worker._consumer.callbacks.append(lambda *_: worker.channel.rest(60))
         worker.publish(*range(5))

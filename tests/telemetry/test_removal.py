@@ -12,10 +12,12 @@ from fleet import events, removal, slices
 from fleet.audit import Actor
 from fleet.enrolment import add_host
 from fleet.models import Device, DeviceStay, Event, EventKind, Host
-from telemetry import ingest, rollups, upkeep
+from telemetry import rollups
 from telemetry.accounts.fleet import look
+from telemetry.maintenance import upkeep
+from telemetry.maintenance.noted import noted
 from telemetry.models import AcceptedSequences, Chunk, LatestState, MaintenanceRun, Rollup, StoredBatch
-from telemetry.noted import noted
+from telemetry.receiving import ingest
 from telemetry.store import compact, samples
 from tests.telemetry.batches import GPU, NODE, enrolled, payload, take
 

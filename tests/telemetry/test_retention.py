@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fleet import slices
 from fleet.models import Event, EventKind, Origin, Severity
-from telemetry import disk_limit, retention, upkeep
+from telemetry.maintenance import disk_limit, retention, upkeep
 from telemetry.models import (
     Chunk,
     Delivery,

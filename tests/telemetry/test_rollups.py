@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fleet.models import Device, Host, Origin
 from fleet.turns import TurnFailed
-from telemetry import catalog, partitions, rollups
+from telemetry import catalog, rollups
 from telemetry.models import (
     DirtyRollup,
     GroupRollup,
@@ -20,7 +20,7 @@ from telemetry.models import (
     RollupGroup,
 )
 from telemetry.rollups import minutes
-from telemetry.store import compact, inputs, read, recorded, resolution, rolled, samples, shortened
+from telemetry.store import compact, inputs, partitions, read, recorded, resolution, rolled, samples, shortened
 from telemetry.store.statistics import ENERGY, Field
 from tests.telemetry.batches import GPU, NODE, batch, payload, take
 

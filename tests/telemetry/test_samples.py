@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from telemetry import catalog, wire
+from telemetry import catalog
+from telemetry.message import wire
 from telemetry.models import Chunk, StoredBatch
 from telemetry.store import chunks, compact, packing, samples, selected
 from telemetry.store.gather import Gathering

@@ -6,12 +6,12 @@ from datetime import timedelta
 import pytest
 
 from fleet.models import Device, DeviceKind, Host, Origin
-from telemetry import queries
 from telemetry.exposition import scrape
 from telemetry.exposition.own_names import Names
 from telemetry.exposition.pieces import piece_of
 from telemetry.exposition.scrape import Fleet, UnknownHost, Wanted
 from telemetry.models import LatestState
+from telemetry.newest import queries
 from tests.telemetry.exposed import NOW, READINGS, UUID, add_device, expose, make_host, samples, tell
 
 pytestmark = pytest.mark.django_db

@@ -16,7 +16,7 @@ from telemetry.agent.names import Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import QUEUE_BYTES, Sender
 from telemetry.agent.spool import Spool
-from telemetry.wire import INGEST_TASK
+from telemetry.message.wire import INGEST_TASK
 from tests.ports import free_port
 from tests.process.traces import wait_until
 

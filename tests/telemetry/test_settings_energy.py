@@ -9,8 +9,8 @@ from django.core.cache import cache
 
 from fleet.models import AuditEntry, DeviceKind, Role
 from fleet.tariff import Tariff
-from telemetry.energy_rates import Rates
 from telemetry.models import DevicePrice, EnergyPrice
+from telemetry.prices.energy_rates import Rates
 from tests.factories import make_device, make_gpu_host, make_host
 from tests.people import signed_in
 from tests.telemetry.test_accounts import roll_up

@@ -12,14 +12,17 @@ from hashlib import sha256
 import pytest
 
 from fleet.models import Host
-from telemetry import ingest, received, retention, rollups
+from telemetry import rollups
 from telemetry.bench.signals import GPUS_PER_HOST, Signals, batch, in_units
+from telemetry.decoding import received
 from telemetry.health.watch import watch
+from telemetry.maintenance import retention
+from telemetry.message.wire import pack
 from telemetry.models import Chunk, DirtyGroup, GroupRollup, Rollup, RollupGroup, StoredBatch
+from telemetry.receiving import ingest
 from telemetry.rollups import across
 from telemetry.store import host_hour
 from telemetry.store.arrival import Arrival
-from telemetry.wire import pack
 from tests.telemetry.batches import enrolled, payload, take
 from tests.telemetry.timed import timed
 
@@ -93,9 +96,9 @@ def test_none_lasts_100_milliseconds_whoever_writes():
     assert not any(model.objects.exists() for model in (StoredBatch, Chunk, Rollup, GroupRollup))
     longest = {by: max(each.cpu_seconds for each in found if each.by == by) for by in {each.by for each in found}}
     assert {by.rpartition(".")[0] for by in longest} >= {
-        "telemetry.ingest", "telemetry.rollups.minutes", "telemetry.rollups.coarser", "telemetry.rollups.across",
-        "telemetry.store.groups", "telemetry.store.host_hour", "telemetry.health.alerts", "telemetry.partitions",
-        "telemetry.retention",
+        "telemetry.receiving.ingest", "telemetry.rollups.minutes", "telemetry.rollups.coarser", "telemetry.rollups.across",
+        "telemetry.store.groups", "telemetry.store.host_hour", "telemetry.health.alerts", "telemetry.store.partitions",
+        "telemetry.maintenance.retention",
     }  # fmt: skip
     assert {by: seconds for by, seconds in longest.items() if seconds >= MOST_SECONDS} == {}
 

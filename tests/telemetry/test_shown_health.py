@@ -4,8 +4,8 @@ import pytest
 from django.utils import timezone
 
 from fleet.models import Device, Event, EventKind, Severity
-from telemetry import glance, queries
-from telemetry.headlines import headlines
+from telemetry.newest import glance, queries
+from telemetry.newest.headlines import headlines
 from tests.factories import GPU_READINGS, make_device, make_gpu_host, make_host, make_latest
 from tests.people import script, signed_in
 

@@ -5,13 +5,13 @@ from itertools import islice, pairwise
 import pytest
 
 from telemetry.catalog import BY_NAME, AbsentReason, Kind
+from telemetry.message.wire import EventKind
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.faults import Fault, FaultKind, faults
 from telemetry.simulation.gpu import HW_POWER_BRAKE, SW_POWER_CAP, SW_THERMAL
 from telemetry.simulation.load import IDLE, PHASES, Inference, Load, Nothing, Session
 from telemetry.simulation.machine import Machine
 from telemetry.simulation.training import Plan, TrainingRun
-from telemetry.wire import EventKind
 
 START = 1_760_000_000.0
 

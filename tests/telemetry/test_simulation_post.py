@@ -6,13 +6,13 @@ import pytest
 from celery import Celery
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from telemetry import acknowledgement
-from telemetry.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement
-from telemetry.envelope import seal_order
+from telemetry.broker.transport import CELERY_OPTIONS
+from telemetry.message import acknowledgement
+from telemetry.message.acknowledgement import ACKNOWLEDGE_TASK, Acknowledgement
+from telemetry.message.envelope import seal_order
+from telemetry.message.wire import host_queue
 from telemetry.simulation import post as posts
 from telemetry.simulation.post import Post
-from telemetry.transport import CELERY_OPTIONS
-from telemetry.wire import host_queue
 from tests.process.traces import wait_until
 
 SERVER = Ed25519PrivateKey.from_private_bytes(bytes(32))

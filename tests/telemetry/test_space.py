@@ -12,7 +12,8 @@ from django.core.management import call_command
 from django.db import connections
 
 from fleet.databases import configured
-from telemetry import disk_limit, vendor_sql
+from telemetry import vendor_sql
+from telemetry.maintenance import disk_limit
 from telemetry.models import StoredBatch
 from telemetry.vendor_sql import BatchRow
 from tests.databases import connection_with, default_database

@@ -5,9 +5,9 @@ import sqlite3
 
 import pytest
 
-from telemetry import wire
 from telemetry.agent import spool as spools
 from telemetry.agent.spool import ASIDE, FILE, HEAL_SECONDS
+from telemetry.message import wire
 from tests.telemetry.batches import batch
 from tests.telemetry.spooling import HOST, MACHINE, Clock, broken, named, opened_in, parcel, waiting
 

@@ -8,11 +8,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.management import CommandError, call_command
 
 from fleet.models import Device, Event, Host
-from telemetry.envelope import seal
-from telemetry.ingest import ingest_group
+from telemetry.broker.not_now import NotNow
+from telemetry.message.envelope import seal
+from telemetry.message.wire import INGEST_TASK
 from telemetry.models import AcceptedSequences, DirtyRollup, LatestState, SetAside, StoredBatch
-from telemetry.not_now import NotNow
-from telemetry.wire import INGEST_TASK
+from telemetry.receiving.ingest import ingest_group
 from tests.factories import make_host
 from tests.telemetry.batches import GPU, payload, take
 

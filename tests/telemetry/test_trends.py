@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from telemetry import trends
+from telemetry.series import trends
 from tests.factories import make_gpu_host
 
 pytestmark = pytest.mark.django_db

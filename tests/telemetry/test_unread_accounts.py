@@ -7,8 +7,8 @@ import pytest
 from fleet.models import Device
 from telemetry.accounts import windows
 from telemetry.accounts.accounts import Scope
-from telemetry.energy_rates import Rates
 from telemetry.models import Unreadable
+from telemetry.prices.energy_rates import Rates
 from telemetry.views.power_panels import _of_account
 from tests.factories import make_device, make_host, move
 from tests.people import script, signed_in

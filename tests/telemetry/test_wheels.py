@@ -60,18 +60,22 @@ def test_another_build_of_a_version_has_another_name_for_pip_to_install_it(tmp_p
 
 
 AGENT_ROOMS = """
-telemetry: __init__ acknowledgement agent batch block catalog codec envelope fields frames full_broker header notices
-telemetry: transport wire
+telemetry: __init__ agent broker catalog message
+telemetry/broker: __init__ full_broker transport
+telemetry/message: __init__ acknowledgement batch block codec envelope fields frames header notices wire
 training: __init__ flops host rank_order reference steps wire workloads
+training/steps: __init__ block datagram
 """
 
 
 def test_the_agents_wheel_holds_the_agent_and_nothing_of_the_server():
     found = [name for name in names(wheels.agent_wheel()) if ".dist-info" not in name.parts[0]]
-    rooms = {(name.parts[0], name.parts[1].removesuffix(".py")) for name in found}
-
     lines = [line.split(": ") for line in AGENT_ROOMS.strip().splitlines()]
-    assert rooms == {(package, name) for package, listed in lines for name in listed.split()}
+    paths = {path for name in found for path in (name, *name.parents)}
+    rooms = {(room, path.stem) for room, _ in lines for path in paths if str(path.parent) == room}
+
+    assert rooms == {(room, name) for room, listed in lines for name in listed.split()}
+    assert {name.parts[0] for name in found} == {"telemetry", "training"}
     assert {name.suffix for name in found} == {".py"}
 
 

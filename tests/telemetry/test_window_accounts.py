@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from fleet.models import Device, DeviceKind
 from fleet.tariff import Band, Tariff
-from telemetry import rollups, wire
+from telemetry import rollups
 from telemetry.accounts import windows
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.windows import of_window, of_windows
-from telemetry.energy_rates import Rates
+from telemetry.message import wire
+from telemetry.message.wire import DeviceInfo
 from telemetry.models import Rollup, StoredBatch
-from telemetry.wire import DeviceInfo
+from telemetry.prices.energy_rates import Rates
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import payload, take
 

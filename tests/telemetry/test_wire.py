@@ -11,9 +11,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry import codec, envelope, header, received, wire
 from telemetry.catalog import BY_NAME, METRICS, AbsentReason, Metric
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
+from telemetry.decoding import received
+from telemetry.message import codec, envelope, header, wire
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, EventKind, Topology
 from tests.telemetry.batches import GPU, MIG, NODE, batch
 
 DATA = Path(__file__).parents[1] / "data"

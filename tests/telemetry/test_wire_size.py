@@ -5,17 +5,18 @@ from celery import Celery
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kombu.utils.json import dumps
 
-from telemetry import envelope, received
 from telemetry.agent.names import Names
 from telemetry.agent.sender import Sender
+from telemetry.broker.transport import CELERY_OPTIONS
 from telemetry.catalog import BY_NAME
+from telemetry.decoding import received
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_QUEUE, INGEST_TASK
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.host import Host
 from telemetry.simulation.load import Inference, Nothing
 from telemetry.simulation.machine import Machine
 from telemetry.simulation.training import Plan, TrainingRun
-from telemetry.transport import CELERY_OPTIONS
-from telemetry.wire import INGEST_QUEUE, INGEST_TASK
 
 START = 1_760_000_000.0
 TASKS = {

@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from telemetry.agent.context import AgentContext
 from telemetry.agent.orders import OrderDesk
-from telemetry.notices import Notice
-from telemetry.wire import DeviceInfo, DeviceKind
+from telemetry.message.notices import Notice
+from telemetry.message.wire import DeviceInfo, DeviceKind
 from training.host.records import Record, Records
 from training.host.runner import JobRunner
 from training.wire import REPORT_TASK, JobOrder, JobReport, pack, pack_cancel, unpack_report

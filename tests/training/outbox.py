@@ -9,8 +9,8 @@ from kombu.message import Message
 from kombu.transport.memory import Channel
 
 from fleet import server_key
-from telemetry import envelope
-from telemetry.wire import host_queue
+from telemetry.message import envelope
+from telemetry.message.wire import host_queue
 
 
 class Outbox:

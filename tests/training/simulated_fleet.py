@@ -10,13 +10,14 @@ from django.db import transaction
 
 from fleet import server_key
 from fleet.audit import Actor
-from telemetry import authentic, envelope
 from telemetry.agent.names import Names
 from telemetry.agent.orders import OrderDesk
 from telemetry.health.watch import watch
-from telemetry.ingest import ingest
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_TASK
+from telemetry.receiving import authentic
+from telemetry.receiving.ingest import ingest
 from telemetry.simulation.fleet import Shape
-from telemetry.wire import INGEST_TASK
 from tests.telemetry.watched import START
 from tests.training.outbox import Outbox
 from training.jobs import ingest as job_ingest

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from telemetry.agent.full_disk import why_not_written
-from telemetry.envelope import seal_order
+from telemetry.message.envelope import seal_order
 from tests.training.agents import HOST, SERVER_KEY, SUCCEEDS, TINY, StandInAgent, interpreter
 from training.host.tasks import JobDesk
 from training.wire import CANCEL_TASK, START_TASK, JobOrder, pack, pack_cancel

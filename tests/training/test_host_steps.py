@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry.agent.steps import Frame, Moment
-from telemetry.wire import MAX_CARGO_BYTES
+from telemetry.message.wire import MAX_CARGO_BYTES
 from training.host import steps
 from training.host.steps import StepHold
 from training.steps import blocks as step_blocks

@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from kombu.serialization import dumps, loads
 
-from telemetry.envelope import seal_order
-from telemetry.notices import NoticeKind
+from telemetry.message.envelope import seal_order
+from telemetry.message.notices import NoticeKind
 from tests.training.agents import CPU, HOST, SERVER_KEY, SUCCEEDS, TINY, StandInAgent, interpreter, until
 from training.host import tasks
 from training.wire import CANCEL_TASK, START_TASK, JobOrder, pack, pack_cancel

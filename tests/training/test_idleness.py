@@ -8,8 +8,8 @@ import pytest
 from fleet.audit import Actor
 from fleet.models import DeviceKind, Host
 from telemetry.catalog import AbsentReason
-from telemetry.ingest import ingest
-from telemetry.wire import DeviceInfo
+from telemetry.message.wire import DeviceInfo
+from telemetry.receiving.ingest import ingest
 from tests.telemetry.batches import payload
 from tests.training.reference_jobs import existing_job, ready_host
 from training.jobs import idleness, launch, releasing, schedules, visits

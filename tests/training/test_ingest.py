@@ -8,8 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fleet.models import Host
-from telemetry import envelope
-from telemetry.wire import MessageInvalid
+from telemetry.message import envelope
+from telemetry.message.wire import MessageInvalid
 from tests.training.old_agent import message_of
 from training import wire
 from training.jobs.ingest import ingest_report, ingest_reports

@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from fleet.audit import Actor
 from fleet.models import Host
+from telemetry.message.wire import NO_PID
 from telemetry.models import LatestState
-from telemetry.wire import NO_PID
 from tests.training.judging.judged import board, finished
 from training.jobs import launch
 from training.jobs.launch import LaunchRefused

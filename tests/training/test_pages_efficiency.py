@@ -15,8 +15,8 @@ from django.utils import timezone
 from fleet.models import DeviceKind, Origin
 from fleet.tariff import Tariff
 from fleet.turns import TurnFailed
-from telemetry.energy_rates import Rates
 from telemetry.models import DevicePrice, EnergyPrice
+from telemetry.prices.energy_rates import Rates
 from telemetry.store.idle_quarters import FREE, QUARTER_MS
 from tests.factories import make_chunks, make_device, make_host
 from tests.people import signed_in

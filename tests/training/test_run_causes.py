@@ -9,9 +9,10 @@ from django.test import override_settings
 
 from fleet.models import DeviceKind
 from fleet.tariff import Tariff
-from telemetry import rollups, wire
+from telemetry import rollups
+from telemetry.message import wire
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceProcess
 from telemetry.models import StoredBatch
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import batch, take
 from tests.training.stored_steps import columns, enter

@@ -8,8 +8,8 @@ from django.test import override_settings
 from fleet import units
 from fleet.models import DeviceKind
 from fleet.tariff import Tariff
-from telemetry import wire
-from telemetry.wire import DeviceInfo
+from telemetry.message import wire
+from telemetry.message.wire import DeviceInfo
 from tests.factories import make_device, make_host
 from tests.telemetry.batches import payload, take
 from tests.training.stored_steps import columns, enter

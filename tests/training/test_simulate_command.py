@@ -13,15 +13,17 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from fleet.models import Device, DeviceKind, Event, EventKind, Host, Origin
-from telemetry import authentic, envelope, received
 from telemetry.agent.names import Names
-from telemetry.ingest import ingest
+from telemetry.decoding import received
+from telemetry.decoding.received import unpack
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_TASK
 from telemetry.models import LatestState, StoredBatch
-from telemetry.queries import host_state
-from telemetry.received import unpack
+from telemetry.newest.queries import host_state
+from telemetry.receiving import authentic
+from telemetry.receiving.ingest import ingest
 from telemetry.simulation.faults import Fault, FaultKind
 from telemetry.simulation.fleet import Shape
-from telemetry.wire import INGEST_TASK
 from tests.factories import make_host
 from tests.process.traces import wait_until
 from tests.soak.load import digest_of

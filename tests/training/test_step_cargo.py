@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from fleet.models import Event, EventKind, Host
-from telemetry import authentic, envelope, wire
 from telemetry.agent.steps import Frame, Moment
-from telemetry.ingest import ingest_group
+from telemetry.message import envelope, wire
+from telemetry.message.wire import INGEST_TASK, MAX_CARGO_BYTES
 from telemetry.models import SetAside
-from telemetry.wire import INGEST_TASK, MAX_CARGO_BYTES
+from telemetry.receiving import authentic
+from telemetry.receiving.ingest import ingest_group
 from tests.factories import make_device
 from tests.telemetry.batches import GPU as DEVICE
 from tests.telemetry.batches import batch, enrolled, take

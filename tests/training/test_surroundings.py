@@ -25,7 +25,12 @@ def around(work) -> dict[str, float | None]:
 def test_own_work_is_not_foreign():
     found = between(Moment(100.0, 5.0, 10), Moment(104.0, 9.0, 12), 2.0)
 
-    assert found == {"foreign_cores": 0.0, "own_cores": 2.0, "involuntary_context_switches": 2}
+    assert found == {
+        "foreign_cores": 0.0,
+        "own_cores": 2.0,
+        "involuntary_context_switches": 2,
+        "longest_wait_share": None,
+    }
 
 
 def test_others_work_is_told_in_cores():
@@ -48,6 +53,14 @@ def test_a_busy_process_on_its_only_core_is_seen():
 
     assert found["foreign_cores"] > 0.25
     assert found["involuntary_context_switches"] > 0
+    assert found["longest_wait_share"] > 0.05
+
+
+def test_the_thread_that_waited_longest_counts_from_its_start_on():
+    before = Moment(0.0, 0.0, 0, {"1": 3.0, "2": 1.0})
+    after = Moment(0.0, 0.0, 0, {"1": 3.1, "2": 1.2, "3": 0.4})
+
+    assert between(before, after, 2.0)["longest_wait_share"] == 0.2
 
 
 def test_a_process_that_the_job_itself_has_started_is_no_other():

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from telemetry.wire import DeviceInfo, DeviceKind
+from telemetry.message.wire import DeviceInfo, DeviceKind
 from tests.training.agents import StandInAgent, interpreter, is_alive
 from tests.training.outbox import Outbox
 from tests.training.pages import text

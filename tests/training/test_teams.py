@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from fleet.models import AuditEntry, Device, DeviceKind, Host
 from telemetry.accounts.energy import Energy, summed
-from telemetry.wire import MessageInvalid
+from telemetry.message.wire import MessageInvalid
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.teams import ADA, MEETING, committed, distributed, now_of, report, running, say
 from training import rank_order, wire

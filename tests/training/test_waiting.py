@@ -10,7 +10,7 @@ from django.utils import timezone
 from fleet.audit import Actor
 from fleet.auth import create_token
 from fleet.models import ApiToken, Device, DeviceKind, Host, Origin, Role
-from telemetry import envelope
+from telemetry.message import envelope
 from tests.people import person
 from tests.training.judging.judged import board, finished
 from tests.training.reference_jobs import existing_job, ready_host

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fleet.models import Device, Host
-from telemetry.ingest import ingest
+from telemetry.receiving.ingest import ingest
 from tests.telemetry.batches import GPU, payload
 from training import wire
 from training.jobs import orders

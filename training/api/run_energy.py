@@ -8,7 +8,7 @@ from ninja import Field, Query, Router, Schema
 
 from telemetry.accounts.accounts import Scope
 from telemetry.api.questions import Moment, Span
-from telemetry.energy_rates import Rates
+from telemetry.prices.energy_rates import Rates
 from training.models import Run
 from training.runs.energy import RunEnergy, by_run
 from training.runs.members import members

@@ -19,11 +19,11 @@ from kombu.entity import Queue
 from kombu.message import Message
 from kombu.messaging import Consumer
 
-from telemetry import envelope
 from telemetry.agent.sender import Sender
 from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Signals, batch, in_units
-from telemetry.transport import CELERY_OPTIONS
-from telemetry.wire import INGEST_TASK, host_queue, pack
+from telemetry.broker.transport import CELERY_OPTIONS
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_TASK, host_queue, pack
 from training import wire
 from training.wire import CANCEL_TASK, REPORT_TASK, START_TASK, JobReport
 

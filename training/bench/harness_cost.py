@@ -28,9 +28,9 @@ from telemetry.bench.agent_wire import sent_by
 from telemetry.bench.figure import BenchFailed, Figure
 from telemetry.bench.own_server import Server, environment, own_server, wait_until
 from telemetry.bench.process_cost import cpu_seconds_of
-from telemetry.envelope import seal_order
-from telemetry.transport import CELERY_OPTIONS
-from telemetry.wire import INGEST_QUEUE, DeviceInfo, DeviceKind, host_queue
+from telemetry.broker.transport import CELERY_OPTIONS
+from telemetry.message.envelope import seal_order
+from telemetry.message.wire import INGEST_QUEUE, DeviceInfo, DeviceKind, host_queue
 from training import wire
 from training.bench.paired_loops import BARE, HARNESS, N_WARM_UP_STRETCHES
 from training.ladder.speedup import Speedup, speedup

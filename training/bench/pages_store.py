@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from fleet.models import Device
-from telemetry.energy_rates import Rates
+from telemetry.prices.energy_rates import Rates
 from training.judging import metrics
 from training.models import JobState, Outcome, ReferenceJob, Run, RunLife, RunRank, Verdict
 from training.runs import book, lives

@@ -15,7 +15,7 @@ import numpy as np
 from telemetry.agent.steps import Frame, Moment
 from telemetry.bench.publishing import publishing
 from telemetry.bench.signals import GPUS_PER_HOST, Signals, batch, devices, in_units
-from telemetry.wire import MAX_CARGO_BYTES, pack
+from telemetry.message.wire import MAX_CARGO_BYTES, pack
 from training.host.steps import StepHold
 from training.steps import datagram
 from training.steps.datagram import Record

@@ -6,7 +6,7 @@ import time
 from threading import Event
 
 from telemetry.agent.context import AgentContext
-from telemetry.wire import DeviceInfo
+from telemetry.message.wire import DeviceInfo
 from training.host import endings, meeting
 from training.host.meeting import Meeting, NoMeeting
 from training.host.output import JobOutput

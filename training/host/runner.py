@@ -15,7 +15,7 @@ from threading import Lock, Thread
 
 from telemetry.agent.context import AgentContext
 from telemetry.agent.full_disk import why_not_written
-from telemetry.wire import DeviceInfo, MessageInvalid
+from telemetry.message.wire import DeviceInfo, MessageInvalid
 from training.host import endings
 from training.host.job import CANCELLED_EARLY, Job
 from training.host.process import signal_group, started_ticks

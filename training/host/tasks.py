@@ -10,7 +10,7 @@ from celery import Task, shared_task
 
 from telemetry.agent.context import AgentContext
 from telemetry.agent.orders import OrderNotNoted
-from telemetry.wire import MessageInvalid
+from telemetry.message.wire import MessageInvalid
 from training.host.reports import now_ms
 from training.host.runner import JobRunner
 from training.host.steps import StepHold

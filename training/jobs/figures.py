@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from telemetry.figures import Key, Reference, as_json, figure, line, token
+from telemetry.charts.figures import Key, Reference, as_json, figure, line, token
 from training.jobs.queries import JobSteps
 from training.models import ReferenceJob
 

@@ -9,8 +9,8 @@ from django.db.models import Q, Value
 from django.db.models.functions import Coalesce
 
 from fleet.models import Host
-from telemetry import authentic
-from telemetry.wire import MessageInvalid
+from telemetry.message.wire import MessageInvalid
+from telemetry.receiving import authentic
 from training import wire
 from training.jobs import teams
 from training.models import FINAL_STATES, JobState, Outcome, ReferenceJob, Verdict
@@ -23,8 +23,8 @@ CANCEL_TOO_LATE = "the cancel came too late: the job was done before it could be
 # What pages, tables and the exposition calculate with; anything else of a result is only shown.
 _RESULT_NUMBERS = (
     "achieved_flops_per_second", "batch_size", "batch_size_of_a_rank", "compute_seconds_median", "first_step_seconds",
-    "flops_per_sample", "foreign_cores", "involuntary_context_switches", "loss_end", "loss_start", "measured_seconds",
-    "measured_steps", "parameters", "peak_memory_bytes", "rank", "ranks", "repeat_samples_per_second_median",
+    "flops_per_sample", "foreign_cores", "involuntary_context_switches", "longest_wait_share", "loss_end", "loss_start",
+    "measured_seconds", "measured_steps", "parameters", "peak_memory_bytes", "rank", "ranks", "repeat_samples_per_second_median",
     "repeat_spread_ratio", "repeats", "samples", "samples_per_second", "step_seconds_median", "step_seconds_p95", "threads",
     "tokens_per_second", "warmup_steps", "window_end_ms", "window_start_ms",
 )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from telemetry.figures import Key, as_json, figure, token
+from telemetry.charts.figures import Key, as_json, figure, token
 from training.ladder.climb import Climbed
 from training.ladder.speedup import Speedup
 
@@ -21,7 +21,8 @@ def chart() -> dict[str, Any]:
     keys = [Key("k, steady state", "s1", [1]), Key("k with compilation included", "s0", [0])]
     traces = [_steps("s0", "square"), _steps("s1", "circle")]
     drawn = figure(traces, unit="", keys=keys, from_zero=False, is_time=False)
-    drawn.update_xaxes(tickmode="array", automargin=True)  # on a phone the names stand aslant
+    # On a phone the names stand aslant, rising to their rung: those of the last one would fall beyond the edge.
+    drawn.update_xaxes(tickmode="array", automargin=True, autotickangles=[0, -30])
     drawn.update_yaxes(type="log", tickmode="array")
     drawn.update_layout(margin_b=34)
     return as_json(drawn)
@@ -70,8 +71,9 @@ def _values(found: Sequence[Speedup | None]) -> dict[str, Any]:
 
 
 def _words(place: int, found: Speedup) -> dict[str, Any]:
+    """Return k in words, above its interval."""
     return {
-        "x": place, "y": math.log10(found.k), "text": f"{found.k:.2f}×", "showarrow": False, "yshift": 12,
+        "x": place, "y": math.log10(found.high or found.k), "text": f"{found.k:.2f}×", "showarrow": False, "yshift": 12,
         "font": {"color": "token:text"},
     }  # fmt: skip
 
@@ -82,4 +84,4 @@ def _tick(rung: Climbed, place: int) -> str:
 
 def _range(found: Sequence[Speedup | None]) -> tuple[float, float]:
     ends = [end for each in found if each is not None for end in (each.low or each.k, each.high or each.k)]
-    return min([0.8, *(0.85 * end for end in ends)]), max([1.3, *(1.25 * end for end in ends)])
+    return min([0.8, *(0.85 * end for end in ends)]), max([1.3, *(1.3 * end for end in ends)])

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from fleet import units
+from telemetry.message.wire import NO_PID, DeviceProcess
 from telemetry.store.latest import LatestDevice, Processes
-from telemetry.wire import NO_PID, DeviceProcess
 
 BUSY_FROM = 0.10  # utilisation of an accelerator; at rest it is 0
 _KNOWN_MS = 60_000  # so old may the list and the readings be, by their host's own clock

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from telemetry import host_orders
-from telemetry.host_orders import ForHost
+from telemetry.orders import host_orders
+from telemetry.orders.host_orders import ForHost
 from training import wire
 from training.jobs.admission import JOIN_WITHIN
 from training.models import ReferenceJob

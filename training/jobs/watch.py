@@ -7,7 +7,7 @@ from django.db.models import Q, QuerySet
 from fleet import units
 from fleet.turns import Turns
 from telemetry.accounts.energy import Energy, energy_between, summed
-from telemetry.wire import LATEST_MS
+from telemetry.message.wire import LATEST_MS
 from training.jobs import holding, orders, releasing, teams
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 from training.runs import job_runs

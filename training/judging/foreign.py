@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from fleet import units
+from telemetry.message.wire import DeviceProcess
 from telemetry.store import users
-from telemetry.wire import DeviceProcess
 from training.jobs import occupancy
 from training.jobs.occupancy import is_ours, who
 from training.models import ReferenceJob, RunRank

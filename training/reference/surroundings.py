@@ -1,13 +1,15 @@
-"""What else happened on this machine while a job measured: who kept its cores busy, and how often it was pushed off one.
+"""What else happened on this machine while a job measured: who kept its cores busy, how often and how long it was kept off one.
 
-Linux only: /proc/stat and getrusage. Called by the harness; training/verdicts/contamination.py judges by it. No torch.
+Linux only: /proc/stat, getrusage and /proc/self/task/*/schedstat. Called by the harness; training/verdicts/contamination.py
+judges by it. No torch.
 """
 
 import multiprocessing
 import os
 import resource
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _BUSY = (0, 1, 2, 5, 6, 7)  # user, nice, system, irq, softirq, steal of proc_stat(5); idle and iowait are neither
@@ -18,11 +20,13 @@ class Moment:
     """Sums since boot or since the process's start: seconds of CPU of everybody on this job's cores, its own, and switches.
 
     Its own are those of the processes, too, that it has started by multiprocessing, such as a second rank.
+    `waited_seconds` is by thread of this process: ready to run, without a core. Empty where the kernel does not count it.
     """
 
     busy_seconds: float | None
     own_seconds: float
     involuntary_switches: int
+    waited_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def now() -> Moment:
@@ -30,7 +34,7 @@ def now() -> Moment:
     children = _seconds_of_children()
     own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime + children
-    return Moment(_busy_seconds(), spent, own.ru_nivcsw)
+    return Moment(_busy_seconds(), spent, own.ru_nivcsw, _waited_seconds())
 
 
 def between(before: Moment, after: Moment, seconds: float) -> dict[str, float | None]:
@@ -44,7 +48,25 @@ def between(before: Moment, after: Moment, seconds: float) -> dict[str, float | 
         "foreign_cores": foreign,
         "own_cores": own_seconds / seconds if seconds > 0 else None,
         "involuntary_context_switches": after.involuntary_switches - before.involuntary_switches,
+        "longest_wait_share": _longest_wait(before, after) / seconds if after.waited_seconds and seconds > 0 else None,
     }
+
+
+def _longest_wait(before: Moment, after: Moment) -> float:
+    """Return the seconds of the thread that waited longest: where threads wait for each other, it decides the step's time."""
+    return max(waited - before.waited_seconds.get(thread, 0.0) for thread, waited in after.waited_seconds.items())
+
+
+def _waited_seconds() -> dict[str, float]:
+    found = {}
+    for thread in Path("/proc/self/task").glob("*"):
+        with suppress(
+            FileNotFoundError, ProcessLookupError
+        ):  # no such count in this kernel, or the thread has just ended
+            ran, waited, _ = (thread / "schedstat").read_text().split()
+            if int(ran):  # a kernel without CONFIG_SCHED_INFO writes zeros
+                found[thread.name] = int(waited) / 1e9
+    return found
 
 
 def _seconds_of_children() -> float:

@@ -13,7 +13,7 @@ from django.db.models import F, Max, Q, QuerySet
 from django.db.models.functions import Greatest, Least
 
 from fleet.models import ACCELERATORS, Device, Host
-from telemetry.wire import LATEST_MS
+from telemetry.message.wire import LATEST_MS
 from training.models import Run, RunRank
 from training.steps import columns, histogram
 from training.steps.columns import StepColumns, StepKind

@@ -14,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet.models import Device, EventKind
-from telemetry import catalog, clock_events, event_log, queries, trends
+from telemetry import catalog
 from telemetry.catalog import Kind
-from telemetry.event_log import Question
+from telemetry.events import event_log
+from telemetry.events.event_log import Question
+from telemetry.newest import queries
+from telemetry.nvidia import clock_events
+from telemetry.series import trends
 from telemetry.store.read import Bucketed
 from telemetry.store.samples import Floats
 from training.runs.causes import Evidence, Reading

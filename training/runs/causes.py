@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fleet import units
 from fleet.models import Severity
-from telemetry import clock_events, xid
+from telemetry.nvidia import clock_events, xid
 
 POWER_CAP, HARDWARE, SOFTWARE_HEAT, HARDWARE_HEAT, POWER_BRAKE = 0x4, 0x8, 0x20, 0x40, 0x80
 _SLOWED = {HARDWARE_HEAT: 0.95, SOFTWARE_HEAT: 0.93, POWER_BRAKE: 0.92, HARDWARE: 0.90}

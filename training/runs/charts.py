@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from telemetry import traces
-from telemetry.figures import Key, area, as_json, figure, line
+from telemetry.charts import traces
+from telemetry.charts.figures import Key, area, as_json, figure, line
 from telemetry.store.read import Column, column
 from training.steps.columns import Floats
 from training.steps.grid import StepGrid

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from telemetry import traces
-from telemetry.figures import Key, as_json, figure, line
+from telemetry.charts import traces
+from telemetry.charts.figures import Key, as_json, figure, line
 from telemetry.store.read import column
 from training.runs.charts import Drawn
 from training.steps.columns import Floats, StepColumns

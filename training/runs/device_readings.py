@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fleet.models import Device
-from telemetry import catalog, trends
+from telemetry import catalog
+from telemetry.series import trends
 from telemetry.store.read import Bucketed, BucketedMetric
 from training.runs.members import Members
 from training.steps.columns import Floats

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from telemetry.accounts import idle
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.accounts.idle import IdleAccount
-from telemetry.energy_rates import Rates
+from telemetry.prices.energy_rates import Rates
 from training.models import Run
 from training.runs import energy, summaries
 from training.runs.members import Members, members

@@ -12,7 +12,7 @@ import numpy as np
 from fleet.models import Device
 from telemetry.accounts import windows
 from telemetry.accounts.accounts import Account, Scope
-from telemetry.energy_rates import Rates
+from telemetry.prices.energy_rates import Rates
 from telemetry.store import stays
 from training.models import Run, RunRank
 from training.runs import energy_shares

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
-from telemetry import trends
-from telemetry.energy_rates import NO_CO2, NO_PRICE, Rates
+from telemetry.prices.energy_rates import NO_CO2, NO_PRICE, Rates
+from telemetry.series import trends
 from training.figure import Figure, ratio
 from training.mfu import Mfu, mfu
 from training.models import Run

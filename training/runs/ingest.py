@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from fleet.models import Host
-from telemetry.wire import MessageInvalid
+from telemetry.message.wire import MessageInvalid
 from training import wire
 from training.models import ReferenceJob, Run
 from training.runs import book, job_runs

@@ -13,7 +13,7 @@ from hashlib import sha256
 from django.db.models import F, Q
 
 from fleet.turns import Turns
-from telemetry.energy_rates import Rates
+from telemetry.prices.energy_rates import Rates
 from training.models import Run, RunLife
 from training.runs.doings import Doings, doings
 from training.runs.queries import life_ms

@@ -12,7 +12,7 @@ from training.models import FleetMfu, Run
 
 _MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 _KEPT_MS = DAY_MS + 2 * HOUR_MS
-_LEAST_MINUTES = 45  # of an hour that must be known, as in telemetry/day_before.py
+_LEAST_MINUTES = 45  # of an hour that must be known, as in telemetry/newest/day_before.py
 
 
 def note(now: datetime) -> None:

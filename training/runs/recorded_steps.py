@@ -10,7 +10,7 @@ from pathlib import Path
 
 from telemetry.importers.rows import Faults, FileUnusable, cells_of, time_ms
 from telemetry.importers.vocabulary import HOSTS, TIMES, ValueUnreadable
-from telemetry.wire import HOST_NAME
+from telemetry.message.wire import HOST_NAME
 from training.models import Run
 from training.runs import recorded_run
 from training.runs.recorded_run import UNNUMBERED, Step

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from telemetry import figures
+from telemetry.charts import figures
 from telemetry.store.read import Bucketed
 from training.runs import charts as run_charts
 from training.runs import device_readings

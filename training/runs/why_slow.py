@@ -12,7 +12,7 @@ import numpy as np
 from fleet import units
 from fleet.models import Device
 from telemetry.accounts import windows
-from telemetry.energy_rates import NO_PRICE, Rates
+from telemetry.prices.energy_rates import NO_PRICE, Rates
 from training.figure import Figure
 from training.models import Run
 from training.runs import causes, slow_steps, stragglers

@@ -3,8 +3,8 @@
 Packed by the agent (host/steps.py), read by the server (blocks.py). A block goes into the cargo of a telemetry batch,
 whose signature, name and acknowledgement are its own too. It is the map {"v", "head", "from", "n", "columns", "phases"}:
 `head` the process's header as it wrote it; `from` [pid, user, group], the kernel's word; `columns` in the order of COLUMNS.
-A column of integers is [width, planes] of its differences (telemetry/codec.py), one of numbers its float64, the lowest bytes
-of all first, or a single one where all are the same.
+A column of integers is [width, planes] of its differences (telemetry/message/codec.py), one of numbers its float64, the lowest
+bytes of all first, or a single one where all are the same.
 """
 
 import struct
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgpack
 
-from telemetry import codec
+from telemetry.message import codec
 
 VERSION = 1
 TICK_NS = 100  # durations travel in tenths of a microsecond

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from telemetry import matrix
-from telemetry.codec import WIDTHS, BlockInvalid
-from telemetry.wire import LATEST_MS, MessageInvalid, integer, matching, read_message, text
+from telemetry.decoding import matrix
+from telemetry.message.codec import WIDTHS, BlockInvalid
+from telemetry.message.wire import LATEST_MS, MessageInvalid, integer, matching, read_message, text
 from training.steps import block, columns, datagram
 from training.steps.block import COLUMNS, NUMBERS, TICK_NS
 from training.steps.columns import INFINITE, Floats, StepColumns, StepKind

@@ -17,9 +17,9 @@ from django.views.decorators.http import require_safe
 from fleet import clusters, sorting, timerange
 from fleet.csv_answer import csv_answer
 from fleet.models import Host, Origin
-from telemetry import queries
-from telemetry.energy_rates import Rates
-from telemetry.fleet_state import HostState
+from telemetry.newest import queries
+from telemetry.newest.fleet_state import HostState
+from telemetry.prices.energy_rates import Rates
 from training import host_columns
 from training.efficiency import Work, by_group, by_run
 from training.hardware_efficiency import hardware as compare

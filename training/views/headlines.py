@@ -13,7 +13,7 @@ from django.views.decorators.http import require_safe
 
 from fleet import units
 from fleet.shared_answer import shared
-from telemetry.headlines import Headline, arrow
+from telemetry.newest.headlines import Headline, arrow
 from telemetry.store.read import column
 from training.models import Run
 from training.runs import mfu_history, summaries

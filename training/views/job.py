@@ -12,7 +12,7 @@ from fleet.attachment import attachment
 from fleet.auth import actor_of, has_role, require_role
 from fleet.csv_answer import asked_table
 from fleet.models import Role
-from telemetry.figures import Reference
+from telemetry.charts.figures import Reference
 from training.jobs import figures, launch, queries
 from training.judging import baseline
 from training.models import JobState, ReferenceJob, Verdict

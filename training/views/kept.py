@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from django.core.cache import cache
 
-from telemetry.energy_rates import Rates
+from telemetry.prices.energy_rates import Rates
 from training.models import Run
 
 _SETTLED = timedelta(minutes=15)  # after the last step: by then its telemetry has come, too

@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from fleet import units
-from telemetry import queries as telemetry_queries
+from telemetry.newest import queries as telemetry_queries
 from training import live, live_energy
 from training.jobs import teams
 from training.jobs.queries import JobSteps

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fleet.models import Device
-from telemetry import queries as telemetry_queries
+from telemetry.newest import queries as telemetry_queries
 from telemetry.store import latest
 from training.jobs import teams
 from training.models import ReferenceJob

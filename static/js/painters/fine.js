@@ -1,5 +1,5 @@
 /* Paints lines over time, or over a number, with uPlot, which takes a quarter of plotly's time: the fleet, hosts, devices, runs and
-   reference jobs, whose charts hold many points or are drawn anew each few seconds. The figures are the same (telemetry/figures.py);
+   reference jobs, whose charts hold many points or are drawn anew each few seconds. The figures are the same (telemetry/charts/figures.py);
    bands and stacks are outlines, shapes, markers and words are drawn around the lines (around.js). */
 
 import { furniture, resolved, yRange } from "../figure.js";

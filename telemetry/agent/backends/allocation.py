@@ -19,7 +19,7 @@ from telemetry.agent.backends.allocation_slurm import DIRECTORY, SlurmFiles
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.ticks import Tick
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo, DeviceKind, DeviceProcess
+from telemetry.message.wire import DeviceInfo, DeviceKind, DeviceProcess
 
 logger = logging.getLogger(__name__)
 

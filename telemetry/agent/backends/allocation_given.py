@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo
+from telemetry.message.wire import DeviceInfo
 
 
 class Given(NamedTuple):

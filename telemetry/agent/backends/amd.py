@@ -28,7 +28,7 @@ from telemetry.agent.backends.kernel import this_machine
 from telemetry.agent.backends.ownership import describe
 from telemetry.agent.backends.protocol import BackendUnavailable, Reading
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, Topology
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceKind, DeviceProcess, Topology
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from telemetry.agent.backends.machine import Machine
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.backends.rapl import Energy
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
 
 # Labels of the sensor that speaks for the package, by driver; the first that exists counts.
 _SENSOR_LABELS = {"coretemp": ("Package id",), "k10temp": ("Tdie", "Tctl")}

@@ -20,7 +20,7 @@ from telemetry.agent.backends.machine import Machine
 from telemetry.agent.backends.protocol import Reading
 from telemetry.agent.backends.rapl import Energy
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceKind, Topology
 
 _DMI = ("sys_vendor", "product_name")
 _PLACEHOLDERS = {"", "To Be Filled By O.E.M.", "System manufacturer", "System Product Name", "Default string"}

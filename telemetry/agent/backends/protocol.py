@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceEvent, DeviceInfo, DeviceProcess, Topology
+from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceProcess, Topology
 
 Reading = float | int | AbsentReason
 

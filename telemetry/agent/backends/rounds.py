@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from telemetry.agent.backends.deferred import Numbers
 from telemetry.agent.backends.protocol import Reading
-from telemetry.wire import DeviceInfo
+from telemetry.message.wire import DeviceInfo
 
 Ask = Callable[[], int]  # a driver call with everything in place → its return code, 0 where all is well
 

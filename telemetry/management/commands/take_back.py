@@ -9,8 +9,8 @@ from django.db.models import QuerySet
 
 from fleet.models import Host
 from telemetry.api.questions import moment
-from telemetry.ingest import CLOCK_AHEAD, take_back
 from telemetry.models import SetAside
+from telemetry.receiving.ingest import CLOCK_AHEAD, take_back
 
 _AT_ONCE = 50  # batches in one transaction
 

@@ -8,8 +8,8 @@ import pytest
 
 from telemetry.agent.backends.nvml.processes import SmShares, read_processes
 from telemetry.agent.backends.ownership import Owner
-from telemetry.ingest import ingest
-from telemetry.wire import DeviceProcess
+from telemetry.message.wire import DeviceProcess
+from telemetry.receiving.ingest import ingest
 from tests.telemetry.batches import GPU, payload
 from tests.training.judging.judged import NOW, finished, judged, with_history
 from tests.training.pages import text

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fleet.audit import Actor
 from fleet.models import Event, Host
-from telemetry import attention
+from telemetry.events import attention
 from telemetry.health.watch import watch
 from tests.training.judging.judged import NOW, SPREAD, board, judged, result, together
 from tests.training.pages import text

@@ -25,6 +25,22 @@ def test_each_disturbance_is_named(change, word):
     assert word in found[0]
 
 
+@pytest.mark.parametrize(("waited", "others"), [(0.003, 0.04), (0.4, 0.03), (0.03, 0.2)])
+def test_switches_that_cost_little_are_no_mark(waited, others):
+    """A kernel that lets each short task in at once counts many; threads wait for each other, too, without anybody else."""
+    many = {"involuntary_context_switches": 3_000, "longest_wait_share": waited, "foreign_cores": others}
+
+    assert markers(of_result(QUIET | many)) == []
+
+
+def test_switches_that_cost_a_thread_its_time_are_a_mark_with_that_time():
+    few = {"involuntary_context_switches": 400, "longest_wait_share": 0.09, "foreign_cores": 0.1}
+
+    assert markers(of_result(QUIET | few)) == [
+        "20 involuntary context switches a second and thread, which cost a thread 9% of its time (more than 5%)"
+    ]
+
+
 def test_beside_an_accelerators_job_a_few_busy_cores_are_no_mark():
     some, most = {"threads": 64, "foreign_cores": 6.0}, {"threads": 64, "foreign_cores": 40.0}
 

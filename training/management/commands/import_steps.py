@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from fleet.models import Host, Origin
 from telemetry.importers.rows import FileUnusable
-from telemetry.wire import HOST_NAME
+from telemetry.message.wire import HOST_NAME
 from training.runs.recorded_steps import import_files
 
 _RUN = re.compile(r"[^\x00-\x1f]{1,200}")

@@ -17,18 +17,18 @@ from django.core.management.base import BaseCommand, CommandError
 
 from fleet import server_key, startup, units
 from fleet.celery import app
-from telemetry import envelope
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import Sender
 from telemetry.agent.spool import Spool
+from telemetry.message import envelope
+from telemetry.message.wire import INGEST_QUEUE, INGEST_TASK
 from telemetry.simulation import planned
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.faults import FaultKind
 from telemetry.simulation.fleet import MAX_GPUS, MAX_HOSTS, Shape
 from telemetry.simulation.planned import Planned
 from telemetry.simulation.post import Post
-from telemetry.wire import INGEST_QUEUE, INGEST_TASK
 from training.simulated_jobs import TASKS
 from training.simulation import Keys, NameTaken, Simulation, enrol, has_reported, report
 

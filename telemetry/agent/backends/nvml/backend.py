@@ -22,7 +22,7 @@ from telemetry.agent.backends.nvml.software import driver_software
 from telemetry.agent.backends.nvml.topology import read_topology
 from telemetry.agent.backends.pace import KEPT_SECONDS
 from telemetry.agent.backends.protocol import BackendUnavailable
-from telemetry.wire import DeviceEvent, DeviceInfo, Topology
+from telemetry.message.wire import DeviceEvent, DeviceInfo, Topology
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from telemetry.agent.backends.nvml.processes import SmShares, read_processes
 from telemetry.agent.backends.nvml.session import Session
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo, DeviceProcess
+from telemetry.message.wire import DeviceInfo, DeviceProcess
 
 USED_RATIO = "memory_used_ratio"
 

@@ -15,7 +15,7 @@ import pynvml
 from telemetry.agent.backends.nvml.hearing import DeafTo, Hearing
 from telemetry.agent.backends.nvml.ranges import believable
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceEvent, EventKind
+from telemetry.message.wire import DeviceEvent, EventKind
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import pynvml
 
 from telemetry.agent.backends.nvml.errors import DeviceGoneError, is_refused, reason_of
 from telemetry.catalog import AbsentReason
-from telemetry.wire import DeviceInfo, DeviceKind
+from telemetry.message.wire import DeviceInfo, DeviceKind
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import pynvml
 from telemetry.agent.backends.nvml.errors import DeviceGoneError, DriverAwayError, reason_of
 from telemetry.agent.backends.nvml.ranges import believable
 from telemetry.agent.backends.ownership import Owner, describe
-from telemetry.wire import NO_PID, DeviceProcess
+from telemetry.message.wire import NO_PID, DeviceProcess
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from telemetry.agent.backends.nvml.device import NvmlSource
 from telemetry.agent.backends.nvml.identity import Listed, Listing
 from telemetry.agent.backends.nvml.mig import Instance
 from telemetry.agent.backends.nvml.session import Session
-from telemetry.wire import DeviceInfo
+from telemetry.message.wire import DeviceInfo
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pynvml
 
-from telemetry.wire import Topology
+from telemetry.message.wire import Topology
 
 _log = logging.getLogger(__name__)
 
