@@ -17,7 +17,7 @@ from training.wire import JobOrder
 _STEP_SECONDS = 0.2
 _BUILD_SECONDS = 2.0  # until the first step: the program begins, the model is made
 _FIRST_STEP = 8.0  # times as long as another
-_RUN_SPREAD, _STEP_SPREAD = 0.006, 0.003  # of a run's steps about those of other runs, and of a step about its run's
+_RUN_SPREAD, _STEP_SPREAD = 0.002, 0.003  # of a run's steps about those of other runs, and of a step about its run's
 _LOSS_START, _LOSS_END, _LOSS_STEPS, _LOSS_NOISE = 10.9, 6.0, 12.0, 0.004
 _ROUNDING = 1e-6  # sums in another order
 _WRONG = 0.05  # of the first loss, where the GPU computes wrongly

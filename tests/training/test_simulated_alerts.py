@@ -56,20 +56,20 @@ def test_a_gpu_that_is_slow_for_a_while_holds_up_its_run_and_is_told_until_it_re
 
 
 def test_a_gpu_whose_jobs_take_longer_than_before_is_below_its_baseline_until_they_do_not(fleet_of):
-    fleet = fleet_of(1, Planned(FaultKind.SLOW, after_seconds=400, seconds=400))
+    fleet = fleet_of(1, Planned(FaultKind.SLOW, after_seconds=180, seconds=240))
     fleet.run(10)
     before = [fleet.launch("sim-0001")[0].verdict for _ in range(10)]
     assert {verdict.outcome for verdict in before[5:]} == {Outcome.PASS}
-    assert fleet.now < START + 400
-    fleet.run(START + 400 - fleet.now)
+    assert fleet.now < START + 180
+    fleet.run(START + 180 - fleet.now)
 
     assert fleet.launch("sim-0001")[0].verdict.outcome == Outcome.SUSPECT
     fleet.run_until(lambda: "below_baseline" in rules_firing())
     alert = of_device(fleet, "below_baseline")
     assert alert.detail["values"]["slowdown_ratio"] == pytest.approx(1 / 3, abs=0.03)
     assert "5 fresh runs" in alert.text
-    assert fleet.now < START + 800
-    fleet.run(START + 800 - fleet.now)
+    assert fleet.now < START + 420
+    fleet.run(START + 420 - fleet.now)
     assert fleet.launch("sim-0001")[0].verdict.outcome == Outcome.PASS
     fleet.run_until(lambda: "below_baseline" not in rules_firing(), seconds=100)
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from fleet.models import Host, Origin
 from telemetry.simulation.faults import Fault, FaultKind
@@ -10,8 +11,11 @@ from telemetry.simulation.fleet import Fleet, Shape
 from tests.training.judging.judged import finished
 from tests.training.reference_jobs import ready_host
 from training import wire
+from training.api.job_answers import JobItem, ResultItem
+from training.jobs.table import result_table
 from training.judging import key
 from training.simulated_jobs import SimulatedJobs
+from training.views.table_files import jobs as jobs_file
 from training.wire import CANCEL_TASK, START_TASK, JobOrder
 
 START = 1_760_000_000.0
@@ -174,3 +178,14 @@ def test_a_simulated_result_is_no_measure_of_a_real_device():
 
     assert key.digest(key.parts(job)) != real
     assert key.parts(job)["origin"] == "simulated"
+
+
+@pytest.mark.django_db
+def test_a_simulated_result_is_marked_where_a_terminal_or_a_program_reads_it(capsys):
+    job = finished(ready_host("a", origin=Origin.SIMULATED))
+
+    Console(width=200).print(result_table([job]))
+
+    assert "a (simulated)" in capsys.readouterr().out
+    assert (JobItem.of(job).origin, ResultItem.of(job).origin) == ("simulated", "simulated")
+    assert b"a,simulated,gpt-train" in jobs_file("jobs", [job]).content
