@@ -7,7 +7,7 @@ from importlib import import_module
 
 from django.core.management import execute_from_command_line
 
-from fleet.env import EnvironmentInvalid
+from fleet.environment.env import EnvironmentInvalid
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")

@@ -12,8 +12,8 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
 
-from fleet import audit
-from fleet.auth import actor_of
+from fleet.access import audit
+from fleet.access.auth import actor_of
 from fleet.models import ApiToken, AuditEntry, Device, Host
 
 admin.site.site_header = admin.site.site_title = "Stepwatt"

@@ -4,6 +4,7 @@ import gc
 import os
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import django
@@ -15,10 +16,10 @@ from django.db import close_old_connections, reset_queries
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from fleet import heap
-from fleet.api_errors import error_response
-from fleet.body_limit import BodyLimit, Receive
-from fleet.request_threads import RequestThreads
+from fleet.web import heap
+from fleet.web.api_errors import error_response
+from fleet.web.body_limit import BodyLimit, Receive
+from fleet.web.request_threads import RequestThreads
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fleet.settings")
 # WhiteNoise hands files over as plain iterators; that Django reads them whole before it sends them is what we want here.
@@ -84,6 +85,7 @@ def _begun(chain: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRe
 heap.keep()
 django.setup(set_prefix=False)
 application = Handler()
+import_module(settings.ROOT_URLCONF)  # pages and API, which Django would load with the first request
 gc.collect()
 gc.freeze()  # what is loaded lives as long as the process: the collector need not look through it
 gc.set_threshold(_NEW_OBJECTS, 20, 20)

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 
-from fleet.startup import StartRefused, check_data_directory
+from fleet.up.startup import StartRefused, check_data_directory
 
 
 @checks.register(checks.Tags.files)

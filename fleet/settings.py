@@ -5,8 +5,8 @@ from urllib.parse import quote, urlsplit
 
 from csp.constants import NONE, SELF
 
-from fleet import databases, mail, secrets, tariff
-from fleet.env import Environment
+from fleet.environment import databases, mail, secrets, tariff
+from fleet.environment.env import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment.of_process(BASE_DIR / ".env")
@@ -18,7 +18,7 @@ STEPWATT_DATABASE_URL = env.url("STEPWATT_DATABASE_URL", ("postgres", "postgresq
 STEPWATT_INGEST_WORKERS = env.whole_number("STEPWATT_INGEST_WORKERS", 1, minimum=1, maximum=64)
 STEPWATT_PUBLIC_URL = env.url("STEPWATT_PUBLIC_URL", ("http", "https")).rstrip("/")
 _secrets = secrets.load_or_create(STEPWATT_DATA_DIR)
-STEPWATT_SERVER_KEY = secrets.server_key(_secrets)  # Ed25519 seed: see fleet/server_key.py
+STEPWATT_SERVER_KEY = secrets.server_key(_secrets)  # Ed25519 seed: see fleet/joining/server_key.py
 
 # What it measures and keeps -----------------------------------------------------------------------------------
 STEPWATT_RETENTION_RAW = env.duration("STEPWATT_RETENTION_RAW", "7d")
@@ -64,19 +64,19 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "fleet.compression.CompressionMiddleware",
+    "fleet.web.compression.CompressionMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "fleet.auth.BearerTokenMiddleware",
+    "fleet.access.auth.BearerTokenMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "fleet.nul.NulMiddleware",
+    "fleet.web.nul.NulMiddleware",
     "fleet.views.wrong_method.WrongMethodMiddleware",
 ]
 ROOT_URLCONF = "fleet.urls"
@@ -90,7 +90,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "fleet.context.shell",
+                "fleet.pages.context.shell",
             ]
         },
     }
@@ -163,7 +163,7 @@ LOGGING = {
     "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
-    "filters": {"refusals": {"()": "fleet.log.RefusalsInOneLine"}},
+    "filters": {"refusals": {"()": "fleet.web.log.RefusalsInOneLine"}},
     "loggers": {
         "django.request": {"filters": ["refusals"]},
         # A line for each task would bury what people look for.

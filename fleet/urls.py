@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from fleet.api import api
+from fleet.api.api import api
 from fleet.views import access
 from fleet.views.hosts import add_host, remove_host
 from fleet.views.login import LoginView

@@ -27,14 +27,14 @@ _AGENT_FILES = (
     "telemetry/catalog.py",
     "telemetry/message",
     "training/__init__.py",
-    "training/flops.py",
     "training/host",
-    "training/rank_order.py",
+    "training/message",
     "training/reference",
     "training/steps/__init__.py",
     "training/steps/block.py",
     "training/steps/datagram.py",
-    "training/wire.py",
+    "training/utilisation/__init__.py",
+    "training/utilisation/flops.py",
     "training/workloads",
 )
 _AGENT: dict[str, Any] = {

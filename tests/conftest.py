@@ -7,11 +7,11 @@ import pytest
 from django.conf import settings
 from django.core.cache import caches
 
-from fleet import shared_answer
 from fleet.celery import app
+from fleet.web import shared_answer
 from telemetry.newest import glance
 from telemetry.series import trends
-from training import efficiency
+from training.efficiency import work as efficiency
 from training.runs import summaries
 from training.views import runs
 

@@ -23,7 +23,7 @@ from django.db import connection, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
-from fleet.databases import configured
+from fleet.environment.databases import configured
 from tests.servers import PostgreSQL, postgresql_server
 
 

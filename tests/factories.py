@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from fleet import moves
+from fleet.inventory import moves
 from fleet.models import Device, DeviceKind, Host
 from telemetry.message import wire
 from telemetry.message.wire import Batch, DeviceInfo

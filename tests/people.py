@@ -3,7 +3,7 @@
 from django.contrib.auth.models import Group, User
 from django.test import Client
 
-from fleet.auth import create_token
+from fleet.access.auth import create_token
 from fleet.models import Role
 
 PASSWORD = "correct horse battery"

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 
 # Below the ports that Linux gives away by itself, to whoever connects or asks for any, and below those of embedded brokers
-# (fleet/broker.py): nobody gets one of these meanwhile.
+# (fleet/up/broker.py): nobody gets one of these meanwhile.
 _FIRST, _LAST = 10_000, 20_000
 _MOST_WORKERS = 8
 

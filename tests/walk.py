@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from django.test import Client
 
-from fleet import shared_answer
 from fleet.models import Device, Host
+from fleet.web import shared_answer
 
 _COUNTED = json.loads((Path(__file__).parent / "data" / "page_queries.json").read_text())
 # Fragments are parts of their pages; the others hardly show what a fleet told.

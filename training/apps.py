@@ -9,7 +9,7 @@ class TrainingConfig(AppConfig):
     name = "training"
 
     def ready(self) -> None:
-        import_module("training.removal")
-        import_module("training.health_rules")
+        import_module("training.hooks.removal")
+        import_module("training.hooks.health_rules")
         import_module("telemetry.health.rules").register(import_module("training.runs.straggler_rule").RULE)
-        import_module("telemetry.newest.host_columns").provide(import_module("training.host_columns").columns)
+        import_module("telemetry.newest.host_columns").provide(import_module("training.hooks.host_columns").columns)

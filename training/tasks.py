@@ -13,9 +13,9 @@ from telemetry.maintenance.noted import noted
 from telemetry.message.wire import MessageInvalid
 from telemetry.receiving import authentic
 from telemetry.tasks import UNTIL_STORED
-from training import wire
 from training.jobs import ingest, ladder_runs, visits, watch
 from training.judging import judge, suspicion
+from training.message import wire
 from training.runs import ingest as step_ingest
 from training.runs import lives, measures, mfu_history, retention
 from training.steps.store import compact

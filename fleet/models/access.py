@@ -7,7 +7,7 @@ from fleet.models.inventory import Host
 
 
 class EnrolmentToken(models.Model):
-    """The one-time token with which a machine's agent joins as `host`; only its digest is stored (fleet/enrolment.py)."""
+    """The one-time token with which a machine's agent joins as `host`; only its digest is stored (fleet/joining/enrolment.py)."""
 
     host = models.ForeignKey(Host, on_delete=models.CASCADE, related_name="+")
     digest = models.CharField(max_length=64, unique=True)
@@ -28,7 +28,7 @@ class Role(models.TextChoices):
 
 
 class ApiToken(models.Model):
-    """A bearer token for scripts; only its digest is stored (fleet/auth.py)."""
+    """A bearer token for scripts; only its digest is stored (fleet/access/auth.py)."""
 
     name = models.CharField(max_length=100, unique=True)
     role = models.CharField(max_length=8, choices=Role.choices)
@@ -63,7 +63,7 @@ class AuditEntry(models.Model):
 
 
 class LoginAttempt(models.Model):
-    """A sign-in that failed, or is being tried, kept as long as the throttle looks back (fleet/throttle.py)."""
+    """A sign-in that failed, or is being tried, kept as long as the throttle looks back (fleet/access/throttle.py)."""
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
     address = models.GenericIPAddressField(null=True, blank=True)
@@ -77,7 +77,7 @@ class LoginAttempt(models.Model):
 
 
 class JoinAttempt(models.Model):
-    """A refused join, kept as long as the throttle looks back (fleet/throttle.py)."""
+    """A refused join, kept as long as the throttle looks back (fleet/access/throttle.py)."""
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
     address = models.GenericIPAddressField(null=True, blank=True)

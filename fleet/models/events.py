@@ -39,7 +39,7 @@ class Severity(models.TextChoices):
 
 
 class Event(models.Model):
-    """Something that happened, `count` times between `first_at` and `last_at`. Written by fleet/events.py.
+    """Something that happened, `count` times between `first_at` and `last_at`. Written by fleet/inventory/events.py.
 
     An alert is an event with a `rule`: it is open until `resolved_at`, and one rule has one open alert a `subject`
     ("host:<name>", "device:<uuid>", "fleet"). Of one about several hosts together `hosts` names each, and `host` is None.

@@ -17,9 +17,10 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from fleet import sparkline, units
-from fleet import stylesheet as stylesheets
-from fleet.sorting import Sorting
+from fleet import units
+from fleet.pages import sparkline
+from fleet.pages import stylesheet as stylesheets
+from fleet.pages.sorting import Sorting
 
 register = template.Library()
 
@@ -211,7 +212,7 @@ def of_key(mapping: Mapping[Any, Any], key: Any) -> Any:
 
 @register.simple_tag(takes_context=True)
 def heading(context: Context, key: str, words: str, *, num: bool = False, flips: bool = False) -> SafeString:
-    """The head of a column by which a table is sorted on the server (fleet/sorting.py); the context holds `sorting`.
+    """The head of a column by which a table is sorted on the server (fleet/pages/sorting.py); the context holds `sorting`.
 
     `num` aligns figures right, the greatest of which come first; `flips` begins with the greatest without it.
     """

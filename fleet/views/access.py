@@ -11,11 +11,11 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from fleet import audit, sessions
-from fleet.auth import TokenRefused, actor_of, create_token, has_role, require_role
-from fleet.csv_answer import asked_table, csv_answer
+from fleet.access import audit, sessions
+from fleet.access.auth import TokenRefused, actor_of, create_token, has_role, require_role
+from fleet.access.sessions import SignedIn
 from fleet.models import ApiToken, Role
-from fleet.sessions import SignedIn
+from fleet.web.csv_answer import asked_table, csv_answer
 
 
 @require_safe

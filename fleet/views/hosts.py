@@ -10,10 +10,11 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from fleet import enrolment, removal
-from fleet.auth import actor_of, require_role
-from fleet.enrolment import HostRefused
-from fleet.join_command import NoAddress, join_command
+from fleet.access.auth import actor_of, require_role
+from fleet.inventory import removal
+from fleet.joining import enrolment
+from fleet.joining.enrolment import HostRefused
+from fleet.joining.join_command import NoAddress, join_command
 from fleet.models import Host, Role
 
 _PATIENCE_SECONDS = 5.0  # for what a removed host measured; the rest of it goes with the upkeep

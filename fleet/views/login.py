@@ -1,4 +1,4 @@
-"""Signing in, throttled. Called by fleet/urls.py; what may be tried is decided in fleet/throttle.py."""
+"""Signing in, throttled. Called by fleet/urls.py; what may be tried is decided in fleet/access/throttle.py."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.utils import timezone
 
-from fleet import sessions, throttle
-from fleet.auth import client_address
+from fleet.access import sessions, throttle
+from fleet.access.auth import client_address
 
 
 class LoginForm(AuthenticationForm):

@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from fleet.stylesheet import stylesheet
+from fleet.pages.stylesheet import stylesheet
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 

@@ -7,16 +7,16 @@ still to be made of them is read from the hosts', and so is all of it where the 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
 
 from fleet.models import Device, Host
-from telemetry.accounts import accounts
+from telemetry.accounts import accounts, group_names
 from telemetry.accounts.accounts import Accounts, Book, Scope
 from telemetry.accounts.asked import Span, recorded
-from telemetry.models import GroupKind, RollupGroup
 from telemetry.prices.energy_rates import Rates
 from telemetry.store import energy_rows, group_energy, groups
 
@@ -48,29 +48,25 @@ class DeviceRow:
         return self.parent_id is None and not self.profile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inventory:
     """All devices and hosts, whether the groups' rollups count just these, and recordings."""
 
     devices: list[DeviceRow]
     hosts: Mapping[int, HostRow]
-    is_followed: bool
     recordings: Mapping[int, Span]
+
+    @cached_property
+    def is_followed(self) -> bool:
+        wholes = ((each.pk, each.host_id, each.kind, each.model) for each in self.devices if each.is_whole)
+        says = ((pk, host.cluster, host.labels) for pk, host in self.hosts.items())
+        return groups.is_followed(says, wholes)
 
 
 def look() -> Inventory:
     """Return the inventory as it stands now."""
     hosts = _hosts()
-    devices = _devices(hosts)
-    wholes = ((each.pk, each.host_id, each.kind, each.model) for each in devices if each.is_whole)
-    says = ((pk, host.cluster, host.labels) for pk, host in hosts.items())
-    return Inventory(devices, hosts, groups.is_followed(says, wholes), recorded())
-
-
-def _look_at_devices() -> Inventory:
-    """Return the inventory for who asks for no groups."""
-    hosts = _hosts()
-    return Inventory(_devices(hosts), hosts, is_followed=False, recordings=recorded())
+    return Inventory(_devices(hosts), hosts, recorded())
 
 
 def fleet_accounts(
@@ -79,18 +75,16 @@ def fleet_accounts(
 ) -> Accounts:  # fmt: skip
     """Return what accounts.accounts returns of all devices, or of what they did in a `cluster`; `seen` is for who asks again.
 
-    No groups within a cluster are kept: there only the whole and its days cost no more than those of the fleet.
+    Within a cluster models and labels cost no more where groups stand for them (group_names.py).
     """
-    is_alone = group_by in _ALONE or (cluster is not None and group_by not in {"", "day"})
-    if seen is None:
-        seen = _look_at_devices() if is_alone else look()
+    seen = look() if seen is None else seen
     devices, hosts, recordings = seen.devices, seen.hosts, seen.recordings
     if cluster is not None:
         hosts = {pk: host for pk, host in hosts.items() if host.cluster == cluster}
         recordings = {pk: span for pk, span in recordings.items() if pk in hosts}
     start_ms, end_ms = accounts.whole_minutes(start_ms, end_ms)
     quarters_ms = accounts.quarters_from_ms(group_by, rates, now)
-    names = _names(group_by, cluster) if seen.is_followed and not is_alone else {}
+    names = _names(seen, scope, group_by, cluster)
     kept_ms = _kept_from_ms(now)
     split = rates.mixed_quarters(start_ms if recordings else max(start_ms, kept_ms[60]), end_ms)
     finer_ms = max(quarters_ms or 0, kept_ms[60] if split else 0)
@@ -114,10 +108,11 @@ def fleet_accounts(
                 book.enter(rows)
             continue
         for group, found in group_energy.of_groups(names, stretch, is_of_nodes=scope is Scope.NODE).items():
-            if names[group] is None:
-                book.enter_fleet(found)
-            else:
-                book.enter_group(names[group] or "", found)
+            for key in names[group]:
+                if key is None:
+                    book.enter_fleet(found)
+                else:
+                    book.enter_group(key, found)
     return book.closed()
 
 
@@ -127,16 +122,12 @@ def _kept_from_ms(now: datetime) -> dict[int, int]:
     return {60: accounts.minutes_kept_from_ms(now), 3600: hours_ms}
 
 
-def _names(group_by: str, cluster: str | None) -> dict[int, str | None]:
-    """Return the groups by id with their keys in the accounts; None is the whole. Nothing where the store has none of these."""
-    kept = RollupGroup.objects.filter(devices=groups.ACCOUNT)
-    whole = {"kind": GroupKind.FLEET} if cluster is None else {"kind": GroupKind.CLUSTER, "value": cluster}
-    names: dict[int, str | None] = dict.fromkeys(kept.filter(**whole).values_list("pk", flat=True))
-    if group_by in {"", "day"} or not names:
-        return names
-    kind, _, key = group_by.partition(":")
-    of_kind = dict(kept.filter(kind=kind, key=key).values_list("pk", "value"))
-    return {**names, **of_kind} if of_kind else {}
+def _names(seen: Inventory, scope: Scope, group_by: str, cluster: str | None) -> group_names.Names:
+    """Return the groups to read, with their keys in the accounts; nothing where the hosts are to be read."""
+    if group_by in _ALONE:
+        return {}
+    names = group_names.of_account(seen.devices, seen.hosts, scope, group_by, cluster)
+    return names if names and seen.is_followed else {}
 
 
 def all_devices() -> list[DeviceRow]:

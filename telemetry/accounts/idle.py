@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from fleet.environment.tariff import has_whole_hours
 from fleet.models import Device
-from fleet.tariff import has_whole_hours
 from telemetry.accounts import accounts, days
 from telemetry.accounts.members import AccountDevice, AccountHost, counted_of, is_of_hosts, key_of, key_of_host
 from telemetry.health import allocation

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from fleet.models import Host
+from telemetry.accounts.members import key_of_host
 from telemetry.series import counted
 
 MOST = 6
@@ -39,9 +40,13 @@ def offered(cluster: str | None = None) -> list[By]:
     return [By("cluster", "Cluster"), By("model", "Model"), *named]
 
 
-def members(by: str, cluster: str | None = None) -> list[str]:
-    """Return the groups of the counted devices of the fleet, or of a cluster, those with most devices first."""
-    found = counted.devices(cluster, counted.class_of(cluster)).order_by()
+def members(by: str, cluster: str | None, since_ms: int) -> list[str]:
+    """Return the groups of the counted devices of the fleet, or of a cluster, those with most devices first.
+
+    Last those that devices have left since, and nobody is in any more: a chart of that time has a part of theirs.
+    """
+    class_ = counted.class_of(cluster, since_ms)
+    found = counted.devices(cluster, class_).order_by()
     sizes: Counter[str] = Counter()
     if by.startswith("label:"):
         key = by.removeprefix("label:")
@@ -50,6 +55,8 @@ def members(by: str, cluster: str | None = None) -> list[str]:
     else:
         field = {"cluster": "host__cluster", "model": "model", "host": "host__name"}[by]
         sizes.update(dict(found.values_list(field).annotate(n=Count("pk"))))
+    for each in counted.left(cluster, since_ms, class_):
+        sizes.setdefault(each.device.model if by == "model" else key_of_host(each.host, by), 0)
     return [name for name, _ in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))]
 
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from django.core.cache import cache
 
-from fleet.timerange import TimeRange, midnight
+from fleet.pages.timerange import TimeRange, midnight
 from telemetry.accounts import accounts, fleet
 from telemetry.accounts import idle as idle_accounts
 from telemetry.accounts.accounts import Account, Accounts, Scope

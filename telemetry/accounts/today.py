@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from fleet.timerange import midnight
+from fleet.pages.timerange import midnight
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.accounts.fleet import Inventory, fleet_accounts, look
 from telemetry.accounts.growth import growth

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 
-from fleet.api_errors import invalid
+from fleet.web.api_errors import invalid
 from telemetry.accounts import accounts, fleet, idle
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.accounts.idle import IdleAccount, Waste

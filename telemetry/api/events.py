@@ -8,11 +8,11 @@ from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 from pydantic import ConfigDict
 
-from fleet.api_access import OPERATOR
-from fleet.api_errors import ApiError, invalid
-from fleet.api_lists import Listed, Page, page_of_query
-from fleet.auth import actor_of
+from fleet.access.auth import actor_of
+from fleet.api.access import OPERATOR
+from fleet.api.lists import Listed, Page, page_of_query
 from fleet.models import Device, Event, EventKind, Host, Severity
+from fleet.web.api_errors import ApiError, invalid
 from telemetry.api.questions import Moment
 from telemetry.events.event_log import Question
 from telemetry.health import alerts, rules

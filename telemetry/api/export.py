@@ -7,9 +7,9 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 from ninja import Field, Query, Schema
 
-from fleet.api_errors import ApiError, invalid
 from fleet.models import Device, Host
-from fleet.streamed_file import streamed_file
+from fleet.web.api_errors import ApiError, invalid
+from fleet.web.streamed_file import streamed_file
 from telemetry.api.questions import Moment, known_metric
 from telemetry.series import export
 from telemetry.series.export import Resolution

@@ -8,11 +8,11 @@ from django.utils import timezone
 from ninja import Field, Query, Router, Schema, Status
 from pydantic import ConfigDict, StringConstraints
 
-from fleet.api_access import ADMIN, OPERATOR
-from fleet.api_errors import ApiError, invalid
-from fleet.api_lists import Listed, Page, page_of_query
-from fleet.auth import actor_of
+from fleet.access.auth import actor_of
+from fleet.api.access import ADMIN, OPERATOR
+from fleet.api.lists import Listed, Page, page_of_query
 from fleet.models import Severity
+from fleet.web.api_errors import ApiError, invalid
 from telemetry.models import Delivery, DeliveryReason, NotificationTarget, Silence, TargetKind
 from telemetry.notify import silences, targets
 

@@ -1,6 +1,6 @@
 """GET /api/v1/prometheus/sd: Prometheus' http_sd: one target per host agent, each scraped through this server.
 
-Called by fleet/api.py, by name. Source: Prometheus, "Writing HTTP Service Discovery".
+Called by fleet/api/api.py, by name. Source: Prometheus, "Writing HTTP Service Discovery".
 """
 
 import re

@@ -7,8 +7,8 @@ from typing import Annotated
 from ninja import Field, Schema
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
-from fleet.api_errors import ApiError, invalid
-from fleet.api_lists import Page
+from fleet.api.lists import Page
+from fleet.web.api_errors import ApiError, invalid
 from telemetry import catalog
 from telemetry.catalog import Kind, Metric
 from telemetry.health import Health

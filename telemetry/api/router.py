@@ -1,4 +1,4 @@
-"""Telemetry's part of the HTTP API: inventory, series, and what the fleet page shows. Called by fleet/api.py, by name.
+"""Telemetry's part of the HTTP API: inventory, series, and what the fleet page shows. Called by fleet/api/api.py, by name.
 
 Asks telemetry/newest/queries.py; parameters are read in questions.py, answers made in answers.py and series.py.
 """
@@ -7,9 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 
-from fleet.api_errors import ApiError
-from fleet.api_lists import Listed, page_of
+from fleet.api.lists import Listed, page_of
 from fleet.models import Device, Host
+from fleet.web.api_errors import ApiError
 from telemetry.api import energy, events, export, notify
 from telemetry.api import series as api_series
 from telemetry.api.answers import DeviceDetail, DeviceItem, HostDetail, HostItem, MapAnswer, MapItem, Summary

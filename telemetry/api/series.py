@@ -101,13 +101,17 @@ def _written(answer: dict[str, Any]) -> HttpResponse:
 
 
 class Group(Schema):
-    """One group of devices over time, each list `(n_buckets,)`; null in a gap."""
+    """One group of devices over time, each list `(n_buckets,)`; null in a gap. The percentiles are of devices."""
 
     key: str
     mean: Column
     p10: Column
+    p50: Column
     p90: Column
     total: Column
+
+
+_OF_GROUP = tuple(name for name in Group.model_fields if name != "key")
 
 
 class FleetSeries(Schema):
@@ -123,9 +127,6 @@ class FleetSeries(Schema):
 def fleet_series(trend: Trend, metric: Metric, start_ms: int, end_ms: int) -> HttpResponse:
     """Return a FleetSeries of the trend's groups."""
     answer = _span(start_ms, end_ms, trend.step_seconds)
-    groups = [
-        {"key": key, "mean": mean, "p10": trend.p10[key], "p90": trend.p90[key], "total": trend.total[key]}
-        for key, mean in trend.mean.items()
-    ]
+    groups = [{"key": key, **{name: getattr(trend, name)[key] for name in _OF_GROUP}} for key in trend.mean]
     about = {"metric": metric.name, "unit": metric.unit, "time_ms": trend.times_ms}
     return _written(answer | about | {"groups": groups})

@@ -17,11 +17,12 @@ from celery import Celery
 from django.conf import settings
 from redis import Redis
 
-from fleet import broker, server_key
-from fleet.child import Child
-from fleet.processes import agent_command, agent_environment
+from fleet.joining import server_key
 from fleet.settings import BASE_DIR, embedded_broker_url
-from fleet.supervisor import Console, Supervisor
+from fleet.up import broker
+from fleet.up.child import Child
+from fleet.up.processes import agent_command, agent_environment
+from fleet.up.supervisor import Console, Supervisor
 from telemetry.agent.membership import enrol_here
 from telemetry.bench.agent_wire import sent_by
 from telemetry.bench.figure import BenchFailed

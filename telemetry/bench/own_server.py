@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from redis import Redis
 
-from fleet import broker
-from fleet.processes import server_children, web_command
 from fleet.settings import BASE_DIR, embedded_broker_url
+from fleet.up import broker
+from fleet.up.processes import server_children, web_command
 from telemetry.bench.figure import BenchFailed
 from telemetry.bench.peer import Peer, free_port
 from telemetry.bench.process_cost import tree_cpu_seconds

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Sum
 from numpy.typing import NDArray
 
-from fleet.auth import create_token
+from fleet.access.auth import create_token
 from fleet.models import Device, Host, Origin, Role
 from telemetry import rollups
 from telemetry.bench import bodies

@@ -18,8 +18,8 @@ from http.client import HTTPConnection
 from statistics import median
 from threading import Event, Thread
 
-from fleet.processes import web_command
 from fleet.settings import BASE_DIR
+from fleet.up.processes import web_command
 from telemetry.bench import gpu_fleet
 from telemetry.bench.figure import BenchFailed, Figure
 

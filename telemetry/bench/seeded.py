@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import transaction
 from django.utils import timezone
 
-from fleet.auth import create_token
+from fleet.access.auth import create_token
 from fleet.models import Device, Host, Role
 from telemetry.bench import gpu_fleet
 from telemetry.exposition.scrape import Fleet

@@ -149,8 +149,15 @@ def as_json(figure: go.Figure) -> dict[str, Any]:
 
 
 def mean_with_band(unit: str, label: str, **options: Any) -> go.Figure:
-    """Return a mean over its band: p10 to p90 across devices, or minimum to maximum within a bucket."""
+    """Return a mean over its band, from minimum to maximum within a bucket."""
     return figure([area("s1"), line("s1")], unit=unit, keys=[Key(label, "s1", [1])], **options)
+
+
+def across_devices(unit: str, *, are_several: bool, **options: Any) -> go.Figure:
+    """Return mean and median across devices over the band from p10 to p90; of a single one all are the same, and have one key."""
+    keys = [Key("mean", "s1", [1]), Key("median", "s1", [2])]
+    lines = [area("s1"), line("s1"), line("s1", width=1.2, dash="dash")]
+    return figure(lines, unit=unit, keys=keys if are_several else keys[:1], **options)
 
 
 def stacked(unit: str, groups: Sequence[str], **options: Any) -> go.Figure:

@@ -44,6 +44,10 @@ def mean_with_band(times_ms: Sequence[int], mean: Column, low: Column, high: Col
     return [band(times_ms, low, high), line(mean)]
 
 
+def across_devices(times_ms: Sequence[int], mean: Column, p10: Column, p50: Column, p90: Column) -> list[Trace]:
+    return [*mean_with_band(times_ms, mean, p10, p90), line(p50)]
+
+
 def stacked(times_ms: Sequence[int], columns: Sequence[Column]) -> list[Trace]:
     """Return an area and its upper edge per group, each on top of those before it; `customdata` is a group's own value.
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db.models import Q
 
-from fleet import clusters
+from fleet.inventory import clusters
 from fleet.models import Event, Severity
 from telemetry.health import Health, alerts, rules
 from telemetry.newest.fleet_state import FleetState

@@ -1,6 +1,6 @@
 """What happened to hosts and devices, newest first: the read side of the events page, of the other pages' lists, and of the API.
 
-Events are written by fleet/events.py, alerts by telemetry/health. A part (a MIG instance) has events of its own.
+Events are written by fleet/inventory/events.py, alerts by telemetry/health. A part (a MIG instance) has events of its own.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db.models import Case, Expression, F, Q, QuerySet, Value, When
 
-from fleet import clusters
+from fleet.inventory import clusters
 from fleet.models import Device, Event, EventKind, Host, Severity
 from telemetry.health import rules
 from telemetry.health.alerts import State

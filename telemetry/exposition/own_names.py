@@ -18,7 +18,7 @@ from telemetry.exposition.textformat import Family, Type, label_text, number_tex
 
 Source = Callable[[Sequence[Host], datetime], Iterable[Family]]
 
-EXPOSITION_SOURCES = ["training.exposition.families"]
+EXPOSITION_SOURCES = ["training.hooks.exposition.families"]
 
 HOST_LABELS = ("host", "cluster")
 DEVICE_LABELS = ("host", "cluster", "device", "uuid")

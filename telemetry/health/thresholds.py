@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from django.db import transaction
 
-from fleet import audit
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
 from telemetry.health import rules
 from telemetry.health.rule import Rule, Threshold
 from telemetry.models import RuleThreshold

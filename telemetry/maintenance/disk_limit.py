@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
-from fleet import events, units
+from fleet import units
+from fleet.inventory import events
 from fleet.models import EventKind
 from telemetry import vendor_sql
 from telemetry.maintenance import retention

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from fleet import removal
+from fleet.inventory import removal
 from telemetry import vendor_sql
 from telemetry.maintenance import disk_limit, retention
 from telemetry.maintenance.noted import Run, noted

@@ -18,8 +18,8 @@ from django.db import close_old_connections, transaction
 from django.dispatch import receiver
 from numpy.typing import NDArray
 
+from fleet.inventory.removal import host_leaves
 from fleet.models import DeviceKind, Host
-from fleet.removal import host_leaves
 from telemetry.exposition.presence import ordered
 from telemetry.health import Finding, Health, gravest
 from telemetry.health.gravest import Gravest

@@ -8,8 +8,8 @@ from datetime import datetime
 from django.db.models import Exists, OuterRef, Q
 from django.dispatch import receiver
 
+from fleet.inventory.removal import host_leaves
 from fleet.models import Event, Host
-from fleet.removal import host_leaves
 from telemetry.models import Delivery, DeliveryReason
 from telemetry.notify.due import RESOLVED_WITHIN
 from telemetry.notify.send import REMOVED

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import OuterRef, Subquery
 
-from fleet import audit
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
 from fleet.models import Severity
 from telemetry.models import Delivery, NotificationTarget, TargetKind
 from telemetry.notify import send

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 import msgpack
 
-from fleet import audit
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
 from fleet.models import DeviceKind, Host, Origin
 from telemetry.orders import host_orders
 

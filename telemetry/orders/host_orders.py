@@ -12,7 +12,7 @@ from celery import current_app
 from kombu.exceptions import BatchPublishError, OperationalError
 from kombu.messaging import Producer
 
-from fleet import server_key
+from fleet.joining import server_key
 from fleet.models import Host
 from telemetry.message.envelope import seal_order
 from telemetry.message.wire import host_queue

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import transaction
 
-from fleet import audit, tariff
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
+from fleet.environment import tariff
 from telemetry.models import EnergyPrice
 
 _BOUNDS = {"price_per_kwh": (0.0, 1e6), "grams_co2_per_kwh": (0.0, 1e5), "pue": (1.0, 10.0)}

@@ -13,8 +13,8 @@ import numpy as np
 from django.conf import settings
 from numpy.typing import NDArray
 
-from fleet import tariff as tariffs
-from fleet.tariff import QUARTER_MS, Tariff
+from fleet.environment import tariff as tariffs
+from fleet.environment.tariff import QUARTER_MS, Tariff
 from telemetry.models import EnergyPrice
 
 JOULES_PER_KWH = 3.6e6

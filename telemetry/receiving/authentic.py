@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from fleet import events
+from fleet.inventory import events
 from fleet.models import EventKind, Host, Origin
 from telemetry.message import envelope
 from telemetry.message.envelope import Envelope, SignatureInvalid

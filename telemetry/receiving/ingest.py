@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.db import transaction
 
-from fleet import events
+from fleet.inventory import events
 from fleet.models import EventKind, Host
 from telemetry.broker.not_now import NotNow
 from telemetry.decoding import last_tick, received

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from fleet import events
+from fleet.inventory import events
 from fleet.models import Device, DeviceKind, EventKind, Host, Origin
 from telemetry.message.wire import Batch, DeviceInfo
 from telemetry.receiving import moving

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
 
-from fleet import moves
+from fleet.inventory import moves
 from fleet.models import Device, Host
 from telemetry.decoding import received
 from telemetry.message.fields import MessageInvalid

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.db import transaction
 
-from fleet import events
+from fleet.inventory import events
 from fleet.models import Device, Event, EventKind, Host, Severity
 from telemetry.message import notices
 from telemetry.message.wire import Batch, MessageInvalid

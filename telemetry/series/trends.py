@@ -12,10 +12,11 @@ from fleet.models import Device, DeviceStay
 from telemetry import catalog
 from telemetry.models import GroupKind, RollupGroup
 from telemetry.series import counted as counting
-from telemetry.store import across, group_stays, groups, read
+from telemetry.store import across, group_stays, read
 from telemetry.store.across import Across
 from telemetry.store.group_stays import Asked
 from telemetry.store.read import Bucketed
+from telemetry.store.resolution import MINUTE_MS
 from telemetry.store.samples import Floats
 
 MAX_POINTS = 4_000
@@ -51,13 +52,15 @@ class Trend:
     n: dict[str, Floats]
     mean: dict[str, Floats]
     p10: dict[str, Floats]
+    p50: dict[str, Floats]
     p90: dict[str, Floats]
     total: dict[str, Floats]
 
     @classmethod
     def of(cls, times_ms: list[int], step_seconds: float, found: dict[str, Across]) -> "Trend":
         columns = (
-            {key: getattr(found[key], name) for key in sorted(found)} for name in ("n", "mean", "p10", "p90", "total")
+            {key: getattr(found[key], name) for key in sorted(found)}
+            for name in ("n", "mean", "p10", "p50", "p90", "total")
         )
         return cls(times_ms, step_seconds, *columns)
 
@@ -65,7 +68,7 @@ class Trend:
 def trend(
     metric: str, start_ms: int, end_ms: int, points: int, *, cluster: str = "", group_by: str = ""
 ) -> Trend:  # fmt: skip
-    """Return mean, p10, p90 and sum of a gauge across the counted devices of each group.
+    """Return mean, p10, p50, p90 and sum of a gauge across the counted devices of each group.
 
     `group_by` is "" for one group, cluster, model, host, or label:<key>; `cluster` is all that is looked at, "" is the fleet.
     A bucket speaks of the devices that gave a value in it: one that falls silent leaves the sum. In a group of hosts (all but
@@ -80,7 +83,7 @@ def within(
 ) -> Trend:  # fmt: skip
     """Return what `trend` does, where the fleet is None and "" are the hosts without a cluster."""
     points = min(points, MAX_POINTS)
-    counted, kept = _known(cluster, group_by, read.most_fine_hosts(start_ms, end_ms, points))
+    counted, kept = _known(cluster, group_by, read.most_fine_hosts(start_ms, end_ms, points), start_ms)
     if kept is None or not catalog.BY_NAME[metric].across:
         asked = Asked(counting.devices(None, counted), cluster, group_by)
         return _of_devices(asked, metric, start_ms, end_ms, points)
@@ -88,30 +91,41 @@ def within(
     return Trend.of(grid.times_ms.tolist(), grid.step_ms / 1000, found)
 
 
-def clusters() -> list[str]:
-    """Return the clusters of the counted devices, by name."""
-    counted = counting.devices(None, groups.class_of_fleet())
-    return list(counted.order_by("host__cluster").values_list("host__cluster", flat=True).distinct())
+def clusters(since_ms: int) -> list[str]:
+    """Return the clusters of the counted devices, by name, also of those that have left one since."""
+    counted = counting.class_of(None)
+    here = counting.devices(None, counted).order_by().values_list("host__cluster", flat=True).distinct()
+    return sorted({*here, *(each.host.cluster for each in counting.left(None, since_ms, counted))})
 
 
-def _known(cluster: str | None, group_by: str, most_fine: int) -> tuple[str, dict[int, str] | None]:
+def clusters_left(since_ms: int) -> set[str]:
+    """Return the clusters that counted devices have left since, for who knows the others."""
+    return {each.host.cluster for each in counting.left(None, since_ms, counting.class_of(None))}
+
+
+def _known(cluster: str | None, group_by: str, most_fine: int, since_ms: int) -> tuple[str, dict[int, str] | None]:
     """Return what is counted and the groups kept of it, None where the devices are to be read themselves.
 
-    As seen a second ago at most: a page asks for each of its charts.
+    As seen a second ago at most: a page asks for each of its charts. The fleet counts the same at any time, a cluster may not.
     """
-    key = blake2s(repr((cluster, group_by, most_fine)).encode()).hexdigest()
+    since_minute = None if cluster is None else since_ms // MINUTE_MS
+    key = blake2s(repr((cluster, group_by, most_fine, since_minute)).encode()).hexdigest()
     known: tuple[str, dict[int, str] | None] | None = caches[_CACHE].get(key)
     if known is None:
-        counted = counting.class_of(cluster)
-        known = counted, None if _is_fine(cluster, counted, most_fine) else _kept_groups(cluster, group_by, counted)
+        counted = counting.class_of(cluster, since_ms)
+        is_fine = _is_fine(cluster, counted, most_fine, since_ms)
+        known = counted, None if is_fine else _kept_groups(cluster, group_by, counted)
         caches[_CACHE].set(key, known, SEEN_AGAIN_SECONDS)
     return known
 
 
-def _is_fine(cluster: str | None, counted: str, most_hosts: int) -> bool:
-    """Tell whether so few hosts have a part in it. One that is no more is not looked for: there may be thousands."""
+def _is_fine(cluster: str | None, counted: str, most_hosts: int, since_ms: int) -> bool:
+    """Tell whether so few hosts have a part in it. One that has none any more is looked for only where no other has."""
+    if most_hosts < 0:
+        return False
     hosts = counting.devices(cluster, counted).order_by().values("host").distinct()
-    return most_hosts >= 0 and len(hosts[: most_hosts + 1]) <= most_hosts
+    n = len(hosts[: most_hosts + 1]) or len({each.host.pk for each in counting.left(cluster, since_ms, counted)})
+    return n <= most_hosts
 
 
 def _kept_groups(cluster: str | None, group_by: str, counted: str) -> dict[int, str] | None:

@@ -16,7 +16,7 @@ from telemetry.store.samples import Floats
 from telemetry.store.statistics import Field, Whole
 
 YOUNG_MS = 3 * MINUTE_MS  # a minute of a group stands at most two minutes after it is over, whoever is on the way
-_FIELDS = (Field.COUNT, Field.SUM, Field.P10, Field.P90)  # what an Across is made of
+_FIELDS = (Field.COUNT, Field.SUM, Field.P10, Field.P50, Field.P90)  # what an Across is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Across:
     n: Floats
     mean: Floats
     p10: Floats
+    p50: Floats
     p90: Floats
     total: Floats
 
@@ -69,8 +70,8 @@ def _on_grid(table: Table, lengths: Whole, number: int, grid: Grid, now_ms: int)
 
     whole, total, n = summed(np.ones(bucket.size)), of(Field.SUM), summed(counts[kept])
     return Across(
-        n=_over(n, whole), mean=_over(total, n), p10=_over(of(Field.P10), whole), p90=_over(of(Field.P90), whole),
-        total=_over(total, whole),
+        n=_over(n, whole), mean=_over(total, n), p10=_over(of(Field.P10), whole), p50=_over(of(Field.P50), whole),
+        p90=_over(of(Field.P90), whole), total=_over(total, whole),
     )  # fmt: skip
 
 
@@ -80,21 +81,21 @@ def _over(values: Floats, whole: Floats) -> Floats:
 
 
 def of_series(times_ms: Sequence[int], rows: Sequence[Floats], *, now_ms: int) -> Across:
-    """Return how many, mean, p10, p90 and sum across series, per bucket; a bucket without any is a gap."""
+    """Return how many, mean, p10, p50, p90 and sum across series, per bucket; a bucket without any is a gap."""
     empty = np.full(len(times_ms), np.nan)
     if not rows:
-        return Across(empty, empty, empty, empty, empty)
+        return Across(empty, empty, empty, empty, empty, empty)
     table = np.stack(rows)
     counts = (~np.isnan(table)).sum(axis=0)
     table[:, unsettled_from(counts, np.array(times_ms, np.int64), now_ms) :] = np.nan
     gaps = np.isnan(table).all(axis=0)
-    mean, p10, p90, total = (empty.copy() for _ in range(4))
+    mean, p10, p50, p90, total = (empty.copy() for _ in range(5))
     if not gaps.all():
         known = table[:, ~gaps]
         mean[~gaps] = np.nanmean(known, axis=0)
-        p10[~gaps], p90[~gaps] = np.nanpercentile(known, [10, 90], axis=0)
+        p10[~gaps], p50[~gaps], p90[~gaps] = np.nanpercentile(known, [10, 50, 90], axis=0)
         total[~gaps] = np.nansum(known, axis=0)
-    return Across(np.where(gaps, np.nan, (~np.isnan(table)).sum(axis=0)), mean, p10, p90, total)
+    return Across(np.where(gaps, np.nan, (~np.isnan(table)).sum(axis=0)), mean, p10, p50, p90, total)
 
 
 def unsettled_from(counts: NDArray[np.int64], starts_ms: Whole, now_ms: int) -> int:

@@ -1,12 +1,12 @@
 """What a host says of itself now, forgotten as soon as it is removed: whoever looks at all newest readings has none of it.
 
-Loaded by TelemetryConfig. What it measured goes later, a slice at a time (fleet/removal.py).
+Loaded by TelemetryConfig. What it measured goes later, a slice at a time (fleet/inventory/removal.py).
 """
 
 from django.dispatch import receiver
 
+from fleet.inventory.removal import host_leaves
 from fleet.models import Host
-from fleet.removal import host_leaves
 from telemetry.models import LatestState
 
 

@@ -121,6 +121,15 @@ def of_moved(devices: Collection[int]) -> dict[int, list[Stay]]:
     return _stays(row for row in rows if row[0] in devices)
 
 
+def ended_after(since_ms: int) -> list[tuple[int, int]]:
+    """Return (host id, device id) of each stay that ended after the time; two queries, one where none has."""
+    moved = set(DeviceStay.objects.filter(from_ms__gt=since_ms).order_by().values_list("device_id", flat=True))
+    found = of_moved(moved) if moved else {}
+    return [
+        (stay.host_id, pk) for pk, of_device in found.items() for stay in of_device[:-1] if stay.until_ms > since_ms
+    ]
+
+
 def pairs(hosts: Collection[int] | None = None) -> dict[int, set[int]]:
     """Return the devices by host that were there, and perhaps are again, of those that have moved; of all hosts for None."""
     rows = DeviceStay.objects.all() if hosts is None else DeviceStay.objects.filter(host__in=hosts)

@@ -9,8 +9,8 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from fleet.audit import Actor
-from fleet.auth import actor_of, require_role
+from fleet.access.audit import Actor
+from fleet.access.auth import actor_of, require_role
 from fleet.models import Event, Role
 from telemetry.health import alerts
 from telemetry.models import Silence

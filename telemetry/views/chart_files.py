@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from django.http import HttpResponse
 
-from fleet.csv_answer import csv_answer
 from fleet.models import Device
+from fleet.web.csv_answer import csv_answer
 from telemetry import catalog
 from telemetry.catalog import Kind
 from telemetry.charts import chart_groups

@@ -11,11 +11,11 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import sparkline, timerange
-from fleet.csv_answer import asked_table
 from fleet.models import Device, Host
-from fleet.shared_answer import shared
-from fleet.timerange import TimeRange
+from fleet.pages import sparkline, timerange
+from fleet.pages.timerange import TimeRange
+from fleet.web.csv_answer import asked_table
+from fleet.web.shared_answer import shared
 from telemetry import catalog
 from telemetry.charts import chart_groups, traces
 from telemetry.events import event_marks
@@ -28,34 +28,35 @@ from telemetry.views.chart_files import columns_file, devices_file
 from telemetry.views.fleet import power_groups
 
 POINTS, _LEAST_POINTS, _SPARK_POINTS = 241, 10, 121
-_BAND = tuple(f"gpu_utilization_ratio_{part}" for part in ("mean", "p10", "p90"))
+_ACROSS = ("mean", "p10", "p50", "p90")
 
 
 @require_safe
 @shared(seconds=2)
 def fleet_arrays(request: HttpRequest) -> HttpResponse:
-    """Utilisation (mean, p10–p90) and power (sum by cluster) of the counted devices; what it costs does not grow with them."""
+    """Utilisation (mean, p10, median, p90) and power (sum by cluster) of the counted devices; its cost grows not with them."""
     window = timerange.of_query(request.GET, timezone.now())
     cluster = request.GET.get("cluster")
-    groups = power_groups() if cluster is None else [cluster]
+    groups = power_groups(window.since_ms) if cluster is None else [cluster]
     power_by = "" if cluster is None and groups == [""] else "cluster"
     used, power = (
         trends.within(cluster, metric, window.start_ms, window.end_ms, POINTS, group_by)
         for metric, group_by in (("gpu_utilization_ratio", ""), ("power_draw_watts", power_by))
     )
     no_use, no_power = (np.full(len(trend.times_ms), np.nan) for trend in (used, power))
-    use = [column(of.get("", no_use)) for of in (used.mean, used.p10, used.p90)]
+    use = {part: column(getattr(used, part).get("", no_use)) for part in _ACROSS}
     totals = [column(power.total.get(group, no_power)) for group in groups]
     watts = {_watts_of(group): total for group, total in zip(groups, totals, strict=True)}
+    ratios = {f"gpu_utilization_ratio_{part}": each for part, each in use.items()}
     files = {
-        "utilisation": lambda: columns_file("utilisation", used.times_ms, dict(zip(_BAND, use, strict=True))),
+        "utilisation": lambda: columns_file("utilisation", used.times_ms, ratios),
         "power": lambda: columns_file("power", power.times_ms, watts),
     }
     if (file := asked_table(request.GET, files)) is not None:
         return file
-    means, sums = traces.mean_with_band(used.times_ms, *use), traces.stacked(power.times_ms, totals)
+    means, sums = traces.across_devices(used.times_ms, *use.values()), traces.stacked(power.times_ms, totals)
     charts = {
-        "fig-utilisation": {"traces": means, **traces.gaps(used.times_ms, use[:1], _journey_ms(used))},
+        "fig-utilisation": {"traces": means, **traces.gaps(used.times_ms, [use["mean"]], _journey_ms(used))},
         "fig-power": {"traces": sums, **traces.gaps(power.times_ms, totals, _journey_ms(power))},
     }
     sparks = {

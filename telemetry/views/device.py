@@ -14,9 +14,9 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import timerange
-from fleet.csv_answer import asked_table, csv_answer
 from fleet.models import Device, DeviceKind
+from fleet.pages import timerange
+from fleet.web.csv_answer import asked_table, csv_answer
 from telemetry import catalog
 from telemetry.charts import chart_groups
 from telemetry.charts.chart_groups import Group

@@ -7,8 +7,9 @@ from django.core.exceptions import BadRequest
 from django.http import Http404, QueryDict
 from django.utils import timezone
 
-from fleet import clusters, timerange
+from fleet.inventory import clusters
 from fleet.models import Device, EventKind, Host, Severity
+from fleet.pages import timerange
 from telemetry.events.event_log import Question
 from telemetry.health import rules
 from telemetry.health.alerts import State

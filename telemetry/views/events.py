@@ -13,10 +13,11 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import clusters, sorting, timerange
-from fleet.auth import has_role
-from fleet.csv_answer import csv_answer
+from fleet.access.auth import has_role
+from fleet.inventory import clusters
 from fleet.models import Event, EventKind, Role, Severity
+from fleet.pages import sorting, timerange
+from fleet.web.csv_answer import csv_answer
 from telemetry.events import event_log
 from telemetry.events.event_log import Question
 from telemetry.health import alerts, rules

@@ -16,8 +16,9 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
 from django_htmx.http import HttpResponseClientRefresh
 
-from fleet import timerange, units
-from fleet.shared_answer import shared
+from fleet import units
+from fleet.pages import timerange
+from fleet.web.shared_answer import shared
 from telemetry.accounts.accounts import Account, Scope
 from telemetry.accounts.fleet import look
 from telemetry.accounts.today import Today, today
@@ -137,9 +138,9 @@ def _waiting(request: HttpRequest) -> HttpResponse:
     return render(request, template, {"hosts": queries.fleet_state(timezone.now()).hosts})
 
 
-def power_groups() -> list[str]:
-    """Return the clusters by which power is stacked."""
-    return shown(trends.clusters())
+def power_groups(since_ms: int) -> list[str]:
+    """Return the clusters by which power is stacked, of a time that began then."""
+    return shown(trends.clusters(since_ms))
 
 
 def shown(clusters: list[str]) -> list[str]:
@@ -147,17 +148,18 @@ def shown(clusters: list[str]) -> list[str]:
     return clusters if len(clusters) <= MAX_STACKED_GROUPS else [""]
 
 
-def _counted_clusters(found: Glance) -> list[str]:
+def _counted_clusters(found: Glance, since_ms: int) -> list[str]:
     """Return what trends.clusters() does: a CPU host beside GPU hosts has no part in the stack."""
-    return sorted({found.hosts[at].cluster for at in found.host[found.counted].tolist()})
+    here = {found.hosts[at].cluster for at in found.host[found.counted].tolist()}
+    return sorted(here | trends.clusters_left(since_ms))
 
 
 def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[str, Any]:
-    groups = shown(_counted_clusters(found)) if cluster is None else [cluster]
+    window = timerange.of_query(request.GET, found.now)
+    groups = shown(_counted_clusters(found, window.since_ms)) if cluster is None else [cluster]
     names = ["fleet"] if cluster is None and groups == [""] else [group or "no cluster" for group in groups]
     drawn = found.column("power_draw_watts")
     gives_power = not drawn.size or bool((drawn == drawn).any())  # noqa: PLR0124  NaN is not itself
-    window = timerange.of_query(request.GET, found.now)
     asked = {"range": window.key, **({} if cluster is None else {"cluster": cluster})}
     arrays = f"{reverse('fleet-arrays')}?{urlencode(asked)}"
     everything = found if cluster is None else glance.recent(timezone.now())
@@ -165,17 +167,17 @@ def _charts(request: HttpRequest, found: Glance, cluster: str | None) -> dict[st
         "range": window,
         "arrays": arrays,
         "arrays_now": arrays_now(request, arrays),
-        "utilisation": _utilisation_figure(),
+        "utilisation": _utilisation_figure(are_several=found.n_counted != 1),
         "power": _power_figure(tuple(names)) if gives_power else None,
         "power_absent": "" if gives_power else found.why_absent("power_draw_watts"),
         "clusters": everything.clusters,
     }
 
 
-@lru_cache(maxsize=1)
-def _utilisation_figure() -> dict[str, Any]:
+@lru_cache(maxsize=2)
+def _utilisation_figure(*, are_several: bool) -> dict[str, Any]:
     """Return what plotly takes as long to make as all else of the page."""
-    return figures.as_json(figures.mean_with_band("ratio", "mean", painter="uplot"))
+    return figures.as_json(figures.across_devices("ratio", are_several=are_several, painter="uplot"))
 
 
 @lru_cache(maxsize=16)

@@ -14,9 +14,9 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
 
-from fleet.csv_answer import csv_answer
 from fleet.models import Device, Origin
-from fleet.shared_answer import shared
+from fleet.web.csv_answer import csv_answer
+from fleet.web.shared_answer import shared
 from telemetry import catalog
 from telemetry.health import Health
 from telemetry.newest import glance

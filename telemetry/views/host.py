@@ -15,11 +15,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from fleet import timerange, units
-from fleet.auth import actor_of, has_role, require_role
-from fleet.csv_answer import asked_table
+from fleet import units
+from fleet.access.auth import actor_of, has_role, require_role
 from fleet.models import Device, Host, Origin, Role
-from fleet.timerange import TimeRange
+from fleet.pages import timerange
+from fleet.pages.timerange import TimeRange
+from fleet.web.csv_answer import asked_table
 from telemetry import catalog
 from telemetry.catalog import AbsentReason
 from telemetry.charts import figures

@@ -16,9 +16,9 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import sorting
-from fleet.csv_answer import csv_answer
 from fleet.models import Host
+from fleet.pages import sorting
+from fleet.web.csv_answer import csv_answer
 from telemetry.health import Health
 from telemetry.health.judgement import GRAVITY
 from telemetry.newest import glance, host_columns, host_lines

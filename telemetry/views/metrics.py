@@ -10,10 +10,10 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from fleet.api_errors import ApiError, invalid
-from fleet.auth import check_role
-from fleet.compression import takes_gzip
+from fleet.access.auth import check_role
 from fleet.models import Role
+from fleet.web.api_errors import ApiError, invalid
+from fleet.web.compression import takes_gzip
 from telemetry.exposition import renderer
 from telemetry.exposition.own_names import Names
 from telemetry.exposition.scrape import UnknownHost, Wanted

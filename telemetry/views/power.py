@@ -16,9 +16,11 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import clusters, timerange, units
-from fleet.csv_answer import csv_answer
-from fleet.timerange import TimeRange
+from fleet import units
+from fleet.inventory import clusters
+from fleet.pages import timerange
+from fleet.pages.timerange import TimeRange
+from fleet.web.csv_answer import csv_answer
 from telemetry.accounts import power_groups, power_report
 from telemetry.accounts.accounts import Account
 from telemetry.accounts.growth import growth
@@ -63,7 +65,7 @@ def power(request: HttpRequest) -> HttpResponse:
     }
     if request.htmx:  # type: ignore[attr-defined]  # set by django-htmx's middleware
         return render(request, "telemetry/_power_tiles.html", context)
-    names = tuple(map(power_groups.named, power_groups.stacked(power_groups.members(by, cluster))))
+    names = tuple(map(power_groups.named, power_groups.stacked(power_groups.members(by, cluster, window.since_ms))))
     still = {
         "by": by,
         "offered": power_groups.offered(cluster),
@@ -88,7 +90,7 @@ def arrays(request: HttpRequest) -> HttpResponse:
     by, cluster = chart_by_of(request.GET), clusters.of_query(request.GET)
     window = window_of(request.GET, timezone.now())
     trend = trends.within(cluster, "power_draw_watts", window.start_ms, window.end_ms, POINTS, by)
-    every = power_groups.members(by, cluster)
+    every = power_groups.members(by, cluster, window.since_ms)
     columns = _columns(trend, every)
     if request.GET.get("format") == "csv":
         times = (datetime.fromtimestamp(at / 1000, UTC) for at in trend.times_ms)

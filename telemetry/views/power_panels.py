@@ -12,8 +12,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import clusters, sorting, units
-from fleet.csv_answer import csv_answer
+from fleet import units
+from fleet.inventory import clusters
+from fleet.pages import sorting
+from fleet.web.csv_answer import csv_answer
 from telemetry.accounts import power_report
 from telemetry.accounts.accounts import Account
 from telemetry.accounts.idle import IdleAccount

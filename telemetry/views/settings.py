@@ -5,7 +5,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet.csv_answer import asked_table
+from fleet.web.csv_answer import asked_table
 from telemetry.maintenance.store_report import report
 from telemetry.views import table_files
 

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from fleet.auth import actor_of, has_role, require_role
+from fleet.access.auth import actor_of, has_role, require_role
 from fleet.models import Role
 from telemetry.prices import device_prices, energy_prices
 from telemetry.prices.device_prices import PriceInvalid

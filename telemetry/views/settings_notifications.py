@@ -8,9 +8,9 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from fleet.auth import actor_of, has_role, require_role
-from fleet.csv_answer import asked_table
+from fleet.access.auth import actor_of, has_role, require_role
 from fleet.models import Role, Severity
+from fleet.web.csv_answer import asked_table
 from telemetry.models import NotificationTarget, TargetKind
 from telemetry.notify import silences, targets
 from telemetry.notify.send import SendFailed

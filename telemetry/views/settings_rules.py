@@ -9,9 +9,9 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from fleet.auth import actor_of, has_role, require_role
-from fleet.csv_answer import csv_answer
+from fleet.access.auth import actor_of, has_role, require_role
 from fleet.models import Host, Role
+from fleet.web.csv_answer import csv_answer
 from telemetry.health import rules, thresholds
 from telemetry.health.rule import Rule, Threshold
 from telemetry.health.thresholds import ThresholdInvalid

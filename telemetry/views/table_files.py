@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from django.http import HttpResponse
 
-from fleet.csv_answer import csv_answer
+from fleet.web.csv_answer import csv_answer
 from telemetry.maintenance.store_report import StoreReport
 from telemetry.models import Delivery, NotificationTarget, Silence
 from telemetry.newest.fleet_state import DeviceState

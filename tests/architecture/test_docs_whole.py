@@ -11,7 +11,7 @@ import pytest
 from django.core.management import get_commands
 from django.urls import resolve
 
-from fleet.api import api
+from fleet.api.api import api
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -7,8 +7,8 @@ from datetime import datetime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from django.test import Client
 
-from fleet import server_key
-from fleet.enrolment import Identity
+from fleet.joining import server_key
+from fleet.joining.enrolment import Identity
 from telemetry.message import wire
 
 URL = "/api/v1/join"

@@ -9,10 +9,10 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from fleet import server_key
-from fleet.audit import Actor
+from fleet.access.audit import Actor
+from fleet.inventory.removal import remove_host
+from fleet.joining import server_key
 from fleet.models import EnrolmentToken, Event, EventKind, Host, Origin, Role
-from fleet.removal import remove_host
 from telemetry import wheels
 from tests.factories import make_gpu_host
 from tests.fleet.candidates import Candidate

@@ -7,9 +7,9 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from fleet import throttle
-from fleet.audit import Actor
-from fleet.enrolment import add_host
+from fleet.access import throttle
+from fleet.access.audit import Actor
+from fleet.joining.enrolment import add_host
 from fleet.models import Event, EventKind, Host, JoinAttempt
 from telemetry.decoding import received
 from telemetry.message import wire

@@ -11,7 +11,7 @@ import pytest
 from django.core.signals import request_finished
 
 from fleet.asgi import Handler
-from fleet.request_threads import KEPT, RequestThreads
+from fleet.web.request_threads import KEPT, RequestThreads
 
 NOTHING = ({"type": "http.request", "body": b""},)
 

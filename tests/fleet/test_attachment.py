@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet.attachment import attachment
+from fleet.web.attachment import attachment
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from django.http import HttpResponse
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
-from fleet import auth
+from fleet.access import auth
 from fleet.models import ApiToken, Role
 from tests.people import person, script
 

@@ -11,9 +11,9 @@ import psutil
 import pytest
 from redis import AuthenticationError, Redis
 
-from fleet import broker
-from fleet.child import Process
-from fleet.startup import StartRefused
+from fleet.up import broker
+from fleet.up.child import Process
+from fleet.up.startup import StartRefused
 from tests.process.traces import wait_until
 from tests.programs import require
 

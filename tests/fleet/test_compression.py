@@ -8,7 +8,7 @@ import pytest
 from django.contrib.staticfiles import finders
 from django.test import Client, RequestFactory
 
-from fleet.compression import takes_gzip
+from fleet.web.compression import takes_gzip
 from tests.people import signed_in
 
 pytestmark = pytest.mark.django_db

@@ -1,6 +1,6 @@
 """Tables as CSV files."""
 
-from fleet.csv_answer import csv_answer
+from fleet.web.csv_answer import csv_answer
 
 
 def test_neither_a_cell_nor_a_column_is_a_formula_to_a_spreadsheet():

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from django.db import OperationalError
 
-from fleet import startup
-from fleet.databases import configured
+from fleet.environment.databases import configured
+from fleet.up import startup
 from tests.databases import connection_with
 
 

@@ -6,11 +6,11 @@ from itertools import pairwise
 import pytest
 from django.db import transaction
 
-from fleet import enrolment
-from fleet.audit import Actor
-from fleet.enrolment import ClockRefused, HostRefused, JoinRefused, add_host, enrol_own, join, rotate
+from fleet.access.audit import Actor
+from fleet.inventory.removal import remove_host
+from fleet.joining import enrolment
+from fleet.joining.enrolment import ClockRefused, HostRefused, JoinRefused, add_host, enrol_own, join, rotate
 from fleet.models import AuditEntry, EnrolmentToken, Event, EventKind, Host, Origin
-from fleet.removal import remove_host
 from tests.factories import make_device, make_host
 from tests.fleet.candidates import Candidate
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet.env import Environment, EnvironmentInvalid, load_dotenv
+from fleet.environment.env import Environment, EnvironmentInvalid, load_dotenv
 
 
 def env(**values: str) -> Environment:

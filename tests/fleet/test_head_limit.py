@@ -7,8 +7,8 @@ from threading import Thread
 import pytest
 import uvicorn
 
-from fleet import processes
-from fleet.head_limit import MOST_BYTES
+from fleet.up import processes
+from fleet.web.head_limit import MOST_BYTES
 
 PIECE = 16_384
 FOLLOWING = b"GET /after HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from fleet import heap
+from fleet.web import heap
 
 FAULTS = """
 import resource, threading
-from fleet import heap
+from fleet.web import heap
 
 {keep}
 def page_faults_of_large_blocks():
@@ -45,7 +45,7 @@ def test_a_large_answer_takes_the_memory_of_the_one_before():
 
 def test_what_the_c_library_refuses_is_no_error(monkeypatch, caplog):
     monkeypatch.setattr(heap.ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=lambda option, value: 0))
-    caplog.set_level("DEBUG", "fleet.heap")
+    caplog.set_level("DEBUG", "fleet.web.heap")
 
     heap.keep()
 

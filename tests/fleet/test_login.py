@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from fleet import throttle
+from fleet.access import throttle
 from fleet.models import LoginAttempt, Role
 from tests.people import PASSWORD, person
 

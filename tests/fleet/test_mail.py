@@ -2,8 +2,8 @@
 
 import pytest
 
-from fleet import mail
-from fleet.env import Environment, EnvironmentInvalid
+from fleet.environment import mail
+from fleet.environment.env import Environment, EnvironmentInvalid
 
 
 def read(url):

@@ -6,9 +6,9 @@ import socket
 import pytest
 from django.utils import timezone
 
-from fleet import own_agent, server_key
+from fleet.joining import own_agent, server_key
 from fleet.models import Event, Host, Origin
-from fleet.startup import StartRefused
+from fleet.up.startup import StartRefused
 from telemetry.agent import membership as agent_membership
 from telemetry.agent.version import version
 from tests.factories import make_host

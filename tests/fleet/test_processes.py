@@ -6,7 +6,7 @@ import sys
 from django.conf import settings as django_settings
 from django.utils.module_loading import import_string
 
-from fleet import processes
+from fleet.up import processes
 
 BROKER_URL = "redis://:geheim@127.0.0.1:1/0"
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fleet.secrets import load_or_create, server_key
+from fleet.environment.secrets import load_or_create, server_key
 
 OF_BEFORE = {"django_secret_key": "d" * 64, "broker_password": "b" * 64}
 

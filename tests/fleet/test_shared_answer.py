@@ -4,7 +4,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from fleet.shared_answer import MadeOnce, forget, shared
+from fleet.web.shared_answer import MadeOnce, forget, shared
 
 
 class Counting:

@@ -1,6 +1,6 @@
 """Values → the paths of a sparkline."""
 
-from fleet import sparkline
+from fleet.pages import sparkline
 
 
 def test_a_gap_splits_the_line():

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.test import Client
 from rcssmin import cssmin
 
-from fleet import stylesheet
+from fleet.pages import stylesheet
 
 pytestmark = pytest.mark.django_db
 

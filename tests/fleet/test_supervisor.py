@@ -15,7 +15,7 @@ import psutil
 import pytest
 from django.conf import settings
 
-from fleet.supervisor import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Console, Supervisor, delay_after
+from fleet.up.supervisor import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Console, Supervisor, delay_after
 from tests.process.traces import processes_of, wait_until
 
 SLEEPER = "import time; print('ready'); time.sleep(60)"

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fleet import tariff
-from fleet.env import Environment, EnvironmentInvalid
+from fleet.environment import tariff
+from fleet.environment.env import Environment, EnvironmentInvalid
 
 BERLIN = "Europe/Berlin mon-fri 06:00-22:00 0.31, sat 08:00-12:00 0.28"
 

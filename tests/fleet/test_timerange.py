@@ -7,7 +7,7 @@ import pytest
 from django.core.exceptions import BadRequest
 from django.http import QueryDict
 
-from fleet import timerange
+from fleet.pages import timerange
 
 NOW = datetime(2026, 11, 23, 16, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)
@@ -21,6 +21,13 @@ def test_it_is_the_last_hour_by_default():
 def test_a_zoomed_window_wins_over_the_named_range():
     window = timerange.of_query(QueryDict("range=6h&from=1000&to=2000"), NOW)
     assert (window.key, window.start_ms, window.end_ms) == ("6h", 1000, 2000)
+
+
+@pytest.mark.parametrize(
+    ("start_ms", "since_ms"), [(NOW_MS - 60_000, NOW_MS - 3_600_000), (NOW_MS - 7_200_000, NOW_MS - 7_200_000)]
+)
+def test_what_is_shown_begins_where_the_range_or_the_zoom_does_whichever_is_earlier(start_ms, since_ms):
+    assert timerange.of_query(QueryDict(f"from={start_ms}&to={NOW_MS}"), NOW).since_ms == since_ms
 
 
 @pytest.mark.parametrize(

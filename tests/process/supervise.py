@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from fleet.child import Child
-from fleet.supervisor import Console, Supervisor
+from fleet.up.child import Child
+from fleet.up.supervisor import Console, Supervisor
 
 
 def main() -> None:

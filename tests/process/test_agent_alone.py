@@ -16,7 +16,7 @@ from celery import Celery
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from redis import Redis
 
-from fleet.broker import server_program
+from fleet.up.broker import server_program
 from telemetry.agent.clock_offset import FRESH_SECONDS
 from telemetry.agent.membership import enrol_here
 from telemetry.broker.transport import CELERY_OPTIONS

@@ -7,7 +7,7 @@ import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from fleet import startup
+from fleet.up import startup
 from telemetry.broker.transport import CELERY_OPTIONS, broker_tls
 from tests.certificates import Authority
 from tests.process.traces import wait_until

@@ -17,7 +17,7 @@ from urllib.request import Request, urlopen
 import pytest
 from django.utils import timezone
 
-from fleet.auth import create_token
+from fleet.access.auth import create_token
 from fleet.models import Host, Role
 from tests.ports import free_port
 from tests.programs import require

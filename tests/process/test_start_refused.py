@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from fleet.startup import take_lock
+from fleet.up.startup import take_lock
 from tests.ports import free_port
 from tests.process.traces import processes_of
 

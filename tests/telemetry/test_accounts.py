@@ -8,8 +8,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device, DeviceKind, Host, Origin
-from fleet.tariff import Band, Tariff
 from telemetry.accounts import accounts
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.growth import growth

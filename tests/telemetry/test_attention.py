@@ -3,7 +3,7 @@
 import pytest
 from django.utils import timezone
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import Host
 from telemetry import tasks
 from telemetry.events import attention

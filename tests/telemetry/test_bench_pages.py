@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet import shared_answer
+from fleet.web import shared_answer
 from telemetry.bench import pages_store
 from tests.people import signed_in
 
@@ -18,7 +18,7 @@ def test_the_benchs_fleet_stands_on_the_fleet_page_with_its_month(monkeypatch):
 
     assert "24" in viewer.get("/").content.decode()
     assert sum(viewer.get("/fleet/map/").json()["hosts"]["devices"]) == 24
-    (_, mean) = viewer.get("/fleet/arrays/?range=24h").json()["charts"]["fig-utilisation"]["traces"]
+    _, mean, _ = viewer.get("/fleet/arrays/?range=24h").json()["charts"]["fig-utilisation"]["traces"]
     assert [value for value in mean["y"] if value is not None]
     before = viewer.get("/fleet/map/").headers["ETag"]
     pages_store.live(3, 0, 1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
-from fleet import moves
+from fleet.inventory import moves
 from fleet.models import Device
 from telemetry.message import wire
 from telemetry.models import Chunk, MaintenanceRun, SetAside, StoredBatch

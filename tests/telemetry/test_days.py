@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device
-from fleet.tariff import Band, Tariff
 from telemetry.accounts import accounts, days, fleet, idle
 from telemetry.accounts.accounts import Scope
 from telemetry.prices.energy_rates import Rates

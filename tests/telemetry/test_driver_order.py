@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 from kombu import Connection, pools
 
-from fleet import server_key
+from fleet.joining import server_key
 from fleet.models import AuditEntry, DeviceKind, Host, Origin, Role
 from telemetry.message import envelope
 from telemetry.models import LatestState

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleet import events
+from fleet.inventory import events
 from fleet.models import Event, EventKind
 from tests.factories import make_host
 

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.test import AsyncClient
 from pyarrow import parquet
 
-from fleet.auth import create_token
+from fleet.access.auth import create_token
 from fleet.models import Device, Host, Role
 from telemetry import rollups
 from telemetry.message.wire import DeviceInfo, DeviceKind

@@ -6,7 +6,7 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.test import AsyncClient
 
-from fleet.auth import create_token
+from fleet.access.auth import create_token
 from fleet.models import Device, Role
 from telemetry import rollups
 from telemetry.catalog import BY_NAME

@@ -41,6 +41,17 @@ def test_gaps_are_never_bridged_and_webgl_is_never_used():
     assert {trace["connectgaps"] for trace in made} == {False}
 
 
+@pytest.mark.parametrize(("are_several", "labels"), [(True, ["mean", "median"]), (False, ["mean"])])
+def test_mean_and_median_are_told_apart_by_their_lines_and_one_device_has_no_median(are_several, labels):
+    made = figures.as_json(figures.across_devices("ratio", are_several=are_several))
+
+    assert [key["label"] for key in made["layout"]["meta"]["legend"]] == labels
+    assert {key["shape"] for key in made["layout"]["meta"]["legend"]} == {"line", "dash"} - (
+        {"dash"} if not are_several else set()
+    )
+    assert len(made["data"]) == len(traces.across_devices(MINUTES, *[[1.0] * 5] * 4)) == 3
+
+
 def test_the_chosen_device_stands_before_its_peers():
     made = figures.as_json(figures.peers("watts", 7, "GPUs", "GPU 5"))
     assert [trace["line"]["color"] for trace in made["data"]] == ["token:s0"] * 7 + ["token:s2"]

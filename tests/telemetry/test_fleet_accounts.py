@@ -9,10 +9,10 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device, Host, Origin
-from fleet.tariff import Band, Tariff
 from telemetry import rollups
-from telemetry.accounts import accounts
+from telemetry.accounts import accounts, group_names
 from telemetry.accounts.accounts import Scope
 from telemetry.accounts.fleet import fleet_accounts
 from telemetry.maintenance import retention
@@ -379,3 +379,56 @@ def test_the_days_of_a_cluster_are_read_from_its_group_alone():
     assert found.total.joules > 0
     of_hosts = (each["sql"] for each in asked if "fleet_host" not in each["sql"])
     assert not [sql for sql in of_hosts if 'FROM "telemetry_rollup"' in sql]
+
+
+def of_group_rollups_alone(group_by, cluster, scope=Scope.DEVICE):
+    """Return the accounts of a cluster, and whether no host's rollup was read for them."""
+    with CaptureQueriesContext(connection) as asked:
+        found = fleet_accounts(
+            T0, T0 + 3 * HOUR, NOW, scope=scope, group_by=group_by, rates=RATES["flat"], zone=ZoneInfo("UTC"),
+            cluster=cluster,
+        )  # fmt: skip
+    of_hosts = (each["sql"] for each in asked if "fleet_host" not in each["sql"])
+    return found, not [sql for sql in of_hosts if 'FROM "telemetry_rollup"' in sql]
+
+
+@pytest.mark.parametrize("scope", Scope)
+@pytest.mark.parametrize(
+    ("group_by", "cluster", "stands"),
+    [
+        ("model", "west", True),  # all of it is one model, others have it too
+        ("model", "north", True),  # two models that nobody else has
+        ("model", "east", False),  # one of its models is in the west too
+        ("label:rack", "west", True),
+        ("label:rack", "east", False),  # a host without the label, as others are
+        ("label:nobody", "east", True),
+        ("cluster", "east", True),
+    ],
+)
+@pytest.mark.usefixtures("fleet")
+def test_groups_within_a_cluster_are_those_of_its_hosts_and_read_from_groups_that_lie_in_it_whole(
+    monkeypatch, group_by, cluster, stands, scope
+):
+    enrolled("e", cluster="north", labels={"rack": "r3"})
+    report("e", DeviceKind.NVIDIA, 200, model="B200", sequence=0)
+    report("e", DeviceKind.NVIDIA, 250, index=1, model="GB300", sequence=1)
+    report("e", DeviceKind.NODE, 600, model="made for e", sequence=2)
+    rollups.roll_up(60, NOW)
+    found, is_of_groups = of_group_rollups_alone(group_by, cluster, scope)
+    monkeypatch.setattr(group_names, "of_account", lambda *_: {})
+    of_hosts, _ = of_group_rollups_alone(group_by, cluster, scope)
+
+    assert said(found) == said(of_hosts)
+    assert found.total.joules or (scope is Scope.NODE and cluster == "west")
+    assert is_of_groups is (stands or (scope is Scope.NODE and group_by == "model"))
+
+
+@pytest.mark.usefixtures("fleet")
+def test_a_cluster_that_a_device_has_left_is_read_from_its_hosts():
+    move("nvidia-a-0", Host.objects.get(name="b"), AFTER)
+    rollups.roll_up(60, NOW)
+
+    found, is_of_groups = of_group_rollups_alone("model", "east")
+
+    assert {group.key: group.joules is None for group in found.groups} == {"": False, "A100": False, "H100": False}
+    assert not is_of_groups

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.cache import cache
 
+from fleet.environment.tariff import Tariff
 from fleet.models import DeviceKind
-from fleet.tariff import Tariff
-from fleet.timerange import midnight
+from fleet.pages.timerange import midnight
 from telemetry.accounts.today import today
 from telemetry.newest import day_before
 from telemetry.newest.day_before import DAY_MS, HOUR_MS

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from django.utils import timezone
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
+from fleet.inventory.removal import remove_host
 from fleet.models import DeviceKind, Event, EventKind, Host, Origin, Severity
-from fleet.removal import remove_host
 from telemetry.models import LatestState
 from telemetry.newest import glance, host_lines, queries
 from telemetry.newest.glance import Lookout

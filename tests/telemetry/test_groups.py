@@ -49,13 +49,13 @@ def first(values):
 def test_a_fleet_has_mean_sum_and_percentiles_across_its_devices():
     for n in range(11):
         enrolled(f"h{n:02}")
-        report(f"h{n:02}", 100.0 * n)
+        report(f"h{n:02}", 10.0 * n * n)
     rollups.roll_up(60, NOW)
 
     found = trend()
 
-    assert [first(values) for values in (found.mean, found.p10, found.p90, found.total)] == [
-        {"": 500}, {"": 100}, {"": 900}, {"": 5500}
+    assert [first(values) for values in (found.mean, found.p10, found.p50, found.p90, found.total)] == [
+        {"": 350}, {"": 10}, {"": 250}, {"": 810}, {"": 3850}
     ]  # fmt: skip
     assert np.isnan(found.mean[""][3:]).all()
 

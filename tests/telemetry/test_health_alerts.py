@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry, Event, EventKind
 from telemetry.health import alerts, rules, thresholds
 from telemetry.health.alerts import Found

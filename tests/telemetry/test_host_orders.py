@@ -6,7 +6,7 @@ import pytest
 from celery import current_app
 from kombu import Connection, pools
 
-from fleet import server_key
+from fleet.joining import server_key
 from fleet.models import Host
 from telemetry.message import envelope
 from telemetry.message.envelope import SignatureInvalid

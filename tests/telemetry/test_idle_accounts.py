@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
+from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device, DeviceKind
-from fleet.tariff import Band, Tariff
 from telemetry import catalog
 from telemetry.accounts import idle
 from telemetry.health import allocation

@@ -30,11 +30,14 @@ def _samples_are_kept(settings):
     settings.STEPWATT_RETENTION_RAW = 400 * 86_400
 
 
-def batch(minutes, first=0, *, busy=0.0, allocation=2, sequence=0):
-    """Return a batch of these minutes after T0, from `first` on; `allocation` of None is not told."""
+def batch(minutes, first=0, *, busy=0.0, allocation=2, sequence=0, peaks=None):
+    """Return a batch of these minutes after T0, from `first` on; `allocation` of None is not told. A minute may have a peak."""
     n = minutes * 60 // EVERY
     times = [T0 + 60_000 * first + 1000 * EVERY * i for i in range(n)]
-    columns = {"gpu_utilization_ratio": [busy] * n, "power_draw_watts": [float(WATTS)] * n}
+    columns = {
+        "gpu_utilization_ratio": [busy if peaks is None or i % 6 else peaks for i in range(n)],
+        "power_draw_watts": [float(WATTS)] * n,
+    }
     if allocation is not None:
         columns["allocation"] = [allocation] * n
     return payload(times, columns, sample_seconds=EVERY, sequence=sequence)
@@ -73,6 +76,14 @@ def test_a_busy_device_wastes_nothing():
     roll_up()
 
     assert wasted() == {}
+
+
+@pytest.mark.parametrize(("peaks", "share"), [(0.27, 1), (0.33, 0)])
+def test_a_minute_is_idle_by_its_mean_not_by_its_least_or_greatest_reading(peaks, share):
+    take(batch(31, peaks=peaks), NOW)
+    roll_up()
+
+    assert sum(wasted().get(1, {}).values()) == pytest.approx(share * 15 * MINUTE_JOULES)
 
 
 def test_a_stretch_that_began_in_the_quarter_before_is_booked_when_it_is_long_enough():

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from fleet import enrolment, server_key
-from fleet.audit import Actor
+from fleet.access.audit import Actor
+from fleet.joining import enrolment, server_key
 from fleet.models import Event, EventKind, Host
 from telemetry.agent import join as join_module
 from telemetry.agent import membership

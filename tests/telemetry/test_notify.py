@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
+from fleet.inventory.removal import remove_host
 from fleet.models import Event, Severity
-from fleet.removal import remove_host
 from fleet.turns import TurnFailed
 from telemetry.models import Delivery
 from telemetry.notify import deliver as delivering

@@ -6,11 +6,11 @@ from email import message_from_bytes
 import pytest
 from aiosmtpd.controller import Controller
 
-from fleet import mail
-from fleet.audit import Actor
-from fleet.env import Environment
+from fleet.access.audit import Actor
+from fleet.environment import mail
+from fleet.environment.env import Environment
+from fleet.inventory.removal import remove_host
 from fleet.models import Event
-from fleet.removal import remove_host
 from telemetry.models import Delivery, NotificationTarget
 from telemetry.notify.deliver import deliver
 from tests.factories import make_host

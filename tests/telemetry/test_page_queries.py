@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fleet import shared_answer
+from fleet.web import shared_answer
 from tests.factories import make_gpu_host
 from tests.people import signed_in
 

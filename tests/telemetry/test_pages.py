@@ -11,8 +11,8 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from fleet import shared_answer
 from fleet.models import DeviceKind, Host, Origin, Role
+from fleet.web import shared_answer
 from tests.factories import CPU_READINGS, GPU_READINGS, make_chunks, make_device, make_gpu_host, make_host, make_latest
 from tests.people import signed_in
 from tests.telemetry.watched import watch_for
@@ -305,7 +305,7 @@ def unpacked(trace: dict[str, Any]) -> set[float]:
 
 def test_fleet_arrays_hold_mean_and_stacked_power(viewer, measured_host):
     answer = viewer.get("/fleet/arrays/?range=15m").json()
-    band, mean = answer["charts"]["fig-utilisation"]["traces"]
+    band, mean, _ = answer["charts"]["fig-utilisation"]["traces"]
     _, power = answer["charts"]["fig-power"]["traces"]
     assert known(mean["y"]) == {0.7}
     assert known(band["y"]) == {0.54, 0.86}

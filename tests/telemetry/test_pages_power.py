@@ -8,8 +8,8 @@ import pytest
 from django.core.cache import cache
 from django.utils import timezone
 
+from fleet.environment.tariff import Tariff
 from fleet.models import Host
-from fleet.tariff import Tariff
 from telemetry.health import thresholds
 from telemetry.views.power_panels import axis_of
 from tests.factories import GPU_READINGS, make_chunks, make_device, make_host, make_latest

@@ -8,9 +8,10 @@ import pytest
 from django.apps import apps
 from django.db.models import CASCADE, SET_NULL
 
-from fleet import events, removal, slices
-from fleet.audit import Actor
-from fleet.enrolment import add_host
+from fleet import slices
+from fleet.access.audit import Actor
+from fleet.inventory import events, removal
+from fleet.joining.enrolment import add_host
 from fleet.models import Device, DeviceStay, Event, EventKind, Host
 from telemetry import rollups
 from telemetry.accounts.fleet import look

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from django.core.management import call_command
 
-from fleet.databases import configured
+from fleet.environment.databases import configured
 from telemetry import vendor_sql
 from telemetry.models import Rollup
 from telemetry.store import rolled, statistics

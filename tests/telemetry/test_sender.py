@@ -11,7 +11,7 @@ import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 
-from fleet.broker import server_program
+from fleet.up.broker import server_program
 from telemetry.agent.names import Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import QUEUE_BYTES, Sender

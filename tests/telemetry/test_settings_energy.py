@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.core.cache import cache
 
+from fleet.environment.tariff import Tariff
 from fleet.models import AuditEntry, DeviceKind, Role
-from fleet.tariff import Tariff
 from telemetry.models import DevicePrice, EnergyPrice
 from telemetry.prices.energy_rates import Rates
 from tests.factories import make_device, make_gpu_host, make_host

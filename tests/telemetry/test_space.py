@@ -11,10 +11,10 @@ import pytest
 from django.core.management import call_command
 from django.db import connections
 
-from fleet.databases import configured
+from fleet.environment.databases import configured
 from telemetry import vendor_sql
-from telemetry.maintenance import disk_limit
-from telemetry.models import StoredBatch
+from telemetry.maintenance import disk_limit, upkeep
+from telemetry.models import MaintenanceRun, StoredBatch
 from telemetry.vendor_sql import BatchRow
 from tests.databases import connection_with, default_database
 from tests.factories import make_host
@@ -57,6 +57,17 @@ def test_the_file_shrinks_by_what_was_deleted(file):
 
     assert given_back * 4096 > 7_500_000
     assert file.stat().st_size <= full_bytes - given_back * 4096
+
+
+def test_the_upkeep_gives_back_all_that_is_free(file):
+    StoredBatch.objects.all().delete()
+
+    upkeep.keep(datetime.now(UTC), budget_seconds=600)
+    checkpoint()
+
+    assert MaintenanceRun.objects.get(name="space given back").done * 4096 > 7_500_000
+    assert file.stat().st_size < 2_000_000
+    assert vendor_sql.held_bytes() == file.stat().st_size
 
 
 def test_no_more_is_given_back_at_once_than_asked(file):

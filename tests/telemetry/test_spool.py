@@ -74,14 +74,15 @@ def test_the_clocks_segment_is_kept_over_a_restart(opened):
 def test_the_oldest_are_dropped_where_the_bound_in_bytes_is_reached(opened):
     spool = opened(limit_bytes=400_000)
     names = spool.names(HOST, MACHINE)
-    made = [parcel(names, body=bytes(3000)) for _ in range(300)]
+    made = [parcel(names, body=bytes(3000 if number % 3 else 9000)) for number in range(300)]
     for each in made:
         spool.add([each])
 
     kept = waiting(spool)
     assert kept == made[-len(kept) :]
     assert spool.n_dropped == 300 - len(kept) > 0
-    assert spool.n_bytes <= 400_000
+    assert 360_000 < spool.n_bytes <= 400_000
+    assert Outbox(spool).cost()["agent_batches_dropped_total"] == spool.n_dropped
 
 
 def test_what_is_too_old_is_dropped_and_counted(opened, clock):

@@ -7,6 +7,7 @@ import pytest
 
 from telemetry.agent import spool as spools
 from telemetry.agent.spool import ASIDE, FILE, HEAL_SECONDS
+from telemetry.decoding import received
 from telemetry.message import wire
 from tests.telemetry.batches import batch
 from tests.telemetry.spooling import HOST, MACHINE, Clock, broken, named, opened_in, parcel, waiting
@@ -87,15 +88,19 @@ def test_names_that_a_full_disk_could_not_note_are_not_given_again(opened, monke
 
 
 def test_the_memory_is_bounded_too(opened, monkeypatch):
-    monkeypatch.setattr(spools, "MEMORY_BYTES", 400_000)
+    monkeypatch.setattr(spools, "MEMORY_BYTES", 60_000)
     spool = opened()
     names = spool.names(HOST, MACHINE)
     broken(monkeypatch, sqlite3.SQLITE_FULL)
 
-    for _ in range(300):
-        spool.add([parcel(names, body=wire.pack(batch([1000], {}, software={"x": "y" * 190}, epoch=names.epoch)))])
+    software = {f"x{number}": "y" * 190 for number in range(8)}
+    for at_ms in range(1000, 301_000, 1000):
+        spool.add([parcel(names, body=wire.pack(batch([at_ms], {}, software=software, epoch=names.epoch)))])
 
-    assert spool.n_bytes <= 400_000
+    kept = [received.unpack(each.body).times_ms[0] for each in waiting(spool)]
+    assert kept == list(range(301_000 - 1000 * len(kept), 301_000, 1000))
+    assert spool.n_dropped == 300 - len(kept) > 0
+    assert spool.n_bytes <= 60_000
 
 
 def test_a_file_that_cannot_be_measured_gives_way_to_memory_which_is_measured(opened, monkeypatch, caplog):

@@ -212,10 +212,10 @@ def block_of(*columns, step=2, now_ms=0):
 
 
 def test_across_devices_gives_mean_percentiles_and_sum():
-    found = block_of(*([n * 10.0, np.nan] for n in range(11)))
+    found = block_of(*([10.0 * n * n, np.nan] for n in range(11)))
 
-    assert [column(each) for each in (found.mean, found.p10, found.p90, found.total)] == [
-        [50, None], [10, None], [90, None], [550, None]
+    assert [column(each) for each in (found.mean, found.p10, found.p50, found.p90, found.total)] == [
+        [350, None], [10, None], [250, None], [810, None], [3850, None]
     ]  # fmt: skip
 
 

@@ -63,8 +63,10 @@ AGENT_ROOMS = """
 telemetry: __init__ agent broker catalog message
 telemetry/broker: __init__ full_broker transport
 telemetry/message: __init__ acknowledgement batch block codec envelope fields frames header notices wire
-training: __init__ flops host rank_order reference steps wire workloads
+training: __init__ host message reference steps utilisation workloads
+training/message: __init__ rank_order wire
 training/steps: __init__ block datagram
+training/utilisation: __init__ flops
 """
 
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device, DeviceKind
-from fleet.tariff import Band, Tariff
 from telemetry import rollups
 from telemetry.accounts import windows
 from telemetry.accounts.accounts import Scope

@@ -14,7 +14,7 @@ from telemetry.message.notices import Notice
 from telemetry.message.wire import DeviceInfo, DeviceKind
 from training.host.records import Record, Records
 from training.host.runner import JobRunner
-from training.wire import REPORT_TASK, JobOrder, JobReport, pack, pack_cancel, unpack_report
+from training.message.wire import REPORT_TASK, JobOrder, JobReport, pack, pack_cancel, unpack_report
 
 HOST = "node-1"
 LAUNCH = "0a1b2c"

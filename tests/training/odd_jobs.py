@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from fleet.models import DeviceKind, Host
 from tests.training.pages import PARAMS, RESULT
 from tests.training.reference_jobs import existing_job, ready_host
-from training import wire
 from training.jobs.ingest import ingest_report
+from training.message import wire
+from training.message.wire import JobReport
 from training.models import JobState, LadderProcess, LadderRun, LadderState, ReferenceJob
-from training.wire import JobReport
 
 NONSENSE = (None, "text", 0, -1, 1e308, {"a": 1}, 2**63 - 1)
 

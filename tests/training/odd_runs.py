@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from fleet.models import Device, Host
 from tests.factories import make_chunks, make_device, make_host
 from tests.training.stored_steps import columns, enter
+from training.message.wire import MOST_RANKS
 from training.models import Run
-from training.wire import MOST_RANKS
 
 HOUR, NAN = 3_600_000, float("nan")
 FULL: Mapping[str, object] = {

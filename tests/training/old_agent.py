@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 import msgpack
 
-from training import wire
-from training.wire import StepTiming
+from training.message import wire
+from training.message.wire import StepTiming
 
 
 def message_of(sender: str, steps: Sequence[StepTiming]) -> bytes:

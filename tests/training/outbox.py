@@ -8,7 +8,7 @@ from kombu import Connection, pools
 from kombu.message import Message
 from kombu.transport.memory import Channel
 
-from fleet import server_key
+from fleet.joining import server_key
 from telemetry.message import envelope
 from telemetry.message.wire import host_queue
 

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from django.db import transaction
 
-from fleet import server_key
-from fleet.audit import Actor
+from fleet.access.audit import Actor
+from fleet.joining import server_key
 from telemetry.agent.names import Names
 from telemetry.agent.orders import OrderDesk
 from telemetry.health.watch import watch
@@ -24,10 +24,10 @@ from training.jobs import ingest as job_ingest
 from training.jobs import launch
 from training.jobs import watch as job_watch
 from training.judging import judge, suspicion
+from training.message.wire import REPORT_TASK
 from training.models import ReferenceJob
-from training.simulated_jobs import TASKS
-from training.simulation import Simulation, enrol
-from training.wire import REPORT_TASK
+from training.simulation.jobs import TASKS
+from training.simulation.living import Simulation, enrol
 
 PASS_SECONDS = 10
 SHORT = {"steps": 10, "warmup_steps": 2}

@@ -7,11 +7,11 @@ from itertools import count
 from django.test import TestCase
 from django.utils import timezone
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import DeviceKind, Host
 from tests.training.reference_jobs import ready_host
-from training import wire
 from training.jobs import ingest, launch
+from training.message import wire
 from training.models import ReferenceJob
 
 ADA = Actor("ada")

@@ -3,8 +3,8 @@
 import pytest
 from django.test import Client, override_settings
 
+from fleet.environment.tariff import Tariff
 from fleet.models import Role
-from fleet.tariff import Tariff
 from tests.factories import make_host, move
 from tests.people import script
 from tests.training.test_run_figures import END_MS, START_MS, a_run, powered

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import pytest
 from django.utils import timezone
 
-from fleet import shared_answer
 from fleet.models import Event, EventKind, Host, Origin, Severity
+from fleet.web import shared_answer
 from tests.factories import make_gpu_host, make_host
 from tests.people import signed_in
 from tests.training.judging.judged import board, judged, with_history

@@ -18,8 +18,8 @@ from training.host.records import Record, Records
 from training.host.reports import now_ms
 from training.jobs.ingest import ingest_report
 from training.jobs.watch import LOST_AFTER, watch
+from training.message.wire import JobReport, pack
 from training.models import JobState, ReferenceJob
-from training.wire import JobReport, pack
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("outbox")]
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from telemetry.exposition.textformat import render
 from tests.telemetry.exposed import NOW, make_host
 from tests.telemetry.test_exposition import lints
 from tests.training.stored_steps import columns, enter
-from training.exposition import families
+from training.hooks.exposition import families
 from training.models import JobState, ReferenceJob, Run
 
 pytestmark = pytest.mark.django_db

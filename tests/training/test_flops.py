@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from training import flops
+from training.utilisation import flops
 
 
 def test_resnet_50_costs_its_published_4_09_gmacs():

@@ -12,7 +12,7 @@ from telemetry.agent.full_disk import why_not_written
 from telemetry.message.envelope import seal_order
 from tests.training.agents import HOST, SERVER_KEY, SUCCEEDS, TINY, StandInAgent, interpreter
 from training.host.tasks import JobDesk
-from training.wire import CANCEL_TASK, START_TASK, JobOrder, pack, pack_cancel
+from training.message.wire import CANCEL_TASK, START_TASK, JobOrder, pack, pack_cancel
 
 FULL = re.compile(
     r"the disk is full: \S+ needs [\d,]+ bytes, [\d,]+ bytes are free on /\S*; free some space there, then launch again"

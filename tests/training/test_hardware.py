@@ -1,7 +1,7 @@
 import pytest
 
-from training import hardware
-from training.hardware import catalogue, find
+from training.utilisation import hardware
+from training.utilisation.hardware import catalogue, find
 
 GIB = 2**30
 
@@ -108,7 +108,7 @@ def test_what_is_not_published_is_absent_and_not_zero():
 
 
 def test_every_name_that_is_known_leads_into_the_catalogue():
-    from training import hardware_names
+    from training.utilisation import hardware_names
 
     entries = {entry for meant in hardware_names._MEANT.values() for entry in meant}
     assert entries == set(catalogue())

@@ -12,7 +12,7 @@ from telemetry.message.envelope import seal_order
 from telemetry.message.notices import NoticeKind
 from tests.training.agents import CPU, HOST, SERVER_KEY, SUCCEEDS, TINY, StandInAgent, interpreter, until
 from training.host import tasks
-from training.wire import CANCEL_TASK, START_TASK, JobOrder, pack, pack_cancel
+from training.message.wire import CANCEL_TASK, START_TASK, JobOrder, pack, pack_cancel
 
 FAR_MS = 9_999_999_999_999
 

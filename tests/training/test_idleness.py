@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import DeviceKind, Host
 from telemetry.catalog import AbsentReason
 from telemetry.message.wire import DeviceInfo

@@ -11,13 +11,13 @@ from fleet.models import Host
 from telemetry.message import envelope
 from telemetry.message.wire import MessageInvalid
 from tests.training.old_agent import message_of
-from training import wire
 from training.jobs.ingest import ingest_report, ingest_reports
 from training.judging.judge import judge, waiting
+from training.message import wire
+from training.message.wire import JobReport, StepTiming
 from training.models import JobState, ReferenceJob, Run, Verdict
 from training.runs.ingest import ingest_message
 from training.steps.store import read
-from training.wire import JobReport, StepTiming
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 NOW_MS = int(NOW.timestamp() * 1000)

@@ -9,11 +9,11 @@ from fleet.models import DeviceKind
 from tests.training.old_agent import message_of
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.teams import say
-from training import wire
 from training.jobs.watch import watch
+from training.message import wire
+from training.message.wire import StepTiming
 from training.models import JobState, ReferenceJob, Run
 from training.runs.ingest import ingest_message
-from training.wire import StepTiming
 
 pytestmark = pytest.mark.django_db
 

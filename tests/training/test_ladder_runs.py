@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry, Host, Origin
 from tests.training.judging.judged import NOW, board, result
 from tests.training.reference_jobs import existing_job

@@ -8,13 +8,14 @@ from django.db import DatabaseError
 from django.utils import timezone
 from kombu import Connection, pools
 
-from fleet import audit, units
-from fleet.audit import Actor
+from fleet import units
+from fleet.access import audit
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry, DeviceKind, Origin
 from tests.training.reference_jobs import existing_job, ready_host
-from training import wire
 from training.jobs.admission import ORDER_LIFETIME
 from training.jobs.launch import LaunchRefused, cancel, launch
+from training.message import wire
 from training.models import FINAL_STATES, JobState, ReferenceJob
 from training.workloads.catalog import validate
 

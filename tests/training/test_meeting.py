@@ -7,7 +7,7 @@ import pytest
 
 from training.host import meeting
 from training.host.meeting import NoMeeting
-from training.rank_order import RankOrder
+from training.message.rank_order import RankOrder
 
 RANK_0 = RankOrder(1, 0, 2, "c0ffee")
 

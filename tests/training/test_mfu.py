@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import ofu
-from training.decoder_flops import ShapeIncomplete, flops_per_token
-from training.flops import Flops
-from training.mfu import RunDevice, denominator, mfu
-from training.ofu import PipeSeries
+from training.utilisation import ofu
+from training.utilisation.decoder_flops import ShapeIncomplete, flops_per_token
+from training.utilisation.flops import Flops
+from training.utilisation.mfu import RunDevice, denominator, mfu
+from training.utilisation.ofu import PipeSeries
 
 DATA = Path(__file__).parent.parent / "data"
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"

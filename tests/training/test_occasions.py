@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import Device, DeviceKind, Event, EventKind, Host, Severity
 from tests.training.reference_jobs import ready_host
 from training.jobs.schedules import Plan, keep, pause, resume

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import Host
 from telemetry.message.wire import NO_PID
 from telemetry.models import LatestState

@@ -5,8 +5,8 @@ import re
 import pytest
 from django.test import Client
 
-from fleet import shared_answer
 from fleet.models import Host, Origin, Role
+from fleet.web import shared_answer
 from tests.people import signed_in
 from tests.training.judging.judged import board, judged, with_history
 from tests.training.pages import LAUNCH, finished, form, job_in, text

@@ -12,8 +12,8 @@ from django.core.cache import cache
 from django.db.models import F
 from django.utils import timezone
 
+from fleet.environment.tariff import Tariff
 from fleet.models import DeviceKind, Origin
-from fleet.tariff import Tariff
 from fleet.turns import TurnFailed
 from telemetry.models import DevicePrice, EnergyPrice
 from telemetry.prices.energy_rates import Rates
@@ -25,9 +25,9 @@ from tests.training.judging.judged import board, judged, with_history
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.runs import START, goes_on, make_run, rank_steps, with_power
 from tests.training.stored_steps import enter
-from training import efficiency
-from training.efficiency import Report, Work, by_group, by_run
-from training.hardware_efficiency import hardware
+from training.efficiency import work as efficiency
+from training.efficiency.hardware import hardware
+from training.efficiency.work import Report, Work, by_group, by_run
 from training.models import JobState, Outcome, Run, RunLife, Verdict
 from training.runs import lives
 from training.runs.doings import Doings, doings

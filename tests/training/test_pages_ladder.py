@@ -2,7 +2,7 @@
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import Device, DeviceKind, Role
 from tests.people import signed_in
 from tests.training.judging.judged import NOW, board, judged, result, with_history

@@ -5,7 +5,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry, Host
 from tests.factories import GPU_READINGS, make_latest
 from tests.training.judging.judged import NOW, PARAMS, board, judged, together, with_history

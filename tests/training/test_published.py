@@ -8,9 +8,9 @@ import pytest
 from fleet.models import Device
 from tests.training.judging.judged import board, judged
 from tests.training.pages import text
-from training import hardware
 from training.jobs import published
-from training.mfu import RunDevice
+from training.utilisation import hardware
+from training.utilisation.mfu import RunDevice
 from training.workloads.catalog import WORKLOADS
 
 A100 = RunDevice("GPU-1", "NVIDIA A100-SXM4-80GB")

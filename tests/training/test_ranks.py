@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tests.training.agents import LAUNCH, SLEEPS, StandInAgent, interpreter, is_alive, until
-from training.rank_order import RankOrder, place
+from training.message.rank_order import RankOrder, place
+from training.message.wire import JobReport
 from training.reference import device as devices
 from training.reference import gpt_train, language
 from training.reference.gpt import SHAPES, Gpt
@@ -18,7 +19,6 @@ from training.reference.order import LEFT, Order
 from training.reference.ranks import Ranks
 from training.reference.training import About, Training
 from training.steps import datagram
-from training.wire import JobReport
 from training.workloads.catalog import WORKLOADS, validate
 
 STEPS, WARM_UP = 8, 2

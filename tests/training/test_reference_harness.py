@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from training.flops import Flops
 from training.reference import __main__ as program
 from training.reference import harness, order
 from training.reference.events import Events, StepSocket
 from training.reference.measurement import Measurement, Repeat, WallClock, figures, of_repeats
 from training.reference.order import CannotRun, Order
 from training.reference.work import falling
+from training.utilisation.flops import Flops
 
 ORDER = Order("gpt-train", {}, "cpu", "cpu-1", "", "reference gpt-train", "reference-1", "/nowhere")
 

@@ -9,13 +9,13 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from training import flops
 from training.reference import counts, gpt_lora
 from training.reference.conv1d_train import Wave
 from training.reference.device import Device
 from training.reference.gpt import GPT_CI, Gpt
 from training.reference.resnet import ResNet
 from training.reference.vit import Vit
+from training.utilisation import flops
 from training.workloads.catalog import WORKLOADS, validate
 
 CPU = Device(torch.device("cpu"), "a processor", None, "fp32", 1)

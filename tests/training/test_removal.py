@@ -3,10 +3,10 @@
 import pytest
 from django.utils import timezone
 
-from fleet.audit import Actor
-from fleet.removal import remove_host
+from fleet.access.audit import Actor
+from fleet.inventory.removal import remove_host
 from tests.training.reference_jobs import existing_job, ready_host
-from training import wire
+from training.message import wire
 from training.models import ACTIVE_STATES, JobState, ReferenceJob
 
 pytestmark = pytest.mark.django_db

@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.console import Console
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from tests.databases import opened
 from tests.telemetry.test_migrations import migrate, model_of
 from tests.training.agents import TINY, StandInAgent
@@ -13,11 +13,11 @@ from tests.training.judging.judged import board, judged, with_history
 from tests.training.judging.judged import finished as ended
 from tests.training.pages import PARAMS, RESULT, finished, job_in, text, with_steps
 from tests.training.reference_jobs import ready_host
-from training import wire
 from training.jobs import launch
 from training.jobs.table import result_table
 from training.judging import metrics
 from training.judging.key import digest, parts
+from training.message import wire
 from training.models import JobState, Outcome
 from training.workloads.catalog import validate
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from django.test import override_settings
 
+from fleet.environment.tariff import Tariff
 from fleet.models import DeviceKind
-from fleet.tariff import Tariff
 from telemetry import rollups
 from telemetry.message import wire
 from telemetry.message.wire import DeviceEvent, DeviceInfo, DeviceProcess

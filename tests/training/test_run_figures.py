@@ -6,8 +6,8 @@ import pytest
 from django.test import override_settings
 
 from fleet import units
+from fleet.environment.tariff import Tariff
 from fleet.models import DeviceKind
-from fleet.tariff import Tariff
 from telemetry.message import wire
 from telemetry.message.wire import DeviceInfo
 from tests.factories import make_device, make_host

@@ -9,7 +9,7 @@ from telemetry.exposition.textformat import render
 from tests.training.runs import goes_on, make_run
 from tests.training.test_exposition import values
 from tests.training.test_run_figures import a_run
-from training.exposition import families
+from training.hooks.exposition import families
 from training.models import FleetMfu, Run, RunLife
 from training.runs import measures
 from training.runs.measures import measure

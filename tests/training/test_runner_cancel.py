@@ -5,7 +5,7 @@ import pytest
 from tests.training.agents import LAUNCH, SLEEPS, STUBBORN, SUCCEEDS, StandInAgent, interpreter, is_alive, until
 from training.host.job import KILL_AFTER_SECONDS, POLL_SECONDS
 from training.host.process import JobProcess
-from training.wire import pack_cancel
+from training.message.wire import pack_cancel
 
 
 def test_a_job_that_does_not_hear_a_cancel_is_killed_within_five_seconds():

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry, Device, DeviceKind, Event, EventKind, Host, Role, Severity
 from tests.people import script
 from tests.training.reference_jobs import existing_job, ready_host

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from django.utils import timezone
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry, Role
 from tests.databases import default_database, opened
 from tests.people import script

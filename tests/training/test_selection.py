@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import Device, DeviceKind, Host, Origin, Role
 from tests.people import script, signed_in
 from tests.training.pages import form, text

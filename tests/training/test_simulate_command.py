@@ -29,11 +29,11 @@ from tests.process.traces import wait_until
 from tests.soak.load import digest_of
 from tests.telemetry.watched import rules_firing, watch_for
 from training.management.commands.simulate import Command
+from training.message.wire import STEPS_CARGO
 from training.models import Run
-from training.simulation import NameTaken, Simulation, enrol, has_reported, report
+from training.simulation.living import NameTaken, Simulation, enrol, has_reported, report
 from training.steps.columns import StepKind
 from training.steps.store import read
-from training.wire import STEPS_CARGO
 
 pytestmark = pytest.mark.django_db
 

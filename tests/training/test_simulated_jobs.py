@@ -10,13 +10,13 @@ from telemetry.simulation.faults import Fault, FaultKind
 from telemetry.simulation.fleet import Fleet, Shape
 from tests.training.judging.judged import finished
 from tests.training.reference_jobs import ready_host
-from training import wire
 from training.api.job_answers import JobItem, ResultItem
 from training.jobs.table import result_table
 from training.judging import key
-from training.simulated_jobs import SimulatedJobs
+from training.message import wire
+from training.message.wire import CANCEL_TASK, START_TASK, JobOrder
+from training.simulation.jobs import SimulatedJobs
 from training.views.table_files import jobs as jobs_file
-from training.wire import CANCEL_TASK, START_TASK, JobOrder
 
 START = 1_760_000_000.0
 PARAMS = {"steps": 10, "warmup_steps": 2}

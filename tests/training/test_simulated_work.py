@@ -5,9 +5,9 @@ import pytest
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.plans import PLANS
 from telemetry.simulation.training import Plan
-from training.decoder_flops import flops_per_token
-from training.mfu import RunDevice, mfu
-from training.simulated_work import DTYPE, samples_per_step
+from training.simulation.work import DTYPE, samples_per_step
+from training.utilisation.decoder_flops import flops_per_token
+from training.utilisation.mfu import RunDevice, mfu
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
+from fleet.inventory.removal import remove_host
 from fleet.models import Origin
-from fleet.removal import remove_host
 from tests.factories import make_host
 from tests.training.stored_steps import columns, enter, put
 from tests.training.test_step_store import same

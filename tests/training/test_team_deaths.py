@@ -19,8 +19,8 @@ from tests.training.agents import StandInAgent, interpreter, is_alive
 from tests.training.outbox import Outbox
 from tests.training.pages import text
 from tests.training.teams import committed, distributed, now_of
-from training import wire
 from training.jobs.ingest import ingest_report
+from training.message import wire
 from training.models import JobState, ReferenceJob
 
 pytestmark = pytest.mark.django_db

@@ -13,13 +13,13 @@ from telemetry.accounts.energy import Energy, summed
 from telemetry.message.wire import MessageInvalid
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.teams import ADA, MEETING, committed, distributed, now_of, report, running, say
-from training import rank_order, wire
 from training.jobs import ingest, launch
 from training.jobs.admission import JOIN_WITHIN, ORDER_LIFETIME
 from training.jobs.launch import LaunchRefused
 from training.jobs.watch import watch
 from training.judging.judge import judge, waiting
 from training.judging.key import parts
+from training.message import rank_order, wire
 from training.models import JobState, ReferenceJob, Team
 from training.reference.order import LEFT
 

@@ -7,23 +7,23 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from fleet.audit import Actor
-from fleet.auth import create_token
+from fleet.access.audit import Actor
+from fleet.access.auth import create_token
 from fleet.models import ApiToken, Device, DeviceKind, Host, Origin, Role
 from telemetry.message import envelope
 from tests.people import person
 from tests.training.judging.judged import board, finished
 from tests.training.reference_jobs import existing_job, ready_host
 from tests.training.test_launch_limits import PYTHON, report
-from training import wire
 from training.jobs import launch, schedules
 from training.jobs.admission import HELD_FOR, JOIN_WITHIN, ORDER_LIFETIME
 from training.jobs.ingest import ingest_report
 from training.jobs.schedules import Plan
 from training.jobs.selection import Selection
 from training.jobs.watch import watch
+from training.message import wire
+from training.message.wire import JobReport
 from training.models import JobState, LadderRun, LadderState, ReferenceJob
-from training.wire import JobReport
 from training.workloads.catalog import validate
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("ada", "outbox")]

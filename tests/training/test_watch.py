@@ -7,10 +7,10 @@ import pytest
 from fleet.models import Device, Host
 from telemetry.receiving.ingest import ingest
 from tests.telemetry.batches import GPU, payload
-from training import wire
 from training.jobs import orders
 from training.jobs.ingest import ingest_report
 from training.jobs.watch import watch
+from training.message import wire
 from training.models import JobState, ReferenceJob
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -7,10 +7,10 @@ from django.utils import timezone
 from ninja import Query, Router, Schema, Status
 from pydantic import ConfigDict
 
-from fleet.api_access import OPERATOR
-from fleet.api_errors import ApiError
-from fleet.api_lists import Listed, Page, page_of_query
-from fleet.auth import actor_of
+from fleet.access.auth import actor_of
+from fleet.api.access import OPERATOR
+from fleet.api.lists import Listed, Page, page_of_query
+from fleet.web.api_errors import ApiError
 from training.judging import acceptance
 from training.models import AcceptedBaseline, Verdict
 

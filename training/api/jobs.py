@@ -1,4 +1,4 @@
-"""Training's part of the HTTP API: the reference jobs' buttons, for scripts. Called by fleet/api.py, by name.
+"""Training's part of the HTTP API: the reference jobs' buttons, for scripts. Called by fleet/api/api.py, by name.
 
 Starts and stops through training/jobs/launch.py, as the pages do; reads through training/jobs/queries.py.
 """
@@ -10,11 +10,11 @@ from django.utils import timezone
 from ninja import Query, Router, Schema, Status
 from pydantic import ConfigDict, Field
 
-from fleet.api_access import OPERATOR
-from fleet.api_errors import ApiError, invalid
-from fleet.api_lists import Listed, Page, page_of, page_of_query
-from fleet.auth import actor_of
+from fleet.access.auth import actor_of
+from fleet.api.access import OPERATOR
+from fleet.api.lists import Listed, Page, page_of, page_of_query
 from fleet.models import Host
+from fleet.web.api_errors import ApiError, invalid
 from training.api.baselines import router as baselines_router
 from training.api.job_answers import JobItem, ResultItem, StepsAnswer, WorkloadItem
 from training.api.schedules import router as schedules_router

@@ -1,4 +1,4 @@
-"""Energy by run in the HTTP API: what each run drew of a window, from its own devices. Called by fleet/api.py, by name."""
+"""Energy by run in the HTTP API: what each run drew of a window, from its own devices. Called by fleet/api/api.py, by name."""
 
 from datetime import UTC, datetime
 

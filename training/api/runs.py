@@ -1,4 +1,4 @@
-"""Runs in the HTTP API: which there are, their figures, steps and ranks over any window. Called by fleet/api.py, by name."""
+"""Runs in the HTTP API: which there are, their figures, steps and ranks over any window. Called by fleet/api/api.py, by name."""
 
 from datetime import datetime
 
@@ -6,9 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 
-from fleet.api_errors import ApiError, invalid
-from fleet.api_lists import Listed, Page
+from fleet.api.lists import Listed, Page
 from fleet.models import Device, Host
+from fleet.web.api_errors import ApiError, invalid
 from telemetry.api.questions import Moment
 from training.api.run_answers import (
     RankItem,

@@ -8,10 +8,10 @@ from django.utils import timezone
 from ninja import Query, Router, Schema, Status
 from pydantic import ConfigDict, Field
 
-from fleet.api_access import OPERATOR
-from fleet.api_errors import ApiError, invalid
-from fleet.api_lists import Listed, Page, page_of_query
-from fleet.auth import actor_of
+from fleet.access.auth import actor_of
+from fleet.api.access import OPERATOR
+from fleet.api.lists import Listed, Page, page_of_query
+from fleet.web.api_errors import ApiError, invalid
 from training.jobs import schedules
 from training.jobs.asked import MOST_DEVICES
 from training.jobs.cron import CronInvalid, due_at

@@ -10,10 +10,10 @@ from django.utils import timezone
 from ninja import Query, Router, Schema, Status
 from pydantic import ConfigDict
 
-from fleet.api_access import OPERATOR
-from fleet.api_errors import ApiError, invalid
-from fleet.api_lists import Listed, Page, page_of_query
-from fleet.auth import actor_of
+from fleet.access.auth import actor_of
+from fleet.api.access import OPERATOR
+from fleet.api.lists import Listed, Page, page_of_query
+from fleet.web.api_errors import ApiError, invalid
 from training.jobs import ladder_runs
 from training.jobs.launch import LaunchRefused
 from training.judging import suspicion

@@ -24,8 +24,8 @@ from telemetry.bench.signals import GPUS_PER_HOST, METRICS, Signals, batch, in_u
 from telemetry.broker.transport import CELERY_OPTIONS
 from telemetry.message import envelope
 from telemetry.message.wire import INGEST_TASK, host_queue, pack
-from training import wire
-from training.wire import CANCEL_TASK, REPORT_TASK, START_TASK, JobReport
+from training.message import wire
+from training.message.wire import CANCEL_TASK, REPORT_TASK, START_TASK, JobReport
 
 _BATCH_SECONDS, _REPORT_SECONDS = 5, 1.0
 _STEPS = 65

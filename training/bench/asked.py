@@ -93,7 +93,7 @@ def body_bytes(run_id: int) -> int:
 
 def public_key() -> str:
     """Return the key by which hosts know the server's orders, in hex."""
-    from fleet import server_key
+    from fleet.joining import server_key
 
     return server_key.public_bytes().hex()
 

@@ -20,9 +20,9 @@ from typing import Any, TextIO
 
 from celery import Celery
 
-from fleet import server_key
-from fleet.processes import agent_command
+from fleet.joining import server_key
 from fleet.settings import BASE_DIR
+from fleet.up.processes import agent_command
 from telemetry.agent.membership import enrol_here
 from telemetry.bench.agent_wire import sent_by
 from telemetry.bench.figure import BenchFailed, Figure
@@ -31,9 +31,9 @@ from telemetry.bench.process_cost import cpu_seconds_of
 from telemetry.broker.transport import CELERY_OPTIONS
 from telemetry.message.envelope import seal_order
 from telemetry.message.wire import INGEST_QUEUE, DeviceInfo, DeviceKind, host_queue
-from training import wire
 from training.bench.paired_loops import BARE, HARNESS, N_WARM_UP_STRETCHES
 from training.ladder.speedup import Speedup, speedup
+from training.message import wire
 from training.workloads.catalog import WORKLOADS, validate
 
 PAIRS = 40

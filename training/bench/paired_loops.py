@@ -17,13 +17,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from training.flops import Flops
 from training.reference import order as orders
 from training.reference import parent, surroundings
 from training.reference.events import Events, StepSocket
 from training.reference.harness import Loop
 from training.reference.order import Order
 from training.reference.work import Work
+from training.utilisation.flops import Flops
 from training.workloads.catalog import find
 
 BARE, HARNESS = "bare", "harness"

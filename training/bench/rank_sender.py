@@ -17,9 +17,9 @@ from telemetry.bench.publishing import publishing
 from telemetry.bench.signals import GPUS_PER_HOST, Signals, batch, devices, in_units
 from telemetry.message.wire import MAX_CARGO_BYTES, pack
 from training.host.steps import StepHold
+from training.message.wire import STEPS_CARGO
 from training.steps import datagram
 from training.steps.datagram import Record
-from training.wire import STEPS_CARGO
 
 STEPS_A_SECOND, BATCH_TICKS = 10, 5
 RUN, LAUNCH = "bench", "bench-1"

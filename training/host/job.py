@@ -13,7 +13,7 @@ from training.host.output import JobOutput
 from training.host.process import JobProcess
 from training.host.records import Records
 from training.host.reports import Reporter, now_ms
-from training.wire import JobOrder, steps_launch
+from training.message.wire import JobOrder, steps_launch
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 import psutil
 
-from training.rank_order import RankOrder
+from training.message.rank_order import RankOrder
 
 # Of a range that is nobody's (RFC 5737): which interface leads there is the kernel's to say, and nothing is sent.
 _FAR_AWAY = "203.0.113.1"

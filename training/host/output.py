@@ -8,7 +8,7 @@ import selectors
 import time
 from typing import Any
 
-from training.wire import MAX_LOG_CHARACTERS
+from training.message.wire import MAX_LOG_CHARACTERS
 
 logger = logging.getLogger(__name__)
 

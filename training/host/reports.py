@@ -11,7 +11,7 @@ from typing import Any
 
 from telemetry.agent.context import AgentContext
 from training.host.records import Record, Records
-from training.wire import MAX_LOG_CHARACTERS, REPORT_TASK, JobReport, pack
+from training.message.wire import MAX_LOG_CHARACTERS, REPORT_TASK, JobReport, pack
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from training.host.job import CANCELLED_EARLY, Job
 from training.host.process import signal_group, started_ticks
 from training.host.records import Record, Records
 from training.host.reports import Reporter, now_ms, submit_final
-from training.wire import REPORT_TASK, JobOrder, JobReport, pack, unpack_cancel, unpack_order
+from training.message.wire import REPORT_TASK, JobOrder, JobReport, pack, unpack_cancel, unpack_order
 from training.workloads.catalog import validate
 from training.workloads.params import ParamsInvalid
 

@@ -14,7 +14,7 @@ from telemetry.message.wire import MessageInvalid
 from training.host.reports import now_ms
 from training.host.runner import JobRunner
 from training.host.steps import StepHold
-from training.wire import CANCEL_TASK, START_TASK, STEPS_CARGO
+from training.message.wire import CANCEL_TASK, START_TASK, STEPS_CARGO
 
 logger = logging.getLogger(__name__)
 

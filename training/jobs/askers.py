@@ -6,8 +6,8 @@ People and tokens stand by their own name; what starts jobs for somebody says so
 
 import re
 
-from fleet.audit import Actor
-from fleet.auth import role_of_actor
+from fleet.access.audit import Actor
+from fleet.access.auth import role_of_actor
 from fleet.models import Role
 from training.models import LadderRun, LadderState, ReferenceJob, Schedule
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from fleet import units
 from fleet.models import Device
 from telemetry.store import latest
-from training import hardware
+from training.utilisation import hardware
 
 
 class Draw(NamedTuple):

@@ -11,11 +11,11 @@ from django.db.models.functions import Coalesce
 from fleet.models import Host
 from telemetry.message.wire import MessageInvalid
 from telemetry.receiving import authentic
-from training import wire
 from training.jobs import teams
+from training.message import wire
+from training.message.wire import JobReport
 from training.models import FINAL_STATES, JobState, Outcome, ReferenceJob, Verdict
 from training.runs import job_runs
-from training.wire import JobReport
 
 logger = logging.getLogger(__name__)
 

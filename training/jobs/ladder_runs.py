@@ -11,8 +11,8 @@ from typing import Any
 
 from django.db import transaction
 
-from fleet import audit
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
 from fleet.models import Origin
 from fleet.turns import Turns
 from training.jobs import askers, launch

@@ -13,14 +13,14 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from fleet import audit
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
 from fleet.models import Device, DeviceKind, Host, Origin, in_place
 from training.jobs import admission, holding, idleness, orders, readiness, teams
 from training.jobs.drawing import draws_of
 from training.jobs.readiness import Hindrance, ReadyDevice
+from training.message.rank_order import MAX_RANKS
 from training.models import ACTIVE_STATES, JobState, ReferenceJob, Team
-from training.rank_order import MAX_RANKS
 from training.workloads.catalog import validate, why_not_as_one
 from training.workloads.params import ParamsInvalid
 from training.workloads.workload import Workload

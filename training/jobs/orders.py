@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 from telemetry.orders import host_orders
 from telemetry.orders.host_orders import ForHost
-from training import wire
 from training.jobs.admission import JOIN_WITHIN
+from training.message import wire
+from training.message.rank_order import RankOrder
 from training.models import ReferenceJob
-from training.rank_order import RankOrder
 from training.workloads.catalog import as_before
 
 logger = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from training import hardware, mfu
-from training.hardware import Spec
-from training.mfu import RunDevice
+from training.utilisation import hardware, mfu
+from training.utilisation.hardware import Spec
+from training.utilisation.mfu import RunDevice
 
 _WITHOUT_MODEL = ("gemm-sweep", "memory-bandwidth", "allreduce")
 _BANDWIDTH_LOOP = "triad"  # of STREAM's four, the one that is usually told

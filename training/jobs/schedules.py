@@ -11,8 +11,8 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from fleet import audit
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
 from training.jobs import askers, occasions
 from training.jobs.cron import CronInvalid, due_at
 from training.jobs.selection import Selection

@@ -15,12 +15,12 @@ from django.db import transaction
 from django.db.models import Q
 
 from fleet.turns import Turns
-from training import rank_order
 from training.jobs import orders
 from training.jobs.admission import JOIN_WITHIN
+from training.message import rank_order
+from training.message.wire import JobReport
 from training.models import ACTIVE_STATES, FINAL_STATES, JobState, ReferenceJob, Team
 from training.reference.order import LEFT
-from training.wire import JobReport
 
 _REMOVED = "a host of it was removed"
 

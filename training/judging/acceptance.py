@@ -5,8 +5,8 @@ from datetime import datetime
 from django.db import IntegrityError, transaction
 from django.db.models import Q, QuerySet, Value
 
-from fleet import audit
-from fleet.audit import Actor
+from fleet.access import audit
+from fleet.access.audit import Actor
 from training.models import AcceptedBaseline, Outcome, Verdict, accepted_of, replaced
 
 MOST_REASON_CHARACTERS = 500

@@ -10,7 +10,7 @@ from django.db.models import Max, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast
 
 from fleet.models import Device, Host
-from fleet.shared_answer import MadeOnce
+from fleet.web.shared_answer import MadeOnce
 from training.judging import metrics
 from training.judging.baseline import OWN, POPULATION
 from training.judging.metrics import Metric

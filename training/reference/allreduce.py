@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from training.flops import Flops
 from training.reference import parent
 from training.reference.device import Device
 from training.reference.micro import Micro
 from training.reference.order import CannotRun
+from training.utilisation.flops import Flops
 
 _ELEMENTS = {
     "large": (2**18, 2**22, 2**26),

@@ -1,12 +1,12 @@
 """Shapes of the reference models beyond GPT and ResNet, and what a sample of them costs, counted from the shape. No torch.
 
-As in training.flops: one multiply-accumulate (MAC) is two FLOPs, a backward pass costs twice the forward pass.
+As in training.utilisation.flops: one multiply-accumulate (MAC) is two FLOPs, a backward pass costs twice the forward pass.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from training.flops import Flops, GptShape
+from training.utilisation.flops import Flops, GptShape
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from training.flops import Flops
 from training.reference.device import Device, use_tf32
 from training.reference.micro import Micro
 from training.reference.order import CannotRun
+from training.utilisation.flops import Flops
 
 _SHAPES = {  # (rows, columns, inner): a large square, a transformer's feed-forward layer, a thin one as in decoding
     "large": ((8192, 8192, 8192), (4096, 4096, 4096), (8192, 14336, 4096), (16, 14336, 4096)),

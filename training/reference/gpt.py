@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — torch's own customary name
 
-from training.flops import GPT_3M, GPT_14M, GPT_124M, GptShape
 from training.reference.device import Device
+from training.utilisation.flops import GPT_3M, GPT_14M, GPT_124M, GptShape
 
 GPT_CI = GptShape("GPT 0.1M", layers=2, heads=2, width=64, vocabulary=512, context=32)
 SHAPES = {"large": GPT_124M, "small": GPT_14M, "cpu": GPT_3M, "ci": GPT_CI}

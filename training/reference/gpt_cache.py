@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own customary name
 
-from training.flops import GptShape
 from training.reference.gpt import Block, Gpt
+from training.utilisation.flops import GptShape
 
 
 class Generator:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — torch's own customary name
 
-from training.flops import gpt_training_flops_per_sequence
 from training.reference import language
 from training.reference.device import Device
 from training.reference.gpt import SHAPES, Gpt, batch_size
 from training.reference.training import About, Training
+from training.utilisation.flops import gpt_training_flops_per_sequence
 
 
 def build(device: Device, params: Mapping[str, Any]) -> Training:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from training.flops import GptShape
 from training.reference import language
 from training.reference.counts import generation_flops_per_sequence
 from training.reference.device import Device
@@ -18,6 +17,7 @@ from training.reference.gpt_cache import Generator
 from training.reference.order import CannotRun
 from training.reference.timings import Timings
 from training.reference.work import BATCHES
+from training.utilisation.flops import GptShape
 
 # How far below the greatest logit a generated token's may lie where the whole sequence is computed again: rounding, in parts
 # of the logits' spread.

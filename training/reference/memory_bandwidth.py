@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.flops import Flops
 from training.reference.device import Device
 from training.reference.micro import Micro
 from training.reference.order import CannotRun
+from training.utilisation.flops import Flops
 
 _ELEMENTS = {"large": 2**28, "small": 2**26, "cpu": 2**25, "ci": 2**18}
 # With √2 − 1 the first array keeps its value from pass to pass: a + s·(s·c + c) + s·c with c = a.

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from training.flops import Flops
 from training.reference.timings import Timings
+from training.utilisation.flops import Flops
 
 
 class Micro:

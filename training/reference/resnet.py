@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 — torch's own customary name
 
-from training.flops import RESNET_20, RESNET_50, ResNetShape
+from training.utilisation.flops import RESNET_20, RESNET_50, ResNetShape
 
 RESNET_8 = ResNetShape("ResNet-8", 32, 10, (1, 1, 1), (16, 32, 64), is_bottleneck=False, wide_stem=False)
 SHAPES = {"large": RESNET_50, "small": RESNET_50, "cpu": RESNET_20, "ci": RESNET_8}

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.flops import Flops, ResNetShape, resnet_forward_macs
 from training.reference import images
 from training.reference.device import Device
 from training.reference.order import CannotRun
 from training.reference.resnet import SHAPES, ResNet
 from training.reference.timings import Timings
+from training.utilisation.flops import Flops, ResNetShape, resnet_forward_macs
 
 _BATCHES = {"large": (1, 8, 32, 128), "small": (1, 8, 32), "cpu": (1, 4, 16), "ci": (1, 2)}
 # How far a sample's logits may differ between batches, in parts of the greatest: other kernels round differently.

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from training.flops import resnet_training_flops_per_image
 from training.reference import images
 from training.reference.device import Device
 from training.reference.resnet import SHAPES, ResNet
 from training.reference.techniques import laid_out
 from training.reference.training import About, Training
+from training.utilisation.flops import resnet_training_flops_per_image
 
 
 def build(device: Device, params: Mapping[str, Any]) -> Training:

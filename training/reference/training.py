@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.flops import Flops
 from training.reference.device import Device
 from training.reference.ranks import Gradients
 from training.reference.work import BATCHES, falling
+from training.utilisation.flops import Flops
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from training.flops import Flops
 from training.reference.order import CannotRun
+from training.utilisation.flops import Flops
 
 BATCHES = 4  # of synthetic data: made once on the device and used in turn, so that making data is no part of a step
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from telemetry.store import latest
-from training import decoder_flops
-from training.decoder_flops import ShapeIncomplete
-from training.flops import Flops
-from training.mfu import RunDevice
 from training.runs.members import Members
 from training.steps.statistics import Rate
+from training.utilisation import decoder_flops
+from training.utilisation.decoder_flops import ShapeIncomplete
+from training.utilisation.flops import Flops
+from training.utilisation.mfu import RunDevice
 
 
 class RunFlops(NamedTuple):

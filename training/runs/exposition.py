@@ -1,6 +1,6 @@
 """Prometheus families of the runs that step right now: one series for each run on each host, of all its ranks there.
 
-A run that is over leaves, as a host that went silent does. Called by training/exposition.py.
+A run that is over leaves, as a host that went silent does. Called by training/hooks/exposition.py.
 """
 
 from collections.abc import Sequence

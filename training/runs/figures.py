@@ -10,9 +10,7 @@ from typing import TypedDict
 from telemetry.prices.energy_rates import NO_CO2, NO_PRICE, Rates
 from telemetry.series import trends
 from training.figure import Figure, ratio
-from training.mfu import Mfu, mfu
 from training.models import Run
-from training.ofu import METHOD, PipeSeries, ofu
 from training.runs import goodput
 from training.runs.arithmetic import run_devices, run_flops
 from training.runs.energy import RunEnergy, energy
@@ -22,6 +20,8 @@ from training.steps import statistics
 from training.steps.columns import StepColumns
 from training.steps.statistics import GlobalSteps, Phases, Rate, StepTimes
 from training.steps.store import read
+from training.utilisation.mfu import Mfu, mfu
+from training.utilisation.ofu import METHOD, PipeSeries, ofu
 
 _COLUMNS = ("number", "seconds", "compute_seconds", "samples", "tokens", "is_warmup", "kind", "attempt", "phases")
 _COLUMNS_OF_RATES = ("seconds", "samples", "tokens", "is_warmup", "kind")

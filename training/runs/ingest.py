@@ -15,7 +15,8 @@ from django.db.models import Q, QuerySet
 
 from fleet.models import Host
 from telemetry.message.wire import MessageInvalid
-from training import wire
+from training.message import wire
+from training.message.wire import StepTiming
 from training.models import ReferenceJob, Run
 from training.runs import book, job_runs
 from training.runs.book import Told
@@ -23,7 +24,6 @@ from training.steps import blocks, columns
 from training.steps.columns import StepColumns, StepKind
 from training.steps.store import read
 from training.steps.teller import RunKey, Teller
-from training.wire import StepTiming
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast
 
 from fleet.models import Device
-from training import hardware
 from training.models import Run, RunRank
 from training.models.runs import TELLS
+from training.utilisation import hardware
 
 _NONE = Q(pk=None)
 _OF_PROCESS: tuple[str | Combinable, ...] = (

@@ -11,11 +11,11 @@ from pathlib import Path
 from telemetry.importers.rows import Faults, FileUnusable, cells_of, time_ms
 from telemetry.importers.vocabulary import HOSTS, TIMES, ValueUnreadable
 from telemetry.message.wire import HOST_NAME
+from training.message.wire import MAX_STEP_SECONDS, MOST_RANKS
 from training.models import Run
 from training.runs import recorded_run
 from training.runs.recorded_run import UNNUMBERED, Step
 from training.steps.columns import INFINITE, StepKind
-from training.wire import MAX_STEP_SECONDS, MOST_RANKS
 
 _PHASE = ("phase_", "_seconds")
 _NUMBERS = ("seconds", "milliseconds", "compute_seconds", "samples", "tokens", "loss")

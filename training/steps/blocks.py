@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from telemetry.decoding import matrix
 from telemetry.message.codec import WIDTHS, BlockInvalid
 from telemetry.message.wire import LATEST_MS, MessageInvalid, integer, matching, read_message, text
+from training.message.wire import INT_32, LAUNCH, MAX_STEP_SECONDS, MOST_RANKS, NAME, below, fields_of
 from training.steps import block, columns, datagram
 from training.steps.block import COLUMNS, NUMBERS, TICK_NS
 from training.steps.columns import INFINITE, Floats, StepColumns, StepKind
 from training.steps.datagram import MAX_PHASES
 from training.steps.teller import Teller
-from training.wire import INT_32, LAUNCH, MAX_STEP_SECONDS, MOST_RANKS, NAME, below, fields_of
 
 _MAX_BYTES = 2_000_000
 _MAX_STEPS = 200_000

@@ -14,15 +14,16 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import clusters, sorting, timerange
-from fleet.csv_answer import csv_answer
+from fleet.inventory import clusters
 from fleet.models import Host, Origin
+from fleet.pages import sorting, timerange
+from fleet.web.csv_answer import csv_answer
 from telemetry.newest import queries
 from telemetry.newest.fleet_state import HostState
 from telemetry.prices.energy_rates import Rates
-from training import host_columns
-from training.efficiency import Work, by_group, by_run
-from training.hardware_efficiency import hardware as compare
+from training.efficiency.hardware import hardware as compare
+from training.efficiency.work import Work, by_group, by_run
+from training.hooks import host_columns
 from training.judging import results
 from training.judging.results import Standing
 from training.runs import lives

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from fleet import units
-from fleet.shared_answer import shared
+from fleet.web.shared_answer import shared
 from telemetry.newest.headlines import Headline, arrow
 from telemetry.store.read import column
 from training.models import Run

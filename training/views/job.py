@@ -8,10 +8,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from fleet import units
-from fleet.attachment import attachment
-from fleet.auth import actor_of, has_role, require_role
-from fleet.csv_answer import asked_table
+from fleet.access.auth import actor_of, has_role, require_role
 from fleet.models import Role
+from fleet.web.attachment import attachment
+from fleet.web.csv_answer import asked_table
 from telemetry.charts.figures import Reference
 from training.jobs import figures, launch, queries
 from training.judging import baseline

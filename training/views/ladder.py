@@ -5,8 +5,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from fleet import clusters
-from fleet.auth import actor_of, has_role, require_role
+from fleet.access.auth import actor_of, has_role, require_role
+from fleet.inventory import clusters
 from fleet.models import Role
 from training.jobs import ladder_figures, ladder_runs
 from training.models import LadderRun, LadderState

@@ -11,12 +11,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from fleet.auth import actor_of, has_role, require_role
-from fleet.csv_answer import csv_answer
+from fleet.access.auth import actor_of, has_role, require_role
 from fleet.models import Role
-from training import live
+from fleet.web.csv_answer import csv_answer
 from training.jobs import launch, queries
-from training.live import Now, Pace
+from training.judging import live
+from training.judging.live import Now, Pace
 from training.models import JobState, ReferenceJob
 from training.views.measured import sample_unit, why_no_energy
 from training.views.progress import MARKS, headline, mark, percent

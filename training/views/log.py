@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from training.wire import MAX_LOG_CHARACTERS
+from training.message.wire import MAX_LOG_CHARACTERS
 
 TAIL_LINES = 200
 MOST_CHARACTERS = 2_000  # of a line: the page gets its tail each second, and a program may write without an end of line

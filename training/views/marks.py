@@ -9,8 +9,8 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import timerange
 from fleet.models import Device, Host
+from fleet.pages import timerange
 from training.models import ReferenceJob
 
 MOST = 40

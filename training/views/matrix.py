@@ -7,9 +7,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from fleet import clusters
-from fleet.csv_answer import asked_table, csv_answer
+from fleet.inventory import clusters
 from fleet.models import Host
+from fleet.web.csv_answer import asked_table, csv_answer
 from training.judging import figures, results
 from training.judging import matrix as matrices
 from training.judging.results import Trend

@@ -12,9 +12,9 @@ import numpy as np
 
 from fleet import units
 from telemetry.newest import queries as telemetry_queries
-from training import live, live_energy
-from training.jobs import teams
+from training.jobs import live_energy, teams
 from training.jobs.queries import JobSteps
+from training.judging import live
 from training.models import JobState, ReferenceJob
 from training.steps.columns import Floats
 from training.views import rank_readings

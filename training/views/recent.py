@@ -8,7 +8,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from fleet.models import Host, Origin
-from fleet.shared_answer import shared
+from fleet.web.shared_answer import shared
 from training.jobs import queries
 from training.judging import cells
 from training.judging.cells import Cell

@@ -13,8 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from fleet import clusters
-from fleet.auth import actor_of, has_role, require_role
+from fleet.access.auth import actor_of, has_role, require_role
+from fleet.inventory import clusters
 from fleet.models import Host, Role
 from training.jobs import ladder_runs, queries
 from training.jobs.asked import Asked, read_asked

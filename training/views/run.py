@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet.csv_answer import asked_table
+from fleet.web.csv_answer import asked_table
 from training.models import Run
 from training.runs import comparison, device_readings, queries, stragglers
 from training.runs import figures as run_figures

@@ -10,8 +10,8 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet.csv_answer import csv_answer
-from fleet.streamed_file import streamed_file
+from fleet.web.csv_answer import csv_answer
+from fleet.web.streamed_file import streamed_file
 from training.models import Run
 from training.runs import comparison, queries, stragglers
 from training.runs import stack as run_stack

@@ -9,7 +9,8 @@ from datetime import datetime
 from django.core.exceptions import BadRequest
 from django.http import QueryDict
 
-from fleet import timerange, units
+from fleet import units
+from fleet.pages import timerange
 from training.models import Run
 from training.runs import queries
 from training.runs.members import Members

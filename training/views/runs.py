@@ -15,10 +15,11 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from fleet import clusters, sorting, timerange
-from fleet.csv_answer import csv_answer
+from fleet.inventory import clusters
 from fleet.models import Device, Host
-from fleet.sorting import Sorting
+from fleet.pages import sorting, timerange
+from fleet.pages.sorting import Sorting
+from fleet.web.csv_answer import csv_answer
 from telemetry import wheels
 from training.models import Run
 from training.runs import queries, summaries

@@ -11,9 +11,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from fleet.auth import actor_of, has_role, require_role
-from fleet.csv_answer import csv_answer
+from fleet.access.auth import actor_of, has_role, require_role
 from fleet.models import Role
+from fleet.web.csv_answer import csv_answer
 from training.jobs import schedules
 from training.jobs.asked import Asked, read_asked
 from training.jobs.cron import CronInvalid, due_at

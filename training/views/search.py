@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from fleet import clusters
+from fleet.inventory import clusters
 from training import search as found
 
 _QUICK, _ON_THE_PAGE = 5, 50

@@ -6,7 +6,7 @@ from django.utils import timezone
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import conditional_page, require_safe
 
-from fleet.shared_answer import shared
+from fleet.web.shared_answer import shared
 from training.judging import results
 from training.models import RunRank
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from django.http import HttpResponse
 
-from fleet.csv_answer import csv_answer
+from fleet.web.csv_answer import csv_answer
 from training.jobs.published import Published
 from training.ladder.climb import Climbed
 from training.models import LadderRun, ReferenceJob, ScheduledVisit

@@ -9,15 +9,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from fleet.auth import actor_of, has_role, require_role
-from fleet.csv_answer import asked_table, csv_answer
+from fleet.access.auth import actor_of, has_role, require_role
 from fleet.models import Role
+from fleet.web.csv_answer import asked_table, csv_answer
 from telemetry.store import latest
 from training.jobs import published
 from training.judging import acceptance, figures, metrics, suspicion
 from training.judging.baseline import SIDE_WORDS
-from training.mfu import RunDevice
 from training.models import LossAgreement, Outcome, ReferenceJob, Verdict
+from training.utilisation.mfu import RunDevice
 from training.verdicts.confirmation import FRESH_RUNS
 from training.views import table_files
 

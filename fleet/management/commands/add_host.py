@@ -7,9 +7,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.utils import timezone
 
-from fleet.audit import Actor
-from fleet.enrolment import HostRefused, add_host
-from fleet.join_command import NoAddress, join_command
+from fleet.access.audit import Actor
+from fleet.joining.enrolment import HostRefused, add_host
+from fleet.joining.join_command import NoAddress, join_command
 
 
 class Command(BaseCommand):

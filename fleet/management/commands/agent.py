@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from fleet.processes import agent_command, agent_environment
+from fleet.up.processes import agent_command, agent_environment
 
 
 class Command(BaseCommand):

@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from fleet import audit
-from fleet.auth import TokenRefused, create_token
+from fleet.access import audit
+from fleet.access.auth import TokenRefused, create_token
 from fleet.models import Role
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
+from fleet.inventory.removal import clear, is_going, remove_host
 from fleet.models import Host
-from fleet.removal import clear, is_going, remove_host
 
 
 class Command(BaseCommand):

@@ -15,11 +15,12 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from django.utils import timezone
 
-from fleet import broker, own_agent, startup
-from fleet.auth import create_first_admin
-from fleet.processes import DEMO_NAME, demo_child, server_children
+from fleet.access.auth import create_first_admin
+from fleet.joining import own_agent
 from fleet.settings import embedded_broker_url
-from fleet.supervisor import Console, Supervisor
+from fleet.up import broker, startup
+from fleet.up.processes import DEMO_NAME, demo_child, server_children
+from fleet.up.supervisor import Console, Supervisor
 
 _BROKER_SECONDS, _WEB_SECONDS = 30.0, 60.0
 _ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  bound to all, asked at the loopback

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry
 from tests.training.judging.judged import NOW, board, judged, with_history
-from training import health_rules
+from training.hooks import health_rules
 from training.judging.acceptance import NotAcceptable, accept
 from training.judging.baseline import Earlier
 from training.judging.suspicion import open_suspicion

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import AuditEntry, Host
 from tests.training.judging.judged import NOW, SPREAD, board, finished, judged, result, with_history
 from tests.training.reference_jobs import existing_job

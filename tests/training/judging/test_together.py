@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from fleet.models import Event, Host
 from telemetry.events import attention
 from telemetry.health.watch import watch

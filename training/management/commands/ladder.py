@@ -12,7 +12,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from training.api.verdicts import LadderItem
 from training.jobs import command_params, ladder_runs
 from training.jobs.ladder_table import ladder_table

@@ -10,7 +10,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from fleet.audit import Actor
+from fleet.access.audit import Actor
 from training.jobs import command_params, launch
 from training.jobs.selection import of_hosts
 from training.jobs.table import result_table

@@ -15,8 +15,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from fleet import server_key, startup, units
+from fleet import units
 from fleet.celery import app
+from fleet.joining import server_key
+from fleet.up import startup
 from telemetry.agent.names import Names, Parcel
 from telemetry.agent.outbox import Outbox
 from telemetry.agent.sender import Sender
@@ -29,8 +31,8 @@ from telemetry.simulation.faults import FaultKind
 from telemetry.simulation.fleet import MAX_GPUS, MAX_HOSTS, Shape
 from telemetry.simulation.planned import Planned
 from telemetry.simulation.post import Post
-from training.simulated_jobs import TASKS
-from training.simulation import Keys, NameTaken, Simulation, enrol, has_reported, report
+from training.simulation.jobs import TASKS
+from training.simulation.living import Keys, NameTaken, Simulation, enrol, has_reported, report
 
 _FAREWELL_SECONDS = 30.0
 _ACKNOWLEDGED_SECONDS = 300.0
