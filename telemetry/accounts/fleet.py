@@ -15,8 +15,9 @@ from django.conf import settings
 
 from fleet.models import Device, Host
 from telemetry.accounts import accounts, group_names
-from telemetry.accounts.accounts import Accounts, Book, Scope
+from telemetry.accounts.account import Accounts, Scope
 from telemetry.accounts.asked import Span, recorded
+from telemetry.accounts.book import Book
 from telemetry.prices.energy_rates import Rates
 from telemetry.store import energy_rows, group_energy, groups
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from django.db.models import QuerySet
 
 from fleet.models import DeviceKind, DeviceStay
-from telemetry.accounts.accounts import Scope
+from telemetry.accounts.account import Scope
 from telemetry.accounts.members import AccountDevice, AccountHost, counted_of, key_of_host
 from telemetry.models import GroupKind, RollupGroup
 from telemetry.store import groups

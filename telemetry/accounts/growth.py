@@ -1,6 +1,6 @@
 """How an account stands to one of an equal time before it. Asked by the fleet page's tile and the power page."""
 
-from telemetry.accounts.accounts import Account
+from telemetry.accounts.account import Account
 
 _ENOUGH = 0.98  # of either that is known: less would compare a part with a whole
 

@@ -12,7 +12,7 @@ from django.core.cache import cache
 from fleet.pages.timerange import TimeRange, midnight
 from telemetry.accounts import accounts, fleet
 from telemetry.accounts import idle as idle_accounts
-from telemetry.accounts.accounts import Account, Accounts, Scope
+from telemetry.accounts.account import Account, Accounts, Scope
 from telemetry.accounts.idle import IdleAccounts
 from telemetry.health import thresholds
 from telemetry.prices.energy_rates import Rates

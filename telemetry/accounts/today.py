@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from fleet.pages.timerange import midnight
-from telemetry.accounts.accounts import Account, Scope
+from telemetry.accounts.account import Account, Scope
 from telemetry.accounts.fleet import Inventory, fleet_accounts, look
 from telemetry.accounts.growth import growth
 from telemetry.prices.energy_rates import Rates

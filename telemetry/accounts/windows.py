@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from fleet.models import Device, DeviceKind
-from telemetry.accounts.accounts import Account, Scope
+from telemetry.accounts.account import Account, Scope
 from telemetry.models import Unreadable
 from telemetry.prices.energy_rates import Rates
 from telemetry.store import energy_pieces, stays, unreadable

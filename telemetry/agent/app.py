@@ -41,6 +41,7 @@ from telemetry.agent.config import AgentConfig, ConfigInvalid
 from telemetry.agent.context import AgentContext, Extension
 from telemetry.agent.control import ControlSocket
 from telemetry.agent.drivers import DriverControl
+from telemetry.agent.farewell import Farewell
 from telemetry.agent.job_software import JobSoftware
 from telemetry.agent.keys import Seal
 from telemetry.agent.orders import OrderDesk
@@ -134,9 +135,12 @@ def _run(config: AgentConfig) -> None:
             ending.callback(part.stop)
         if state.should_stop is not None:
             return
-        _attach_extensions(config, parts)
+        farewell = Farewell()
+        _attach_extensions(config, parts, farewell)
         parts.listener.start()  # not before somebody handles what it hears
         ending.callback(parts.listener.stop)
+        farewell.start()
+        ending.callback(farewell.stop)
         worker = create_worker(app, config)
         _rest_collector()
         worker.start()
@@ -224,7 +228,7 @@ def _backends(config: AgentConfig, cost: OwnCost) -> list[Backend]:
     ]
 
 
-def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
+def _attach_extensions(config: AgentConfig, parts: _Parts, farewell: Farewell) -> None:
     tasks.attach(parts.drivers)
     tasks.attach_acknowledging(parts.acknowledging)
     context = AgentContext(
@@ -240,6 +244,7 @@ def _attach_extensions(config: AgentConfig, parts: _Parts) -> None:
         devices=parts.sampler.devices,
         on_frames=parts.listener.register,
         on_cargo=parts.cargo.register,
+        on_end=farewell.register,
     )
     for name in EXTENSIONS:
         extension: Extension = import_module(name)

@@ -46,6 +46,8 @@ class AgentContext:
     devices: Callable[[], list[DeviceInfo]]
     on_frames: Callable[[Handler], None]  # registers who gets the step listener's frames
     on_cargo: Callable[[str, CargoSource], None]  # registers what goes along with the batches under a name
+    # Registers what is called once when the agent is told to end, and takes seconds at most; what it submits is still sent.
+    on_end: Callable[[Callable[[], None]], None]
 
 
 class Extension(Protocol):

@@ -17,7 +17,7 @@ from telemetry.agent import full_disk, private_file
 from telemetry.agent.invalid import ConfigInvalid
 from telemetry.message import envelope
 from telemetry.message.envelope import NONCE_BYTES, Envelope, SignatureInvalid
-from telemetry.message.notices import Notice, NoticeKind
+from telemetry.message.notices import MOST_AT_ONCE, Notice, NoticeKind
 from telemetry.message.wire import MessageInvalid
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,13 @@ class _Taken(NamedTuple):
     at_ms: int
 
 
+class _Refused(NamedTuple):
+    """Orders of a kind that were refused and are not told of yet: how many, and why the last one was."""
+
+    number: int
+    reason: str
+
+
 class OrderRefused(MessageInvalid):
     """An order that this host does not obey; the text says why."""
 
@@ -52,7 +59,10 @@ class OrderNotNoted(OrderRefused):
 
 
 class OrderDesk:
-    """`tell` is handed the notices for the server: refused orders, counted, at most one a minute of each kind."""
+    """`tell` is handed the notices for the server: refused orders, counted, at most one a minute of each kind.
+
+    What is refused within that minute is told after it, with the next message of the server: acknowledgements come all the time.
+    """
 
     def __init__(
         self, directory: Path, host: str, server_public_key: bytes, tell: Callable[[Notice], None] | None = None
@@ -62,7 +72,7 @@ class OrderDesk:
         self._lock = Lock()
         self._seen: dict[bytes, _Taken] = _read(self._path)  # by the order's nonce
         self._lines, self._forget_at = len(self._seen), FORGET_AFTER_LINES
-        self._refused: dict[NoticeKind | None, int] = {}  # None: what is no message at all
+        self._refused: dict[NoticeKind | None, _Refused] = {}  # None: what is no message at all
         self._told_ms: dict[NoticeKind | None, int] = {}
 
     def open(self, task: str, payload: object, now_ms: int, *, is_redelivery: bool = False) -> bytes:
@@ -111,6 +121,7 @@ class OrderDesk:
             self._refuse(NoticeKind.FORGED_ORDER, now_ms, f"{task}: an order that the server's key did not sign")
         if len(order.nonce) != NONCE_BYTES:
             self._refuse(NoticeKind.FORGED_ORDER, now_ms, f"{task}: a message of the server that is no order")
+        self._tell_due(now_ms)
         return order, body
 
     def _read(self, task: str, payload: object, now_ms: int) -> Envelope:
@@ -156,17 +167,26 @@ class OrderDesk:
     ) -> NoReturn:
         """Count, log and tell at most once a minute, and raise."""
         with self._lock:
-            count = self._refused[kind] = self._refused.get(kind, 0) + 1
-            told_ms = self._told_ms.get(kind)
-            is_due = told_ms is None or abs(now_ms - told_ms) >= TELL_EVERY_MS  # abs: a clock may be set back
-            if is_due:
-                self._told_ms[kind], self._refused[kind] = now_ms, 0
-        if is_due:
-            text = f"{reason} was refused" + (f" ({count} such since the last notice)" if count > 1 else "")
-            logger.warning("%s", text)
-            if self._tell and kind:
-                self._tell(Notice(secrets.token_hex(16), self._host, kind, now_ms, text))
+            before = self._refused.get(kind)
+            self._refused[kind] = _Refused(before.number + 1 if before else 1, reason)
+        self._tell_due(now_ms)
         raise refused or OrderRefused(reason)
+
+    def _tell_due(self, now_ms: int) -> None:
+        with self._lock:
+            due = [kind for kind in self._refused if self._is_due(kind, now_ms)]
+            told = [(kind, self._refused.pop(kind)) for kind in due]
+            self._told_ms |= dict.fromkeys(due, now_ms)
+        for kind, (count, reason) in told:
+            text = f"{reason} was refused"
+            logger.warning("%s%s", text, f" (the last of {count} since the last notice)" if count > 1 else "")
+            if self._tell and kind:
+                told_count = min(count, MOST_AT_ONCE)
+                self._tell(Notice(secrets.token_hex(16), self._host, kind, now_ms, text, told_count))
+
+    def _is_due(self, kind: NoticeKind | None, now_ms: int) -> bool:
+        told_ms = self._told_ms.get(kind)
+        return told_ms is None or abs(now_ms - told_ms) >= TELL_EVERY_MS  # abs: a clock may be set back
 
 
 def _line(nonce: bytes, order: _Taken) -> bytes:

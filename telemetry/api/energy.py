@@ -10,7 +10,7 @@ from ninja import Field, Query, Router, Schema
 
 from fleet.web.api_errors import invalid
 from telemetry.accounts import accounts, fleet, idle
-from telemetry.accounts.accounts import Account, Scope
+from telemetry.accounts.account import Account, Scope
 from telemetry.accounts.idle import IdleAccount, Waste
 from telemetry.api.questions import Moment, Span
 from telemetry.health.allocation import Allocated

@@ -14,6 +14,7 @@ from telemetry.message.wire import HOST_NAME, LATEST_MS, MessageInvalid, integer
 VERSION = 1
 NOTICE_TASK = "telemetry.ingest_notice"
 _MAX_BYTES = 10_000
+MOST_AT_ONCE = 1_000_000
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -29,13 +30,17 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """`id` (32 hex digits) names it for ever: one that comes twice counts once. `at_ms` is the host's UTC milliseconds."""
+    """`id` (32 hex digits) names it for ever: one that comes twice counts once. `at_ms` is the host's UTC milliseconds.
+
+    `count` is of how many equal things it tells at once.
+    """
 
     id: str
     host: str
     kind: NoticeKind
     at_ms: int
     text: str
+    count: int = 1
 
 
 def pack(notice: Notice) -> bytes:
@@ -52,10 +57,14 @@ def unpack(body: bytes) -> Notice:
     at_ms = integer(message.get("at_ms"), "at_ms")
     if at_ms > LATEST_MS:
         raise MessageInvalid("at_ms: expected a time before the year 10000")
+    count = integer(message.get("count", 1), "count")  # an agent of before names none
+    if not 1 <= count <= MOST_AT_ONCE:
+        raise MessageInvalid(f"count: expected 1 to {MOST_AT_ONCE}")
     return Notice(
         id=matching(message, "id", _ID),
         host=matching(message, "host", HOST_NAME),
         kind=NoticeKind(message["kind"]),
         at_ms=at_ms,
         text=text(message.get("text"), "text"),
+        count=count,
     )

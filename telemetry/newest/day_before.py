@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import numpy as np
 from django.core.cache import cache
 
-from telemetry.accounts.accounts import Scope
+from telemetry.accounts.account import Scope
 from telemetry.accounts.fleet import Inventory, fleet_accounts
 from telemetry.accounts.growth import growth
 from telemetry.prices.energy_rates import Rates

@@ -54,7 +54,7 @@ def ingest_notice(host: Host, body: bytes, now: datetime) -> bool:
             _note_replay(host, notice, now)
             return False
         ids = [*kept, notice.id][-_IDS_KEPT:]
-        events.record(kind, at, notice.text, host=host, detail={"notices": ids})
+        events.record(kind, at, notice.text, host=host, count=notice.count, detail={"notices": ids})
     return True
 
 

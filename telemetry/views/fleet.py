@@ -19,7 +19,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from fleet import units
 from fleet.pages import timerange
 from fleet.web.shared_answer import shared
-from telemetry.accounts.accounts import Account, Scope
+from telemetry.accounts.account import Account, Scope
 from telemetry.accounts.fleet import look
 from telemetry.accounts.today import Today, today
 from telemetry.charts import figures

@@ -22,7 +22,7 @@ from fleet.pages import timerange
 from fleet.pages.timerange import TimeRange
 from fleet.web.csv_answer import csv_answer
 from telemetry.accounts import power_groups, power_report
-from telemetry.accounts.accounts import Account
+from telemetry.accounts.account import Account
 from telemetry.accounts.growth import growth
 from telemetry.accounts.power_groups import OTHERS
 from telemetry.charts import figures, traces

@@ -17,7 +17,7 @@ from fleet.inventory import clusters
 from fleet.pages import sorting
 from fleet.web.csv_answer import csv_answer
 from telemetry.accounts import power_report
-from telemetry.accounts.accounts import Account
+from telemetry.accounts.account import Account
 from telemetry.accounts.idle import IdleAccount
 from telemetry.health.allocation import Allocated
 from telemetry.prices.energy_rates import Rates
@@ -148,7 +148,7 @@ def groups(request: HttpRequest) -> HttpResponse:
     if request.GET.get("format") == "csv":
         return csv_answer("energy-by-group", (by, *_ACCOUNT), map(_of_account, found))
     page = Paginator(found, PAGE_SIZE).get_page(request.GET.get("page"))
-    context = {"rows": page, "page": page, "by": by, "sorting": order, "path": request.get_full_path(), **_money(rates)}
+    context = {"rows": page, "page": page, "by": by, "sorting": order, **_money(rates)}
     return render(request, "telemetry/_power_groups.html", context)
 
 

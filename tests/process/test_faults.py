@@ -106,6 +106,19 @@ def test_a_job_whose_agent_was_killed_is_lost_and_its_process_gone(stack, client
     wait_for_new_samples(client)
 
 
+def test_a_job_whose_agent_was_stopped_is_told_of_by_that_agent(stack, client):
+    job_id = launch(client, steps=10_000)
+    wait_for_state(client, job_id, "running")
+    torch = stack.child("training/reference/start.py")
+
+    stack.child("telemetry.agent").terminate()
+
+    ended = wait_for_state(client, job_id, "lost", "failed", "done", within_seconds=RECOVERY_SECONDS)
+    assert (ended["state"], ended["reason"]) == ("lost", "the agent was stopped while the job ran, and ended it")
+    assert not torch.is_running()
+    wait_for_new_samples(client)
+
+
 def test_a_job_whose_process_was_killed_failed_with_its_reason(stack, client):
     job_id = launch(client, steps=10_000)
     wait_for_state(client, job_id, "running")

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device, DeviceKind, Host, Origin
 from telemetry.accounts import accounts
-from telemetry.accounts.accounts import Scope
+from telemetry.accounts.account import Scope
 from telemetry.accounts.growth import growth
 from telemetry.models import DirtyRollup, Rollup
 from telemetry.prices.energy_rates import Rates

@@ -9,7 +9,7 @@ import pytest
 from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device
 from telemetry.accounts import accounts, days, fleet, idle
-from telemetry.accounts.accounts import Scope
+from telemetry.accounts.account import Scope
 from telemetry.prices.energy_rates import Rates
 from telemetry.store.energy_rows import EnergyRows
 from tests.factories import make_device, make_host

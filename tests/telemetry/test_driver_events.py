@@ -40,8 +40,8 @@ def xid(code, at_ms=T0, count=1):
     return DeviceEvent(GPU.uuid, DriverEvent.XID, code, at_ms, count)
 
 
-def notice(number=1, at_ms=T0, host="gpu-a01"):
-    return notices.pack(Notice(f"{number:032x}", host, NoticeKind.DRIVER_RELEASED, at_ms, "let go for 10 min"))
+def notice(number=1, at_ms=T0, host="gpu-a01", count=1):
+    return notices.pack(Notice(f"{number:032x}", host, NoticeKind.DRIVER_RELEASED, at_ms, "let go for 10 min", count))
 
 
 def test_an_xid_is_an_event_of_its_device_at_the_hosts_time():
@@ -107,6 +107,19 @@ def test_a_notice_counts_once_however_often_it_comes():
         ingest_notice(enrolled(), notice(number), NOW)
 
     assert Event.objects.get().count == 2
+
+
+def test_a_notice_that_tells_of_several_counts_them():
+    for number, count in ((1, 1), (2, 60)):
+        ingest_notice(enrolled(), notice(number, count=count), NOW)
+
+    assert Event.objects.get().count == 61
+
+
+@pytest.mark.parametrize("count", [0, -1, 10**12, "many"])
+def test_a_notice_of_no_possible_number_is_refused(count):
+    with pytest.raises(MessageInvalid, match="count"):
+        ingest_notice(enrolled(), notice(count=count), NOW)
 
 
 def test_a_notice_that_comes_again_much_later_is_an_event():

@@ -13,7 +13,7 @@ from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device, Host, Origin
 from telemetry import rollups
 from telemetry.accounts import accounts, group_names
-from telemetry.accounts.accounts import Scope
+from telemetry.accounts.account import Scope
 from telemetry.accounts.fleet import fleet_accounts
 from telemetry.maintenance import retention
 from telemetry.message.wire import DeviceInfo, DeviceKind

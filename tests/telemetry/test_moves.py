@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fleet.models import Device, DeviceStay, Host
 from telemetry import rollups
 from telemetry.accounts import accounts, windows
-from telemetry.accounts.accounts import Scope
+from telemetry.accounts.account import Scope
 from telemetry.accounts.fleet import fleet_accounts
 from telemetry.catalog import BY_NAME
 from telemetry.maintenance import retention

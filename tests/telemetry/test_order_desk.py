@@ -213,7 +213,22 @@ def test_a_flood_of_forged_orders_is_one_notice_a_minute_with_its_count(desk):
         desk.open(FOREIGN["another key"], NOW + 120_000)
 
     assert [notice.at_ms for notice in desk.notices] == [NOW, NOW + 60_000, NOW + 120_000]
-    assert "(60 such since the last notice)" in desk.notices[-1].text
+    assert [notice.count for notice in desk.notices] == [1, 60, 60]
+
+
+def test_what_was_refused_within_the_minute_is_told_after_it_though_nothing_more_is_refused(desk, caplog):
+    for payload in FOREIGN.values():
+        with pytest.raises(OrderRefused):
+            desk.open(payload)
+    desk.open(order(), NOW + 59_000)
+    assert len(desk.notices) == 1
+
+    for _ in range(2):
+        desk.open(order(expires_ms=NOW + 5 * MINUTE), NOW + MINUTE)
+
+    words = "task: a message of the server that is no order was refused"
+    assert [(notice.text, notice.count) for notice in desk.notices[1:]] == [(words, 3)]
+    assert caplog.records[-1].message == f"{words} (the last of 3 since the last notice)"
 
 
 def test_its_notices_are_what_the_server_reads(desk):

@@ -6,7 +6,7 @@ import pytest
 
 from fleet.models import Device
 from telemetry.accounts import windows
-from telemetry.accounts.accounts import Scope
+from telemetry.accounts.account import Scope
 from telemetry.models import Unreadable
 from telemetry.prices.energy_rates import Rates
 from telemetry.views.power_panels import _of_account

@@ -12,7 +12,7 @@ from fleet.environment.tariff import Band, Tariff
 from fleet.models import Device, DeviceKind
 from telemetry import rollups
 from telemetry.accounts import windows
-from telemetry.accounts.accounts import Scope
+from telemetry.accounts.account import Scope
 from telemetry.accounts.windows import of_window, of_windows
 from telemetry.message import wire
 from telemetry.message.wire import DeviceInfo

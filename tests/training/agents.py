@@ -47,6 +47,7 @@ class StandInAgent:
         self.host = host
         self.reports: list[JobReport] = []
         self.notices: list[Notice] = []
+        self.endings: list[Callable[[], None]] = []
         self._has_broker = has_broker
         self._lock = Lock()
         self.devices = [CPU, GPU]
@@ -64,6 +65,7 @@ class StandInAgent:
             devices=lambda: self.devices,
             on_frames=lambda handler: None,
             on_cargo=lambda name, source: None,
+            on_end=self.endings.append,
         )
         self.runner = JobRunner(self.context, device_wait_seconds)
 
@@ -132,7 +134,7 @@ def _changes(values: Iterator[str]) -> Iterator[str]:
 
 
 def interpreter(directory: Path, body: str) -> str:
-    """Return a program that stands in for the jobs' Python; `$6` is the number of the pipe for events."""
+    """Return a program that stands in for the jobs' Python; `$5` is the number of the pipe for events."""
     path = directory / "python"
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o755)
@@ -142,8 +144,8 @@ def interpreter(directory: Path, body: str) -> str:
 SLEEPS = "echo working; exec sleep 60"
 STUBBORN = 'trap "" TERM; echo working; while :; do sleep 0.2; done'
 SUCCEEDS = """echo "$$" >> started
-echo '{"event": "stage", "name": "build"}' > /dev/fd/$6
-echo '{"event": "result", "result": {"samples": 10}}' > /dev/fd/$6"""
+echo '{"event": "stage", "name": "build"}' > /dev/fd/$5
+echo '{"event": "result", "result": {"samples": 10}}' > /dev/fd/$5"""
 
 
 def is_alive(pid: int) -> bool:

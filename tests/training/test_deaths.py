@@ -52,7 +52,7 @@ def python(directory: Path, code: str, before: str = "") -> str:
     script = directory / "program.py"
     script.write_text(code)
     run = f"exec {shlex.quote(sys.executable)} {shlex.quote(str(script))} "
-    return interpreter(directory, f'{before}\nshift 2; export PYTHONPATH={shlex.quote(str(ROOT))}; {run}"$@"')
+    return interpreter(directory, f'{before}\nshift 1; export PYTHONPATH={shlex.quote(str(ROOT))}; {run}"$@"')
 
 
 def test_torch_is_missing(viewer, job, tmp_path):
@@ -63,6 +63,41 @@ def test_torch_is_missing(viewer, job, tmp_path):
 
     assert "failed" in page
     assert "torch is not installed for" in page
+
+
+@pytest.mark.parametrize(
+    ("torch", "words"),
+    [
+        (
+            "raise OSError('libcublas.so.12: cannot open shared object file')",
+            "cannot be imported (OSError: libcublas.so.12: cannot open shared object file)",
+        ),
+        ("import typing_extensions", "cannot be imported (ModuleNotFoundError: No module named 'typing_extensions')"),
+        ("__version__ = '1.13.1+cu117'", "may be too old: the reference jobs are made for 2.6 and newer"),
+    ],
+    ids=["without its libraries", "without what it needs", "old"],
+)
+def test_torch_is_broken_or_too_old(viewer, job, tmp_path, torch, words):
+    (tmp_path / "torch.py").write_text(torch)
+    path = f"export PYTHONPATH={shlex.quote(str(tmp_path))}"
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, f'{path}; exec {shlex.quote(sys.executable)} -S "$@"'))
+    agent.order(1)
+
+    page = shown(viewer, job, agent.end_of(1, SECONDS))
+
+    assert "failed" in page
+    assert words in page
+
+
+def test_the_python_of_its_jobs_is_too_old(viewer, job, tmp_path):
+    old = "import sys, runpy; sys.version_info = (3, 10, 12, 'final', 0); runpy.run_path(sys.argv[1], run_name='__main__')"
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, f'exec {shlex.quote(sys.executable)} -c "{old}" "$@"'))
+    agent.order(1)
+
+    page = shown(viewer, job, agent.end_of(1, SECONDS))
+
+    assert "failed" in page
+    assert f"{sys.executable} is Python 3.10.12: reference jobs need 3.11 or newer" in page
 
 
 def test_memory_runs_out_at_a_limit_of_the_process(viewer, job, tmp_path):
@@ -151,6 +186,18 @@ def test_its_agent_is_killed_or_its_host_started_anew(viewer, job, tmp_path, boo
 
     assert "lost" in page
     assert words in page
+
+
+def test_its_agent_is_stopped(viewer, job, tmp_path):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, SLEEPS))
+    agent.order(1)
+    agent.running(1)
+    agent.runner.stop()
+
+    page = shown(viewer, job, agent.end_of(1, SECONDS))
+
+    assert "lost" in page
+    assert "the agent was stopped while the job ran, and ended it" in page
 
 
 def test_its_agent_is_heard_of_no_more(viewer, job):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry.accounts.accounts import Account
+from telemetry.accounts.account import Account
 from training.runs import energy
 from training.runs.energy_shares import Tenant, shares
 from training.steps.intervals import Intervals

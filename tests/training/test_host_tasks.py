@@ -10,7 +10,7 @@ from kombu.serialization import dumps, loads
 
 from telemetry.message.envelope import seal_order
 from telemetry.message.notices import NoticeKind
-from tests.training.agents import CPU, HOST, SERVER_KEY, SUCCEEDS, TINY, StandInAgent, interpreter, until
+from tests.training.agents import CPU, HOST, SERVER_KEY, SLEEPS, SUCCEEDS, TINY, StandInAgent, interpreter, until
 from training.host import tasks
 from training.message.wire import CANCEL_TASK, START_TASK, JobOrder, pack, pack_cancel
 
@@ -51,6 +51,16 @@ def test_it_loads_neither_torch_nor_django():
 
 def test_the_tasks_have_the_names_that_the_server_sends():
     assert (tasks.start_job.name, tasks.cancel_job.name) == (START_TASK, CANCEL_TASK)
+
+
+def test_the_agents_end_ends_the_jobs_and_is_told(tmp_path):
+    agent = StandInAgent(tmp_path, interpreter(tmp_path, SLEEPS))
+    tasks.attach(agent.context)
+    deliver(tasks.start_job, sealed(START_TASK, start(1)))
+    agent.running(1)
+    for end in agent.endings:
+        end()
+    assert agent.end_of(1).state == "lost"
 
 
 def test_orders_of_the_server_reach_the_runner(agent):

@@ -28,7 +28,7 @@ def planted(directory: Path, name: str) -> None:
 def started(python: Path, directory: Path, inherited: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Start a job as the agent does, with an order that it refuses."""
     reading, writing = os.pipe()
-    command = [str(python), "-P", str(START), "--parent", str(os.getpid()), "--events-fd", str(writing)]
+    command = [str(python), str(START), "--parent", str(os.getpid()), "--events-fd", str(writing)]
     done = subprocess.run(
         command, input=ORDER, cwd=directory, env=environment("cpu", "", inherited), pass_fds=[writing],
         capture_output=True, text=True, check=False,

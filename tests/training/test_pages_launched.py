@@ -24,15 +24,16 @@ def _nothing_kept():
     cache.clear()
 
 
-def measuring(host, *, seconds: float = 0.5, watts: float = 500.0, **readings: float) -> ReferenceJob:
-    """A job of the launch that has measured ten steps of eight samples, on a device that reads this."""
+def measuring(host, *, seconds: float = 0.5, watts: float = 500.0, **readings: float | None) -> ReferenceJob:
+    """A job of the launch that has measured ten steps of eight samples, on a device that reads this; None is no reading."""
     job = existing_job(host, JobState.RUNNING, launch="all", params=PARAMS, stage="measure", step=15, total_steps=65)
     run = Run.objects.create(name="reference gpt-train", launch=f"reference-{job.pk}", host=host)
     RunRank.objects.create(
         run=run, rank=0, process="p", first_ms=1, last_ms=2, n_steps=10, seconds=10 * seconds, samples=80
     )
     ReferenceJob.objects.filter(pk=job.pk).update(run=run)
-    make_latest(host, {job.device: GPU_READINGS | {"power_draw_watts": watts} | readings})
+    read = GPU_READINGS | {"power_draw_watts": watts} | readings
+    make_latest(host, {job.device: {name: value for name, value in read.items() if value is not None}})
     return job
 
 
@@ -54,6 +55,16 @@ def test_all_jobs_of_a_launch_are_shown_with_what_they_do_now(viewer):
     shown = text(response)
     assert "0 of 3 have ended queued 1 · running 2" in shown
     assert "waits: 2 reference jobs run, the limit is 2" in shown
+
+
+def test_devices_that_do_not_tell_why_their_clock_is_held_down_are_not_called_unthrottled(viewer):
+    measuring(ready_host("a"), clock_event_reasons=None)
+    together = viewer.get(PAGE).context["together"]
+    assert (together.n_throttled, together.n_told) == (None, 0)
+
+    measuring(ready_host("b"), clock_event_reasons=0.0)
+    together = viewer.get(PAGE).context["together"]
+    assert (together.n_throttled, together.n_told) == (0, 1)
 
 
 def test_a_step_is_told_against_its_own_devices_baseline(viewer):

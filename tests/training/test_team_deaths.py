@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db
 NAMES = ("node-1", "node-2")
 SECONDS, LIMIT_SECONDS = 60, 10  # long enough for both ranks to be seen measuring before it ends them
 # As a rank within a collective: it says that it measures, and then nothing more.
-WAITS = """echo '{"event": "stage", "name": "measure"}' > /dev/fd/$6
+WAITS = """echo '{"event": "stage", "name": "measure"}' > /dev/fd/$5
 exec sleep 300"""
 
 

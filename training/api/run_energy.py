@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Field, Query, Router, Schema
 
-from telemetry.accounts.accounts import Scope
+from telemetry.accounts.account import Scope
 from telemetry.api.questions import Moment, Span
 from telemetry.prices.energy_rates import Rates
 from training.models import Run

@@ -97,9 +97,11 @@ def _is_met(found: Speedup) -> bool | None:
 
 
 def _interpreter(directory: Path, n_pairs: int) -> Path:
-    """Return what the agent takes for the jobs' interpreter: it leaves out -P and the job's own start."""
+    """Return what the agent takes for the jobs' interpreter: it leaves out the job's own start."""
     path = directory / "python"
-    words = f"cd '{BASE_DIR}' && shift 2 && exec '{sys.executable}' -m training.bench.paired_loops"
+    words = (
+        f"cd '{BASE_DIR}' && shift 1 && unset PYTHONSAFEPATH && exec '{sys.executable}' -m training.bench.paired_loops"
+    )
     path.write_text(f"#!/bin/sh\n{words} '{directory / 'gate'}' {n_pairs} \"$@\"\n")
     path.chmod(0o755)
     return path

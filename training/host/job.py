@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 from threading import Event
+from typing import NamedTuple
 
 from telemetry.agent.context import AgentContext
 from telemetry.message.wire import DeviceInfo
@@ -20,12 +21,26 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.5  # each look takes time from a training that has all cores; what the job says wakes at once
 REPORT_SECONDS = 1.0
 KILL_AFTER_SECONDS = 3.0  # after a cancel's SIGTERM
-CANCELLED = "cancelled while it ran"
-CANCELLED_EARLY = "cancelled before it started"
+
+
+class Ending(NamedTuple):
+    """Why a job is ended before its time: the state that it then has, and the reason, by whether it had begun."""
+
+    state: str
+    while_running: str
+    early: str
+
+
+CANCEL = Ending("cancelled", "cancelled while it ran", "cancelled before it started")
+AGENT_STOPPED = Ending(
+    "lost",
+    "the agent was stopped while the job ran, and ended it",
+    "the agent was stopped before it started the job",
+)
 
 
 class Job:
-    """A job whose order was accepted. `cancel` may be called from any thread, at any time, twice."""
+    """A job whose order was accepted. `cancel` may be called from any thread, at any time, twice: the first counts."""
 
     def __init__(self, order: JobOrder, context: AgentContext, records: Records, reporter: Reporter) -> None:
         self._order = order
@@ -33,13 +48,16 @@ class Job:
         self._records = records
         self._reporter = reporter
         self._cancel = Event()
+        self._ending = CANCEL
         self._is_over = self._was_told_to_end = False
         self._told_log_changes = 0
         self._oom_kills: int | None = None
         self._meeting: Meeting | None = None
 
-    def cancel(self) -> None:
-        self._cancel.set()
+    def cancel(self, ending: Ending = CANCEL) -> None:
+        if not self.is_cancelled:
+            self._ending = ending
+            self._cancel.set()
 
     @property
     def is_cancelled(self) -> bool:
@@ -54,14 +72,14 @@ class Job:
         """End the job before it has a process."""
         self._is_over = True
         if self.is_cancelled:
-            self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
+            self._reporter.end(self._ending.state, now_ms(), self._ending.early)
         else:
             self._reporter.end("failed", now_ms(), reason)
 
     def run(self, device: DeviceInfo, params: dict[str, int | str]) -> None:
         """Do the job and report its end. The job's process is gone when this returns or raises."""
         if self.is_cancelled:
-            self._reporter.end("cancelled", now_ms(), CANCELLED_EARLY)
+            self._reporter.end(self._ending.state, now_ms(), self._ending.early)
             return
         self._oom_kills = endings.oom_kills()
         try:
@@ -208,7 +226,7 @@ class Job:
         if status == 0 and output.result is not None:
             return "done", ""
         if self._was_told_to_end:
-            return "cancelled", CANCELLED
+            return self._ending.state, self._ending.while_running
         if is_over_limit:
             return "failed", f"took longer than its limit of {self._order.time_limit_seconds} s"
         if output.failure:

@@ -47,8 +47,7 @@ class JobProcess:
         """
         self.events, events_end = os.pipe()
         self.output, output_end = os.pipe()
-        # -P: neither the job's directory nor the script's is a place to import from.
-        command = [python, "-P", str(START), "--parent", str(os.getpid()), "--events-fd", str(events_end)]
+        command = [python, str(START), "--parent", str(os.getpid()), "--events-fd", str(events_end)]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -106,6 +105,9 @@ def environment(device_kind: str, device_uuid: str, inherited: Mapping[str, str]
     return {
         **{name: inherited[name] for name in _INHERITED if name in inherited},
         "PYTHONUNBUFFERED": "1",
+        # Neither the job's directory nor the script's is a place to import from; -P says so too, but an older Python, which
+        # is to say that it is too old, would not start with it.
+        "PYTHONSAFEPATH": "1",
         "CUDA_VISIBLE_DEVICES": device_uuid if device_kind == "nvidia" else "",
         # Threads that spin at a barrier while another process has their core make a CPU's steps ten times slower.
         "OMP_WAIT_POLICY": "PASSIVE",

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Condition, Thread
 
 from telemetry.agent.context import AgentContext
 from telemetry.agent.full_disk import why_not_written
 from telemetry.message.wire import DeviceInfo, MessageInvalid
 from training.host import endings
-from training.host.job import CANCELLED_EARLY, Job
+from training.host.job import AGENT_STOPPED, CANCEL, KILL_AFTER_SECONDS, Job
 from training.host.process import signal_group, started_ticks
 from training.host.records import Record, Records
 from training.host.reports import Reporter, now_ms, submit_final
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 TURN_SECONDS = 10.0  # so long a job waits for one that is ending; its process is gone within half of that
 DEVICE_WAIT_SECONDS = 15.0  # an order may come before the sampler has found its device; the CPU's comes first
+STOP_SECONDS = KILL_AFTER_SECONDS + 1.5  # within what whoever stops the agent gives it: `up` 7 s, systemd's unit 20
 AGENT_ENDED = "the agent was stopped or killed while the job ran"
 REBOOTED = "the host was started anew (shut down, reset or without power) while the job ran"
 _Identity = tuple[int, str]  # a job's number and launch
@@ -46,7 +47,8 @@ class JobRunner:
         self._records = Records(context.directory / "jobs")
         self._device_wait_seconds = device_wait_seconds
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._lock = Lock()  # over what is running: the deciding thread adds, the jobs' threads remove
+        self._lock = Condition()  # over what is running: the deciding thread adds, the jobs' threads remove
+        self._is_stopping = False
         self._jobs: dict[_Identity, Job] = {}
         self._busy: dict[str, _Identity] = {}
         self._inbox.put(self._recover)
@@ -61,6 +63,23 @@ class JobRunner:
 
     def take_cancel(self, payload: bytes) -> None:
         self._inbox.put(partial(self._cancel, payload))
+
+    def stop(self) -> None:
+        """End all jobs, have each say why, and take no more. What does not end in time, the agent's next life tells of."""
+        self._inbox.put(self._end_all)
+        with self._lock:
+            if not self._lock.wait_for(lambda: self._is_stopping and not self._jobs, STOP_SECONDS):
+                logger.warning(
+                    "%d reference jobs had not ended %g s after the agent's stop", len(self._jobs), STOP_SECONDS
+                )
+
+    def _end_all(self) -> None:
+        """After this nothing is decided any more: an order that comes still was not taken, and the server sends another."""
+        with self._lock:
+            self._is_stopping = True
+            for job in self._jobs.values():
+                job.cancel(AGENT_STOPPED)
+            self._lock.notify_all()
 
     def _recover(self) -> None:
         """Say what became of the jobs that an earlier life of this agent left, and forget old ones."""
@@ -85,7 +104,7 @@ class JobRunner:
         reporter.end("lost", at_ms, REBOOTED if is_rebooted else AGENT_ENDED)
 
     def _decide(self) -> None:
-        while True:
+        while not self._is_stopping:
             act = self._inbox.get()
             try:
                 act()
@@ -216,6 +235,7 @@ class JobRunner:
                 del self._jobs[order.job, order.launch]
                 if self._busy.get(order.device_uuid) == (order.job, order.launch):
                     del self._busy[order.device_uuid]
+                self._lock.notify_all()
 
     def _device(self, uuid: str, job: Job) -> DeviceInfo:
         """Return the device; waits for the sampler to find it, as a driver may take long to answer."""
@@ -243,7 +263,7 @@ class JobRunner:
         record = Record(number, launch, "cancelled", at_ms)
         known = self._claim(record)
         if known is None:
-            Reporter(self._context, self._records, record).end("cancelled", at_ms, CANCELLED_EARLY)
+            Reporter(self._context, self._records, record).end(CANCEL.state, at_ms, CANCEL.early)
         elif known.launch == launch:
             self._say_again(known)
         else:

@@ -39,13 +39,18 @@ class JobDesk:
             return
         self._takers[task](body)
 
+    def stop(self) -> None:
+        self._runner.stop()
+
 
 _desks: list[JobDesk] = []  # one, from `attach` on
 
 
 def attach(context: AgentContext) -> None:
-    """Make the runner, and have the step timings of this host go along with its batches."""
-    _desks[:] = [JobDesk(context)]
+    """Make the runner, whose jobs end with the agent, and have the step timings of this host go along with its batches."""
+    desk = JobDesk(context)
+    context.on_end(desk.stop)
+    _desks[:] = [desk]
     hold = StepHold()
     context.on_frames(hold.put)
     context.on_cargo(STEPS_CARGO, hold.take)

@@ -32,11 +32,11 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """A device's newest readings; None where it gives none. `throttled` names why its clock is held down, "" where it is not."""
+    """A device's newest readings, None where it gives none; `throttled` names why its clock is held down, "" where it is not."""
 
     watts: float | None = None
     celsius: float | None = None
-    throttled: str = ""
+    throttled: str | None = None
 
 
 def paces(jobs: Sequence[ReferenceJob]) -> dict[int, Pace]:
@@ -67,8 +67,8 @@ def now_on(jobs: Sequence[ReferenceJob]) -> dict[int, Now]:
     return found
 
 
-def throttled(mask: float | None) -> str:
-    return "" if mask is None else ", ".join(clock_events.names(int(mask) & ~_NOT_THROTTLED))
+def throttled(mask: float | None) -> str | None:
+    return None if mask is None else ", ".join(clock_events.names(int(mask) & ~_NOT_THROTTLED))
 
 
 def expected_steps(jobs: Sequence[ReferenceJob]) -> dict[int, float]:

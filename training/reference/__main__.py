@@ -1,6 +1,6 @@
 """One reference job as a process of its own; start.py comes before it.
 
-Started by the agent's job runner on the job's interpreter. Exit status 0 with a result, 1 with a reason, 3 without torch.
+Started by the agent's job runner on the job's interpreter. Exit status 0 with a result, 1 with a reason.
 """
 
 import argparse
@@ -26,14 +26,6 @@ def main() -> int:
     except orders.CannotRun as error:
         events.failure(str(error))
         return 1
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        events.failure(
-            f"torch is not installed for {sys.executable}; install the torch build for this host there, or name an "
-            "interpreter that has it in STEPWATT_JOB_PYTHON"
-        )
-        return 3
     except Exception as error:  # noqa: BLE001 — the process's outermost call: every end has its reason
         traceback.print_exc()
         events.failure(reason_of(error))
@@ -47,7 +39,8 @@ def reason_of(error: Exception) -> str:
     is_memory = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
     if is_memory or "not enough memory" in first_line or "can't allocate memory" in first_line:
         return f"out of memory: {first_line or 'an allocation was refused'}; a smaller batch_size needs less"
-    return f"{type(error).__name__}: {first_line}"
+    notes: list[str] = getattr(error, "__notes__", [])
+    return "; ".join([f"{type(error).__name__}: {first_line}", *notes])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
-from training.reference import surroundings
+from training.reference import framework, surroundings
 from training.reference.events import Events, StepSocket
 from training.reference.measurement import Measurement, Repeat, WallClock, figures, of_repeats
 from training.reference.order import CannotRun, Order
@@ -124,10 +124,11 @@ def run(order: Order, events: Events) -> dict[str, Any]:
     events.stage("join" if order.meeting else "build")
     say(f"{order.workload} on {order.device_kind} device {order.device_uuid}, {_words(order.params)}")
     workload = find(order.workload)
-    devices = import_module(_DEVICES[workload.framework])
-    device: Device = devices.open_device(order)
-    with device.ranks.together():
-        return _measure(order, workload, device, events)
+    with framework.loaded(workload.framework):
+        devices = import_module(_DEVICES[workload.framework])
+        device: Device = devices.open_device(order)
+        with device.ranks.together():
+            return _measure(order, workload, device, events)
 
 
 def _measure(order: Order, workload: Workload, device: Device, events: Events) -> dict[str, Any]:

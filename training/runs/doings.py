@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from telemetry.accounts import idle
-from telemetry.accounts.accounts import Account, Scope
+from telemetry.accounts.account import Account, Scope
 from telemetry.accounts.idle import IdleAccount
 from telemetry.prices.energy_rates import Rates
 from training.models import Run

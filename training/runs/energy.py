@@ -11,7 +11,7 @@ import numpy as np
 
 from fleet.models import Device
 from telemetry.accounts import windows
-from telemetry.accounts.accounts import Account, Scope
+from telemetry.accounts.account import Account, Scope
 from telemetry.prices.energy_rates import Rates
 from telemetry.store import stays
 from training.models import Run, RunRank

@@ -133,7 +133,14 @@ def _settings(found: ReferenceJob) -> list[tuple[str, object]]:
     workload = WORKLOADS.get(found.workload)
     labels = {param.name: param.label for param in workload.params} if workload else {}
     shown = {"batch_size": {0: "by the device"}}
-    return [(labels.get(name, name), shown.get(name, {}).get(value, value)) for name, value in found.params.items()]
+    return [
+        (labels.get(name, name), shown.get(name, {}).get(value, _grouped(value)))
+        for name, value in found.params.items()
+    ]
+
+
+def _grouped(value: object) -> object:
+    return f"{value:,}" if isinstance(value, int) else value
 
 
 def _seconds_taken(found: ReferenceJob) -> float | None:

@@ -43,7 +43,7 @@ class Row:
     samples_per_second: float | None
     watts: float | None
     celsius: float | None
-    throttled: str
+    throttled: str | None
     samples_per_joule: float | None
     why_no_energy: str
 
@@ -65,7 +65,8 @@ class Together:
     per_joule: float | None
     n_both: int
     hottest: Row | None
-    n_throttled: int
+    n_throttled: int | None
+    n_told: int
 
 
 def launched(request: HttpRequest) -> HttpResponseBase:
@@ -147,7 +148,7 @@ def _row(job: ReferenceJob, pace: Pace | None, now: Now, expected: float | None)
         samples_per_second=rate,
         watts=job.energy.get("mean_watts") if job.is_final else now.watts,
         celsius=None if job.is_final else now.celsius,
-        throttled=now.throttled if is_running else "",
+        throttled=now.throttled if is_running else None,
         samples_per_joule=job.energy.get("samples_per_joule"),
         why_no_energy=why_no_energy(job),
     )
@@ -161,6 +162,7 @@ def _together(rows: Sequence[Row]) -> Together:
     rates = [row.samples_per_second for row in active if row.samples_per_second is not None]
     watts = [row.watts for row in active if row.watts is not None]
     both = [(row.samples_per_second, row.watts) for row in active if row.samples_per_second is not None and row.watts]
+    held = [row.throttled for row in rows if row.throttled is not None]
     warm = [(row.celsius, place) for place, row in enumerate(rows) if row.celsius is not None]
     return Together(
         n_jobs=len(rows),
@@ -176,5 +178,6 @@ def _together(rows: Sequence[Row]) -> Together:
         per_joule=sum(rate for rate, _ in both) / sum(drawn for _, drawn in both) if both else None,
         n_both=len(both),
         hottest=rows[max(warm)[1]] if warm else None,
-        n_throttled=sum(bool(row.throttled) for row in rows),
+        n_throttled=sum(map(bool, held)) if held else None,
+        n_told=len(held),
     )
