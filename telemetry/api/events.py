@@ -39,7 +39,7 @@ class EventItem(Schema):
     """What happened, `count` times from `first_at` to `last_at`. `code` is an XID, or clock event reasons' bit mask.
 
     An alert has a `rule` and a `subject` ("device:<uuid>", "host:<name>", "hosts:<name>,<name>", "cluster:<name>", "fleet",
-    "server"); it has held `since`, was last seen to hold at `last_at`, and is open until `resolved_at`.
+    "server", "database"); it has held `since`, was last seen to hold at `last_at`, and is open until `resolved_at`.
     """
 
     id: int

@@ -1,13 +1,9 @@
-"""Rules of the whole: the power of fleet and clusters, the server's hearing and its disk. Data for rules.py; asks no database."""
+"""Rules of the whole: the power of fleet and clusters, and the server's hearing. Data for rules.py; asks no database."""
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import NamedTuple
-
-from django.conf import settings
 
 from fleet import units
 from fleet.models import DeviceKind, Severity
@@ -130,32 +126,6 @@ class HearingSurvey:
             yield SERVER, raised(f"nothing is heard of any of {self._n_hosts} hosts", {"hosts": self._n_hosts})
 
 
-@dataclass(slots=True)
-class DiskSurvey:
-    """Looks at the disk that the data directory lies on."""
-
-    limits: Limits
-    now: datetime
-    directory: Path = field(default_factory=lambda: settings.STEPWATT_DATA_DIR)
-
-    def see(self, host: HostSeen) -> None:
-        """A host's disk is not told by its agent."""
-
-    def signs(self) -> Iterator[tuple[Subject, Sign]]:
-        try:
-            usage = shutil.disk_usage(self.directory)
-        except OSError:
-            yield SERVER, UNKNOWN
-            return
-        share = usage.used / (usage.used + usage.free)
-        if share >= self.limits["used_ratio"]:
-            grave = Severity.CRITICAL if share >= self.limits["critical_ratio"] else None
-            words = f"the disk of its data is {units.quantity(share, 'ratio')} full"
-            yield SERVER, raised(words, {"used_ratio": share, "free_bytes": usage.free}, severity=grave)
-        elif share > self.limits["clear_used_ratio"]:
-            yield SERVER, BETWEEN
-
-
 RULES = (
     Rule(
         "power_budget", "Power budget", Severity.WARNING,
@@ -171,14 +141,5 @@ RULES = (
         "nothing_heard", "Nothing is heard", Severity.CRITICAL, "When the newest batch of any host was stored",
         "see /readyz: the broker, the ingest worker and its queue, the network to the hosts", HearingSurvey,
         scope=Scope.FLEET, for_seconds=20, clear_seconds=0,
-    ),
-    Rule(
-        "disk_full", "Disk nearly full", Severity.WARNING, "The disk of the server's data directory",
-        "free space, give it more, or shorten the retention of raw samples", DiskSurvey, scope=Scope.FLEET,
-        own_thresholds=(
-            Threshold("used_ratio", "full from", "ratio", 0.9, 0.1, 1),
-            Threshold("clear_used_ratio", "clear up to", "ratio", 0.87, 0.05, 1),
-            Threshold("critical_ratio", "critical from", "ratio", 0.97, 0.1, 1),
-        ),
     ),
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from telemetry.health import device_rules, fleet_rules, host_rules, load_rules, peer_rules
+from telemetry.health import device_rules, disk_rules, fleet_rules, host_rules, load_rules, peer_rules
 from telemetry.health.rule import Rule
 
 _RULES: dict[str, Rule] = {}
@@ -24,5 +24,7 @@ def words(name: str) -> str:
     return _RULES[name].words if name in _RULES else name
 
 
-for _rule in (*host_rules.RULES, *device_rules.RULES, *load_rules.RULES, peer_rules.RULE, *fleet_rules.RULES):
+for _rule in (
+    *host_rules.RULES, *device_rules.RULES, *load_rules.RULES, peer_rules.RULE, *fleet_rules.RULES, *disk_rules.RULES,
+):  # fmt: skip
     register(_rule)

@@ -16,8 +16,8 @@ ENOUGH_HOSTS = 3  # that fall silent together: fewer may well do so by themselve
 class Subject(NamedTuple):
     """Whom an alert is about.
 
-    `name` is "device:<uuid>", "host:<name>", "hosts:<name>,<name>", "cluster:<name>", "fleet" or "server". `members` are the
-    ids of the hosts of "hosts:…", about which it is together.
+    `name` is "device:<uuid>", "host:<name>", "hosts:<name>,<name>", "cluster:<name>", "fleet", "server" or "database".
+    `members` are the ids of the hosts of "hosts:…", about which it is together.
     """
 
     name: str

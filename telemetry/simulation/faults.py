@@ -27,6 +27,9 @@ class FaultKind(StrEnum):
     SKEWED = "skewed"  # the host's clock runs ahead
     UNLOADED = "unloaded"  # the driver was taken down
     STUCK = "stuck"  # the GPU must be reset
+    SLOW = "slow"  # a GPU's clocks stay low: the others of its run wait for it, and its reference jobs take longer
+    CORRUPT = "corrupt"  # a GPU computes wrongly: only the losses of its reference jobs tell
+    DELAYED = "delayed"  # what the host sends is long under way
 
 
 _SECONDS = {
@@ -45,6 +48,9 @@ _SECONDS = {
     FaultKind.SKEWED: (120, 600),
     FaultKind.UNLOADED: (30, 120),
     FaultKind.STUCK: (120, 600),
+    FaultKind.SLOW: (300, 900),
+    FaultKind.CORRUPT: (300, 900),
+    FaultKind.DELAYED: (180, 600),
 }
 
 

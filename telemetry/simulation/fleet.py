@@ -12,17 +12,19 @@ from uuid import uuid4
 from telemetry.agent.batching import machine_digest
 from telemetry.agent.names import Names, Parcel
 from telemetry.message.wire import Cargo
+from telemetry.simulation import planned
 from telemetry.simulation.boards import BOARDS
-from telemetry.simulation.faults import Fault, faults
+from telemetry.simulation.faults import Fault, FaultKind, faults
 from telemetry.simulation.host import Host
-from telemetry.simulation.load import Inference, Nothing, Task
+from telemetry.simulation.load import Inference, Nothing, Session, Task
 from telemetry.simulation.machine import Machine
+from telemetry.simulation.planned import Planned
 from telemetry.simulation.plans import PLANS
-from telemetry.simulation.training import TrainingRun
+from telemetry.simulation.training import Place, TrainingRun
 
 MAX_HOSTS, MAX_GPUS = 5000, 16
 SAMPLE_SECONDS, BATCH_TICKS = 1.0, 5
-STRAGGLER_CLOCK = 0.86
+WORN_CLOCK = 0.86
 _TRAINING_SHARE, _INFERENCE_SHARE = 0.6, 0.25
 
 
@@ -39,7 +41,10 @@ PAST = Pace(30.0, 20)  # what a day costs is mostly its samples
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the user asked for. `model` is a key of BOARDS; `has_instances`: hosts that serve have MIG instances."""
+    """What the user asked for. `model` is a key of BOARDS; `has_instances`: hosts that serve have MIG instances.
+
+    `is_idle`: no host does anything by itself. `faults` are all that go wrong, and no GPU is worn; None: as the seed has it.
+    """
 
     n_hosts: int
     n_gpus: int
@@ -47,6 +52,8 @@ class Shape:
     prefix: str = "sim"
     seed: int = 1
     has_instances: bool = False
+    is_idle: bool = False
+    faults: tuple[Planned, ...] | None = None
 
     def host_names(self) -> list[str]:
         return [f"{self.prefix}-{number:04}" for number in range(1, self.n_hosts + 1)]
@@ -81,7 +88,7 @@ class Fleet:
         self.pace = PAST if past_until else LIVE
         start = clock()
         self.runs = _runs(shape, start)
-        tasks = _tasks(shape, self.runs)
+        tasks = _tasks(shape, self.runs, start)
         self.machines = [
             _machine(shape, name, task, clock) for name, task in zip(shape.host_names(), tasks, strict=True)
         ]
@@ -89,20 +96,22 @@ class Fleet:
             _host(machine, clock, submit, self.pace, names, partial(cargo, place))
             for place, machine in enumerate(self.machines)
         ]
-        self.straggler = _straggler(shape, len(self.runs[0].hosts))
-        if self.straggler:
-            host, gpu = self.straggler
-            self.machines[host].gpus[gpu].condition.clock = STRAGGLER_CLOCK
-        self._faults: Iterator[Fault] = faults(f"{shape.seed}/faults", start, shape.n_hosts, shape.n_gpus, past_until)
-        self._next_fault = next(self._faults)
+        self._run_of = {host: place.run for place in self.runs for host in place.hosts}
+        self._slow: set[Place] = set()
+        if worn := _worn(shape, self.runs):
+            host, gpu = worn
+            self.machines[host].gpus[gpu].wear = WORN_CLOCK
+            self._hold_up(worn)
+        self._faults = _faults(shape, start, past_until)
+        self._next_fault = next(self._faults, None)
         self._n_ticks = 0
 
     def tick(self) -> None:
         """Take one sample of every host, and let some of them send what they have: each once in a batch's ticks."""
         now = self._clock()
-        while self._next_fault.start <= now:
-            self.machines[self._next_fault.host].suffer(self._next_fault)
-            self._next_fault = next(self._faults)
+        while self._next_fault is not None and self._next_fault.start <= now:
+            self._suffer(self._next_fault)
+            self._next_fault = next(self._faults, None)
         self._n_ticks += 1
         for place, (machine, host) in enumerate(zip(self.machines, self.hosts, strict=True)):
             if now < machine.silent_until:
@@ -110,6 +119,20 @@ class Fleet:
             host.tick()
             if (self._n_ticks + place) % self.pace.batch_ticks == 0:
                 host.send()
+        for slow in list(self._slow):
+            self._hold_up(slow)
+
+    def _suffer(self, fault: Fault) -> None:
+        self.machines[fault.host].suffer(fault)
+        if fault.kind is FaultKind.SLOW and fault.host in self._run_of:
+            self._slow.add((fault.host, fault.device))
+
+    def _hold_up(self, slow: Place) -> None:
+        """Have the others of its run wait for a GPU as long as its clocks are low; one that recovered is looked at no more."""
+        gpu = self.machines[slow[0]].gpus[slow[1]]
+        self._run_of[slow[0]].hold_up(slow, gpu.lengthening)
+        if gpu.condition.clock >= 1:
+            self._slow.discard(slow)
 
     def arrive(self) -> None:
         """Live from now on: what was made of the past is sent."""
@@ -120,7 +143,7 @@ class Fleet:
     def end(self) -> None:
         """Let every host send what it still has."""
         for host in self.hosts:
-            host.send()
+            host.end()
 
 
 def _machine(shape: Shape, name: str, task: Task, clock: Callable[[], float]) -> Machine:
@@ -142,31 +165,41 @@ def _host(
     return Host(machine, clock, submit, pace.sample_seconds, names=named, digest=digest, cargo=cargo)
 
 
-def _straggler(shape: Shape, n_hosts: int) -> tuple[int, int] | None:
-    """Return (host, GPU) of the worn one: the last GPU of the first run, if it has others to hold up."""
+def _worn(shape: Shape, runs: list[RunPlace]) -> Place | None:
+    """Return which GPU is worn: the last one of the first run, if it has others to hold up and nobody said what goes wrong."""
+    if not runs or shape.faults is not None:
+        return None
+    n_hosts = len(runs[0].hosts)
     return (n_hosts - 1, shape.n_gpus - 1) if n_hosts * shape.n_gpus > 1 else None
 
 
+def _faults(shape: Shape, start: float, past_until: float) -> Iterator[Fault]:
+    if shape.faults is not None:
+        return planned.faults(shape.faults, past_until or start)
+    return faults(f"{shape.seed}/faults", start, shape.n_hosts, shape.n_gpus, past_until)
+
+
 def _runs(shape: Shape, start: float) -> list[RunPlace]:
-    left = max(1, round(shape.n_hosts * _TRAINING_SHARE))
+    left = 0 if shape.is_idle else max(1, round(shape.n_hosts * _TRAINING_SHARE))
     places, first = [], 0
     for number, plan in enumerate(PLANS):
         is_last = number == len(PLANS) - 1
         n_hosts = left if is_last else (left + 1) // 2
         if not n_hosts:
             break
-        slowest = 1 / STRAGGLER_CLOCK if number == 0 and _straggler(shape, n_hosts) else 1.0
         launch = f"{shape.prefix}-{shape.seed}-{round(start * 1000)}"
-        run = TrainingRun(plan, launch, start, f"{shape.seed}/{plan.name}", slowest=slowest)
+        run = TrainingRun(plan, launch, start, f"{shape.seed}/{plan.name}")
         places.append(RunPlace(run, range(first, first + n_hosts)))
         first, left = first + n_hosts, left - n_hosts
     return places
 
 
-def _tasks(shape: Shape, places: list[RunPlace]) -> list[Task]:
+def _tasks(shape: Shape, places: list[RunPlace], start: float) -> list[Task]:
+    if shape.is_idle:
+        return [Nothing() for _ in range(shape.n_hosts)]
     tasks: list[Task] = [place.run for place in places for _ in place.hosts]
     n_left = shape.n_hosts - len(tasks)
     n_serving = min(n_left, max(1, round(shape.n_hosts * _INFERENCE_SHARE))) if n_left else 0
     tasks += [Inference(f"{shape.seed}/serve/{number}") for number in range(n_serving)]
     # Of those that do nothing every other one is kept by a job.
-    return tasks + [Nothing(is_reserved=number % 2 == 0) for number in range(n_left - n_serving)]
+    return tasks + [Nothing() if number % 2 else Session(start) for number in range(n_left - n_serving)]

@@ -27,13 +27,17 @@ _MIB = 2**20
 
 @dataclass(slots=True)
 class Condition:
-    """What is wrong with the GPU now: `clock` limits its clocks (1 = nothing), `cooling` what heat it and its memory shed."""
+    """What is wrong with the GPU now: `clock` limits its clocks (1 = nothing), `cooling` what heat it and its memory shed.
+
+    `is_corrupt`: it computes wrongly.
+    """
 
     clock: float = 1.0
     cooling: float = 1.0
     memory_cooling: float = 1.0
     lanes: int = 16
     is_braked: bool = False
+    is_corrupt: bool = False
 
 
 class _Noise:
@@ -55,6 +59,7 @@ class Gpu:
         choose = random.Random(seed)  # noqa: S311 — a simulation is to be repeatable
         self.board = board
         self.condition = Condition()
+        self.wear = 1.0  # to what share of them its clocks are limited for good
         self._noise = _Noise(seed)
         self._quality = choose.gauss(1.0, 0.02)  # no two chips need the same power
         self._air = choose.uniform(24, 30)
@@ -102,6 +107,11 @@ class Gpu:
     def watts(self) -> float:
         return self._watts
 
+    @property
+    def lengthening(self) -> float:
+        """By what its work takes longer than a sound one's: 1 is nothing. What the power cap takes, it takes of all."""
+        return 1 / min(self.wear, self.condition.clock)
+
     def reload_driver(self) -> None:
         """The counters begin anew, and what was wrong is forgotten."""
         self._joules = self._power_seconds = self._heat_seconds = 0.0
@@ -114,7 +124,7 @@ class Gpu:
 
     def _set_clock(self, seconds: float, load: Load) -> int:
         """Find the clock that limit, heat, brake and wear allow; return the reasons."""
-        board, reasons, clock = self.board, 0, self.condition.clock
+        board, reasons, clock = self.board, 0, min(self.wear, self.condition.clock)
         demand, span = self._demand(load), board.limit_watts - board.idle_watts
         if load.sm < 0.01:
             reasons |= GPU_IDLE

@@ -4,6 +4,7 @@ Called by the simulated fleet. No Django.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 
@@ -38,6 +39,7 @@ class Host:
         self._machine, self._clock, self._submit = machine, clock, submit
         self._machine_digest, self._cargo = digest, cargo
         self._ticks: list[Tick] = []
+        self._under_way: list[tuple[float, Parcel]] = []  # with when each arrives
         self._number = 0
         self.names = names
         self.n_batches = self.n_samples = self.digest = 0
@@ -61,10 +63,25 @@ class Host:
         collector = self._collector
         for batch in self._maker.make(ticks, collector.software(), collector.topology(), time.time):
             body = pack(batch)
-            self._submit(Parcel(batch.host, batch.epoch, batch.sequence, body))
+            parcel = Parcel(batch.host, batch.epoch, batch.sequence, body)
+            self._under_way.append((self._clock() + self._machine.delay_seconds(), parcel))
             self._machine.n_batches += 1
             self.n_batches += 1
             self.digest = (self.digest + int.from_bytes(hashlib.blake2b(body, digest_size=8).digest(), "big")) % 2**64
             self.n_samples += sum(
                 len(column) - column.count(None) for by_device in batch.columns.values() for column in by_device
             )
+        self._hand_over(self._clock())
+
+    def end(self) -> None:
+        """Send what it has, also what would be under way for longer."""
+        self.send()
+        self._hand_over(math.inf)
+
+    def _hand_over(self, until: float) -> None:
+        waiting, self._under_way = self._under_way, []
+        for at, parcel in waiting:
+            if at <= until:
+                self._submit(parcel)
+            else:
+                self._under_way.append((at, parcel))

@@ -36,9 +36,11 @@ _VALIDATE = replace(_COMPUTE, sm=0.95, tensor=0.52, dram=0.40, nvlink=0.05)
 _SAVE = replace(_COMPUTE, sm=0.02, tensor=0.0, dram=0.03, fp32=0.0, fp16=0.0, nvlink=0.0, pcie_out=0.35)
 _STARVE = replace(_COMPUTE, sm=0.04, tensor=0.0, dram=0.02, fp32=0.0, fp16=0.0, nvlink=0.0)  # waits for data
 _SERVE = Load(1.0, 0.34, 0.82, 0.05, 0.09, 0.06, 0.010, 0.006, 0.91, "vllm serve llama-70b", "inference", _POD)
+_TRIAL = replace(_COMPUTE, command="python -m ipykernel_launcher", user="ml-lab", tensor=0.3, dram=0.3)
 PHASES = {"compute": _COMPUTE, "reduce": _REDUCE, "validate": _VALIDATE, "save": _SAVE, "starve": _STARVE}
 
 DAY_SECONDS = 86_400.0
+_BREAK_SECONDS, _TRIAL_SECONDS = 3600.0, 900.0
 _PEAK_SECONDS = 14 * 3600.0  # people ask most in the early afternoon
 
 
@@ -49,13 +51,21 @@ class Task(Protocol):
 
 
 class Nothing:
-    """No work; `is_reserved` where a job has the GPUs all the same."""
-
-    def __init__(self, *, is_reserved: bool = False) -> None:
-        self._load = _RESERVED if is_reserved else IDLE
+    """No work, and nobody has the GPUs."""
 
     def at(self, seconds: float) -> Load:
-        return self._load
+        return IDLE
+
+
+class Session:
+    """A job that keeps the GPUs for somebody who tries things out: mostly nothing, a while of work after each break."""
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+
+    def at(self, seconds: float) -> Load:
+        is_break = (seconds - self._start) % (_BREAK_SECONDS + _TRIAL_SECONDS) < _BREAK_SECONDS
+        return _RESERVED if is_break else _TRIAL
 
 
 class Inference:

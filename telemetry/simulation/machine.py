@@ -32,8 +32,11 @@ _CONDITIONS = {
     FaultKind.HOT_MEMORY: Condition(memory_cooling=0.2),
     FaultKind.NARROW: Condition(lanes=8),
     FaultKind.BRAKED: Condition(is_braked=True),
+    FaultKind.SLOW: Condition(clock=0.75),
+    FaultKind.CORRUPT: Condition(is_corrupt=True),
 }
 _SKEW_SECONDS = 12.5
+_DELAY_SECONDS = 100.0
 _CORES, _MEMORY_BYTES = 192, 2 * 2**40
 _CPU_WATTS, _NODE_WATTS = 420.0, 900.0  # both sockets under light load; fans, network and losses of the supplies
 _XIDS = ("xid_last", "xid_errors_total")  # heard, not read: known of a device that does not answer as well
@@ -65,13 +68,14 @@ class Machine:
         self.devices = [_gpu_info(host, board, index) for index in range(n_gpus)]
         self._has_instances = has_instances
         self.silent_until = 0.0
-        self.full_until = self.skewed_until = 0.0
+        self.full_until = self.skewed_until = self._delayed_until = 0.0
         self.n_batches = self.n_dropped = 0  # counted by its agent
         self._clock = clock
         self._choose = random.Random(seed)  # noqa: S311 — a simulation is to be repeatable
         self._read_at = [clock() - 1.0] * n_gpus
         self._absent_until: dict[int, tuple[float, AbsentReason]] = {}
         self._better_at: dict[int, float] = {}
+        self._given: dict[int, Load] = {}  # what a GPU does instead of the host's task
         self._events: list[DeviceEvent] = []
         self._load_at, self._load = -1.0, IDLE
         self._node = _Node(host, self, clock)
@@ -131,6 +135,22 @@ class Machine:
                 self.skewed_until = fault.end
             case FaultKind.SILENT:
                 self.silent_until = fault.end
+            case FaultKind.DELAYED:
+                self._delayed_until = fault.end
+
+    def give(self, device: int, load: Load | None) -> None:
+        """Have a GPU do this instead of the host's task; None: the task again."""
+        if load is None:
+            self._given.pop(device, None)
+        else:
+            self._given[device] = load
+
+    def answers(self, device: int) -> bool:
+        return device not in self._absent_until
+
+    def delay_seconds(self) -> float:
+        """Return how long what it sends now is under way."""
+        return _DELAY_SECONDS if self._clock() < self._delayed_until else 0.0
 
     def _fail(self, fault: Fault) -> None:
         """What the driver reports as an XID, and counts or flags where the memory is at fault."""
@@ -153,7 +173,7 @@ class Machine:
 
     def _worsen(self, devices: Sequence[int], until: float, condition: Condition) -> None:
         for index in devices:
-            self.gpus[index].condition = replace(condition, clock=self.gpus[index].condition.clock)
+            self.gpus[index].condition = replace(condition)
             self._better_at[index] = until
 
     def _xid(self, device: int, code: int, at: float) -> None:
@@ -166,7 +186,7 @@ class Machine:
         now, gpu = self._clock(), self.gpus[index]
         if index in self._better_at and now >= self._better_at[index]:
             del self._better_at[index]
-            gpu.condition = Condition(clock=gpu.condition.clock)
+            gpu.condition = Condition()
         until, reason = self._absent_until.get(index, (0.0, AbsentReason.UNKNOWN))
         if now < until:
             heard = {xid: gpu.counts[xid] for xid in _XIDS if xid in gpu.counts}
@@ -177,10 +197,13 @@ class Machine:
                 gpu.reload_driver()
                 self._read_at[index] = now - 1.0
         seconds, self._read_at[index] = now - self._read_at[index], now
-        return gpu.advance(seconds, self.load(now))
+        return gpu.advance(seconds, self._load_of(index, now))
+
+    def _load_of(self, index: int, now: float) -> Load:
+        return self._given.get(index) or self.load(now)
 
     def _processes(self, index: int) -> list[DeviceProcess] | None:
-        load = self.load(self._clock())
+        load = self._load_of(index, self._clock())
         if index in self._absent_until:
             return None
         if not load.command:

@@ -1,7 +1,7 @@
-"""The hosts' mail from the server: reads the simulated hosts' queues for acknowledgements. Called by `manage.py simulate`.
+"""The mail of simulated hosts: reads their queues for acknowledgements and orders. Called by `manage.py simulate`.
 
 One thread looks at each queue in turn, every few seconds: a consumer of a thousand queues would name them all to the
-broker for each message. Other orders than acknowledgements are passed over: nobody is there to carry them out.
+broker for each message. Orders that nobody takes are passed over.
 """
 
 import logging
@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from celery import Celery
@@ -26,7 +27,10 @@ SWEEP_SECONDS = 5.0
 
 
 class Post:
-    """`let_go(epoch, ranges)` is the sender's; `directory` is where the hosts' order desks would keep their files."""
+    """`let_go(epoch, ranges)` is the sender's; `directory` is where the hosts' order desks keep their file.
+
+    `takers` get the bodies of orders that the server signed for the host, by task. They are called on the post's thread.
+    """
 
     def __init__(
         self,
@@ -35,8 +39,9 @@ class Post:
         server_key: bytes,
         directory: Path,
         let_go: Callable[[str, Ranges], None],
+        takers: Mapping[str, Callable[[bytes], None]] = MappingProxyType({}),
     ) -> None:
-        self._app, self._let_go = app, let_go
+        self._app, self._let_go, self._takers = app, let_go, takers
         self._desks: Mapping[str, OrderDesk] = {host: OrderDesk(directory, host, server_key) for host in hosts}
         self._accept = prepare_accept_content(["msgpack"])  # type: ignore[no-untyped-call]
         self._ending = threading.Event()
@@ -68,12 +73,16 @@ class Post:
                 self._take(desk, message)
 
     def _take(self, desk: OrderDesk, message: Any) -> None:
-        if message.headers.get("task") != ACKNOWLEDGE_TASK:
+        task, now_ms = message.headers.get("task"), int(time.time() * 1000)
+        if task != ACKNOWLEDGE_TASK and task not in self._takers:
             return
         message.accept = self._accept
         try:
-            told = acknowledging.read(desk, message.decode()[0][0], int(time.time() * 1000))
+            payload = message.decode()[0][0]
+            if task == ACKNOWLEDGE_TASK:
+                told = acknowledging.read(desk, payload, now_ms)
+                self._let_go(told.epoch, told.ranges)
+            else:
+                self._takers[task](desk.open(task, payload, now_ms))
         except (MessageInvalid, LookupError, TypeError) as error:
-            logger.warning("an acknowledgement was refused: %s", error)
-            return
-        self._let_go(told.epoch, told.ranges)
+            logger.warning("a message to %s was refused: %s", task, error)

@@ -45,16 +45,32 @@ class Plan:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+Place = tuple[int, int]
+"""A rank's place in the fleet: its host and its GPU there."""
+
+
 @dataclass(frozen=True, slots=True)
 class SimulatedStep:
-    """One step: UTC seconds of its start, and how long a rank at full clocks took. `phase` tells what is no training step."""
+    """One step: UTC seconds of its start, and how long a rank at full clocks took. `phase` tells what is no training step.
+
+    `paces` has by what the clocks of slow ranks lengthened it (above 1), of those alone.
+    """
 
     number: int
     start: float
     seconds: float
     loss: float
     is_warmup: bool
+    paces: Mapping[Place, float]
     phase: str = ""
+
+    @property
+    def slowest(self) -> float:
+        return max(self.paces.values(), default=1.0)
+
+    @property
+    def end(self) -> float:
+        return self.start + self.seconds * self.slowest
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +81,25 @@ class _Segment:
 
 
 class TrainingRun:
-    """`launch` names this start of it; `slowest` is by what the slowest rank's clocks lengthen every step (1 = none)."""
+    """`launch` names this start of it."""
 
-    def __init__(self, plan: Plan, launch: str, start: float, seed: str, *, slowest: float = 1.0) -> None:
-        self.plan, self.launch, self.slowest = plan, launch, slowest
+    def __init__(self, plan: Plan, launch: str, start: float, seed: str) -> None:
+        self.plan, self.launch = plan, launch
+        self._paces: Mapping[Place, float] = {}
         self._choose = random.Random(seed)  # noqa: S311 — a simulation is to be repeatable
         self._made_until = start
         self._number = 0
         self._segments: deque[_Segment] = deque(maxlen=_KEPT)
         self._finished: deque[SimulatedStep] = deque(maxlen=_KEPT)
+
+    def hold_up(self, place: Place, by: float) -> None:
+        """Have a rank take longer by this factor from the next step on, and all others wait for it; 1: it does no more."""
+        others = {each: pace for each, pace in self._paces.items() if each != place}
+        self._paces = others | ({place: by} if by > 1 else {})  # steps that were made keep theirs
+
+    @property
+    def _slowest(self) -> float:
+        return max(self._paces.values(), default=1.0)
 
     def at(self, seconds: float) -> Load:
         """Return what every GPU of the run does then; asked in order of time, give or take the steps that are kept."""
@@ -89,7 +115,7 @@ class TrainingRun:
         """Return the steps that the slowest rank has ended by then, each once."""
         self._make(until)
         taken = []
-        while self._finished and self._finished[0].start + self._finished[0].seconds * self.slowest <= until:
+        while self._finished and self._finished[0].end <= until:
             taken.append(self._finished.popleft())
         return taken
 
@@ -114,19 +140,20 @@ class TrainingRun:
             self._add("starve", plan.step_seconds * choose.uniform(0.5, 3))
         seconds = plan.step_seconds * factor * max(0.9, choose.gauss(1.0, _JITTER))
         self._finished.append(
-            SimulatedStep(number, self._made_until, seconds, self._loss(number), number < len(_WARM_UP))
+            SimulatedStep(number, self._made_until, seconds, self._loss(number), number < len(_WARM_UP), self._paces)
         )
-        self._add("compute", seconds * self.slowest)
+        self._add("compute", seconds * self._slowest)
         self._number += 1
         if self._number % plan.validation_every == 0:
-            self._beside("validate", plan.step_seconds * plan.validation_steps * self.slowest)
+            self._beside("validate", plan.step_seconds * plan.validation_steps * self._slowest)
         if self._number % plan.checkpoint_every == 0:
             self._beside("save", plan.checkpoint_seconds * choose.uniform(0.8, 1.3))
 
     def _beside(self, phase: str, seconds: float) -> None:
         aside = SimulatedStep(
-            self._number, self._made_until, seconds / self.slowest, math.nan, is_warmup=False, phase=phase
-        )
+            self._number, self._made_until, seconds / self._slowest, math.nan, is_warmup=False, paces=self._paces,
+            phase=phase,
+        )  # fmt: skip
         self._finished.append(aside)
         self._add(phase, seconds)
 

@@ -9,8 +9,8 @@ from telemetry.health import thresholds
 from telemetry.health.watch import watch
 from telemetry.models import LatestState
 from telemetry.simulation.faults import FaultKind
-from telemetry.simulation.load import IDLE, PHASES, Load
-from tests.telemetry.watched import WORK, WatchedHost, firing, rules_firing
+from telemetry.simulation.load import IDLE, PHASES, Load, Session
+from tests.telemetry.watched import WatchedHost, firing, rules_firing
 
 pytestmark = pytest.mark.django_db
 
@@ -116,8 +116,8 @@ def test_a_memory_error_is_three_alerts_which_end_when_the_driver_is_loaded_agai
     assert rules_firing() == {"ecc_uncorrected", "row_remap_pending", "xid_hardware"}
     assert of(host, "xid_hardware").severity == Severity.WARNING  # as NVIDIA's catalogue has XID 94
     assert of(host, "ecc_uncorrected").detail["values"] == {"ecc_uncorrected_total": 1}
-    host.machine.gpus[0].reload_driver()
-    host.run(80)
+    host.suffer(FaultKind.LOST, seconds=20)
+    host.run(120)
     assert rules_firing() == {"xid_hardware"}
 
 
@@ -126,8 +126,8 @@ def test_a_row_that_could_not_be_replaced_calls_for_another_board(host):
     host.run(20)
 
     assert "board replaced" in of(host, "row_remap_failed").detail["action"]
-    host.machine.gpus[0].reload_driver()
-    host.run(80)
+    host.suffer(FaultKind.LOST, seconds=20)
+    host.run(120)
     assert "row_remap_failed" not in rules_firing()
 
 
@@ -194,14 +194,21 @@ def test_nvlink_errors_of_an_hour_are_told_until_the_hour_is_over(host):
 
 def test_an_allocated_gpu_that_does_nothing_is_told_until_it_works(host):
     thresholds.set_value("allocated_idle", "for_seconds", 60)
+    host.machine.task = Session(host.now - 3500)  # a break that ends in 100 s
+    host.run(90)
+
+    alert = of(host, "allocated_idle")
+    assert (alert.detail["values"]["allocated_by"], alert.detail["values"]["gpu_utilization_ratio"]) == ("Slurm", 0)
+    host.run(140)
+    assert not firing()
+
+
+def test_a_gpu_that_waits_for_data_is_allocated_and_idle(host):
+    thresholds.set_value("allocated_idle", "for_seconds", 60)
     host.task.load = PHASES["starve"]
     host.run(80)
 
-    alert = of(host, "allocated_idle")
-    assert (alert.detail["values"]["allocated_by"], alert.detail["values"]["gpu_utilization_ratio"]) == ("Slurm", 0.04)
-    host.task.load = WORK
-    host.run(130)
-    assert not firing()
+    assert of(host, "allocated_idle").detail["values"]["gpu_utilization_ratio"] == 0.04
 
 
 def test_a_free_gpu_may_be_idle(host):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from fleet.models import Event, Host, Origin
-from telemetry.health import fleet_rules, look, thresholds
+from telemetry.health import disk_rules, look, thresholds
 from telemetry.health.watch import watch
 from telemetry.simulation.faults import FaultKind
 from telemetry.simulation.load import IDLE
@@ -216,7 +216,7 @@ def test_power_that_is_not_known_does_not_end_the_alert_of_the_budget():
 @pytest.mark.parametrize(("used", "severity"), [(91, "warning"), (98, "critical")])
 def test_a_disk_nearly_full_is_told_and_is_clear_below_another_point(host, monkeypatch, used, severity):
     def fill(used):
-        monkeypatch.setattr(fleet_rules.shutil, "disk_usage", lambda path: Usage(100, used, 100 - used))
+        monkeypatch.setattr(disk_rules.shutil, "disk_usage", lambda path: Usage(100, used, 100 - used))
 
     fill(used)
     host.run(10)

@@ -9,7 +9,7 @@ from telemetry.message.wire import EventKind
 from telemetry.simulation.boards import BOARDS
 from telemetry.simulation.faults import Fault, FaultKind, faults
 from telemetry.simulation.gpu import HW_POWER_BRAKE, SW_POWER_CAP, SW_THERMAL
-from telemetry.simulation.load import IDLE, PHASES, Inference, Load, Nothing
+from telemetry.simulation.load import IDLE, PHASES, Inference, Load, Nothing, Session
 from telemetry.simulation.machine import Machine
 from telemetry.simulation.training import Plan, TrainingRun
 
@@ -95,7 +95,7 @@ def test_training_draws_what_the_board_may_and_idling_little(model):
 
 @pytest.mark.parametrize(
     ("task", "code"),
-    [(Steady(PHASES["starve"]), 2), (Inference("1"), 3), (Nothing(), 0), (Nothing(is_reserved=True), 2)],
+    [(Steady(PHASES["starve"]), 2), (Inference("1"), 3), (Nothing(), 0), (Session(START), 2)],
     ids=["training", "inference", "idle", "reserved"],
 )
 def test_who_has_a_gpu_is_told(task, code):
@@ -248,7 +248,7 @@ def test_steps_are_taken_once_whenever_they_are_asked_for():
 
 def test_a_slow_rank_lengthens_every_step():
     fast, slow = training(START), training(START)
-    slow.slowest = 1.25
+    slow.hold_up((0, 0), 1.25)
 
     assert len(slow.take_steps(START + 1000)) < 0.85 * len(fast.take_steps(START + 1000))
 

@@ -152,12 +152,12 @@ def test_the_launch_form_begins_with_the_hosts_of_the_cluster(viewer):
     assert re.search(r"<option[^>]* selected>atlas</option>", page)
 
 
-def test_a_cluster_of_which_no_host_can_run_a_job_says_so(viewer, two):
+def test_a_cluster_without_a_real_host_says_that_none_is_chosen(viewer, two):
     Host.objects.update(origin=Origin.SIMULATED)
 
     page = text(viewer.get("/reference/?view=launch&cluster=atlas"))
 
-    assert "Nothing in atlas can run a job: simulated and imported hosts cannot." in page
+    assert "Nothing in atlas fits: what is chosen by cluster, labels or model are real hosts alone." in page
 
 
 def found(viewer, query: str, **headers: str) -> list[str]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from fleet.access.audit import Actor
-from fleet.models import AuditEntry, Host
+from fleet.models import AuditEntry, Host, Origin
 from tests.training.judging.judged import NOW, board, result
 from tests.training.reference_jobs import existing_job
 from training.jobs import ladder_runs, orders
@@ -183,6 +183,16 @@ def test_what_cannot_be_climbed_is_refused_with_its_field(workload, fields, fiel
         ladder_runs.start(workload, "a", {}, actor=Actor("ada"), now=NOW, **fields)
 
     assert refused.value.field == field
+
+
+def test_a_simulated_host_climbs_none():
+    board("a")
+    Host.objects.update(origin=Origin.SIMULATED)
+
+    with pytest.raises(LaunchRefused, match="a is simulated: its trainings take the same") as refused:
+        ladder_runs.start("gpt-train", "a", {}, actor=Actor("ada"), now=NOW)
+
+    assert refused.value.field == "hosts"
 
 
 def test_a_host_climbs_one_ladder_at_a_time():

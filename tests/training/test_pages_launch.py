@@ -88,7 +88,6 @@ def test_a_host_that_became_busy_is_a_conflict(operator):
     ("fields", "state", "words"),
     [
         ({}, JobState.RUNNING, "running job"),
-        ({"origin": Origin.SIMULATED}, None, "simulated"),
         ({"origin": Origin.IMPORTED}, None, "imported"),
     ],
 )
@@ -101,6 +100,15 @@ def test_a_host_that_cannot_run_is_off_with_its_reason(operator, fields, state, 
 
     assert re.search(r'class="off" title="a [^"]+"><input[^>]*value="a" disabled', response.content.decode())
     assert words in text(response)
+
+
+def test_a_simulated_host_can_be_chosen_and_is_marked_as_such(operator):
+    ready_host("a", origin=Origin.SIMULATED)
+
+    response = operator.get(f"{LAUNCH}&host=a")
+
+    assert re.search(r'<input[^>]*value="a" checked', response.content.decode())
+    assert '<span class="tag">simulated</span>' in response.content.decode()
 
 
 def test_a_silent_host_can_be_chosen_and_is_told_to_wait(operator):

@@ -54,7 +54,7 @@ def test_a_busy_host_is_left_out_and_named():
     assert (found.wanted, found.busy) == ([("a2", "a2-0")], ["a1"])
 
 
-def test_hosts_that_cannot_run_anything_do_not_fit():
+def test_simulated_hosts_are_not_selected():
     Host.objects.update(origin=Origin.SIMULATED)
 
     with pytest.raises(NothingSelected, match="no host fits"):

@@ -84,6 +84,8 @@ def live(shape, *, prepare=lambda simulation: None, **options):
         (["--hosts=2", "--gpus=8", "--history=9"], "from 60 to"),
         (["--hosts=2", "--gpus=8", "--seconds=60", "--history=60"], "--history goes with a fleet that lives on"),
         (["--hosts=2", "--gpus=8", "--prefix=a b"], "--prefix"),
+        (["--hosts=2", "--gpus=8", "--fault=sleepy"], "'sleepy': expected one of"),
+        (["--hosts=2", "--gpus=8", "--fault=slow,host=3"], "--fault: slow: there is no host 3 among 2"),
         (["--hosts=2", "--gpus=8", "--cluster=" + "c" * 64], "--cluster"),
     ],
 )
@@ -315,7 +317,7 @@ def test_steps_of_the_past_ended_when_they_did():
 
 
 def test_after_its_history_the_fleet_lives_on_in_real_time():
-    shape = Shape(1, 1)
+    shape = Shape(1, 1, faults=())
     keys = enrol(shape, "lab")
     line = Line(keys)
     n_made: list[int] = []

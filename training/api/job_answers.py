@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from ninja import Schema
 
+from fleet.models import Origin
 from training.jobs.queries import JobSteps
 from training.jobs.rank_steps import Pace
 from training.models import JobState, ReferenceJob
@@ -120,9 +121,10 @@ class RankItem(Schema):
 
 
 class JobItem(Schema):
-    """A job. `progress` is null until the host has said how many steps there are; `result` and `energy` come at the end.
+    """A job; `origin` tells a simulated host's from a real one's. `progress` is null until the host has said how many steps.
 
-    `forced` is why it was to run although its device was in use or short of memory, "" where it was not forced.
+    `result` and `energy` come at the end. `forced` is why it was to run although its device was in use or short of memory,
+    "" where it was not forced.
     `world_size` is null for a job that runs alone; `ranks` are told of a distributed job that is asked for by itself.
     """
 
@@ -130,6 +132,7 @@ class JobItem(Schema):
     launch: str
     workload: str
     host: str
+    origin: Origin
     device: str | None
     device_model: str | None
     params: dict[str, Any]
@@ -164,6 +167,7 @@ class JobItem(Schema):
             launch=job.launch,
             workload=job.workload,
             host=job.host.name,
+            origin=Origin(job.host.origin),
             device=job.device.uuid if job.device else None,
             device_model=job.device.model if job.device else None,
             params=job.params,
@@ -206,6 +210,7 @@ class ResultItem(Schema):
     job: int
     workload: str
     host: str
+    origin: Origin
     device: str | None
     device_model: str | None
     ended_at: datetime | None
@@ -220,6 +225,7 @@ class ResultItem(Schema):
             job=job.pk,
             workload=job.workload,
             host=job.host.name,
+            origin=Origin(job.host.origin),
             device=job.device.uuid if job.device else None,
             device_model=job.device.model if job.device else None,
             ended_at=job.ended_at,

@@ -13,6 +13,7 @@ from django.db import transaction
 
 from fleet.access import audit
 from fleet.access.audit import Actor
+from fleet.models import Origin
 from fleet.turns import Turns
 from training.jobs import askers, launch
 from training.jobs.launch import LaunchRefused
@@ -47,6 +48,8 @@ def start(
     if not 1 <= n_blocks <= MOST_BLOCKS:
         raise LaunchRefused("blocks", f"{n_blocks} is not between 1 and {MOST_BLOCKS}")
     (target,) = launch.targets([(host, device_uuid)])
+    if target.host.origin == Origin.SIMULATED:
+        raise LaunchRefused("hosts", f"{host} is simulated: its trainings take the same with any optimisation")
     if LadderRun.objects.filter(host=target.host, state=LadderState.RUNNING).exists():
         raise LaunchRefused("hosts", f"{host} has a ladder already; wait or cancel it first", is_busy=True)
     run = LadderRun.objects.create(

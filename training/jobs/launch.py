@@ -273,7 +273,7 @@ def _hosts(wanted: Sequence[Wanted]) -> list[Host]:
 def _why_never(name: str, host: Host | None) -> str:
     if host is None:
         return f"there is no host named {name!r}"
-    if host.origin != Origin.REAL:
+    if host.origin == Origin.IMPORTED:
         return f"{name} is {host.get_origin_display()}: it cannot run anything"
     return ""
 

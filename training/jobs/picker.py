@@ -177,9 +177,8 @@ def _rows(
 
 def _state(host: HostRow, busy: _Job | None, *, now: datetime) -> tuple[str, str, str]:
     """Return (mark, word, why the host cannot be chosen)."""
-    if host.origin != Origin.REAL:
-        kind = Origin(host.origin).label
-        return "stale", kind, f"{kind} hosts cannot run anything"
+    if host.origin == Origin.IMPORTED:
+        return "stale", "recorded", "imported hosts cannot run anything"
     if busy is not None:
         words = f"has job {busy.pk}, {busy.workload}; wait for it or cancel it"
         return "run", f"{JobState(busy.state).label} job {busy.pk}", words

@@ -104,7 +104,7 @@ def _let_in(unit: Sequence[ReferenceJob], drawn: Sequence[Draw], room: Room, now
 
 def _why_void(job: ReferenceJob, known: dict[str, str]) -> str:
     """Say why a job can never be started any more, "" where it can. `known` keeps what was found of who asked."""
-    if job.host.origin != Origin.REAL:
+    if job.host.origin == Origin.IMPORTED:
         return f"{job.host.name} is {job.host.get_origin_display()} now: it cannot run anything"
     if job.device is None or job.device.host_id != job.host_id:
         return f"its device is no longer one of {job.host.name}"

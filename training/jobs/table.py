@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
+from fleet.models import Origin
 from training.models import JobState, ReferenceJob
 
 _COLUMNS = ("host", "state", "samples/s", "median step", "TFLOP/s", "power", "loss")
@@ -14,8 +15,14 @@ def result_table(jobs: Sequence[ReferenceJob]) -> Table:
     """Return one row per job; a figure that is not known is "—", with its reason below."""
     table = Table(*_COLUMNS, box=None, caption="\n".join(_notes(jobs)) or None, caption_justify="left")
     for job in jobs:
-        table.add_row(job.host.name, job.state, *_figures(job))
+        table.add_row(_host(job), job.state, *_figures(job))
     return table
+
+
+def _host(job: ReferenceJob) -> str:
+    """Return the host's name, and whether it does not exist."""
+    origin = job.host.origin
+    return job.host.name if origin == Origin.REAL else f"{job.host.name} ({origin})"
 
 
 def _figures(job: ReferenceJob) -> list[str]:

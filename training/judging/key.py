@@ -1,4 +1,4 @@
-"""What must be equal for two results to be compared: device model, workload, parameters, software; ranks and hosts.
+"""What must be equal for two results to be compared: device model, workload, parameters, software; ranks and hosts; the origin.
 
 The driver's version is no part of it: a driver that makes a host slower is to be found.
 """
@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from fleet.models import Origin
 from training.models import ReferenceJob
 from training.workloads.catalog import as_before
 
@@ -28,6 +29,7 @@ def parts(job: ReferenceJob) -> dict[str, Any]:
         "chosen": {name: result.get(name) for name in _CHOSEN if result.get(name) is not None},
         "threads": result.get("threads") if is_cpu else None,
         "software": {name: version for name, version in sorted(versions.items()) if name != "driver"},
+        **({} if job.host.origin == Origin.REAL else {"origin": str(job.host.origin)}),  # no measure of real devices
         **_of_team(job),
     }
 

@@ -4,6 +4,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from fleet.models import Origin
 from training.judging import metrics
 from training.models import Outcome, Verdict
 from training.verdicts.characteristic import Measured
@@ -14,7 +15,8 @@ FEWEST_RUNS = 50  # residuals, below which a simulation from them would only rep
 
 def of_fleet(workload: str = "") -> Measured | None:
     """Return the residuals of all clean runs, of one workload where it is named; None where there are too few."""
-    rows = Verdict.objects.filter(is_clean=True).exclude(key="").exclude(outcome__in=(Outcome.SLOW, Outcome.FAILED))
+    real = Verdict.objects.filter(is_clean=True, job__host__origin=Origin.REAL)
+    rows = real.exclude(key="").exclude(outcome__in=(Outcome.SLOW, Outcome.FAILED))
     if workload:
         rows = rows.filter(job__workload=workload)
     groups: dict[tuple[str, int | None], list[float]] = defaultdict(list)

@@ -1,7 +1,7 @@
 """`manage.py simulate`: enrols the simulated hosts, lets them live on the clock, and sends what they make to the broker.
 
 Called by the command and by tests. The hosts themselves, their sampling and batching are telemetry.simulation's; here are
-the inventory, the step timings of their runs, and the pace.
+the inventory, the step timings of their runs, their reference jobs, and the pace.
 """
 
 import logging
@@ -16,7 +16,11 @@ from django.utils import timezone
 
 from fleet.models import Host, Origin
 from telemetry.agent.names import Names, Parcel
+from telemetry.message import envelope
 from telemetry.simulation.fleet import BATCH_TICKS, SAMPLE_SECONDS, Fleet, Shape
+from training.message import wire
+from training.message.wire import REPORT_TASK, JobReport
+from training.simulation.jobs import SimulatedJobs
 from training.simulation.loops import SimulatedLoops
 
 logger = logging.getLogger(__name__)
@@ -67,6 +71,10 @@ class Line(Protocol):
 
     def submit_batch(self, parcel: Parcel) -> None: ...
 
+    def submit(self, task: str, payload: bytes, *, replaces: str = "") -> None:
+        """Send a sealed message, in place of one of the same name that still waits."""
+        ...
+
     def names(self, host: str, machine: str) -> Names: ...
 
     def n_unsent(self) -> int:
@@ -77,7 +85,8 @@ class Line(Protocol):
 class Simulation:
     """A fleet on the clock. `span` seconds at `speed` end now; without `span` it lives on with the clock, until told to stop.
 
-    Before it does, `history` seconds up to now are made as fast as the machine can, with a sample each half minute.
+    Before it does, `history` seconds up to now are made as fast as the machine can, with a sample each half minute. `jobs`
+    take orders that came for its hosts; they are carried out while it lives with the clock.
     """
 
     def __init__(
@@ -106,6 +115,7 @@ class Simulation:
             past_until=self._start if history else 0.0,
         )  # fmt: skip
         self._steps = SimulatedLoops(self.fleet, f"{shape.seed}/steps")
+        self.jobs = SimulatedJobs(self.fleet, self._steps.take, self._send_report)
 
     def run(self) -> None:
         """Live until the span is over or `stop` is set; then hand over what is left."""
@@ -114,11 +124,17 @@ class Simulation:
         number = 0
         while not self.stop.is_set() and (self._span is None or number * SAMPLE_SECONDS < self._span):
             number = self._wait_for(number + 1)
-            self._now = self._start + number * SAMPLE_SECONDS
-            self.fleet.tick()
+            self.live(self._start + number * SAMPLE_SECONDS)
             if number % BATCH_TICKS == 0 and self._span is not None:
                 self._let_the_server_catch_up()
         self.fleet.end()
+
+    def live(self, now: float) -> None:
+        """Let the fleet live until UTC seconds: one tick."""
+        self._now = now
+        self.fleet.tick()
+        if self._span is None:
+            self.jobs.tick(now)
 
     def _make_past(self) -> None:
         """Go from tick to tick until the clock is reached, which goes on meanwhile; live from there."""
@@ -157,6 +173,11 @@ class Simulation:
         while self._line.n_unsent() >= _MOST_WAITING and not self.stop.wait(0.05):
             pass
         self._line.submit_batch(parcel)
+
+    def _send_report(self, report: JobReport) -> None:
+        sealed = envelope.seal(self._keys[report.host], REPORT_TASK, report.host, wire.pack(report))
+        is_passing = report.state in {"starting", "running"}
+        self._line.submit(REPORT_TASK, sealed, replaces=f"job-{report.host}-{report.job}" if is_passing else "")
 
 
 def report(fleet: Fleet) -> dict[str, dict[str, object]]:

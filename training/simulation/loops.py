@@ -5,7 +5,7 @@ Called by the simulation. No Django.
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -48,11 +48,17 @@ class SimulatedLoops:
 
     def cargo(self, host: int, now: float) -> Cargo:
         """Return what goes along with a batch of the host at that place in the fleet, at UTC seconds."""
-        if host not in self._places:
+        if host in self._places:
+            self._hear(self._places[host][0], now)
+        elif host not in self._holds:
             return {}
-        self._hear(self._places[host][0], now)
         blocks = self._holds.setdefault(host, StepHold()).take(MAX_CARGO_BYTES)
         return {STEPS_CARGO: blocks} if blocks else {}
+
+    def take(self, host: int, datagrams: Sequence[bytes], now: float) -> None:
+        """Have the agent of the host at that place take steps that a process told it by UTC seconds: its clock is that one."""
+        moment = Moment(round(now * 1e9), round(now * 1e9))
+        self._holds.setdefault(host, StepHold()).put([Frame(raw, 0, _UID, _GID) for raw in datagrams], moment)
 
     def hear(self, now: float) -> None:
         """Have all ranks tell what they have done: to be called more often than once a minute, which steps may be old."""
@@ -65,12 +71,8 @@ class SimulatedLoops:
                 self._tell(place, at, each, step, now)
 
     def _tell(self, place: RunPlace, at: int, host: int, step: SimulatedStep, now: float) -> None:
-        """Have the ranks of one host tell their agent of a step: its clock is the simulation's."""
-        moment = Moment(round(now * 1e9), round(now * 1e9))
-        frames = [
-            Frame(self._datagram(place, at, host, gpu, step), 0, _UID, _GID) for gpu in range(self._fleet.shape.n_gpus)
-        ]
-        self._holds.setdefault(host, StepHold()).put(frames, moment)
+        """Have the ranks of one host tell their agent of a step."""
+        self.take(host, [self._datagram(place, at, host, gpu, step) for gpu in range(self._fleet.shape.n_gpus)], now)
 
     def _datagram(self, place: RunPlace, at: int, host: int, gpu: int, step: SimulatedStep) -> bytes:
         """Return the step as one rank saw it: fast ones wait for the slowest."""
@@ -104,8 +106,8 @@ class SimulatedLoops:
 
     def _record(self, place: RunPlace, host: int, gpu: int, step: SimulatedStep) -> Record:
         run, samples = place.run, self._samples_of_rank(place)
-        pace = run.slowest if self._fleet.straggler == (host, gpu) else 1 - _RANK_JITTER * self._choose.random()
-        seconds, compute = step.seconds * run.slowest, step.seconds * _COMPUTE_SHARE * pace
+        pace = step.paces.get((host, gpu)) or 1 - _RANK_JITTER * self._choose.random()
+        seconds, compute = step.seconds * step.slowest, step.seconds * _COMPUTE_SHARE * pace
         sequence = self._sequences[host, gpu] = self._sequences.get((host, gpu), -1) + 1
         ended_ns, nanoseconds = round((step.start + seconds) * 1e9), round(seconds * 1e9)
         if step.phase:

@@ -37,7 +37,7 @@ def _panel(request: HttpRequest) -> HttpResponse:
         "rows": found,
         "cells": _cells(row.job for row in found),
         "host": host.name if host else "",
-        "can_run": host is None or host.origin == Origin.REAL,
+        "can_run": host is None or host.origin != Origin.IMPORTED,
         "path": request.get_full_path(),
         "runs": any(not row.job.is_final for row in found),
     }

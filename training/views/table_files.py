@@ -14,8 +14,9 @@ from training.views.repeats import Repeats
 from training.views.run_panels import PhaseRow, SlowRow
 
 _JOBS = (
-    "job", "host", "workload", "state", "reason", "device", "device_model", "step_seconds_median", "samples_per_second",
-    "tokens_per_second", "achieved_flops_per_second", "mean_watts", "samples_per_joule", "loss_start", "loss_end", "created_at",
+    "job", "host", "origin", "workload", "state", "reason", "device", "device_model", "step_seconds_median",
+    "samples_per_second", "tokens_per_second", "achieved_flops_per_second", "mean_watts", "samples_per_joule", "loss_start",
+    "loss_end", "created_at",
 )  # fmt: skip
 _RESULT = ("step_seconds_median", "samples_per_second", "tokens_per_second", "achieved_flops_per_second")
 _RANKS = (
@@ -44,9 +45,9 @@ def _job(job: ReferenceJob) -> tuple[object, ...]:
     result: Mapping[str, object] = job.result if job.state == "done" else {}
     energy: Mapping[str, object] = job.energy or {}
     return (
-        job.pk, job.host.name, job.workload, job.state, job.reason, *_device(job), *(result.get(name) for name in _RESULT),
-        energy.get("mean_watts"), energy.get("samples_per_joule"), result.get("loss_start"), result.get("loss_end"),
-        job.created_at,
+        job.pk, job.host.name, job.host.origin, job.workload, job.state, job.reason, *_device(job),
+        *(result.get(name) for name in _RESULT), energy.get("mean_watts"), energy.get("samples_per_joule"),
+        result.get("loss_start"), result.get("loss_end"), job.created_at,
     )  # fmt: skip
 
 

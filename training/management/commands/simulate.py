@@ -6,7 +6,8 @@ import signal
 import tempfile
 import time
 from argparse import ArgumentParser, ArgumentTypeError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,9 +25,13 @@ from telemetry.agent.sender import Sender
 from telemetry.agent.spool import Spool
 from telemetry.message import envelope
 from telemetry.message.wire import INGEST_QUEUE, INGEST_TASK
+from telemetry.simulation import planned
 from telemetry.simulation.boards import BOARDS
+from telemetry.simulation.faults import FaultKind
 from telemetry.simulation.fleet import MAX_GPUS, MAX_HOSTS, Shape
+from telemetry.simulation.planned import Planned
 from telemetry.simulation.post import Post
+from training.simulation.jobs import TASKS
 from training.simulation.living import Keys, NameTaken, Simulation, enrol, has_reported, report
 
 _FAREWELL_SECONDS = 30.0
@@ -51,6 +56,17 @@ class Command(BaseCommand):
         parser.add_argument("--model", choices=BOARDS, default="h100", help="what the GPUs are (h100)")
         parser.add_argument(
             "--mig", action="store_true", help="the last GPU of each host that serves has two MIG instances"
+        )
+        parser.add_argument(
+            "--idle", action="store_true", help="the hosts do nothing by themselves: for reference jobs"
+        )
+        parser.add_argument(
+            "--fault",
+            action="append",
+            type=_fault,
+            metavar="KIND[,host=N][,gpu=N][,after=SECONDS][,for=SECONDS]",
+            help=f"what goes wrong, in place of what the seed has: {', '.join(FaultKind)}; none: nothing. May be given "
+            "several times. By default of host 1 and its GPU 0, 60 s after the start, for 600 s",
         )
         parser.add_argument("--seconds", type=_number(1, _MAX_SPAN_SECONDS), help="make so much, ending now, then stop")
         parser.add_argument(
@@ -81,8 +97,7 @@ class Command(BaseCommand):
             )
         if options["mig"] and not BOARDS[options["model"]].is_divisible:
             raise CommandError(f"--mig: a {options['model']} has no MIG instances")
-        named = (options[name] for name in ("hosts", "gpus", "model", "prefix", "seed", "mig"))
-        shape = Shape(*named)
+        shape = _shape(options)
         try:
             startup.check_broker(settings.CELERY_BROKER_URL)
             history = self._history(shape, options["history"])
@@ -110,8 +125,9 @@ class Command(BaseCommand):
         self, shape: Shape, keys: Keys, directory: Path, times: Mapping[str, Any], report_file: Path | None
     ) -> None:
         line = _Line(shape, keys, directory)
-        post = Post(app, shape.host_names(), server_key.public_bytes(), directory, line.acknowledge)
         simulation = Simulation(shape, keys, line, n_unread=_n_unread, arrived=self._say_that_it_is_made, **times)
+        takers = {task: partial(simulation.jobs.take, task) for task in TASKS}
+        post = Post(app, shape.host_names(), server_key.public_bytes(), directory, line.acknowledge, takers)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _stopping(simulation))
         names = shape.host_names()
@@ -188,6 +204,25 @@ def _stopping(simulation: Simulation) -> Callable[[int, FrameType | None], None]
         simulation.stop.set()
 
     return stop
+
+
+def _fault(text: str) -> Planned | None:
+    try:
+        return planned.read(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def _shape(options: Mapping[str, Any]) -> Shape:
+    """Return what was asked for. Raises CommandError where a fault is of what the fleet has not."""
+    asked: Sequence[Planned | None] | None = options["fault"]
+    faults = None if asked is None else tuple(each for each in asked if each is not None)
+    if why_not := planned.why_not(faults or (), options["hosts"], options["gpus"]):
+        raise CommandError(f"--fault: {why_not}")
+    return Shape(
+        n_hosts=options["hosts"], n_gpus=options["gpus"], model=options["model"], prefix=options["prefix"],
+        seed=options["seed"], has_instances=options["mig"], is_idle=options["idle"], faults=faults,
+    )  # fmt: skip
 
 
 def _between(least: int, most: int) -> Callable[[str], int]:
