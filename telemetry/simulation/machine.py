@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from uuid import NAMESPACE_DNS, uuid5
+from uuid import uuid5
 
 from telemetry.agent.backends.protocol import Reading
 from telemetry.catalog import BY_NAME, AbsentReason
@@ -17,10 +17,10 @@ from telemetry.simulation.faults import Fault, FaultKind
 from telemetry.simulation.gpu import Condition, Gpu
 from telemetry.simulation.instances import divided
 from telemetry.simulation.load import IDLE, Load, Task
+from telemetry.simulation.node import CPU_WATTS, NAMESPACE, NODE_WATTS, Node
 from telemetry.simulation.source import Source
 
 DRIVER = "580.105.08"
-_NAMESPACE = uuid5(NAMESPACE_DNS, "simulated.stepwatt.invalid")
 _XIDS_OF = {FaultKind.LOST: 79, FaultKind.MEMORY: 94, FaultKind.UNREPLACED: 64, FaultKind.PROGRAM: 31}
 _ABSENT = {
     FaultKind.HANGING: AbsentReason.TIMEOUT,
@@ -35,10 +35,7 @@ _CONDITIONS = {
     FaultKind.SLOW: Condition(clock=0.75),
     FaultKind.CORRUPT: Condition(is_corrupt=True),
 }
-_SKEW_SECONDS = 12.5
 _DELAY_SECONDS = 100.0
-_CORES, _MEMORY_BYTES = 192, 2 * 2**40
-_CPU_WATTS, _NODE_WATTS = 420.0, 900.0  # both sockets under light load; fans, network and losses of the supplies
 _XIDS = ("xid_last", "xid_errors_total")  # heard, not read: known of a device that does not answer as well
 _GPU_METRICS = tuple(name for name in BY_NAME if not name.startswith(("host_", "agent_")))
 
@@ -78,7 +75,7 @@ class Machine:
         self._given: dict[int, Load] = {}  # what a GPU does instead of the host's task
         self._events: list[DeviceEvent] = []
         self._load_at, self._load = -1.0, IDLE
-        self._node = _Node(host, self, clock)
+        self._node = Node(host, self, clock)
         self._pid = 4000 + self._choose.randrange(30_000)
 
     # The sampler's protocol -------------------------------------------------------------------------------------
@@ -164,7 +161,7 @@ class Machine:
         self._xid(fault.device, _XIDS_OF[fault.kind], fault.start)
 
     def watts(self) -> float:
-        return _NODE_WATTS + _CPU_WATTS + sum(gpu.watts for gpu in self.gpus)
+        return NODE_WATTS + CPU_WATTS + sum(gpu.watts for gpu in self.gpus)
 
     def load(self, now: float) -> Load:
         if now != self._load_at:
@@ -212,74 +209,6 @@ class Machine:
         return [DeviceProcess(self._pid + index, load.command, load.user, used, round(load.sm, 2))]
 
 
-class _Node:
-    """The processors, and the host as a whole with its agent."""
-
-    def __init__(self, host: str, machine: Machine, clock: Callable[[], float]) -> None:
-        self._machine, self._clock = machine, clock
-        self._cpu = DeviceInfo(
-            str(uuid5(_NAMESPACE, f"{host}/cpu")), DeviceKind.CPU, 0, "AMD EPYC 9654 96-Core Processor"
-        )
-        self._host = DeviceInfo(str(uuid5(_NAMESPACE, f"{host}/node")), DeviceKind.NODE, 0, "simulated host")
-        self._started = self._read_at = clock()
-        self._cpu_joules = self._joules = 0.0
-        self._choose = random.Random(host)  # noqa: S311 — a simulation is to be repeatable
-        self._agent_seconds = 0.0
-
-    def sources(self) -> list[Source]:
-        return [Source(self._cpu, self._read_cpu), Source(self._host, self._read_host)]
-
-    def _read_cpu(self) -> dict[str, Reading]:
-        now = self._clock()
-        seconds, self._read_at = now - self._read_at, now
-        busy = 0.04 + 0.11 * self._machine.load(now).sm + self._choose.uniform(0, 0.02)
-        watts = _CPU_WATTS * (0.4 + 2.0 * busy)
-        self._cpu_joules += watts * seconds
-        self._joules += self._machine.watts() * seconds
-        used = int(_MEMORY_BYTES * (0.11 + busy)) // 4096 * 4096
-        return {
-            "gpu_utilization_ratio": busy,
-            "memory_total_bytes": _MEMORY_BYTES,
-            "memory_used_bytes": used,
-            "memory_free_bytes": _MEMORY_BYTES - used,
-            "sm_clock_hertz": round(3.4e9 - 2e9 * busy, -6),
-            "temperature_celsius": round(40 + 90 * busy, 1),
-            "power_draw_watts": watts,
-            "energy_joules_total": self._cpu_joules,
-        }
-
-    def _read_host(self) -> dict[str, Reading]:
-        now = self._clock()
-        busy = 0.04 + 0.11 * self._machine.load(now).sm + self._choose.uniform(0, 0.02)
-        return {
-            "host_cpu_utilization_ratio": busy,
-            "host_memory_total_bytes": _MEMORY_BYTES,
-            "host_memory_used_bytes": int(_MEMORY_BYTES * (0.11 + busy)) // 4096 * 4096,
-            "host_cpu_pressure_ratio": 0.0,
-            "host_memory_pressure_ratio": 0.0,
-            "host_io_pressure_ratio": round(self._choose.uniform(0, 0.01), 4),
-            "power_draw_watts": self._machine.watts(),
-            "energy_joules_total": self._joules,
-            **self._agent(now),
-        }
-
-    def _agent(self, now: float) -> dict[str, Reading]:
-        """The cost of an agent on a host of its own: this process makes thousands of them."""
-        self._agent_seconds += self._choose.uniform(0.004, 0.008)
-        return {
-            "agent_cpu_seconds_total": self._agent_seconds,
-            "agent_resident_bytes": 58 * 2**20,
-            "agent_tick_lateness_seconds": abs(self._choose.gauss(0.0003, 0.0002)),
-            "agent_batches_sent_total": self._machine.n_batches,
-            "agent_batches_spooled": 0,
-            "agent_batches_dropped_total": self._machine.n_dropped,
-            "agent_step_frames_refused_total": 0,
-            "agent_spool_failed": int(now < self._machine.full_until),
-            "host_clock_offset_seconds": -_SKEW_SECONDS if now < self._machine.skewed_until else 0.0,
-            "host_clock_error_seconds": 0.004,
-        }
-
-
 def _grow(gpu: Gpu, name: str, by: int) -> None:
     known = gpu.counts.get(name)
     if isinstance(known, int):
@@ -287,5 +216,5 @@ def _grow(gpu: Gpu, name: str, by: int) -> None:
 
 
 def _gpu_info(host: str, board: Board, index: int) -> DeviceInfo:
-    uuid = f"GPU-{uuid5(_NAMESPACE, f'{host}/gpu/{index}')}"
+    uuid = f"GPU-{uuid5(NAMESPACE, f'{host}/gpu/{index}')}"
     return DeviceInfo(uuid, DeviceKind.NVIDIA, index, board.name, f"00000000:{0x11 + 0x10 * index:02X}:00.0", DRIVER)
