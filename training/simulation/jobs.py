@@ -79,9 +79,8 @@ class SimulatedJobs:
         while (message := self._next_message()) is not None:
             self._obey(*message, now)
         for job in list(self._jobs.values()):
-            if (
-                now >= self._fleet.machines[job.place.host].silent_until
-            ):  # an agent that says nothing says nothing of jobs
+            machine = self._fleet.machines[job.place.host]
+            if now >= machine.silent_until:  # an agent that says nothing says nothing of jobs
                 self._go_on(job, now)
 
     def _next_message(self) -> tuple[str, bytes] | None:
