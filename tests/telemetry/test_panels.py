@@ -347,13 +347,15 @@ def test_a_long_note_in_the_table_of_hosts_can_be_read_whole(viewer):
     assert '<small class="ellipsis" title="GPU 0: 2 uncorrected memory errors since the driver was loaded">' in page
 
 
-@pytest.mark.parametrize("origin", [Origin.SIMULATED, Origin.IMPORTED])
-def test_a_host_that_cannot_run_a_job_offers_none(origin):
-    make_gpu_host("sim-01", 1, origin=origin)
+@pytest.mark.parametrize(
+    ("origin", "can_run"), [(Origin.REAL, True), (Origin.SIMULATED, True), (Origin.IMPORTED, False)]
+)
+def test_a_host_that_cannot_run_a_job_offers_none(origin, can_run):
+    make_gpu_host("node-01", 1, origin=origin)
     operator = signed_in(Role.OPERATOR)
 
-    for path in ("/hosts/sim-01/", "/reference/recent/?host=sim-01"):
-        assert "view=launch" not in operator.get(path).content.decode(), path
+    for path in ("/hosts/node-01/", "/reference/recent/?host=node-01"):
+        assert ("view=launch" in operator.get(path).content.decode()) is can_run, path
 
 
 def test_panels_of_a_silent_host_say_since_when_nothing_is_known(viewer):
