@@ -158,6 +158,17 @@ def test_a_finished_job_shows_its_result_and_where_each_figure_comes_from(viewer
     assert "torch 2.13.0" in page
 
 
+def test_a_finished_job_that_counts_no_flops_says_so_and_not_that_it_did_not_finish(viewer):
+    result = RESULT | {"flops_per_sample": None, "achieved_flops_per_second": None, "flops_method": "nothing to count"}
+    job = job_in(JobState.DONE, result=result)
+
+    response = viewer.get(f"/reference/{job.pk}/")
+
+    assert "FLOPs per sample — nothing to count Energy" in text(response)
+    achieved = next(figure for figure in response.context["figures"] if figure.label == "Achieved")
+    assert (achieved.value, achieved.why) == (None, "the result counts no FLOPs")
+
+
 def test_unknown_energy_is_a_dash_with_its_reason(viewer):
     job = finished(energy={"reason": "this machine offers no power reading"})
 

@@ -108,6 +108,8 @@ class Training:
         samples = len(measured) * self.batch_size
         return {
             "model": "simulated",
+            "data": "none: no model is trained",
+            "flops_method": "not counted: no model is trained",
             "batch_size": self.batch_size,
             "measured_steps": len(measured),
             "measured_seconds": end - start,

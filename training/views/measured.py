@@ -26,6 +26,7 @@ _POWER, _TEMPERATURE = "power_draw_watts", "temperature_celsius"
 _NO_TEMPERATURE = "no temperature of the measured steps is stored"
 _NO_STEP_YET = "no measured step yet"
 _NO_RESULT = "no result: the job did not finish"
+_NO_FLOPS = "the result counts no FLOPs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ def _step_time(speed: Speed, no_step: str, expected: tuple[float, int] | None) -
 
 def _achieved(job: ReferenceJob) -> Figure:
     achieved = _number(job.result.get("achieved_flops_per_second"))
-    return Figure("Achieved", achieved, "flop_per_second", _why_no_result(job), "model FLOPs ÷ time")
+    why = _NO_FLOPS if job.state == JobState.DONE else _why_no_result(job)
+    return Figure("Achieved", achieved, "flop_per_second", why, "model FLOPs ÷ time")
 
 
 def _loss(speed: Speed, no_step: str) -> Figure:
