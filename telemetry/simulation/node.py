@@ -16,7 +16,7 @@ _MEMORY_BYTES = 2 * 2**40
 CPU_WATTS, NODE_WATTS = 420.0, 900.0  # both sockets under light load; fans, network and losses of the supplies
 
 
-class Of(Protocol):
+class Chassis(Protocol):
     """What is asked of the machine whose node it is; times are UTC seconds, the counts its agent's."""
 
     full_until: float
@@ -32,7 +32,7 @@ class Of(Protocol):
 class Node:
     """The processors, and the host as a whole with its agent."""
 
-    def __init__(self, host: str, machine: Of, clock: Callable[[], float]) -> None:
+    def __init__(self, host: str, machine: Chassis, clock: Callable[[], float]) -> None:
         self._machine, self._clock = machine, clock
         self._cpu = DeviceInfo(
             str(uuid5(NAMESPACE, f"{host}/cpu")), DeviceKind.CPU, 0, "AMD EPYC 9654 96-Core Processor"

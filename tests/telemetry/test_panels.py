@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from fleet.models import DeviceKind, Host, Origin, Role
+from fleet.models import DeviceKind, Host, Origin
 from telemetry.catalog import AbsentReason
 from telemetry.message.wire import DeviceInfo, DeviceProcess, Topology
 from telemetry.message.wire import DeviceKind as Kind
@@ -345,17 +345,6 @@ def test_a_long_note_in_the_table_of_hosts_can_be_read_whole(viewer):
 
     page = viewer.get("/hosts/").content.decode()
     assert '<small class="ellipsis" title="GPU 0: 2 uncorrected memory errors since the driver was loaded">' in page
-
-
-@pytest.mark.parametrize(
-    ("origin", "can_run"), [(Origin.REAL, True), (Origin.SIMULATED, True), (Origin.IMPORTED, False)]
-)
-def test_a_host_that_cannot_run_a_job_offers_none(origin, can_run):
-    make_gpu_host("node-01", 1, origin=origin)
-    operator = signed_in(Role.OPERATOR)
-
-    for path in ("/hosts/node-01/", "/reference/recent/?host=node-01"):
-        assert ("view=launch" in operator.get(path).content.decode()) is can_run, path
 
 
 def test_panels_of_a_silent_host_say_since_when_nothing_is_known(viewer):

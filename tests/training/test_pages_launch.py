@@ -6,6 +6,7 @@ import pytest
 
 from fleet.models import AuditEntry, Device, DeviceKind, Origin
 from telemetry.models import LatestState
+from tests.factories import make_gpu_host
 from tests.training.pages import LAUNCH, PARAMS, finished, form, job_in, queries_of, text
 from tests.training.reference_jobs import existing_job, ready_host
 from training.models import JobState, ReferenceJob
@@ -261,3 +262,13 @@ def test_the_picker_costs_the_same_number_of_queries_whatever_the_fleet(operator
         finished(host=ready_host(f"h{i}"))
 
     assert queries_of(operator) == few
+
+
+@pytest.mark.parametrize(
+    ("origin", "can_run"), [(Origin.REAL, True), (Origin.SIMULATED, True), (Origin.IMPORTED, False)]
+)
+def test_a_host_that_cannot_run_a_job_offers_none(operator, origin, can_run):
+    make_gpu_host("node-01", 1, origin=origin)
+
+    for path in ("/hosts/node-01/", "/reference/recent/?host=node-01"):
+        assert ("view=launch" in operator.get(path).content.decode()) is can_run, path
