@@ -12,9 +12,9 @@ from fleet import units
 from fleet.models import Severity
 from telemetry import vendor_sql
 from telemetry.health.rule import BETWEEN, UNKNOWN, Limits, Rule, Scope, Sign, Threshold, raised
-from telemetry.health.seen import HostSeen, Subject
+from telemetry.health.seen import SERVER, HostSeen, Subject
 
-_SERVER, _DATABASE = Subject("server"), Subject("database")
+_DATABASE = Subject("database")
 _ADVICE_ON_LIMIT = "raise STEPWATT_DISK_LIMIT, or shorten the retention of raw samples"
 
 
@@ -30,7 +30,7 @@ class DiskSurvey:
         """A host's disk is not told by its agent."""
 
     def signs(self) -> Iterator[tuple[Subject, Sign]]:
-        for subject, sign in ((_SERVER, self._of_disk()), (_DATABASE, self._of_limit())):
+        for subject, sign in ((SERVER, self._of_disk()), (_DATABASE, self._of_limit())):
             if sign is not None:
                 yield subject, sign
 

@@ -9,9 +9,9 @@ from fleet import units
 from fleet.models import DeviceKind, Severity
 from telemetry.catalog import AbsentReason
 from telemetry.health.rule import BETWEEN, UNKNOWN, Limits, Rule, Scope, Sign, Threshold, raised
-from telemetry.health.seen import ENOUGH_HOSTS, DeviceSeen, HostSeen, Subject
+from telemetry.health.seen import ENOUGH_HOSTS, SERVER, DeviceSeen, HostSeen, Subject
 
-_FLEET, SERVER = Subject("fleet"), Subject("server")
+_FLEET = Subject("fleet")
 _POWER = "power_draw_watts"
 _NEVER_GIVEN = frozenset({AbsentReason.NOT_SUPPORTED.value, AbsentReason.NO_PERMISSION.value})
 

@@ -27,6 +27,9 @@ class Subject(NamedTuple):
     members: tuple[int, ...] = ()
 
 
+SERVER = Subject("server")
+
+
 class XidSeen(NamedTuple):
     """`times` equal XIDs of a device, the newest at `last_at`."""
 
